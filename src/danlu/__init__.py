@@ -1,0 +1,42 @@
+"""danlu: train neural networks by evidence.
+
+>>> import danlu
+>>> run = danlu.fit(danlu.Recipe(model="cnn", optimizer="adam"), danlu.load("mnist"))
+>>> run.result["test_accuracy"]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from danlu.data import Data, load
+    from danlu.errors import DanluError
+    from danlu.recipe import Recipe
+    from danlu.runs import Run
+    from danlu.train import Listener, fit, resume, train
+
+__version__ = "0.1.0"
+_HOMES = {
+    "Data": "danlu.data",
+    "load": "danlu.data",
+    "DanluError": "danlu.errors",
+    "Recipe": "danlu.recipe",
+    "Run": "danlu.runs",
+    "Listener": "danlu.train",
+    "fit": "danlu.train",
+    "resume": "danlu.train",
+    "train": "danlu.train",
+}
+__all__ = ["DanluError", "Data", "Listener", "Recipe", "Run", "__version__", "fit", "load", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:  # PyTorch is imported by the first name that needs it
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'danlu' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

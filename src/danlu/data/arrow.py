@@ -1,0 +1,103 @@
+"""Parquet files and hub data sets: both are Arrow tables, of encoded pictures or of plain columns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danlu.data import images, tables
+from danlu.data.data import Raw
+from danlu.errors import DataError, some
+
+_LABELS = ("label", "labels", "fine_label", "target", "class")
+
+
+def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **options: Any) -> Raw:
+    """Parquet files by part ("train", "valid", "test" or "all")."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parts = {p: pa.concat_tables([pq.read_table(f) for f in fs]) for p, fs in files.items()}
+    except (pa.ArrowException, OSError) as e:
+        raise DataError(f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}") from e
+    name = next(iter(files.values()))[0].name
+    return from_arrow(parts, name, classes, **options)
+
+
+def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
+    """A data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
+    import datasets
+
+    try:
+        found = datasets.load_dataset(name)
+    except Exception as e:  # the hub's client raises a dozen unrelated kinds
+        raise DataError(f"`hub:{name}` could not be loaded: {str(e).splitlines()[0]}; check the name and the network") from e
+    renamed = {"validation": "valid", "dev": "valid"}
+    parts = {renamed.get(k, k): v.data.table for k, v in found.items()}
+    return from_arrow({k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {"all": next(iter(parts.values()))}, name, classes, **options)
+
+
+def from_arrow(
+    parts: dict[str, Any],
+    name: str,
+    classes: tuple[str, ...],
+    *,
+    target: str | None,
+    task: str | None,
+    mode: str | None,
+    resize: tuple[int, int] | None,
+    budget: int,
+) -> Raw:
+    """Examples from Arrow tables, one per part."""
+    import pyarrow as pa
+
+    order = [p for p in ("all", "train", "valid", "test") if p in parts]
+    table = pa.concat_tables([parts[p] for p in order])
+    n_valid, n_test = (parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test"))
+    picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
+    if picture is None:
+        raw = tables.from_frame(table.to_pandas(), name, target, task, budget)
+        return Raw(raw.x, raw.y, raw.schema, n_test, n_valid)
+    label = target or next((c for c in table.column_names if c in _LABELS), None)
+    if label is None or label not in table.column_names:
+        raise DataError(f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target")
+    column = table.column(picture)
+    if pa.types.is_struct(column.type):
+        column = pa.chunked_array([c.field("bytes") for c in column.chunks])
+    y, names = _labels(table.column(label), _names(table.schema, label) or classes)
+    lost = column.null_count
+    if lost:
+        raise DataError(f"{lost} pictures of {name} are missing; remove those rows")
+    x, schema = images.from_records((v.as_py() for v in column), y, names, mode, resize, budget)
+    return Raw(x, y, schema, n_test, n_valid)
+
+
+def _is_picture(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind))
+
+
+def _names(schema: Any, label: str) -> tuple[str, ...]:
+    """Class names that the hub's library left in the file."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(features[label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _labels(column: Any, names: tuple[str, ...]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    values = column.to_pylist()
+    if all(isinstance(v, int) for v in values):
+        y = np.array(values, np.int64)
+        return y, names or tuple(str(k) for k in range(int(y.max()) + 1))
+    distinct = sorted({str(v) for v in values})
+    index = {v: k for k, v in enumerate(distinct)}
+    return np.array([index[str(v)] for v in values], np.int64), tuple(distinct)

@@ -1,0 +1,206 @@
+"""`Data`: the examples, their three parts, and what they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from danlu.data import normalize, split
+from danlu.data.arrays import Array, is_mapped
+from danlu.data.schema import Schema
+from danlu.errors import DataError, some, wrong
+
+PARTS = ("train", "valid", "test")
+_ROWS = 8192  # rows touched at once when the whole of the data is passed over
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a source reads: all examples in one array, the official test part (if any) last."""
+
+    x: Array
+    y: Array
+    schema: Schema
+    official_test: int = 0
+    official_valid: int = 0  # just before the test part
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Examples x [N, *input_shape] (uint8 or float32) and targets y [N]; a part is an index into them.
+
+    `source` says how to load the same again; `notes` what the reader saw on the way.
+    """
+
+    x: Tensor
+    y: Tensor
+    parts: dict[str, Tensor]
+    schema: Schema
+    source: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    mapped: bool = False
+    in_memory: bool = False  # made from arrays: cannot be loaded again by name
+    _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def size(self, part: str) -> int:
+        """Number of examples in "train", "valid" or "test"."""
+        return len(self.parts[part])
+
+    def part(self, name: str) -> tuple[Tensor, Tensor]:
+        """(x, y) of one part, gathered."""
+        index = self.parts[name]
+        return self.x[index], self.y[index]
+
+    def chunks(self, part: str) -> Iterator[Tensor]:
+        """The part's x, some thousand rows at a time."""
+        for index in self.parts[part].split(_ROWS):
+            yield self.x[index]
+
+    def normalizer(self, kind: str) -> normalize.Normalizer:
+        """The normaliser of that kind, fitted on the training part (once)."""
+        if kind not in self._fitted:
+            self._fitted[kind] = normalize.fit(kind, self.chunks("train"), self.schema.input_shape)
+        return self._fitted[kind]
+
+    def class_counts(self, part: str) -> Tensor:
+        """Examples per class [K] in a part."""
+        return torch.bincount(self.y[self.parts[part]], minlength=len(self.schema.classes))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of examples, targets and split: equal data, equal digest."""
+        digest = hashlib.blake2b(repr((tuple(self.x.shape), self.x.dtype)).encode(), digest_size=16)
+        for rows in self.x.split(_ROWS):
+            digest.update(rows.contiguous().numpy().data.cast("B"))
+        for t in (self.y, *(self.parts[p] for p in PARTS)):
+            digest.update(t.contiguous().numpy().data.cast("B") if len(t) else b"")
+        return digest.hexdigest()
+
+    def duplicates(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
+        """Pairs of equal examples lying in two different parts, by part names; indices into x."""
+        rows = np.concatenate([_row_digests(r.numpy()) for r in self.x.split(_ROWS)])
+        owner = np.full(len(rows), -1)
+        for k, p in enumerate(PARTS):
+            owner[self.parts[p].numpy()] = k
+        order = np.argsort(rows, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(rows[order])) + 1)
+        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for group in (g for g in groups if len(g) > 1 and len(set(owner[g]) - {-1}) > 1):
+            first = {k: int(group[owner[group] == k][0]) for k in range(3) if (owner[group] == k).any()}
+            for i in group:
+                for k in range(owner[i]):
+                    if k in first and owner[i] > k and torch.equal(self.x[first[k]], self.x[int(i)]):
+                        found.setdefault((PARTS[k], PARTS[owner[i]]), []).append((first[k], int(i)))
+        return found
+
+    @classmethod
+    def from_raw(
+        cls,
+        raw: Raw,
+        source: dict[str, Any],
+        split_as: str | tuple[float, ...] | None = None,
+        valid: bool = True,
+        seed: int = 0,
+        limit: int | None = None,
+        in_memory: bool = False,
+    ) -> Data:
+        """Split, check and wrap what a source read."""
+        _check_values(raw)
+        labels = raw.y if raw.schema.task == "classification" else None
+        parts = _parts(raw, labels, split_as, valid, seed)
+        if limit is not None:
+            parts["train"] = _limited(parts["train"], labels, limit, seed)
+        if labels is not None:
+            split.check(parts, labels, raw.schema.classes)
+        schema = raw.schema
+        if schema.task == "regression":
+            known = raw.y[parts["train"]].astype(np.float64)
+            schema = Schema(**{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)})
+        y = torch.from_numpy(raw.y.astype(np.int64 if labels is not None else np.float32))
+        index = {k: torch.from_numpy(v) for k, v in parts.items()}
+        return cls(torch.from_numpy(raw.x), y, index, schema, source, raw.notes, is_mapped(raw.x), in_memory)
+
+
+def _row_digests(rows: Array) -> np.ndarray[Any, Any]:
+    return np.array([hash(r.tobytes()) for r in rows], dtype=np.int64)
+
+
+def _check_values(raw: Raw) -> None:
+    """Refuse what nothing can be learnt from."""
+    n, classes = len(raw.x), raw.schema.classes
+    if n != len(raw.y):
+        raise DataError(f"there are {n} examples, but {len(raw.y)} labels; each example needs one")
+    if n < 3:
+        raise DataError(f"there are {n} examples, but training, validation and test parts need at least one each")
+    if raw.x.dtype == np.float32:
+        for start in range(0, n, _ROWS):
+            bad = ~np.isfinite(raw.x[start : start + _ROWS]).reshape(min(_ROWS, n - start), -1).all(1)
+            if bad.any():
+                row = start + int(np.flatnonzero(bad)[0])
+                raise DataError(f"example {row} holds NaN or an infinite value; remove or fill such values before loading")
+    if raw.schema.task == "regression":
+        if not np.isfinite(raw.y).all():
+            row = int(np.flatnonzero(~np.isfinite(raw.y))[0])
+            raise DataError(f"the target of example {row} is {raw.y[row]}, but must be a finite number")
+        return
+    low, high = int(raw.y.min()), int(raw.y.max())
+    if low < 0 or high >= len(classes):
+        bad = low if low < 0 else high
+        raise DataError(wrong("label", bad, f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)"))
+    if len(classes) < 2 or low == high:
+        raise DataError(f"every example is of the one class {classes[low]!r}; classification needs at least two")
+    if n < len(classes):
+        raise DataError(f"there are {n} examples for {len(classes)} classes, but each class needs at least one per part")
+
+
+def _parts(
+    raw: Raw, labels: Array | None, split_as: str | tuple[float, ...] | None, valid: bool, seed: int
+) -> dict[str, split.Index]:
+    n, n_test, n_valid = len(raw.x), raw.official_test, raw.official_valid
+    if split_as is not None:
+        shares = split.parse(split_as)
+        if not valid:
+            shares = (shares[0], 0.0, shares[1] + shares[2])
+        rest, test = split.draw(labels, n, shares[2], seed, "split test")
+    else:
+        shares = split.rule(n, valid)
+        if n_test:
+            rest, test = np.arange(n - n_test), np.arange(n - n_test, n)
+        else:
+            rest, test = split.draw(labels, n, shares[2], seed, "split test")
+    if split_as is None and n_valid:
+        train, held = rest[:-n_valid], rest[-n_valid:]
+        if not valid:
+            train, held = rest, rest[:0]
+    else:
+        within = min(1.0, shares[1] * n / len(rest)) if len(rest) else 0.0
+        inner = labels[rest] if labels is not None else None
+        a, b = split.draw(inner, len(rest), within, seed, "split valid")
+        train, held = rest[a], rest[b]
+    parts = {"train": train, "valid": held, "test": test}
+    wanted = {"train": shares[0], "valid": shares[1] if valid else 0.0, "test": shares[2]}
+    empty = [k for k, v in parts.items() if len(v) == 0 and wanted[k] > 0]
+    if empty or not len(train):
+        raise DataError(f"there are {n} examples, too few for {some(PARTS)} parts: {some(empty or ['train'])} would be empty")
+    return parts
+
+
+def _limited(train: split.Index, labels: Array | None, limit: int, seed: int) -> split.Index:
+    """A stratified, seeded `limit` of the training part."""
+    if limit < 1:
+        raise DataError(wrong("limit", limit, "must be at least 1"))
+    if limit >= len(train):
+        return train
+    inner = labels[train] if labels is not None else None
+    return train[split.draw(inner, len(train), limit / len(train), seed, "limit")[1]]

@@ -1,0 +1,249 @@
+"""`load`: from a name, a path or arrays to `Data`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danlu.data import embedded, idx
+from danlu.data.arrays import Array, parse_bytes
+from danlu.data.data import Data, Raw
+from danlu.data.files import Remote, data_folders, find_or_fetch
+from danlu.data.schema import Column, Schema
+from danlu.errors import DataError, nearest, wrong
+
+
+@dataclass(frozen=True)
+class Known:
+    """A published data set: its files and class names."""
+
+    classes: tuple[str, ...]
+    files: tuple[Remote, ...] = ()
+
+
+def _idx(hosts: tuple[str, ...], *md5: str) -> tuple[Remote, ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(Remote(f"{n}-ubyte.gz", m, hosts) for n, m in zip(names, md5, strict=True))
+
+
+_DIGITS = tuple("0123456789")
+_CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+KNOWN = {
+    "mnist": Known(_DIGITS, _idx(
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c")),
+    "fashion-mnist": Known(_CLOTHES, _idx(
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")),
+    "fashion-mnist-3600": Known(_CLOTHES),
+    "cifar10": Known(("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")),
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    """Every source that goes by a name."""
+    return sorted({*embedded.SETS, *KNOWN})
+
+
+def load(
+    source: Any,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    resize: int | tuple[int, int] | None = None,
+    mode: str | None = None,
+    split: str | tuple[float, ...] | None = None,
+    valid: bool = True,
+    seed: int = 0,
+    limit: int | None = None,
+    memory: str | int | None = None,
+) -> Data:
+    """Read a source and split it into training, validation and test parts.
+
+    source: a name (`digits`, `iris`, `wine`, `breast-cancer`, `diabetes`, `mnist`, `fashion-mnist`, `cifar10`),
+        a folder of IDX files, a folder of pictures by class, a CSV/TSV/Parquet file, `hub:owner/name`,
+        arrays (x, y), a dictionary {"train": (x, y), "test": (x, y)}, a data frame, or a PyTorch dataset.
+    target: the column to predict. task: "classification" or "regression" where the target leaves it open.
+    resize: height and width to bring pictures to. mode: "L" (grey) or "RGB".
+    split: shares such as "60/20/20" (train/valid/test) or "70/30" (train/test). Without it the notes' rule
+        decides by the amount of data, and a source's own test part stays the test part.
+    valid: False for no validation part. seed: of the shuffle. limit: at most so many training examples.
+    memory: larger data are mapped from disk, such as "2GB" (half of this machine's memory).
+
+    Raises DataError, one sentence per mistake.
+    """
+    if task not in (None, "classification", "regression"):
+        raise DataError(wrong("task", task, "must be classification or regression"))
+    if mode not in (None, "L", "RGB"):
+        raise DataError(wrong("mode", mode, "must be L or RGB"))
+    size = _size(resize)
+    budget = parse_bytes(memory)
+    options: dict[str, Any] = dict(target=target, task=task, mode=mode, resize=size, budget=budget)
+    if isinstance(source, (str, Path)):
+        raw, name = _from_name(str(source), options), str(source)
+    else:
+        raw, name = _from_python(source, options), type(source).__name__
+    told = dict(source=name, target=target, task=task, resize=size, mode=mode, split=split, valid=valid, seed=seed, limit=limit)
+    return Data.from_raw(raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path)))
+
+
+def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if resize is None:
+        return None
+    h, w = (resize, resize) if isinstance(resize, int) else resize
+    if not (1 <= h <= 4096 and 1 <= w <= 4096):
+        raise DataError(wrong("resize", resize, "must lie between 1 and 4096 pixels", "try 28"))
+    return h, w
+
+
+def _from_name(name: str, options: dict[str, Any]) -> Raw:
+    size, budget = options["resize"], options["budget"]
+    if name in embedded.SETS:
+        raw = embedded.load(name)
+        return _resized(raw, size)
+    if name.startswith("hub:"):
+        from danlu.data import arrow
+
+        return arrow.load_hub(name.removeprefix("hub:"), (), **options)
+    if name in KNOWN:
+        return _from_known(name, KNOWN[name], options)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path, options)
+    if path.is_file():
+        return _from_file(path, options)
+    near = nearest(name, names())
+    hint = f"did you mean {near!r}?" if near else f"known names are {', '.join(names())}"
+    raise DataError(f"`source` is {name!r}, but is no known name, file or folder; {hint}")
+
+
+def _from_known(name: str, known: Known, options: dict[str, Any]) -> Raw:
+    size, budget = options["resize"], options["budget"]
+    here = next((f for f in data_folders(name) if f.is_dir() and any(f.iterdir())), None)
+    if known.files and (here is None or not idx.find(here)):
+        here = find_or_fetch(name, known.files)
+    if here and idx.find(here):
+        return idx.load(here, known.classes, size, budget)
+    from danlu.data import arrow
+
+    if here and (files := _parquet(here)):
+        return arrow.load_parquet(files, known.classes, **options)
+    if name == "cifar10":
+        try:
+            return arrow.load_hub("uoft-cs/cifar10", known.classes, **options)
+        except DataError:
+            pass
+    places = " or ".join(str(p) for p in data_folders(name))
+    what = "the Parquet files of the hub's uoft-cs/cifar10" if name == "cifar10" else "its four IDX files"
+    raise DataError(f"{name!r} is not on this machine and could not be fetched; put {what} into {places}")
+
+
+def _parquet(folder: Path) -> dict[str, list[Path]]:
+    """Parquet files of a folder by part, as the hub names them."""
+    found: dict[str, list[Path]] = {}
+    for f in sorted(folder.rglob("*.parquet")):
+        part = next((p for p in ("train", "valid", "test") if f.name.startswith(p)), "all")
+        found.setdefault(part, []).append(f)
+    return found
+
+
+def _from_folder(path: Path, options: dict[str, Any]) -> Raw:
+    from danlu.data import images
+
+    if not any(path.iterdir()):
+        raise DataError(f"{str(path)!r} is an empty folder; it needs one subfolder of pictures per class, or IDX files")
+    if idx.find(path):
+        classes = KNOWN[path.name].classes if path.name in KNOWN else ()
+        return idx.load(path, classes, options["resize"], options["budget"])
+    if files := _parquet(path):
+        from danlu.data import arrow
+
+        return arrow.load_parquet(files, (), **options)
+    return images.load_folder(path, options["mode"], options["resize"], options["budget"])
+
+
+def _from_file(path: Path, options: dict[str, Any]) -> Raw:
+    if path.suffix.lower() == ".parquet":
+        from danlu.data import arrow
+
+        return arrow.load_parquet({"all": [path]}, (), **options)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        from danlu.data import tables
+
+        frame = tables.read(path)
+        return tables.from_frame(frame, path.name, options["target"], options["task"], options["budget"])
+    raise DataError(f"{path.name} is of no kind that can be read; use .csv, .tsv, .parquet, or a folder")
+
+
+def _resized(raw: Raw, size: tuple[int, int] | None) -> Raw:
+    if size is None or not raw.schema.is_image:
+        return raw
+    from danlu.data.images import resize_array
+
+    schema = Schema(**{**raw.schema.__dict__, "input_shape": (raw.x.shape[1], *size)})
+    return Raw(resize_array(raw.x, size), raw.y, schema, raw.official_test, raw.official_valid)
+
+
+def _from_python(source: Any, options: dict[str, Any]) -> Raw:
+    if isinstance(source, dict):
+        order = [p for p in ("train", "valid", "test") if p in source]
+        if "train" not in order or set(source) - set(order):
+            raise DataError(f"the dictionary has the keys {sorted(source)}, but needs train, and may have valid and test")
+        pairs = [_pair(source[p]) for p in order]
+        x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
+        sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
+        raw = _wrap(x, y, options["task"])
+        return Raw(raw.x, raw.y, raw.schema, sizes.get("test", 0), sizes.get("valid", 0))
+    if type(source).__module__.startswith("pandas"):
+        from danlu.data import tables
+
+        return tables.from_frame(source, "the data frame", options["target"], options["task"], options["budget"])
+    return _wrap(*_pair(source), options["task"])
+
+
+def _pair(source: Any) -> tuple[Array, Array]:
+    """(x, y) as arrays from a pair, or from a PyTorch dataset by asking for each example once."""
+    if isinstance(source, (tuple, list)) and len(source) == 2:
+        return _array(source[0]), _array(source[1])
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
+        rows = [source[i] for i in range(len(source))]
+        if all(isinstance(r, (tuple, list)) and len(r) == 2 for r in rows):
+            shapes = {np.shape(_array(r[0])) for r in rows}
+            if len(shapes) > 1:
+                raise DataError(f"the examples have {len(shapes)} shapes, but must all have one")
+            return np.stack([_array(r[0]) for r in rows]), np.array([_array(r[1]) for r in rows]).reshape(len(rows))
+    kind = type(source).__name__
+    raise DataError(f"`source` is a {kind}, but must be a name, a path, (x, y), a dictionary of parts or a dataset of pairs")
+
+
+def _array(value: Any) -> Array:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value if isinstance(value, np.ndarray) else np.asarray(value)
+
+
+def _wrap(x: Array, y: Array, task: str | None) -> Raw:
+    """Arrays as examples: [N, F] tables, [N, H, W] and [N, C, H, W] pictures."""
+    if x.ndim not in (2, 3, 4) or y.ndim != 1:
+        raise DataError(
+            f"x has shape {x.shape} and y {y.shape}, but x must be [N, F], [N, H, W] or [N, C, H, W] and y must be [N]"
+        )
+    if x.dtype.kind not in "buif" or (y.dtype.kind not in "buifUSO"):
+        raise DataError(f"x has the type {x.dtype} and y {y.dtype}, but both must be numbers (labels may be text)")
+    x = x[:, None] if x.ndim == 3 else x
+    x = x if x.dtype in (np.uint8, np.float32) else x.astype(np.float32)
+    columns = tuple(Column(f"x{i}") for i in range(x.shape[1])) if x.ndim == 2 else ()
+    image_mode = {1: "L", 3: "RGB"}.get(x.shape[1]) if x.ndim == 4 else None
+    if y.dtype.kind in "USO":
+        classes, index = np.unique(y.astype(str), return_inverse=True)
+        return Raw(x, index.astype(np.int64), Schema("classification", x.shape[1:], tuple(classes.tolist()), image_mode, columns))
+    if task == "regression" or (task is None and y.dtype.kind == "f"):
+        return Raw(x, y.astype(np.float64), Schema("regression", x.shape[1:], (), image_mode, columns))
+    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
+        raise DataError("the labels are not whole numbers, but classification needs class numbers; try task='regression'")
+    labels = y.astype(np.int64)
+    classes = tuple(str(k) for k in range(max(int(labels.max()) + 1, 2))) if len(labels) else ()
+    return Raw(x, labels, Schema("classification", x.shape[1:], classes, image_mode, columns))

@@ -1,0 +1,175 @@
+"""Tables: CSV, TSV, Parquet and data frames, with a named target column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from danlu.data.arrays import Array, allocate
+from danlu.data.data import Raw
+from danlu.data.schema import Column, Schema
+from danlu.errors import DataError, nearest, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_LEVELS = 50  # a text column with more distinct values is no category
+MAX_CLASSES = 20  # a column of more distinct whole numbers is a regression target
+_USUAL = ("target", "label", "class", "species", "y")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The file as a data frame; refuses duplicate headers and ragged or empty files."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path)
+        return parse(path.read_text(encoding="utf-8-sig"), path.name, "\t" if path.suffix.lower() == ".tsv" else ",")
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path.name} is not UTF-8 text (byte {e.start}); save it as UTF-8") from e
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path.name} cannot be read: {str(e).splitlines()[0]}") from e
+
+
+def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
+    """CSV text with a header line as a data frame."""
+    import pandas as pd
+
+    header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+    twice = [repr(h) for h, n in Counter(h.strip() for h in header).items() if n > 1]
+    if twice:
+        raise DataError(f"{name} has the column {some(twice)} more than once; rename one")
+    try:
+        frame = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True)
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
+        raise DataError(f"{name} is no table: {str(e).splitlines()[0]}") from e
+    if frame.empty:
+        raise DataError(f"{name} has no rows; a table needs a header line and one row per example")
+    return frame
+
+
+def from_frame(frame: pd.DataFrame, name: str, target: str | None, task: str | None, budget: int) -> Raw:
+    """Features and target of a data frame. All mistakes in its cells are reported together."""
+    target = _target(frame, name, target)
+    inputs = frame.drop(columns=target)
+    if inputs.shape[1] == 0:
+        raise DataError(f"{name} has no column beside the target {target!r}; it needs at least one feature")
+    mistakes: list[str] = []
+    columns = tuple(c for c in (_column(inputs[n], name, mistakes) for n in inputs) if c)
+    y, classes = _labels(frame[target], name, task, mistakes)
+    if mistakes:
+        raise DataError(*mistakes)
+    width = sum(c.width for c in columns)
+    x = allocate((len(frame), width), np.float32, budget)
+    encode(inputs, columns, name, x)
+    kind: Any = "classification" if classes else "regression"
+    return Raw(x, y, Schema(kind, (width,), classes, columns=columns, target=target))
+
+
+def _target(frame: pd.DataFrame, name: str, target: str | None) -> str:
+    known = [str(c) for c in frame.columns]
+    if target is None:
+        usual = [c for c in known if c.lower() in _USUAL]
+        if len(usual) != 1:
+            raise DataError(f"{name} has the columns {some(known, 8)}, but no target is named; try --target {known[-1]}")
+        return usual[0]
+    if target not in known:
+        near = nearest(target, known)
+        hint = f"did you mean {near!r}?" if near else f"its columns are {some(known, 8)}"
+        raise DataError(f"`target` is {target!r}, but {name} has no such column; {hint}")
+    return target
+
+
+def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | None:
+    """What the column is; adds to the mistakes and gives None when it cannot be used."""
+    import pandas as pd
+
+    title = str(values.name)
+    numbers = pd.to_numeric(values, errors="coerce")
+    lost = numbers.isna() & values.notna()
+    missing = values.isna()
+    if missing.any():
+        mistakes.append(f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells or drop them")
+        return None
+    if not lost.any():
+        endless = ~np.isfinite(numbers.to_numpy(np.float64))
+        if endless.any():
+            mistakes.append(f"{_where(name, title, pd.Series(endless))} is infinite; replace it by a number")
+        return Column(title)
+    levels = sorted({str(v) for v in values})
+    if lost.mean() < 0.5:
+        bad = str(values[lost].iloc[0])
+        mistakes.append(f"{_where(name, title, lost)} is {bad!r}, but the column holds numbers; correct it")
+        return None
+    if len(levels) > MAX_LEVELS:
+        mistakes.append(
+            f"column {title!r} of {name} is text with {len(levels)} distinct values, but a category has at most "
+            f"{MAX_LEVELS}; remove the column or group its values"
+        )
+        return None
+    return Column(title, tuple(levels))
+
+
+def _where(name: str, title: str, mask: pd.Series[Any]) -> str:
+    return f"row {int(np.flatnonzero(mask.to_numpy())[0]) + 1} of column {title!r} in {name}"
+
+
+def _labels(
+    values: pd.Series[Any], name: str, task: str | None, mistakes: list[str]
+) -> tuple[Array, tuple[str, ...]]:
+    """Class numbers with class names, or numbers with none."""
+    import pandas as pd
+
+    title = str(values.name)
+    if values.isna().any():
+        mistakes.append(f"{_where(name, title, values.isna())} (the target) is missing; fill it or drop the row")
+        return np.zeros(0), ()
+    numbers = pd.to_numeric(values, errors="coerce")
+    is_number = bool(numbers.notna().all()) and values.dtype != bool
+    if not is_number and task == "regression":
+        bad = values[numbers.isna()].iloc[0] if numbers.isna().any() else values.iloc[0]
+        mistakes.append(f"the target {title!r} holds {bad!r}, but regression needs numbers; try --task classification")
+        return np.zeros(0), ()
+    whole = is_number and bool(np.isfinite(numbers).all()) and bool((numbers == numbers.round()).all())
+    few = whole and numbers.nunique() <= MAX_CLASSES
+    if task == "classification" or (task is None and (not is_number or few)):
+        shown = numbers.astype(np.int64) if whole else values.astype(str)
+        names = sorted(set(shown)) if whole else sorted({str(v) for v in values})
+        index = {v: k for k, v in enumerate(names)}
+        return np.array([index[v] for v in shown], np.int64), tuple(str(v) for v in names)
+    return numbers.to_numpy(np.float64), ()
+
+
+def encode(inputs: pd.DataFrame, columns: Sequence[Column], name: str, out: Array) -> None:
+    """Write the features of each row into out [N, F]; used in training and, with the run's columns, at prediction."""
+    import pandas as pd
+
+    absent = [repr(c.name) for c in columns if c.name not in inputs.columns]
+    if absent:
+        raise DataError(f"{name} lacks the column {some(absent)}, which the network was trained on")
+    mistakes, at = [], 0
+    for c in columns:
+        values = inputs[c.name]
+        if c.levels:
+            text = values.astype(str)
+            new = ~text.isin(c.levels)
+            if new.any():
+                mistakes.append(f"{_where(name, c.name, new)} is {text[new].iloc[0]!r}, but must be one of {some(c.levels, 6)}")
+            out[:, at : at + c.width] = text.to_numpy()[:, None] == np.array(c.levels, dtype=object)
+        else:
+            numbers = pd.to_numeric(values, errors="coerce")
+            bad = ~np.isfinite(numbers.to_numpy(np.float64))
+            if bad.any():
+                shown = values[bad].iloc[0]
+                mistakes.append(f"{_where(name, c.name, pd.Series(bad))} is {shown!r}, but must be a finite number")
+            out[:, at] = numbers
+        at += c.width
+    if mistakes:
+        raise DataError(*mistakes)

@@ -1,0 +1,50 @@
+"""The zoo: a family per file, variants as rows of `MODELS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from danlu.models import conv, dense, external
+from danlu.nn.init import initialise
+
+
+@dataclass(frozen=True)
+class Model:
+    """A variant: what builds it, and the recipe fields it uses with their defaults."""
+
+    build: Callable[..., nn.Module]
+    defaults: dict[str, Any]
+    init: dict[str, Any]  # of recipe.init, where it differs from "auto"
+
+
+_DENSE: dict[str, Any] = {"activation": "relu", "batch_norm": "none", "dropout": 0.0}
+_CONV: dict[str, Any] = {"kernel_size": 5, "padding": 0, **_DENSE}
+_LINEAR = {"name": "normal", "std": 0.01}
+MODELS: dict[str, Model] = {
+    "softmax": Model(dense.build, {"hidden": (), **_DENSE, "factor": 1}, _LINEAR),
+    "softmax-explicit": Model(dense.build_explicit, {}, _LINEAR),
+    "dense": Model(dense.build, {"hidden": (64, 64), **_DENSE, "factor": 1}, {}),
+    "cnn": Model(conv.build, {"channels": (6, 6), "hidden": (50,), **_CONV}, {}),
+    "cnn-wide": Model(conv.build, {"channels": (6, 16), "hidden": (120, 84), **_CONV}, {}),
+}
+
+
+def build(name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], init: dict[str, Any], seed: int) -> nn.Module:
+    """A network with its initial values.
+
+    fields: the model section of a recipe without its name (`args` for an importable factory).
+    init: name, std and bias of `danlu.nn.init.initialise`. Raises ModelError when the input does not fit.
+    """
+    if ":" in name:
+        model = external.build(name, input_shape, outputs, fields.get("args", {}), seed)
+        if init["name"] == "auto":
+            return model  # an imported network keeps its own initial values
+    else:
+        model = MODELS[name].build(input_shape, outputs, **fields)
+        init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
+    initialise(model, init["name"], fields.get("activation", "relu"), init["std"], init["bias"], seed)
+    return model

@@ -1,0 +1,104 @@
+"""What a network is made of: shapes by the size formulas, parameters, receptive field, multiply-adds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from danlu.errors import ModelError
+from danlu.models.sizes import window
+from danlu.nn.layers import Affine, Factorised
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. `by_formula` is what the size formulas predict, None where none applies; `output` is what flowed."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    by_formula: tuple[int, ...] | None
+    parameters: int
+    receptive_field: int | None
+    multiply_adds: int
+
+
+@dataclass
+class _Walk:
+    """Receptive field r and jump j (input pixels between neighbouring outputs) along the chain."""
+
+    r: int = 1
+    j: int = 1
+    flat: bool = False
+    rows: list[Row] = field(default_factory=list)
+
+
+def _pair(v: Any) -> tuple[int, int]:
+    return (v, v) if isinstance(v, int) else (v[0], v[1])
+
+
+def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The output shape (without the batch) by formula."""
+    if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+        f, s, p = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
+        c = layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0]
+        return (c, *(window(n, f[i], s[i], p[i]) for i, n in enumerate(shape[1:])))
+    if isinstance(layer, nn.Linear):
+        return (*shape[:-1], layer.out_features)
+    if isinstance(layer, (Affine, Factorised)):
+        return (layer.bias.numel(),)
+    if isinstance(layer, nn.Flatten):
+        return (math.prod(shape),)
+    same = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.BatchNorm1d, nn.BatchNorm2d)
+    return shape if isinstance(layer, same) else None
+
+
+def _multiply_adds(layer: nn.Module, shape: tuple[int, ...], out: tuple[int, ...]) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return math.prod(out) * layer.weight[0].numel()
+    if isinstance(layer, (nn.Linear, Affine)):
+        return math.prod(out[:-1]) * layer.weight.numel()
+    if isinstance(layer, Factorised):
+        return layer.parts.numel() * layer.n + layer.n**2 * layer.q
+    return 0
+
+
+def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
+    """One row per layer, in the order data pass through, from a forward pass of one zero example."""
+    walk = _Walk()
+
+    def see(name: str, layer: nn.Module, args: Any, out: Any) -> None:
+        before, after = tuple(args[0].shape[1:]), tuple(out.shape[1:])
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+            f, s = _pair(layer.kernel_size)[0], _pair(layer.stride)[0]
+            walk.r, walk.j = walk.r + (f - 1) * walk.j, walk.j * s
+        walk.flat = walk.flat or len(after) != 3
+        count = sum(p.numel() for p in layer.parameters())
+        seen = None if walk.flat else walk.r
+        walk.rows.append(
+            Row(name, type(layer).__name__, after, predict(layer, before), count, seen, _multiply_adds(layer, before, after))
+        )
+
+    leaves = [(k, m) for k, m in model.named_modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(lambda m, a, o, k=k: see(k, m, a, o)) for k, m in leaves]
+    was = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype))
+    except (RuntimeError, ValueError, IndexError) as e:
+        shape = "×".join(map(str, input_shape))
+        raise ModelError(f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}") from e
+    finally:
+        model.train(was)
+        for h in hooks:
+            h.remove()
+    return walk.rows
+
+
+def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one example's forward pass (dense and convolutional layers)."""
+    return sum(r.multiply_adds for r in summarise(model, input_shape))

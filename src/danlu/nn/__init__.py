@@ -1,0 +1,1 @@
+"""Bricks: initial values, layers, losses, penalties, information."""

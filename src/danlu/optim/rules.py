@@ -1,0 +1,92 @@
+"""Update rules, written once for a tensor of parameters and used by the engine and by `danlu.optim.Optimizer`.
+
+A rule changes p in place from its gradient g. Hyper-parameters are numbers, or tensors that broadcast against p
+(one value per network of a population). t counts steps from 1. α is `lr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Hyper = dict[str, Any]
+
+
+def sgd(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """W ← W − αg."""
+    p.sub_(h["lr"] * g)
+
+
+def momentum(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """v ← γv − αg, W ← W + v (Polyak 1964)."""
+    s["v"].mul_(h["momentum"]).sub_(h["lr"] * g)
+    p.add_(s["v"])
+
+
+def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """v ← γv − αg, W ← W + γv − αg (Sutskever et al. 2013, in the look-ahead variable)."""
+    step = h["lr"] * g
+    s["v"].mul_(h["momentum"]).sub_(step)
+    p.add_(h["momentum"] * s["v"]).sub_(step)
+
+
+def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """h ← h + g², W ← W − αg/(√h + ε) (Duchi et al. 2011)."""
+    s["h"].add_(g * g)
+    p.sub_(h["lr"] * g / (s["h"].sqrt() + h["eps"]))
+
+
+def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """h ← ρh + (1−ρ)g², W ← W − αg/(√h + ε) (Tieleman and Hinton 2012)."""
+    s["h"].mul_(h["rho"]).add_((1 - h["rho"]) * (g * g))
+    p.sub_(h["lr"] * g / (s["h"].sqrt() + h["eps"]))
+
+
+def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+    """m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², W ← W − α·m̂/(√v̂ + ε) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
+
+    (Kingma and Ba 2015, algorithm 1.)
+    """
+    s["m"].mul_(h["beta1"]).add_((1 - h["beta1"]) * g)
+    s["v"].mul_(h["beta2"]).add_((1 - h["beta2"]) * (g * g))
+    first, second = 1 - h["beta1"] ** t, 1 - h["beta2"] ** t
+    p.sub_((h["lr"] / first) * s["m"] / ((s["v"] / second).sqrt_() + h["eps"]))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule, the state it keeps beside each parameter, and the defaults of the fields it uses."""
+
+    update: Callable[[Tensor, Tensor, State, Hyper, int], None]
+    state: tuple[str, ...] = ()
+    defaults: dict[str, float] = field(default_factory=dict)
+
+    def start(self, p: Tensor) -> State:
+        """Zeros of p's shape for each name of the state."""
+        return {name: torch.zeros_like(p, requires_grad=False) for name in self.state}
+
+    def step(self, p: Tensor, g: Tensor, s: State, h: Hyper, t: int, decayed: Tensor | None = None) -> None:
+        """Decoupled decay W ← (1 − α·weight_decay)·W of `decayed` (a view into p), then the update.
+
+        (Loshchilov and Hutter 2019. The notes' β is α·weight_decay.)
+        """
+        if decayed is not None:
+            decayed.mul_(1 - h["lr"] * h["weight_decay"])
+        self.update(p, g, s, h, t)
+
+
+_ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+RULES: dict[str, Rule] = {
+    "sgd": Rule(sgd, (), {"lr": 0.1, "weight_decay": 0.0}),
+    "momentum": Rule(momentum, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),
+    "nesterov": Rule(nesterov, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),
+    "adagrad": Rule(adagrad, ("h",), {"lr": 0.01, "eps": 1e-7, "weight_decay": 0.0}),
+    "rmsprop": Rule(rmsprop, ("h",), {"lr": 1e-3, "rho": 0.9, "eps": 1e-8, "weight_decay": 0.0}),
+    "adam": Rule(adam, ("m", "v"), _ADAM),
+    "adamw": Rule(adam, ("m", "v"), {**_ADAM, "weight_decay": 0.01}),
+}

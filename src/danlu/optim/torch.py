@@ -1,0 +1,49 @@
+"""The update rules for anyone's own PyTorch loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from danlu.errors import RecipeError, unknown, wrong
+from danlu.optim.rules import RULES
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A rule of `RULES` as a `torch.optim.Optimizer`: parameter groups, state dicts and PyTorch's own schedulers work.
+
+    >>> optimizer = danlu.optim.Optimizer(model.parameters(), "adam", lr=1e-3)
+
+    Decay acts on every parameter of a group with `weight_decay`, as in PyTorch.
+    """
+
+    def __init__(self, params: Any, rule: str = "adam", **hyper: float) -> None:
+        if rule not in RULES:
+            raise RecipeError(unknown("rule", rule, RULES))
+        defaults = RULES[rule].defaults
+        strange = [k for k in hyper if k not in defaults]
+        if strange:
+            raise RecipeError(*(unknown("argument", k, defaults) for k in strange))
+        if hyper.get("lr", 1.0) <= 0:
+            raise RecipeError(wrong("lr", hyper["lr"], "must be greater than 0", "try 0.01"))
+        self.rule = RULES[rule]
+        super().__init__(params, {**defaults, **hyper})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                if not state:
+                    state.update(step=0, **self.rule.start(p))
+                state["step"] += 1
+                decayed = p if group["weight_decay"] else None
+                self.rule.step(p, p.grad, state, group, state["step"], decayed)
+        return loss

@@ -1,0 +1,236 @@
+"""The sections of a recipe. A section names a variant; the fields the variant uses get its defaults, others stay unset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic_core import PydanticCustomError
+
+from danlu.errors import unknown
+from danlu.models import MODELS
+from danlu.nn.init import INITS
+from danlu.nn.layers import ACTIVATIONS
+from danlu.nn.losses import LOSSES
+from danlu.optim.rules import RULES
+from danlu.optim.schedules import SCHEDULES
+
+
+class Section(BaseModel):
+    """Frozen, closed, and described by the docstring under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=())
+
+
+class Variant(Section):
+    """A section whose `name` picks a row of a table; `"adam"` is short for `{name = "adam"}`."""
+
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    always: ClassVar[frozenset[str]] = frozenset({"name"})  # fields every variant has
+    default: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """Expand the short form, then fill in what the variant uses and refuse what it does not."""
+        if isinstance(given, str):
+            given = {"name": given}
+        if not isinstance(given, dict):
+            return given
+        name = given.get("name", cls.default)
+        if name not in cls.rows:
+            return given  # the name's own check speaks
+        strange = [
+            k for k, v in given.items() if k in cls.model_fields and k not in cls.always and k not in cls.rows[name] and v is not None
+        ]
+        if strange:
+            users = sorted(n for n, row in cls.rows.items() if strange[0] in row)
+            raise PydanticCustomError("unused", "{field}\0is not used by {name}; it is by {users}",
+                                      {"field": strange[0], "name": repr(name), "users": ", ".join(users)})  # fmt: skip
+        return {**cls.rows[name], **{k: v for k, v in given.items() if v is not None}}
+
+
+def _one_of(options: Mapping[str, Any], extra: tuple[str, ...] = ()) -> AfterValidator:
+    """A name from a table, with "did you mean"."""
+
+    def check(value: str) -> str:
+        if value in options or value in extra:
+            return value
+        sentence = unknown("\0", value, [*options, *extra])
+        raise PydanticCustomError("unknown", "{sentence}", {"sentence": sentence})
+
+    return AfterValidator(check)
+
+
+def _model_name(value: str) -> str:
+    if ":" in value and all(part.strip() for part in value.split(":", 1)):
+        return value
+    if value in MODELS:
+        return value
+    sentence = unknown("\0", value, [*MODELS, "package.module:factory"])
+    raise PydanticCustomError("unknown", "{sentence}", {"sentence": sentence})
+
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NotNegative = Annotated[FiniteFloat, Field(ge=0)]
+Share = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+Width = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Model(Variant):
+    """The network."""
+
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {k: m.defaults for k, m in MODELS.items()}
+    always: ClassVar[frozenset[str]] = frozenset({"name", "args"})
+    default: ClassVar[str] = "dense"
+
+    name: Annotated[str, AfterValidator(_model_name)] = "dense"
+    """A row of the zoo (softmax, dense, cnn, …), or `package.module:factory` for any importable `nn.Module`."""
+    hidden: tuple[Width, ...] | None = None
+    """Widths of the hidden dense layers, such as 64,64."""
+    channels: tuple[Width, ...] | None = None
+    """Filters of each convolution, such as 6,6."""
+    kernel_size: Annotated[int, Field(ge=1, le=31)] | None = None
+    """Side of the convolutions' windows, in pixels."""
+    padding: Annotated[int, Field(ge=0, le=15)] | None = None
+    """Zeros around each convolution's input, in pixels."""
+    activation: Annotated[str, _one_of(ACTIVATIONS)] | None = None
+    """Activation after every hidden layer."""
+    batch_norm: Literal["none", "before", "after"] | None = None
+    """Batch normalisation of hidden layers, before or after the activation."""
+    dropout: Share | None = None
+    """Probability of zeroing a hidden dense unit in training."""
+    factor: Annotated[int, Field(ge=1, le=64)] | None = None
+    """n of factorised dense layers, which cost d·q/n weights instead of d·q; 1 for ordinary ones."""
+    args: dict[str, Any] | None = None
+    """Arguments of an imported factory."""
+
+
+class Init(Section):
+    """Initial weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    name: Annotated[str, _one_of(INITS, ("auto",))] = "auto"
+    """How weights are drawn; auto: He for the ReLU family, Xavier for sigmoid and tanh, the notes' N(0, 0.01²) for softmax regression."""
+    std: Positive = 0.01
+    """Standard deviation of `normal` and `uniform`."""
+    bias: FiniteFloat = 0.0
+    """Initial value of every bias."""
+    from_run: str | None = None
+    """A finished run (or a safetensors file) whose weights to start from."""
+
+
+class Loss(Section):
+    """What is minimised."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    name: Annotated[str, _one_of(LOSSES, ("auto",))] = "auto"
+    """auto: cross-entropy for classes, squared error (of the standardised target) for numbers."""
+    label_smoothing: Share = 0.0
+    """ε: labels become 1 − ε on the class and ε/(K − 1) on each other one."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: every class counts alike, however rare."""
+
+
+class Optimizer(Variant):
+    """The update rule."""
+
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {k: r.defaults for k, r in RULES.items()}
+    default: ClassVar[str] = "adam"
+
+    name: Annotated[str, _one_of(RULES)] = "adam"
+    """The rule; each has its own defaults."""
+    lr: Positive | None = None
+    """Learning rate α."""
+    momentum: Share | None = None
+    """γ of momentum and Nesterov."""
+    rho: Share | None = None
+    """Decay of RMSProp's squared gradients."""
+    beta1: Share | None = None
+    """Adam's decay of the mean gradient."""
+    beta2: Share | None = None
+    """Adam's decay of the squared gradient."""
+    eps: Positive | None = None
+    """Added to the root in the denominator."""
+    weight_decay: NotNegative | None = None
+    """Decoupled decay of weights (not biases): W ← (1 − lr·weight_decay)·W before each update."""
+
+
+class Schedule(Variant):
+    """The learning rate over time, as a factor of `optimizer.lr`; t counts epochs after the warm-up."""
+
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {k: s.defaults for k, s in SCHEDULES.items()}
+    always: ClassVar[frozenset[str]] = frozenset({"name", "warmup"})
+    default: ClassVar[str] = "constant"
+
+    name: Annotated[str, _one_of(SCHEDULES)] = "constant"
+    """The closed form."""
+    warmup: NotNegative = 0.0
+    """Epochs over which the rate first climbs linearly."""
+    gamma: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    """Factor of `step` (each `every` epochs) and `exponential` (each epoch)."""
+    every: Positive | None = None
+    """Epochs between two steps."""
+    decay: NotNegative | None = None
+    """k of `inverse`, 1/(1 + k·t)."""
+    final: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    """Factor at the end of `cosine` and `one-cycle`."""
+    initial: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    """Factor at the start of `one-cycle`."""
+    peak: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    """Share of the training after which `one-cycle` is at its highest."""
+
+
+class Penalty(Section):
+    """Terms added to the loss, over all weights w (not biases), m training examples."""
+
+    l1: NotNegative = 0.0
+    """λ of λ/(2m)·Σ√(w² + ε)."""
+    l2: NotNegative = 0.0
+    """λ of λ/(2m)·Σw²."""
+    eps: Positive = 1e-8
+    """ε of the smooth absolute value."""
+
+
+class Clip(Section):
+    """Gradient clipping; 0 is off."""
+
+    norm: NotNegative = 0.0
+    """Largest length of the whole gradient."""
+    value: NotNegative = 0.0
+    """Largest magnitude of one entry."""
+
+
+class Augment(Section):
+    """Random changes of the training pictures, new in every epoch; 0 is off."""
+
+    flip: bool = False
+    """Mirror half of them left to right."""
+    rotate: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    """Turn by up to ± degrees."""
+    scale: Share = 0.0
+    """Enlarge by a factor within 1 ± scale."""
+    shift: NotNegative = 0.0
+    """Move by up to ± pixels."""
+    crop: Annotated[int, Field(ge=0, le=64)] = 0
+    """Pad by that many pixels and cut the old size out at a random place."""
+    noise: NotNegative = 0.0
+    """Standard deviation of noise added to the normalised input (tables too)."""
+
+
+class EarlyStopping(Section):
+    """Stop when the validation loss no longer falls, and keep the best weights."""
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without improvement before stopping; 0 is off."""
+    min_delta: NotNegative = 0.0
+    """Fall of the loss that counts as improvement."""

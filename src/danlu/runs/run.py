@@ -1,0 +1,235 @@
+"""`Run`: the evidence a training left on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu import models
+from danlu.data import Data, Normalizer, Schema, load
+from danlu.errors import ModelError, RunError, some, wrong
+from danlu.nn.layers import Dropout, noise
+from danlu.recipe import Recipe
+from danlu.runs import curves, evaluate, folder
+from danlu.streams import stream
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For N examples: `values` [N] (class numbers, or predicted numbers), and for classes `probabilities` [N, K].
+
+    With Monte-Carlo dropout `spread` holds the standard deviation over the passes, of the same shape as
+    `probabilities` (or `values`).
+    """
+
+    values: Tensor
+    probabilities: Tensor | None
+    spread: Tensor | None
+    classes: tuple[str, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names of the predictions."""
+        return [self.classes[int(k)] for k in self.values]
+
+
+class Run:
+    """A training on disk; opening one runs no code but danlu's (an imported model only when asked for).
+
+    Raises RunError when the folder is no run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise RunError(f"{str(path)!r} is no run folder: it does not exist; `danlu runs` lists those that do")
+        version = self.info.get("format") if isinstance(self.info, dict) else None
+        if not isinstance(version, int):
+            raise RunError(f"{str(path)!r} is no run folder: its run.json is foreign")
+        if version > folder.FORMAT:
+            raise RunError(f"{str(path)!r} has format {version}, but this danlu reads up to {folder.FORMAT}; update danlu")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status})"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`run.json` as it is now: format, status, environment, result."""
+        return folder.read_json(self.path / "run.json")  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> str:
+        """running, interrupted, finished, diverged or failed."""
+        return str(self.info["status"])
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Final figures: losses and accuracies of the parts, seconds, epochs; empty until finished."""
+        return dict(self.info.get("result") or {})
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe it trained."""
+        path = self.path / "recipe.toml"
+        try:
+            return Recipe.from_toml(path.read_text(encoding="utf-8"), str(path))
+        except OSError as e:
+            raise RunError(f"{str(self.path)!r} is no run folder: recipe.toml is missing") from e
+
+    @cached_property
+    def data_info(self) -> dict[str, Any]:
+        """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
+        return folder.read_json(self.path / "data.json")  # type: ignore[no-any-return]
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the examples are."""
+        return Schema.from_json(self.data_info["schema"])
+
+    @property
+    def metric(self) -> str:
+        """"accuracy" for classes, "r2" for numbers."""
+        return "accuracy" if self.schema.task == "classification" else "r2"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row per epoch: epoch, step, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds."""
+        return folder.read_lines(self.path / "metrics.jsonl")
+
+    def load_data(self) -> Data:
+        """The data it trained on, loaded again and held against the fingerprint."""
+        told = dict(self.data_info["source"])
+        source = told.pop("source")
+        if "arrays" in self.data_info:
+            raise RunError(f"{str(self.path)!r} was trained on arrays in memory ({source}); pass the data again")
+        for key in ("resize", "split"):
+            if isinstance(told.get(key), list):
+                told[key] = tuple(told[key])
+        data = load(source, **told)
+        self.check_data(data)
+        return data
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data that are not those the run was trained on."""
+        if data.fingerprint != self.data_info["fingerprint"]:
+            raise RunError(f"{self.data_info['source']['source']!r} is no longer the data that {str(self.path)!r} was trained on")
+
+    def build(self) -> nn.Module:
+        """A fresh network of the recipe, with its initial values."""
+        return build_model(self.recipe, self.schema)
+
+    def model(self) -> nn.Module:
+        """The trained network, a plain `nn.Module` in evaluation mode."""
+        model = self.build()
+        load_weights(model, folder.read_tensors(self.path / "weights.safetensors"), str(self.path))
+        return model.eval()
+
+    @cached_property
+    def normalizer(self) -> Normalizer:
+        """The normaliser fitted in training."""
+        t = folder.read_tensors(self.path / "normalizer.safetensors")
+        dtype = getattr(torch, self.recipe.dtype)
+        return Normalizer(self.recipe.normalize, t["shift"], t["scale"], t.get("matrix")).to("cpu", dtype)
+
+    def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
+        """Predict raw examples x [N, *input_shape] (normalised here as in training).
+
+        samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo dropout,
+        Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is dropped.
+        """
+        raw = torch.as_tensor(x)
+        raw = raw[None] if raw.shape == self.schema.input_shape else raw
+        if tuple(raw.shape[1:]) != self.schema.input_shape:
+            raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})"))
+        model = self.model()
+        batches = raw.split(evaluate.rows_per_pass(self.schema.input_shape))
+        if not samples:
+            out = evaluate.outputs(model, iter(batches), self.normalizer)
+            return self._prediction(out[None])
+        drops = [m for m in model.modules() if isinstance(m, (Dropout, nn.Dropout))]
+        if not any(m.p for m in drops):
+            raise RunError("`samples` needs a network with dropout, but this one has none; train with model.dropout=0.5")
+        for m in drops:
+            m.train()
+        passes = []
+        with torch.no_grad():
+            for k in range(samples):
+                with noise(stream(seed, "predict", k)), torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(seed + k)
+                    passes.append(torch.cat([model(self.normalizer(b)) for b in batches]))
+        return self._prediction(torch.stack(passes))
+
+    def _prediction(self, passes: Tensor) -> Prediction:
+        """Mean and spread over passes [S, N, K]."""
+        several = len(passes) > 1
+        if self.schema.task == "regression":
+            mean, spread = self.schema.scale
+            values = passes[..., 0] * spread + mean
+            return Prediction(values.mean(0), None, values.std(0) if several else None, ())
+        p = passes.softmax(-1)
+        average = p.mean(0)
+        return Prediction(average.argmax(1), average, p.std(0) if several else None, self.schema.classes)
+
+    def evaluate(self, data: Data | None = None, part: str = "test") -> evaluate.Score:
+        """Loss and accuracy on a part of the run's own data, or of other data of the same schema."""
+        data = self.load_data() if data is None else data
+        ours, theirs = self.schema, data.schema
+        if (ours.input_shape, ours.classes) != (theirs.input_shape, theirs.classes):
+            raise RunError(
+                f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, but the run was trained on "
+                f"{ours.input_shape} and {some(ours.classes)}"
+            )
+        if not data.size(part):
+            raise RunError(f"the data have no {part} part")
+        out = evaluate.part_outputs(self.model(), data, part, self.normalizer)
+        return evaluate.score(out, data.y[data.parts[part]], ours)
+
+    def plot(self) -> Any:
+        """The curves as a Plotly figure (shown by notebooks)."""
+        import plotly.graph_objects as go
+
+        return go.Figure(curves.figure(self.history, self.metric))
+
+
+def build_model(recipe: Recipe, schema: Schema) -> nn.Module:
+    """The recipe's network for examples of that schema, in its precision."""
+    fields = {k: v for k, v in recipe.model.model_dump(exclude_none=True).items() if k != "name"}
+    init = recipe.init.model_dump()
+    model = models.build(recipe.model.name, schema.input_shape, schema.outputs, fields, init, recipe.seed)
+    model = model.to(getattr(torch, recipe.dtype))
+    if recipe.init.from_run:
+        start = Path(recipe.init.from_run)
+        file = start / "weights.safetensors" if start.is_dir() else start
+        load_weights(model, folder.read_tensors(file), str(start))
+    return model
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy weights by name. Raises ModelError, naming the first that do not fit."""
+    own = model.state_dict()
+    absent = [f"`{k}` is missing" for k in own if k not in tensors]
+    strange = [f"`{k}` is not in the network" for k in tensors if k not in own]
+    shapes = [
+        f"`{k}` is {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    if absent or strange or shapes:
+        raise ModelError(f"the weights of {where!r} do not fit this network: {some([*shapes, *absent, *strange])}")
+    model.load_state_dict(tensors)
+
+
+def list_runs(root: Path | None = None) -> list[Run]:
+    """Every run under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
+    found = []
+    for path in sorted((root or folder.runs_root()).glob("*/run.json")):
+        try:
+            found.append(Run(path.parent))
+        except RunError:
+            continue
+    return found

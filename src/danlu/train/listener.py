@@ -1,0 +1,26 @@
+"""Who watches a training: the terminal, a notebook, a test. Nobody, by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danlu.runs import Run
+
+
+class Listener:
+    """Called by the engine; every method may be left as it is."""
+
+    interval = 0.1
+    """Seconds between two calls of `step`."""
+
+    def start(self, run: Run, steps: int, done: int) -> None:
+        """Training begins: `steps` in all, `done` before (after a resume)."""
+
+    def step(self, done: int, loss: float, accuracy: float) -> None:
+        """Now and then: steps done, mean loss and accuracy of the epoch so far."""
+
+    def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        """An epoch's row of the history."""
+
+    def end(self, run: Run) -> None:
+        """Training is over, one way or another."""

@@ -1,0 +1,126 @@
+"""One network in training: its parameters in one flat vector, and the step that changes them.
+
+Layout of the vector: the weights that decay and penalties act on first, then biases and normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu.nn import penalties
+from danlu.nn.layers import Dropout, noise
+from danlu.nn.losses import LOSSES, balanced_weights
+from danlu.optim import schedules
+from danlu.optim.clip import clip_norm, clip_value
+from danlu.optim.rules import RULES
+from danlu.recipe import Recipe
+from danlu.streams import stream
+
+
+class NotFinite(Exception):
+    """The loss of a step is NaN or infinite; nothing was changed by that step."""
+
+
+class Member:
+    """A network, its gradient, and its optimiser's state; `step` trains it on one batch."""
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, examples: int, steps_per_epoch: int, class_counts: Tensor | None, device: torch.device
+    ) -> None:
+        self.recipe, self.model, self.examples, self.per_epoch = recipe, model.to(device), examples, steps_per_epoch
+        self._flatten()
+        self.rule = RULES[recipe.optimizer.name]
+        self.state = self.rule.start(self.theta)
+        self.hyper: dict[str, Any] = recipe.optimizer.model_dump(exclude_none=True)
+        self.schedule = recipe.schedule.model_dump(exclude_none=True)
+        self.loss_name = recipe.loss.name
+        if self.loss_name == "auto":
+            self.loss_name = "cross-entropy" if class_counts is not None else "squared-error"
+        self.loss = LOSSES[self.loss_name]
+        balanced = recipe.loss.class_weights == "balanced" and class_counts is not None
+        self.class_weights = balanced_weights(class_counts).to(device, self.theta.dtype) if balanced else None  # type: ignore[arg-type]
+        self.draws = any(isinstance(m, (Dropout, nn.Dropout)) for m in model.modules())
+        self.plain_decay = recipe.optimizer.weight_decay == 0
+        model.train()
+
+    def _flatten(self) -> None:
+        """Make every parameter, and its gradient, a view into one vector."""
+        named = [(k, p) for k, p in self.model.named_parameters() if p.requires_grad]
+        weights = [(k, p) for k, p in named if p.ndim >= 2]
+        ordered = weights + [(k, p) for k, p in named if p.ndim < 2]
+        self.names = [k for k, _ in ordered]
+        self.theta = torch.cat([p.detach().reshape(-1) for _, p in ordered]) if ordered else torch.zeros(0)
+        self.grad = torch.zeros_like(self.theta)
+        self.decayed = sum(p.numel() for _, p in weights)
+        at = 0
+        for _, p in ordered:
+            n = p.numel()
+            p.data = self.theta[at : at + n].view(p.shape)
+            p.grad = self.grad[at : at + n].view(p.shape)
+            at += n
+
+    def lr(self, k: int) -> float:
+        """The learning rate of step k = 0, 1, …"""
+        r = self.recipe
+        return float(self.hyper_base * schedules.factor(r.schedule.name, k, self.per_epoch, r.epochs, r.schedule.warmup, self.schedule))
+
+    @property
+    def hyper_base(self) -> float:
+        """`optimizer.lr` before its schedule."""
+        return self.recipe.optimizer.lr or 0.0
+
+    def step(self, x: Tensor, y: Tensor, k: int) -> tuple[float, Tensor]:
+        """Train on one batch; the loss before the update, penalties left out, and the outputs.
+
+        Raises NotFinite and changes nothing when the loss is no finite number.
+        """
+        if self.draws:
+            with noise(stream(self.recipe.seed, "dropout", k)):
+                out = self.model(x)
+        else:
+            out = self.model(x)
+        loss = self.loss(out, y, self.recipe.loss.label_smoothing, self.class_weights)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise NotFinite
+        self.grad.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self._regularise()
+            self.hyper["lr"] = self.lr(k)
+            decayed = None if self.plain_decay else self.theta[: self.decayed]
+            self.rule.step(self.theta, self.grad, self.state, self.hyper, k + 1, decayed)
+        return value, out.detach()
+
+    def _regularise(self) -> None:
+        """Add the penalties' gradients, then clip."""
+        r = self.recipe
+        w, g = self.theta[: self.decayed], self.grad[: self.decayed]
+        if r.penalty.l2:
+            g.add_(penalties.l2_gradient(w, r.penalty.l2, self.examples))
+        if r.penalty.l1:
+            g.add_(penalties.l1_gradient(w, r.penalty.l1, self.examples, r.penalty.eps))
+        if r.clip.norm:
+            clip_norm(self.grad, r.clip.norm)
+        if r.clip.value:
+            clip_value(self.grad, r.clip.value)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, copied."""
+        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint needs to go on."""
+        buffers = {f"buffer.{k}": v for k, v in self.model.named_buffers()}
+        frozen = {f"frozen.{k}": p.detach() for k, p in self.model.named_parameters() if not p.requires_grad}
+        return {"theta": self.theta, **{f"state.{k}": v for k, v in self.state.items()}, **buffers, **frozen}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up where `tensors` left off."""
+        with torch.no_grad():
+            for name, own in self.tensors().items():
+                own.copy_(tensors[name])
