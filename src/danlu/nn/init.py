@@ -75,24 +75,29 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * area, shape[0] * area
 
 
-@torch.no_grad()
-def initialise(model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int) -> None:
-    """Fill weights by the named rule, biases with a constant; normalisation layers keep γ = 1, β = 0.
+def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Module, str]]:
+    """(layer's name, layer, rule) for each layer with a weight matrix or kernel, in order.
 
-    name "auto" follows the activation (He for the ReLU family, Xavier otherwise, also before the output).
+    name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the output.
     """
     weighted = [(k, m) for k, m in model.named_modules() if isinstance(getattr(m, "weight", None), nn.Parameter)]
-    dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]
-    for k, m in dense:
-        w = m.weight
+    dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]  # type: ignore[union-attr]
+    last = len(dense) - 1
+    by_place = [BY_ACTIVATION["identity" if i == last else activation] for i in range(len(dense))]
+    return [(k, m, by_place[i] if name == "auto" else name) for i, (k, m) in enumerate(dense)]
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int) -> None:
+    """Fill weights by the named rule, biases with a constant; normalisation layers keep γ = 1, β = 0."""
+    for k, m, rule in plan(model, name, activation):
+        w, b = m.weight, m.bias
         assert isinstance(w, nn.Parameter)
-        last = m is dense[-1][1]
-        rule = name if name != "auto" else BY_ACTIVATION["identity" if last else activation]
-        n, q = fans(tuple(w.shape))
-        w.copy_(INITS[rule](tuple(w.shape), n, q, std, stream(seed, "init", f"{k}.weight".lstrip("."))))
-        if isinstance(getattr(m, "bias", None), nn.Parameter):
-            m.bias.fill_(bias)  # type: ignore[operator,union-attr]
+        shape = tuple(w.shape)
+        w.copy_(INITS[rule](shape, *fans(shape), std, stream(seed, "init", f"{k}.weight".lstrip("."))))
+        if isinstance(b, nn.Parameter):
+            b.fill_(bias)
     for k, m in model.named_modules():
         own = getattr(m, "initialise", None)
-        if callable(own) and not isinstance(m, nn.Sequential):
+        if callable(own):
             own(lambda part, k=k: stream(seed, "init", f"{k}.{part}".lstrip(".")))

@@ -99,3 +99,7 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, n] → [B, q]."""
         return torch.matmul(x, self.weight.t()) + self.bias
+
+    def extra_repr(self) -> str:
+        """Shown in `print(model)`."""
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}"

@@ -84,7 +84,7 @@ class Member:
         else:
             out = self.model(x)
         loss = self.loss(out, y, self.recipe.loss.label_smoothing, self.class_weights)
-        value = float(loss)
+        value = loss.detach().item()
         if not math.isfinite(value):
             raise NotFinite
         self.grad.zero_()

@@ -151,16 +151,23 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
 def _environment(recipe: Recipe, data: Data, device: str) -> dict[str, Any]:
     from danlu import __version__
 
-    cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
     return {
         "danlu": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "device": device,
-        # A fixed rule, not a measurement: the number of threads changes the last bits of sums.
-        "threads": 1 if cost < _ONE_THREAD else torch.get_num_threads(),
+        "threads": threads_for(recipe, data),
     }
+
+
+def threads_for(recipe: Recipe, data: Data) -> int:
+    """Threads to train with: one for small steps, else all.
+
+    A fixed rule, not a measurement: the number of threads changes the last bits of sums.
+    """
+    cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
+    return 1 if cost < _ONE_THREAD else torch.get_num_threads()
 
 
 def _say(path: Path, **changes: Any) -> None:

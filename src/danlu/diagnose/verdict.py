@@ -1,0 +1,102 @@
+"""A first verdict on a finished run: what its figures show, and no more."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from danlu.runs import Run
+from danlu.runs.folder import read_tensors
+
+Z = 1.959964  # 95 %
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share observed on n examples (Wilson 1927)."""
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
+    """95 % interval of a − b for shares on n and m examples (Newcombe 1998, method 10)."""
+    (la, ua), (lb, ub) = wilson(a, n), wilson(b, m)
+    return a - b - math.hypot(a - la, ub - b), a - b + math.hypot(ua - a, b - lb)
+
+
+def verdict(run: Run) -> list[str]:
+    """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
+    said = _classes(run) if run.metric == "accuracy" else _numbers(run)
+    return said + _ending(run)
+
+
+def held_out(run: Run) -> str:
+    """The part that no choice was made on: test, else validation, else training."""
+    return next(p for p in ("test", "valid", "train") if f"{p}_loss" in run.result)
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f} %"
+
+
+def _classes(run: Run) -> list[str]:
+    part = held_out(run)
+    sizes, r = run.data_info["sizes"], run.result
+    n, m = sizes[part], sizes["train"]
+    reached, trained = r[f"{part}_accuracy"], r["train_accuracy"]
+    low, high = wilson(reached, n)
+    counts = torch.bincount(read_tensors(run.path / "test.safetensors")["targets"])
+    usual, share = run.schema.classes[int(counts.argmax())], float(counts.max()) / n
+    said = [
+        f"{_NAMES[part]} accuracy is {_percent(reached)} (95 % interval {100 * low:.1f} to {100 * high:.1f}, {n} examples); "
+        f"always answering {usual!r} would give {_percent(share)}."
+    ]
+    if low <= share:
+        return [*said, "That is not shown to be better than the constant answer: the network has learnt nothing usable."]
+    if part == "train":
+        return said
+    gap_low, gap_high = difference(trained, m, reached, n)
+    bias, gap = 1 - trained, trained - reached
+    if gap_low <= 0:
+        return [*said, f"Training accuracy is {_percent(trained)}; no gap to the {_NAMES[part].lower()} part is shown."]
+    larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
+    return [
+        *said,
+        f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher ({100 * gap_low:.1f} to {100 * gap_high:.1f}): "
+        f"the larger part of the error is {larger}.",
+    ]
+
+
+def _numbers(run: Run) -> list[str]:
+    part, r = held_out(run), run.result
+    spread = run.schema.scale[1]
+    rmse = spread * math.sqrt(r[f"{part}_loss"])
+    said = [
+        f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {run.data_info['sizes'][part]} examples, "
+        f"where always answering the mean errs by about {spread:.4g}."
+    ]
+    if part != "train":
+        said.append(f"Training R² is {r['train_r2']:.3f}.")
+    return said
+
+
+def _ending(run: Run) -> list[str]:
+    """Whether validation loss was still falling at the end, or had long turned."""
+    losses = [row["valid_loss"] for row in run.history if "valid_loss" in row]
+    if len(losses) < 4:
+        return []
+    best = min(range(len(losses)), key=losses.__getitem__)
+    if best == len(losses) - 1 and losses[-1] < 0.98 * losses[-2]:
+        return ["Validation loss was still falling at the end: train longer (`epochs`)."]
+    if run.result.get("best_epoch"):
+        return [f"Stopped early; the weights are those of epoch {run.result['best_epoch']}, the best on validation."]
+    if losses[-1] > 1.05 * losses[best]:
+        return [
+            f"Validation loss was lowest after epoch {best + 1} ({losses[best]:.4f}) and ended at {losses[-1]:.4f}: "
+            "`early_stopping.patience=5` would keep the best weights."
+        ]
+    return []
+
+
+_NAMES = {"test": "Test", "valid": "Validation", "train": "Training"}

@@ -1,0 +1,80 @@
+"""What is in a data set: for the terminal, and as a page with sample pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from danlu.data import PARTS, Data
+from danlu.report import html
+from danlu.report.pictures import data_uri
+from danlu.runs.folder import write
+
+
+def describe(data: Data) -> dict[str, Any]:
+    """Shapes, parts, classes with counts, constant columns, duplicates across parts: plain values."""
+    schema = data.schema
+    said: dict[str, Any] = {
+        "source": data.source.get("source"),
+        "task": schema.task,
+        "examples": len(data),
+        "input_shape": list(schema.input_shape),
+        "dtype": str(data.x.dtype).removeprefix("torch."),
+        "in memory": not data.mapped,
+        "parts": {p: data.size(p) for p in PARTS},
+        "duplicates across parts": {f"{a}/{b}": len(v) for (a, b), v in data.duplicates().items()},
+    }
+    if schema.classes:
+        counts = {p: data.class_counts(p).tolist() for p in PARTS}
+        said["classes"] = {c: {p: counts[p][k] for p in PARTS} for k, c in enumerate(schema.classes)}
+    else:
+        said["target"] = {"name": schema.target, "mean": schema.scale[0], "standard deviation": schema.scale[1]}
+    if schema.columns:
+        x, _ = data.part("train")
+        names = [f for c in schema.columns for f in c.features]
+        rows = zip(names, x.mean(0).tolist(), x.std(0).tolist(), x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
+        said["columns"] = {n: {"mean": m, "std": s, "min": lo, "max": hi} for n, m, s, lo, hi in rows}
+        said["constant columns"] = [n for n, c in said["columns"].items() if c["min"] == c["max"]]
+        said["missing values"] = 0  # a source with missing cells is refused, with their column and row
+    return said
+
+
+def samples(data: Data, per_class: int = 8) -> list[tuple[torch.Tensor, str]]:
+    """A few training examples of each class, with its name."""
+    index = data.parts["train"]
+    labels = data.y[index]
+    found = []
+    for k, name in enumerate(data.schema.classes[:50]):
+        found += [(data.x[i], name) for i in index[labels == k][:per_class].tolist()]
+    return found
+
+
+def write_page(data: Data, path: Path) -> Path:
+    """The description as a page."""
+    said = describe(data)
+    shape = "×".join(map(str, said["input_shape"]))
+    sections = [
+        f"<h1>{html.text(said['source'])}</h1>",
+        f'<p class="soft">{said["examples"]:,} examples of {shape} {said["dtype"]} · {said["task"]}</p>',
+        html.table(("part", "examples"), [(p, f"{n:,}") for p, n in said["parts"].items()]),
+        f"<p>{html.text(duplicates_sentence(said))}</p>",
+    ]
+    if "classes" in said:
+        sections += ["<h2>Classes</h2>", html.table(("class", *PARTS), [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said["classes"].items()])]
+    if "columns" in said:
+        cells = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
+        sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), cells)]
+    if data.schema.is_image:
+        sections += ["<h2>Samples</h2>", html.pictures((data_uri(x), c) for x, c in samples(data))]
+    write(path, html.page(str(said["source"]), sections, figures=False))
+    return path
+
+
+def duplicates_sentence(said: dict[str, Any]) -> str:
+    """What was found, in words."""
+    found = said["duplicates across parts"]
+    if not found:
+        return "No example lies in two parts."
+    return "Equal examples lie in different parts: " + ", ".join(f"{n} in {pair}" for pair, n in found.items()) + "."

@@ -1,0 +1,54 @@
+"""What is in a data set, in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from torch import Tensor
+
+from danlu.data import PARTS, Data
+from danlu.report import data_page
+from danlu.report.pictures import half_blocks
+from danlu.report.terminal import console, say, table
+
+
+def show(data: Data) -> None:
+    """Tables, the sentence on duplicates, and small pictures where the terminal can show colours."""
+    said = data_page.describe(data)
+    shape = "×".join(map(str, said["input_shape"]))
+    say(f"{said['source']}: {said['examples']:,} examples of {shape} {said['dtype']}, {said['task']}")
+    say("")
+    head = ("", *PARTS)
+    sizes = ("examples", *(f"{n:,}" for n in said["parts"].values()))
+    classes = [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said.get("classes", {}).items()]
+    table(head, [sizes, *classes])
+    if "target" in said:
+        t = said["target"]
+        say(f"\ntarget {t['name'] or ''}: mean {t['mean']:.4g}, standard deviation {t['standard deviation']:.4g}")
+    if "columns" in said:
+        say("")
+        table(("column", "mean", "std", "min", "max"), [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()])
+        constant = said["constant columns"]
+        say(f"\nconstant columns: {', '.join(constant) or 'none'}; missing values: none")
+    say("\n" + data_page.duplicates_sentence(said))
+    if data.mapped:
+        say("larger than the memory budget: read from disk as needed")
+    if data.schema.is_image and can_show_colours():
+        _show_samples(data)
+
+
+def _show_samples(data: Data) -> None:
+    """One row of small pictures per class (up to ten)."""
+    found: dict[str, list[Tensor]] = {}
+    for x, name in data_page.samples(data, 6):
+        found.setdefault(name, []).append(x)
+    for name, images in list(found.items())[:10]:
+        say(f"\n{name}")
+        for line in half_blocks(images):
+            sys.stdout.write(line + "\n")
+
+
+def can_show_colours() -> bool:
+    """A terminal with 24-bit colours."""
+    return console.is_terminal and os.environ.get("COLORTERM", "") in ("truecolor", "24bit")

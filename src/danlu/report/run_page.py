@@ -1,0 +1,102 @@
+"""A run as a page: verdict, curves, confusion matrix, the most confidently wrong examples, the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.diagnose import verdict
+from danlu.report import html
+from danlu.report.pictures import data_uri
+from danlu.runs import Run, curves
+from danlu.runs.folder import read_tensors, write
+
+
+def result_rows(run: Run) -> list[tuple[str, int, float, float]]:
+    """(part, examples, loss, accuracy or R²) of a finished run."""
+    sizes, r = run.data_info["sizes"], run.result
+    names = {"train": "training", "valid": "validation", "test": "test"}
+    return [(names[p], sizes[p], r[f"{p}_loss"], r[f"{p}_{run.metric}"]) for p in names if f"{p}_loss" in r]
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html into the run's folder."""
+    told = run.data_info["source"]["source"]
+    r = run.result
+    rows = [(n, f"{size:,}", f"{loss:.4f}", f"{value:.4f}") for n, size, loss, value in result_rows(run)]
+    said = "".join(f"<p>{html.text(s)}</p>" for s in verdict(run))
+    sections = [
+        f"<h1>{html.text(run.recipe.model.name)} on {html.text(told)}</h1>",
+        f'<p class="soft">{r["parameters"]:,} parameters · {r["epochs"]} epochs · {r["steps"]:,} steps · {r["seconds"]:.1f} s · '
+        f"{html.text(run.info['environment']['machine'])} · {html.text(run.path.name)}</p>",
+        f'<div class="verdict">{said}</div>',
+        html.table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), rows),
+        "<h2>Curves</h2>",
+        html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
+    ]
+    kept = read_tensors(run.path / "test.safetensors")
+    sections += _classes(run, kept) if run.metric == "accuracy" else _numbers(run, kept)
+    sections += ["<h2>Recipe</h2>", f"<pre>{html.text(run.recipe.to_toml())}</pre>"]
+    path = run.path / "report.html"
+    write(path, html.page(f"{run.recipe.model.name} on {told}", sections))
+    return path
+
+
+def confusion(kept: dict[str, Tensor], k: int) -> Tensor:
+    """Counts [true, predicted]."""
+    pairs = kept["targets"] * k + kept["outputs"].argmax(1)
+    return torch.bincount(pairs, minlength=k * k).view(k, k)
+
+
+def _classes(run: Run, kept: dict[str, Tensor]) -> list[str]:
+    names = list(run.schema.classes)
+    sections = ["<h2>Confusion matrix</h2>", html.figure("confusion", _matrix(confusion(kept, len(names)), names), "Confusion matrix")]
+    worst = kept["worst"]
+    if not len(worst):
+        return [*sections, "<h2>Errors</h2><p>None on this part.</p>"]
+    p, guess = kept["outputs"][worst].softmax(1).max(1)
+    true = kept["targets"][worst]
+    captions = [f"{names[t]}, taken for {names[g]} ({100 * q:.0f} %)" for t, g, q in zip(true.tolist(), guess.tolist(), p.tolist(), strict=True)]
+    sections.append("<h2>Most confidently wrong</h2>")
+    if run.schema.is_image:
+        return [*sections, html.pictures((data_uri(x), c) for x, c in zip(kept["worst_x"], captions, strict=True))]
+    columns = [f for c in run.schema.columns for f in c.features]
+    shown = [[c, *(f"{v:g}" for v in x.tolist())] for x, c in zip(kept["worst_x"][:10], captions, strict=False)]
+    return [*sections, html.table(["", *columns], shown)]
+
+
+def _matrix(counts: Tensor, names: list[str]) -> dict[str, Any]:
+    share = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    few = len(names) <= 20
+    size = 150 + min(560, max(220, 40 * len(names)))
+    trace = {
+        "type": "heatmap", "x": names, "y": names, "z": share.tolist(), "customdata": counts.tolist(), "zmin": 0, "zmax": 1,
+        "colorscale": [[0, "#fbf9f5"], [0.02, "#f4e3d3"], [0.3, "#d98e5f"], [1, "#7a3014"]], "showscale": False, "xgap": 1, "ygap": 1,
+        "hovertemplate": "true %{y}<br>predicted %{x}<br>%{customdata} examples<extra></extra>",
+    }  # fmt: skip
+    if few:
+        trace |= {"text": counts.tolist(), "texttemplate": "%{text}"}
+    layout = {
+        "height": size, "width": size + 40, "margin": {"l": 110, "r": 16, "t": 8, "b": 90},
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {"title": {"text": "predicted"}, "type": "category", "tickangle": -40 if max(map(len, names)) > 3 else 0},
+        "yaxis": {"title": {"text": "true"}, "type": "category", "autorange": "reversed"},
+    }  # fmt: skip
+    return {"data": [trace], "layout": layout}
+
+
+def _numbers(run: Run, kept: dict[str, Tensor]) -> list[str]:
+    mean, spread = run.schema.scale
+    guess, true = (kept["outputs"][:, 0] * spread + mean).tolist(), kept["targets"].tolist()
+    ends = [min(true), max(true)]
+    dots = {"type": "scatter", "mode": "markers", "x": true, "y": guess, "marker": {"color": "#a34a28", "size": 6, "opacity": 0.6}}
+    line = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": {"color": "#7d7468", "dash": "dot"}, "showlegend": False}
+    layout = {
+        "height": 420, "width": 480, "showlegend": False, "margin": {"l": 60, "r": 16, "t": 8, "b": 50},
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {"title": {"text": "true"}, "gridcolor": "#e8e4dc"}, "yaxis": {"title": {"text": "predicted"}, "gridcolor": "#e8e4dc"},
+    }  # fmt: skip
+    return ["<h2>Predicted against true</h2>", html.figure("scatter", {"data": [dots, line], "layout": layout}, "Predicted against true values")]

@@ -1,0 +1,40 @@
+"""A network's layers as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+
+from danlu.data.schema import Schema
+from danlu.errors import ModelError, wrong
+from danlu.models.summary import summarise
+from danlu.recipe import Recipe
+from danlu.report.terminal import console, table
+from danlu.runs.run import build_model
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """"1x28x28" (or commas) as numbers."""
+    parts = text.replace("×", "x").replace(",", "x").split("x")
+    if not text or not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 3):
+        raise ModelError(wrong("input", text, "must be a shape such as 1x28x28 for pictures or 13 for tables", "try input=1x28x28"))
+    return tuple(int(p) for p in parts)
+
+
+def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
+    """Print the rows and their totals."""
+    schema = Schema("classification", parse_shape(shape), tuple(map(str, range(classes))))
+    rows = summarise(build_model(recipe, schema), schema.input_shape)
+    if json:
+        print(jsonlib.dumps([dataclasses.asdict(r) for r in rows]))
+        return
+
+    def size(s: tuple[int, ...] | None) -> str:
+        return "×".join(map(str, s)) if s else "–"
+
+    cells = [
+        (r.name, r.kind, size(r.output), f"{r.parameters:,}", r.receptive_field or "–", f"{r.multiply_adds:,}") for r in rows
+    ]
+    table(("layer", "kind", "output", "parameters", "receptive field", "multiply-adds"), cells)
+    total, cost = sum(r.parameters for r in rows), sum(r.multiply_adds for r in rows)
+    console.print(f"\n{total:,} parameters, {cost:,} multiply-adds for one example")

@@ -1,0 +1,80 @@
+"""New examples for a trained network: picture files, folders of them, CSV rows, standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from danlu.data import Schema, images, tables
+from danlu.errors import DataError, RunError
+
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+
+
+def read(schema: Schema, inputs: Sequence[str], resize: bool = False) -> tuple[Tensor, list[str]]:
+    """Examples [N, *input_shape] and a name for each; `-` is standard input.
+
+    resize: bring pictures of another size to the network's. Raises DataError, one sentence per bad input.
+    """
+    if schema.is_image:
+        return _pictures(schema, inputs, resize)
+    if not schema.columns:
+        raise RunError("the run was trained on arrays without columns; predict from Python with run.predict(x)")
+    frames = [_frame(name) for name in inputs]
+    out, names = [], []
+    for name, frame in frames:
+        x = np.empty((len(frame), schema.input_shape[0]), np.float32)
+        tables.encode(frame, schema.columns, name, x)
+        out.append(x)
+        names += [f"{name}:{i + 1}" for i in range(len(frame))]
+    return torch.from_numpy(np.concatenate(out)), names
+
+
+def _frame(name: str) -> tuple[str, Any]:
+    if name == "-":
+        return "standard input", tables.parse(sys.stdin.read(), "standard input")
+    path = Path(name)
+    if not path.is_file():
+        raise DataError(f"`input` is {name!r}, but there is no such file; this network reads CSV rows")
+    return path.name, tables.read(path)
+
+
+def _pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:
+    sources: list[tuple[Path | bytes, str]] = []
+    mistakes = []
+    for name in inputs:
+        path = Path(name)
+        if name == "-":
+            content = sys.stdin.buffer.read()
+            if content.startswith(_PICTURE_STARTS):
+                sources.append((content, "standard input"))
+            else:  # a list of files
+                sources += [(Path(line), line) for line in content.decode(errors="replace").split("\n") if line.strip()]
+        elif path.is_dir():
+            found = sorted(p for p in path.rglob("*") if images.is_picture(p))
+            mistakes += [] if found else [f"`input` is {name!r}, but that folder holds no picture"]
+            sources += [(p, str(p)) for p in found]
+        else:
+            sources.append((path, name))
+    channels, h, w = schema.input_shape
+    mode = schema.mode or ("L" if channels == 1 else "RGB")
+    out = []
+    for source, name in sources:
+        try:
+            if isinstance(source, Path) and not source.is_file():
+                raise DataError(f"`input` is {name!r}, but there is no such file")
+            image = images.open_image(source, name)
+            if not resize and (image.height, image.width) != (h, w):
+                raise DataError(f"{name} is {image.height}×{image.width}, but the network takes {h}×{w}; use --resize to bring it there")
+            out.append(images.decode(source, name, mode, (h, w)))
+        except DataError as e:
+            mistakes += e.mistakes
+    if mistakes or not out:
+        raise DataError(*(mistakes or ["there is no input to predict"]))
+    return torch.from_numpy(np.stack(out)), [name for _, name in sources]
