@@ -45,11 +45,13 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape."""
-        if not self.training or self.p == 0:
-            return x
+        return x * self.mask(x) if self.training and self.p else x
+
+    def mask(self, x: Tensor) -> Tensor:
+        """A fresh mask of x's shape: 0 with probability p, else 1/(1−p)."""
         g = _noise[-1] if _noise else None
         keep = torch.rand(x.shape, generator=g, device=g.device if g else x.device, dtype=torch.float32) >= self.p
-        return x * (keep.to(x.device, x.dtype) * (1 / (1 - self.p)))
+        return keep.to(x.device, x.dtype) * (1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         """Shown in `print(model)`."""

@@ -66,6 +66,32 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
 }
 
 
+def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient by the logits, (softmax(o) − ỹ)/B, weighted like the loss."""
+    log_p = F.log_softmax(o, 1)
+    b, k = o.shape
+    if smoothing == 0 and w is None:
+        at = y.unsqueeze(1)
+        loss = log_p.gather(1, at).sum() / -b
+        return loss, log_p.exp_().mul_(1 / b).scatter_add_(1, at, log_p.new_full((1, 1), -1 / b).expand(b, 1))
+    soft = smooth_labels(y, k, smoothing, o.dtype)
+    per = (torch.full_like(o[:, :1], 1 / b)) if w is None else (w[y] / w[y].sum()).unsqueeze(1)
+    loss = -(soft * log_p * per).sum()
+    return loss, (log_p.exp_() - soft) * per
+
+
+def squared_error_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient 2(o − y)/B."""
+    gap = o - y.unsqueeze(1)
+    return gap.square().mean(), gap * (2 / len(o))
+
+
+GRADIENTS: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]]] = {
+    "cross-entropy": cross_entropy_gradient,
+    "squared-error": squared_error_gradient,
+}
+
+
 def balanced_weights(counts: Tensor) -> Tensor:
     """Class weights N/(K·n_k), so that every class counts alike."""
     return (counts.sum() / (len(counts) * counts.clamp_min(1))).float()

@@ -70,7 +70,8 @@ class Batches:
     def _gather(self, index: Tensor) -> Batch:
         if not self.mapped:
             index = index.to(self.device)
-        return self.x[index].to(self.device), self.y[index.to(self.device)]
+        # index_select: several times the speed of x[index]
+        return self.x.index_select(0, index).to(self.device), self.y.index_select(0, index.to(self.device))
 
     def _gathered(self, stretches: tuple[Tensor, ...]) -> Iterator[Batch]:
         if not self.mapped:

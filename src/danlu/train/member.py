@@ -5,6 +5,7 @@ Layout of the vector: the weights that decay and penalties act on first, then bi
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from danlu.nn import penalties
 from danlu.nn.layers import Dropout, noise
-from danlu.nn.losses import LOSSES, balanced_weights
+from danlu.nn.losses import GRADIENTS, LOSSES, balanced_weights
 from danlu.optim import schedules
 from danlu.optim.clip import clip_norm, clip_value
 from danlu.optim.rules import RULES
 from danlu.recipe import Recipe
 from danlu.streams import stream
+from danlu.train import chain
 
 
 class NotFinite(Exception):
@@ -29,10 +31,18 @@ class Member:
     """A network, its gradient, and its optimiser's state; `step` trains it on one batch."""
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, examples: int, steps_per_epoch: int, class_counts: Tensor | None, device: torch.device
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        input_shape: tuple[int, ...],
+        examples: int,
+        steps_per_epoch: int,
+        class_counts: Tensor | None,
+        device: torch.device,
     ) -> None:
         self.recipe, self.model, self.examples, self.per_epoch = recipe, model.to(device), examples, steps_per_epoch
         self._flatten()
+        self.chain = chain.compile(model, input_shape)
         self.rule = RULES[recipe.optimizer.name]
         self.state = self.rule.start(self.theta)
         self.hyper: dict[str, Any] = recipe.optimizer.model_dump(exclude_none=True)
@@ -40,7 +50,9 @@ class Member:
         self.loss_name = recipe.loss.name
         if self.loss_name == "auto":
             self.loss_name = "cross-entropy" if class_counts is not None else "squared-error"
-        self.loss = LOSSES[self.loss_name]
+        self.loss, self.gradient = LOSSES[self.loss_name], GRADIENTS.get(self.loss_name)
+        if self.gradient is None:
+            self.chain = None  # a loss that is to be differentiated by autograd
         balanced = recipe.loss.class_weights == "balanced" and class_counts is not None
         self.class_weights = balanced_weights(class_counts).to(device, self.theta.dtype) if balanced else None  # type: ignore[arg-type]
         self.draws = any(isinstance(m, (Dropout, nn.Dropout)) for m in model.modules())
@@ -56,11 +68,13 @@ class Member:
         self.theta = torch.cat([p.detach().reshape(-1) for _, p in ordered]) if ordered else torch.zeros(0)
         self.grad = torch.zeros_like(self.theta)
         self.decayed = sum(p.numel() for _, p in weights)
-        at = 0
+        at, entered = 0, chain.first_weight(self.model)
         for _, p in ordered:
-            n = p.numel()
-            p.data = self.theta[at : at + n].view(p.shape)
-            p.grad = self.grad[at : at + n].view(p.shape)
+            n, start = p.numel(), p.detach().clone()
+            for whole, name in ((self.theta, "data"), (self.grad, "grad")):
+                flat = whole[at : at + n]
+                setattr(p, name, flat.view(p.shape[::-1]).t() if p is entered else flat.view(p.shape))
+            p.data.copy_(start)
             at += n
 
     def lr(self, k: int) -> float:
@@ -78,23 +92,31 @@ class Member:
 
         Raises NotFinite and changes nothing when the loss is no finite number.
         """
-        if self.draws:
-            with noise(stream(self.recipe.seed, "dropout", k)):
-                out = self.model(x)
-        else:
-            out = self.model(x)
-        loss = self.loss(out, y, self.recipe.loss.label_smoothing, self.class_weights)
-        value = loss.detach().item()
-        if not math.isfinite(value):
-            raise NotFinite
-        self.grad.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with noise(stream(self.recipe.seed, "dropout", k)) if self.draws else contextlib.nullcontext():
+            value, out = self._gradient(x, y)
         with torch.no_grad():
             self._regularise()
             self.hyper["lr"] = self.lr(k)
             decayed = None if self.plain_decay else self.theta[: self.decayed]
             self.rule.step(self.theta, self.grad, self.state, self.hyper, k + 1, decayed)
         return value, out.detach()
+
+    def _gradient(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+        """Loss and outputs; the gradient is left in `self.grad`."""
+        smoothing, w = self.recipe.loss.label_smoothing, self.class_weights
+        if self.chain is None or self.gradient is None:
+            out = self.model(x)
+            loss = self.loss(out, y, smoothing, w)
+            value = _finite(loss.detach())
+            self.grad.zero_()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return value, out
+        with torch.no_grad():
+            out, kept = self.chain.forward(x)
+            loss, g = self.gradient(out, y, smoothing, w)
+            value = _finite(loss)
+            self.chain.backward(g, kept)
+        return value, out
 
     def _regularise(self) -> None:
         """Add the penalties' gradients, then clip."""
@@ -124,3 +146,10 @@ class Member:
         with torch.no_grad():
             for name, own in self.tensors().items():
                 own.copy_(tensors[name])
+
+
+def _finite(loss: Tensor) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise NotFinite
+    return value

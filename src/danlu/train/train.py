@@ -22,6 +22,7 @@ from danlu.train.batches import Batches
 from danlu.train.listener import Listener
 from danlu.train.loop import Loop
 from danlu.train.member import Member
+from danlu.train.memory import keep_freed_memory
 from danlu.train.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
@@ -189,6 +190,7 @@ def _threads(n: int) -> Iterator[None]:
 
 def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, going_on: bool) -> None:
     """One member, from its folder's state to its end."""
+    keep_freed_memory()
     environment = run.info["environment"]
     with folder.locked(run.path), _threads(environment["threads"]), StopRequest() as stop:
         loop = _loop(run, data, listener, checkpoint_every, stop, torch.device(environment["device"]))
@@ -226,7 +228,7 @@ def _loop(
         whole_only=normed,
     )
     counts = data.class_counts("train") if data.schema.task == "classification" else None
-    member = Member(recipe, build_model(recipe, data.schema), data.size("train"), batches.steps, counts, device)
+    member = Member(recipe, build_model(recipe, data.schema), data.schema.input_shape, data.size("train"), batches.steps, counts, device)
     return Loop(run, member, batches, data, listener, checkpoint_every, stop)
 
 
