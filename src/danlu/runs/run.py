@@ -186,8 +186,7 @@ class Run:
             )
         if not data.size(part):
             raise RunError(f"the data have no {part} part")
-        out = evaluate.part_outputs(self.model(), data, part, self.normalizer)
-        return evaluate.score(out, data.y[data.parts[part]], ours)
+        return evaluate.score(*evaluate.part_outputs(self.model(), data, part, self.normalizer), ours)
 
     def plot(self) -> Any:
         """The curves as a Plotly figure (shown by notebooks)."""

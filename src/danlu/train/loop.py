@@ -134,7 +134,7 @@ class Loop:
             f"train_{metric}": self._accuracy(loss),
         }
         if self.data.size("valid"):
-            valid = self._score("valid")
+            valid = evaluate.score(*self.outputs("valid"), self.data.schema)
             row |= {"valid_loss": valid.loss, f"valid_{metric}": valid.accuracy}
             self._keep_best(valid.loss, at.epoch + 1)
         row["seconds"] = round(at.seconds, 4)
@@ -143,9 +143,11 @@ class Loop:
         folder.append_line(self.run.path / "metrics.jsonl", row)
         self.listener.epoch(self.run, row)
 
-    def _score(self, part: str) -> evaluate.Score:
-        out = evaluate.part_outputs(self.member.model, self.data, part, self.batches.normalizer)
-        return evaluate.score(out, self.data.y[self.data.parts[part]], self.data.schema)
+    def outputs(self, part: str, most: int | None = None) -> tuple[Tensor, Tensor]:
+        """(outputs, targets) of the network as it is now."""
+        member = self.member
+        forward = member.chain.evaluate if member.chain else None
+        return evaluate.part_outputs(member.model, self.data, part, self.batches.normalizer, forward, most)
 
     def _keep_best(self, loss: float, epoch: int) -> None:
         stopping = self.member.recipe.early_stopping

@@ -56,7 +56,9 @@ class Member:
         balanced = recipe.loss.class_weights == "balanced" and class_counts is not None
         self.class_weights = balanced_weights(class_counts).to(device, self.theta.dtype) if balanced else None  # type: ignore[arg-type]
         self.draws = any(isinstance(m, (Dropout, nn.Dropout)) for m in model.modules())
-        self.plain_decay = recipe.optimizer.weight_decay == 0
+        self.smoothing, self.decays = recipe.loss.label_smoothing, bool(recipe.optimizer.weight_decay)
+        self.regularised = any(v for k, v in [*recipe.penalty, *recipe.clip] if k != "eps")
+        self.steady = recipe.schedule.name == "constant" and not recipe.schedule.warmup
         model.train()
 
     def _flatten(self) -> None:
@@ -79,44 +81,47 @@ class Member:
 
     def lr(self, k: int) -> float:
         """The learning rate of step k = 0, 1, …"""
-        r = self.recipe
-        return float(self.hyper_base * schedules.factor(r.schedule.name, k, self.per_epoch, r.epochs, r.schedule.warmup, self.schedule))
-
-    @property
-    def hyper_base(self) -> float:
-        """`optimizer.lr` before its schedule."""
-        return self.recipe.optimizer.lr or 0.0
+        base = self.recipe.optimizer.lr or 0.0
+        if self.steady:
+            return base
+        s = self.recipe.schedule
+        return base * schedules.factor(s.name, k, self.per_epoch, self.recipe.epochs, s.warmup, self.schedule)
 
     def step(self, x: Tensor, y: Tensor, k: int) -> tuple[float, Tensor]:
         """Train on one batch; the loss before the update, penalties left out, and the outputs.
 
         Raises NotFinite and changes nothing when the loss is no finite number.
         """
-        with noise(stream(self.recipe.seed, "dropout", k)) if self.draws else contextlib.nullcontext():
-            value, out = self._gradient(x, y)
-        with torch.no_grad():
-            self._regularise()
-            self.hyper["lr"] = self.lr(k)
-            decayed = None if self.plain_decay else self.theta[: self.decayed]
-            self.rule.step(self.theta, self.grad, self.state, self.hyper, k + 1, decayed)
-        return value, out.detach()
-
-    def _gradient(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
-        """Loss and outputs; the gradient is left in `self.grad`."""
-        smoothing, w = self.recipe.loss.label_smoothing, self.class_weights
+        masks = noise(stream(self.recipe.seed, "dropout", k)) if self.draws else contextlib.nullcontext()
         if self.chain is None or self.gradient is None:
-            out = self.model(x)
-            loss = self.loss(out, y, smoothing, w)
-            value = _finite(loss.detach())
-            self.grad.zero_()
-            loss.backward()  # type: ignore[no-untyped-call]
+            with masks:
+                value, out = self._by_autograd(x, y)
+            with torch.no_grad():
+                self._update(k)
             return value, out
-        with torch.no_grad():
+        with torch.inference_mode(), masks:
             out, kept = self.chain.forward(x)
-            loss, g = self.gradient(out, y, smoothing, w)
+            loss, g = self.gradient(out, y, self.smoothing, self.class_weights)
             value = _finite(loss)
             self.chain.backward(g, kept)
+            self._update(k)
         return value, out
+
+    def _by_autograd(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+        """Loss and outputs; the gradient is left in `self.grad`."""
+        out = self.model(x)
+        loss = self.loss(out, y, self.smoothing, self.class_weights)
+        value = _finite(loss.detach())
+        self.grad.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return value, out.detach()
+
+    def _update(self, k: int) -> None:
+        if self.regularised:
+            self._regularise()
+        self.hyper["lr"] = self.lr(k)
+        decayed = self.theta[: self.decayed] if self.decays else None
+        self.rule.step(self.theta, self.grad, self.state, self.hyper, k + 1, decayed)
 
     def _regularise(self) -> None:
         """Add the penalties' gradients, then clip."""

@@ -26,6 +26,7 @@ from danlu.train.memory import keep_freed_memory
 from danlu.train.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
+_TRAIN_SAMPLE = 10_000  # training examples the finished network is scored on
 _ONE_THREAD = 4_000_000  # multiply-adds of a step below which a second thread costs more than it brings
 
 
@@ -241,8 +242,8 @@ def _finish(run: Run, loop: Loop, data: Data) -> None:
         result["best_epoch"] = loop.at.best_epoch
     result["parameters"] = sum(p.numel() for p in model.parameters())
     for part in (p for p in data.parts if data.size(p)):
-        out = evaluate.part_outputs(model, data, part, loop.batches.normalizer)
-        score = evaluate.score(out, data.y[data.parts[part]], data.schema)
+        out, y = loop.outputs(part, _TRAIN_SAMPLE if part == "train" else None)
+        score = evaluate.score(out, y, data.schema)
         result |= {f"{part}_loss": score.loss, f"{part}_{run.metric}": score.accuracy}
     _keep_predictions(run, data, out, part)
     _say(run.path, status="finished", result=result)
