@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
     from danlu.runs import Run
-    from danlu.train import Listener, fit, resume, train
+    from danlu.train import Listener, fit, resume
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -27,9 +27,8 @@ _HOMES = {
     "Listener": "danlu.train",
     "fit": "danlu.train",
     "resume": "danlu.train",
-    "train": "danlu.train",
 }
-__all__ = ["DanluError", "Data", "Listener", "Recipe", "Run", "__version__", "fit", "load", "resume", "train"]
+__all__ = ["DanluError", "Data", "Listener", "Recipe", "Run", "__version__", "fit", "load", "resume"]
 
 
 def __getattr__(name: str) -> Any:  # PyTorch is imported by the first name that needs it

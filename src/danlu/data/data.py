@@ -102,7 +102,7 @@ class Data:
                 for k in range(owner[i]):
                     if k in first and owner[i] > k and torch.equal(self.x[first[k]], self.x[int(i)]):
                         found.setdefault((PARTS[k], PARTS[owner[i]]), []).append((first[k], int(i)))
-        return found
+        return {pair: sorted(equal) for pair, equal in found.items()}
 
     @classmethod
     def from_raw(

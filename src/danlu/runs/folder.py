@@ -138,11 +138,11 @@ def read_lines(path: Path) -> list[Any]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run for this process; the system releases it even after kill -9."""
     lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        with storing(folder):
+    with storing(folder):
+        try:
             lock.acquire()
-    except filelock.Timeout as e:
-        raise RunError(f"{str(folder)!r} is being trained by another process; wait for it, or stop it first") from e
+        except filelock.Timeout as e:
+            raise RunError(f"{str(folder)!r} is being trained by another process; wait for it, or stop it first") from e
     try:
         yield
     finally:

@@ -1,0 +1,37 @@
+"""Shared fixtures. Nothing is written outside the test's own folders."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="danlu-test-cache-")
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = os.environ.get("DANLU_DATA")
+    no_data = pytest.mark.skip(reason="DANLU_DATA names no folder with the real data")
+    no_gpu = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "data" in item.keywords and not (folder and Path(folder).is_dir()):
+            item.add_marker(no_data)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+
+
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs go into the test's folder."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("DANLU_RUNS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def real_data() -> Path:
+    return Path(os.environ["DANLU_DATA"])

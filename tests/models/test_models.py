@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from danlu.errors import ModelError
+from danlu.models import MODELS, build
+from danlu.models.sizes import window
+from danlu.models.summary import multiply_adds, summarise
+
+AUTO = {"name": "auto", "std": 0.01, "bias": 0.0}
+
+
+def make(name: str, shape: tuple[int, ...] = (1, 28, 28), seed: int = 0, **fields: object) -> nn.Module:
+    return build(name, shape, 10, {**(MODELS[name].defaults if name in MODELS else {}), **fields}, AUTO, seed)
+
+
+COUNTS = [
+    ("softmax", (1, 28, 28), {}, 7850),
+    ("softmax-explicit", (1, 28, 28), {}, 7850),
+    ("dense", (1, 28, 28), {"hidden": (8, 8)}, 6442),  # the notes' fully connected net
+    ("cnn", (1, 28, 28), {}, 6422),  # the notes' convolutional net
+    ("cnn-wide", (3, 32, 32), {}, 62006),  # the notes' 6·16·120·84·10
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "fields", "count"), COUNTS)
+def test_parameter_counts_of_the_notes_nets(name: str, shape: tuple[int, ...], fields: dict[str, object], count: int) -> None:
+    assert sum(p.numel() for p in make(name, shape, **fields).parameters()) == count
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_sizes_by_formula_are_what_flows(name: str, shape: tuple[int, ...]) -> None:
+    model = make(name, shape)
+    rows = summarise(model, shape)
+    assert all(r.by_formula == r.output for r in rows)
+    assert rows[-1].output == (10,)
+    assert sum(r.parameters for r in rows) == sum(p.numel() for p in model.parameters())
+
+
+def test_window_formula() -> None:
+    assert window(28, 5) == 24
+    assert window(224, 11, 4, 2) == 55
+    assert window(7, 3, 2) == 3
+
+
+def test_receptive_field_is_measured_by_gradients() -> None:
+    """Which input pixels move one output of the last pooling."""
+    model = make("cnn")
+    rows = {r.name: r for r in summarise(model, (1, 28, 28))}
+    x = torch.rand(1, 1, 28, 28, requires_grad=True)
+    conv = nn.Sequential(*[m if not isinstance(m, (nn.ReLU, nn.MaxPool2d)) else nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else nn.Identity()
+                           for m in list(model)[:6]])  # fmt: skip
+    conv(x)[0, 0, 1, 1].backward()
+    touched = (x.grad[0, 0] != 0).any(0).sum()
+    assert rows["pool2"].receptive_field == int(touched) == 16
+
+
+def test_multiply_adds_by_hand() -> None:
+    assert multiply_adds(make("dense", hidden=(8, 8)), (1, 28, 28)) == 784 * 8 + 64 + 80
+    assert multiply_adds(make("cnn"), (1, 28, 28)) == 6 * 24 * 24 * 25 + 6 * 8 * 8 * 150 + 96 * 50 + 500
+
+
+def test_softmax_regression_starts_as_the_notes_say() -> None:
+    model = make("softmax")
+    assert float(model.output.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
+    assert (model.output.bias == 0).all()
+    x = torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(model(x), make("softmax-explicit")(x))
+
+
+def test_batch_norm_before_or_after_the_activation() -> None:
+    for place, order in (("before", ["dense1", "norm1", "relu1"]), ("after", ["dense1", "relu1", "norm1"])):
+        names = [k for k, _ in make("dense", batch_norm=place).named_children()]
+        assert names[1:4] == order
+
+
+@pytest.mark.parametrize(
+    ("shape", "fields", "words"),
+    [
+        ((1, 4, 4), {}, ["`conv1` needs an input of at least 5×5, but gets 4×4", "images of 4×4"]),
+        ((1, 8, 8), {}, ["`conv2` needs an input of at least 5×5, but gets 2×2", "images of 8×8"]),
+        ((1, 5, 5), {}, ["`pool1` needs an input of at least 2×2, but gets 1×1"]),
+        ((13,), {}, ["needs pictures", "model=dense"]),
+    ],
+)
+def test_too_small_pictures_name_the_layer_and_both_sizes(shape: tuple[int, ...], fields: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ModelError) as caught:
+        make("cnn", shape, **fields)
+    assert all(w in str(caught.value) for w in words)
+
+
+def test_factor_must_divide() -> None:
+    with pytest.raises(ModelError, match="`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`"):
+        make("dense", factor=3)
+    plain, cheap = (sum(p.numel() for p in make("dense", hidden=(64,), factor=n).parameters()) for n in (1, 4))
+    assert plain - cheap == 784 * 64 * 3 // 4 - 4**3
+
+
+def external(width: int = 3, outputs: int = 2, input_shape: tuple[int, ...] = ()) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), width), nn.Linear(width, outputs))
+
+
+def wrong_width() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+
+
+def no_module() -> int:
+    return 3
+
+
+def test_anyones_factory() -> None:
+    here = __name__
+    a, b = (build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 5) for _ in range(2))
+    assert a[1].out_features == 7
+    assert torch.equal(a[1].weight, b[1].weight)
+    assert not torch.equal(a[1].weight, build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 6)[1].weight)
+    for path, words in (
+        ("no.such.module:f", "cannot be imported"),
+        (f"{here}:nothing", "has no callable 'nothing'"),
+        (f"{here}:wrong_width", "gives (2, 3) for two examples, but must give (2, 10)"),
+        (f"{here}:no_module", "it makes a int"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            build(path, (1, 28, 28), 10, {}, AUTO, 0)
+        assert words in str(caught.value)
+    with pytest.raises(ModelError, match=r"model\.args"):
+        build(f"{here}:external", (1, 28, 28), 10, {"args": {"nope": 1}}, AUTO, 0)
+    with pytest.raises(ModelError, match="cannot take examples"):
+        build(f"{here}:wrong_width", (1, 3, 3), 10, {}, AUTO, 0)

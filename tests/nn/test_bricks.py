@@ -1,0 +1,198 @@
+"""Bricks against formulas in NumPy float64, values and gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from danlu.nn import information, init, losses, penalties
+from danlu.nn.layers import ACTIVATIONS, Dropout, Factorised, noise
+from danlu.streams import seed_of, stream
+
+G = torch.Generator().manual_seed(0)
+
+
+def logits(scale: float = 3.0) -> torch.Tensor:
+    return (torch.randn(12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * scale).requires_grad_()
+
+
+Y = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 0])
+
+
+def numpy_loss(o: np.ndarray, y: np.ndarray, eps: float, w: np.ndarray | None) -> tuple[float, np.ndarray]:
+    """Cross-entropy with ε/(K−1) on the other classes, and its gradient, by the textbook."""
+    k = o.shape[1]
+    p = np.exp(o - o.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    soft = np.full(o.shape, eps / (k - 1))
+    soft[np.arange(len(y)), y] = 1 - eps
+    weight = np.ones(len(y)) if w is None else w[y]
+    weight = weight / weight.sum()
+    log_p = o - o.max(1, keepdims=True) - np.log(np.exp(o - o.max(1, keepdims=True)).sum(1, keepdims=True))
+    return float(-(weight[:, None] * soft * log_p).sum()), weight[:, None] * (p - soft)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_and_its_gradient(name: str, eps: float, weighted: bool) -> None:
+    w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
+    o = logits()
+    value = losses.LOSSES[name](o, Y, eps, w)
+    value.backward()
+    want, slope = numpy_loss(o.detach().numpy(), Y.numpy(), eps, None if w is None else w.numpy())
+    assert float(value) == pytest.approx(want, rel=1e-12)
+    np.testing.assert_allclose(o.grad.numpy(), slope, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(losses.GRADIENTS))
+@pytest.mark.parametrize("eps", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) -> None:
+    o = logits() if name == "cross-entropy" else logits()[:, :1].detach().requires_grad_()
+    y = Y if name == "cross-entropy" else torch.randn(12, generator=G, dtype=torch.float64)
+    w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if weighted and name == "cross-entropy" else None
+    value = losses.LOSSES[name](o, y, eps, w)
+    value.backward()
+    with torch.no_grad():
+        closed, slope = losses.GRADIENTS[name](o.detach().clone(), y, eps, w)
+    torch.testing.assert_close(closed, value.detach())
+    torch.testing.assert_close(slope, o.grad)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])
+def test_huge_logits_stay_finite(name: str) -> None:
+    o = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], requires_grad=True)
+    value = losses.LOSSES[name](o, torch.tensor([1, 2]), 0.0, None)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(o.grad).all()
+    assert float(value) == pytest.approx((2e4 + math.log(2)) / 2)
+
+
+def test_soft_labels_are_the_notes() -> None:
+    soft = losses.smooth_labels(torch.tensor([2]), 5, 0.1, torch.float64)
+    np.testing.assert_allclose(soft.numpy(), [[0.025, 0.025, 0.9, 0.025, 0.025]])
+
+
+def test_balanced_weights() -> None:
+    np.testing.assert_allclose(losses.balanced_weights(torch.tensor([30, 10])).numpy(), [40 / 60, 2.0])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+def test_information_identities(a: list[float], b: list[float]) -> None:
+    p, q = (torch.tensor(v, dtype=torch.float64) / sum(v) for v in (a, b))
+    h, c = float(information.entropy(p)), float(information.cross_entropy(p, q))
+    assert c >= h - 1e-12
+    assert float(information.divergence(p, q)) == pytest.approx(c - h)
+    assert h == pytest.approx(float((p * information.self_information(p)).sum()))
+    assert float(information.entropy(p, "bits")) == pytest.approx(h / math.log(2))
+
+
+def test_information_of_a_fair_die() -> None:
+    p = torch.full((8,), 1 / 8, dtype=torch.float64)
+    assert float(information.entropy(p, "bits")) == pytest.approx(3)
+    assert information.perplexity(float(information.entropy(p))) == pytest.approx(8)
+    assert float(information.entropy(torch.tensor([1.0, 0.0]))) == 0
+
+
+def test_penalties_values_and_gradients() -> None:
+    w = torch.randn(50, generator=G, dtype=torch.float64, requires_grad=True)
+    n = w.detach().numpy()
+    for value, slope, want in (
+        (penalties.l1(w, 0.3, 20, 1e-6), penalties.l1_gradient(w, 0.3, 20, 1e-6), 0.3 / 40 * np.sqrt(n**2 + 1e-6).sum()),
+        (penalties.l2(w, 0.3, 20), penalties.l2_gradient(w, 0.3, 20), 0.3 / 40 * (n**2).sum()),
+    ):
+        assert float(value) == pytest.approx(want)
+        (auto,) = torch.autograd.grad(value, w)
+        torch.testing.assert_close(auto, slope)
+    for p in (1, 2, 3.5, float("inf")):
+        assert float(penalties.norm(w, p)) == pytest.approx(np.linalg.norm(n, p))
+
+
+def drawn(name: str, shape: tuple[int, ...], std: float = 0.01) -> torch.Tensor:
+    return init.INITS[name](shape, *init.fans(shape), std, stream(0, "init", name))
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [("normal", 1e-4), ("uniform", 1e-4), ("xavier", 1 / 400), ("glorot", 2 / 700), ("he", 2 / 400), ("zeros", 0.0)],
+)
+def test_variances_of_initial_values(name: str, variance: float) -> None:
+    w = drawn(name, (300, 400))
+    assert float(w.var()) == pytest.approx(variance, rel=0.02, abs=1e-12)
+    assert abs(float(w.mean())) < 4 * math.sqrt(variance / w.numel()) + 1e-12
+
+
+def test_uniform_is_bounded_and_kernels_count_their_area() -> None:
+    assert float(drawn("uniform", (300, 400)).abs().max()) <= 0.01 * math.sqrt(3)
+    assert init.fans((6, 3, 5, 5)) == (75, 150)
+    assert float(drawn("he", (64, 32, 5, 5)).var()) == pytest.approx(2 / 800, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (8, 3, 5, 5)])
+def test_orthogonal(shape: tuple[int, ...]) -> None:
+    w = drawn("orthogonal", shape).flatten(1)
+    gram = w @ w.T if len(w) <= w.shape[1] else w.T @ w
+    torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("activation", "rule"), [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")])
+def test_auto_follows_the_activation(activation: str, rule: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), ACTIVATIONS[activation](), nn.Linear(5, 2))
+    assert [r for _, _, r in init.plan(model, "auto", activation)] == [rule, "xavier"]
+
+
+def test_a_parameter_draws_the_same_whatever_else_there_is() -> None:
+    small = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    large = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2), nn.Linear(2, 2))
+    for m in (small, large):
+        init.initialise(m, "normal", "relu", 0.1, 0.5, 7)
+    assert torch.equal(small[0].weight, large[0].weight)
+    assert torch.equal(small[1].weight, large[1].weight)
+    assert (small[0].bias == 0.5).all()
+
+
+def test_streams_are_named() -> None:
+    assert seed_of(0, "init", "a") == seed_of(0, "init", "a")
+    assert len({seed_of(0, "a"), seed_of(1, "a"), seed_of(0, "b"), seed_of(0, "a", 0), seed_of(0, "a", 1)}) == 5
+    assert 0 <= seed_of(2**62, "x") < 2**63
+
+
+def test_dropout_keeps_the_mean_and_draws_from_its_stream() -> None:
+    layer, x = Dropout(0.3), torch.ones(400, 500)
+    with noise(stream(0, "dropout", 1)):
+        a = layer(x)
+    with noise(stream(0, "dropout", 1)):
+        b = layer(x)
+    assert torch.equal(a, b)
+    assert float((a == 0).float().mean()) == pytest.approx(0.3, abs=0.005)
+    assert float(a.mean()) == pytest.approx(1, abs=0.005)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_factorised_equals_the_kronecker_sum_and_costs_d_q_over_n() -> None:
+    layer = Factorised(12, 8, 4).double()
+    with torch.no_grad():
+        layer.initialise(lambda part: stream(0, "init", part))
+    w = sum(torch.kron(layer.mix[i], layer.parts[i]) for i in range(4))
+    x = torch.randn(5, 12, generator=G, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), x @ w.T + layer.bias)
+    assert layer.parts.numel() == 12 * 8 // 4
+    assert sum(p.numel() for p in layer.parameters()) == 12 * 8 // 4 + 4**3 + 8
+
+
+def test_batch_norm_equals_the_formula() -> None:
+    x = torch.randn(30, 4, generator=G, dtype=torch.float64) * 3 + 2
+    layer = nn.BatchNorm1d(4).double()
+    n = x.numpy()
+    np.testing.assert_allclose(layer(x).detach().numpy(), (n - n.mean(0)) / np.sqrt(n.var(0) + 1e-5), rtol=1e-10)
+    np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * n.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(layer.running_var.numpy(), 0.9 + 0.1 * n.var(0, ddof=1), rtol=1e-10)

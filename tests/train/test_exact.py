@@ -1,0 +1,244 @@
+"""The engine against plain PyTorch loops, over every registered model × optimiser × technique, in float64."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from danlu import Data, Recipe, fit, load
+from danlu.models import MODELS
+from danlu.nn.init import INITS
+from danlu.nn.layers import ACTIVATIONS, Dropout, noise
+from danlu.optim import Optimizer
+from danlu.optim.rules import RULES
+from danlu.optim.schedules import SCHEDULES
+from danlu.runs.run import build_model
+from danlu.streams import stream
+from danlu.train import chain
+from danlu.train.code import as_code
+from danlu.train.member import Member
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Data:
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = rng.integers(0, 120, (90, 1, 16, 16)) + 40 * y[:, None, None, None]
+    return load((x.astype(np.uint8), y))
+
+
+TECHNIQUES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "penalties": {"penalty": {"l1": 0.5, "l2": 0.5}},
+    "clipping": {"clip": {"norm": 0.5, "value": 0.1}},
+    "smoothing": {"loss": {"label_smoothing": 0.1, "class_weights": "balanced"}},
+    "explicit": {"loss": "cross-entropy-explicit"},
+    "decay": {"decay": 0.3},
+    "schedule": {"schedule": {"name": "one-cycle", "warmup": 0.5}},
+}
+MODEL_TECHNIQUES: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.4},
+    "norm-before": {"batch_norm": "before"},
+    "norm-after": {"batch_norm": "after"},
+    "factor": {"factor": 2},
+}
+
+
+def recipe_for(model: str, optimizer: str, technique: str) -> Recipe:
+    section: dict[str, Any] = {"name": model}
+    if "kernel_size" in MODELS[model].defaults:
+        section["kernel_size"] = 3
+    section |= MODEL_TECHNIQUES.get(technique, {})
+    fields = dict(TECHNIQUES.get(technique, {}))
+    rule = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}
+    return Recipe(model=section, optimizer=rule, batch_size=13, epochs=2, dtype="float64", **fields)
+
+
+def hand_written(recipe: Recipe, data: Data) -> dict[str, torch.Tensor]:
+    """A loop as anyone would write it: autograd, penalties in the loss, the optimiser's public class."""
+    model = build_model(recipe, data.schema)
+    weights = [p for p in model.parameters() if p.ndim >= 2]
+    biases = [p for p in model.parameters() if p.ndim < 2]
+    hyper = recipe.optimizer.model_dump(exclude_none=True, exclude={"name"})
+    optimizer = Optimizer([{"params": weights}, {"params": biases, "weight_decay": 0.0}], recipe.optimizer.name, **hyper)
+    x, y = data.part("train")
+    x = data.normalizer(recipe.normalize).to("cpu", torch.float64)(x)
+    w = None
+    if recipe.loss.class_weights == "balanced":
+        counts = torch.bincount(y)
+        w = (counts.sum() / (3 * counts)).double()
+    steps, k, eps = -(-len(x) // recipe.batch_size), 0, recipe.loss.label_smoothing
+    for epoch in range(recipe.epochs):
+        for batch in torch.randperm(len(x), generator=stream(recipe.seed, "order", epoch)).split(recipe.batch_size):
+            s = recipe.schedule
+            if k < s.warmup * steps:
+                rate = (k + 1) / (s.warmup * steps)
+            else:
+                rate = SCHEDULES[s.name].factor(k / steps - s.warmup, recipe.epochs - s.warmup, s.model_dump(exclude_none=True))
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.optimizer.lr * rate
+            with noise(stream(recipe.seed, "dropout", k)):
+                log_p = F.log_softmax(model(x[batch]), 1)
+            soft = torch.full_like(log_p, eps / 2).scatter_(1, y[batch, None], 1 - eps)
+            per = torch.ones(len(batch)) if w is None else w[y[batch]]
+            loss = -((soft * log_p).sum(1) * per).sum() / per.sum()
+            m, p = len(x), recipe.penalty
+            loss = loss + sum(p.l1 / (2 * m) * (v**2 + p.eps).sqrt().sum() + p.l2 / (2 * m) * (v**2).sum() for v in weights)
+            optimizer.zero_grad()
+            loss.backward()
+            if recipe.clip.norm:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip.norm)
+            if recipe.clip.value:
+                nn.utils.clip_grad_value_(model.parameters(), recipe.clip.value)
+            optimizer.step()
+            k += 1
+    return model.state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 1e-7) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+CASES = [
+    *[(m, o, "plain") for m in sorted(MODELS) for o in sorted(RULES)],
+    *[(m, "momentum", t) for m in sorted(MODELS) for t in TECHNIQUES],
+    *[(m, "adam", t) for m in sorted(MODELS) for t, f in MODEL_TECHNIQUES.items() if set(f) <= set(MODELS[m].defaults)],
+]
+
+
+@pytest.mark.parametrize(("model", "optimizer", "technique"), CASES)
+def test_a_fit_equals_a_hand_written_loop(pictures: Data, tmp_path: Path, model: str, optimizer: str, technique: str) -> None:
+    recipe = recipe_for(model, optimizer, technique)
+    run = fit(recipe, pictures, out=tmp_path / "run")
+    same(run.model().state_dict(), hand_written(recipe, pictures))
+
+
+def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    """One small chain per known layer, enrolled from the table itself."""
+    made: dict[type[nn.Module], Any] = {
+        nn.Linear: lambda: nn.Linear(8, 8),
+        chain.Affine: lambda: chain.Affine(8, 8),
+        nn.Conv2d: lambda: nn.Conv2d(2, 2, 3, stride=2, padding=1),
+        nn.MaxPool2d: lambda: nn.MaxPool2d(2),
+        nn.BatchNorm1d: lambda: nn.BatchNorm1d(8),
+        nn.BatchNorm2d: lambda: nn.BatchNorm2d(2),
+        Dropout: lambda: Dropout(0.3),
+    }
+    out: list[tuple[str, nn.Module, tuple[int, ...]]] = []
+    for kind in chain.LAYERS:
+        layer = made.get(kind, kind)()
+        if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d):
+            body = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+            shape: tuple[int, ...] = (1, 8, 8)
+        else:
+            body, shape = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), layer, nn.Linear(8, 3)), (8,)
+        body = body.double()
+        body(torch.zeros(4, *shape, dtype=torch.float64))
+        out.append((kind.__name__, body, shape))
+    return out
+
+
+@pytest.mark.parametrize(("name", "model", "shape"), chains(), ids=lambda v: v if isinstance(v, str) else "")
+def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
+    for p in model.parameters():
+        if hasattr(p, "reset_parameters") or torch.count_nonzero(p) == 0:
+            nn.init.normal_(p, std=0.5)
+        p.grad = torch.zeros_like(p)
+    x, g = (torch.randn(6, *s, generator=torch.Generator().manual_seed(3), dtype=torch.float64) for s in (shape, (3,)))
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    with noise(stream(0, "t")):
+        model(x).backward(g)
+    want, buffers = [p.grad.clone() for p in model.parameters()], {k: v.clone() for k, v in model.named_buffers()}
+    model.load_state_dict(start)
+    for p in model.parameters():
+        p.grad.fill_(7)
+    compiled = chain.compile(model, shape)
+    assert compiled is not None, f"{name} was not compiled"
+    with torch.inference_mode(), noise(stream(0, "t")):
+        out, kept = compiled.forward(x)
+        compiled.backward(g, kept)
+    for p, w in zip(model.parameters(), want, strict=True):
+        torch.testing.assert_close(p.grad, w)
+    for k, b in model.named_buffers():
+        torch.testing.assert_close(b, buffers[k])
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled.evaluate(x), model(x))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_every_activation_of_the_zoo_is_a_chain(activation: str) -> None:
+    data = load("iris")
+    recipe = Recipe(model={"name": "dense", "activation": activation, "batch_norm": "before", "dropout": 0.1})
+    member = Member(recipe, build_model(recipe, data.schema), (4,), 90, 2, torch.ones(3), torch.device("cpu"))
+    assert member.chain is not None
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(x + torch.tanh(self.inner(x)))
+
+
+def test_an_imported_module_trains_by_autograd(tmp_path: Path) -> None:
+    data = load("iris")
+    recipe = Recipe(model=f"{__name__}:Residual", dtype="float64", batch_size=32, epochs=3, optimizer="adagrad")
+    run = fit(recipe, data, out=tmp_path / "run")
+    same(run.model().state_dict(), hand_written(recipe, data))
+
+
+CODE = {
+    "softmax": ["model=softmax", "optimizer=sgd"],
+    "everything": [
+        "model.dropout=0.2", "model.batch_norm=after", "optimizer=adamw", "schedule=cosine", "schedule.warmup=1", "penalty.l1=0.1",
+        "penalty.l2=0.1", "clip.norm=1", "clip.value=0.5", "loss.label_smoothing=0.1", "loss.class_weights=balanced", "augment.rotate=10",
+        "augment.crop=1", "augment.noise=0.1", "early_stopping.patience=1", "init=orthogonal",
+    ],
+    "factorised": ["model.factor=2", "loss=cross-entropy-explicit", "optimizer=rmsprop", "normalize=whiten"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(CODE))
+@pytest.mark.parametrize("source", ["digits", "diabetes"])
+def test_the_code_a_recipe_stands_for_gives_the_same_numbers(name: str, source: str, tmp_path: Path) -> None:
+    wanted = [w for w in CODE[name] if source == "digits" or not w.startswith(("loss", "augment.r", "augment.c"))]
+    if source == "diabetes":
+        wanted = [w for w in wanted if not w.startswith("model=softmax")]
+    recipe = Recipe(epochs=3, dtype="float64").with_(wanted)
+    script = tmp_path / "loop.py"
+    script.write_text(as_code(recipe, source))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = fit(recipe, load(source), out=tmp_path / "run")
+    last = done.stdout.splitlines()[-1].split()
+    assert float(last[2].rstrip(",")) == pytest.approx(run.result["test_loss"], abs=2e-6)
+    assert float(last[-1]) == pytest.approx(run.result[f"test_{run.metric}"], abs=2e-6)
+
+
+def test_equal_recipes_give_equal_bits(tmp_path: Path) -> None:
+    recipe = Recipe.read("digits").with_(["epochs=3", "model.dropout=0.2", "augment.rotate=5"])
+    a, b = (fit(recipe, load("digits"), out=tmp_path / str(i)).model().state_dict() for i in range(2))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    c = fit(recipe.with_(seed=1), load("digits"), out=tmp_path / "c").model().state_dict()
+    assert not torch.equal(a["output.weight"], c["output.weight"])
+
+
+@pytest.mark.parametrize("name", sorted(INITS))
+def test_every_init_by_recipe(name: str) -> None:
+    model = build_model(Recipe(init={"name": name, "std": 0.5, "bias": 0.25}), load("iris").schema)
+    assert float(model.dense1.bias.detach()[0]) == 0.25
+    if name in ("normal", "uniform"):
+        assert float(model.dense2.weight.detach().std()) == pytest.approx(0.5, rel=0.1)

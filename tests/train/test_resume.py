@@ -1,0 +1,283 @@
+"""Kill it, starve it, spoil its files: nothing is lost, and the end is the same bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from danlu import Recipe, Run, fit, load, resume
+from danlu.errors import Interrupted, RunError, StorageError
+from danlu.runs import checkpoint, folder
+from danlu.train.train import _create
+
+RECIPE = Recipe.read("digits").with_(
+    ["epochs=12", "model.dropout=0.2", "model.batch_norm=before", "early_stopping.patience=4", "augment.rotate=5", "batch_size=16"]
+)
+TRAIN = """
+import sys
+from danlu import Recipe, fit, load
+fit(Recipe.read(sys.argv[1]), load("digits"), out=sys.argv[2], checkpoint_every=0.0 if sys.argv[3] == "always" else 0.05)
+"""
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return folder.read_tensors(path / "weights.safetensors")
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in Run(path).history]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    fit(RECIPE, load("digits"), out=path)
+    return path
+
+
+def start(path: Path, tmp_path: Path, mode: str = "often") -> subprocess.Popen[bytes]:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.to_toml())
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(recipe), str(path), mode], stderr=subprocess.PIPE)
+
+
+def wait_for(what: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
+
+
+def assert_same(path: Path, whole: Path) -> None:
+    a, b = weights(path), weights(whole)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert rows(path) == rows(whole)
+    strip = lambda r: {k: v for k, v in r.items() if k != "seconds"}  # noqa: E731
+    assert strip(Run(path).result) == strip(Run(whole).result)
+
+
+def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str) -> int:
+    """SIGKILL after each delay (resuming in between), then finish; the number of kills that hit a living training."""
+    path, hits = tmp_path / "run", 0
+    process = start(path, tmp_path, mode)
+    for delay in delays:
+        wait_for(lambda: (path / "run.json").exists() or process.poll() is not None)
+        time.sleep(delay)
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+        if Run(path).status == "finished":
+            break
+        code = f"import danlu; danlu.resume({str(path)!r}, checkpoint_every={0.0 if mode == 'always' else 0.05})"
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+        ready = path / ".resumed"
+        ready.unlink(missing_ok=True)
+        time.sleep(1.0)
+    process.wait()
+    if Run(path).status != "finished":
+        resume(path)
+    assert_same(path, whole)
+    return hits
+
+
+@pytest.mark.parametrize("mode", ["often", "always"])
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_moments_the_end_is_the_same(tmp_path: Path, whole: Path, seed: int, mode: str) -> None:
+    """Twenty moments in all, two a run: in epochs and, with a checkpoint after every step, mostly while writing one."""
+    chance = random.Random(f"{seed} {mode}")
+    span = 4.0 if mode == "always" else 0.8
+    assert kill_and_resume(tmp_path, whole, [chance.random() * span for _ in range(2)], mode) >= 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_says_how_to_go_on(tmp_path: Path, whole: Path, stop: signal.Signals) -> None:
+    path = tmp_path / "run"
+    process = start(path, tmp_path, "always")
+    wait_for(lambda: list(path.glob("checkpoint/*.safetensors")))
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"go on with: danlu resume {path}" in err.decode()
+    assert Run(path).status == "interrupted"
+    resume(path)
+    assert_same(path, whole)
+
+
+def part_way(path: Path, steps: int = 70) -> Run:
+    """A run stopped in the middle of an epoch, with two checkpoints."""
+
+    class Enough(Exception):
+        pass
+
+    from danlu import Listener
+
+    class Stop(Listener):
+        interval = 0.0
+
+        def step(self, done: int, loss: float, accuracy: float) -> None:
+            if done == steps:
+                raise Enough
+
+    with pytest.raises(Enough):
+        fit(RECIPE, load("digits"), out=path, listener=Stop(), checkpoint_every=0.0)
+    assert len(list(path.glob("checkpoint/*.safetensors"))) == 2
+    return Run(path)
+
+
+SPOIL = {
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[:-100]),
+    "empty": lambda p: p.write_bytes(b""),
+    "foreign": lambda p: p.write_bytes(b"PK\x03\x04 something else"),
+    "a flipped bit": lambda p: p.write_bytes(p.read_bytes()[:-5] + bytes([p.read_bytes()[-5] ^ 1]) + p.read_bytes()[-4:]),
+    "another safetensors": lambda p: folder.write_tensors(p, {"x": torch.ones(3)}),
+}
+
+
+@pytest.mark.parametrize("how", sorted(SPOIL))
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_a_spoilt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, whole: Path, how: str, how_many: int) -> None:
+    run = part_way(tmp_path / "run")
+    newest = sorted(run.path.glob("checkpoint/*.safetensors"))[::-1]
+    for path in newest[:how_many]:
+        SPOIL[how](path)
+    found = checkpoint.load(run.path / "checkpoint")
+    assert (found is None) == (how_many == 2)
+    resume(run)
+    assert_same(run.path, whole)
+
+
+def test_a_torn_line_of_the_history_is_left_out(tmp_path: Path, whole: Path) -> None:
+    run = part_way(tmp_path / "run", 150)
+    with (run.path / "metrics.jsonl").open("a") as f:
+        f.write('{"epoch": 3, "tr')
+    assert len(run.history) == 2
+    resume(run)
+    assert_same(run.path, whole)
+
+
+def test_two_processes_on_one_run(tmp_path: Path) -> None:
+    run = part_way(tmp_path / "run")
+    with folder.locked(run.path), pytest.raises(RunError, match="being trained by another process"):
+        code = f"import danlu; danlu.resume({str(run.path)!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        raise RunError(done.stderr.strip().splitlines()[-1])
+
+
+def test_a_finished_run_and_other_data_are_refused(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        resume(whole)
+    run = part_way(tmp_path / "run")
+    with pytest.raises(RunError, match="is no longer the data"):
+        resume(run, load("digits", seed=1))
+
+
+def test_arrays_in_memory_are_passed_again(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 4), torch.arange(60) % 2
+    data = load((x, y))
+    run = _create(Recipe(epochs=2), data, tmp_path / "run", "cpu")
+    with pytest.raises(RunError, match="pass the data again"):
+        resume(run)
+    assert resume(run, load((x, y))).status == "finished"
+
+
+def limited_disk(code: str, size: int) -> subprocess.CompletedProcess[str]:
+    """Run code under a limit on the size of any file, the nearest thing to a full disk without one."""
+    prelude = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    return subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
+
+
+def test_a_disk_that_takes_no_more(tmp_path: Path, whole: Path) -> None:
+    run = part_way(tmp_path / "run")
+    before = sorted(p.name for p in run.path.glob("checkpoint/*"))
+    done = limited_disk(f"import danlu; danlu.resume({str(run.path)!r}, checkpoint_every=0.0)", 4096)
+    assert "cannot be written: file too large; what was saved before is intact" in done.stderr
+    assert sorted(p.name for p in run.path.glob("checkpoint/*")) == before
+    assert not list(run.path.glob("**/.*.safetensors.*"))
+    resume(run)
+    assert_same(run.path, whole)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs root to mount a small disk")
+def test_a_really_full_disk(tmp_path: Path, whole: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        filler = disk / "filler"
+        with pytest.raises(StorageError, match="no space left on device; what was saved before is intact"):
+            recipe = RECIPE.with_(["model.hidden=200,200"])
+            fit(recipe, load("digits"), out=disk / "run", checkpoint_every=0.0)
+        assert Run(disk / "run").status == "running"
+        filler.unlink(missing_ok=True)
+        shutil.copytree(disk / "run", tmp_path / "saved")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    resume(tmp_path / "saved")
+    assert Run(tmp_path / "saved").status == "finished"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """As a user without rights there (root may write anywhere)."""
+    place = tmp_path / "readonly"
+    place.mkdir()
+    place.chmod(0o555)
+    for parent in place.parents:
+        if parent == Path("/tmp") or not os.access(parent, os.W_OK):
+            break
+        parent.chmod(0o755)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing"
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            folder.new_folder("x", place)
+        except StorageError as e:
+            said = str(e)
+        finally:
+            os.write(write, said.encode())
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    said = os.read(read, 4096).decode()
+    assert "cannot be written: permission denied; what was saved before is intact" in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda p: shutil.rmtree(p), "does not exist"),
+        (lambda p: (p / "run.json").unlink(), "run.json is missing"),
+        (lambda p: (p / "run.json").write_text("{"), "is damaged"),
+        (lambda p: (p / "run.json").write_text("[]"), "is foreign"),
+        (lambda p: (p / "run.json").write_text(json.dumps({"format": 99})), "has format 99, but this danlu reads up to 1"),
+    ],
+)
+def test_a_folder_that_is_no_run(tmp_path: Path, spoil: object, sentence: str) -> None:
+    fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
+    spoil(tmp_path / "run")  # type: ignore[operator]
+    with pytest.raises(RunError, match=sentence):
+        Run(tmp_path / "run")
+
+
+def test_ctrl_c_in_a_thread_free_main(tmp_path: Path, whole: Path) -> None:
+    """From Python: the signal becomes Interrupted, and the old handlers come back."""
+    before = signal.getsignal(signal.SIGINT)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted, match="danlu resume"):
+        fit(RECIPE.with_(["epochs=10000", "early_stopping.patience=0"]), load("digits"), out=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
