@@ -77,7 +77,7 @@ def run_danlu(net, epochs, seed):
 
     model = {"name": "dense", "hidden": (8, 8)} if net == "dense" else {"name": "cnn"}
     recipe = danlu.Recipe(
-        model=model, optimizer={"name": "momentum", "lr": LR, "momentum": MOMENTUM}, batch_size=BATCH, epochs=epochs, seed=seed
+        model=model, init="torch", optimizer={"name": "momentum", "lr": LR, "momentum": MOMENTUM}, batch_size=BATCH, epochs=epochs, seed=seed
     )
     with tempfile.TemporaryDirectory() as folder:
         import danlu.train  # noqa: F401  (imports are not timed)

@@ -123,7 +123,7 @@ def drawn(name: str, shape: tuple[int, ...], std: float = 0.01) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "variance"),
-    [("normal", 1e-4), ("uniform", 1e-4), ("xavier", 1 / 400), ("glorot", 2 / 700), ("he", 2 / 400), ("zeros", 0.0)],
+    [("normal", 1e-4), ("uniform", 1e-4), ("xavier", 1 / 400), ("glorot", 2 / 700), ("he", 2 / 400), ("torch", 1 / 1200), ("zeros", 0.0)],
 )
 def test_variances_of_initial_values(name: str, variance: float) -> None:
     w = drawn(name, (300, 400))

@@ -46,6 +46,11 @@ def he(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -
     return _randn(shape, g) * math.sqrt(2 / n)
 
 
+def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+    """U(−1/√n, 1/√n): what PyTorch's own layers start from."""
+    return (torch.rand(shape, generator=g, dtype=torch.float64) * 2 - 1) / math.sqrt(n)
+
+
 def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
     u, _, v = torch.linalg.svd(_randn((shape[0], math.prod(shape[1:])), g), full_matrices=False)
@@ -64,6 +69,7 @@ INITS: dict[str, Draw] = {
     "glorot": glorot,
     "he": he,
     "orthogonal": orthogonal,
+    "torch": torch_default,
     "zeros": zeros,
 }
 BY_ACTIVATION = {"relu": "he", "leaky-relu": "he", "elu": "he", "gelu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}

@@ -1,6 +1,6 @@
-"""Batches of the training part: a batch is an index, gathered a few batches at a time, then normalised as one.
+"""Batches of the training part: a batch is an index, gathered a few batches at a time and normalised as one.
 
-What does not fit in memory is gathered one stretch ahead by a second thread.
+A second thread gathers one stretch ahead, where a core is free for it or the data come from disk.
 """
 
 from __future__ import annotations
@@ -59,37 +59,44 @@ class Batches:
         stretches = self.order(epoch).split(self.stretch * self.batch_size)[first:]
         step = epoch * self.steps + first * self.stretch
         skip = start - first * self.stretch
-        for raw, y in self._gathered(stretches):
-            for x, target in self._finish(raw, y, step):
+        for raw, y in self._ahead(stretches):
+            for batch in self._finish(raw, y, step):
                 if skip:
                     skip -= 1
                 else:
-                    yield x, target
+                    yield batch
             step += self.stretch
 
-    def _gather(self, index: Tensor) -> Batch:
-        if not self.mapped:
-            index = index.to(self.device)
-        # index_select: several times the speed of x[index]
-        return self.x.index_select(0, index).to(self.device), self.y.index_select(0, index.to(self.device))
-
-    def _gathered(self, stretches: tuple[Tensor, ...]) -> Iterator[Batch]:
-        if not self.mapped:
+    def _ahead(self, stretches: tuple[Tensor, ...]) -> Iterator[Batch]:
+        """Gather each stretch while the one before it is trained on."""
+        # With several threads at work already, one more would only make them wait for each other.
+        if not self.mapped and (self.device.type != "cpu" or torch.get_num_threads() > 1):
             yield from map(self._gather, stretches)
             return
-        with ThreadPoolExecutor(1) as ahead:
-            pending = ahead.submit(self._gather, stretches[0])
+        with ThreadPoolExecutor(1) as other:
+            pending = other.submit(self._gather, stretches[0])
             for following in stretches[1:]:
-                now, pending = pending, ahead.submit(self._gather, following)
+                now, pending = pending, other.submit(self._gather, following)
                 yield now.result()
             yield pending.result()
 
-    def _finish(self, raw: Tensor, y: Tensor, step: int) -> Iterator[Batch]:
-        targets = y.split(self.batch_size)
+    def _gather(self, index: Tensor) -> Batch:
+        """A stretch, already normalised unless pixels are still to be moved."""
+        if not self.mapped:
+            index = index.to(self.device)
+        # index_select: several times the speed of x[index]
+        x = self.x.index_select(0, index).to(self.device)
+        y = self.y.index_select(0, index.to(self.device))
+        return x if self.augment.moves else self.normalizer(x), y
+
+    def _finish(self, stretch: Tensor, targets: Tensor, step: int) -> Iterator[Batch]:
+        """Its batches, augmented from the stream of their step."""
+        pairs = zip(stretch.split(self.batch_size), targets.split(self.batch_size), strict=True)
         if not (self.augment.moves or self.augment.noise):
-            yield from zip(self.normalizer(raw).split(self.batch_size), targets, strict=True)
+            yield from pairs
             return
-        for k, (x, target) in enumerate(zip(raw.split(self.batch_size), targets, strict=True), step):
+        for k, (x, y) in enumerate(pairs, step):
             g = stream(self.seed, "augment", k)
-            moved = self.augment.move(x.to(self.normalizer.scale.dtype), g) if self.augment.moves else x
-            yield self.augment.add_noise(self.normalizer(moved), g), target
+            if self.augment.moves:
+                x = self.normalizer(self.augment.move(x.to(self.normalizer.scale.dtype), g))
+            yield self.augment.add_noise(x, g), y
