@@ -53,9 +53,17 @@ def torch_net(net):
     if net == "dense":
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10))
     return nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(96, 50), nn.ReLU(), nn.Linear(50, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 6, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(96, 50),
+        nn.ReLU(),
+        nn.Linear(50, 10),
+    )
 
 
 def torch_accuracy(model, x, y):
@@ -77,10 +85,15 @@ def run_danlu(net, epochs, seed):
 
     model = {"name": "dense", "hidden": (8, 8)} if net == "dense" else {"name": "cnn"}
     recipe = danlu.Recipe(
-        model=model, init="torch", optimizer={"name": "momentum", "lr": LR, "momentum": MOMENTUM}, batch_size=BATCH, epochs=epochs, seed=seed
+        model=model,
+        init="torch",
+        optimizer={"name": "momentum", "lr": LR, "momentum": MOMENTUM},
+        batch_size=BATCH,
+        epochs=epochs,
+        seed=seed,
     )
     with tempfile.TemporaryDirectory() as folder:
-        import danlu.train  # noqa: F401  (imports are not timed)
+        import danlu.train
 
         start = time.perf_counter()
         run = danlu.fit(recipe, danlu.load("mnist", valid=False), out=Path(folder) / "run")
@@ -182,7 +195,12 @@ def run_lightning(net, epochs, seed):
     loader = DataLoader(TensorDataset(scaled(x), torch.from_numpy(y)), batch_size=BATCH, shuffle=True)
     model = Net()
     trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(model, loader)
     accuracy = torch_accuracy(model.net, scaled(xt), torch.from_numpy(yt))
@@ -198,9 +216,17 @@ def run_skorch(net, epochs, seed):
     start = time.perf_counter()
     x, y, xt, yt = arrays()
     clf = NeuralNetClassifier(
-        torch_net(net), criterion=torch.nn.CrossEntropyLoss, max_epochs=epochs, lr=LR, batch_size=BATCH, train_split=None,
-        optimizer=torch.optim.SGD, optimizer__momentum=MOMENTUM, iterator_train__shuffle=True, verbose=0,
-    )  # fmt: skip
+        torch_net(net),
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=epochs,
+        lr=LR,
+        batch_size=BATCH,
+        train_split=None,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=MOMENTUM,
+        iterator_train__shuffle=True,
+        verbose=0,
+    )
     clf.fit(scaled(x), torch.from_numpy(y))
     accuracy = torch_accuracy(clf.module_, scaled(xt), torch.from_numpy(yt))
     return time.perf_counter() - start, accuracy
@@ -220,8 +246,15 @@ def run_keras(net, epochs, seed):
     if net == "dense":
         body = [layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(8, "relu"), layers.Dense(10)]
     else:
-        body = [layers.Conv2D(6, 5, activation="relu"), layers.MaxPool2D(2), layers.Conv2D(6, 5, activation="relu"), layers.MaxPool2D(2),
-                layers.Flatten(), layers.Dense(50, "relu"), layers.Dense(10)]  # fmt: skip
+        body = [
+            layers.Conv2D(6, 5, activation="relu"),
+            layers.MaxPool2D(2),
+            layers.Conv2D(6, 5, activation="relu"),
+            layers.MaxPool2D(2),
+            layers.Flatten(),
+            layers.Dense(50, "relu"),
+            layers.Dense(10),
+        ]
     model = keras.Sequential([keras.Input((28, 28, 1)), *body])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(LR, MOMENTUM), loss, metrics=["accuracy"])
@@ -245,9 +278,18 @@ def table(net, epochs, repeats, peers):
         for p in peers:
             found[p].append(measure(p, net, epochs, k))
             m = found[p][-1]
-            print(f"{net} {k + 1}/{repeats} {p:10} {m['seconds']:7.2f} s  {m['accuracy']:.4f}  {m['peak_mb']:.0f} MB", file=sys.stderr, flush=True)
+            print(
+                f"{net} {k + 1}/{repeats} {p:10} {m['seconds']:7.2f} s  {m['accuracy']:.4f}  {m['peak_mb']:.0f} MB",
+                file=sys.stderr,
+                flush=True,
+            )
     title = {"dense": "784–8–8–10", "cnn": "conv5(6)–pool–conv5(6)–pool–50–10"}[net]
-    lines = [f"### {title}, {epochs} epochs, median of {repeats}", "", "| | seconds | danlu is faster by | test accuracy (mean) | peak memory, MB |", "|---|---|---|---|---|"]
+    lines = [
+        f"### {title}, {epochs} epochs, median of {repeats}",
+        "",
+        "| | seconds | danlu is faster by | test accuracy (mean) | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
     mid = {p: statistics.median(m["seconds"] for m in ms) for p, ms in found.items()}
     for p in peers:
         accuracy = statistics.mean(m["accuracy"] for m in found[p])
@@ -262,8 +304,10 @@ def table(net, epochs, repeats, peers):
 def machine():
     import torch
 
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), platform.processor())
-    return f"{os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, PyTorch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+    return f"{os.cpu_count()} cores of {cpu}, {versions}, {time.strftime('%Y-%m-%d')}"
 
 
 def main():

@@ -59,7 +59,9 @@ def test_public_names() -> None:
 
 
 def loaded_by(code: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 
@@ -74,4 +76,12 @@ def test_a_fit_loads_neither_compiler_nor_sklearn(tmp_path: Path) -> None:
         f"run = danlu.fit(danlu.Recipe(epochs=1), danlu.load('digits'), out={str(tmp_path / 'run')!r})\n"
         "from danlu.report.run_page import write_report; write_report(run)"
     )
-    assert not loaded_by(code) & {"torch._dynamo", "torch._inductor", "sympy", "sklearn", "pandas", "datasets", "plotly.graph_objects"}
+    assert not loaded_by(code) & {
+        "torch._dynamo",
+        "torch._inductor",
+        "sympy",
+        "sklearn",
+        "pandas",
+        "datasets",
+        "plotly.graph_objects",
+    }

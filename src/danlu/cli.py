@@ -12,15 +12,28 @@ import typer
 from danlu import __version__
 from danlu.errors import DanluError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="Train neural networks by evidence.", context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train neural networks by evidence.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare recipes.")
 app.add_typer(recipe_app, name="recipe")
 
-Source = Annotated[str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Recipe fields, such as model=cnn lr=0.01 (see: danlu recipe fields).")]
+Source = Annotated[
+    str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]…", help="Recipe fields, such as model=cnn lr=0.01 (see: danlu recipe fields)."),
+]
 RecipeName = Annotated[str | None, typer.Option("--recipe", "-r", help="A preset or a TOML file.")]
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name under the runs folder; `last` for the newest.")]
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder, or its name under the runs folder; `last` for the newest.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Task = Annotated[str | None, typer.Option(help="classification or regression.")]
@@ -40,15 +53,38 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
     pass
 
 
-def _load(source: str, target: str | None, task: str | None, resize: int | None, mode: str | None, split: str | None,
-          valid: bool, split_seed: int, limit: int | None, memory: str | None) -> Any:  # fmt: skip
+def _load(
+    source: str,
+    target: str | None,
+    task: str | None,
+    resize: int | None,
+    mode: str | None,
+    split: str | None,
+    valid: bool,
+    split_seed: int,
+    limit: int | None,
+    memory: str | None,
+) -> Any:
     from danlu.data import load
 
-    return load(source, target=target, task=task, resize=resize, mode=mode, split=split, valid=valid, seed=split_seed, limit=limit, memory=memory)
+    return load(
+        source,
+        target=target,
+        task=task,
+        resize=resize,
+        mode=mode,
+        split=split,
+        valid=valid,
+        seed=split_seed,
+        limit=limit,
+        memory=memory,
+    )
 
 
 def _recipe(name: str | None, overrides: list[str] | None, source: str | None = None) -> Any:
@@ -73,10 +109,24 @@ def _run(name: str) -> Any:
 
 
 @app.command()
-def fit(source: Source, overrides: Overrides = None, recipe: RecipeName = None, out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-        target: Target = None, task: Task = None, resize: Resize = None, mode: Mode = None, split: Split = None, valid: Valid = True,
-        split_seed: SplitSeed = 0, limit: Limit = None, memory: Memory = None, device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-        checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0, json: Json = False) -> None:  # fmt: skip
+def fit(
+    source: Source,
+    overrides: Overrides = None,
+    recipe: RecipeName = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
+    json: Json = False,
+) -> None:
     """Train one network on a source and report what it reached."""
     mistakes: list[str] = []
     r = data = None
@@ -95,7 +145,9 @@ def fit(source: Source, overrides: Overrides = None, recipe: RecipeName = None, 
 
     if not json:
         _announce(data, r)
-    run = train.fit(r, data, out=out, device=device, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
+    run = train.fit(
+        r, data, out=out, device=device, listener=None if json else best_progress(), checkpoint_every=checkpoint_every
+    )
     _finish(run, data, json)
 
 
@@ -114,9 +166,16 @@ def _finish(run: Any, data: Any, json: bool) -> None:
 
     report = write_report(run)
     doubled = data.duplicates() if data is not None else {}
-    notes = [f"{len(v)} examples of the {b} part equal one of the {a} part; its score is flattered." for (a, b), v in doubled.items()]
+    notes = [
+        f"{len(v)} examples of the {b} part equal one of the {a} part; its score is flattered." for (a, b), v in doubled.items()
+    ]
     if json:
-        print(jsonlib.dumps({"run": str(run.path), "result": run.result, "verdict": verdict(run) + notes, "report": str(report)}, ensure_ascii=False))
+        print(
+            jsonlib.dumps(
+                {"run": str(run.path), "result": run.result, "verdict": verdict(run) + notes, "report": str(report)},
+                ensure_ascii=False,
+            )
+        )
         return
     _results(run)
     for sentence in verdict(run) + notes:
@@ -136,7 +195,9 @@ def _results(run: Any) -> None:
 
 
 @app.command()
-def resume(run: RunPath, checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0, json: Json = False) -> None:
+def resume(
+    run: RunPath, checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0, json: Json = False
+) -> None:
     """Go on with an interrupted or killed run, to the same weights as if nothing had happened."""
     from danlu import train
     from danlu.report.progress import best_progress
@@ -147,9 +208,15 @@ def resume(run: RunPath, checkpoint_every: Annotated[float, typer.Option(help="S
 
 
 @app.command()
-def evaluate(run: RunPath, source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
-             part: Annotated[str, typer.Option(help="train, valid or test.")] = "test", target: Target = None, resize: Resize = None,
-             mode: Mode = None, json: Json = False) -> None:  # fmt: skip
+def evaluate(
+    run: RunPath,
+    source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
+    part: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    target: Target = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    json: Json = False,
+) -> None:
     """Loss and accuracy of a finished run on a part of its data, or of other data."""
     from danlu.errors import RunError, wrong
     from danlu.nn.information import UNITS, perplexity
@@ -158,14 +225,20 @@ def evaluate(run: RunPath, source: Annotated[str | None, typer.Argument(help="Ot
     found = _run(run)
     if part not in ("train", "valid", "test"):
         raise RunError(wrong("part", part, "must be train, valid or test"))
-    options: dict[str, Any] = {k: v for k, v in dict(target=target, resize=resize, mode=mode).items() if v is not None}
+    options: dict[str, Any] = {k: v for k, v in {"target": target, "resize": resize, "mode": mode}.items() if v is not None}
     data = None
     if source is not None:
         from danlu.data import load
 
         data = load(source, **options)
     score = found.evaluate(data, part)
-    said: dict[str, Any] = {"run": str(found.path), "part": part, "examples": score.n, "loss": score.loss, found.metric: score.accuracy}
+    said: dict[str, Any] = {
+        "run": str(found.path),
+        "part": part,
+        "examples": score.n,
+        "loss": score.loss,
+        found.metric: score.accuracy,
+    }
     if found.metric == "accuracy":
         said |= {"loss in bits": score.loss * UNITS["bits"], "perplexity": perplexity(min(score.loss, 700.0))}
     if json:
@@ -176,9 +249,15 @@ def evaluate(run: RunPath, source: Annotated[str | None, typer.Argument(help="Ot
 
 
 @app.command()
-def predict(run: RunPath, inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Picture files, folders, CSV files, or - for standard input.")],
-            resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
-            samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0, json: Json = False) -> None:  # fmt: skip
+def predict(
+    run: RunPath,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT…", help="Picture files, folders, CSV files, or - for standard input.")
+    ],
+    resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
+    samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
+    json: Json = False,
+) -> None:
     """What a trained network says of new examples."""
     from danlu.report.terminal import table
     from danlu.runs.inputs import read
@@ -186,13 +265,15 @@ def predict(run: RunPath, inputs: Annotated[list[str], typer.Argument(metavar="I
     found = _run(run)
     x, names = read(found.schema, inputs, resize)
     p = found.predict(x, samples=samples)
-    spread = p.spread is not None
     if p.probabilities is None:
         rows = [{"input": n, "value": float(v)} for n, v in zip(names, p.values, strict=True)]
         for row, s in zip(rows, p.spread if p.spread is not None else [], strict=False):
             row["spread"] = float(s)
     else:
-        rows = [{"input": n, "class": label, "probability": float(q.max())} for n, label, q in zip(names, p.labels, p.probabilities, strict=True)]
+        rows = [
+            {"input": n, "class": label, "probability": float(q.max())}
+            for n, label, q in zip(names, p.labels, p.probabilities, strict=True)
+        ]
         for i, row in enumerate(rows):
             if json:
                 row["probabilities"] = dict(zip(p.classes, p.probabilities[i].tolist(), strict=True))
@@ -203,7 +284,7 @@ def predict(run: RunPath, inputs: Annotated[list[str], typer.Argument(metavar="I
             print(jsonlib.dumps(row, ensure_ascii=False))
         return
     head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
-    table(head if spread or len(head) else head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
+    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
 
 
 @app.command()
@@ -217,8 +298,17 @@ def runs(json: Json = False) -> None:
     for r in list_runs():
         result = r.result
         value = next((result[f"{p}_{r.metric}"] for p in ("test", "valid", "train") if f"{p}_{r.metric}" in result), None)
-        rows.append({"run": r.path.name, "status": r.status, "source": r.data_info["source"]["source"], "model": r.recipe.model.name,
-                     "epochs": result.get("epochs", len(r.history)), "score": value, "seconds": result.get("seconds")})  # fmt: skip
+        rows.append(
+            {
+                "run": r.path.name,
+                "status": r.status,
+                "source": r.data_info["source"]["source"],
+                "model": r.recipe.model.name,
+                "epochs": result.get("epochs", len(r.history)),
+                "score": value,
+                "seconds": result.get("seconds"),
+            }
+        )
     if json:
         for row in rows:
             print(jsonlib.dumps(row))
@@ -238,7 +328,9 @@ def show(run: RunPath, json: Json = False) -> None:
 
     r = _run(run)
     if json:
-        print(jsonlib.dumps({"run": str(r.path), **r.info, "history": r.history, "recipe": r.recipe.to_dict()}, ensure_ascii=False))
+        print(
+            jsonlib.dumps({"run": str(r.path), **r.info, "history": r.history, "recipe": r.recipe.to_dict()}, ensure_ascii=False)
+        )
         return
     say(f"{r.path}: {r.status}")
     if "error" in r.info:
@@ -265,9 +357,20 @@ def report(run: RunPath) -> None:
 
 
 @app.command()
-def data(source: Source, target: Target = None, task: Task = None, resize: Resize = None, mode: Mode = None, split: Split = None,
-         valid: Valid = True, split_seed: SplitSeed = 0, limit: Limit = None, memory: Memory = None,
-         html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None, json: Json = False) -> None:  # fmt: skip
+def data(
+    source: Source,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None,
+    json: Json = False,
+) -> None:
     """What is in a source: parts, shapes, classes and counts, constant columns, duplicates, samples."""
     from danlu.report import data_page, data_terminal
 
@@ -282,8 +385,13 @@ def data(source: Source, target: Target = None, task: Task = None, resize: Resiz
 
 
 @app.command()
-def summary(overrides: Overrides = None, input: Annotated[str, typer.Option(help="Shape of one example, such as 1x28x28, or write input=… among the fields.")] = "",
-            classes: Annotated[int, typer.Option(help="Outputs of the network.", min=1)] = 10, recipe: RecipeName = None, json: Json = False) -> None:  # fmt: skip
+def summary(
+    overrides: Overrides = None,
+    input: Annotated[str, typer.Option(help="Shape of one example, such as 1x28x28, or write input=… among the fields.")] = "",
+    classes: Annotated[int, typer.Option(help="Outputs of the network.", min=1)] = 10,
+    recipe: RecipeName = None,
+    json: Json = False,
+) -> None:
     """Layers, output shapes, parameters, receptive field and multiply-adds of a network."""
     from danlu.report.summary_table import show_summary
 
@@ -294,13 +402,17 @@ def summary(overrides: Overrides = None, input: Annotated[str, typer.Option(help
 
 
 @recipe_app.command("show")
-def recipe_show(name: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|RUN]", help="Default: the default recipe.")] = None, overrides: Overrides = None,
-                as_code: Annotated[bool, typer.Option("--as-code", help="The plain PyTorch loop it stands for.")] = False,
-                source: Annotated[str, typer.Option(help="The data the code loads.")] = "digits", json: Json = False) -> None:  # fmt: skip
+def recipe_show(
+    name: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|RUN]", help="Default: the default recipe.")] = None,
+    overrides: Overrides = None,
+    as_code: Annotated[bool, typer.Option("--as-code", help="The plain PyTorch loop it stands for.")] = False,
+    source: Annotated[str, typer.Option(help="The data the code loads.")] = "digits",
+    json: Json = False,
+) -> None:
     """Print a recipe as TOML, or as the plain PyTorch loop it stands for."""
     given = list(overrides or [])
     if name and "=" in name:
-        name, given = None, [name, *given]
+        given, name = [name, *given], None
     r = _recipe(name, given)
     if as_code:
         from danlu.train.code import as_code as write_code
@@ -311,8 +423,11 @@ def recipe_show(name: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE
 
 
 @recipe_app.command("check")
-def recipe_check(name: Annotated[str, typer.Argument(metavar="PRESET|FILE")], overrides: Overrides = None,
-                 source: Annotated[str | None, typer.Option(help="Also check that it fits these data.")] = None) -> None:  # fmt: skip
+def recipe_check(
+    name: Annotated[str, typer.Argument(metavar="PRESET|FILE")],
+    overrides: Overrides = None,
+    source: Annotated[str | None, typer.Option(help="Also check that it fits these data.")] = None,
+) -> None:
     """Say every mistake of a recipe, or that there is none."""
     r = _recipe(name, overrides)
     if source:
@@ -324,7 +439,9 @@ def recipe_check(name: Annotated[str, typer.Argument(metavar="PRESET|FILE")], ov
 
 
 @recipe_app.command("diff")
-def recipe_diff(a: Annotated[str, typer.Argument(metavar="A")], b: Annotated[str, typer.Argument(metavar="B")], json: Json = False) -> None:
+def recipe_diff(
+    a: Annotated[str, typer.Argument(metavar="A")], b: Annotated[str, typer.Argument(metavar="B")], json: Json = False
+) -> None:
     """What differs between two recipes (presets, files or runs)."""
     from danlu.recipe import Recipe
     from danlu.report.terminal import table

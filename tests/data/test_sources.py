@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from danlu.data import load
-from danlu.errors import DataError, DanluError
+from danlu.errors import DanluError, DataError
 
 
 def write_idx(path: Path, array: np.ndarray, zipped: bool = True) -> None:
@@ -189,8 +189,12 @@ def test_a_download_is_held_against_its_checksum(monkeypatch: pytest.MonkeyPatch
     from danlu.data import files
 
     good = b"content"
-    monkeypatch.setattr(files.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(good if "b.host" in url else b"tampered"))
-    monkeypatch.setattr(files, "cache_folder", lambda *p: (tmp_path / "/".join(p)).mkdir(parents=True, exist_ok=True) or tmp_path / "/".join(p))
+    monkeypatch.setattr(
+        files.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(good if "b.host" in url else b"tampered")
+    )
+    monkeypatch.setattr(
+        files, "cache_folder", lambda *p: (tmp_path / "/".join(p)).mkdir(parents=True, exist_ok=True) or tmp_path / "/".join(p)
+    )
     monkeypatch.delenv("DANLU_DATA", raising=False)
     remote = files.Remote("f.gz", hashlib.md5(good).hexdigest(), ("https://a.host/", "https://b.host/"))
     folder = files.find_or_fetch("x", (remote,))

@@ -53,8 +53,12 @@ def test_receptive_field_is_measured_by_gradients() -> None:
     model = make("cnn")
     rows = {r.name: r for r in summarise(model, (1, 28, 28))}
     x = torch.rand(1, 1, 28, 28, requires_grad=True)
-    conv = nn.Sequential(*[m if not isinstance(m, (nn.ReLU, nn.MaxPool2d)) else nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else nn.Identity()
-                           for m in list(model)[:6]])  # fmt: skip
+    conv = nn.Sequential(
+        *[
+            m if not isinstance(m, (nn.ReLU, nn.MaxPool2d)) else nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else nn.Identity()
+            for m in list(model)[:6]
+        ]
+    )
     conv(x)[0, 0, 1, 1].backward()
     touched = (x.grad[0, 0] != 0).any(0).sum()
     assert rows["pool2"].receptive_field == int(touched) == 16
@@ -88,14 +92,16 @@ def test_batch_norm_before_or_after_the_activation() -> None:
         ((13,), {}, ["needs pictures", "model=dense"]),
     ],
 )
-def test_too_small_pictures_name_the_layer_and_both_sizes(shape: tuple[int, ...], fields: dict[str, object], words: list[str]) -> None:
+def test_too_small_pictures_name_the_layer_and_both_sizes(
+    shape: tuple[int, ...], fields: dict[str, object], words: list[str]
+) -> None:
     with pytest.raises(ModelError) as caught:
         make("cnn", shape, **fields)
     assert all(w in str(caught.value) for w in words)
 
 
 def test_factor_must_divide() -> None:
-    with pytest.raises(ModelError, match="`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`"):
+    with pytest.raises(ModelError, match=r"`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`"):
         make("dense", factor=3)
     plain, cheap = (sum(p.numel() for p in make("dense", hidden=(64,), factor=n).parameters()) for n in (1, 4))
     assert plain - cheap == 784 * 64 * 3 // 4 - 4**3

@@ -123,7 +123,15 @@ def drawn(name: str, shape: tuple[int, ...], std: float = 0.01) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "variance"),
-    [("normal", 1e-4), ("uniform", 1e-4), ("xavier", 1 / 400), ("glorot", 2 / 700), ("he", 2 / 400), ("torch", 1 / 1200), ("zeros", 0.0)],
+    [
+        ("normal", 1e-4),
+        ("uniform", 1e-4),
+        ("xavier", 1 / 400),
+        ("glorot", 2 / 700),
+        ("he", 2 / 400),
+        ("torch", 1 / 1200),
+        ("zeros", 0.0),
+    ],
 )
 def test_variances_of_initial_values(name: str, variance: float) -> None:
     w = drawn(name, (300, 400))
@@ -144,7 +152,9 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("activation", "rule"), [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")])
+@pytest.mark.parametrize(
+    ("activation", "rule"), [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")]
+)
 def test_auto_follows_the_activation(activation: str, rule: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), ACTIVATIONS[activation](), nn.Linear(5, 2))
     assert [r for _, _, r in init.plan(model, "auto", activation)] == [rule, "xavier"]

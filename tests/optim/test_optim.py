@@ -85,7 +85,9 @@ def test_rules_equal_the_formulas(name: str, decay: float) -> None:
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_tensors_as_hyper_parameters_give_the_same(name: str) -> None:
     h = {**RULES[name].defaults, "lr": 0.02}
-    np.testing.assert_allclose(own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}), own_path(name, h), rtol=1e-11)
+    np.testing.assert_allclose(
+        own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}), own_path(name, h), rtol=1e-11
+    )
 
 
 TORCH = {

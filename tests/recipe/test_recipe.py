@@ -63,7 +63,10 @@ def said(**given: Any) -> str:
         ({"model": "dens"}, "did you mean 'dense'?"),
         ({"optimzer": "adam"}, "`optimzer` is no field of a recipe; did you mean `optimizer`?"),
         ({"lr": 0.1}, "did you mean `optimizer.lr`?"),
-        ({"optimizer": {"name": "sgd", "momentum": 0.9}}, "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov"),
+        (
+            {"optimizer": {"name": "sgd", "momentum": 0.9}},
+            "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov",
+        ),
         ({"model": {"name": "dense", "channels": (6,)}}, "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide"),
         ({"epochs": 0}, "`epochs` is 0, but must be at least 1; try 10"),
         ({"epochs": 2.5}, "`epochs` is 2.5, but must be a whole number"),
@@ -97,7 +100,9 @@ def test_wrong_types_in_toml_and_no_toml() -> None:
 
 
 def test_overrides() -> None:
-    r = Recipe().with_(["lr=0.5", "optimizer=sgd", "model.hidden=8,8", "epochs=3", "model.dropout=.5", "schedule=one-cycle", "schedule.peak=0.2"])
+    r = Recipe().with_(
+        ["lr=0.5", "optimizer=sgd", "model.hidden=8,8", "epochs=3", "model.dropout=.5", "schedule=one-cycle", "schedule.peak=0.2"]
+    )
     assert (r.optimizer.name, r.optimizer.lr, r.optimizer.beta1) == ("sgd", 0.5, None)
     assert (r.model.hidden, r.model.dropout, r.epochs, r.schedule.peak) == ((8, 8), 0.5, 3, 0.2)
     assert Recipe(model="cnn").with_(["model=cnn"]).model.channels == (6, 6)

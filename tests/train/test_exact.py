@@ -165,7 +165,7 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     compiled = chain.compile(model, shape)
     assert compiled is not None, f"{name} was not compiled"
     with torch.inference_mode(), noise(stream(0, "t")):
-        out, kept = compiled.forward(x)
+        _, kept = compiled.forward(x)
         compiled.backward(g, kept)
     for p, w in zip(model.parameters(), want, strict=True):
         torch.testing.assert_close(p.grad, w)
@@ -203,12 +203,25 @@ def test_an_imported_module_trains_by_autograd(tmp_path: Path) -> None:
 CODE = {
     "softmax": ["model=softmax", "optimizer=sgd"],
     "everything": [
-        "model.dropout=0.2", "model.batch_norm=after", "optimizer=adamw", "schedule=cosine", "schedule.warmup=1", "penalty.l1=0.1",
-        "penalty.l2=0.1", "clip.norm=1", "clip.value=0.5", "loss.label_smoothing=0.1", "loss.class_weights=balanced", "augment.rotate=10",
-        "augment.crop=1", "augment.noise=0.1", "early_stopping.patience=1", "init=orthogonal",
+        "model.dropout=0.2",
+        "model.batch_norm=after",
+        "optimizer=adamw",
+        "schedule=cosine",
+        "schedule.warmup=1",
+        "penalty.l1=0.1",
+        "penalty.l2=0.1",
+        "clip.norm=1",
+        "clip.value=0.5",
+        "loss.label_smoothing=0.1",
+        "loss.class_weights=balanced",
+        "augment.rotate=10",
+        "augment.crop=1",
+        "augment.noise=0.1",
+        "early_stopping.patience=1",
+        "init=orthogonal",
     ],
     "factorised": ["model.factor=2", "loss=cross-entropy-explicit", "optimizer=rmsprop", "normalize=whiten"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(CODE))

@@ -22,7 +22,14 @@ from danlu.runs import checkpoint, folder
 from danlu.train.train import _create
 
 RECIPE = Recipe.read("digits").with_(
-    ["epochs=12", "model.dropout=0.2", "model.batch_norm=before", "early_stopping.patience=4", "augment.rotate=5", "batch_size=16"]
+    [
+        "epochs=12",
+        "model.dropout=0.2",
+        "model.batch_norm=before",
+        "early_stopping.patience=4",
+        "augment.rotate=5",
+        "batch_size=16",
+    ]
 )
 TRAIN = """
 import sys
@@ -74,7 +81,7 @@ def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str)
     path, hits = tmp_path / "run", 0
     process = start(path, tmp_path, mode)
     for delay in delays:
-        wait_for(lambda: (path / "run.json").exists() or process.poll() is not None)
+        wait_for(lambda p=process: (path / "run.json").exists() or p.poll() is not None)
         time.sleep(delay)
         process.kill()
         hits += process.wait() == -signal.SIGKILL
@@ -82,8 +89,6 @@ def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str)
             break
         code = f"import danlu; danlu.resume({str(path)!r}, checkpoint_every={0.0 if mode == 'always' else 0.05})"
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-        ready = path / ".resumed"
-        ready.unlink(missing_ok=True)
         time.sleep(1.0)
     process.wait()
     if Run(path).status != "finished":

@@ -95,7 +95,16 @@ def test_listener_hears_of_steps_and_epochs(tmp_path: Path) -> None:
 
     ear = Ear()
     fit(Recipe(epochs=2, batch_size=45), load("iris"), out=tmp_path / "run", listener=ear)
-    assert ear.heard == [("start", 4, 0), ("step", 1, True), ("step", 2, True), ("epoch", 1), ("step", 3, True), ("step", 4, True), ("epoch", 2), "end"]
+    assert ear.heard == [
+        ("start", 4, 0),
+        ("step", 1, True),
+        ("step", 2, True),
+        ("epoch", 1),
+        ("step", 3, True),
+        ("step", 4, True),
+        ("epoch", 2),
+        "end",
+    ]
 
 
 def test_batch_norm_leaves_out_a_remainder_of_one(tmp_path: Path) -> None:
@@ -106,7 +115,9 @@ def test_batch_norm_leaves_out_a_remainder_of_one(tmp_path: Path) -> None:
 
 def test_starting_from_a_finished_run(tmp_path: Path) -> None:
     first = fit(Recipe(epochs=5), load("digits"), out=tmp_path / "a")
-    again = fit(Recipe(epochs=1, init={"from_run": str(tmp_path / "a")}, optimizer={"lr": 1e-5}), load("digits"), out=tmp_path / "b")
+    again = fit(
+        Recipe(epochs=1, init={"from_run": str(tmp_path / "a")}, optimizer={"lr": 1e-5}), load("digits"), out=tmp_path / "b"
+    )
     assert again.history[0]["train_loss"] < 1.2 * first.history[-1]["train_loss"] + 0.05
     with pytest.raises(ModelError, match=r"do not fit this network: `dense1.weight` is \(64, 64\) instead of \(32, 64\)"):
         fit(Recipe(model={"name": "dense", "hidden": (32,)}, init={"from_run": str(tmp_path / "a")}), load("digits"))
@@ -141,7 +152,7 @@ class Boom(nn.Module):
 
 
 def test_the_layer_where_it_began_is_found(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="at step 0 .* the output of layer `boom`") as caught:
+    with pytest.raises(Diverged, match=r"at step 0 .* the output of layer `boom`") as caught:
         fit(Recipe(model=f"{__name__}:Explodes"), load("iris"), out=tmp_path / "run")
     assert (caught.value.step, caught.value.layer) == (0, "boom")
 

@@ -18,7 +18,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def parse_bytes(text: str | int | None) -> int:
-    """"500MB", "2g" or a number of bytes; None means half of this machine's memory."""
+    """ "500MB", "2g" or a number of bytes; None means half of this machine's memory."""
     if text is None:
         try:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -36,7 +36,8 @@ def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
     if size <= budget:
         return np.empty(shape, dtype)
     try:
-        file = tempfile.TemporaryFile(dir=cache_folder("arrays"))  # unlinked at once: freed even after kill -9
+        # Unlinked at once: the system frees it even after kill -9. The map holds it open.
+        file = tempfile.TemporaryFile(dir=cache_folder("arrays"))  # noqa: SIM115
         return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as e:
         need = f"{size / 1e9:.1f} GB"

@@ -23,7 +23,9 @@ def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **optio
     try:
         parts = {p: pa.concat_tables([pq.read_table(f) for f in fs]) for p, fs in files.items()}
     except (pa.ArrowException, OSError) as e:
-        raise DataError(f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}") from e
+        raise DataError(
+            f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}"
+        ) from e
     name = next(iter(files.values()))[0].name
     return from_arrow(parts, name, classes, **options)
 
@@ -38,7 +40,12 @@ def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
         raise DataError(f"`hub:{name}` could not be loaded: {str(e).splitlines()[0]}; check the name and the network") from e
     renamed = {"validation": "valid", "dev": "valid"}
     parts = {renamed.get(k, k): v.data.table for k, v in found.items()}
-    return from_arrow({k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {"all": next(iter(parts.values()))}, name, classes, **options)
+    return from_arrow(
+        {k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {"all": next(iter(parts.values()))},
+        name,
+        classes,
+        **options,
+    )
 
 
 def from_arrow(
@@ -64,7 +71,9 @@ def from_arrow(
         return Raw(raw.x, raw.y, raw.schema, n_test, n_valid)
     label = target or next((c for c in table.column_names if c in _LABELS), None)
     if label is None or label not in table.column_names:
-        raise DataError(f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target")
+        raise DataError(
+            f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target"
+        )
     column = table.column(picture)
     if pa.types.is_struct(column.type):
         column = pa.chunked_array([c.field("bytes") for c in column.chunks])

@@ -24,18 +24,46 @@ class Embedded:
     target_file: str = ""
 
 
-_BODY = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry", "fractal dimension")  # fmt: skip
+_BODY = (
+    "radius",
+    "texture",
+    "perimeter",
+    "area",
+    "smoothness",
+    "compactness",
+    "concavity",
+    "concave points",
+    "symmetry",
+    "fractal dimension",
+)
 SETS = {
     "digits": Embedded("digits.csv.gz", tuple("0123456789"), header=0),
-    "iris": Embedded("iris.csv", ("setosa", "versicolor", "virginica"), ("sepal length", "sepal width", "petal length", "petal width")),
+    "iris": Embedded(
+        "iris.csv", ("setosa", "versicolor", "virginica"), ("sepal length", "sepal width", "petal length", "petal width")
+    ),
     "wine": Embedded(
         "wine_data.csv",
         ("class_0", "class_1", "class_2"),
-        ("alcohol", "malic acid", "ash", "alcalinity of ash", "magnesium", "total phenols", "flavanoids",
-         "nonflavanoid phenols", "proanthocyanins", "color intensity", "hue", "od280/od315", "proline"),
+        (
+            "alcohol",
+            "malic acid",
+            "ash",
+            "alcalinity of ash",
+            "magnesium",
+            "total phenols",
+            "flavanoids",
+            "nonflavanoid phenols",
+            "proanthocyanins",
+            "color intensity",
+            "hue",
+            "od280/od315",
+            "proline",
+        ),
     ),
     "breast-cancer": Embedded(
-        "breast_cancer.csv", ("malignant", "benign"), tuple(f"{kind} {b}" for kind in ("mean", "error of", "worst") for b in _BODY)
+        "breast_cancer.csv",
+        ("malignant", "benign"),
+        tuple(f"{kind} {b}" for kind in ("mean", "error of", "worst") for b in _BODY),
     ),
     "diabetes": Embedded(
         "diabetes_data_raw.csv.gz",
@@ -43,7 +71,7 @@ SETS = {
         header=0,
         target_file="diabetes_target.csv.gz",
     ),
-}  # fmt: skip
+}
 
 
 def folder() -> Path:

@@ -84,7 +84,7 @@ def _image_sizes(path: Path) -> tuple[int, int, int]:
 
 def _fill(f: BinaryIO, out: Array, path: Path) -> None:
     """Read exactly the bytes of `out`."""
-    view, got = memoryview(out).cast("B"), 0
+    view, got = out.data.cast("B"), 0
     try:
         while got < len(view):
             n = f.readinto(view[got : got + _BLOCK])  # type: ignore[attr-defined]

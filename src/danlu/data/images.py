@@ -33,9 +33,7 @@ def resize_array(images: Array, size: Sequence[int]) -> Array:
     h, w = size
     frames = images.transpose(0, 2, 3, 1)
     grey = frames.shape[3] == 1
-    done = [
-        np.asarray(Image.fromarray(f[..., 0] if grey else f).resize((w, h), Image.Resampling.BILINEAR)) for f in frames
-    ]
+    done = [np.asarray(Image.fromarray(f[..., 0] if grey else f).resize((w, h), Image.Resampling.BILINEAR)) for f in frames]
     out = np.stack(done)
     return out[:, None] if grey else out.transpose(0, 3, 1, 2)
 

@@ -68,8 +68,8 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
 
 def _moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Minimum, maximum, mean and standard deviation per channel or feature."""
-    n, total, square, low, high = 0, 0.0, 0.0, None, None
-    centre: Tensor | float = 0.0  # sums are taken about the first chunk's mean: no cancellation
+    n, low, high = 0, None, None
+    total = square = centre = torch.zeros(1, dtype=torch.float64)  # sums are taken about the first chunk's mean: no cancellation
     for chunk in chunks:
         if len(shape) == 3 and chunk.dtype == torch.uint8:
             # Bytes are counted, not converted: exact and without a float copy.
@@ -85,12 +85,12 @@ def _moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, 
             if n == 0:
                 centre = flat.mean(1)
             lo, hi = flat.amin(1), flat.amax(1)
-            flat = flat - torch.as_tensor(centre)[:, None]
+            flat = flat - centre[:, None]
             n += flat.shape[1]
             total, square = total + flat.sum(1), square + (flat**2).sum(1)
         low = lo if low is None else torch.minimum(low, lo)
         high = hi if high is None else torch.maximum(high, hi)
-    assert isinstance(total, Tensor) and isinstance(square, Tensor) and low is not None and high is not None
+    assert low is not None and high is not None  # the training part is never empty
     mean = total / n
     std = (square / n - mean**2).clamp_min(0).sqrt()
     std = torch.where(high > low, std, 0.0)

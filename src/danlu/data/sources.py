@@ -83,13 +83,16 @@ def load(
         raise DataError(wrong("mode", mode, "must be L or RGB"))
     size = _size(resize)
     budget = parse_bytes(memory)
-    options: dict[str, Any] = dict(target=target, task=task, mode=mode, resize=size, budget=budget)
+    options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "resize": size, "budget": budget}
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options), str(source)
     else:
         raw, name = _from_python(source, options), type(source).__name__
-    told = dict(source=name, target=target, task=task, resize=size, mode=mode, split=split, valid=valid, seed=seed, limit=limit)
-    return Data.from_raw(raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path)))
+    told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": size, "mode": mode}
+    told |= {"split": split, "valid": valid, "seed": seed, "limit": limit}
+    return Data.from_raw(
+        raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
+    )
 
 
 def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -102,10 +105,8 @@ def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _from_name(name: str, options: dict[str, Any]) -> Raw:
-    size, budget = options["resize"], options["budget"]
     if name in embedded.SETS:
-        raw = embedded.load(name)
-        return _resized(raw, size)
+        return _resized(embedded.load(name), options["resize"])
     if name.startswith("hub:"):
         from danlu.data import arrow
 
@@ -222,7 +223,13 @@ def _pair(source: Any) -> tuple[Array, Array]:
 
 
 def _array(value: Any) -> Array:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value if isinstance(value, np.ndarray) else np.asarray(value)
+    return (
+        value.detach().cpu().numpy()
+        if hasattr(value, "detach")
+        else value
+        if isinstance(value, np.ndarray)
+        else np.asarray(value)
+    )
 
 
 def _wrap(x: Array, y: Array, task: str | None) -> Raw:
@@ -238,8 +245,8 @@ def _wrap(x: Array, y: Array, task: str | None) -> Raw:
     columns = tuple(Column(f"x{i}") for i in range(x.shape[1])) if x.ndim == 2 else ()
     image_mode = {1: "L", 3: "RGB"}.get(x.shape[1]) if x.ndim == 4 else None
     if y.dtype.kind in "USO":
-        classes, index = np.unique(y.astype(str), return_inverse=True)
-        return Raw(x, index.astype(np.int64), Schema("classification", x.shape[1:], tuple(classes.tolist()), image_mode, columns))
+        names, index = np.unique(y.astype(str), return_inverse=True)
+        return Raw(x, index.astype(np.int64), Schema("classification", x.shape[1:], tuple(names.tolist()), image_mode, columns))
     if task == "regression" or (task is None and y.dtype.kind == "f"):
         return Raw(x, y.astype(np.float64), Schema("regression", x.shape[1:], (), image_mode, columns))
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):

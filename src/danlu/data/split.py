@@ -33,7 +33,7 @@ def rule(n: int, valid: bool = True) -> tuple[float, float, float]:
 
 
 def parse(split: str | tuple[float, ...]) -> tuple[float, float, float]:
-    """"60/20/20" or (0.7, 0.3) as three shares that sum to 1; two numbers mean training and test."""
+    """ "60/20/20" or (0.7, 0.3) as three shares that sum to 1; two numbers mean training and test."""
     try:
         parts = [float(p) for p in (split.split("/") if isinstance(split, str) else split)]
     except ValueError:

@@ -96,7 +96,9 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     lost = numbers.isna() & values.notna()
     missing = values.isna()
     if missing.any():
-        mistakes.append(f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells or drop them")
+        mistakes.append(
+            f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells or drop them"
+        )
         return None
     if not lost.any():
         endless = ~np.isfinite(numbers.to_numpy(np.float64))
@@ -121,9 +123,7 @@ def _where(name: str, title: str, mask: pd.Series[Any]) -> str:
     return f"row {int(np.flatnonzero(mask.to_numpy())[0]) + 1} of column {title!r} in {name}"
 
 
-def _labels(
-    values: pd.Series[Any], name: str, task: str | None, mistakes: list[str]
-) -> tuple[Array, tuple[str, ...]]:
+def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[str]) -> tuple[Array, tuple[str, ...]]:
     """Class numbers with class names, or numbers with none."""
     import pandas as pd
 
@@ -141,9 +141,8 @@ def _labels(
     few = whole and numbers.nunique() <= MAX_CLASSES
     if task == "classification" or (task is None and (not is_number or few)):
         shown = numbers.astype(np.int64) if whole else values.astype(str)
-        names = sorted(set(shown)) if whole else sorted({str(v) for v in values})
-        index = {v: k for k, v in enumerate(names)}
-        return np.array([index[v] for v in shown], np.int64), tuple(str(v) for v in names)
+        distinct, index = np.unique(shown.to_numpy(), return_inverse=True)
+        return index.astype(np.int64), tuple(str(v) for v in distinct)
     return numbers.to_numpy(np.float64), ()
 
 

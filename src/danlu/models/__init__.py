@@ -33,7 +33,9 @@ MODELS: dict[str, Model] = {
 }
 
 
-def build(name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], init: dict[str, Any], seed: int) -> nn.Module:
+def build(
+    name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], init: dict[str, Any], seed: int
+) -> nn.Module:
     """A network with its initial values.
 
     fields: the model section of a recipe without its name (`args` for an importable factory).

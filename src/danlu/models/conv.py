@@ -29,7 +29,9 @@ def build(
     """Convolutions halve the picture by 2×2 pooling each; then as a dense network."""
     if len(input_shape) != 3:
         shape = "×".join(map(str, input_shape))
-        raise ModelError(f"a convolutional network needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense")
+        raise ModelError(
+            f"a convolutional network needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense"
+        )
     layers: Layers = OrderedDict()
     c, h, w = input_shape
     for k, q in enumerate(channels, 1):

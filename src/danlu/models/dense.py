@@ -29,7 +29,15 @@ def add_block(
 
 
 def add_dense(
-    layers: Layers, n: int, outputs: int, hidden: tuple[int, ...], activation: str, batch_norm: str, dropout: float, factor: int, first: int = 1
+    layers: Layers,
+    n: int,
+    outputs: int,
+    hidden: tuple[int, ...],
+    activation: str,
+    batch_norm: str,
+    dropout: float,
+    factor: int,
+    first: int = 1,
 ) -> None:
     """Hidden layers and the output layer, numbered from `first`."""
     for k, q in enumerate(hidden, first):
@@ -48,7 +56,14 @@ def _factorised(n: int, q: int, factor: int, k: int) -> Factorised:
 
 
 def build(
-    input_shape: tuple[int, ...], outputs: int, *, hidden: tuple[int, ...], activation: str, batch_norm: str, dropout: float, factor: int
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    hidden: tuple[int, ...],
+    activation: str,
+    batch_norm: str,
+    dropout: float,
+    factor: int,
 ) -> nn.Module:
     """Flatten, hidden layers, output logits."""
     layers: Layers = OrderedDict(flatten=nn.Flatten())

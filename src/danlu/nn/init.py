@@ -54,7 +54,7 @@ def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.G
 def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
     u, _, v = torch.linalg.svd(_randn((shape[0], math.prod(shape[1:])), g), full_matrices=False)
-    return (u @ v).view(shape)
+    return torch.matmul(u, v).view(shape)
 
 
 def zeros(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
@@ -72,7 +72,15 @@ INITS: dict[str, Draw] = {
     "torch": torch_default,
     "zeros": zeros,
 }
-BY_ACTIVATION = {"relu": "he", "leaky-relu": "he", "elu": "he", "gelu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
+BY_ACTIVATION = {
+    "relu": "he",
+    "leaky-relu": "he",
+    "elu": "he",
+    "gelu": "he",
+    "sigmoid": "xavier",
+    "tanh": "xavier",
+    "identity": "xavier",
+}
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -87,7 +95,7 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
     name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the output.
     """
     weighted = [(k, m) for k, m in model.named_modules() if isinstance(getattr(m, "weight", None), nn.Parameter)]
-    dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]  # type: ignore[union-attr]
+    dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]
     last = len(dense) - 1
     by_place = [BY_ACTIVATION["identity" if i == last else activation] for i in range(len(dense))]
     return [(k, m, by_place[i] if name == "auto" else name) for i, (k, m) in enumerate(dense)]

@@ -28,12 +28,12 @@ def exponential(t: float, total: float, h: dict[str, Any]) -> float:
 
 def inverse(t: float, total: float, h: dict[str, Any]) -> float:
     """1/(1 + decay·t)."""
-    return 1 / (1 + h["decay"] * t)
+    return float(1 / (1 + h["decay"] * t))
 
 
 def cosine(t: float, total: float, h: dict[str, Any]) -> float:
     """f + (1 − f)·(1 + cos(πt/T))/2, from 1 to f = `final` (Loshchilov and Hutter 2017)."""
-    return h["final"] + (1 - h["final"]) * (1 + math.cos(math.pi * min(1.0, t / total))) / 2
+    return float(h["final"] + (1 - h["final"]) * (1 + math.cos(math.pi * min(1.0, t / total))) / 2)
 
 
 def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
@@ -44,7 +44,7 @@ def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
     x = min(1.0, t / total)
     up = x < h["peak"]
     low, part = (h["initial"], 1 - x / h["peak"]) if up else (h["final"], (x - h["peak"]) / (1 - h["peak"]))
-    return low + (1 - low) * (1 + math.cos(math.pi * part)) / 2
+    return float(low + (1 - low) * (1 + math.cos(math.pi * part)) / 2)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(params, {**defaults, **hyper})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:

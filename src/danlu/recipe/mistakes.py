@@ -48,7 +48,11 @@ def _sentence(e: Any, model: type[BaseModel]) -> str:
     hint = f"try {_TRY[leaf]}" if leaf in _TRY else None
     if kind in _RULES:
         rule = _RULES[kind][0].format(**context).replace(" or ", ", ")
-        near = nearest(str(e["input"]), [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")]) if "expected" in context else None
+        near = (
+            nearest(str(e["input"]), [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")])
+            if "expected" in context
+            else None
+        )
         return wrong(path, e["input"], rule, f"did you mean {near!r}?" if near else hint)
     family = kind.rpartition("_")[0].split("_")[0]
     return wrong(path, e["input"], f"must be {_TYPES.get(family, 'something else (' + e['msg'] + ')')}", hint)
@@ -62,7 +66,9 @@ def _extra(parts: list[str], model: type[BaseModel]) -> str:
     near = nearest(parts[-1], holder.model_fields)
     prefix = "".join(f"{p}." for p in parts[:-1])
     if near is None:  # perhaps it belongs to another section
-        owners = [f"{k}.{parts[-1]}" for k, f in model.model_fields.items() if parts[-1] in getattr(f.annotation, "model_fields", {})]
+        owners = [
+            f"{k}.{parts[-1]}" for k, f in model.model_fields.items() if parts[-1] in getattr(f.annotation, "model_fields", {})
+        ]
         near, prefix = (owners[0], "") if owners else (None, prefix)
     hint = f"did you mean `{prefix}{near}`?" if near else f"known are {', '.join(holder.model_fields)}"
     return f"`{'.'.join(parts)}` is no field of a recipe; {hint}"

@@ -186,7 +186,9 @@ def resolve(key: str) -> str:
     if owners:
         raise RecipeError(f"`{key}` could be {' or '.join(f'`{o}`' for o in owners)}; write the whole path")
     near = nearest(key, [*paths, *Recipe.model_fields, *(p.rpartition(".")[2] for p in paths)])
-    raise RecipeError(f"`{key}` is no field of a recipe" + (f"; did you mean `{near}`?" if near else "; `danlu recipe fields` lists them"))
+    raise RecipeError(
+        f"`{key}` is no field of a recipe" + (f"; did you mean `{near}`?" if near else "; `danlu recipe fields` lists them")
+    )
 
 
 def parse_value(text: str, path: str) -> Any:

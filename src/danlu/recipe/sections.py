@@ -20,7 +20,9 @@ from danlu.optim.schedules import SCHEDULES
 class Section(BaseModel):
     """Frozen, closed, and described by the docstring under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+    )
 
 
 class Variant(Section):
@@ -42,7 +44,9 @@ class Variant(Section):
         if name not in cls.rows:
             return given  # the name's own check speaks
         strange = [
-            k for k, v in given.items() if k in cls.model_fields and k not in cls.always and k not in cls.rows[name] and v is not None
+            k
+            for k, v in given.items()
+            if k in cls.model_fields and k not in cls.always and k not in cls.rows[name] and v is not None
         ]
         if strange:
             users = sorted(n for n, row in cls.rows.items() if strange[0] in row)
@@ -116,7 +120,7 @@ class Init(Section):
         return {"name": given} if isinstance(given, str) else given
 
     name: Annotated[str, _one_of(INITS, ("auto",))] = "auto"
-    """How weights are drawn; auto: He for the ReLU family, Xavier for sigmoid and tanh, the notes' N(0, 0.01²) for softmax regression."""
+    """How weights are drawn; auto: He before ReLU, Xavier before sigmoid and tanh, N(0, 0.01²) for softmax regression."""
     std: Positive = 0.01
     """Standard deviation of `normal` and `uniform`."""
     bias: FiniteFloat = 0.0

@@ -62,7 +62,10 @@ def write_page(data: Data, path: Path) -> Path:
         f"<p>{html.text(duplicates_sentence(said))}</p>",
     ]
     if "classes" in said:
-        sections += ["<h2>Classes</h2>", html.table(("class", *PARTS), [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said["classes"].items()])]
+        sections += [
+            "<h2>Classes</h2>",
+            html.table(("class", *PARTS), [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said["classes"].items()]),
+        ]
     if "columns" in said:
         cells = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
         sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), cells)]

@@ -28,7 +28,10 @@ def show(data: Data) -> None:
         say(f"\ntarget {t['name'] or ''}: mean {t['mean']:.4g}, standard deviation {t['standard deviation']:.4g}")
     if "columns" in said:
         say("")
-        table(("column", "mean", "std", "min", "max"), [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()])
+        table(
+            ("column", "mean", "std", "min", "max"),
+            [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()],
+        )
         constant = said["constant columns"]
         say(f"\nconstant columns: {', '.join(constant) or 'none'}; missing values: none")
     say("\n" + data_page.duplicates_sentence(said))

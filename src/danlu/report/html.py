@@ -13,7 +13,8 @@ _STYLE = """
 :root { --ink: #2b2622; --soft: #7d7468; --line: #e4ded4; --paper: #fbf9f5; --accent: #a34a28; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Noto Sans", "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; }
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Noto Sans", "PingFang SC", "Noto Sans CJK SC",
+  "Microsoft YaHei", sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2.4rem 0 .6rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); }
 .verdict { border-left: 3px solid var(--accent); padding: .2rem 0 .2rem 1rem; margin: 1.2rem 0; }
@@ -54,7 +55,8 @@ def figure(name: str, what: dict[str, Any], label: str) -> str:
     said = json.dumps(what, ensure_ascii=False).replace("</", "<\\/")
     return (
         f'<div class="figure" id="{name}" role="img" aria-label="{text(label)}"></div>'
-        f"<script>{{const f = {said}; Plotly.newPlot('{name}', f.data, f.layout, {{responsive: true, displayModeBar: false}})}}</script>"
+        f"<script>{{const f = {said};"
+        f"Plotly.newPlot('{name}', f.data, f.layout, {{responsive: true, displayModeBar: false}})}}</script>"
     )
 
 

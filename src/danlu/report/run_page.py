@@ -53,13 +53,19 @@ def confusion(kept: dict[str, Tensor], k: int) -> Tensor:
 
 def _classes(run: Run, kept: dict[str, Tensor]) -> list[str]:
     names = list(run.schema.classes)
-    sections = ["<h2>Confusion matrix</h2>", html.figure("confusion", _matrix(confusion(kept, len(names)), names), "Confusion matrix")]
+    sections = [
+        "<h2>Confusion matrix</h2>",
+        html.figure("confusion", _matrix(confusion(kept, len(names)), names), "Confusion matrix"),
+    ]
     worst = kept["worst"]
     if not len(worst):
         return [*sections, "<h2>Errors</h2><p>None on this part.</p>"]
     p, guess = kept["outputs"][worst].softmax(1).max(1)
     true = kept["targets"][worst]
-    captions = [f"{names[t]}, taken for {names[g]} ({100 * q:.0f} %)" for t, g, q in zip(true.tolist(), guess.tolist(), p.tolist(), strict=True)]
+    captions = [
+        f"{names[t]}, taken for {names[g]} ({100 * q:.0f} %)"
+        for t, g, q in zip(true.tolist(), guess.tolist(), p.tolist(), strict=True)
+    ]
     sections.append("<h2>Most confidently wrong</h2>")
     if run.schema.is_image:
         return [*sections, html.pictures((data_uri(x), c) for x, c in zip(kept["worst_x"], captions, strict=True))]
@@ -73,18 +79,30 @@ def _matrix(counts: Tensor, names: list[str]) -> dict[str, Any]:
     few = len(names) <= 20
     size = 150 + min(560, max(220, 40 * len(names)))
     trace = {
-        "type": "heatmap", "x": names, "y": names, "z": share.tolist(), "customdata": counts.tolist(), "zmin": 0, "zmax": 1,
-        "colorscale": [[0, "#fbf9f5"], [0.02, "#f4e3d3"], [0.3, "#d98e5f"], [1, "#7a3014"]], "showscale": False, "xgap": 1, "ygap": 1,
+        "type": "heatmap",
+        "x": names,
+        "y": names,
+        "z": share.tolist(),
+        "customdata": counts.tolist(),
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "#fbf9f5"], [0.02, "#f4e3d3"], [0.3, "#d98e5f"], [1, "#7a3014"]],
+        "showscale": False,
+        "xgap": 1,
+        "ygap": 1,
         "hovertemplate": "true %{y}<br>predicted %{x}<br>%{customdata} examples<extra></extra>",
-    }  # fmt: skip
+    }
     if few:
         trace |= {"text": counts.tolist(), "texttemplate": "%{text}"}
     layout = {
-        "height": size, "width": size + 40, "margin": {"l": 110, "r": 16, "t": 8, "b": 90},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "height": size,
+        "width": size + 40,
+        "margin": {"l": 110, "r": 16, "t": 8, "b": 90},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
         "xaxis": {"title": {"text": "predicted"}, "type": "category", "tickangle": -40 if max(map(len, names)) > 3 else 0},
         "yaxis": {"title": {"text": "true"}, "type": "category", "autorange": "reversed"},
-    }  # fmt: skip
+    }
     return {"data": [trace], "layout": layout}
 
 
@@ -92,11 +110,32 @@ def _numbers(run: Run, kept: dict[str, Tensor]) -> list[str]:
     mean, spread = run.schema.scale
     guess, true = (kept["outputs"][:, 0] * spread + mean).tolist(), kept["targets"].tolist()
     ends = [min(true), max(true)]
-    dots = {"type": "scatter", "mode": "markers", "x": true, "y": guess, "marker": {"color": "#a34a28", "size": 6, "opacity": 0.6}}
-    line = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": {"color": "#7d7468", "dash": "dot"}, "showlegend": False}
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": true,
+        "y": guess,
+        "marker": {"color": "#a34a28", "size": 6, "opacity": 0.6},
+    }
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": ends,
+        "y": ends,
+        "line": {"color": "#7d7468", "dash": "dot"},
+        "showlegend": False,
+    }
     layout = {
-        "height": 420, "width": 480, "showlegend": False, "margin": {"l": 60, "r": 16, "t": 8, "b": 50},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {"title": {"text": "true"}, "gridcolor": "#e8e4dc"}, "yaxis": {"title": {"text": "predicted"}, "gridcolor": "#e8e4dc"},
-    }  # fmt: skip
-    return ["<h2>Predicted against true</h2>", html.figure("scatter", {"data": [dots, line], "layout": layout}, "Predicted against true values")]
+        "height": 420,
+        "width": 480,
+        "showlegend": False,
+        "margin": {"l": 60, "r": 16, "t": 8, "b": 50},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {"title": {"text": "true"}, "gridcolor": "#e8e4dc"},
+        "yaxis": {"title": {"text": "predicted"}, "gridcolor": "#e8e4dc"},
+    }
+    return [
+        "<h2>Predicted against true</h2>",
+        html.figure("scatter", {"data": [dots, line], "layout": layout}, "Predicted against true values"),
+    ]

@@ -14,10 +14,12 @@ from danlu.runs.run import build_model
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """"1x28x28" (or commas) as numbers."""
+    """ "1x28x28" (or commas) as numbers."""
     parts = text.replace("×", "x").replace(",", "x").split("x")
     if not text or not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 3):
-        raise ModelError(wrong("input", text, "must be a shape such as 1x28x28 for pictures or 13 for tables", "try input=1x28x28"))
+        raise ModelError(
+            wrong("input", text, "must be a shape such as 1x28x28 for pictures or 13 for tables", "try input=1x28x28")
+        )
     return tuple(int(p) for p in parts)
 
 

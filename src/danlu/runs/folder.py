@@ -1,7 +1,7 @@
 """A run on disk: names, whole-or-nothing writes, the lock that keeps two processes apart.
 
-    recipe.toml  data.json  run.json  metrics.jsonl  checkpoint/  weights.safetensors  normalizer.safetensors
-    test.safetensors (what was predicted on the test part)  report.html
+recipe.toml  data.json  run.json  metrics.jsonl  checkpoint/  weights.safetensors  normalizer.safetensors
+test.safetensors (what was predicted on the test part)  report.html
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         why = (e.strerror or str(e)).lower()
-        raise StorageError(f"{path} cannot be written: {why}; what was saved before is intact, make room or name another folder") from e
+        raise StorageError(
+            f"{path} cannot be written: {why}; what was saved before is intact, make room or name another folder"
+        ) from e
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -120,6 +122,11 @@ def append_line(path: Path, value: Any) -> None:
     with storing(path), path.open("a", encoding="utf-8") as f:
         f.write(json.dumps(value) + "\n")
         f.flush()
+
+
+def write_lines(path: Path, values: list[Any]) -> None:
+    """All the lines of a JSON-lines file anew."""
+    write(path, "".join(json.dumps(v) + "\n" for v in values))
 
 
 def read_lines(path: Path) -> list[Any]:

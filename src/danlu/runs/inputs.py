@@ -71,7 +71,9 @@ def _pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tens
                 raise DataError(f"`input` is {name!r}, but there is no such file")
             image = images.open_image(source, name)
             if not resize and (image.height, image.width) != (h, w):
-                raise DataError(f"{name} is {image.height}×{image.width}, but the network takes {h}×{w}; use --resize to bring it there")
+                raise DataError(
+                    f"{name} is {image.height}×{image.width}, but the network takes {h}×{w}; use --resize to bring it there"
+                )
             out.append(images.decode(source, name, mode, (h, w)))
         except DataError as e:
             mistakes += e.mistakes

@@ -93,7 +93,7 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """"accuracy" for classes, "r2" for numbers."""
+        """ "accuracy" for classes, "r2" for numbers."""
         return "accuracy" if self.schema.task == "classification" else "r2"
 
     @property
@@ -145,7 +145,9 @@ class Run:
         raw = torch.as_tensor(x)
         raw = raw[None] if raw.shape == self.schema.input_shape else raw
         if tuple(raw.shape[1:]) != self.schema.input_shape:
-            raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})"))
+            raise RunError(
+                wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})")
+            )
         model = self.model()
         batches = raw.split(evaluate.rows_per_pass(self.schema.input_shape))
         if not samples:

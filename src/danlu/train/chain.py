@@ -49,7 +49,9 @@ def _conv(layer: nn.Conv2d) -> Passes:
     stride, padding, q = layer.stride, layer.padding, [len(b)]
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
-        given, by_w, by_b = aten.convolution_backward(g, x, w, q, stride, padding, (1, 1), False, (0, 0), 1, [wants_input, True, True])
+        given, by_w, by_b = aten.convolution_backward(
+            g, x, w, q, stride, padding, (1, 1), False, (0, 0), 1, [wants_input, True, True]
+        )
         dw.copy_(by_w)
         db.copy_(by_b)
         return given if wants_input else g
@@ -107,7 +109,9 @@ def _dropout(layer: Dropout) -> Passes:
     return forward, lambda g, mask, wants_input: g * mask
 
 
-def _by_output(forward: Callable[[Any, Tensor], Tensor], backward: Callable[[Any, Tensor, Tensor], Tensor]) -> Callable[[Any], Passes]:
+def _by_output(
+    forward: Callable[[Any, Tensor], Tensor], backward: Callable[[Any, Tensor, Tensor], Tensor]
+) -> Callable[[Any], Passes]:
     """An activation whose gradient is a formula in its output."""
 
     def bind(layer: Any) -> Passes:
@@ -120,7 +124,9 @@ def _by_output(forward: Callable[[Any, Tensor], Tensor], backward: Callable[[Any
     return bind
 
 
-def _by_input(forward: Callable[[Any, Tensor], Tensor], backward: Callable[[Any, Tensor, Tensor], Tensor]) -> Callable[[Any], Passes]:
+def _by_input(
+    forward: Callable[[Any, Tensor], Tensor], backward: Callable[[Any, Tensor, Tensor], Tensor]
+) -> Callable[[Any], Passes]:
     """An activation whose gradient is a formula in its input."""
     return lambda layer: (lambda x: (forward(layer, x), x), lambda g, x, wants_input: backward(layer, g, x))
 

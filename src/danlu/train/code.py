@@ -6,10 +6,9 @@ The functions in it are the very ones the engine uses, copied by `inspect`, so n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from danlu import streams
 from danlu.data import augment, load
@@ -22,14 +21,16 @@ from danlu.recipe import Recipe
 from danlu.runs.run import build_model
 from danlu.train.train import check, threads_for
 
-_OWN = (layers.Dropout, layers.Factorised, layers.Affine)
+_OWN: tuple[type[nn.Module], ...] = (layers.Dropout, layers.Factorised, layers.Affine)
 
 
 def as_code(recipe: Recipe, source: str) -> str:
     """The script for a source that goes by a name. Raises RecipeError where the recipe needs more than a script."""
     if ":" in recipe.model.name or recipe.init.from_run:
         field = "init.from_run" if recipe.init.from_run else "model.name"
-        raise RecipeError(f"`{field}` brings in weights or code from outside, but a plain loop can only be written for models of the zoo")
+        raise RecipeError(
+            f"`{field}` brings in weights or code from outside, but a plain loop can only be written for models of the zoo"
+        )
     data = load(source)
     check(recipe, data)
     model = build_model(recipe, data.schema)
@@ -42,7 +43,10 @@ def as_code(recipe: Recipe, source: str) -> str:
         _model(recipe, model),
         _update(recipe, classes),
         _loop(recipe, model, data, classes, drops),
-        _TEST.format(count="(out.argmax(1) == y).sum() / len(y)" if classes else "1 - loss / y.var(correction=0)", metric="accuracy" if classes else "R²"),
+        _TEST.format(
+            count="(out.argmax(1) == y).sum() / len(y)" if classes else "1 - loss / y.var(correction=0)",
+            metric="accuracy" if classes else "R²",
+        ),
     ]
     return "\n\n".join(p.strip("\n") for p in parts if p) + "\n"
 
@@ -65,7 +69,7 @@ State, Hyper, Any = dict, dict, object
 '''
 
 
-def _source(thing: Callable[..., Any] | type) -> str:
+def _source(thing: Any) -> str:
     """Its source, with type names that need no imports."""
     return inspect.getsource(thing).replace("Iterator[None]", "object").replace("Callable[[str], torch.Generator]", "object")
 
@@ -89,7 +93,10 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
     extra = [(p.l1, penalties.l1_gradient), (p.l2, penalties.l2_gradient), (c.norm, clip.clip_norm), (c.value, clip.clip_value)]
     text += [_source(f) for on, f in extra if on]
     if any(recipe.augment.model_dump().values()):
-        text += ["from dataclasses import dataclass", *(_source(f) for f in (augment.Augmenter, augment.flip, augment.crop, augment.warp))]
+        text += [
+            "from dataclasses import dataclass",
+            *(_source(f) for f in (augment.Augmenter, augment.flip, augment.crop, augment.warp)),
+        ]
     return text
 
 
@@ -107,13 +114,13 @@ def _init(recipe: Recipe) -> tuple[str, str, float]:
 def _data(recipe: Recipe, source: str, classes: bool) -> str:
     target = "" if classes else "mean, spread = data.schema.scale\ny_all = (data.y - mean) / spread\n"
     y = "data.y" if classes else "y_all"
-    return f'''# ---- data
+    return f"""# ---- data
 data = danlu.load({source!r})
 normalize = data.normalizer({recipe.normalize!r}).to("cpu", torch.{recipe.dtype})
 {target}train, valid, test = (data.parts[p] for p in ("train", "valid", "test"))
 x_train, y_train = data.x[train], {y}[train]
 x_valid, y_valid = data.x[valid], {y}[valid]
-x_test, y_test = data.x[test], {y}[test]'''
+x_test, y_test = data.x[test], {y}[test]"""
 
 
 def _model(recipe: Recipe, model: nn.Module) -> str:
@@ -124,7 +131,7 @@ def _model(recipe: Recipe, model: nn.Module) -> str:
     lines += ["]))", "with torch.no_grad():"]
     rule, activation, std = _init(recipe)
     for name, layer, chosen in init.plan(model, rule, activation):
-        shape = tuple(layer.weight.shape)
+        shape = tuple(cast(Tensor, layer.weight).shape)
         n, q = init.fans(shape)
         draw = f'{chosen}({shape}, {n}, {q}, {std}, stream({recipe.seed}, "init", "{name}.weight"))'
         lines.append(f"    model.{name}.weight.copy_({draw})")
@@ -163,30 +170,45 @@ def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: boo
     a, p, c = recipe.augment, recipe.penalty, recipe.clip
     body = ["raw, y = x_train[batch], y_train[batch]"]
     if any(a.model_dump().values()):
-        body += [f'g = stream({recipe.seed}, "augment", k)', f"augment = Augmenter(**{a.model_dump()})",
-                 f"raw = augment.move(raw.to(torch.{recipe.dtype}), g) if augment.moves else raw", "x = augment.add_noise(normalize(raw), g)"]  # fmt: skip
+        body += [
+            f'g = stream({recipe.seed}, "augment", k)',
+            f"augment = Augmenter(**{a.model_dump()})",
+            f"raw = augment.move(raw.to(torch.{recipe.dtype}), g) if augment.moves else raw",
+            "x = augment.add_noise(normalize(raw), g)",
+        ]
     else:
         body.append("x = normalize(raw)")
     if drops:
         body.append(f'with noise(stream({recipe.seed}, "dropout", k)):')
     body.append(("    " if drops else "") + "out = model(x)")
     name = recipe.loss.name if recipe.loss.name != "auto" else "cross-entropy" if classes else "squared-error"
-    body += [f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, class_weights)",
-             "model.zero_grad()", "loss.backward()", "with torch.no_grad():"]  # fmt: skip
+    body += [
+        f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, class_weights)",
+        "model.zero_grad()",
+        "loss.backward()",
+        "with torch.no_grad():",
+    ]
     inner = []
     if p.l2:
         inner += ["for w in weights:", f"    w.grad += l2_gradient(w, {p.l2}, len(train))"]
     if p.l1:
         inner += ["for w in weights:", f"    w.grad += l1_gradient(w, {p.l1}, len(train), {p.eps})"]
     if c.norm:
-        inner += ["whole = torch.cat([p.grad.flatten() for p in parameters])", f"clip_norm(whole, {c.norm})",
-                  "for p, g in zip(parameters, whole.split([p.numel() for p in parameters])):", "    p.grad = g.view(p.shape)"]  # fmt: skip
+        inner += [
+            "whole = torch.cat([p.grad.flatten() for p in parameters])",
+            f"clip_norm(whole, {c.norm})",
+            "for p, g in zip(parameters, whole.split([p.numel() for p in parameters])):",
+            "    p.grad = g.view(p.shape)",
+        ]
     if c.value:
         inner += ["for p in parameters:", f"    clip_value(p.grad, {c.value})"]
     inner.append('hyper["lr"] = lr(k)')
     if recipe.optimizer.weight_decay:
         inner += ["for w in weights:", '    w.mul_(1 - hyper["lr"] * hyper["weight_decay"])']
-    inner += ["for p, s in zip(parameters, state):", f"    {RULES[recipe.optimizer.name].update.__name__}(p, p.grad, s, hyper, k + 1)"]
+    inner += [
+        "for p, s in zip(parameters, state):",
+        f"    {RULES[recipe.optimizer.name].update.__name__}(p, p.grad, s, hyper, k + 1)",
+    ]
     body += ["    " + line for line in inner] + ["k += 1"]
     count = "correct += int((out.argmax(1) == y).sum())" if classes else "pass"
     score = "correct / len(order)" if classes else "1 - total / len(order)"
@@ -227,4 +249,3 @@ with torch.no_grad():
     out, y = model(normalize(x_test)), y_test
     loss = F.mse_loss(out.squeeze(1), y) if out.shape[1] == 1 else F.cross_entropy(out, y)
     print(f"test loss {{loss.item():.6f}}, {metric} {{float({count}):.6f}}")"""
-

@@ -43,7 +43,14 @@ class Loop:
     """Trains one member to the end of its recipe, from wherever it stands."""
 
     def __init__(
-        self, run: Run, member: Member, batches: Batches, data: Data, listener: Listener, checkpoint_every: float, stop: StopRequest
+        self,
+        run: Run,
+        member: Member,
+        batches: Batches,
+        data: Data,
+        listener: Listener,
+        checkpoint_every: float,
+        stop: StopRequest,
     ) -> None:
         self.run, self.member, self.batches, self.data = run, member, batches, data
         self.listener, self.checkpoint_every, self.stop = listener, checkpoint_every, stop
@@ -61,8 +68,7 @@ class Loop:
             self.member.restore(tensors)
             self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         rows = [r for r in self.run.history if r["epoch"] <= self.at.epoch]
-        text = "".join(folder.json.dumps(r) + "\n" for r in rows)
-        folder.write(self.run.path / "metrics.jsonl", text)
+        folder.write_lines(self.run.path / "metrics.jsonl", rows)
 
     def train(self) -> None:
         """Run to the end. Raises Interrupted (saved), Diverged, StorageError."""

@@ -113,7 +113,7 @@ class Member:
         loss = self.loss(out, y, self.smoothing, self.class_weights)
         value = _finite(loss.detach())
         self.grad.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return value, out.detach()
 
     def _update(self, k: int) -> None:

@@ -72,7 +72,11 @@ def train(
 
 
 def resume(
-    run: Run | str | Path, data: Data | None = None, *, listener: Listener | None = None, checkpoint_every: float = CHECKPOINT_EVERY
+    run: Run | str | Path,
+    data: Data | None = None,
+    *,
+    listener: Listener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
     """Go on with an interrupted or killed run, to the same final weights as if nothing had happened.
 
@@ -100,7 +104,9 @@ def check(recipe: Recipe, data: Data) -> None:
         )
     moves = [k for k, v in recipe.augment.model_dump().items() if v and k != "noise"]
     if moves and not data.schema.is_image:
-        mistakes.append(wrong(f"augment.{moves[0]}", getattr(recipe.augment, moves[0]), "needs pictures, and these data are a table"))
+        mistakes.append(
+            wrong(f"augment.{moves[0]}", getattr(recipe.augment, moves[0]), "needs pictures, and these data are a table")
+        )
     regression = data.schema.task == "regression"
     if recipe.loss.name not in ("auto", "squared-error") and regression:
         mistakes.append(wrong("loss.name", recipe.loss.name, "must be auto or squared-error for a target of numbers"))
@@ -111,7 +117,9 @@ def check(recipe: Recipe, data: Data) -> None:
         if regression and value not in (0, "none"):
             mistakes.append(wrong(f"loss.{name}", value, "needs classes, and the target is a number"))
     if recipe.augment.crop and data.schema.is_image and recipe.augment.crop >= min(data.schema.input_shape[1:]):
-        mistakes.append(wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}"))
+        mistakes.append(
+            wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}")
+        )
     if mistakes:
         raise RecipeError(*mistakes)
     build_model(recipe, data.schema)
@@ -136,7 +144,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         with folder.storing(path):
             path.mkdir(parents=True, exist_ok=True)
     folder.write(path / "recipe.toml", recipe.to_toml())
-    info = {
+    info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
         "sizes": {p: data.size(p) for p in data.parts},
@@ -146,7 +154,13 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         info["arrays"] = True
     folder.write_json(path / "data.json", info)
     folder.write_tensors(path / "normalizer.safetensors", data.normalizer(recipe.normalize).tensors())
-    _say(path, status="running", format=folder.FORMAT, environment=_environment(recipe, data, device), started=time.strftime("%FT%T%z"))
+    _say(
+        path,
+        status="running",
+        format=folder.FORMAT,
+        environment=_environment(recipe, data, device),
+        started=time.strftime("%FT%T%z"),
+    )
     return Run(path)
 
 
@@ -212,9 +226,7 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
             listener.end(run)
 
 
-def _loop(
-    run: Run, data: Data, listener: Listener, checkpoint_every: float, stop: StopRequest, device: torch.device
-) -> Loop:
+def _loop(run: Run, data: Data, listener: Listener, checkpoint_every: float, stop: StopRequest, device: torch.device) -> Loop:
     recipe = run.recipe
     dtype = getattr(torch, recipe.dtype)
     normed = recipe.model.batch_norm not in (None, "none") or ":" in recipe.model.name
@@ -229,7 +241,9 @@ def _loop(
         whole_only=normed,
     )
     counts = data.class_counts("train") if data.schema.task == "classification" else None
-    member = Member(recipe, build_model(recipe, data.schema), data.schema.input_shape, data.size("train"), batches.steps, counts, device)
+    member = Member(
+        recipe, build_model(recipe, data.schema), data.schema.input_shape, data.size("train"), batches.steps, counts, device
+    )
     return Loop(run, member, batches, data, listener, checkpoint_every, stop)
 
 
