@@ -23,7 +23,7 @@ FLOORS = [
     ["diagnose", "study"],
     ["labs"],
     ["report"],
-    ["web", "cli", "__init__"],
+    ["web", "cli", "__init__", "__main__"],
 ]
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 

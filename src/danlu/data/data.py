@@ -156,8 +156,8 @@ def _check_values(raw: Raw) -> None:
         return
     low, high = int(raw.y.min()), int(raw.y.max())
     if low < 0 or high >= len(classes):
-        bad = low if low < 0 else high
-        raise DataError(wrong("label", bad, f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)"))
+        worst = low if low < 0 else high
+        raise DataError(wrong("label", worst, f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)"))
     if len(classes) < 2 or low == high:
         raise DataError(f"every example is of the one class {classes[low]!r}; classification needs at least two")
     if n < len(classes):

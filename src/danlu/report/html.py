@@ -52,7 +52,7 @@ def text(value: Any) -> str:
 
 def figure(name: str, what: dict[str, Any], label: str) -> str:
     """A Plotly dictionary as an interactive figure; `label` is read to those who do not see it."""
-    said = json.dumps(what, ensure_ascii=False).replace("</", "<\\/")
+    said = json.dumps(what, ensure_ascii=False).replace("<", "\\u003c")  # no tag of a stranger's ends the script
     return (
         f'<div class="figure" id="{name}" role="img" aria-label="{text(label)}"></div>'
         f"<script>{{const f = {said};"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+# A pipe has no width: nothing is cut or wrapped there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 errors = Console(stderr=True, highlight=False)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Names to the left, figures to the right."""
-    t = Table(*head, title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
-    for k, column in enumerate(t.columns):
-        column.justify = "left" if k == 0 else "right"
+    t = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for k, name in enumerate(head):
+        t.add_column(name, justify="left" if k == 0 else "right", overflow="fold")
     for row in rows:
         t.add_row(*(_escape(c) for c in row))
     console.print(t)
@@ -28,4 +30,4 @@ def _escape(cell: Any) -> str:
 
 def say(line: str) -> None:
     """A plain line; long ones wrap."""
-    console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    console.print(line, markup=False)

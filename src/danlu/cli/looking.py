@@ -1,0 +1,140 @@
+"""Commands that show runs, data and networks."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from danlu.cli.options import (
+    Json,
+    Limit,
+    Memory,
+    Mode,
+    Overrides,
+    RecipeName,
+    Resize,
+    RunPath,
+    Source,
+    Split,
+    SplitSeed,
+    Target,
+    Task,
+    Valid,
+    load_source,
+    open_run,
+    read_recipe,
+)
+from danlu.cli.training import print_results
+
+
+def runs(json: Json = False) -> None:
+    """List the runs under the runs folder, oldest first."""
+    from danlu.report.terminal import say, table
+    from danlu.runs import list_runs
+    from danlu.runs.folder import runs_root
+
+    rows = []
+    for r in list_runs():
+        result = r.result
+        value = next((result[f"{p}_{r.metric}"] for p in ("test", "valid", "train") if f"{p}_{r.metric}" in result), None)
+        rows.append(
+            {
+                "run": r.path.name,
+                "status": r.status,
+                "source": r.data_info["source"]["source"],
+                "model": r.recipe.model.name,
+                "epochs": result.get("epochs", len(r.history)),
+                "score": value,
+                "seconds": result.get("seconds"),
+            }
+        )
+    if json:
+        for row in rows:
+            print(jsonlib.dumps(row))
+    elif not rows:
+        say(f"no run under {runs_root()} yet; train one with: danlu fit digits")
+    else:
+        shown = [["–" if v is None else f"{v:.4g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        table(list(rows[0]), shown)
+
+
+def show(run: RunPath, json: Json = False) -> None:
+    """A run's result, curves, verdict and recipe."""
+    from danlu.diagnose import verdict
+    from danlu.report.progress import terminal_curves
+    from danlu.report.terminal import console, say
+
+    r = open_run(run)
+    if json:
+        print(
+            jsonlib.dumps({"run": str(r.path), **r.info, "history": r.history, "recipe": r.recipe.to_dict()}, ensure_ascii=False)
+        )
+        return
+    say(f"{r.path}: {r.status}")
+    if "error" in r.info:
+        say(r.info["error"])
+    if r.history:
+        console.print(terminal_curves(r.history, r.metric, console.width))
+    if r.status == "finished":
+        print_results(r)
+        for sentence in verdict(r):
+            say(sentence)
+    say("\n" + r.recipe.to_toml())
+
+
+def report(run: RunPath) -> None:
+    """Write a finished run's page anew and print its path."""
+    from danlu.errors import RunError
+    from danlu.report.run_page import write_report
+
+    found = open_run(run)
+    if found.status != "finished":
+        raise RunError(f"{str(found.path)!r} is {found.status}; only a finished run has a report (danlu resume goes on)")
+    print(write_report(found))
+
+
+def data(
+    source: Source,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None,
+    json: Json = False,
+) -> None:
+    """What is in a source: parts, shapes, classes and counts, constant columns, duplicates, samples."""
+    from danlu.report import data_page, data_terminal
+
+    d = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory)
+    if json:
+        print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
+    else:
+        data_terminal.show(d)
+    if html:
+        data_page.write_page(d, html)
+        print(f"page: {html}", file=sys.stderr if json else sys.stdout)
+
+
+def summary(
+    overrides: Overrides = None,
+    input: Annotated[str, typer.Option(help="Shape of one example, such as 1x28x28, or write input=… among the fields.")] = "",
+    classes: Annotated[int, typer.Option(help="Outputs of the network.", min=1)] = 10,
+    recipe: RecipeName = None,
+    json: Json = False,
+) -> None:
+    """Layers, output shapes, parameters, receptive field and multiply-adds of a network."""
+    from danlu.report.summary_table import show_summary
+
+    given = list(overrides or [])
+    shapes = [o.removeprefix("input=") for o in given if o.startswith("input=")]
+    given = [o for o in given if not o.startswith("input=")]
+    show_summary(read_recipe(recipe, given), (shapes or [input])[-1], classes, json)

@@ -1,0 +1,96 @@
+"""Arguments and options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+Source = Annotated[
+    str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]…", help="Recipe fields, such as model=cnn lr=0.01 (see: danlu recipe fields)."),
+]
+RecipeName = Annotated[str | None, typer.Option("--recipe", "-r", help="A preset or a TOML file.")]
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder, or its name under the runs folder; `last` for the newest.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Target = Annotated[str | None, typer.Option(help="The column to predict.")]
+Task = Annotated[str | None, typer.Option(help="classification or regression.")]
+Resize = Annotated[int | None, typer.Option(help="Side in pixels to bring pictures to.")]
+Mode = Annotated[str | None, typer.Option(help="L (grey) or RGB.")]
+Split = Annotated[str | None, typer.Option(help="Shares such as 60/20/20 or 70/30; without it the amount of data decides.")]
+Valid = Annotated[bool, typer.Option(help="Whether to hold out a validation part.")]
+SplitSeed = Annotated[int, typer.Option(help="Seed of the shuffle before splitting.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many training examples.")]
+Memory = Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")]
+
+
+def load_source(
+    source: str,
+    target: str | None,
+    task: str | None,
+    resize: int | None,
+    mode: str | None,
+    split: str | None,
+    valid: bool,
+    split_seed: int,
+    limit: int | None,
+    memory: str | None,
+) -> Any:
+    """`danlu.load` with the options of the command line."""
+    from danlu.data import load
+
+    return load(
+        source,
+        target=target,
+        task=task,
+        resize=resize,
+        mode=mode,
+        split=split,
+        valid=valid,
+        seed=split_seed,
+        limit=limit,
+        memory=memory,
+    )
+
+
+def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None) -> Any:
+    """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default."""
+    from danlu.recipe import Recipe, presets
+
+    chosen = name or (source if source in presets() else None)
+    return (Recipe.read(chosen) if chosen else Recipe()).with_(overrides or [])
+
+
+def open_run(name: str) -> Any:
+    """A run by its folder, by its name under the runs folder, or the newest (`last`)."""
+    from danlu.errors import RunError
+    from danlu.runs import Run, list_runs
+    from danlu.runs.folder import runs_root
+
+    if name == "last":
+        found = list_runs()
+        if not found:
+            raise RunError(f"there is no run under {runs_root()}; train one with danlu fit")
+        return found[-1]
+    path = Path(name)
+    return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name)
+
+
+class WithFields(TyperCommand):
+    """A command whose help ends with the fields of a recipe, from their own docstrings."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The usual help, then path, default and description of every field."""
+        from danlu.report.fields import rows
+
+        super().format_help(ctx, formatter)
+        formatter.write("\nRecipe fields:\n")
+        for path, default, description in rows():
+            formatter.write(f"  {path} = {default}\n      {description}\n")

@@ -1,0 +1,206 @@
+"""Commands that train networks and use them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from danlu.cli.options import (
+    Json,
+    Limit,
+    Memory,
+    Mode,
+    Overrides,
+    RecipeName,
+    Resize,
+    RunPath,
+    Source,
+    Split,
+    SplitSeed,
+    Target,
+    Task,
+    Valid,
+    load_source,
+    open_run,
+    read_recipe,
+)
+from danlu.errors import DanluError
+
+
+def fit(
+    source: Source,
+    overrides: Overrides = None,
+    recipe: RecipeName = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
+    json: Json = False,
+) -> None:
+    """Train one network on a source and report what it reached."""
+    mistakes: list[str] = []
+    r = data = None
+    try:
+        r = read_recipe(recipe, overrides, source)
+    except DanluError as e:
+        mistakes += e.mistakes
+    try:
+        data = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory)
+    except DanluError as e:
+        mistakes += e.mistakes
+    if r is None or data is None:
+        raise DanluError(*mistakes)
+    from danlu import train
+    from danlu.report.progress import best_progress
+
+    if not json:
+        _announce(data, r)
+    run = train.fit(
+        r, data, out=out, device=device, listener=None if json else best_progress(), checkpoint_every=checkpoint_every
+    )
+    _finish(run, data, json)
+
+
+def _announce(data: Any, recipe: Any) -> None:
+    from danlu.report.terminal import say
+
+    sizes = ", ".join(f"{data.size(p):,} {n}" for p, n in (("train", "training"), ("valid", "validation"), ("test", "test")))
+    say(f"{recipe.model.name} on {data.source['source']}: {sizes} examples of {'×'.join(map(str, data.schema.input_shape))}")
+
+
+def _finish(run: Any, data: Any, json: bool) -> None:
+    """The report, the table, the verdict, the path."""
+    from danlu.diagnose import verdict
+    from danlu.report.run_page import write_report
+    from danlu.report.terminal import say
+
+    report = write_report(run)
+    doubled = data.duplicates() if data is not None else {}
+    notes = [
+        f"{len(v)} examples of the {b} part equal one of the {a} part; its score is flattered." for (a, b), v in doubled.items()
+    ]
+    if json:
+        print(
+            jsonlib.dumps(
+                {"run": str(run.path), "result": run.result, "verdict": verdict(run) + notes, "report": str(report)},
+                ensure_ascii=False,
+            )
+        )
+        return
+    print_results(run)
+    for sentence in verdict(run) + notes:
+        say(sentence)
+    say(f"\nreport: {report}")
+
+
+def print_results(run: Any) -> None:
+    """Loss and accuracy of each part, and what they cost."""
+    from danlu.report.run_page import result_rows
+    from danlu.report.terminal import console, table
+
+    console.print()
+    rows = [(n, f"{size:,}", f"{loss:.4f}", f"{v:.4f}") for n, size, loss, v in result_rows(run)]
+    table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), rows)
+    r = run.result
+    console.print(f"\n[dim]{r['parameters']:,} parameters, {r['epochs']} epochs, {r['seconds']:.1f} s[/dim]")
+
+
+def resume(
+    run: RunPath, checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0, json: Json = False
+) -> None:
+    """Go on with an interrupted or killed run, to the same weights as if nothing had happened."""
+    from danlu import train
+    from danlu.report.progress import best_progress
+
+    found = open_run(run)
+    done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
+    _finish(done, None, json)
+
+
+def evaluate(
+    run: RunPath,
+    source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
+    part: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    target: Target = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    json: Json = False,
+) -> None:
+    """Loss and accuracy of a finished run on a part of its data, or of other data."""
+    from danlu.errors import RunError, wrong
+    from danlu.nn.information import UNITS, perplexity
+    from danlu.report.terminal import say, table
+
+    found = open_run(run)
+    if part not in ("train", "valid", "test"):
+        raise RunError(wrong("part", part, "must be train, valid or test"))
+    options: dict[str, Any] = {k: v for k, v in {"target": target, "resize": resize, "mode": mode}.items() if v is not None}
+    data = None
+    if source is not None:
+        from danlu.data import load
+
+        data = load(source, **options)
+    score = found.evaluate(data, part)
+    said: dict[str, Any] = {
+        "run": str(found.path),
+        "part": part,
+        "examples": score.n,
+        "loss": score.loss,
+        found.metric: score.accuracy,
+    }
+    if found.metric == "accuracy":
+        said |= {"loss in bits": score.loss * UNITS["bits"], "perplexity": perplexity(min(score.loss, 700.0))}
+    if json:
+        print(jsonlib.dumps(said))
+        return
+    table(("", ""), [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in said.items()])
+    say("")
+
+
+def predict(
+    run: RunPath,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT…", help="Picture files, folders, CSV files, or - for standard input.")
+    ],
+    resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
+    samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """What a trained network says of new examples."""
+    from danlu.report.terminal import table
+    from danlu.runs.inputs import read
+
+    found = open_run(run)
+    x, names = read(found.schema, inputs, resize)
+    p = found.predict(x, samples=samples)
+    if p.probabilities is None:
+        rows = [{"input": n, "value": float(v)} for n, v in zip(names, p.values, strict=True)]
+        for row, s in zip(rows, p.spread if p.spread is not None else [], strict=False):
+            row["spread"] = float(s)
+    else:
+        rows = [
+            {"input": n, "class": label, "probability": float(q.max())}
+            for n, label, q in zip(names, p.labels, p.probabilities, strict=True)
+        ]
+        for i, row in enumerate(rows):
+            if json:
+                row["probabilities"] = dict(zip(p.classes, p.probabilities[i].tolist(), strict=True))
+            if p.spread is not None:
+                row["spread"] = float(p.spread[i, int(p.values[i])])
+    if json:
+        for row in rows:
+            print(jsonlib.dumps(row, ensure_ascii=False))
+        return
+    head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
+    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from danlu import Recipe, Run, fit, load
+from danlu.diagnose import verdict
+from danlu.diagnose.verdict import difference, wilson
+from danlu.errors import ModelError, RunError
+from danlu.report.run_page import confusion, write_report
+from danlu.runs import folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = Recipe(model={"name": "dense", "dropout": 0.3}, epochs=6)
+    return fit(recipe, load("digits"), out=tmp_path_factory.mktemp("r") / "run")
+
+
+def test_model_is_plain_and_predicts(run: Run) -> None:
+    data = load("digits")
+    x, y = data.part("test")
+    p = run.predict(x)
+    model = run.model()
+    assert type(model) is torch.nn.Sequential
+    torch.testing.assert_close(p.probabilities, model(run.normalizer(x)).softmax(1).detach())
+    assert (p.values == y).float().mean() == pytest.approx(run.result["test_accuracy"])
+    assert p.labels[0] == data.schema.classes[int(p.values[0])]
+    assert len(run.predict(x[0]).values) == 1
+    assert torch.equal(run.predict(x.numpy()).values, p.values)
+
+
+def test_monte_carlo_dropout_is_a_mean_over_masks(run: Run) -> None:
+    x, _ = load("digits").part("test")
+    p = run.predict(x[:20], samples=200)
+    assert p.spread is not None
+    assert p.spread.shape == p.probabilities.shape == (20, 10)
+    torch.testing.assert_close(p.probabilities.sum(1), torch.ones(20))
+    assert float(p.spread.max()) > 0.01
+    assert torch.equal(p.probabilities, run.predict(x[:20], samples=200).probabilities)
+    # Two independent means of 200 passes differ by about √(2/200) spreads.
+    other = run.predict(x[:20], samples=200, seed=1)
+    assert float((other.probabilities - p.probabilities).abs().max()) < 5 * float(p.spread.max()) * (2 / 200) ** 0.5
+
+
+def test_wrong_shapes_and_no_dropout(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"`x` is \(3, 4\), but must have the shape \(N, 1, 8, 8\)"):
+        run.predict(np.zeros((3, 4)))
+    plain = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
+    with pytest.raises(RunError, match="needs a network with dropout"):
+        plain.predict(np.zeros((1, 4)), samples=3)
+
+
+def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    folder.write_tensors(copy / "weights.safetensors", {"dense1.weight": torch.zeros(2, 2)})
+    with pytest.raises(ModelError, match=r"`dense1.weight` is \(2, 2\) instead of \(64, 64\), `dense1.bias` is missing"):
+        Run(copy).model()
+    (copy / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(RunError, match="is damaged or no safetensors file"):
+        Run(copy).model()
+
+
+def test_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    folder.write(path, "old")
+
+    class Bad(bytes):
+        pass
+
+    with pytest.raises(TypeError):
+        folder.write(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["f"]
+
+
+def test_intervals_against_published_values() -> None:
+    """Newcombe 1998: 81/263 by Wilson; 56/70 − 48/80 by his method 10."""
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
+    data = load("digits")
+    constant = fit(Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}), data, out=tmp_path / "a")
+    assert "has learnt nothing usable" in " ".join(verdict(constant))
+    few = fit(Recipe(epochs=60, optimizer={"lr": 0.01}, batch_size=10), load("digits", limit=60), out=tmp_path / "b")
+    assert "variance (over-fitting)" in " ".join(verdict(few))
+    short = fit(Recipe(epochs=5), data, out=tmp_path / "c")
+    assert "still falling at the end" in " ".join(verdict(short))
+    healthy = fit(Recipe.read("iris"), load("iris"), out=tmp_path / "d")
+    assert "no gap to the test part is shown" in " ".join(verdict(healthy))
+
+
+def test_confusion_and_the_report(run: Run) -> None:
+    kept = folder.read_tensors(run.path / "test.safetensors")
+    counts = confusion(kept, 10)
+    guess, true = kept["outputs"].argmax(1), kept["targets"]
+    for t in range(10):
+        for g in range(10):
+            assert counts[t, g] == ((true == t) & (guess == g)).sum()
+    p = kept["outputs"].softmax(1).max(1).values[kept["worst"]]
+    assert (guess[kept["worst"]] != true[kept["worst"]]).all()
+    assert torch.equal(p, p.sort(descending=True).values)
+    page = write_report(run).read_text()
+    for words in (
+        "Confusion matrix",
+        "Most confidently wrong",
+        "data:image/png;base64,",
+        "Plotly.newPlot",
+        "[optimizer]",
+        "taken for",
+    ):
+        assert words in page
+    assert "https://cdn" not in page.split("</script>")[-1]
+
+
+def test_plot_is_a_plotly_figure(run: Run) -> None:
+    figure = run.plot()
+    assert len(figure.data) == 4
+    assert list(figure.data[0].x) == [1, 2, 3, 4, 5, 6]
+    assert list(figure.data[0].y) == [row["train_loss"] for row in run.history]
+
+
+def test_a_strangers_text_is_escaped(tmp_path: Path) -> None:
+    y = np.array(["<script>alert(1)</script>", "b"] * 100)
+    run = fit(Recipe(epochs=1), load((np.random.default_rng(0).normal(size=(200, 2)), y)), out=tmp_path / "run")
+    assert "<script>alert(1)" not in write_report(run).read_text()
