@@ -23,7 +23,8 @@ FLOORS = [
     ["diagnose", "study"],
     ["labs"],
     ["report"],
-    ["web", "cli", "__init__", "__main__"],
+    ["web", "cli", "__init__"],
+    ["__main__"],
 ]
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -61,11 +61,14 @@ def recipe_diff(
         print("no difference")
 
 
-def recipe_fields() -> None:
+def recipe_fields(markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of the docs.")] = False) -> None:
     """Every field with its default and what it does."""
-    from danlu.report.fields import show_fields
+    from danlu.report import fields
 
-    show_fields()
+    if markdown:
+        print(fields.markdown())
+    else:
+        fields.show_fields()
 
 
 def recipe_presets() -> None:

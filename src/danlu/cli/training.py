@@ -110,8 +110,7 @@ def print_results(run: Any) -> None:
     from danlu.report.terminal import console, table
 
     console.print()
-    rows = [(n, f"{size:,}", f"{loss:.4f}", f"{v:.4f}") for n, size, loss, v in result_rows(run)]
-    table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), rows)
+    table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), result_rows(run))
     r = run.result
     console.print(f"\n[dim]{r['parameters']:,} parameters, {r['epochs']} epochs, {r['seconds']:.1f} s[/dim]")
 

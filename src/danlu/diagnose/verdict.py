@@ -42,8 +42,8 @@ def _percent(x: float) -> str:
 
 def _classes(run: Run) -> list[str]:
     part = held_out(run)
-    sizes, r = run.data_info["sizes"], run.result
-    n, m = sizes[part], sizes["train"]
+    r = run.result
+    n, m = r[f"{part}_n"], r["train_n"]
     reached, trained = r[f"{part}_accuracy"], r["train_accuracy"]
     low, high = wilson(reached, n)
     counts = torch.bincount(read_tensors(run.path / "test.safetensors")["targets"])
@@ -73,7 +73,7 @@ def _numbers(run: Run) -> list[str]:
     spread = run.schema.scale[1]
     rmse = spread * math.sqrt(r[f"{part}_loss"])
     said = [
-        f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {run.data_info['sizes'][part]} examples, "
+        f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {r[f'{part}_n']} examples, "
         f"where always answering the mean errs by about {spread:.4g}."
     ]
     if part != "train":

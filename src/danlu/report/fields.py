@@ -31,6 +31,13 @@ def show_fields() -> None:
 
 
 def markdown() -> str:
-    """The same as a Markdown table."""
-    lines = ["| field | default | what it does |", "|---|---|---|"]
-    return "\n".join(lines + [f"| `{p}` | {d} | {t} |" for p, d, t in rows()])
+    """The same as a page of the docs."""
+    head = '# Fields of a recipe\n\nWritten by `danlu recipe fields --markdown`. "By variant" fields belong to some models or rules only;'
+    lines = [
+        head,
+        "each variant has its own defaults (`danlu recipe show model=cnn`).",
+        "",
+        "| field | default | what it does |",
+        "|---|---|---|",
+    ]
+    return "\n".join(lines + [f"| `{p}` | {d} | {' '.join(t.split())} |" for p, d, t in rows()])

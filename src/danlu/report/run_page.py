@@ -15,25 +15,28 @@ from danlu.runs import Run, curves
 from danlu.runs.folder import read_tensors, write
 
 
-def result_rows(run: Run) -> list[tuple[str, int, float, float]]:
-    """(part, examples, loss, accuracy or R²) of a finished run."""
+def result_rows(run: Run) -> list[tuple[str, str, str, str]]:
+    """(part, examples, loss, accuracy or R²) of a finished run, as text; large training parts are scored on a sample."""
     sizes, r = run.data_info["sizes"], run.result
     names = {"train": "training", "valid": "validation", "test": "test"}
-    return [(names[p], sizes[p], r[f"{p}_loss"], r[f"{p}_{run.metric}"]) for p in names if f"{p}_loss" in r]
+    rows = []
+    for p in (p for p in names if f"{p}_loss" in r):
+        n = f"{r[f'{p}_n']:,}" + (f" of {sizes[p]:,}" if r[f"{p}_n"] < sizes[p] else "")
+        rows.append((names[p], n, f"{r[f'{p}_loss']:.4f}", f"{r[f'{p}_{run.metric}']:.4f}"))
+    return rows
 
 
 def write_report(run: Run) -> Path:
     """Write report.html into the run's folder."""
     told = run.data_info["source"]["source"]
     r = run.result
-    rows = [(n, f"{size:,}", f"{loss:.4f}", f"{value:.4f}") for n, size, loss, value in result_rows(run)]
     said = "".join(f"<p>{html.text(s)}</p>" for s in verdict(run))
     sections = [
         f"<h1>{html.text(run.recipe.model.name)} on {html.text(told)}</h1>",
         f'<p class="soft">{r["parameters"]:,} parameters · {r["epochs"]} epochs · {r["steps"]:,} steps · {r["seconds"]:.1f} s · '
         f"{html.text(run.info['environment']['machine'])} · {html.text(run.path.name)}</p>",
         f'<div class="verdict">{said}</div>',
-        html.table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), rows),
+        html.table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), result_rows(run)),
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]

@@ -30,15 +30,16 @@ def figure(history: list[dict[str, Any]], metric: str = "accuracy") -> dict[str,
                     }
                 )
     grid = {"gridcolor": "#e8e4dc", "zeroline": False}
+    whole = {"dtick": 1} if len(epochs) <= 10 else {"tickformat": "d"}
     layout = {
         "height": 340,
         "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "y": 1.12},
-        "xaxis": {"title": {"text": "epoch"}, "domain": [0, 0.46], **grid},
+        "xaxis": {"title": {"text": "epoch"}, "domain": [0, 0.46], **grid, **whole},
         "yaxis": {"title": {"text": "loss"}, **grid},
-        "xaxis2": {"title": {"text": "epoch"}, "domain": [0.56, 1], "anchor": "y2", **grid},
+        "xaxis2": {"title": {"text": "epoch"}, "domain": [0.56, 1], "anchor": "y2", **grid, **whole},
         "yaxis2": {"title": {"text": metric}, "anchor": "x2", **grid},
     }
     return {"data": traces, "layout": layout}

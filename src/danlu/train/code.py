@@ -48,7 +48,7 @@ def as_code(recipe: Recipe, source: str) -> str:
             metric="accuracy" if classes else "R²",
         ),
     ]
-    return "\n\n".join(p.strip("\n") for p in parts if p) + "\n"
+    return "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
 
 
 _HEAD = '''"""A plain PyTorch loop, written by danlu. danlu itself only reads and scales the data below."""
@@ -88,7 +88,9 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
         text.append(_source(losses.cross_entropy))
     if recipe.loss.class_weights == "balanced":
         text.append(_source(losses.balanced_weights))
-    text += [_source(RULES[recipe.optimizer.name].update), _source(schedules.SCHEDULES[recipe.schedule.name].factor)]
+    text.append(_source(RULES[recipe.optimizer.name].update))
+    if recipe.schedule.name != "constant":
+        text.append(_source(schedules.SCHEDULES[recipe.schedule.name].factor))
     p, c = recipe.penalty, recipe.clip
     extra = [(p.l1, penalties.l1_gradient), (p.l2, penalties.l2_gradient), (c.norm, clip.clip_norm), (c.value, clip.clip_value)]
     text += [_source(f) for on, f in extra if on]
@@ -150,7 +152,8 @@ def _update(recipe: Recipe, classes: bool) -> str:
     hyper = recipe.optimizer.model_dump(exclude_none=True, exclude={"name"})
     shape = recipe.schedule.model_dump(exclude_none=True, exclude={"name", "warmup"})
     warm, factor = recipe.schedule.warmup, schedules.SCHEDULES[recipe.schedule.name].factor.__name__
-    rate = f"{factor}(k / steps - {warm}, {max(recipe.epochs - warm, 1e-12)}, {shape})"
+    since = f"k / steps - {warm}" if warm else "k / steps"
+    rate = "1.0" if factor == "constant" else f"{factor}({since}, {recipe.epochs - warm}, {shape})"
     if warm:
         rate = f"(k + 1) / ({warm} * steps) if k < {warm} * steps else {rate}"
     balanced = recipe.loss.class_weights == "balanced"
@@ -213,11 +216,11 @@ def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: boo
     count = "correct += int((out.argmax(1) == y).sum())" if classes else "pass"
     score = "correct / len(order)" if classes else "1 - total / len(order)"
     stop, patience = recipe.early_stopping, recipe.early_stopping.patience
+    start = "best_loss, best_epoch, best = math.inf, 0, None\n" if patience else ""
     text = f"""# ---- training
 n = len(train)
-steps = math.ceil((n{" - 1" if cut else ""}) / {recipe.batch_size})
-best_loss, best_epoch, best = math.inf, 0, None
-k = 0
+steps = math.ceil({"(n - 1)" if cut else "n"} / {recipe.batch_size})
+{start}k = 0
 for epoch in range({recipe.epochs}):
     model.train()
     order = torch.randperm(n, generator=stream({recipe.seed}, "order", epoch)){cut}

@@ -258,7 +258,7 @@ def _finish(run: Run, loop: Loop, data: Data) -> None:
     for part in (p for p in data.parts if data.size(p)):
         out, y = loop.outputs(part, _TRAIN_SAMPLE if part == "train" else None)
         score = evaluate.score(out, y, data.schema)
-        result |= {f"{part}_loss": score.loss, f"{part}_{run.metric}": score.accuracy}
+        result |= {f"{part}_loss": score.loss, f"{part}_{run.metric}": score.accuracy, f"{part}_n": score.n}
     _keep_predictions(run, data, out, part)
     _say(run.path, status="finished", result=result)
     for file in (run.path / "checkpoint").glob("*"):

@@ -1,0 +1,45 @@
+"""The documentation says what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from danlu.recipe import Recipe
+from danlu.report.fields import markdown
+from danlu.train.code import as_code
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_of_fields_is_current() -> None:
+    assert (ROOT / "docs/recipe.md").read_text() == markdown() + "\n"
+
+
+def test_the_plain_loop_is_current_and_runs(tmp_path: Path) -> None:
+    code = as_code(Recipe().with_(["model=softmax", "optimizer=momentum", "epochs=3"]), "digits")
+    text = (ROOT / "docs/plain-loop.md").read_text()
+    assert code.strip() == re.search(r"```python\n(.*)```", text, re.S)[1].strip()  # type: ignore[index]
+    script = tmp_path / "loop.py"
+    script.write_text(code)
+    out = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert "epoch 3" in out
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/decisions.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_python_of_the_readme_runs(name: str, tmp_path: Path) -> None:
+    """On digits instead of MNIST, with a dense net: the same lines."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)[1]  # type: ignore[index]
+    code = code.replace('"mnist"', '"digits"').replace('model="cnn"', 'model="dense"')
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
