@@ -32,10 +32,10 @@ def show_fields() -> None:
 
 def markdown() -> str:
     """The same as a page of the docs."""
-    head = '# Fields of a recipe\n\nWritten by `danlu recipe fields --markdown`. "By variant" fields belong to some models or rules only;'
+    head = '# Fields of a recipe\n\nWritten by `danlu recipe fields --markdown`. A default "by variant" is that of'
     lines = [
         head,
-        "each variant has its own defaults (`danlu recipe show model=cnn`).",
+        "the model or rule that uses the field (`danlu recipe show model=cnn`).",
         "",
         "| field | default | what it does |",
         "|---|---|---|",

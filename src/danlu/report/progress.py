@@ -68,17 +68,21 @@ class TerminalProgress(_Timed):
 
         super().start(run, steps, done)
         self.plot: Any = ""
+        self.drawn = 0
         self.live = Live(console=_console(), get_renderable=self._draw, refresh_per_second=8, transient=True)
         self.live.start()
 
-    def epoch(self, run: Run, row: dict[str, Any]) -> None:
-        super().epoch(run, row)
-        self.plot = terminal_curves(self.rows, run.metric, self.live.console.width)
-
     def end(self, run: Run) -> None:
         self.live.stop()
-        if self.plot:
-            self.live.console.print(self.plot)
+        if self.rows:
+            self.live.console.print(self._curves())
+
+    def _curves(self) -> Any:
+        """The chart of the rows so far; drawn only when the screen is, and only when a row is new."""
+        if len(self.rows) != self.drawn:
+            self.drawn = len(self.rows)
+            self.plot = terminal_curves(self.rows, self.run.metric, self.live.console.width)
+        return self.plot
 
     def _draw(self) -> Any:
         from rich.console import Group
@@ -87,7 +91,7 @@ class TerminalProgress(_Timed):
 
         line = Table.grid(padding=(0, 1))
         line.add_row(ProgressBar(self.steps, self.done, width=24), self.line())
-        return Group(self.plot, line) if self.plot and self.live.console.height > 20 else line
+        return Group(self._curves(), line) if self.rows and self.live.console.height > 20 else line
 
 
 class NotebookProgress(_Timed):
@@ -113,25 +117,18 @@ def _console() -> Any:
 
 
 def terminal_curves(rows: list[dict[str, Any]], metric: str, width: int) -> Any:
-    """Loss and accuracy by epoch as characters."""
-    import plotext as plt
-    from rich.text import Text
+    """Loss and accuracy (or R²) by epoch, side by side, as characters."""
+    from danlu.report.braille import beside, chart
 
-    plt.clear_figure()
-    plt.subplots(1, 2)
-    for k, quantity in enumerate(("loss", metric), 1):
-        axes = plt.subplot(1, k)
-        axes.theme("clear")
-        axes.plotsize(min(width, 110) // 2, 12)
-        axes.title(quantity)
-        for part, colour in (("train", "magenta"), ("valid", "orange")):
+    half = min(width, 120) // 2
+    charts: list[Any] = []
+    for quantity in ("loss", metric):
+        series = []
+        for part, label, colour in (("train", "training", "magenta"), ("valid", "validation", "yellow")):
             points = [(r["epoch"], r[f"{part}_{quantity}"]) for r in rows if r.get(f"{part}_{quantity}") is not None]
-            if points:
-                label = {"train": "training", "valid": "validation"}[part] if k == 1 else None
-                axes.plot(*zip(*points, strict=True), color=colour, marker="braille", label=label)
-        last = rows[-1]["epoch"]
-        axes.xticks(sorted({rows[0]["epoch"], (rows[0]["epoch"] + last) // 2, last}))
-    return Text.from_ansi(plt.build())
+            series += [(label, colour, points)] if points else []
+        charts.append(chart(quantity, series, half - 2))
+    return beside(charts[0], charts[1], half)
 
 
 def best_progress() -> Listener:

@@ -167,9 +167,8 @@ def lr(k):
     return {recipe.optimizer.lr} * ({rate})"""
 
 
-def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: bool) -> str:
-    normed = recipe.model.batch_norm not in (None, "none")
-    cut = "[:-1]" if normed and data.size("train") % recipe.batch_size == 1 else ""
+def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
+    """The lines of one step."""
     a, p, c = recipe.augment, recipe.penalty, recipe.clip
     body = ["raw, y = x_train[batch], y_train[batch]"]
     if any(a.model_dump().values()):
@@ -213,6 +212,12 @@ def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: boo
         f"    {RULES[recipe.optimizer.name].update.__name__}(p, p.grad, s, hyper, k + 1)",
     ]
     body += ["    " + line for line in inner] + ["k += 1"]
+    return body
+
+
+def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: bool) -> str:
+    normed = recipe.model.batch_norm not in (None, "none")
+    cut = "[:-1]" if normed and data.size("train") % recipe.batch_size == 1 else ""
     count = "correct += int((out.argmax(1) == y).sum())" if classes else "pass"
     score = "correct / len(order)" if classes else "1 - total / len(order)"
     stop, patience = recipe.early_stopping, recipe.early_stopping.patience
@@ -226,7 +231,7 @@ for epoch in range({recipe.epochs}):
     order = torch.randperm(n, generator=stream({recipe.seed}, "order", epoch)){cut}
     total, correct = 0.0, 0
     for batch in order.split({recipe.batch_size}):
-{chr(10).join("        " + line for line in body)}
+{chr(10).join("        " + line for line in _step(recipe, classes, drops))}
         total += loss.item() * len(y)
         {count}
     model.eval()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danlu import Recipe, fit, load
+from danlu.report.braille import chart
+from danlu.report.pictures import as_image, half_blocks
+from danlu.report.progress import LogProgress, NotebookProgress, TerminalProgress, clock, terminal_curves
+
+
+def dots(lines: list[Any]) -> set[tuple[int, int]]:
+    """Places of set dots (column, row) in a chart's canvas."""
+    found = set()
+    for r, line in enumerate(lines[1:-2]):
+        for c, ch in enumerate(line.plain[9:]):
+            for i, pair in enumerate(((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))):
+                for j, bit in enumerate(pair):
+                    if (ord(ch) - 0x2800) & bit:
+                        found.add((2 * c + j, 4 * r + i))
+    return found
+
+
+def test_a_falling_line_goes_from_corner_to_corner() -> None:
+    lines = chart("loss", [("training", "red", [(1, 5.0), (2, 3.0), (3, 1.0)])], 40, 6)
+    places = dots(lines)
+    width = max(x for x, _ in places)
+    assert (0, 0) in places
+    assert (width, 23) in places
+    assert len({x for x, _ in places}) == width + 1  # no gap
+    assert all(abs(y - 23 * x / width) <= 1 for x, y in places)
+    assert "5" in lines[1].plain
+    assert lines[-1].plain.strip() == "━ training"
+
+
+def test_one_point_and_infinite_values() -> None:
+    assert dots(chart("loss", [("a", "red", [(1, 2.0)])], 30))
+    assert dots(chart("loss", [("a", "red", [(1, 2.0), (2, float("inf")), (3, 1.0)])], 30))
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 65, 3661)] == ["0:00", "1:05", "1:01:01"]
+
+
+def test_log_has_one_line_an_epoch_with_time_left(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    fit(Recipe(epochs=3), load("iris"), out=tmp_path / "a", listener=LogProgress())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("left" in line and "%" in line for line in lines)
+    fit(Recipe(epochs=200), load("iris"), out=tmp_path / "b", listener=LogProgress())
+    assert len(capsys.readouterr().out.splitlines()) <= 22
+
+
+def test_live_progress_draws(tmp_path: Path) -> None:
+    progress = TerminalProgress()
+    run = fit(Recipe(epochs=3), load("iris"), out=tmp_path / "run", listener=progress)
+    assert "validation" in terminal_curves(run.history, run.metric, 100).plain
+    assert "epoch 3/3" in progress.line()
+
+
+def test_the_notebooks_figure_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython.display
+
+    shown: list[dict[str, Any]] = []
+
+    class Handle:
+        def update(self, bundle: dict[str, Any], raw: bool) -> None:
+            shown.append(bundle)
+
+    monkeypatch.setattr(IPython.display, "display", lambda *a, **k: Handle())
+    fit(Recipe(epochs=3), load("iris"), out=tmp_path / "run", listener=NotebookProgress())
+    assert [len(b["application/vnd.plotly.v1+json"]["data"][0]["x"]) for b in shown] == [1, 2, 3]
+
+
+def test_pictures() -> None:
+    x = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    x[0] = 255
+    assert as_image(x).getpixel((3, 3)) == (255, 0, 0)
+    digit = load("digits").x[0]
+    assert max(as_image(digit).getdata()) == 255  # 17 grey levels are stretched
+    rows = half_blocks([digit, digit], 8)
+    assert len(rows) == 4
+    assert rows[0].count("▀") == 16
