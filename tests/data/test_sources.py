@@ -322,3 +322,28 @@ def test_bad_options() -> None:
     assert "`mode` is 'CMYK'" in said("digits", mode="CMYK")
     assert "`task` is 'clustering'" in said("digits", task="clustering")
     assert "`limit` is 0" in said("digits", limit=0)
+
+
+def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    from danlu.data import arrow
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(arrow, "_hub_answers", lambda: False)
+    assert "`hub:owner/no-such-set` could not be loaded" in said("hub:owner/no-such-set")
+
+
+def test_a_hub_data_set_by_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` hands over, built here: pictures with class names, and an official test part."""
+    import datasets
+
+    from danlu.data import arrow
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"])})
+    rows = {"image": [Image.new("L", (4, 4), 250 * (i % 2)) for i in range(20)], "label": [i % 2 for i in range(20)]}
+    part = datasets.Dataset.from_dict(rows, features=features)
+    monkeypatch.setattr(arrow, "_hub_answers", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=part, test=part.select(range(6))))
+    data = load("hub:owner/name")
+    assert data.schema.classes == ("dark", "light")
+    assert data.size("test") == 6
+    assert data.x[1].unique().tolist() == [250]

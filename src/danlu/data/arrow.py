@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -32,6 +35,8 @@ def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **optio
 
 def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
     """A data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
+    if not _hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # what was fetched before is still found, and the rest fails at once
     import datasets
 
     try:
@@ -46,6 +51,18 @@ def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
         classes,
         **options,
     )
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached; its client would try for half a minute, and say so at every attempt."""
+    if any(k in os.environ for k in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def from_arrow(

@@ -27,7 +27,7 @@ from danlu.train.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
 _TRAIN_SAMPLE = 10_000  # training examples the finished network is scored on
-_ONE_THREAD = 4_000_000  # multiply-adds of a step below which a second thread costs more than it brings
+_ONE_THREAD = 20_000_000  # multiply-adds of a step below which a second thread costs more than it brings
 
 
 def fit(
