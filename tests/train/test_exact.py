@@ -200,6 +200,25 @@ def test_an_imported_module_trains_by_autograd(tmp_path: Path) -> None:
     same(run.model().state_dict(), hand_written(recipe, data))
 
 
+class Noisy(nn.Module):
+    """Somebody's network with the framework's own dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+def test_an_imported_modules_randomness_is_named_too(tmp_path: Path) -> None:
+    recipe, ends = Recipe(model=f"{__name__}:Noisy", epochs=3, batch_size=32), []
+    for k in range(2):
+        torch.manual_seed(k)  # whatever else draws in this process
+        ends.append(fit(recipe, load("iris"), out=tmp_path / str(k)).model().state_dict())
+    assert all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
+
+
 CODE = {
     "softmax": ["model=softmax", "optimizer=sgd"],
     "everything": [

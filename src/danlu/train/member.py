@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from danlu.optim import schedules
 from danlu.optim.clip import clip_norm, clip_value
 from danlu.optim.rules import RULES
 from danlu.recipe import Recipe
-from danlu.streams import stream
+from danlu.streams import seed_of, stream
 from danlu.train import chain
 
 
@@ -55,7 +56,8 @@ class Member:
             self.chain = None  # a loss that is to be differentiated by autograd
         balanced = recipe.loss.class_weights == "balanced" and class_counts is not None
         self.class_weights = balanced_weights(class_counts).to(device, self.theta.dtype) if balanced else None  # type: ignore[arg-type]
-        self.draws = any(isinstance(m, (Dropout, nn.Dropout)) for m in model.modules())
+        self.imported = ":" in recipe.model.name
+        self.draws = self.imported or any(isinstance(m, Dropout) for m in model.modules())
         self.smoothing, self.decays = recipe.loss.label_smoothing, bool(recipe.optimizer.weight_decay)
         self.regularised = any(v for k, v in [*recipe.penalty, *recipe.clip] if k != "eps")
         self.steady = recipe.schedule.name == "constant" and not recipe.schedule.warmup
@@ -66,7 +68,6 @@ class Member:
         named = [(k, p) for k, p in self.model.named_parameters() if p.requires_grad]
         weights = [(k, p) for k, p in named if p.ndim >= 2]
         ordered = weights + [(k, p) for k, p in named if p.ndim < 2]
-        self.names = [k for k, _ in ordered]
         self.theta = torch.cat([p.detach().reshape(-1) for _, p in ordered]) if ordered else torch.zeros(0)
         self.grad = torch.zeros_like(self.theta)
         self.decayed = sum(p.numel() for _, p in weights)
@@ -92,7 +93,7 @@ class Member:
 
         Raises NotFinite and changes nothing when the loss is no finite number.
         """
-        masks = noise(stream(self.recipe.seed, "dropout", k)) if self.draws else contextlib.nullcontext()
+        masks = self._masks(k) if self.draws else contextlib.nullcontext()
         if self.chain is None or self.gradient is None:
             with masks:
                 value, out = self._by_autograd(x, y)
@@ -106,6 +107,17 @@ class Member:
             self.chain.backward(g, kept)
             self._update(k)
         return value, out
+
+    @contextlib.contextmanager
+    def _masks(self, k: int) -> Iterator[None]:
+        """Randomness of step k from its own stream, also for imported modules, which draw from PyTorch's generators."""
+        if not self.imported:
+            with noise(stream(self.recipe.seed, "dropout", k)):
+                yield
+            return
+        with torch.random.fork_rng(), noise(stream(self.recipe.seed, "dropout", k)):
+            torch.random.manual_seed(seed_of(self.recipe.seed, "dropout", k))
+            yield
 
     def _by_autograd(self, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
         """Loss and outputs; the gradient is left in `self.grad`."""
