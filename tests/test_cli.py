@@ -46,7 +46,7 @@ def digits_run(danlu: Any, tmp_path: Path) -> Path:
 
 
 def picture(path: Path, i: int = 0) -> Path:
-    x = load("digits").x[i, 0].numpy().astype(np.uint8) * 15
+    x = load("digits").x[i, 0].numpy()
     Image.fromarray(x).save(path)
     return path
 
@@ -106,7 +106,8 @@ def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
     assert "training" in danlu("show", digits_run).out
     assert json.loads(danlu("show", digits_run, "--json").out)["status"] == "finished"
     assert danlu("report", digits_run).out.strip().endswith("report.html")
-    assert "`part` is 'all'" in danlu("evaluate", digits_run, "--part", "all").err
+    assert "`part` is 'some'" in danlu("evaluate", digits_run, "--part", "some").err
+    assert json.loads(danlu("evaluate", digits_run, "digits", "--json").out)["examples"] == 1797
     assert "the data have shape (4,)" in danlu("evaluate", digits_run, "iris").err
     assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
 
@@ -125,6 +126,8 @@ def test_predict_pictures_folder_stdin_and_spread(danlu: Any, digits_run: Path, 
     files = [picture(folder / f"{i}.png", i) for i in range(3)]
     rows = [json.loads(line) for line in danlu("predict", digits_run, *files, "--json").out.splitlines()]
     assert [r["input"] for r in rows] == [str(f) for f in files]
+    want = Run(digits_run).predict(load("digits").x[:3])
+    assert [r["class"] for r in rows] == want.labels
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert [r["class"] for r in rows] == [
         json.loads(line)["class"] for line in danlu("predict", digits_run, folder, "--json").out.splitlines()

@@ -47,7 +47,8 @@ def test_embedded_sets_equal_scikit_learns() -> None:
     for name, function in loaders.items():
         theirs = getattr(datasets, f"load_{function}")()
         ours = load(name)
-        np.testing.assert_allclose(ours.x.flatten(1).numpy(), theirs.data, rtol=1e-6)
+        unit = 16 / 255 if name == "digits" else 1
+        np.testing.assert_allclose(ours.x.flatten(1).numpy() * unit, theirs.data, rtol=1e-6, atol=0.04 if name == "digits" else 0)
         assert np.array_equal(ours.y.numpy(), theirs.target)
         assert list(ours.schema.classes) == [str(c) for c in theirs.target_names]
     theirs, ours = datasets.load_diabetes(scaled=False), load("diabetes")
@@ -141,6 +142,7 @@ def test_arrays_datasets_frames_and_labels_as_text() -> None:
 def test_a_limit_is_a_stratified_part_of_the_training_part() -> None:
     data, whole = load("digits", limit=100), load("digits")
     assert data.size("train") == 100
+    assert load("digits", limit=12).size("train") == 12
     assert set(data.parts["train"].tolist()) < set(whole.parts["train"].tolist())
     assert data.class_counts("train").tolist() == [10] * 10 or data.class_counts("train").min() >= 9
 
@@ -276,6 +278,10 @@ def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
         ("a,label\n1,x\ninf,y\n3,x", "row 2 of column 'a' in t.csv is infinite"),
         ("a,label\n1,x\ntwo,y\n3,x\n4,y", "row 2 of column 'a' in t.csv is 'two', but the column holds numbers"),
         ("a,label\n1,x\n2,\n3,x", "(the target) is missing"),
+        ("a,label\n1,x,9\n2,y,9\n", "line 2 of t.csv has 3 cells, but its header has 2"),
+        ("a,label\n1,x\n1e300,y\n3,x", "row 2 of column 'a' in t.csv is infinite or beyond"),
+        ("a,label\n1,x\n" + "9" * 400 + ",y\n3,x", "row 2 of column 'a' in t.csv is infinite or beyond"),
+        ("a,label\n1,1e300\n2,3\n", "(the target) is infinite or beyond"),
         ("a,label\n", "has no rows"),
         ("", "is no table"),
         ("label\nx\ny", "no column beside the target"),
@@ -316,12 +322,30 @@ def test_foreign_and_unmatched_idx(idx_folder: Path) -> None:
     assert "is no IDX file of labels" in said(idx_folder)
 
 
+def test_idx_of_nothing_and_of_too_much(idx_folder: Path) -> None:
+    path = idx_folder / "train-images-idx3-ubyte.gz"
+    write_idx(path, np.zeros((0, 6, 5)))
+    assert "promises 0 images of 6×5" in said(idx_folder)
+    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 2**31, 2**15, 2**15)))
+    assert "is truncated: it promises" in said(idx_folder)
+
+
+def test_an_official_validation_part_stays_whole_without_a_test_part() -> None:
+    x, y = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32), np.arange(100) % 2
+    data = load({"train": (x[:80], y[:80]), "valid": (x[80:], y[80:])})
+    assert data.parts["valid"].tolist() == list(range(80, 100))
+    assert set(data.parts["test"].tolist()) < set(range(80))
+
+
 def test_bad_options() -> None:
     assert "`memory` is 'lots'" in said("digits", memory="lots")
     assert "`resize` is 0" in said("digits", resize=0)
     assert "`mode` is 'CMYK'" in said("digits", mode="CMYK")
     assert "`task` is 'clustering'" in said("digits", task="clustering")
     assert "`limit` is 0" in said("digits", limit=0)
+    assert "`limit` is 3, but must be at least 10, one example per class" in said("digits", limit=3)
+    assert "`mode` is 'L', but must be left out" in said("digits", mode="L")
+    assert "`source` is ''" in said("")
 
 
 def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,14 +164,14 @@ def closed(name: str, t: float, total: float) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(schedules.SCHEDULES))
-@pytest.mark.parametrize("warmup", [0.0, 2.0])
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 2.0])
 def test_schedules_in_closed_form(name: str, warmup: float) -> None:
     h = {"gamma": 0.5 if name == "step" else 0.9, "every": 3.0, "decay": 0.7, "final": 0.1, "initial": 0.04, "peak": 0.3}
     per_epoch, epochs = 10, 12
     for k in range(per_epoch * epochs):
         got = schedules.factor(name, k, per_epoch, epochs, warmup, h)
         if k < warmup * per_epoch:
-            assert got == pytest.approx((k + 1) / (warmup * per_epoch))
+            assert got == pytest.approx(min(1, (k + 1) / (warmup * per_epoch)))
         else:
             assert got == pytest.approx(closed(name, k / per_epoch - warmup, epochs - warmup))
 

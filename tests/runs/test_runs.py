@@ -71,9 +71,6 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "f"
     folder.write(path, "old")
 
-    class Bad(bytes):
-        pass
-
     with pytest.raises(TypeError):
         folder.write(path, 3)  # type: ignore[arg-type]
     assert path.read_text() == "old"
@@ -132,3 +129,31 @@ def test_a_strangers_text_is_escaped(tmp_path: Path) -> None:
     y = np.array(["<script>alert(1)</script>", "b"] * 100)
     run = fit(Recipe(epochs=1), load((np.random.default_rng(0).normal(size=(200, 2)), y)), out=tmp_path / "run")
     assert "<script>alert(1)" not in write_report(run).read_text()
+
+
+def test_a_strangers_network_runs_only_when_trusted(tmp_path: Path) -> None:
+    run = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
+    mark = tmp_path / "ran"
+    (run.path / "recipe.toml").write_text(f'[model]\nname = "os:system"\nargs = {{command = "touch {mark}"}}\n')
+    for act in (lambda r: r.model(), lambda r: r.predict(np.zeros((1, 4))), lambda r: r.evaluate()):
+        with pytest.raises(RunError, match="imports its network, 'os:system'"):
+            act(Run(run.path))
+    assert not mark.exists()
+
+
+def test_other_data_must_have_the_same_columns(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": np.arange(100.0), "b": -np.arange(100.0), "label": np.arange(100) % 2})
+    run = fit(Recipe(epochs=1, batch_size=10), load(frame, target="label"), out=tmp_path / "run")
+    with pytest.raises(RunError, match="the data have the columns b, a, but the run was trained on a, b"):
+        run.evaluate(load(frame[["b", "a", "label"]], target="label"))
+    assert run.evaluate(load(frame, target="label"), "all").n == 100
+
+
+def test_runs_are_listed_by_age(runs_folder: Path) -> None:
+    from danlu.runs import list_runs
+
+    for name in ("zzz", "aaa"):
+        fit(Recipe(epochs=1), load("iris"), out=runs_folder / name)
+    assert [r.path.name for r in list_runs()] == ["zzz", "aaa"]

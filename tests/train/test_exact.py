@@ -80,7 +80,7 @@ def hand_written(recipe: Recipe, data: Data) -> dict[str, torch.Tensor]:
         for batch in torch.randperm(len(x), generator=stream(recipe.seed, "order", epoch)).split(recipe.batch_size):
             s = recipe.schedule
             if k < s.warmup * steps:
-                rate = (k + 1) / (s.warmup * steps)
+                rate = min(1.0, (k + 1) / (s.warmup * steps))
             else:
                 rate = SCHEDULES[s.name].factor(k / steps - s.warmup, recipe.epochs - s.warmup, s.model_dump(exclude_none=True))
             for group in optimizer.param_groups:

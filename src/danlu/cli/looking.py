@@ -29,6 +29,7 @@ from danlu.cli.options import (
     read_recipe,
 )
 from danlu.cli.training import print_results
+from danlu.errors import DanluError
 
 
 def runs(json: Json = False) -> None:
@@ -39,14 +40,21 @@ def runs(json: Json = False) -> None:
 
     rows = []
     for r in list_runs():
+        try:
+            source, model = r.data_info["source"]["source"], r.recipe.model.name
+        except (DanluError, KeyError):  # one damaged run does not hide the others
+            rows.append(
+                {"run": r.path.name, "status": "damaged", **dict.fromkeys(("source", "model", "epochs", "score", "seconds"))}
+            )
+            continue
         result = r.result
         value = next((result[f"{p}_{r.metric}"] for p in ("test", "valid", "train") if f"{p}_{r.metric}" in result), None)
         rows.append(
             {
                 "run": r.path.name,
                 "status": r.status,
-                "source": r.data_info["source"]["source"],
-                "model": r.recipe.model.name,
+                "source": source,
+                "model": model,
                 "epochs": result.get("epochs", len(r.history)),
                 "score": value,
                 "seconds": result.get("seconds"),

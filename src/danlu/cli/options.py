@@ -19,6 +19,7 @@ RecipeName = Annotated[str | None, typer.Option("--recipe", "-r", help="A preset
 RunPath = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder, or its name under the runs folder; `last` for the newest.")
 ]
+Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the code of its own network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Task = Annotated[str | None, typer.Option(help="classification or regression.")]
@@ -68,7 +69,7 @@ def read_recipe(name: str | None, overrides: list[str] | None, source: str | Non
     return (Recipe.read(chosen) if chosen else Recipe()).with_(overrides or [])
 
 
-def open_run(name: str) -> Any:
+def open_run(name: str, trust: bool = False) -> Any:
     """A run by its folder, by its name under the runs folder, or the newest (`last`)."""
     from danlu.errors import RunError
     from danlu.runs import Run, list_runs
@@ -78,9 +79,9 @@ def open_run(name: str) -> Any:
         found = list_runs()
         if not found:
             raise RunError(f"there is no run under {runs_root()}; train one with danlu fit")
-        return found[-1]
+        return Run(found[-1].path, trust)
     path = Path(name)
-    return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name)
+    return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name, trust)
 
 
 class WithFields(TyperCommand):

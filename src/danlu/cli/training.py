@@ -22,6 +22,7 @@ from danlu.cli.options import (
     SplitSeed,
     Target,
     Task,
+    Trust,
     Valid,
     load_source,
     open_run,
@@ -116,13 +117,16 @@ def print_results(run: Any) -> None:
 
 
 def resume(
-    run: RunPath, checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0, json: Json = False
+    run: RunPath,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
+    trust: Trust = False,
+    json: Json = False,
 ) -> None:
     """Go on with an interrupted or killed run, to the same weights as if nothing had happened."""
     from danlu import train
     from danlu.report.progress import best_progress
 
-    found = open_run(run)
+    found = open_run(run, trust)
     done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
     _finish(done, None, json)
 
@@ -130,7 +134,8 @@ def resume(
 def evaluate(
     run: RunPath,
     source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
-    part: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    part: Annotated[str | None, typer.Option(help="train, valid, test or all; default test, and all of another source.")] = None,
+    trust: Trust = False,
     target: Target = None,
     resize: Resize = None,
     mode: Mode = None,
@@ -141,9 +146,10 @@ def evaluate(
     from danlu.nn.information import UNITS, perplexity
     from danlu.report.terminal import say, table
 
-    found = open_run(run)
-    if part not in ("train", "valid", "test"):
-        raise RunError(wrong("part", part, "must be train, valid or test"))
+    found = open_run(run, trust)
+    part = part or ("test" if source is None else "all")
+    if part not in ("train", "valid", "test", "all"):
+        raise RunError(wrong("part", part, "must be train, valid, test or all"))
     options: dict[str, Any] = {k: v for k, v in {"target": target, "resize": resize, "mode": mode}.items() if v is not None}
     data = None
     if source is not None:
@@ -174,13 +180,14 @@ def predict(
     ],
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
     samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """What a trained network says of new examples."""
     from danlu.report.terminal import table
     from danlu.runs.inputs import read
 
-    found = open_run(run)
+    found = open_run(run, trust)
     x, names = read(found.schema, inputs, resize)
     p = found.predict(x, samples=samples)
     if p.probabilities is None:

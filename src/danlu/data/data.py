@@ -177,8 +177,11 @@ def _parts(
         shares = split.rule(n, valid)
         if n_test:
             rest, test = np.arange(n - n_test), np.arange(n - n_test, n)
-        else:
-            rest, test = split.draw(labels, n, shares[2], seed, "split test")
+        else:  # an official validation part, which lies last, stays whole
+            free = n - n_valid
+            inner = labels[:free] if labels is not None else None
+            rest, test = split.draw(inner, free, min(1.0, shares[2] * n / free), seed, "split test")
+            rest = np.concatenate([rest, np.arange(free, n)])
     if split_as is None and n_valid:
         train, held = rest[:-n_valid], rest[-n_valid:]
         if not valid:
@@ -200,6 +203,9 @@ def _limited(train: split.Index, labels: Array | None, limit: int, seed: int) ->
     """A stratified, seeded `limit` of the training part."""
     if limit < 1:
         raise DataError(wrong("limit", limit, "must be at least 1"))
+    kinds = len(np.unique(labels[train])) if labels is not None else 1
+    if limit < kinds:
+        raise DataError(wrong("limit", limit, f"must be at least {kinds}, one example per class"))
     if limit >= len(train):
         return train
     inner = labels[train] if labels is not None else None

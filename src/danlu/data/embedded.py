@@ -83,7 +83,7 @@ def folder() -> Path:
 
 
 def load(name: str) -> Raw:
-    """One of `SETS`: digits as 8×8 pictures of 17 grey levels, the others as tables."""
+    """One of `SETS`: digits as 8×8 pictures of 17 grey levels between 0 and 255, the others as tables."""
     row, at = SETS[name], folder()
     delimiter = None if row.target_file else ","
     table = np.loadtxt(at / row.file, delimiter=delimiter, skiprows=row.header)
@@ -93,7 +93,7 @@ def load(name: str) -> Raw:
         return Raw(table.astype(np.float32), y, Schema("regression", (table.shape[1],), columns=columns, target="progression"))
     x, labels = table[:, :-1], table[:, -1].astype(np.int64)
     if name == "digits":
-        pixels = x.astype(np.uint8).reshape(-1, 1, 8, 8)
+        pixels = np.round(x * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # so that picture files fit
         return Raw(pixels, labels, Schema("classification", (1, 8, 8), row.classes, mode="L"))
     schema = Schema("classification", (x.shape[1],), row.classes, columns=tuple(Column(c) for c in row.columns), target="class")
     return Raw(x.astype(np.float32), labels, schema)

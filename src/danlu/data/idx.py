@@ -79,6 +79,13 @@ def _image_sizes(path: Path) -> tuple[int, int, int]:
             n, h, w = _header(f, path, 3)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise DataError(f"{path.name} is damaged ({e}); fetch it again") from e
+    if n * h * w == 0:
+        raise DataError(f"{path.name} promises {n} images of {h}×{w}; it holds nothing to learn from")
+    # gzip packs at most about 1,030 to 1: a header that promises more is wrong, and is not given memory.
+    if n * h * w > 1100 * path.stat().st_size:
+        raise DataError(
+            f"{path.name} is truncated: it promises {n * h * w} bytes, but has {path.stat().st_size} (packed); fetch it again"
+        )
     return n, h, w
 
 

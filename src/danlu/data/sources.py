@@ -86,10 +86,12 @@ def load(
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "resize": size, "budget": budget}
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options), str(source)
+        if name not in (*embedded.SETS, *KNOWN) and Path(name).expanduser().exists():
+            name = str(Path(name).expanduser().resolve())  # so that the run finds it from anywhere
     else:
         raw, name = _from_python(source, options), type(source).__name__
     told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": size, "mode": mode}
-    told |= {"split": split, "valid": valid, "seed": seed, "limit": limit}
+    told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
     return Data.from_raw(
         raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
     )
@@ -105,7 +107,12 @@ def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _from_name(name: str, options: dict[str, Any]) -> Raw:
+    if not name.strip():
+        raise DataError(wrong("source", name, "must be a name, a file or a folder", "try digits"))
     if name in embedded.SETS:
+        for option in ("target", "task", "mode"):
+            if options[option] is not None:
+                raise DataError(wrong(option, options[option], f"must be left out: {name!r} has its own"))
         return _resized(embedded.load(name), options["resize"])
     if name.startswith("hub:"):
         from danlu.data import arrow

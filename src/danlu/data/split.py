@@ -64,14 +64,21 @@ def draw(labels: NDArray[Any] | None, n: int, share: float, seed: int, purpose: 
 
 
 def _spread(taken: NDArray[np.bool_], labels: NDArray[Any]) -> None:
-    """Give each class of two or more examples at least one on either side."""
+    """Give each class of two or more examples at least one on either side, at the cost of the largest classes."""
     _, starts, counts = np.unique(labels, return_index=True, return_counts=True)
-    for start, count in zip(starts, counts, strict=True):
-        inside = taken[start : start + count]
-        if count >= 2 and not inside.any():
-            inside[0] = True
-        elif count >= 2 and inside.all():
-            inside[0] = False
+    classes = [taken[a : a + n] for a, n in zip(starts, counts, strict=True)]
+    surplus = -int(taken.sum())
+    for inside in classes:
+        if len(inside) >= 2 and (inside.all() or not inside.any()):
+            inside[0] = not inside[0]
+    surplus += int(taken.sum())
+    for _ in range(abs(surplus)):
+        give_back = surplus > 0
+        largest = max(classes, key=lambda c: int(np.count_nonzero(c == (surplus > 0))))
+        side = np.flatnonzero(largest == give_back)
+        if len(side) < 2:
+            break
+        largest[side[-1]] = not give_back
 
 
 def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_LEVELS = 50  # a text column with more distinct values is no category
 MAX_CLASSES = 20  # a column of more distinct whole numbers is a regression target
+_LARGEST = float(np.finfo(np.float32).max)
 _USUAL = ("target", "label", "class", "species", "y")
 
 
@@ -46,8 +47,11 @@ def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
     twice = [repr(h) for h, n in Counter(h.strip() for h in header).items() if n > 1]
     if twice:
         raise DataError(f"{name} has the column {some(twice)} more than once; rename one")
+    for k, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1):
+        if row and len(row) != len(header):
+            raise DataError(f"line {k} of {name} has {len(row)} cells, but its header has {len(header)}; correct that line")
     try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True)
+        frame = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True, index_col=False)
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         raise DataError(f"{name} is no table: {str(e).splitlines()[0]}") from e
     if frame.empty:
@@ -92,7 +96,7 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     import pandas as pd
 
     title = str(values.name)
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = _numbers(values)
     lost = numbers.isna() & values.notna()
     missing = values.isna()
     if missing.any():
@@ -101,9 +105,11 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
         )
         return None
     if not lost.any():
-        endless = ~np.isfinite(numbers.to_numpy(np.float64))
+        endless = ~(np.abs(numbers.to_numpy(np.float64)) <= _LARGEST)
         if endless.any():
-            mistakes.append(f"{_where(name, title, pd.Series(endless))} is infinite; replace it by a number")
+            mistakes.append(
+                f"{_where(name, title, pd.Series(endless))} is infinite or beyond ±{_LARGEST:.1e}; replace or rescale it"
+            )
         return Column(title)
     levels = sorted({str(v) for v in values})
     if lost.mean() < 0.5:
@@ -119,6 +125,16 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     return Column(title, tuple(levels))
 
 
+def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    """The values as float64, NaN where they are none."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(values, errors="coerce").astype(np.float64)
+    except (OverflowError, TypeError, ValueError):  # integers of hundreds of digits
+        return pd.to_numeric(values.astype(str) + "e0", errors="coerce").astype(np.float64)
+
+
 def _where(name: str, title: str, mask: pd.Series[Any]) -> str:
     return f"row {int(np.flatnonzero(mask.to_numpy())[0]) + 1} of column {title!r} in {name}"
 
@@ -131,13 +147,18 @@ def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[
     if values.isna().any():
         mistakes.append(f"{_where(name, title, values.isna())} (the target) is missing; fill it or drop the row")
         return np.zeros(0), ()
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = _numbers(values)
     is_number = bool(numbers.notna().all()) and values.dtype != bool
     if not is_number and task == "regression":
         bad = values[numbers.isna()].iloc[0] if numbers.isna().any() else values.iloc[0]
         mistakes.append(f"the target {title!r} holds {bad!r}, but regression needs numbers; try --task classification")
         return np.zeros(0), ()
-    whole = is_number and bool(np.isfinite(numbers).all()) and bool((numbers == numbers.round()).all())
+    size = np.abs(numbers.to_numpy(np.float64))
+    if is_number and not (size <= _LARGEST).all():
+        where = _where(name, title, pd.Series(~(size <= _LARGEST)))
+        mistakes.append(f"{where} (the target) is infinite or beyond ±{_LARGEST:.1e}; rescale it")
+        return np.zeros(0), ()
+    whole = is_number and bool((size < 2**53).all()) and bool((numbers == numbers.round()).all())
     few = whole and numbers.nunique() <= MAX_CLASSES
     if task == "classification" or (task is None and (not is_number or few)):
         shown = numbers.astype(np.int64) if whole else values.astype(str)
@@ -163,8 +184,8 @@ def encode(inputs: pd.DataFrame, columns: Sequence[Column], name: str, out: Arra
                 mistakes.append(f"{_where(name, c.name, new)} is {text[new].iloc[0]!r}, but must be one of {some(c.levels, 6)}")
             out[:, at : at + c.width] = text.to_numpy()[:, None] == np.array(c.levels, dtype=object)
         else:
-            numbers = pd.to_numeric(values, errors="coerce")
-            bad = ~np.isfinite(numbers.to_numpy(np.float64))
+            numbers = _numbers(values)
+            bad = ~(np.abs(numbers.to_numpy(np.float64)) <= _LARGEST)
             if bad.any():
                 shown = values[bad].iloc[0]
                 mistakes.append(f"{_where(name, c.name, pd.Series(bad))} is {shown!r}, but must be a finite number")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from danlu.runs import Run
 from danlu.runs.folder import read_tensors
 
@@ -46,8 +44,10 @@ def _classes(run: Run) -> list[str]:
     n, m = r[f"{part}_n"], r["train_n"]
     reached, trained = r[f"{part}_accuracy"], r["train_accuracy"]
     low, high = wilson(reached, n)
-    counts = torch.bincount(read_tensors(run.path / "test.safetensors")["targets"])
-    usual, share = run.schema.classes[int(counts.argmax())], float(counts.max()) / n
+    counts = run.data_info["class_counts"]  # of the training part: the constant answer is learnt there, too
+    most = counts.index(max(counts))
+    usual = run.schema.classes[most]
+    share = float((read_tensors(run.path / "test.safetensors")["targets"] == most).sum()) / n
     said = [
         f"{_NAMES[part]} accuracy is {_percent(reached)} (95 % interval {100 * low:.1f} to {100 * high:.1f}, {n} examples); "
         f"always answering {usual!r} would give {_percent(share)}."
@@ -70,11 +70,13 @@ def _classes(run: Run) -> list[str]:
 
 def _numbers(run: Run) -> list[str]:
     part, r = held_out(run), run.result
-    spread = run.schema.scale[1]
+    mean, spread = run.schema.scale
     rmse = spread * math.sqrt(r[f"{part}_loss"])
+    targets = read_tensors(run.path / "test.safetensors")["targets"].double()
+    constant = float((targets - mean).square().mean().sqrt())
     said = [
         f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {r[f'{part}_n']} examples, "
-        f"where always answering the mean errs by about {spread:.4g}."
+        f"where always answering the training mean errs by {constant:.4g}."
     ]
     if part != "train":
         said.append(f"Training R² is {r['train_r2']:.3f}.")
@@ -90,6 +92,8 @@ def _ending(run: Run) -> list[str]:
     if best == len(losses) - 1 and losses[-1] < 0.98 * losses[-2]:
         return ["Validation loss was still falling at the end: train longer (`epochs`)."]
     if run.result.get("best_epoch"):
+        if run.result["epochs"] == run.recipe.epochs:
+            return [f"The weights are those of epoch {run.result['best_epoch']}, the best on validation."]
         return [f"Stopped early; the weights are those of epoch {run.result['best_epoch']}, the best on validation."]
     if losses[-1] > 1.05 * losses[best]:
         return [

@@ -46,8 +46,10 @@ def build(path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str,
         torch.default_generator.manual_seed(seed_of(seed, "init", path))
         try:
             model = factory(**{k: v for k, v in offered.items() if k in takes}, **args)
-        except TypeError as e:
+        except Exception as e:  # anyone's code may raise anything
             raise ModelError(f"`model.name` is {path!r}, but calling it failed: {e}; give its arguments in `model.args`") from e
+    if isinstance(model, nn.Module) and not any(True for _ in model.parameters()):
+        raise ModelError(f"`model.name` is {path!r}, but the network has no parameters; there is nothing to train")
     if not isinstance(model, nn.Module):
         raise ModelError(f"`model.name` is {path!r}, but it makes a {type(model).__name__}, not a torch.nn.Module")
     _check(model, path, input_shape, outputs)
@@ -60,7 +62,7 @@ def _check(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: i
     try:
         with torch.no_grad():
             out = model.eval()(torch.zeros(2, *input_shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as e:
+    except Exception as e:  # anyone's code may raise anything
         raise ModelError(f"{path!r} cannot take examples of shape {input_shape}: {str(e).splitlines()[0]}") from e
     finally:
         model.train(was)

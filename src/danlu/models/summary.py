@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from danlu.errors import ModelError
 from danlu.models.sizes import window
@@ -43,6 +43,8 @@ def _pair(v: Any) -> tuple[int, int]:
 
 def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The output shape (without the batch) by formula."""
+    if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.dilation != (1, 1)):
+        return None
     if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
         f, s, p = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
         c = layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0]
@@ -72,6 +74,8 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
     walk = _Walk()
 
     def see(name: str, layer: nn.Module, args: Any, out: Any) -> None:
+        if not isinstance(out, Tensor) or not args or not isinstance(args[0], Tensor):
+            return  # a layer of tuples (a recurrent one, say) has no row
         before, after = tuple(args[0].shape[1:]), tuple(out.shape[1:])
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
             f, s = _pair(layer.kernel_size)[0], _pair(layer.stride)[0]

@@ -105,7 +105,7 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
 def initialise(model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int) -> None:
     """Fill weights by the named rule, biases with a constant; normalisation layers keep γ = 1, β = 0."""
     for k, m, rule in plan(model, name, activation):
-        w, b = m.weight, m.bias
+        w, b = m.weight, getattr(m, "bias", None)
         assert isinstance(w, nn.Parameter)
         shape = tuple(w.shape)
         w.copy_(INITS[rule](shape, *fans(shape), std, stream(seed, "init", f"{k}.weight".lstrip("."))))

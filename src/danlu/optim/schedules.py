@@ -68,5 +68,5 @@ SCHEDULES: dict[str, Schedule] = {
 def factor(name: str, k: int, per_epoch: int, epochs: float, warmup: float, h: dict[str, Any]) -> float:
     """The schedule's factor at step k = 0, 1, …; the first `warmup` epochs climb linearly from 1/steps to 1."""
     if k < warmup * per_epoch:
-        return (k + 1) / (warmup * per_epoch)
+        return min(1.0, (k + 1) / (warmup * per_epoch))
     return SCHEDULES[name].factor(k / per_epoch - warmup, max(epochs - warmup, 1e-12), h)

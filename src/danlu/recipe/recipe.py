@@ -45,11 +45,11 @@ class Recipe(s.Section):
     """When to stop before the last epoch."""
     normalize: Literal["none", "minmax", "minmax-symmetric", "zscore", "whiten"] = "zscore"
     """Scaling of the input, fitted on the training part: to [0, 1], to [−1, 1], to mean 0 and variance 1, or PCA whitening."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int, Field(strict=True, ge=1)] = 64
     """Examples per step."""
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
     """Passes over the training part."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     """Names all random streams: initial weights, order, masks, augmentation."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic."""

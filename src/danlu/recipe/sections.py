@@ -76,10 +76,10 @@ def _model_name(value: str) -> str:
     raise PydanticCustomError("unknown", "{sentence}", {"sentence": sentence})
 
 
-Positive = Annotated[FiniteFloat, Field(gt=0)]
-NotNegative = Annotated[FiniteFloat, Field(ge=0)]
-Share = Annotated[FiniteFloat, Field(ge=0, lt=1)]
-Width = Annotated[int, Field(ge=1, le=65536)]
+Positive = Annotated[FiniteFloat, Field(strict=True, gt=0)]
+NotNegative = Annotated[FiniteFloat, Field(strict=True, ge=0)]
+Share = Annotated[FiniteFloat, Field(strict=True, ge=0, lt=1)]
+Width = Annotated[int, Field(strict=True, ge=1, le=65536)]
 
 
 class Model(Variant):
@@ -95,9 +95,9 @@ class Model(Variant):
     """Widths of the hidden dense layers, such as 64,64."""
     channels: tuple[Width, ...] | None = None
     """Filters of each convolution, such as 6,6."""
-    kernel_size: Annotated[int, Field(ge=1, le=31)] | None = None
+    kernel_size: Annotated[int, Field(strict=True, ge=1, le=31)] | None = None
     """Side of the convolutions' windows, in pixels."""
-    padding: Annotated[int, Field(ge=0, le=15)] | None = None
+    padding: Annotated[int, Field(strict=True, ge=0, le=15)] | None = None
     """Zeros around each convolution's input, in pixels."""
     activation: Annotated[str, _one_of(ACTIVATIONS)] | None = None
     """Activation after every hidden layer."""
@@ -105,7 +105,7 @@ class Model(Variant):
     """Batch normalisation of hidden layers, before or after the activation."""
     dropout: Share | None = None
     """Probability of zeroing a hidden dense unit in training."""
-    factor: Annotated[int, Field(ge=1, le=64)] | None = None
+    factor: Annotated[int, Field(strict=True, ge=1, le=64)] | None = None
     """n of factorised dense layers, which cost d·q/n weights instead of d·q; 1 for ordinary ones."""
     args: dict[str, Any] | None = None
     """Arguments of an imported factory."""
@@ -123,7 +123,7 @@ class Init(Section):
     """How weights are drawn; auto: He before ReLU, Xavier before sigmoid and tanh, N(0, 0.01²) for softmax regression."""
     std: Positive = 0.01
     """Standard deviation of `normal` and `uniform`."""
-    bias: FiniteFloat = 0.0
+    bias: Annotated[FiniteFloat, Field(strict=True)] = 0.0
     """Initial value of every bias."""
     from_run: str | None = None
     """A finished run (or a safetensors file) whose weights to start from."""
@@ -180,17 +180,17 @@ class Schedule(Variant):
     """The closed form."""
     warmup: NotNegative = 0.0
     """Epochs over which the rate first climbs linearly."""
-    gamma: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    gamma: Annotated[FiniteFloat, Field(strict=True, gt=0, le=1)] | None = None
     """Factor of `step` (each `every` epochs) and `exponential` (each epoch)."""
     every: Positive | None = None
     """Epochs between two steps."""
     decay: NotNegative | None = None
     """k of `inverse`, 1/(1 + k·t)."""
-    final: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    final: Annotated[FiniteFloat, Field(strict=True, ge=0, le=1)] | None = None
     """Factor at the end of `cosine` and `one-cycle`."""
-    initial: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    initial: Annotated[FiniteFloat, Field(strict=True, ge=0, le=1)] | None = None
     """Factor at the start of `one-cycle`."""
-    peak: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    peak: Annotated[FiniteFloat, Field(strict=True, gt=0, lt=1)] | None = None
     """Share of the training after which `one-cycle` is at its highest."""
 
 
@@ -217,15 +217,15 @@ class Clip(Section):
 class Augment(Section):
     """Random changes of the training pictures, new in every epoch; 0 is off."""
 
-    flip: bool = False
+    flip: Annotated[bool, Field(strict=True)] = False
     """Mirror half of them left to right."""
-    rotate: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    rotate: Annotated[FiniteFloat, Field(strict=True, ge=0, le=180)] = 0.0
     """Turn by up to ± degrees."""
     scale: Share = 0.0
     """Enlarge by a factor within 1 ± scale."""
     shift: NotNegative = 0.0
     """Move by up to ± pixels."""
-    crop: Annotated[int, Field(ge=0, le=64)] = 0
+    crop: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
     """Pad by that many pixels and cut the old size out at a random place."""
     noise: NotNegative = 0.0
     """Standard deviation of noise added to the normalised input (tables too)."""
@@ -234,7 +234,7 @@ class Augment(Section):
 class EarlyStopping(Section):
     """Stop when the validation loss no longer falls, and keep the best weights."""
 
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(strict=True, ge=0)] = 0
     """Epochs without improvement before stopping; 0 is off."""
     min_delta: NotNegative = 0.0
     """Fall of the loss that counts as improvement."""

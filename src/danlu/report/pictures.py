@@ -13,7 +13,7 @@ from torch import Tensor
 def as_image(x: Tensor) -> Image.Image:
     """One example [C, H, W]; values that do not span 0…255 are stretched to it."""
     pixels = x.detach().cpu().numpy()
-    if pixels.dtype != np.uint8 or pixels.max(initial=0) <= 32:
+    if pixels.dtype != np.uint8:
         low, high = float(pixels.min(initial=0)), float(pixels.max(initial=1))
         pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
     return Image.fromarray(pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0))

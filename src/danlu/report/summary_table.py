@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+import math
 
 from danlu.data.schema import Schema
 from danlu.errors import ModelError, wrong
@@ -20,7 +21,10 @@ def parse_shape(text: str) -> tuple[int, ...]:
         raise ModelError(
             wrong("input", text, "must be a shape such as 1x28x28 for pictures or 13 for tables", "try input=1x28x28")
         )
-    return tuple(int(p) for p in parts)
+    shape = tuple(int(p) for p in parts)
+    if math.prod(shape) > 10**8:
+        raise ModelError(wrong("input", text, "must have at most 10⁸ values", "try input=1x28x28"))
+    return shape
 
 
 def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:

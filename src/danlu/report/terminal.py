@@ -11,7 +11,6 @@ from rich.table import Table
 
 # A pipe has no width: nothing is cut or wrapped there.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-errors = Console(stderr=True, highlight=False)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

@@ -17,35 +17,37 @@ from danlu.runs.folder import storing, write_tensors
 KEPT = 2
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step and drop all but the two newest."""
+def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any], owner: str) -> Path:
+    """Write the checkpoint of a step and drop all but the two newest. `owner` names the run it belongs to."""
     with storing(folder):
         folder.mkdir(exist_ok=True)
     path = folder / f"{step:012d}.safetensors"
     said = json.dumps(position)
-    write_tensors(path, tensors, {"danlu": said, "digest": _digest(tensors, said)})
+    write_tensors(path, tensors, {"danlu": said, "digest": _digest(tensors, said, owner)})
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
         with contextlib.suppress(OSError):
             old.unlink()
     return path
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest checkpoint that is whole; damaged and foreign files are passed over. None when there is none."""
+def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest checkpoint of that owner that is whole, or None. Damaged and foreign files are set aside as `.bad`."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             with safe_open(path, "pt") as f:
                 meta = f.metadata() or {}
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (it is no mapping)
-            if meta.get("digest") == _digest(tensors, meta["danlu"]):
+            if meta.get("digest") == _digest(tensors, meta["danlu"], owner):
                 return tensors, json.loads(meta["danlu"])
         except (OSError, SafetensorError, KeyError, ValueError):
-            continue
+            pass
+        with contextlib.suppress(OSError):
+            path.rename(path.with_suffix(".bad"))
     return None
 
 
-def _digest(tensors: dict[str, Tensor], said: str) -> str:
-    digest = hashlib.blake2b(said.encode(), digest_size=16)
+def _digest(tensors: dict[str, Tensor], said: str, owner: str) -> str:
+    digest = hashlib.blake2b(repr((said, owner)).encode(), digest_size=16)
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())

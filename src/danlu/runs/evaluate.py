@@ -56,8 +56,9 @@ def score(out: Tensor, y: Tensor, schema: Schema) -> Score:
 def part_outputs(
     model: nn.Module, data: Data, part: str, normalizer: Normalizer, forward: Forward | None = None, most: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(outputs, targets) on a part of the data, or on an even sample of `most` of it."""
-    device, index = normalizer.scale.device, data.parts[part]
+    """(outputs, targets) on a part of the data ("all": the whole), or on an even sample of `most` of it."""
+    device = normalizer.scale.device
+    index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
         index = index[torch.linspace(0, len(index) - 1, most).long()]
     rows = index.split(rows_per_pass(data.schema.input_shape))

@@ -38,7 +38,10 @@ def read(schema: Schema, inputs: Sequence[str], resize: bool = False) -> tuple[T
 
 def _frame(name: str) -> tuple[str, Any]:
     if name == "-":
-        return "standard input", tables.parse(sys.stdin.read(), "standard input")
+        try:
+            return "standard input", tables.parse(sys.stdin.buffer.read().decode("utf-8-sig"), "standard input")
+        except UnicodeDecodeError as e:
+            raise DataError(f"standard input is not UTF-8 text (byte {e.start}); send it as UTF-8") from e
     path = Path(name)
     if not path.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file; this network reads CSV rows")

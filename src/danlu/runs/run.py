@@ -41,18 +41,20 @@ class Prediction:
 class Run:
     """A training on disk; opening one runs no code but danlu's (an imported model only when asked for).
 
+    trust: whether a network that the recipe imports (`package.module:factory`) may be; that runs its code.
     Raises RunError when the folder is no run.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
+        self.path, self.trust = Path(path), trust
         if not self.path.is_dir():
             raise RunError(f"{str(path)!r} is no run folder: it does not exist; `danlu runs` lists those that do")
-        version = self.info.get("format") if isinstance(self.info, dict) else None
-        if not isinstance(version, int):
-            raise RunError(f"{str(path)!r} is no run folder: its run.json is foreign")
-        if version > folder.FORMAT:
+        info = self.info
+        version = info.get("format") if isinstance(info, dict) else None
+        if isinstance(version, int) and version > folder.FORMAT:
             raise RunError(f"{str(path)!r} has format {version}, but this danlu reads up to {folder.FORMAT}; update danlu")
+        if not isinstance(version, int) or not {"status", "environment"} <= set(info):
+            raise RunError(f"{str(path)!r} is no run folder: its run.json is foreign")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status})"
@@ -64,7 +66,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, interrupted, finished, diverged or failed."""
+        """running, interrupted, finished or diverged."""
         return str(self.info["status"])
 
     @property
@@ -90,6 +92,11 @@ class Run:
     def schema(self) -> Schema:
         """What the examples are."""
         return Schema.from_json(self.data_info["schema"])
+
+    @cached_property
+    def identity(self) -> str:
+        """What its checkpoints must belong to: this recipe on these data."""
+        return f"{self.recipe.to_toml()}\n{self.data_info['fingerprint']}"
 
     @property
     def metric(self) -> str:
@@ -121,6 +128,11 @@ class Run:
 
     def build(self) -> nn.Module:
         """A fresh network of the recipe, with its initial values."""
+        name = self.recipe.model.name
+        if ":" in name and not self.trust:
+            raise RunError(
+                f"{str(self.path)!r} imports its network, {name!r}, and that runs code; if you trust it, use --trust (trust=True)"
+            )
         return build_model(self.recipe, self.schema)
 
     def model(self) -> nn.Module:
@@ -178,15 +190,20 @@ class Run:
         return Prediction(average.argmax(1), average, p.std(0) if several else None, self.schema.classes)
 
     def evaluate(self, data: Data | None = None, part: str = "test") -> evaluate.Score:
-        """Loss and accuracy on a part of the run's own data, or of other data of the same schema."""
+        """Loss and accuracy on a part ("all" for the whole) of the run's own data, or of other data of the same schema."""
         data = self.load_data() if data is None else data
         ours, theirs = self.schema, data.schema
-        if (ours.input_shape, ours.classes) != (theirs.input_shape, theirs.classes):
+        if ours.columns != theirs.columns and ours.input_shape == theirs.input_shape:
+            names = (
+                some([c.name + (f" ({'/'.join(c.levels)})" if c.levels else "") for c in s.columns], 6) for s in (theirs, ours)
+            )
+            raise RunError("the data have the columns {}, but the run was trained on {}".format(*names))
+        if (ours.input_shape, ours.classes, ours.task) != (theirs.input_shape, theirs.classes, theirs.task):
             raise RunError(
                 f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, but the run was trained on "
                 f"{ours.input_shape} and {some(ours.classes)}"
             )
-        if not data.size(part):
+        if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")
         return evaluate.score(*evaluate.part_outputs(self.model(), data, part, self.normalizer), ours)
 
@@ -206,6 +223,8 @@ def build_model(recipe: Recipe, schema: Schema) -> nn.Module:
     if recipe.init.from_run:
         start = Path(recipe.init.from_run)
         file = start / "weights.safetensors" if start.is_dir() else start
+        if not file.is_file():
+            raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a safetensors file"))
         load_weights(model, folder.read_tensors(file), str(start))
     return model
 
@@ -228,9 +247,10 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
 def list_runs(root: Path | None = None) -> list[Run]:
     """Every run under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
     found = []
-    for path in sorted((root or folder.runs_root()).glob("*/run.json")):
+    for path in (root or folder.runs_root()).glob("*/run.json"):
         try:
-            found.append(Run(path.parent))
+            run = Run(path.parent)
+            found.append((run.info.get("created", 0.0), path.parent.name, run))
         except RunError:
             continue
-    return found
+    return [run for _, _, run in sorted(found, key=lambda f: f[:2])]

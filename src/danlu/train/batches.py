@@ -73,6 +73,8 @@ class Batches:
         if not self.mapped and (self.device.type != "cpu" or torch.get_num_threads() > 1):
             yield from map(self._gather, stretches)
             return
+        if not stretches:  # resumed at the very end of an epoch
+            return
         with ThreadPoolExecutor(1) as other:
             pending = other.submit(self._gather, stretches[0])
             for following in stretches[1:]:

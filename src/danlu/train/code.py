@@ -155,7 +155,7 @@ def _update(recipe: Recipe, classes: bool) -> str:
     since = f"k / steps - {warm}" if warm else "k / steps"
     rate = "1.0" if factor == "constant" else f"{factor}({since}, {recipe.epochs - warm}, {shape})"
     if warm:
-        rate = f"(k + 1) / ({warm} * steps) if k < {warm} * steps else {rate}"
+        rate = f"min(1.0, (k + 1) / ({warm} * steps)) if k < {warm} * steps else {rate}"
     balanced = recipe.loss.class_weights == "balanced"
     return f"""# ---- update
 hyper = {hyper}

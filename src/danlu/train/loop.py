@@ -61,7 +61,7 @@ class Loop:
 
     def resume(self) -> None:
         """Go back to the newest whole checkpoint, and cut the history to it."""
-        found = checkpoint.load(self.run.path / "checkpoint")
+        found = checkpoint.load(self.run.path / "checkpoint", self.run.identity)
         if found:
             tensors, position = found
             self.at = Position(**position)
@@ -105,7 +105,9 @@ class Loop:
         """A checkpoint of this very step."""
         self._settle()
         best = {f"best.{k}": v for k, v in self.best.items()}
-        checkpoint.save(self.run.path / "checkpoint", self.at.step, {**self.member.tensors(), **best}, asdict(self.at))
+        checkpoint.save(
+            self.run.path / "checkpoint", self.at.step, {**self.member.tensors(), **best}, asdict(self.at), self.run.identity
+        )
 
     def _exhausted(self) -> bool:
         patience = self.member.recipe.early_stopping.patience

@@ -75,14 +75,15 @@ def resume(
     run: Run | str | Path,
     data: Data | None = None,
     *,
+    trust: bool = False,
     listener: Listener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
     """Go on with an interrupted or killed run, to the same final weights as if nothing had happened.
 
-    data: needed only for runs on arrays in memory. Raises RunError for a finished run or other data.
+    data: needed only for runs on arrays in memory. trust: as in `Run`. Raises RunError for a finished run or other data.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = run if isinstance(run, Run) else Run(run, trust)
     if run.status == "finished":
         raise RunError(f"{str(run.path)!r} is finished; there is nothing to resume")
     if data is None:
@@ -149,6 +150,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         "schema": data.schema.to_json(),
         "sizes": {p: data.size(p) for p in data.parts},
         "fingerprint": data.fingerprint,
+        "class_counts": data.class_counts("train").tolist() if data.schema.classes else [],
     }
     if data.in_memory:
         info["arrays"] = True
@@ -160,8 +162,9 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         format=folder.FORMAT,
         environment=_environment(recipe, data, device),
         started=time.strftime("%FT%T%z"),
+        created=time.time(),
     )
-    return Run(path)
+    return Run(path, trust=True)
 
 
 def _environment(recipe: Recipe, data: Data, device: str) -> dict[str, Any]:
@@ -182,6 +185,8 @@ def threads_for(recipe: Recipe, data: Data) -> int:
 
     A fixed rule, not a measurement: the number of threads changes the last bits of sums.
     """
+    if ":" in recipe.model.name:
+        return torch.get_num_threads()  # of anyone's network the cost is not known
     cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
     return 1 if cost < _ONE_THREAD else torch.get_num_threads()
 
@@ -206,9 +211,12 @@ def _threads(n: int) -> Iterator[None]:
 def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, going_on: bool) -> None:
     """One member, from its folder's state to its end."""
     keep_freed_memory()
+    if not checkpoint_every >= 0:
+        raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
     environment = run.info["environment"]
+    device = torch.device(_device(environment["device"]))
     with folder.locked(run.path), _threads(environment["threads"]), StopRequest() as stop:
-        loop = _loop(run, data, listener, checkpoint_every, stop, torch.device(environment["device"]))
+        loop = _loop(run, data, listener, checkpoint_every, stop, device)
         if going_on:
             loop.resume()
             _say(run.path, status="running")
@@ -241,9 +249,7 @@ def _loop(run: Run, data: Data, listener: Listener, checkpoint_every: float, sto
         whole_only=normed,
     )
     counts = data.class_counts("train") if data.schema.task == "classification" else None
-    member = Member(
-        recipe, build_model(recipe, data.schema), data.schema.input_shape, data.size("train"), batches.steps, counts, device
-    )
+    member = Member(recipe, run.build(), data.schema.input_shape, data.size("train"), batches.steps, counts, device)
     return Loop(run, member, batches, data, listener, checkpoint_every, stop)
 
 
@@ -255,11 +261,13 @@ def _finish(run: Run, loop: Loop, data: Data) -> None:
     if loop.at.best_epoch:
         result["best_epoch"] = loop.at.best_epoch
     result["parameters"] = sum(p.numel() for p in model.parameters())
+    last = [p for p in data.parts if data.size(p)][-1]
     for part in (p for p in data.parts if data.size(p)):
         out, y = loop.outputs(part, _TRAIN_SAMPLE if part == "train" else None)
         score = evaluate.score(out, y, data.schema)
         result |= {f"{part}_loss": score.loss, f"{part}_{run.metric}": score.accuracy, f"{part}_n": score.n}
-    _keep_predictions(run, data, out, part)
+        if part == last:
+            _keep_predictions(run, data, out, part)
     _say(run.path, status="finished", result=result)
     for file in (run.path / "checkpoint").glob("*"):
         file.unlink(missing_ok=True)
