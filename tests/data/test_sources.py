@@ -260,6 +260,30 @@ def test_decompression_bomb(tmp_path: Path) -> None:
     assert "bomb.png unpacks to more than" in said(tmp_path)
 
 
+def test_sixteen_bits_floats_and_cameras_held_sideways(tmp_path: Path) -> None:
+    from danlu.data.images import decode
+
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.full((2, 2), 0x8040, np.uint16)).save(wide)
+    assert decode(wide, "wide.png", "L", None).tolist() == [[[0x80] * 2] * 2]
+    real = tmp_path / "real.tif"
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(real)
+    with pytest.raises(DataError, match="holds floating-point values"):
+        decode(real, "real.tif", "L", None)
+    turned = tmp_path / "turned.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)).save(turned, exif=exif)
+    assert decode(turned, "turned.tif", "L", None)[0].tolist() == np.rot90(np.arange(6).reshape(2, 3), -1).tolist()
+
+
+def test_columns_of_lists_and_dates() -> None:
+    frame = pd.DataFrame({"a": [[1, 2]] * 20, "when": pd.date_range("2020", periods=20), "label": np.arange(20) % 2})
+    text = said(frame)
+    assert "column 'a' of the data frame holds lists" in text
+    assert "column 'when' of the data frame holds dates" in text
+
+
 def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     Image.new("L", (5, 5)).save(tmp_path / "cat" / "small.png")

@@ -80,7 +80,10 @@ def from_arrow(
     import pyarrow as pa
 
     order = [p for p in ("all", "train", "valid", "test") if p in parts]
-    table = pa.concat_tables([parts[p] for p in order])
+    try:
+        table = pa.concat_tables([parts[p] for p in order])
+    except pa.ArrowException as e:
+        raise DataError(f"the parts of {name} differ in their columns: {str(e).splitlines()[0]}") from e
     n_valid, n_test = (parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test"))
     picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
     if picture is None:

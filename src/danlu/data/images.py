@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from danlu.data.arrays import Array, allocate
 from danlu.data.data import Raw
@@ -22,6 +22,7 @@ from danlu.data.schema import Schema
 from danlu.errors import DataError, some
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_CAMERA = {"JPEG", "MPO", "TIFF", "WEBP"}  # formats that say how the camera was held
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 _SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _BLOCK = 512
@@ -46,12 +47,16 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
         if isinstance(source, Path) and source.stat().st_size == 0:
             raise DataError(f"{name} is empty (0 bytes); remove it")
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        if image.format in _CAMERA and image.width * image.height <= limit:
+            ImageOps.exif_transpose(image, in_place=True)  # as the camera was held
     except Image.DecompressionBombError as e:
         raise DataError(too_large) from e
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
         raise DataError(f"{name} is no picture that can be read ({_reason(e)}); remove or replace it") from e
     if image.width * image.height > limit:
         raise DataError(too_large)
+    if image.mode == "F":
+        raise DataError(f"{name} holds floating-point values, not grey levels; save it with 8 or 16 bits")
     return image
 
 
@@ -60,8 +65,9 @@ def decode(source: Path | bytes, name: str, mode: str, size: tuple[int, int] | N
     image = open_image(source, name)
     try:
         image = image.convert("RGB") if image.mode in ("P", "CMYK") and mode == "L" else image
-        if image.mode.startswith("I"):  # 16 bits: keep the upper eight
-            image = image.point(lambda v: v / 256).convert("L")
+        if image.mode.startswith("I"):  # 16 bits: keep the upper eight, unless only the lower are used
+            wide = np.asarray(image).astype(np.int64)
+            image = Image.fromarray((wide >> 8 if wide.max(initial=0) > 255 else wide).clip(0, 255).astype(np.uint8))
         image = image.convert(mode)
         if size and image.size != (size[1], size[0]):
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -96,6 +96,12 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     import pandas as pd
 
     title = str(values.name)
+    if pd.api.types.is_datetime64_any_dtype(values) or isinstance(values.iloc[0], (list, dict, np.ndarray)):
+        what = "dates" if pd.api.types.is_datetime64_any_dtype(values) else "lists"
+        mistakes.append(
+            f"column {title!r} of {name} holds {what}, but a feature is a number or a category; turn it into columns of numbers"
+        )
+        return None
     numbers = _numbers(values)
     lost = numbers.isna() & values.notna()
     missing = values.isna()

@@ -96,6 +96,11 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], tuple[Tens
 }
 
 
+def chosen(name: str, classes: bool) -> str:
+    """The loss that "auto" stands for: cross-entropy for classes, squared error for numbers."""
+    return name if name != "auto" else "cross-entropy" if classes else "squared-error"
+
+
 def balanced_weights(counts: Tensor) -> Tensor:
     """Class weights N/(K·n_k), so that every class counts alike."""
     return (counts.sum() / (len(counts) * counts.clamp_min(1))).float()

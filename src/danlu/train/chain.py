@@ -67,7 +67,7 @@ def _pool(layer: nn.MaxPool2d) -> Passes:
         return torch.maximum(rows[..., 0::2], rows[..., 1::2]), (x, rows)
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
-        # To the larger neighbour, and to the upper left one of equals.
+        # To the larger neighbour; of equals to the upper one in a column, then to the left one.
         x, rows = saved
         by_rows, out = torch.empty_like(rows), torch.empty_like(x)
         right = aten.threshold_backward(g, rows[..., 1::2] - rows[..., 0::2], 0)

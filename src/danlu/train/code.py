@@ -80,7 +80,7 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
     if drops:
         text += ["_noise = []", _source(layers.noise)]
     text += [_source(kind) for kind in _OWN if any(isinstance(m, kind) for m in model.modules())]
-    name = recipe.loss.name if recipe.loss.name != "auto" else "cross-entropy" if classes else "squared-error"
+    name = losses.chosen(recipe.loss.name, classes)
     if name == "cross-entropy-explicit":
         text += [_source(losses.smooth_labels), _source(losses._CrossEntropy)]
     text.append(_source(losses.LOSSES[name]))
@@ -183,7 +183,7 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
     if drops:
         body.append(f'with noise(stream({recipe.seed}, "dropout", k)):')
     body.append(("    " if drops else "") + "out = model(x)")
-    name = recipe.loss.name if recipe.loss.name != "auto" else "cross-entropy" if classes else "squared-error"
+    name = losses.chosen(recipe.loss.name, classes)
     body += [
         f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, class_weights)",
         "model.zero_grad()",

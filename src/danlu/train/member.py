@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from danlu.nn import penalties
 from danlu.nn.layers import Dropout, noise
-from danlu.nn.losses import GRADIENTS, LOSSES, balanced_weights
+from danlu.nn.losses import GRADIENTS, LOSSES, balanced_weights, chosen
 from danlu.optim import schedules
 from danlu.optim.clip import clip_norm, clip_value
 from danlu.optim.rules import RULES
@@ -48,10 +48,8 @@ class Member:
         self.state = self.rule.start(self.theta)
         self.hyper: dict[str, Any] = recipe.optimizer.model_dump(exclude_none=True)
         self.schedule = recipe.schedule.model_dump(exclude_none=True)
-        self.loss_name = recipe.loss.name
-        if self.loss_name == "auto":
-            self.loss_name = "cross-entropy" if class_counts is not None else "squared-error"
-        self.loss, self.gradient = LOSSES[self.loss_name], GRADIENTS.get(self.loss_name)
+        loss = chosen(recipe.loss.name, class_counts is not None)
+        self.loss, self.gradient = LOSSES[loss], GRADIENTS.get(loss)
         if self.gradient is None:
             self.chain = None  # a loss that is to be differentiated by autograd
         balanced = recipe.loss.class_weights == "balanced" and class_counts is not None
