@@ -22,7 +22,7 @@ from danlu.data.schema import Schema
 from danlu.errors import DataError, some
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-_CAMERA = {"JPEG", "MPO", "TIFF", "WEBP"}  # formats that say how the camera was held
+_CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow turns TIFF itself)
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 _SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _BLOCK = 512
