@@ -19,6 +19,7 @@ import torch
 from danlu import Recipe, Run, fit, load, resume
 from danlu.errors import Interrupted, RunError, StorageError
 from danlu.runs import checkpoint, folder
+from danlu.train import batches
 from danlu.train.loop import Loop
 from danlu.train.train import _create
 
@@ -107,8 +108,9 @@ def test_killed_at_random_moments_the_end_is_the_same(tmp_path: Path, whole: Pat
     assert kill_and_resume(tmp_path, whole, [chance.random() * span for _ in range(2)], mode) == 2
 
 
-def test_stopped_after_any_step_the_end_is_the_same(tmp_path: Path) -> None:
-    """Also at the last step of an epoch, before its row is written."""
+def test_stopped_after_any_step_the_end_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at the last step of an epoch, before its row is written, where no stretch of batches is left."""
+    monkeypatch.setattr(batches, "_BYTES", 1)  # one batch a stretch
     data, recipe = load("iris"), Recipe(epochs=2, batch_size=30, optimizer="momentum")
     want = fit(recipe, data, out=tmp_path / "whole")
     for steps in range(1, 7):

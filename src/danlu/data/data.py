@@ -30,14 +30,13 @@ class Raw:
     schema: Schema
     official_test: int = 0
     official_valid: int = 0  # just before the test part
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """Examples x [N, *input_shape] (uint8 or float32) and targets y [N]; a part is an index into them.
 
-    `source` says how to load the same again; `notes` what the reader saw on the way.
+    `source` says how to load the same again.
     """
 
     x: Tensor
@@ -45,7 +44,6 @@ class Data:
     parts: dict[str, Tensor]
     schema: Schema
     source: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     mapped: bool = False
     in_memory: bool = False  # made from arrays: cannot be loaded again by name
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
@@ -129,7 +127,7 @@ class Data:
             schema = Schema(**{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)})
         y = torch.from_numpy(raw.y.astype(np.int64 if labels is not None else np.float32))
         index = {k: torch.from_numpy(v) for k, v in parts.items()}
-        return cls(torch.from_numpy(raw.x), y, index, schema, source, raw.notes, is_mapped(raw.x), in_memory)
+        return cls(torch.from_numpy(raw.x), y, index, schema, source, is_mapped(raw.x), in_memory)
 
 
 def _row_digests(rows: Array) -> np.ndarray[Any, Any]:

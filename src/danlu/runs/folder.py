@@ -71,7 +71,7 @@ def write(path: Path, content: str | bytes) -> None:
                 os.fsync(f.fileno())
             os.chmod(aside, 0o644)
             os.replace(aside, path)
-        except BaseException:
+        except BaseException:  # also of an interrupt: leave no half-written file, then let it go on
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise
