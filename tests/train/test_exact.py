@@ -136,15 +136,19 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     }
     out: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     for kind in chain.LAYERS:
-        layer = made.get(kind, kind)()
-        if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d):
-            body = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
-            shape: tuple[int, ...] = (1, 8, 8)
+        if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten):
+            for c in (1, 300):  # 300 channels in are too many to be unfolded: the library's layout
+                layer = nn.Identity() if kind is nn.Flatten else made.get(kind, kind)()
+                body = nn.Sequential(nn.Conv2d(c, 2, 3, padding=1), layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+                out.append((f"{kind.__name__} {c}", body, (c, 8, 6)))
         else:
-            body, shape = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), layer, nn.Linear(8, 3)), (8,)
-        body = body.double()
-        body(torch.zeros(4, *shape, dtype=torch.float64))
-        out.append((kind.__name__, body, shape))
+            layer = made.get(kind, kind)()
+            out.append((kind.__name__, nn.Sequential(nn.Flatten(), nn.Linear(8, 8), layer, nn.Linear(8, 3)), (8,)))
+    for k, stride, padding in ((3, 2, 1), ((3, 2), (1, 3), (0, 2)), (5, 1, 2)):  # convolutions with a gradient by their input
+        body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, k, stride, padding), nn.Flatten(), nn.LazyLinear(3))
+        out.append((f"unfolded {k} {stride} {padding}", body, (2, 9, 10)))
+    for _, body, shape in out:
+        body.double()(torch.zeros(4, *shape, dtype=torch.float64))
     return out
 
 
@@ -157,23 +161,26 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     x, g = (torch.randn(6, *s, generator=torch.Generator().manual_seed(3), dtype=torch.float64) for s in (shape, (3,)))
     start = {k: v.clone() for k, v in model.state_dict().items()}
     with noise(stream(0, "t")):
-        model(x).backward(g)
+        wanted = model(x)
+    wanted.backward(g)
     want, buffers = [p.grad.clone() for p in model.parameters()], {k: v.clone() for k, v in model.named_buffers()}
     model.load_state_dict(start)
     for p in model.parameters():
         p.grad.fill_(7)
     compiled = chain.compile(model, shape)
     assert compiled is not None, f"{name} was not compiled"
+    assert compiled.columns == (shape[0] != 300)
     with torch.inference_mode(), noise(stream(0, "t")):
-        _, kept = compiled.forward(x)
+        out, kept = compiled.forward(x)
         compiled.backward(g, kept)
+    torch.testing.assert_close(out.clone(), wanted.detach())
     for p, w in zip(model.parameters(), want, strict=True):
         torch.testing.assert_close(p.grad, w)
     for k, b in model.named_buffers():
         torch.testing.assert_close(b, buffers[k])
     model.eval()
     with torch.no_grad():
-        torch.testing.assert_close(compiled.evaluate(x), model(x))
+        torch.testing.assert_close(compiled.forward(x)[0], model(x))
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))

@@ -63,7 +63,7 @@ class Data:
     def chunks(self, part: str) -> Iterator[Tensor]:
         """The part's x, some thousand rows at a time."""
         for index in self.parts[part].split(_ROWS):
-            yield self.x[index]
+            yield self.x.index_select(0, index)  # several times the speed of x[index]
 
     def normalizer(self, kind: str) -> normalize.Normalizer:
         """The normaliser of that kind, fitted on the training part (once)."""

@@ -71,17 +71,23 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
 
 
 def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient by the logits, (softmax(o) − ỹ)/B, weighted like the loss."""
-    log_p = F.log_softmax(o, 1)
-    if smoothing == 0:  # the framework's own kernels, without its graph
-        loss, total = aten.nll_loss_forward(log_p, y, w, 1, -100)
-        by_log_p = aten.nll_loss_backward(loss.new_ones(()), log_p, y, w, 1, -100, total)
-        return loss, aten._log_softmax_backward_data(by_log_p, log_p, 1, o.dtype)
-    b, k = o.shape
-    soft = smooth_labels(y, k, smoothing, o.dtype)
-    per = torch.full_like(o[:, :1], 1 / b) if w is None else (w[y] / w[y].sum()).unsqueeze(1)
-    loss = -(soft * log_p * per).sum()
-    return loss, (log_p.exp_() - soft) * per
+    """The loss and its gradient by the logits, (softmax(o) − ỹ)/B, weighted like the loss.
+
+    Classes are worked on as rows: the kernels then run along the batch, which is several times faster for few classes.
+    """
+    k, rows = o.shape[1], y.unsqueeze(0)  # [1, B]
+    per = 1 / len(y) if w is None else w[y] / w[y].sum()
+    log_p = torch.log_softmax(o.t(), 0)  # [K, B]
+    own = log_p.gather(0, rows)
+    rest = smoothing / (k - 1)  # ỹ is `rest` everywhere, and `more` more on the class itself
+    more = 1 - smoothing - rest
+    if smoothing == 0:
+        loss, g = own, log_p.exp_()
+    else:
+        loss = more * own + rest * log_p.sum(0)
+        g = log_p.exp_().sub_(rest)
+    g.scatter_add_(0, rows, torch.full_like(own, -more)).mul_(per)
+    return -(loss * per).sum(), g.t()
 
 
 def squared_error_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:

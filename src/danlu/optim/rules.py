@@ -17,15 +17,24 @@ State = dict[str, Tensor]
 Hyper = dict[str, Any]
 
 
+def subtract(p: Tensor, a: Any, x: Tensor) -> None:
+    """p ← p − ax in one pass."""
+    if isinstance(a, Tensor):
+        p.addcmul_(a, x, value=-1)
+    else:
+        p.sub_(x, alpha=a)
+
+
 def sgd(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
     """W ← W − αg."""
-    p.sub_(h["lr"] * g)
+    subtract(p, h["lr"], g)
 
 
 def momentum(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
     """v ← γv − αg, W ← W + v (Polyak 1964)."""
-    s["v"].mul_(h["momentum"]).sub_(h["lr"] * g)
-    p.add_(s["v"])
+    v = s["v"].mul_(h["momentum"])
+    subtract(v, h["lr"], g)
+    p.add_(v)
 
 
 def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:

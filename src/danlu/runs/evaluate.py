@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from danlu.data import Data, Normalizer, Schema
 from danlu.nn.losses import cross_entropy, squared_error
 
-_BYTES = 4 << 20  # of input per pass: small enough for the caches, large enough to be one product
+_BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
 
 
 @dataclass(frozen=True)

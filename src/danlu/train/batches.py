@@ -1,6 +1,6 @@
 """Batches of the training part: a batch is an index, gathered a few batches at a time and normalised as one.
 
-A second thread gathers one stretch ahead, where a core is free for it or the data come from disk.
+Where the data come from disk, a second thread gathers one stretch ahead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from danlu.data import Augmenter, Data, Normalizer
 from danlu.streams import stream
 
-_BYTES = 2 << 20  # of normalised input per stretch: fits the second-level cache with room for the network
+_BYTES = 1 << 20  # of normalised input per stretch: stays in the second-level cache beside the network
 
 Batch = tuple[Tensor, Tensor]
 
@@ -56,23 +56,25 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """(x, y) of each step from `start` on, normalised and augmented."""
         first = start // self.stretch
-        stretches = self.order(epoch).split(self.stretch * self.batch_size)[first:]
-        step = epoch * self.steps + first * self.stretch
-        skip = start - first * self.stretch
-        for raw, y in self._ahead(stretches):
-            for batch in self._finish(raw, y, step):
-                if skip:
-                    skip -= 1
-                else:
-                    yield batch
-            step += self.stretch
+        order = self.order(epoch)
+        targets = self.y.index_select(0, order.to(self.device)).split(self.batch_size)
+        inputs = self._inputs(order.split(self.stretch * self.batch_size)[first:])
+        step, augment = epoch * self.steps, self.augment
+        plain = not (augment.moves or augment.noise)
+        for k, x in enumerate(inputs, first * self.stretch):
+            if k >= start:
+                yield x if plain else self._augmented(x, step + k), targets[k]
 
-    def _ahead(self, stretches: tuple[Tensor, ...]) -> Iterator[Batch]:
-        """Gather each stretch while the one before it is trained on."""
-        # With several threads at work already, one more would only make them wait for each other.
-        if not self.mapped and (self.device.type != "cpu" or torch.get_num_threads() > 1):
-            yield from map(self._gather, stretches)
-            return
+    def _inputs(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """The batches of each stretch."""
+        for stretch in self._ahead(stretches) if self.mapped else map(self._gather, stretches):
+            yield from stretch.split(self.batch_size)
+
+    def _ahead(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Gather each stretch while the one before it is trained on: pays where the data come from disk.
+
+        In memory a gather is cheaper than handing its result from core to core.
+        """
         if not stretches:  # resumed at the very end of an epoch
             return
         with ThreadPoolExecutor(1) as other:
@@ -82,23 +84,17 @@ class Batches:
                 yield now.result()
             yield pending.result()
 
-    def _gather(self, index: Tensor) -> Batch:
+    def _gather(self, index: Tensor) -> Tensor:
         """A stretch, already normalised unless pixels are still to be moved."""
         if not self.mapped:
             index = index.to(self.device)
         # index_select: several times the speed of x[index]
         x = self.x.index_select(0, index).to(self.device)
-        y = self.y.index_select(0, index.to(self.device))
-        return x if self.augment.moves else self.normalizer(x), y
+        return x if self.augment.moves else self.normalizer(x)
 
-    def _finish(self, stretch: Tensor, targets: Tensor, step: int) -> Iterator[Batch]:
-        """Its batches, augmented from the stream of their step."""
-        pairs = zip(stretch.split(self.batch_size), targets.split(self.batch_size), strict=True)
-        if not (self.augment.moves or self.augment.noise):
-            yield from pairs
-            return
-        for k, (x, y) in enumerate(pairs, step):
-            g = stream(self.seed, "augment", k)
-            if self.augment.moves:
-                x = self.normalizer(self.augment.move(x.to(self.normalizer.scale.dtype), g))
-            yield self.augment.add_noise(x, g), y
+    def _augmented(self, x: Tensor, step: int) -> Tensor:
+        """The batch, its changes drawn from the stream of that step."""
+        g = stream(self.seed, "augment", step)
+        if self.augment.moves:
+            x = self.normalizer(self.augment.move(x.to(self.normalizer.scale.dtype), g))
+        return self.augment.add_noise(x, g)

@@ -15,7 +15,7 @@ from danlu.data import augment, load
 from danlu.errors import RecipeError
 from danlu.models import MODELS
 from danlu.nn import init, layers, losses, penalties
-from danlu.optim import clip, schedules
+from danlu.optim import clip, rules, schedules
 from danlu.optim.rules import RULES
 from danlu.recipe import Recipe
 from danlu.runs.run import build_model
@@ -88,7 +88,9 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
         text.append(_source(losses.cross_entropy))
     if recipe.loss.class_weights == "balanced":
         text.append(_source(losses.balanced_weights))
-    text.append(_source(RULES[recipe.optimizer.name].update))
+    update = RULES[recipe.optimizer.name].update
+    text += [_source(rules.subtract)] if "subtract" in update.__code__.co_names else []
+    text.append(_source(update))
     if recipe.schedule.name != "constant":
         text.append(_source(schedules.SCHEDULES[recipe.schedule.name].factor))
     p, c = recipe.penalty, recipe.clip
@@ -103,8 +105,8 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
 
 
 def _draws(recipe: Recipe, model: nn.Module) -> list[Any]:
-    rules = {rule for _, _, rule in init.plan(model, *_init(recipe)[:2])}
-    return [*([init._randn] if rules - {"uniform", "zeros"} else []), *(init.INITS[r] for r in sorted(rules))]
+    chosen = {rule for _, _, rule in init.plan(model, *_init(recipe)[:2])}
+    return [*([init._randn] if chosen - {"uniform", "zeros"} else []), *(init.INITS[r] for r in sorted(chosen))]
 
 
 def _init(recipe: Recipe) -> tuple[str, str, float]:

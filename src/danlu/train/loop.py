@@ -81,9 +81,10 @@ class Loop:
                     loss, out = member.step(x, y, at.step)
                 except NotFinite:
                     raise explain(member, x, at.step) from None
+                n = len(y)
                 at.step += 1
-                at.seen += len(y)
-                at.loss_sum += loss * len(y)
+                at.seen += n
+                at.loss_sum += loss * n
                 self._count(out, y)
                 now = time.perf_counter()
                 if now - shown > self.listener.interval:
@@ -154,7 +155,7 @@ class Loop:
     def outputs(self, part: str, most: int | None = None) -> tuple[Tensor, Tensor]:
         """(outputs, targets) of the network as it is now."""
         member = self.member
-        forward = member.chain.evaluate if member.chain else None
+        forward = (lambda x: chain.forward(x)[0]) if (chain := member.chain) else None
         return evaluate.part_outputs(member.model, self.data, part, self.batches.normalizer, forward, most)
 
     def _keep_best(self, loss: float, epoch: int) -> None:

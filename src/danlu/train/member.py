@@ -69,12 +69,11 @@ class Member:
         self.theta = torch.cat([p.detach().reshape(-1) for _, p in ordered]) if ordered else torch.zeros(0)
         self.grad = torch.zeros_like(self.theta)
         self.decayed = sum(p.numel() for _, p in weights)
-        at, entered = 0, chain.first_weight(self.model)
+        at = 0
         for _, p in ordered:
             n, start = p.numel(), p.detach().clone()
             for whole, name in ((self.theta, "data"), (self.grad, "grad")):
-                flat = whole[at : at + n]
-                setattr(p, name, flat.view(p.shape[::-1]).t() if p is entered else flat.view(p.shape))
+                setattr(p, name, whole[at : at + n].view(p.shape))
             p.data.copy_(start)
             at += n
 

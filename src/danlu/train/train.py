@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,9 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         with folder.storing(path):
             path.mkdir(parents=True, exist_ok=True)
     folder.write(path / "recipe.toml", recipe.to_toml())
+    with ThreadPoolExecutor(1) as other:  # hash and statistics each read all the data once; two cores read at once
+        other.submit(lambda: data.fingerprint)
+        normalizer = data.normalizer(recipe.normalize)
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
@@ -155,7 +159,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
     if data.in_memory:
         info["arrays"] = True
     folder.write_json(path / "data.json", info)
-    folder.write_tensors(path / "normalizer.safetensors", data.normalizer(recipe.normalize).tensors())
+    folder.write_tensors(path / "normalizer.safetensors", normalizer.tensors())
     _say(
         path,
         status="running",
