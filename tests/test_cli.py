@@ -177,9 +177,22 @@ def test_predict_numbers(danlu: Any, tmp_path: Path) -> None:
 
 def test_data(danlu: Any, tmp_path: Path) -> None:
     out = danlu("data", "wine", "--html", tmp_path / "wine.html").out
-    for words in ("class_1", "alcohol", "constant columns: none", "No example lies in two parts."):
+    for words in ("class_1", "alcohol", "No column is constant.", "No value is missing.", "No example lies in two parts."):
         assert words in out
     assert "alcohol" in (tmp_path / "wine.html").read_text()
+    table = tmp_path / "t.csv"
+    rows = [f"{i},7,{i * i}" for i in range(40)]
+    table.write_text("a,same,price\n" + "\n".join([*rows, ",7,3", "5,,4"]))
+    for text in (danlu("data", table, "--target", "price", "--html", tmp_path / "t.html").out, (tmp_path / "t.html").read_text()):
+        for words in ("Constant columns: same.", "Missing values: 1 in a, 1 in same.", "Target price: mean", "--missing drop"):
+            assert words in text
+    assert "--missing drop" in danlu("fit", table, "--target", "price").err
+    assert (
+        json.loads(danlu("fit", table, "--target", "price", "--missing", "drop", "epochs=1", "batch_size=8", "--json").out)[
+            "result"
+        ]["epochs"]
+        == 1
+    )
     said = json.loads(danlu("data", "digits", "--json").out)
     assert said["parts"] == {"train": 1079, "valid": 359, "test": 359}
     assert "<img" in (danlu("data", "digits", "--html", tmp_path / "d.html"), (tmp_path / "d.html").read_text())[1]
@@ -231,4 +244,8 @@ def test_resume_from_the_command_line(danlu: Any, digits_run: Path, tmp_path: Pa
 def test_duplicates_are_told(danlu: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b,label\n" + "\n".join(f"{i % 10},{i % 10},{i % 2}" for i in range(200)))
-    assert "equal one of the train part" in danlu("fit", table, "epochs=1").out
+    out = tmp_path / "run"
+    sentence = "equal one of the train part"
+    assert sentence in danlu("fit", table, "epochs=1", "--out", out).out
+    assert sentence in danlu("show", out).out
+    assert sentence in (out / "report.html").read_text()

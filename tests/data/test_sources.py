@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gzip
 import struct
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,6 +127,46 @@ def test_parquet_of_a_table_and_of_pictures(tmp_path: Path) -> None:
         data = load(str(folder))
         assert data.x[:, 0, 0, 0].tolist() == [*range(10), *range(4)]
         assert data.size("test") == 4
+
+
+def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": ["x", "y"] * 20, "label": np.arange(40) % 2})
+    frame.loc[[3, 7], "a"] = None
+    frame.loc[[7, 11, 35], "b"] = None
+    file = tmp_path / "t.csv"
+    frame.to_csv(file, index=False)
+    sentence = said(str(file))
+    assert "row 4 of column 'a' in t.csv is missing or NaN; fill the 2 such cells" in sentence
+    assert "row 8 of column 'b'" in sentence
+    data = load(str(file), missing="drop")
+    assert len(data) == 36
+    assert data.missing == {"a": 2, "b": 3}
+    assert sorted(data.x[:, 0].tolist()) == [v for v in range(40) if v not in (3, 7, 11, 35)]
+    assert load(str(file), missing="drop").fingerprint == data.fingerprint == load(**data.source).fingerprint
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    frame[:30].to_parquet(folder / "train.parquet")
+    frame[30:].to_parquet(folder / "test.parquet")
+    parts = load(str(folder), missing="drop")
+    assert (parts.size("test"), len(parts)) == (9, 36)
+    assert set(parts.x[parts.parts["test"], 0].tolist()) == {30, 31, 32, 33, 34, 36, 37, 38, 39}
+    frame["b"] = None
+    assert "the column 'b' of the data frame has no value in any row; remove it" in said(frame, missing="drop")
+    assert "every row of the data frame" in said(pd.DataFrame({"a": [1, None], "label": [None, 1]}), missing="drop")
+
+
+def test_pictures_without_label_or_content(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "p")
+    content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
+    content[2]["bytes"] = None
+    labels = [0, 1] * 5 + [None, 1]
+    pd.DataFrame({"image": content, "label": pd.array(labels, "Int64")}).to_parquet(tmp_path / "all.parquet")
+    sentence = said(str(tmp_path / "all.parquet"))
+    assert "1 cells of column 'image' in all.parquet are missing" in sentence
+    assert "1 cells of column 'label'" in sentence
+    data = load(str(tmp_path / "all.parquet"), missing="drop", valid=False, split="50/50")
+    assert data.y.tolist() == [0, 1, 1, 0, 1, 0, 1, 0, 1, 1]
+    assert data.missing == {"image": 1, "label": 1}
 
 
 def test_arrays_datasets_frames_and_labels_as_text() -> None:
@@ -256,8 +298,27 @@ def test_damaged_pictures_are_all_reported(tmp_path: Path) -> None:
 
 def test_decompression_bomb(tmp_path: Path) -> None:
     make_pictures(tmp_path)
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "cat" / "bomb.png")
-    assert "bomb.png unpacks to more than" in said(tmp_path)
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "cat" / "bomb.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "bomb.png unpacks to more than" in said(tmp_path)
+        with pytest.raises(Image.DecompressionBombWarning), Image.open(tmp_path / "cat" / "bomb.png"):
+            pass  # elsewhere Pillow warns as ever
+
+
+def test_a_full_disk_leaves_no_half_of_the_decoded_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pictures(tmp_path / "p")
+    content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
+    pd.DataFrame({"image": content, "label": [0, 1] * 6}).to_parquet(tmp_path / "all.parquet")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def full(file: Any, array: np.ndarray) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert len(load(str(tmp_path / "all.parquet"), split="50/50", valid=False)) == 12
+    assert not [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
 
 
 def test_sixteen_bits_floats_and_cameras_held_sideways(tmp_path: Path) -> None:
@@ -369,7 +430,22 @@ def test_bad_options() -> None:
     assert "`task` is 'clustering'" in said("digits", task="clustering")
     assert "`limit` is 0" in said("digits", limit=0)
     assert "`limit` is 3, but must be at least 10, one example per class" in said("digits", limit=3)
-    assert "`mode` is 'L', but must be left out" in said("digits", mode="L")
+    assert "`mode` is 'L', but must be left out: it does nothing for 'digits'" in said("digits", mode="L")
+    assert "`missing` is 'keep'" in said("digits", missing="keep")
+    both = said("iris", mode="L", resize=8)
+    assert "`mode`" in both
+    assert "`resize`" in both
+    assert "`target` is 'y', but must be left out: it does nothing for arrays" in said(
+        (np.zeros((9, 2)), np.arange(9) % 2), target="y"
+    )
+
+
+def test_options_that_a_file_has_no_use_for(idx_folder: Path, tmp_path: Path) -> None:
+    assert "`mode` is 'RGB', but must be left out: it does nothing for IDX files" in said(str(idx_folder), mode="RGB")
+    table = tmp_path / "t.csv"
+    table.write_text("a,label\n" + "\n".join(f"{i},{i % 2}" for i in range(20)))
+    assert "it does nothing for a table" in said(str(table), resize=4)
+    assert "it does nothing for a folder of pictures" in said(str(make_pictures(tmp_path / "p")), target="cat")
     assert "`source` is ''" in said("")
 
 

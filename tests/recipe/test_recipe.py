@@ -68,6 +68,8 @@ def said(**given: Any) -> str:
             "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov",
         ),
         ({"model": {"name": "dense", "channels": (6,)}}, "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide"),
+        ({"init": {"name": "he", "std": 0.1}}, "`init.std` is not used by 'he'; it is by normal, uniform"),
+        ({"init": {"std": 0.1}}, "`init.std` is not used by 'auto'"),
         ({"epochs": 0}, "`epochs` is 0, but must be at least 1; try 10"),
         ({"epochs": 2.5}, "`epochs` is 2.5, but must be a whole number"),
         ({"batch_size": "many"}, "`batch_size` is 'many', but must be a whole number"),

@@ -181,6 +181,9 @@ def test_several_at_once_and_no_validation(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         fit(Recipe(batch_size=200, early_stopping={"patience": 2}), load("iris", valid=False))
     assert len(caught.value.mistakes) == 2
+    with pytest.raises(RecipeError) as caught:
+        fit(Recipe(model="cnn", batch_size=5000), load("digits"))
+    assert [m.split()[0] for m in caught.value.mistakes] == ["`batch_size`", "`conv2`"]
     run = fit(Recipe(epochs=1), load("iris", valid=False), out=tmp_path / "run")
     assert "valid_loss" not in run.history[0]
 

@@ -119,10 +119,10 @@ def data(
     html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None,
     json: Json = False,
 ) -> None:
-    """What is in a source: parts, shapes, classes and counts, constant columns, duplicates, samples."""
+    """What is in a source: parts, shapes, classes and counts, missing and constant columns, duplicates, samples."""
     from danlu.report import data_page, data_terminal
 
-    d = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory)
+    d = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, "drop")
     if json:
         print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
     else:

@@ -31,6 +31,8 @@ SplitSeed = Annotated[int, typer.Option(help="Seed of the shuffle before splitti
 Limit = Annotated[int | None, typer.Option(help="At most so many training examples.")]
 Memory = Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")]
 
+Missing = Annotated[str | None, typer.Option(help="drop: leave out rows with missing cells, which are refused otherwise.")]
+
 
 def load_source(
     source: str,
@@ -43,6 +45,7 @@ def load_source(
     split_seed: int,
     limit: int | None,
     memory: str | None,
+    missing: str | None,
 ) -> Any:
     """`danlu.load` with the options of the command line."""
     from danlu.data import load
@@ -58,6 +61,7 @@ def load_source(
         seed=split_seed,
         limit=limit,
         memory=memory,
+        missing=missing,
     )
 
 

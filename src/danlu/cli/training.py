@@ -12,6 +12,7 @@ from danlu.cli.options import (
     Json,
     Limit,
     Memory,
+    Missing,
     Mode,
     Overrides,
     RecipeName,
@@ -45,6 +46,7 @@ def fit(
     split_seed: SplitSeed = 0,
     limit: Limit = None,
     memory: Memory = None,
+    missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
     json: Json = False,
@@ -57,7 +59,7 @@ def fit(
     except DanluError as e:
         mistakes += e.mistakes
     try:
-        data = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory)
+        data = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing)
     except DanluError as e:
         mistakes += e.mistakes
     if r is None or data is None:
@@ -70,7 +72,7 @@ def fit(
     run = train.fit(
         r, data, out=out, device=device, listener=None if json else best_progress(), checkpoint_every=checkpoint_every
     )
-    _finish(run, data, json)
+    _finish(run, json)
 
 
 def _announce(data: Any, recipe: Any) -> None:
@@ -80,27 +82,23 @@ def _announce(data: Any, recipe: Any) -> None:
     say(f"{recipe.model.name} on {data.source['source']}: {sizes} examples of {'×'.join(map(str, data.schema.input_shape))}")
 
 
-def _finish(run: Any, data: Any, json: bool) -> None:
+def _finish(run: Any, json: bool) -> None:
     """The report, the table, the verdict, the path."""
     from danlu.diagnose import verdict
     from danlu.report.run_page import write_report
     from danlu.report.terminal import say
 
     report = write_report(run)
-    doubled = data.duplicates() if data is not None else {}
-    notes = [
-        f"{len(v)} examples of the {b} part equal one of the {a} part; its score is flattered." for (a, b), v in doubled.items()
-    ]
     if json:
         print(
             jsonlib.dumps(
-                {"run": str(run.path), "result": run.result, "verdict": verdict(run) + notes, "report": str(report)},
+                {"run": str(run.path), "result": run.result, "verdict": verdict(run), "report": str(report)},
                 ensure_ascii=False,
             )
         )
         return
     print_results(run)
-    for sentence in verdict(run) + notes:
+    for sentence in verdict(run):
         say(sentence)
     say(f"\nreport: {report}")
 
@@ -128,7 +126,7 @@ def resume(
 
     found = open_run(run, trust)
     done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
-    _finish(done, None, json)
+    _finish(done, json)
 
 
 def evaluate(
@@ -139,6 +137,7 @@ def evaluate(
     target: Target = None,
     resize: Resize = None,
     mode: Mode = None,
+    missing: Missing = None,
     json: Json = False,
 ) -> None:
     """Loss and accuracy of a finished run on a part of its data, or of other data."""
@@ -150,7 +149,8 @@ def evaluate(
     part = part or ("test" if source is None else "all")
     if part not in ("train", "valid", "test", "all"):
         raise RunError(wrong("part", part, "must be train, valid, test or all"))
-    options: dict[str, Any] = {k: v for k, v in {"target": target, "resize": resize, "mode": mode}.items() if v is not None}
+    given = {"target": target, "resize": resize, "mode": mode, "missing": missing}
+    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     data = None
     if source is not None:
         from danlu.data import load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import numpy as np
 
 from danlu.data import images, tables
 from danlu.data.data import Raw
+from danlu.data.options import refuse_unused
 from danlu.errors import DataError, some
 
 _LABELS = ("label", "labels", "fine_label", "target", "class")
@@ -74,6 +76,7 @@ def from_arrow(
     task: str | None,
     mode: str | None,
     resize: tuple[int, int] | None,
+    missing: str | None,
     budget: int,
 ) -> Raw:
     """Examples from Arrow tables, one per part."""
@@ -87,22 +90,39 @@ def from_arrow(
     n_valid, n_test = (parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test"))
     picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
     if picture is None:
-        raw = tables.from_frame(table.to_pandas(), name, target, task, budget)
-        return Raw(raw.x, raw.y, raw.schema, n_test, n_valid)
+        frame = table.to_pandas()
+        raw = tables.from_frame(frame, name, target=target, task=task, missing=missing, budget=budget, mode=mode, resize=resize)
+        if raw.missing:
+            n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test)
+        return replace(raw, official_test=n_test, official_valid=n_valid)
+    refuse_unused({"task": task}, (), "pictures")
     label = target or next((c for c in table.column_names if c in _LABELS), None)
     if label is None or label not in table.column_names:
         raise DataError(
             f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target"
         )
-    column = table.column(picture)
+    column, labels = table.column(picture), table.column(label)
     if pa.types.is_struct(column.type):
         column = pa.chunked_array([c.field("bytes") for c in column.chunks])
-    y, names = _labels(table.column(label), _names(table.schema, label) or classes)
-    lost = column.null_count
-    if lost:
-        raise DataError(f"{lost} pictures of {name} are missing; remove those rows")
+    gaps = {k: c.null_count for k, c in ((picture, column), (label, labels)) if c.null_count}
+    if gaps and missing != "drop":
+        raise DataError(*(f"{n} cells of column {k!r} in {name} are missing; fill them, or use --missing drop"
+                          for k, n in gaps.items()))  # fmt: skip
+    if gaps:
+        kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
+        column, labels = column.filter(pa.array(kept)), labels.filter(pa.array(kept))
+        n_valid, n_test = _left(kept, n_valid, n_test)
+    if not len(labels):
+        raise DataError(f"{name} has no picture with a label")
+    y, names = _labels(labels, _names(table.schema, label) or classes)
     x, schema = images.from_records((v.as_py() for v in column), y, names, mode, resize, budget)
-    return Raw(x, y, schema, n_test, n_valid)
+    return Raw(x, y, schema, n_test, n_valid, gaps)
+
+
+def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int) -> tuple[int, int]:
+    """Examples of the validation and test parts, the last ones, that are kept."""
+    n_train = len(kept) - n_valid - n_test
+    return int(kept[n_train : n_train + n_valid].sum()), int(kept[n_train + n_valid :].sum())
 
 
 def _is_picture(kind: Any) -> bool:

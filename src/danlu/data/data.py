@@ -30,6 +30,7 @@ class Raw:
     schema: Schema
     official_test: int = 0
     official_valid: int = 0  # just before the test part
+    missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Data:
     source: dict[str, Any] = field(default_factory=dict)
     mapped: bool = False
     in_memory: bool = False  # made from arrays: cannot be loaded again by name
+    missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -92,15 +94,17 @@ class Data:
         for k, p in enumerate(PARTS):
             owner[self.parts[p].numpy()] = k
         order = np.argsort(rows, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(rows[order])) + 1)
+        edges = np.flatnonzero(np.concatenate(([1], rows[order][1:] != rows[order][:-1], [1])))
+        equal = np.diff(edges) > 1
+        groups = (order[i:j] for i, j in zip(edges[:-1][equal], edges[1:][equal], strict=True))
         found: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for group in (g for g in groups if len(g) > 1 and len(set(owner[g]) - {-1}) > 1):
+        for group in (g for g in groups if len(set(owner[g]) - {-1}) > 1):
             first = {k: int(group[owner[group] == k][0]) for k in range(3) if (owner[group] == k).any()}
             for i in group:
                 for k in range(owner[i]):
                     if k in first and owner[i] > k and torch.equal(self.x[first[k]], self.x[int(i)]):
                         found.setdefault((PARTS[k], PARTS[owner[i]]), []).append((first[k], int(i)))
-        return {pair: sorted(equal) for pair, equal in found.items()}
+        return {pair: sorted(both) for pair, both in found.items()}
 
     @classmethod
     def from_raw(
@@ -127,11 +131,17 @@ class Data:
             schema = Schema(**{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)})
         y = torch.from_numpy(raw.y.astype(np.int64 if labels is not None else np.float32))
         index = {k: torch.from_numpy(v) for k, v in parts.items()}
-        return cls(torch.from_numpy(raw.x), y, index, schema, source, is_mapped(raw.x), in_memory)
+        return cls(torch.from_numpy(raw.x), y, index, schema, source, is_mapped(raw.x), in_memory, raw.missing)
 
 
 def _row_digests(rows: Array) -> np.ndarray[Any, Any]:
-    return np.array([hash(r.tobytes()) for r in rows], dtype=np.int64)
+    """A number per row, equal for equal rows: Σ word·factor modulo 2⁶⁴ with odd factors drawn once."""
+    octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
+    octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
+    words = octets.view(np.uint64)
+    factors = np.random.default_rng(0).integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+    numbers: np.ndarray[Any, Any] = np.matmul(words, factors)
+    return numbers
 
 
 def _check_values(raw: Raw) -> None:

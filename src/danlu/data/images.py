@@ -7,7 +7,7 @@ import hashlib
 import io
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,14 @@ _CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow t
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 _SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _BLOCK = 512
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `open_image` refuses such files itself
+
+
+@contextlib.contextmanager
+def no_bomb_warning() -> Iterator[None]:
+    """Within, Pillow does not warn of large pictures: `open_image` refuses them itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def resize_array(images: Array, size: Sequence[int]) -> Array:
@@ -54,8 +61,10 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
         raise DataError(f"{name} is no picture that can be read ({_reason(e)}); remove or replace it") from e
     if image.width * image.height > limit:
+        image.close()
         raise DataError(too_large)
     if image.mode == "F":
+        image.close()
         raise DataError(f"{name} holds floating-point values, not grey levels; save it with 8 or 16 bits")
     return image
 
@@ -84,10 +93,10 @@ def _reason(e: Exception) -> str:
 def _probe(source: Path | bytes, name: str) -> tuple[tuple[int, int], str] | str:
     """(height, width) and mode from the header, or the mistake."""
     try:
-        image = open_image(source, name)
+        with open_image(source, name) as image:
+            return (image.height, image.width), "L" if image.mode in _GREY else "RGB"
     except DataError as e:
         return str(e)
-    return (image.height, image.width), "L" if image.mode in _GREY else "RGB"
 
 
 def load_all(
@@ -95,7 +104,7 @@ def load_all(
 ) -> tuple[Array, str]:
     """Decode all into one array [N, C, H, W]; every unreadable file, mixed size and mixed mode is reported at once."""
     blocks = [range(i, min(i + _BLOCK, len(sources))) for i in range(0, len(sources), _BLOCK)]
-    with ThreadPoolExecutor(None if _large(sources) else 1) as pool:
+    with no_bomb_warning(), ThreadPoolExecutor(None if _large(sources) else 1) as pool:
         probe: Callable[[range], list[Any]] = lambda block: [_probe(sources[i], names[i]) for i in block]  # noqa: E731
         probed = [p for block in pool.map(probe, blocks) for p in block]
         mode, size = _agree(probed, names, mode, size)
@@ -198,6 +207,9 @@ def from_records(
         return pixels, Schema("classification", tuple(pixels.shape[1:]), classes, mode="L" if pixels.shape[1] == 1 else "RGB")
     x, chosen = load_all(sources, [f"image {i}" for i in range(len(sources))], mode, size, budget)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as aside:
-        np.save(aside, x)
-        Path(aside.name).replace(kept)
+        try:
+            np.save(aside, x)
+            Path(aside.name).replace(kept)
+        finally:
+            Path(aside.name).unlink(missing_ok=True)  # of a full disk nothing is left over
     return x, Schema("classification", tuple(x.shape[1:]), classes, mode=chosen)

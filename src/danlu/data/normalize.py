@@ -56,7 +56,7 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
         return Normalizer(kind, torch.zeros(per), torch.ones(per))
     if kind == "whiten":
         return _whiten(chunks)
-    low, high, mean, std = _moments(chunks, shape)
+    low, high, mean, std = moments(chunks, shape)
     if kind == "zscore":
         shift, scale = mean, 1 / torch.where(std > 0, std, 1.0)
     else:
@@ -66,7 +66,7 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
     return Normalizer(kind, shift.float().view(per), scale.float().view(per))
 
 
-def _moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Minimum, maximum, mean and standard deviation per channel or feature."""
     n, low, high = 0, None, None
     total = square = centre = torch.zeros(1, dtype=torch.float64)  # sums are taken about the first chunk's mean: no cancellation
@@ -99,12 +99,19 @@ def _moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, 
 
 def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     """W = V Λ^(−½) of the training covariance V Λ Vᵀ."""
-    rows = torch.cat([c.flatten(1) for c in chunks])
-    mean = rows.double().mean(0)
-    cov = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for part in rows.split(8192):
-        centred = part.double() - mean
-        cov += centred.T @ centred
-    values, vectors = torch.linalg.eigh(cov / len(rows))
+    n, centre = 0, None  # sums are taken about the first chunk's mean: no cancellation
+    for chunk in chunks:
+        rows = chunk.flatten(1).double()
+        if centre is None:
+            centre = rows.mean(0)
+            total, square = torch.zeros_like(centre), centre.new_zeros(len(centre), len(centre))
+        rows -= centre
+        n += len(rows)
+        total += rows.sum(0)
+        square += rows.T @ rows
+    assert centre is not None  # the training part is never empty
+    off = total / n
+    mean = centre + off
+    values, vectors = torch.linalg.eigh(square / n - torch.outer(off, off))
     inverse = torch.where(values > values[-1] * 1e-10, values.clamp_min(1e-300).rsqrt(), 0.0)
     return Normalizer("whiten", mean.float(), torch.ones(1), (vectors * inverse).float())

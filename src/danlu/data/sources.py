@@ -12,6 +12,7 @@ from danlu.data import embedded, idx
 from danlu.data.arrays import Array, parse_bytes
 from danlu.data.data import Data, Raw
 from danlu.data.files import Remote, data_folders, find_or_fetch
+from danlu.data.options import refuse_unused
 from danlu.data.schema import Column, Schema
 from danlu.errors import DataError, nearest, wrong
 
@@ -62,6 +63,7 @@ def load(
     seed: int = 0,
     limit: int | None = None,
     memory: str | int | None = None,
+    missing: str | None = None,
 ) -> Data:
     """Read a source and split it into training, validation and test parts.
 
@@ -74,6 +76,7 @@ def load(
         decides by the amount of data, and a source's own test part stays the test part.
     valid: False for no validation part. seed: of the shuffle. limit: at most so many training examples.
     memory: larger data are mapped from disk, such as "2GB" (half of this machine's memory).
+    missing: "drop" leaves out rows with missing cells; without it they are refused.
 
     Raises DataError, one sentence per mistake.
     """
@@ -81,9 +84,12 @@ def load(
         raise DataError(wrong("task", task, "must be classification or regression"))
     if mode not in (None, "L", "RGB"):
         raise DataError(wrong("mode", mode, "must be L or RGB"))
+    if missing not in (None, "refuse", "drop"):
+        raise DataError(wrong("missing", missing, "must be refuse or drop"))
     size = _size(resize)
     budget = parse_bytes(memory)
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "resize": size, "budget": budget}
+    options["missing"] = missing if missing == "drop" else None
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options), str(source)
         if name not in (*embedded.SETS, *KNOWN) and Path(name).expanduser().exists():
@@ -92,6 +98,7 @@ def load(
         raw, name = _from_python(source, options), type(source).__name__
     told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": size, "mode": mode}
     told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
+    told |= {"missing": options["missing"]}
     return Data.from_raw(
         raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
     )
@@ -110,10 +117,9 @@ def _from_name(name: str, options: dict[str, Any]) -> Raw:
     if not name.strip():
         raise DataError(wrong("source", name, "must be a name, a file or a folder", "try digits"))
     if name in embedded.SETS:
-        for option in ("target", "task", "mode"):
-            if options[option] is not None:
-                raise DataError(wrong(option, options[option], f"must be left out: {name!r} has its own"))
-        return _resized(embedded.load(name), options["resize"])
+        raw = embedded.load(name)
+        refuse_unused(options, ("resize",) if raw.schema.is_image else (), repr(name))
+        return _resized(raw, options["resize"])
     if name.startswith("hub:"):
         from danlu.data import arrow
 
@@ -131,12 +137,11 @@ def _from_name(name: str, options: dict[str, Any]) -> Raw:
 
 
 def _from_known(name: str, known: Known, options: dict[str, Any]) -> Raw:
-    size, budget = options["resize"], options["budget"]
     here = next((f for f in data_folders(name) if f.is_dir() and any(f.iterdir())), None)
     if known.files and (here is None or not idx.find(here)):
         here = find_or_fetch(name, known.files)
     if here and idx.find(here):
-        return idx.load(here, known.classes, size, budget)
+        return _from_idx(here, known.classes, options)
     from danlu.data import arrow
 
     if here and (files := _parquet(here)):
@@ -166,13 +171,18 @@ def _from_folder(path: Path, options: dict[str, Any]) -> Raw:
     if not any(path.iterdir()):
         raise DataError(f"{str(path)!r} is an empty folder; it needs one subfolder of pictures per class, or IDX files")
     if idx.find(path):
-        classes = KNOWN[path.name].classes if path.name in KNOWN else ()
-        return idx.load(path, classes, options["resize"], options["budget"])
+        return _from_idx(path, KNOWN[path.name].classes if path.name in KNOWN else (), options)
     if files := _parquet(path):
         from danlu.data import arrow
 
         return arrow.load_parquet(files, (), **options)
+    refuse_unused(options, ("resize", "mode"), "a folder of pictures")
     return images.load_folder(path, options["mode"], options["resize"], options["budget"])
+
+
+def _from_idx(folder: Path, classes: tuple[str, ...], options: dict[str, Any]) -> Raw:
+    refuse_unused(options, ("resize",), "IDX files of grey pictures")
+    return idx.load(folder, classes, options["resize"], options["budget"])
 
 
 def _from_file(path: Path, options: dict[str, Any]) -> Raw:
@@ -183,8 +193,7 @@ def _from_file(path: Path, options: dict[str, Any]) -> Raw:
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         from danlu.data import tables
 
-        frame = tables.read(path)
-        return tables.from_frame(frame, path.name, options["target"], options["task"], options["budget"])
+        return tables.from_frame(tables.read(path), path.name, **options)
     raise DataError(f"{path.name} is of no kind that can be read; use .csv, .tsv, .parquet, or a folder")
 
 
@@ -205,12 +214,14 @@ def _from_python(source: Any, options: dict[str, Any]) -> Raw:
         pairs = [_pair(source[p]) for p in order]
         x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
         sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
+        refuse_unused(options, ("task",), "arrays")
         raw = _wrap(x, y, options["task"])
         return Raw(raw.x, raw.y, raw.schema, sizes.get("test", 0), sizes.get("valid", 0))
     if type(source).__module__.startswith("pandas"):
         from danlu.data import tables
 
-        return tables.from_frame(source, "the data frame", options["target"], options["task"], options["budget"])
+        return tables.from_frame(source, "the data frame", **options)
+    refuse_unused(options, ("task",), "arrays")
     return _wrap(*_pair(source), options["task"])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from danlu.data.arrays import Array, allocate
 from danlu.data.data import Raw
+from danlu.data.options import refuse_unused
 from danlu.data.schema import Column, Schema
 from danlu.errors import DataError, nearest, some
 
@@ -59,9 +60,18 @@ def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
     return frame
 
 
-def from_frame(frame: pd.DataFrame, name: str, target: str | None, task: str | None, budget: int) -> Raw:
-    """Features and target of a data frame. All mistakes in its cells are reported together."""
+def from_frame(
+    frame: pd.DataFrame, name: str, *, target: str | None, task: str | None, missing: str | None, budget: int, **others: Any
+) -> Raw:
+    """Features and target of a data frame. All mistakes in its cells are reported together.
+
+    missing: "drop" to leave out rows with missing cells. others: options that mean nothing to a table.
+    """
+    refuse_unused(others, (), "a table")
     target = _target(frame, name, target)
+    gaps: dict[str, int] = {}
+    if missing == "drop":
+        frame, gaps = _complete(frame, name)
     inputs = frame.drop(columns=target)
     if inputs.shape[1] == 0:
         raise DataError(f"{name} has no column beside the target {target!r}; it needs at least one feature")
@@ -74,7 +84,19 @@ def from_frame(frame: pd.DataFrame, name: str, target: str | None, task: str | N
     x = allocate((len(frame), width), np.float32, budget)
     encode(inputs, columns, name, x)
     kind: Any = "classification" if classes else "regression"
-    return Raw(x, y, Schema(kind, (width,), classes, columns=columns, target=target))
+    return Raw(x, y, Schema(kind, (width,), classes, columns=columns, target=target), missing=gaps)
+
+
+def _complete(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows without a missing cell, and how many cells each column lacks."""
+    gaps = {str(c): int(n) for c, n in frame.isna().sum().items() if n}
+    void = [repr(c) for c, n in gaps.items() if n == len(frame)]
+    if void:
+        raise DataError(f"the column {some(void)} of {name} has no value in any row; remove it")
+    whole = frame.dropna().reset_index(drop=True)
+    if whole.empty:
+        raise DataError(f"every row of {name} has a missing cell; fill some, or remove the columns that lack most")
+    return whole, gaps
 
 
 def _target(frame: pd.DataFrame, name: str, target: str | None) -> str:
@@ -107,7 +129,8 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     missing = values.isna()
     if missing.any():
         mistakes.append(
-            f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells or drop them"
+            f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells, "
+            "or leave those rows out with --missing drop"
         )
         return None
     if not lost.any():
@@ -151,7 +174,7 @@ def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[
 
     title = str(values.name)
     if values.isna().any():
-        mistakes.append(f"{_where(name, title, values.isna())} (the target) is missing; fill it or drop the row")
+        mistakes.append(f"{_where(name, title, values.isna())} (the target) is missing; fill it, or use --missing drop")
         return np.zeros(0), ()
     numbers = _numbers(values)
     is_number = bool(numbers.notna().all()) and values.dtype != bool

@@ -26,7 +26,7 @@ def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
 def verdict(run: Run) -> list[str]:
     """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
     said = _classes(run) if run.metric == "accuracy" else _numbers(run)
-    return said + _ending(run)
+    return said + _ending(run) + _duplicates(run)
 
 
 def held_out(run: Run) -> str:
@@ -81,6 +81,12 @@ def _numbers(run: Run) -> list[str]:
     if part != "train":
         said.append(f"Training R² is {r['train_r2']:.3f}.")
     return said
+
+
+def _duplicates(run: Run) -> list[str]:
+    """Examples that lie in two parts."""
+    found = ((*pair.split("/"), n) for pair, n in run.data_info["duplicates"].items())
+    return [f"{n} examples of the {b} part equal one of the {a} part; its score is flattered." for a, b, n in found]
 
 
 def _ending(run: Run) -> list[str]:

@@ -48,5 +48,5 @@ def build(
     else:
         model = MODELS[name].build(input_shape, outputs, **fields)
         init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
-    initialise(model, init["name"], fields.get("activation", "relu"), init["std"], init["bias"], seed)
+    initialise(model, init["name"], fields.get("activation", "relu"), init["std"] or 0.0, init["bias"], seed)
     return model

@@ -72,6 +72,7 @@ INITS: dict[str, Draw] = {
     "torch": torch_default,
     "zeros": zeros,
 }
+SPREAD = ("normal", "uniform")  # the rules that use `std`
 BY_ACTIVATION = {
     "relu": "he",
     "leaky-relu": "he",

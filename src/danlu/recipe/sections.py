@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from danlu.errors import unknown
 from danlu.models import MODELS
-from danlu.nn.init import INITS
+from danlu.nn.init import INITS, SPREAD
 from danlu.nn.layers import ACTIVATIONS
 from danlu.nn.losses import LOSSES
 from danlu.optim.rules import RULES
@@ -111,17 +111,16 @@ class Model(Variant):
     """Arguments of an imported factory."""
 
 
-class Init(Section):
+class Init(Variant):
     """Initial weights."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: Any) -> Any:
-        return {"name": given} if isinstance(given, str) else given
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {"auto": {}, **{k: {"std": 0.01} if k in SPREAD else {} for k in INITS}}
+    always: ClassVar[frozenset[str]] = frozenset({"name", "bias", "from_run"})
+    default: ClassVar[str] = "auto"
 
     name: Annotated[str, _one_of(INITS, ("auto",))] = "auto"
     """How weights are drawn; auto: He before ReLU, Xavier before sigmoid and tanh, N(0, 0.01²) for softmax regression."""
-    std: Positive = 0.01
+    std: Positive | None = None
     """Standard deviation of `normal` and `uniform`."""
     bias: Annotated[FiniteFloat, Field(strict=True)] = 0.0
     """Initial value of every bias."""

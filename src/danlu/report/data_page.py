@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from danlu.data import PARTS, Data
+from danlu.data.normalize import moments
 from danlu.report import html
 from danlu.report.pictures import data_uri
 from danlu.runs.folder import write
@@ -32,12 +33,12 @@ def describe(data: Data) -> dict[str, Any]:
     else:
         said["target"] = {"name": schema.target, "mean": schema.scale[0], "standard deviation": schema.scale[1]}
     if schema.columns:
-        x, _ = data.part("train")
         names = [f for c in schema.columns for f in c.features]
-        rows = zip(names, x.mean(0).tolist(), x.std(0).tolist(), x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
+        low, high, mean, std = (v.tolist() for v in moments(data.chunks("train"), schema.input_shape))
+        rows = zip(names, mean, std, low, high, strict=True)
         said["columns"] = {n: {"mean": m, "std": s, "min": lo, "max": hi} for n, m, s, lo, hi in rows}
         said["constant columns"] = [n for n, c in said["columns"].items() if c["min"] == c["max"]]
-        said["missing values"] = 0  # a source with missing cells is refused, with their column and row
+        said["missing values"] = data.missing
     return said
 
 
@@ -69,10 +70,29 @@ def write_page(data: Data, path: Path) -> Path:
     if "columns" in said:
         cells = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
         sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), cells)]
+        sections += [f"<p>{html.text(sentence)}</p>" for sentence in columns_sentences(said)]
+    if "target" in said:
+        sections.insert(4, f"<p>{html.text(target_sentence(said))}</p>")
     if data.schema.is_image:
         sections += ["<h2>Samples</h2>", html.pictures((data_uri(x), c) for x, c in samples(data))]
     write(path, html.page(str(said["source"]), sections, figures=False))
     return path
+
+
+def target_sentence(said: dict[str, Any]) -> str:
+    """What the numbers to predict are like."""
+    t = said["target"]
+    return f"Target {t['name'] or ''}: mean {t['mean']:.4g}, standard deviation {t['standard deviation']:.4g} (training part)."
+
+
+def columns_sentences(said: dict[str, Any]) -> list[str]:
+    """Constant columns and missing cells, in words."""
+    constant, missing = said["constant columns"], said["missing values"]
+    lines = [f"Constant columns: {', '.join(constant)}." if constant else "No column is constant."]
+    if not missing:
+        return [*lines, "No value is missing."]
+    cells = ", ".join(f"{n} in {c}" for c, n in missing.items())
+    return [*lines, f"Missing values: {cells}. Their rows are left out here; fit does so with --missing drop."]
 
 
 def duplicates_sentence(said: dict[str, Any]) -> str:

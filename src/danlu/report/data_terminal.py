@@ -24,16 +24,16 @@ def show(data: Data) -> None:
     classes = [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said.get("classes", {}).items()]
     table(head, [sizes, *classes])
     if "target" in said:
-        t = said["target"]
-        say(f"\ntarget {t['name'] or ''}: mean {t['mean']:.4g}, standard deviation {t['standard deviation']:.4g}")
+        say("\n" + data_page.target_sentence(said))
     if "columns" in said:
         say("")
         table(
             ("column", "mean", "std", "min", "max"),
             [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()],
         )
-        constant = said["constant columns"]
-        say(f"\nconstant columns: {', '.join(constant) or 'none'}; missing values: none")
+        say("")
+        for sentence in data_page.columns_sentences(said):
+            say(sentence)
     say("\n" + data_page.duplicates_sentence(said))
     if data.mapped:
         say("larger than the memory budget: read from disk as needed")

@@ -70,16 +70,21 @@ def _pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tens
     out = []
     for source, name in sources:
         try:
-            if isinstance(source, Path) and not source.is_file():
-                raise DataError(f"`input` is {name!r}, but there is no such file")
-            image = images.open_image(source, name)
-            if not resize and (image.height, image.width) != (h, w):
-                raise DataError(
-                    f"{name} is {image.height}×{image.width}, but the network takes {h}×{w}; use --resize to bring it there"
-                )
-            out.append(images.decode(source, name, mode, (h, w)))
+            out.append(_picture(source, name, mode, (h, w), resize))
         except DataError as e:
             mistakes += e.mistakes
     if mistakes or not out:
         raise DataError(*(mistakes or ["there is no input to predict"]))
     return torch.from_numpy(np.stack(out)), [name for _, name in sources]
+
+
+@images.no_bomb_warning()
+def _picture(source: Path | bytes, name: str, mode: str, size: tuple[int, int], resize: bool) -> Any:
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"`input` is {name!r}, but there is no such file")
+    with images.open_image(source, name) as image:
+        found = image.height, image.width
+    if not resize and found != size:
+        is_, takes = (f"{h}×{w}" for h, w in (found, size))
+        raise DataError(f"{name} is {is_}, but the network takes {takes}; use --resize to bring it there")
+    return images.decode(source, name, mode, size)

@@ -112,7 +112,7 @@ def _draws(recipe: Recipe, model: nn.Module) -> list[Any]:
 def _init(recipe: Recipe) -> tuple[str, str, float]:
     """(rule, activation, std) after the model's own preference."""
     own = MODELS[recipe.model.name].init if recipe.init.name == "auto" else {}
-    return own.get("name", recipe.init.name), recipe.model.activation or "relu", own.get("std", recipe.init.std)
+    return own.get("name", recipe.init.name), recipe.model.activation or "relu", own.get("std", recipe.init.std) or 0.0
 
 
 def _data(recipe: Recipe, source: str, classes: bool) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from danlu.data import Augmenter, Data
-from danlu.errors import Diverged, Interrupted, RecipeError, RunError, wrong
+from danlu.errors import Diverged, Interrupted, ModelError, RecipeError, RunError, wrong
 from danlu.models.summary import multiply_adds
 from danlu.recipe import Recipe
 from danlu.runs import Run, evaluate, folder
@@ -122,9 +122,14 @@ def check(recipe: Recipe, data: Data) -> None:
         mistakes.append(
             wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}")
         )
+    try:
+        build_model(recipe, data.schema)
+    except ModelError as e:
+        if not mistakes:
+            raise
+        mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)
-    build_model(recipe, data.schema)
 
 
 def _device(name: str) -> str:
@@ -146,14 +151,15 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         with folder.storing(path):
             path.mkdir(parents=True, exist_ok=True)
     folder.write(path / "recipe.toml", recipe.to_toml())
-    with ThreadPoolExecutor(1) as other:  # hash and statistics each read all the data once; two cores read at once
-        other.submit(lambda: data.fingerprint)
+    with ThreadPoolExecutor(1) as other:  # these read all the data once each; two cores read at once
+        fingerprint, duplicates = other.submit(lambda: data.fingerprint), other.submit(data.duplicates)
         normalizer = data.normalizer(recipe.normalize)
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
         "sizes": {p: data.size(p) for p in data.parts},
-        "fingerprint": data.fingerprint,
+        "fingerprint": fingerprint.result(),
+        "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in duplicates.result().items()},
         "class_counts": data.class_counts("train").tolist() if data.schema.classes else [],
     }
     if data.in_memory:
