@@ -187,6 +187,13 @@ def test_data(danlu: Any, tmp_path: Path) -> None:
         for words in ("Constant columns: same.", "Missing values: 1 in a, 1 in same.", "Target price: mean", "--missing drop"):
             assert words in text
     assert "--missing drop" in danlu("fit", table, "--target", "price").err
+    out = tmp_path / "run"
+    told = danlu("fit", table, "--target", "price", "--missing", "drop", "epochs=1", "batch_size=8", "--out", out).out
+    assert "Rows with missing cells were left out (1 in a, 1 in same)." in told
+    assert "row 41 of column 'a' in t.csv is missing; fill it" in danlu("predict", out, table).err
+    refused = danlu("evaluate", out, "--missing", "drop", "--mode", "L").err
+    assert "`mode` is 'L', but must be left out without another SOURCE" in refused
+    assert "`missing`" in refused
     assert (
         json.loads(danlu("fit", table, "--target", "price", "--missing", "drop", "epochs=1", "batch_size=8", "--json").out)[
             "result"
@@ -245,7 +252,7 @@ def test_duplicates_are_told(danlu: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b,label\n" + "\n".join(f"{i % 10},{i % 10},{i % 2}" for i in range(200)))
     out = tmp_path / "run"
-    sentence = "equal one of the train part"
+    sentence = "equal one of the training part"
     assert sentence in danlu("fit", table, "epochs=1", "--out", out).out
     assert sentence in danlu("show", out).out
     assert sentence in (out / "report.html").read_text()

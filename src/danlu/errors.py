@@ -87,6 +87,11 @@ def unknown(name: str, value: str, options: Iterable[str]) -> str:
     return wrong(name, value, "must be one of " + ", ".join(known), hint)
 
 
+def count(n: int, thing: str) -> str:
+    """A number of things in words: "1 row", "3 rows"."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def some(items: Iterable[Any], most: int = 3) -> str:
     """The first few items in words: "a, b, c and 4 more"."""
     listed = [str(i) for i in items]

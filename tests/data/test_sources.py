@@ -136,7 +136,7 @@ def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None
     file = tmp_path / "t.csv"
     frame.to_csv(file, index=False)
     sentence = said(str(file))
-    assert "row 4 of column 'a' in t.csv is missing or NaN; fill the 2 such cells" in sentence
+    assert "row 4 of column 'a' in t.csv is missing or NaN; fill the 2 such cells, or use --missing drop" in sentence
     assert "row 8 of column 'b'" in sentence
     data = load(str(file), missing="drop")
     assert len(data) == 36
@@ -150,9 +150,36 @@ def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None
     parts = load(str(folder), missing="drop")
     assert (parts.size("test"), len(parts)) == (9, 36)
     assert set(parts.x[parts.parts["test"], 0].tolist()) == {30, 31, 32, 33, 34, 36, 37, 38, 39}
-    frame["b"] = None
-    assert "the column 'b' of the data frame has no value in any row; remove it" in said(frame, missing="drop")
     assert "every row of the data frame" in said(pd.DataFrame({"a": [1, None], "label": [None, 1]}), missing="drop")
+    frame["b"] = None
+    for missing in ("refuse", "drop"):
+        assert "column 'b' of the data frame has no value in any row; remove it" in said(frame, missing=missing)
+        assert "no value in any row; fill in the target" in said(frame, target="b", missing=missing)
+
+
+def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(40.0).astype(object), "b": np.arange(40.0), "label": np.arange(40) % 2})
+    frame.loc[2, "b"] = None
+    frame.loc[20, "a"], frame.loc[30, "b"] = "oops", np.inf
+    frame.index += 100
+    for missing in ("refuse", "drop"):
+        sentence = said(frame, missing=missing)
+        assert "row 21 of column 'a' in the data frame is 'oops'" in sentence
+        assert "row 31 of column 'b' in the data frame is infinite" in sentence
+    make_pictures(tmp_path / "p")
+    content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
+    content[2]["bytes"], content[7]["bytes"] = None, b"no picture"
+    pd.DataFrame({"image": content, "label": [0, 1] * 6}).to_parquet(tmp_path / "all.parquet")
+    assert "row 8 of all.parquet is no picture" in said(str(tmp_path / "all.parquet"), missing="drop")
+
+
+def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(60.0), "label": np.arange(60) % 3})
+    frame[:40].to_parquet(tmp_path / "train.parquet")
+    frame[40:].assign(label=None).to_parquet(tmp_path / "test.parquet")
+    assert "no row of the test part of" in said(str(tmp_path), missing="drop")
+    frame.loc[frame.label == 2, "a"] = None
+    assert "no row of the class '2' in the data frame is whole" in said(frame, missing="drop")
 
 
 def test_pictures_without_label_or_content(tmp_path: Path) -> None:
@@ -162,8 +189,8 @@ def test_pictures_without_label_or_content(tmp_path: Path) -> None:
     labels = [0, 1] * 5 + [None, 1]
     pd.DataFrame({"image": content, "label": pd.array(labels, "Int64")}).to_parquet(tmp_path / "all.parquet")
     sentence = said(str(tmp_path / "all.parquet"))
-    assert "1 cells of column 'image' in all.parquet are missing" in sentence
-    assert "1 cells of column 'label'" in sentence
+    assert "column 'image' of all.parquet lacks 1 cell; fill them, or use --missing drop" in sentence
+    assert "column 'label' of all.parquet lacks 1 cell" in sentence
     data = load(str(tmp_path / "all.parquet"), missing="drop", valid=False, split="50/50")
     assert data.y.tolist() == [0, 1, 1, 0, 1, 0, 1, 0, 1, 1]
     assert data.missing == {"image": 1, "label": 1}
@@ -428,6 +455,8 @@ def test_bad_options() -> None:
     assert "`resize` is 0" in said("digits", resize=0)
     assert "`mode` is 'CMYK'" in said("digits", mode="CMYK")
     assert "`task` is 'clustering'" in said("digits", task="clustering")
+    assert len(said("digits", memory="lots", resize=0, mode="CMYK", task="clustering", missing="keep").splitlines()) == 5
+    assert "`missing` is 'drop', but must be left out" in said((np.zeros((9, 2)), np.arange(9) % 2), missing="drop")
     assert "`limit` is 0" in said("digits", limit=0)
     assert "`limit` is 3, but must be at least 10, one example per class" in said("digits", limit=3)
     assert "`mode` is 'L', but must be left out: it does nothing for 'digits'" in said("digits", mode="L")

@@ -81,3 +81,15 @@ def test_duplicates_across_parts_are_found() -> None:
     data = load({"train": (x, y), "test": (test, np.arange(10) % 2)}, valid=False)
     assert data.duplicates() == {("train", "test"): [(3, 50), (4, 51)]}
     assert load("digits").duplicates() == {}
+
+
+@pytest.mark.parametrize("columns", [1, 3, 24])
+def test_duplicates_equal_a_search_of_every_pair(columns: int) -> None:
+    choice = np.random.default_rng(columns).integers(0, 7, (400, -(-columns // 8)))
+    x = np.eye(8, dtype=np.float32)[choice].reshape(400, -1)[:, :columns]  # most rows occur many times
+    data = load((x, np.arange(400) % 2))
+    want: dict[tuple[str, str], int] = {}
+    for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        known = {r.tobytes() for r in x[data.parts[a]]}
+        want[a, b] = sum(r.tobytes() in known for r in x[data.parts[b]])
+    assert {k: len(v) for k, v in data.duplicates().items()} == {k: n for k, n in want.items() if n}

@@ -58,7 +58,7 @@ def said(**given: Any) -> str:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"optimizer": {"name": "sgd", "lr": -0.1}}, "`optimizer.lr` is -0.1, but must be greater than 0.0; try 0.01"),
+        ({"optimizer": {"name": "sgd", "lr": -0.1}}, "`optimizer.lr` is -0.1, but must be greater than 0; try 0.01"),
         ({"optimizer": "adm"}, "did you mean 'adam'?"),
         ({"model": "dens"}, "did you mean 'dense'?"),
         ({"optimzer": "adam"}, "`optimzer` is no field of a recipe; did you mean `optimizer`?"),
@@ -69,12 +69,13 @@ def said(**given: Any) -> str:
         ),
         ({"model": {"name": "dense", "channels": (6,)}}, "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide"),
         ({"init": {"name": "he", "std": 0.1}}, "`init.std` is not used by 'he'; it is by normal, uniform"),
+        ({"init": {"name": "normal", "std": 0.0}}, "`init.std` is 0.0, but must be greater than 0; try 0.01"),
         ({"init": {"std": 0.1}}, "`init.std` is not used by 'auto'"),
         ({"epochs": 0}, "`epochs` is 0, but must be at least 1; try 10"),
         ({"epochs": 2.5}, "`epochs` is 2.5, but must be a whole number"),
         ({"batch_size": "many"}, "`batch_size` is 'many', but must be a whole number"),
         ({"normalize": "zscor"}, "did you mean 'zscore'?"),
-        ({"model": {"name": "dense", "dropout": 1.0}}, "`model.dropout` is 1.0, but must be less than 1.0"),
+        ({"model": {"name": "dense", "dropout": 1.0}}, "`model.dropout` is 1.0, but must be less than 1; try 0.5"),
         ({"optimizer": {"lr": float("nan")}}, "`optimizer.lr` is nan, but must be a finite number"),
         ({"optimizer": {"lr": [1]}}, "`optimizer.lr` is [1], but must be a number"),
         ({"epochs": "10"}, "`epochs` is '10', but must be a whole number"),

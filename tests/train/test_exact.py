@@ -136,17 +136,19 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     }
     out: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     for kind in chain.LAYERS:
-        if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten):
+        if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten, Dropout):
             for c in (1, 300):  # 300 channels in are too many to be unfolded: the library's layout
                 layer = nn.Identity() if kind is nn.Flatten else made.get(kind, kind)()
                 body = nn.Sequential(nn.Conv2d(c, 2, 3, padding=1), layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
                 out.append((f"{kind.__name__} {c}", body, (c, 8, 6)))
-        else:
+        if kind not in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten):
             layer = made.get(kind, kind)()
             out.append((kind.__name__, nn.Sequential(nn.Flatten(), nn.Linear(8, 8), layer, nn.Linear(8, 3)), (8,)))
     for k, stride, padding in ((3, 2, 1), ((3, 2), (1, 3), (0, 2)), (5, 1, 2)):  # convolutions with a gradient by their input
         body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, k, stride, padding), nn.Flatten(), nn.LazyLinear(3))
         out.append((f"unfolded {k} {stride} {padding}", body, (2, 9, 10)))
+    off = nn.Sequential(nn.Linear(8, 8), Dropout(0.0), nn.Linear(8, 8), Dropout(0.5), nn.Linear(8, 3))
+    out.append(("dropout that is off draws nothing", off, (8,)))
     for _, body, shape in out:
         body.double()(torch.zeros(4, *shape, dtype=torch.float64))
     return out
@@ -167,7 +169,7 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     model.load_state_dict(start)
     for p in model.parameters():
         p.grad.fill_(7)
-    compiled = chain.compile(model, shape)
+    compiled = chain.compile(model, shape, 6)
     assert compiled is not None, f"{name} was not compiled"
     assert compiled.columns == (shape[0] != 300)
     with torch.inference_mode(), noise(stream(0, "t")):
@@ -181,6 +183,66 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     model.eval()
     with torch.no_grad():
         torch.testing.assert_close(compiled.forward(x)[0], model(x))
+
+
+@pytest.mark.parametrize("channels", [1, 300])
+def test_of_equals_the_first_in_reading_order_gets_the_gradient(channels: int) -> None:
+    model = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 3)).double()
+    x = torch.randint(0, 2, (5, channels, 8, 8), generator=torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(model[0].weight.sign())  # whole numbers: ties everywhere
+        model[0].bias.zero_()
+    model(x).square().sum().backward()
+    want = [p.grad.clone() for p in model.parameters()]
+    compiled = chain.compile(model, x.shape[1:], 5)
+    assert compiled is not None
+    with torch.inference_mode():
+        out, kept = compiled.forward(x)
+        compiled.backward(2 * out, kept)
+    for p, w in zip(model.parameters(), want, strict=True):
+        torch.testing.assert_close(p.grad, w)
+
+
+def shared() -> nn.Module:
+    layer = nn.Linear(8, 8)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].register_forward_hook(lambda m, a, o: 2 * o)
+    return model
+
+
+NO_CHAINS: dict[str, Any] = {
+    "a layer twice": shared,
+    "a hook": hooked,
+    "weight norm": lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 8))),
+    "a parametrisation": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))),
+    "two flattens": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(16, 8), nn.Flatten()),
+    "no flatten": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()),
+    "pooling with indices": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2, return_indices=True)),
+    "a product over pictures": lambda: nn.Sequential(chain.Affine(4, 4), nn.Flatten()),
+    "an unknown layer": lambda: nn.Sequential(nn.Linear(8, 8), nn.Softplus()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("name", NO_CHAINS)
+def test_what_is_no_plain_chain_is_left_to_autograd(name: str) -> None:
+    model = NO_CHAINS[name]()
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    shape = (1, 2, 4) if any(isinstance(m, (nn.Conv2d, nn.Flatten)) for m in model) else (8,)
+    assert chain.compile(model, shape, 4) is None
+
+
+def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 5), nn.Flatten(), nn.LazyLinear(2))
+    model(torch.zeros(1, 3, 64, 64))
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    assert [chain.compile(model, (3, 64, 64), n).columns for n in (8, 64)] == [True, False]
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))

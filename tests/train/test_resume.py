@@ -289,8 +289,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         (lambda p: (p / "run.json").unlink(), "run.json is missing"),
         (lambda p: (p / "run.json").write_text("{"), "is damaged"),
         (lambda p: (p / "run.json").write_text("[]"), "is foreign"),
-        (lambda p: (p / "run.json").write_text('{"format": 1}'), "is foreign"),
-        (lambda p: (p / "run.json").write_text(json.dumps({"format": 99})), "has format 99, but this danlu reads up to 1"),
+        (lambda p: (p / "run.json").write_text('{"format": 2}'), "is foreign"),
+        (lambda p: (p / "run.json").write_text(json.dumps({"format": 99})), "has format 99, but this danlu reads format 2"),
+        (lambda p: (p / "run.json").write_text(json.dumps({"format": 1})), "was made by an earlier danlu, so train it again"),
     ],
 )
 def test_a_folder_that_is_no_run(tmp_path: Path, spoil: object, sentence: str) -> None:

@@ -152,6 +152,8 @@ def evaluate(
     given = {"target": target, "resize": resize, "mode": mode, "missing": missing}
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     data = None
+    if source is None and options:
+        raise DanluError(*(wrong(k, v, "must be left out without another SOURCE") for k, v in options.items()))
     if source is not None:
         from danlu.data import load
 

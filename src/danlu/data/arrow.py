@@ -15,7 +15,7 @@ import numpy as np
 from danlu.data import images, tables
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
-from danlu.errors import DataError, some
+from danlu.errors import DataError, count, some
 
 _LABELS = ("label", "labels", "fine_label", "target", "class")
 
@@ -35,8 +35,8 @@ def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **optio
     return from_arrow(parts, name, classes, **options)
 
 
-def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
-    """A data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
+def hub_parts(name: str) -> dict[str, Any]:
+    """The Arrow tables of a data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
     if not _hub_answers():
         os.environ["HF_HUB_OFFLINE"] = "1"  # what was fetched before is still found, and the rest fails at once
     import datasets
@@ -47,12 +47,7 @@ def load_hub(name: str, classes: tuple[str, ...], **options: Any) -> Raw:
         raise DataError(f"`hub:{name}` could not be loaded: {str(e).splitlines()[0]}; check the name and the network") from e
     renamed = {"validation": "valid", "dev": "valid"}
     parts = {renamed.get(k, k): v.data.table for k, v in found.items()}
-    return from_arrow(
-        {k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {"all": next(iter(parts.values()))},
-        name,
-        classes,
-        **options,
-    )
+    return {k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {"all": next(iter(parts.values()))}
 
 
 def _hub_answers() -> bool:
@@ -84,7 +79,9 @@ def from_arrow(
 
     order = [p for p in ("all", "train", "valid", "test") if p in parts]
     try:
-        table = pa.concat_tables([parts[p] for p in order])
+        same = len({frozenset(parts[p].column_names) for p in order}) == 1
+        # A part without a single label has a column of type null, which is promoted; an absent column is not made up.
+        table = pa.concat_tables([parts[p] for p in order], promote_options="default" if same else "none")
     except pa.ArrowException as e:
         raise DataError(f"the parts of {name} differ in their columns: {str(e).splitlines()[0]}") from e
     n_valid, n_test = (parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test"))
@@ -93,7 +90,7 @@ def from_arrow(
         frame = table.to_pandas()
         raw = tables.from_frame(frame, name, target=target, task=task, missing=missing, budget=budget, mode=mode, resize=resize)
         if raw.missing:
-            n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test)
+            n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)
     refuse_unused({"task": task}, (), "pictures")
     label = target or next((c for c in table.column_names if c in _LABELS), None)
@@ -106,23 +103,31 @@ def from_arrow(
         column = pa.chunked_array([c.field("bytes") for c in column.chunks])
     gaps = {k: c.null_count for k, c in ((picture, column), (label, labels)) if c.null_count}
     if gaps and missing != "drop":
-        raise DataError(*(f"{n} cells of column {k!r} in {name} are missing; fill them, or use --missing drop"
-                          for k, n in gaps.items()))  # fmt: skip
+        raise DataError(
+            *(f"column {k!r} of {name} lacks {count(n, 'cell')}; fill them, or use --missing drop" for k, n in gaps.items())
+        )
+    kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
     if gaps:
-        kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
         column, labels = column.filter(pa.array(kept)), labels.filter(pa.array(kept))
-        n_valid, n_test = _left(kept, n_valid, n_test)
-    if not len(labels):
-        raise DataError(f"{name} has no picture with a label")
+        n_valid, n_test = _left(kept, n_valid, n_test, name)
+    rows = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     y, names = _labels(labels, _names(table.schema, label) or classes)
-    x, schema = images.from_records((v.as_py() for v in column), y, names, mode, resize, budget)
+    x, schema = images.from_records((v.as_py() for v in column), rows, y, names, mode, resize, budget)
     return Raw(x, y, schema, n_test, n_valid, gaps)
 
 
-def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int) -> tuple[int, int]:
-    """Examples of the validation and test parts, the last ones, that are kept."""
+def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int, name: str) -> tuple[int, int]:
+    """Examples of the validation and test parts, the last ones, that are kept. A part must not vanish unnoticed."""
     n_train = len(kept) - n_valid - n_test
-    return int(kept[n_train : n_train + n_valid].sum()), int(kept[n_train + n_valid :].sum())
+    left = [int(part.sum()) for part in np.split(kept, [n_train, n_train + n_valid])]
+    gone = [
+        p for p, n, had in zip(("training", "validation", "test"), left, (n_train, n_valid, n_test), strict=True) if had and not n
+    ]
+    if gone:
+        raise DataError(
+            f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or leave that file away"
+        )
+    return left[1], left[2]
 
 
 def _is_picture(kind: Any) -> bool:

@@ -135,12 +135,19 @@ class Data:
 
 
 def _row_digests(rows: Array) -> np.ndarray[Any, Any]:
-    """A number per row, equal for equal rows: Σ word·factor modulo 2⁶⁴ with odd factors drawn once."""
+    """A number per row, equal for equal rows: the sum over its mixed 64-bit words modulo 2⁶⁴."""
     octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
     octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
     words = octets.view(np.uint64)
-    factors = np.random.default_rng(0).integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
-    numbers: np.ndarray[Any, Any] = np.matmul(words, factors)
+    rng = np.random.default_rng(0)
+    offsets, factors = (rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1) for _ in range(2))
+    mixed = words + offsets  # every bit must reach the upper half before and after the product: floats differ only there
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= factors
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(32)
+    numbers: np.ndarray[Any, Any] = mixed.sum(1, dtype=np.uint64)
     return numbers
 
 

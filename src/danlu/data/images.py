@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,13 @@ _SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "vali
 _BLOCK = 512
 
 
+_ONE = threading.RLock()  # the filters are the process's: two threads at once would restore each other's
+
+
 @contextlib.contextmanager
 def no_bomb_warning() -> Iterator[None]:
     """Within, Pillow does not warn of large pictures: `open_image` refuses them itself."""
-    with warnings.catch_warnings():
+    with _ONE, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
 
@@ -191,9 +195,15 @@ def load_folder(root: Path, mode: str | None, size: tuple[int, int] | None, budg
 
 
 def from_records(
-    records: Iterable[Any], labels: Array, classes: tuple[str, ...], mode: str | None, size: tuple[int, int] | None, budget: int
+    records: Iterable[Any],
+    names: Sequence[str],
+    labels: Array,
+    classes: tuple[str, ...],
+    mode: str | None,
+    size: tuple[int, int] | None,
+    budget: int,
 ) -> tuple[Array, Schema]:
-    """Encoded pictures (bytes) with their labels: what Parquet files and the hub hold.
+    """Encoded pictures (bytes) with their names and labels: what Parquet files and the hub hold.
 
     Decoded once: the pixels are kept in the cache under a digest of the bytes.
     """
@@ -205,7 +215,7 @@ def from_records(
     if kept.exists():
         pixels = np.load(kept, mmap_mode="c" if kept.stat().st_size > budget else None)
         return pixels, Schema("classification", tuple(pixels.shape[1:]), classes, mode="L" if pixels.shape[1] == 1 else "RGB")
-    x, chosen = load_all(sources, [f"image {i}" for i in range(len(sources))], mode, size, budget)
+    x, chosen = load_all(sources, names, mode, size, budget)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as aside:
         try:
             np.save(aside, x)

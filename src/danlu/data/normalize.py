@@ -105,7 +105,7 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
         if centre is None:
             centre = rows.mean(0)
             total, square = torch.zeros_like(centre), centre.new_zeros(len(centre), len(centre))
-        rows -= centre
+        rows = rows - centre
         n += len(rows)
         total += rows.sum(0)
         square += rows.T @ rows

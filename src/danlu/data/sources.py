@@ -80,28 +80,37 @@ def load(
 
     Raises DataError, one sentence per mistake.
     """
-    if task not in (None, "classification", "regression"):
-        raise DataError(wrong("task", task, "must be classification or regression"))
-    if mode not in (None, "L", "RGB"):
-        raise DataError(wrong("mode", mode, "must be L or RGB"))
-    if missing not in (None, "refuse", "drop"):
-        raise DataError(wrong("missing", missing, "must be refuse or drop"))
-    size = _size(resize)
-    budget = parse_bytes(memory)
-    options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "resize": size, "budget": budget}
-    options["missing"] = missing if missing == "drop" else None
+    options = _options(target, task, mode, resize, missing, memory)
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options), str(source)
         if name not in (*embedded.SETS, *KNOWN) and Path(name).expanduser().exists():
             name = str(Path(name).expanduser().resolve())  # so that the run finds it from anywhere
     else:
         raw, name = _from_python(source, options), type(source).__name__
-    told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": size, "mode": mode}
+    told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": options["resize"], "mode": mode}
     told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
     told |= {"missing": options["missing"]}
     return Data.from_raw(
         raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
     )
+
+
+def _options(
+    target: str | None, task: str | None, mode: str | None, resize: Any, missing: str | None, memory: str | int | None
+) -> dict[str, Any]:
+    """What every source is told; all mistakes at once."""
+    choices = {"task": (task, "classification", "regression"), "mode": (mode, "L", "RGB"), "missing": (missing, "refuse", "drop")}
+    mistakes = [wrong(k, v, f"must be {a} or {b}") for k, (v, a, b) in choices.items() if v not in (None, a, b)]
+    options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "missing": "drop" if missing == "drop" else None}
+    readers: tuple[tuple[str, Any, Any], ...] = (("resize", _size, resize), ("budget", parse_bytes, memory))
+    for name, read, value in readers:
+        try:
+            options[name] = read(value)
+        except DataError as e:
+            mistakes += e.mistakes
+    if mistakes:
+        raise DataError(*mistakes)
+    return options
 
 
 def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -118,12 +127,13 @@ def _from_name(name: str, options: dict[str, Any]) -> Raw:
         raise DataError(wrong("source", name, "must be a name, a file or a folder", "try digits"))
     if name in embedded.SETS:
         raw = embedded.load(name)
-        refuse_unused(options, ("resize",) if raw.schema.is_image else (), repr(name))
+        refuse_unused(options, ("missing", "resize") if raw.schema.is_image else ("missing",), repr(name))
         return _resized(raw, options["resize"])
     if name.startswith("hub:"):
         from danlu.data import arrow
 
-        return arrow.load_hub(name.removeprefix("hub:"), (), **options)
+        name = name.removeprefix("hub:")
+        return arrow.from_arrow(arrow.hub_parts(name), name, (), **options)
     if name in KNOWN:
         return _from_known(name, KNOWN[name], options)
     path = Path(name).expanduser()
@@ -138,6 +148,8 @@ def _from_name(name: str, options: dict[str, Any]) -> Raw:
 
 def _from_known(name: str, known: Known, options: dict[str, Any]) -> Raw:
     here = next((f for f in data_folders(name) if f.is_dir() and any(f.iterdir())), None)
+    if known.files:
+        _refuse_for_idx(options)  # before anything is fetched
     if known.files and (here is None or not idx.find(here)):
         here = find_or_fetch(name, known.files)
     if here and idx.find(here):
@@ -148,9 +160,11 @@ def _from_known(name: str, known: Known, options: dict[str, Any]) -> Raw:
         return arrow.load_parquet(files, known.classes, **options)
     if name == "cifar10":
         try:
-            return arrow.load_hub("uoft-cs/cifar10", known.classes, **options)
+            parts = arrow.hub_parts("uoft-cs/cifar10")
         except DataError:
             pass
+        else:
+            return arrow.from_arrow(parts, name, known.classes, **options)
     places = " or ".join(str(p) for p in data_folders(name))
     what = "the Parquet files of the hub's uoft-cs/cifar10" if name == "cifar10" else "its four IDX files"
     raise DataError(f"{name!r} is not on this machine and could not be fetched; put {what} into {places}")
@@ -176,12 +190,16 @@ def _from_folder(path: Path, options: dict[str, Any]) -> Raw:
         from danlu.data import arrow
 
         return arrow.load_parquet(files, (), **options)
-    refuse_unused(options, ("resize", "mode"), "a folder of pictures")
+    refuse_unused(options, ("missing", "resize", "mode"), "a folder of pictures")
     return images.load_folder(path, options["mode"], options["resize"], options["budget"])
 
 
+def _refuse_for_idx(options: dict[str, Any]) -> None:
+    refuse_unused(options, ("missing", "resize"), "IDX files of grey pictures")
+
+
 def _from_idx(folder: Path, classes: tuple[str, ...], options: dict[str, Any]) -> Raw:
-    refuse_unused(options, ("resize",), "IDX files of grey pictures")
+    _refuse_for_idx(options)
     return idx.load(folder, classes, options["resize"], options["budget"])
 
 

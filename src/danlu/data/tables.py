@@ -15,7 +15,7 @@ from danlu.data.arrays import Array, allocate
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.data.schema import Column, Schema
-from danlu.errors import DataError, nearest, some
+from danlu.errors import DataError, count, nearest, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,34 +69,40 @@ def from_frame(
     """
     refuse_unused(others, (), "a table")
     target = _target(frame, name, target)
-    gaps: dict[str, int] = {}
-    if missing == "drop":
-        frame, gaps = _complete(frame, name)
-    inputs = frame.drop(columns=target)
+    frame = frame.reset_index(drop=True)  # the index counts rows as the file does, whichever are left out
+    gaps = {str(c): int(n) for c, n in frame.isna().sum().items() if n} if missing == "drop" else {}
+    whole = _complete(frame, name, target) if gaps else frame
+    inputs = whole.drop(columns=target)
     if inputs.shape[1] == 0:
         raise DataError(f"{name} has no column beside the target {target!r}; it needs at least one feature")
     mistakes: list[str] = []
     columns = tuple(c for c in (_column(inputs[n], name, mistakes) for n in inputs) if c)
-    y, classes = _labels(frame[target], name, task, mistakes)
+    y, classes = _labels(whole[target], name, task, mistakes)
+    if classes and (lost := sorted({str(v) for v in frame[target].dropna()} - {str(v) for v in whole[target]})):
+        mistakes.append(f"no row of the class {some(map(repr, lost))} in {name} is whole; fill its missing cells")
     if mistakes:
         raise DataError(*mistakes)
     width = sum(c.width for c in columns)
-    x = allocate((len(frame), width), np.float32, budget)
+    x = allocate((len(whole), width), np.float32, budget)
     encode(inputs, columns, name, x)
     kind: Any = "classification" if classes else "regression"
     return Raw(x, y, Schema(kind, (width,), classes, columns=columns, target=target), missing=gaps)
 
 
-def _complete(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows without a missing cell, and how many cells each column lacks."""
-    gaps = {str(c): int(n) for c, n in frame.isna().sum().items() if n}
-    void = [repr(c) for c, n in gaps.items() if n == len(frame)]
-    if void:
-        raise DataError(f"the column {some(void)} of {name} has no value in any row; remove it")
-    whole = frame.dropna().reset_index(drop=True)
+def _complete(frame: pd.DataFrame, name: str, target: str) -> pd.DataFrame:
+    """The rows without a missing cell, under their old numbers."""
+    void = [c for c in frame.columns if frame[c].isna().all()]
+    mistakes = [_void(name, str(c), c == target) for c in void]
+    whole = frame.dropna()
     if whole.empty:
-        raise DataError(f"every row of {name} has a missing cell; fill some, or remove the columns that lack most")
-    return whole, gaps
+        mistakes = mistakes or [f"every row of {name} has a missing cell; fill some, or remove the columns that lack most"]
+    if mistakes:
+        raise DataError(*mistakes)
+    return whole
+
+
+def _void(name: str, title: str, is_target: bool) -> str:
+    return f"column {title!r} of {name} has no value in any row; {'fill in the target' if is_target else 'remove it'}"
 
 
 def _target(frame: pd.DataFrame, name: str, target: str | None) -> str:
@@ -124,34 +130,32 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
             f"column {title!r} of {name} holds {what}, but a feature is a number or a category; turn it into columns of numbers"
         )
         return None
-    numbers = _numbers(values)
-    lost = numbers.isna() & values.notna()
     missing = values.isna()
-    if missing.any():
-        mistakes.append(
-            f"{_where(name, title, missing)} is missing or NaN; fill the {int(missing.sum())} such cells, "
-            "or leave those rows out with --missing drop"
-        )
+    if missing.all():
+        mistakes.append(_void(name, title, False))
         return None
+    before = len(mistakes)
+    if missing.any():
+        cells = count(int(missing.sum()), "such cell")
+        mistakes.append(f"{_where(name, title, missing)} is missing or NaN; fill the {cells}, or use --missing drop")
+        values = values[~missing]
+    numbers = _numbers(values)
+    lost = numbers.isna()
     if not lost.any():
-        endless = ~(np.abs(numbers.to_numpy(np.float64)) <= _LARGEST)
+        endless = ~(numbers.abs() <= _LARGEST)
         if endless.any():
-            mistakes.append(
-                f"{_where(name, title, pd.Series(endless))} is infinite or beyond ±{_LARGEST:.1e}; replace or rescale it"
-            )
-        return Column(title)
+            mistakes.append(f"{_where(name, title, endless)} is infinite or beyond ±{_LARGEST:.1e}; replace or rescale it")
+        return Column(title) if len(mistakes) == before else None
     levels = sorted({str(v) for v in values})
     if lost.mean() < 0.5:
         bad = str(values[lost].iloc[0])
         mistakes.append(f"{_where(name, title, lost)} is {bad!r}, but the column holds numbers; correct it")
-        return None
-    if len(levels) > MAX_LEVELS:
+    elif len(levels) > MAX_LEVELS:
         mistakes.append(
             f"column {title!r} of {name} is text with {len(levels)} distinct values, but a category has at most "
             f"{MAX_LEVELS}; remove the column or group its values"
         )
-        return None
-    return Column(title, tuple(levels))
+    return Column(title, tuple(levels)) if len(mistakes) == before else None
 
 
 def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -165,14 +169,16 @@ def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _where(name: str, title: str, mask: pd.Series[Any]) -> str:
-    return f"row {int(np.flatnonzero(mask.to_numpy())[0]) + 1} of column {title!r} in {name}"
+    return f"row {int(mask.index[mask.to_numpy()][0]) + 1} of column {title!r} in {name}"
 
 
 def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[str]) -> tuple[Array, tuple[str, ...]]:
     """Class numbers with class names, or numbers with none."""
-    import pandas as pd
 
     title = str(values.name)
+    if values.isna().all():
+        mistakes.append(_void(name, title, True))
+        return np.zeros(0), ()
     if values.isna().any():
         mistakes.append(f"{_where(name, title, values.isna())} (the target) is missing; fill it, or use --missing drop")
         return np.zeros(0), ()
@@ -182,9 +188,9 @@ def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[
         bad = values[numbers.isna()].iloc[0] if numbers.isna().any() else values.iloc[0]
         mistakes.append(f"the target {title!r} holds {bad!r}, but regression needs numbers; try --task classification")
         return np.zeros(0), ()
-    size = np.abs(numbers.to_numpy(np.float64))
+    size = numbers.abs()
     if is_number and not (size <= _LARGEST).all():
-        where = _where(name, title, pd.Series(~(size <= _LARGEST)))
+        where = _where(name, title, ~(size <= _LARGEST))
         mistakes.append(f"{where} (the target) is infinite or beyond ±{_LARGEST:.1e}; rescale it")
         return np.zeros(0), ()
     whole = is_number and bool((size < 2**53).all()) and bool((numbers == numbers.round()).all())
@@ -198,7 +204,6 @@ def _labels(values: pd.Series[Any], name: str, task: str | None, mistakes: list[
 
 def encode(inputs: pd.DataFrame, columns: Sequence[Column], name: str, out: Array) -> None:
     """Write the features of each row into out [N, F]; used in training and, with the run's columns, at prediction."""
-    import pandas as pd
 
     absent = [repr(c.name) for c in columns if c.name not in inputs.columns]
     if absent:
@@ -206,7 +211,9 @@ def encode(inputs: pd.DataFrame, columns: Sequence[Column], name: str, out: Arra
     mistakes, at = [], 0
     for c in columns:
         values = inputs[c.name]
-        if c.levels:
+        if values.isna().any():
+            mistakes.append(f"{_where(name, c.name, values.isna())} is missing; fill it")
+        elif c.levels:
             text = values.astype(str)
             new = ~text.isin(c.levels)
             if new.any():
@@ -214,10 +221,9 @@ def encode(inputs: pd.DataFrame, columns: Sequence[Column], name: str, out: Arra
             out[:, at : at + c.width] = text.to_numpy()[:, None] == np.array(c.levels, dtype=object)
         else:
             numbers = _numbers(values)
-            bad = ~(np.abs(numbers.to_numpy(np.float64)) <= _LARGEST)
+            bad = ~(numbers.abs() <= _LARGEST)
             if bad.any():
-                shown = values[bad].iloc[0]
-                mistakes.append(f"{_where(name, c.name, pd.Series(bad))} is {shown!r}, but must be a finite number")
+                mistakes.append(f"{_where(name, c.name, bad)} is '{values[bad].iloc[0]}', but must be a finite number")
             out[:, at] = numbers
         at += c.width
     if mistakes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from danlu.errors import count
 from danlu.runs import Run
 from danlu.runs.folder import read_tensors
 
@@ -26,7 +27,7 @@ def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
 def verdict(run: Run) -> list[str]:
     """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
     said = _classes(run) if run.metric == "accuracy" else _numbers(run)
-    return said + _ending(run) + _duplicates(run)
+    return said + _ending(run) + _data(run)
 
 
 def held_out(run: Run) -> str:
@@ -83,10 +84,16 @@ def _numbers(run: Run) -> list[str]:
     return said
 
 
-def _duplicates(run: Run) -> list[str]:
-    """Examples that lie in two parts."""
-    found = ((*pair.split("/"), n) for pair, n in run.data_info["duplicates"].items())
-    return [f"{n} examples of the {b} part equal one of the {a} part; its score is flattered." for a, b, n in found]
+def _data(run: Run) -> list[str]:
+    """Examples that lie in two parts, and rows that were left out."""
+    said = []
+    for pair, n in run.data_info["duplicates"].items():
+        a, b = (_NAMES[p].lower() for p in pair.split("/"))
+        equal = "equals" if n == 1 else "equal"
+        said.append(f"{count(n, 'example')} of the {b} part {equal} one of the {a} part; its score is flattered.")
+    if gaps := run.data_info["missing"]:
+        said.append(f"Rows with missing cells were left out ({', '.join(f'{n:,} in {c}' for c, n in gaps.items())}).")
+    return said
 
 
 def _ending(run: Run) -> list[str]:

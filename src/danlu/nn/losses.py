@@ -79,7 +79,7 @@ def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tens
     per = 1 / len(y) if w is None else w[y] / w[y].sum()
     log_p = torch.log_softmax(o.t(), 0)  # [K, B]
     own = log_p.gather(0, rows)
-    rest = smoothing / (k - 1)  # ỹ is `rest` everywhere, and `more` more on the class itself
+    rest = smoothing / (k - 1) if smoothing else 0.0  # ỹ is `rest` everywhere, and `more` more on the class itself
     more = 1 - smoothing - rest
     if smoothing == 0:
         loss, g = own, log_p.exp_()

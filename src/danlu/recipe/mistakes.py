@@ -26,7 +26,15 @@ _TYPES = {
     "dict": "a table of names and values",
     "model": "a table of names and values",
 }
-_TRY = {"lr": "0.01", "batch_size": "64", "epochs": "10", "dropout": "0.5", "momentum": "0.9", "label_smoothing": "0.1"}
+_TRY = {
+    "lr": "0.01",
+    "batch_size": "64",
+    "epochs": "10",
+    "dropout": "0.5",
+    "std": "0.01",
+    "momentum": "0.9",
+    "label_smoothing": "0.1",
+}
 
 
 def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -47,7 +55,8 @@ def _sentence(e: Any, model: type[BaseModel]) -> str:
     leaf = parts[-1] if parts else ""
     hint = f"try {_TRY[leaf]}" if leaf in _TRY else None
     if kind in _RULES:
-        rule = _RULES[kind][0].format(**context).replace(" or ", ", ")
+        limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+        rule = _RULES[kind][0].format(**limits).replace(" or ", ", ")
         near = (
             nearest(str(e["input"]), [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")])
             if "expected" in context

@@ -38,6 +38,7 @@ def describe(data: Data) -> dict[str, Any]:
         rows = zip(names, mean, std, low, high, strict=True)
         said["columns"] = {n: {"mean": m, "std": s, "min": lo, "max": hi} for n, m, s, lo, hi in rows}
         said["constant columns"] = [n for n, c in said["columns"].items() if c["min"] == c["max"]]
+    if schema.columns or data.missing:
         said["missing values"] = data.missing
     return said
 
@@ -70,7 +71,7 @@ def write_page(data: Data, path: Path) -> Path:
     if "columns" in said:
         cells = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
         sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), cells)]
-        sections += [f"<p>{html.text(sentence)}</p>" for sentence in columns_sentences(said)]
+    sections += [f"<p>{html.text(sentence)}</p>" for sentence in gaps_sentences(said)]
     if "target" in said:
         sections.insert(4, f"<p>{html.text(target_sentence(said))}</p>")
     if data.schema.is_image:
@@ -85,14 +86,18 @@ def target_sentence(said: dict[str, Any]) -> str:
     return f"Target {t['name'] or ''}: mean {t['mean']:.4g}, standard deviation {t['standard deviation']:.4g} (training part)."
 
 
-def columns_sentences(said: dict[str, Any]) -> list[str]:
+def gaps_sentences(said: dict[str, Any]) -> list[str]:
     """Constant columns and missing cells, in words."""
-    constant, missing = said["constant columns"], said["missing values"]
-    lines = [f"Constant columns: {', '.join(constant)}." if constant else "No column is constant."]
-    if not missing:
-        return [*lines, "No value is missing."]
-    cells = ", ".join(f"{n} in {c}" for c, n in missing.items())
-    return [*lines, f"Missing values: {cells}. Their rows are left out here; fit does so with --missing drop."]
+    lines = []
+    if "columns" in said:
+        constant = said["constant columns"]
+        lines.append(f"Constant columns: {', '.join(constant)}." if constant else "No column is constant.")
+    if gaps := said.get("missing values"):
+        cells = ", ".join(f"{n:,} in {c}" for c, n in gaps.items())
+        lines.append(f"Missing values: {cells}. Their rows are left out here; fit does so with --missing drop.")
+    elif "columns" in said:
+        lines.append("No value is missing.")
+    return lines
 
 
 def duplicates_sentence(said: dict[str, Any]) -> str:

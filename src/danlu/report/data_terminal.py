@@ -31,10 +31,9 @@ def show(data: Data) -> None:
             ("column", "mean", "std", "min", "max"),
             [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()],
         )
-        say("")
-        for sentence in data_page.columns_sentences(said):
-            say(sentence)
-    say("\n" + data_page.duplicates_sentence(said))
+    say("")
+    for sentence in [*data_page.gaps_sentences(said), data_page.duplicates_sentence(said)]:
+        say(sentence)
     if data.mapped:
         say("larger than the memory budget: read from disk as needed")
     if data.schema.is_image and can_show_colours():

@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 
 from danlu.errors import RunError, StorageError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def runs_root() -> Path:

@@ -51,8 +51,9 @@ class Run:
             raise RunError(f"{str(path)!r} is no run folder: it does not exist; `danlu runs` lists those that do")
         info = self.info
         version = info.get("format") if isinstance(info, dict) else None
-        if isinstance(version, int) and version > folder.FORMAT:
-            raise RunError(f"{str(path)!r} has format {version}, but this danlu reads up to {folder.FORMAT}; update danlu")
+        if isinstance(version, int) and version != folder.FORMAT:
+            what = "update danlu" if version > folder.FORMAT else "it was made by an earlier danlu, so train it again"
+            raise RunError(f"{str(path)!r} has format {version}, but this danlu reads format {folder.FORMAT}; {what}")
         if not isinstance(version, int) or not {"status", "environment"} <= set(info):
             raise RunError(f"{str(path)!r} is no run folder: its run.json is foreign")
 

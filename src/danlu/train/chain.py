@@ -5,7 +5,7 @@ numbers agree to rounding; a network with any other layer simply trains by autog
 
 Examples are columns: past the Flatten an array is [n, B], so that the innermost loop of every operation, down to the
 softmax, runs over the batch and a layer of eight units wastes nothing. Pictures are [B, C, H, W] for the library's
-convolutions, or [C, H, W, B] where all convolutions are tiny and one product over unfolded patches beats them.
+convolutions, or [C, H, W, B] where all convolutions are small and one product over unfolded patches beats them.
 
 Legend: g gradient of the loss by a layer's output; B examples, C channels in, q out, k kernel, o output side.
 An entry of the tables binds a layer and gives (forward, backward): forward(x) → (output, saved);
@@ -29,7 +29,8 @@ Forward = Callable[[Tensor], tuple[Tensor, Any]]
 Backward = Callable[[Tensor, Any, bool], Tensor]
 Passes = tuple[Forward, Backward]
 
-_TINY = 4000  # weights up to which a convolution is faster unfolded (measured: 8→16 5×5 gains, 16→32 loses)
+_TINY = 4000  # weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
+_PATCHES = 16 << 20  # …as long as its patches are no more bytes (28×28 in batches of 256, 32×32×3 in batches of 64)
 
 
 def _dense(layer: Any) -> Passes:
@@ -69,7 +70,7 @@ def _unfolded(layer: Any) -> Passes:
     (sh, sw), (ph, pw) = layer.stride, layer.padding
     w, b = layer.weight.detach().view(q, -1), layer.bias.detach().unsqueeze(1)
     dw, db = layer.weight.grad.view(q, -1), layer.bias.grad
-    by_input = w.view(q, c, kh, kw).permute(3, 2, 1, 0)  # [k, k, C, q], a view: follows the weights
+    by_input = w.view(q, c, kh, kw).permute(3, 2, 1, 0)  # [kw, kh, C, q], a view: follows the weights
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         x = F.pad(x, (0, 0, pw, pw, ph, ph)) if ph or pw else x.contiguous()
@@ -104,7 +105,10 @@ def _unfolded(layer: Any) -> Passes:
 
 
 def _pool(rows: int, columns: int) -> Callable[[Any], Passes]:
-    """2×2: the maximum of neighbours along `rows`, then along `columns`; several times the library's speed on a CPU."""
+    """2×2: the maximum of neighbours in a row, then of those below each other; several times the library's speed on a CPU.
+
+    rows, columns: the axes. Of equals the first in reading order gets the gradient, as in the library.
+    """
 
     def halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         before = (slice(None),) * dim
@@ -120,12 +124,12 @@ def _pool(rows: int, columns: int) -> Callable[[Any], Passes]:
         return out
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        halved = torch.maximum(*halves(x, rows))
-        return torch.maximum(*halves(halved, columns)), (x, halved)
+        halved = torch.maximum(*halves(x, columns))
+        return torch.maximum(*halves(halved, rows)), (x, halved)
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
         x, halved = saved
-        return spread(spread(g, halved, columns), x, rows)
+        return spread(spread(g, halved, rows), x, columns)
 
     return lambda layer: (forward, backward)
 
@@ -144,7 +148,9 @@ def _norm(layer: Any) -> Passes:
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
         x, centre, scale = saved
         mask = [wants_input, True, True]
-        given, by_w, by_b = aten.native_batch_norm_backward(g.contiguous(), x, w, mean, var, centre, scale, True, eps, mask)
+        given, by_w, by_b = aten.native_batch_norm_backward(
+            g.contiguous(), x, w, mean, var, centre, scale, layer.training, eps, mask
+        )
         dw.copy_(by_w)
         db.copy_(by_b)
         return given if wants_input else g
@@ -164,13 +170,26 @@ def _norm_columns(layer: Any) -> Passes:
 
 
 def _dropout(layer: Dropout) -> Passes:
+    """On [B, …]."""
+
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        if not layer.training:
+        if not layer.training or not layer.p:
             return x, None
-        mask = layer.mask(x.movedim(-1, 0)).movedim(0, -1)  # drawn as the layer itself would, example by example
+        mask = layer.mask(x)
         return x * mask, mask
 
-    return forward, lambda g, mask, wants_input: g * mask
+    return forward, lambda g, mask, wants_input: g if mask is None else g * mask
+
+
+def _dropout_columns(layer: Dropout) -> Passes:
+    """On […, B]: the mask is drawn as the layer itself would, example by example."""
+    there, back = _dropout(layer)
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        out, mask = there(x.movedim(-1, 0))
+        return out.movedim(0, -1), None if mask is None else mask.movedim(0, -1)
+
+    return forward, back
 
 
 def _by_output(
@@ -202,7 +221,7 @@ LAYERS: dict[type[nn.Module], Callable[[Any], Passes]] = {
     nn.MaxPool2d: _pool(2, 3),
     nn.BatchNorm1d: _norm_columns,
     nn.BatchNorm2d: _norm,
-    Dropout: _dropout,
+    Dropout: _dropout_columns,
     nn.Flatten: lambda m: (
         lambda x: (x.flatten(1).t(), x.shape),
         lambda g, shape, wants: g.t().reshape(shape).contiguous(),
@@ -217,6 +236,7 @@ LAYERS: dict[type[nn.Module], Callable[[Any], Passes]] = {
         lambda m, x: F.leaky_relu(x, m.negative_slope), lambda m, g, x: aten.leaky_relu_backward(g, x, m.negative_slope, False)
     ),
 }
+PICTURES: dict[type[nn.Module], Callable[[Any], Passes]] = {**LAYERS, Dropout: _dropout}  # before the Flatten
 COLUMNS: dict[type[nn.Module], Callable[[Any], Passes]] = {  # where pictures, too, are [C, H, W, B]
     **LAYERS,
     nn.Conv2d: _unfolded,
@@ -229,11 +249,13 @@ COLUMNS: dict[type[nn.Module], Callable[[Any], Passes]] = {  # where pictures, t
 def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether the rules above hold for this very layer on inputs of that shape."""
     if isinstance(layer, nn.MaxPool2d):
-        plain = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode) == (2, 2, 0, 1, False)
-        return plain and len(shape) == 3 and shape[1] % 2 == 0 and shape[2] % 2 == 0
+        form = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, layer.return_indices)
+        return form == (2, 2, 0, 1, False, False) and len(shape) == 3 and shape[1] % 2 == 0 and shape[2] % 2 == 0
     if isinstance(layer, nn.Conv2d):
         zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
         return zeros and layer.bias is not None and layer.groups == 1 and layer.dilation == (1, 1) and len(shape) == 3
+    if isinstance(layer, Affine):
+        return len(shape) == 1
     if isinstance(layer, nn.Linear):
         return layer.bias is not None and len(shape) == 1
     if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -245,43 +267,56 @@ def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     return not getattr(layer, "inplace", False)
 
 
+def _altered(layer: nn.Module) -> bool:
+    """Whether hooks or parametrisations make the layer something else than its type says."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(hooks) or any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
+
+
 @torch.no_grad()
-def compile(model: nn.Module, input_shape: tuple[int, ...]) -> Chain | None:
+def compile(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> Chain | None:
     """The model as a chain, or None when it holds anything but known, trainable layers in sequence.
 
-    Parameters must have their `.grad` already: the passes write into it.
+    Parameters must have their `.grad` already: the passes write into it. batch_size: what the chain is made fast for.
     """
     parameters = list(model.parameters())
     if type(model) is not nn.Sequential or not parameters or any(p.grad is None for p in parameters):
         return None
+    layers = list(model)
+    if len({id(layer) for layer in layers}) < len(layers) or any(map(_altered, (model, *layers))):
+        return None  # a layer used twice has the sum of two gradients
     x = parameters[0].new_zeros(2, *input_shape)
-    was = model.training
+    tiny, flattened, was = True, len(input_shape) == 1, model.training
     model.eval()
     try:
-        for layer in model:
+        for layer in layers:
             if type(layer) not in LAYERS or not _known(layer, tuple(x.shape[1:])):
                 return None
+            if isinstance(layer, nn.Flatten) and flattened and len(input_shape) > 1:
+                return None
+            flattened = flattened or isinstance(layer, nn.Flatten)
             x = layer(x)
+            if isinstance(layer, nn.Conv2d):
+                patches = layer.weight[0].numel() * x[0, 0].numel() * batch_size * x.element_size()
+                tiny = tiny and layer.weight.numel() <= _TINY and patches <= _PATCHES
     finally:
         model.train(was)
-    return Chain(list(model), len(input_shape)) if x.ndim == 2 else None
+    return Chain(layers, len(input_shape) == 1 or tiny) if x.ndim == 2 else None
 
 
 class Chain:
     """Layers in order, with the passes of each."""
 
-    def __init__(self, layers: list[nn.Module], input_rank: int) -> None:
+    def __init__(self, layers: list[nn.Module], columns: bool) -> None:
         order = list(layers)
         for k in range(len(order) - 1):
             # ReLU after max pooling gives the same numbers as before it, on a quarter of the values.
             if isinstance(order[k], nn.ReLU) and isinstance(order[k + 1], nn.MaxPool2d):
                 order[k], order[k + 1] = order[k + 1], order[k]
-        self.layers = order
-        convolutions = [layer for layer in order if isinstance(layer, nn.Conv2d)]
-        tiny = all(layer.weight.numel() <= _TINY for layer in convolutions)
-        self.columns = input_rank == 1 or tiny
-        table = COLUMNS if self.columns else LAYERS
-        passes = [table[type(layer)](layer) for layer in order]
+        self.layers, self.columns = order, columns
+        end = next((k for k, layer in enumerate(order) if isinstance(layer, nn.Flatten)), 0)
+        tables = (COLUMNS if columns else PICTURES if k < end else LAYERS for k in range(len(order)))
+        passes = [table[type(layer)](layer) for table, layer in zip(tables, order, strict=True)]
         self.forwards = [there for there, _ in passes]
         first = [any(True for _ in layer.parameters()) for layer in order].index(True)  # before it, no gradient is needed
         self.backwards = [(k, back, k > first) for k, (_, back) in enumerate(passes) if k >= first][::-1]

@@ -43,7 +43,7 @@ class Member:
     ) -> None:
         self.recipe, self.model, self.examples, self.per_epoch = recipe, model.to(device), examples, steps_per_epoch
         self._flatten()
-        self.chain = chain.compile(model, input_shape)
+        self.chain = chain.compile(model, input_shape, recipe.batch_size)
         self.rule = RULES[recipe.optimizer.name]
         self.state = self.rule.start(self.theta)
         self.hyper: dict[str, Any] = recipe.optimizer.model_dump(exclude_none=True)

@@ -160,6 +160,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         "sizes": {p: data.size(p) for p in data.parts},
         "fingerprint": fingerprint.result(),
         "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in duplicates.result().items()},
+        "missing": data.missing,
         "class_counts": data.class_counts("train").tolist() if data.schema.classes else [],
     }
     if data.in_memory:
