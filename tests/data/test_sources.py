@@ -189,7 +189,7 @@ def test_pictures_without_label_or_content(tmp_path: Path) -> None:
     labels = [0, 1] * 5 + [None, 1]
     pd.DataFrame({"image": content, "label": pd.array(labels, "Int64")}).to_parquet(tmp_path / "all.parquet")
     sentence = said(str(tmp_path / "all.parquet"))
-    assert "column 'image' of all.parquet lacks 1 cell; fill them, or use --missing drop" in sentence
+    assert "column 'image' of all.parquet lacks 1 cell; fill it, or use --missing drop" in sentence
     assert "column 'label' of all.parquet lacks 1 cell" in sentence
     data = load(str(tmp_path / "all.parquet"), missing="drop", valid=False, split="50/50")
     assert data.y.tolist() == [0, 1, 1, 0, 1, 0, 1, 0, 1, 1]

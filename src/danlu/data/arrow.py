@@ -104,7 +104,10 @@ def from_arrow(
     gaps = {k: c.null_count for k, c in ((picture, column), (label, labels)) if c.null_count}
     if gaps and missing != "drop":
         raise DataError(
-            *(f"column {k!r} of {name} lacks {count(n, 'cell')}; fill them, or use --missing drop" for k, n in gaps.items())
+            *(
+                f"column {k!r} of {name} lacks {count(n, 'cell')}; fill {'it' if n == 1 else 'them'}, or use --missing drop"
+                for k, n in gaps.items()
+            )
         )
     kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
     if gaps:

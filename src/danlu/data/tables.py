@@ -15,7 +15,7 @@ from danlu.data.arrays import Array, allocate
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.data.schema import Column, Schema
-from danlu.errors import DataError, count, nearest, some
+from danlu.errors import DataError, nearest, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +136,8 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
         return None
     before = len(mistakes)
     if missing.any():
-        cells = count(int(missing.sum()), "such cell")
-        mistakes.append(f"{_where(name, title, missing)} is missing or NaN; fill the {cells}, or use --missing drop")
+        cells = "it" if missing.sum() == 1 else f"the {missing.sum():,} such cells"
+        mistakes.append(f"{_where(name, title, missing)} is missing or NaN; fill {cells}, or use --missing drop")
         values = values[~missing]
     numbers = _numbers(values)
     lost = numbers.isna()
