@@ -112,6 +112,18 @@ def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
     assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
 
 
+def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Path) -> None:
+    danlu("fit", "iris", "epochs=1")
+    old = runs_folder / "old"
+    old.mkdir()
+    (old / "run.json").write_text('{"format": 1}')
+    (old / "weights.safetensors").write_bytes(b"")
+    listed = danlu("runs")
+    assert "iris" in listed.out
+    assert "not shown: 1 run under" in listed.err
+    assert "made by an earlier danlu" in danlu("fit", "iris", f"init.from_run={old}").err
+
+
 def test_runs_lists(danlu: Any) -> None:
     assert "no run under" in danlu("runs").out
     danlu("fit", "iris", "epochs=2", "--json")

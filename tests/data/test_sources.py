@@ -171,6 +171,29 @@ def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> Non
     content[2]["bytes"], content[7]["bytes"] = None, b"no picture"
     pd.DataFrame({"image": content, "label": [0, 1] * 6}).to_parquet(tmp_path / "all.parquet")
     assert "row 8 of all.parquet is no picture" in said(str(tmp_path / "all.parquet"), missing="drop")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for name, rows in (("test", content[6:]), ("train", content[:6])):
+        pd.DataFrame({"image": rows, "label": [0, 1] * 3}).to_parquet(parts / f"{name}.parquet")
+    assert "row 8 of parts (its parts in a row, training first) is no picture" in said(str(parts), missing="drop")
+
+
+def test_tables_without_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1.0], "label": [1]})[:0]
+    frame.to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({"image": [{"bytes": b"", "path": None}], "label": [1]})[:0].to_parquet(tmp_path / "p.parquet")
+    for source in (frame, str(tmp_path / "t.parquet"), str(tmp_path / "p.parquet")):
+        for missing in ("refuse", "drop"):
+            assert said(source, missing=missing).endswith("has no rows")
+
+
+def test_all_known_targets_say_what_the_task_is() -> None:
+    frame = pd.DataFrame({"a": np.arange(63.0), "price": np.arange(63) % 21})
+    frame.loc[frame.price == 20, "a"] = None
+    assert load(frame, target="price", missing="drop").schema.task == "regression"
+    mixed = pd.DataFrame({"a": np.arange(60.0), "label": [0, "1", "1.0"] * 20})
+    mixed.loc[mixed.label == "1.0", "a"] = None
+    assert load(mixed, missing="drop").schema.classes == ("0", "1")
 
 
 def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) -> None:
@@ -180,6 +203,16 @@ def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) ->
     assert "no row of the test part of" in said(str(tmp_path), missing="drop")
     frame.loc[frame.label == 2, "a"] = None
     assert "no row of the class '2' in the data frame is whole" in said(frame, missing="drop")
+    make_pictures(tmp_path / "p")
+    content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
+    content[2]["bytes"] = content[5]["bytes"] = None
+    pd.DataFrame({"image": content, "label": ["a", "b", "c", "a", "b", "c"] + ["a", "b"] * 3}).to_parquet(
+        tmp_path / "all.parquet"
+    )
+    assert "no row of the class 'c' in all.parquet is whole" in said(str(tmp_path / "all.parquet"), missing="drop")
+    one = pd.DataFrame({"a": [1, None], "label": [None, 1]})
+    one.to_parquet(tmp_path / "one.parquet")
+    assert "every row of one.parquet has a missing cell" in said(str(tmp_path / "one.parquet"), missing="drop")
 
 
 def test_pictures_without_label_or_content(tmp_path: Path) -> None:
@@ -453,6 +486,7 @@ def test_an_official_validation_part_stays_whole_without_a_test_part() -> None:
 def test_bad_options() -> None:
     assert "`memory` is 'lots'" in said("digits", memory="lots")
     assert "`resize` is 0" in said("digits", resize=0)
+    assert "`resize` is '8', but must be a number of pixels" in said("digits", resize="8")
     assert "`mode` is 'CMYK'" in said("digits", mode="CMYK")
     assert "`task` is 'clustering'" in said("digits", task="clustering")
     assert len(said("digits", memory="lots", resize=0, mode="CMYK", task="clustering", missing="keep").splitlines()) == 5

@@ -83,6 +83,12 @@ def test_duplicates_across_parts_are_found() -> None:
     assert load("digits").duplicates() == {}
 
 
+def test_zero_of_either_sign_is_one_number() -> None:
+    x = np.zeros((60, 3), np.float32)
+    x[::2] *= -1
+    assert len(load((x, np.arange(60) % 2), valid=False).duplicates()["train", "test"]) == 18
+
+
 @pytest.mark.parametrize("columns", [1, 3, 24])
 def test_duplicates_equal_a_search_of_every_pair(columns: int) -> None:
     choice = np.random.default_rng(columns).integers(0, 7, (400, -(-columns // 8)))

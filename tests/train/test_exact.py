@@ -214,9 +214,30 @@ def hooked() -> nn.Module:
     return model
 
 
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+    model[2].weight = model[0].weight
+    return model
+
+
+def overridden() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].forward = lambda x: 2 * x
+    return model
+
+
+def hooked_parameter() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].weight.register_hook(lambda g: 0 * g)
+    return model
+
+
 NO_CHAINS: dict[str, Any] = {
     "a layer twice": shared,
+    "a weight twice": tied,
     "a hook": hooked,
+    "a forward of its own": overridden,
+    "a hook on a parameter": hooked_parameter,
     "weight norm": lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 8))),
     "a parametrisation": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))),
     "two flattens": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(16, 8), nn.Flatten()),
@@ -235,6 +256,14 @@ def test_what_is_no_plain_chain_is_left_to_autograd(name: str) -> None:
         p.grad = torch.zeros_like(p)
     shape = (1, 2, 4) if any(isinstance(m, (nn.Conv2d, nn.Flatten)) for m in model) else (8,)
     assert chain.compile(model, shape, 4) is None
+
+
+def test_an_activation_used_twice_is_still_a_chain() -> None:
+    act = nn.ReLU()
+    model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    assert chain.compile(model, (8,), 4) is not None
 
 
 def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:

@@ -29,7 +29,7 @@ from danlu.cli.options import (
     read_recipe,
 )
 from danlu.cli.training import print_results
-from danlu.errors import DanluError
+from danlu.errors import DanluError, count
 
 
 def runs(json: Json = False) -> None:
@@ -60,6 +60,10 @@ def runs(json: Json = False) -> None:
                 "seconds": result.get("seconds"),
             }
         )
+    unread = len(list(runs_root().glob("*/run.json"))) - len(rows)
+    if unread:
+        what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"
+        print(f"not shown: {what}; danlu show RUN says why", file=sys.stderr)
     if json:
         for row in rows:
             print(jsonlib.dumps(row))

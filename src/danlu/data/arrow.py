@@ -31,8 +31,8 @@ def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **optio
         raise DataError(
             f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}"
         ) from e
-    name = next(iter(files.values()))[0].name
-    return from_arrow(parts, name, classes, **options)
+    every = [f for fs in files.values() for f in fs]
+    return from_arrow(parts, every[0].name if len(every) == 1 else every[0].parent.name, classes, **options)
 
 
 def hub_parts(name: str) -> dict[str, Any]:
@@ -84,6 +84,10 @@ def from_arrow(
         table = pa.concat_tables([parts[p] for p in order], promote_options="default" if same else "none")
     except pa.ArrowException as e:
         raise DataError(f"the parts of {name} differ in their columns: {str(e).splitlines()[0]}") from e
+    if not table.num_rows:
+        raise DataError(f"{name} has no rows")
+    if len(parts) > 1:
+        name += " (its parts in a row, training first)"  # that is how rows are counted below
     n_valid, n_test = (parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test"))
     picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
     if picture is None:
@@ -111,6 +115,9 @@ def from_arrow(
         )
     kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
     if gaps:
+        lost = set(labels.drop_null().to_pylist()) - set(labels.filter(pa.array(kept)).to_pylist())
+        if lost:
+            raise DataError(f"no row of the class {some(sorted(map(repr, lost)))} in {name} is whole; fill its missing cells")
         column, labels = column.filter(pa.array(kept)), labels.filter(pa.array(kept))
         n_valid, n_test = _left(kept, n_valid, n_test, name)
     rows = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
@@ -126,6 +133,8 @@ def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int, name: str) -> t
     gone = [
         p for p, n, had in zip(("training", "validation", "test"), left, (n_train, n_valid, n_test), strict=True) if had and not n
     ]
+    if not any(left):
+        raise DataError(f"every row of {name} has a missing cell; fill some")
     if gone:
         raise DataError(
             f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or leave that file away"

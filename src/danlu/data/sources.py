@@ -116,7 +116,10 @@ def _options(
 def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if resize is None:
         return None
-    h, w = (resize, resize) if isinstance(resize, int) else resize
+    sides = (resize, resize) if isinstance(resize, int) else resize
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or not all(isinstance(s, int) for s in sides):
+        raise DataError(wrong("resize", resize, "must be a number of pixels, or height and width", "try 28"))
+    h, w = sides
     if not (1 <= h <= 4096 and 1 <= w <= 4096):
         raise DataError(wrong("resize", resize, "must lie between 1 and 4096 pixels", "try 28"))
     return h, w

@@ -68,6 +68,8 @@ def from_frame(
     missing: "drop" to leave out rows with missing cells. others: options that mean nothing to a table.
     """
     refuse_unused(others, (), "a table")
+    if frame.empty:
+        raise DataError(f"{name} has no rows")
     target = _target(frame, name, target)
     frame = frame.reset_index(drop=True)  # the index counts rows as the file does, whichever are left out
     gaps = {str(c): int(n) for c, n in frame.isna().sum().items() if n} if missing == "drop" else {}
@@ -77,9 +79,12 @@ def from_frame(
         raise DataError(f"{name} has no column beside the target {target!r}; it needs at least one feature")
     mistakes: list[str] = []
     columns = tuple(c for c in (_column(inputs[n], name, mistakes) for n in inputs) if c)
-    y, classes = _labels(whole[target], name, task, mistakes)
-    if classes and (lost := sorted({str(v) for v in frame[target].dropna()} - {str(v) for v in whole[target]})):
-        mistakes.append(f"no row of the class {some(map(repr, lost))} in {name} is whole; fill its missing cells")
+    known = frame[target].dropna() if gaps else frame[target]  # all of them say what the task is
+    y, classes = _labels(known, name, task, mistakes)
+    if gaps and not mistakes:
+        y = y[known.index.isin(whole.index)]
+        lost = [repr(c) for k, c in enumerate(classes) if k not in y]
+        mistakes += [f"no row of the class {some(lost)} in {name} is whole; fill its missing cells"] if lost else []
     if mistakes:
         raise DataError(*mistakes)
     width = sum(c.width for c in columns)

@@ -226,6 +226,8 @@ def build_model(recipe: Recipe, schema: Schema) -> nn.Module:
         file = start / "weights.safetensors" if start.is_dir() else start
         if not file.is_file():
             raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a safetensors file"))
+        if (start / "run.json").is_file():
+            Run(start)  # refuses what this danlu does not read
         load_weights(model, folder.read_tensors(file), str(start))
     return model
 

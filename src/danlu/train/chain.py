@@ -268,9 +268,12 @@ def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def _altered(layer: nn.Module) -> bool:
-    """Whether hooks or parametrisations make the layer something else than its type says."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return any(hooks) or any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
+    """Whether hooks, parametrisations or a `forward` of its own make the layer something else than its type says."""
+    hooks: list[Any] = [layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks]
+    for p in layer.parameters():
+        hooks += [p._backward_hooks, getattr(p, "_post_accumulate_grad_hooks", None)]
+    replaced = any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
+    return any(hooks) or replaced or "forward" in vars(layer)
 
 
 @torch.no_grad()
@@ -283,8 +286,9 @@ def compile(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> 
     if type(model) is not nn.Sequential or not parameters or any(p.grad is None for p in parameters):
         return None
     layers = list(model)
-    if len({id(layer) for layer in layers}) < len(layers) or any(map(_altered, (model, *layers))):
-        return None  # a layer used twice has the sum of two gradients
+    used = [id(p) for layer in layers for p in layer.parameters()]
+    if len(set(used)) < len(used) or any(map(_altered, (model, *layers))):
+        return None  # a parameter used twice has the sum of two gradients
     x = parameters[0].new_zeros(2, *input_shape)
     tiny, flattened, was = True, len(input_shape) == 1, model.training
     model.eval()
