@@ -7,7 +7,7 @@ A message names the thing, its value, the rule, and a way out:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -90,6 +90,11 @@ def unknown(name: str, value: str, options: Iterable[str]) -> str:
 def count(n: int, thing: str) -> str:
     """A number of things in words: "1 row", "3 rows"."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def cells(gaps: Mapping[str, int]) -> str:
+    """Missing cells by column: "2 in age, 1 in price"."""
+    return ", ".join(f"{n:,} in {column}" for column, n in gaps.items())
 
 
 def some(items: Iterable[Any], most: int = 3) -> str:

@@ -30,7 +30,6 @@ Valid = Annotated[bool, typer.Option(help="Whether to hold out a validation part
 SplitSeed = Annotated[int, typer.Option(help="Seed of the shuffle before splitting.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many training examples.")]
 Memory = Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")]
-
 Missing = Annotated[str | None, typer.Option(help="drop: leave out rows with missing cells, which are refused otherwise.")]
 
 

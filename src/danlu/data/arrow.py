@@ -97,6 +97,25 @@ def from_arrow(
             n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)
     refuse_unused({"task": task}, (), "pictures")
+    return _pictures(table, picture, name, classes, target, mode, resize, missing == "drop", budget, n_valid, n_test)
+
+
+def _pictures(
+    table: Any,
+    picture: str,
+    name: str,
+    classes: tuple[str, ...],
+    target: str | None,
+    mode: str | None,
+    resize: tuple[int, int] | None,
+    drop: bool,
+    budget: int,
+    n_valid: int,
+    n_test: int,
+) -> Raw:
+    """Encoded pictures of one column and their labels in another; the last n_valid + n_test rows are those parts."""
+    import pyarrow as pa
+
     label = target or next((c for c in table.column_names if c in _LABELS), None)
     if label is None or label not in table.column_names:
         raise DataError(
@@ -106,7 +125,7 @@ def from_arrow(
     if pa.types.is_struct(column.type):
         column = pa.chunked_array([c.field("bytes") for c in column.chunks])
     gaps = {k: c.null_count for k, c in ((picture, column), (label, labels)) if c.null_count}
-    if gaps and missing != "drop":
+    if gaps and not drop:
         raise DataError(
             *(
                 f"column {k!r} of {name} lacks {count(n, 'cell')}; fill {'it' if n == 1 else 'them'}, or use --missing drop"
@@ -117,7 +136,7 @@ def from_arrow(
     if gaps:
         lost = set(labels.drop_null().to_pylist()) - set(labels.filter(pa.array(kept)).to_pylist())
         if lost:
-            raise DataError(f"no row of the class {some(sorted(map(repr, lost)))} in {name} is whole; fill its missing cells")
+            raise DataError(tables.lost_classes(sorted(lost), name))
         column, labels = column.filter(pa.array(kept)), labels.filter(pa.array(kept))
         n_valid, n_test = _left(kept, n_valid, n_test, name)
     rows = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
@@ -134,7 +153,7 @@ def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int, name: str) -> t
         p for p, n, had in zip(("training", "validation", "test"), left, (n_train, n_valid, n_test), strict=True) if had and not n
     ]
     if not any(left):
-        raise DataError(f"every row of {name} has a missing cell; fill some")
+        raise DataError(tables.no_whole_row(name))
     if gone:
         raise DataError(
             f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or leave that file away"

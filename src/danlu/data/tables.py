@@ -83,8 +83,8 @@ def from_frame(
     y, classes = _labels(known, name, task, mistakes)
     if gaps and not mistakes:
         y = y[known.index.isin(whole.index)]
-        lost = [repr(c) for k, c in enumerate(classes) if k not in y]
-        mistakes += [f"no row of the class {some(lost)} in {name} is whole; fill its missing cells"] if lost else []
+        lost = [c for k, c in enumerate(classes) if k not in y]
+        mistakes += [lost_classes(lost, name)] if lost else []
     if mistakes:
         raise DataError(*mistakes)
     width = sum(c.width for c in columns)
@@ -100,10 +100,20 @@ def _complete(frame: pd.DataFrame, name: str, target: str) -> pd.DataFrame:
     mistakes = [_void(name, str(c), c == target) for c in void]
     whole = frame.dropna()
     if whole.empty:
-        mistakes = mistakes or [f"every row of {name} has a missing cell; fill some, or remove the columns that lack most"]
+        mistakes = mistakes or [no_whole_row(name)]
     if mistakes:
         raise DataError(*mistakes)
     return whole
+
+
+def lost_classes(lost: Sequence[Any], name: str) -> str:
+    """The mistake of classes that would vanish with their incomplete rows."""
+    return f"no row of the class {some(map(repr, lost))} in {name} is whole; fill its missing cells"
+
+
+def no_whole_row(name: str) -> str:
+    """The mistake of a table with a gap in every row."""
+    return f"every row of {name} has a missing cell; fill some, or remove the columns that lack most"
 
 
 def _void(name: str, title: str, is_target: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from danlu.errors import count
+from danlu.errors import cells, count
 from danlu.runs import Run
 from danlu.runs.folder import read_tensors
 
@@ -92,7 +92,7 @@ def _data(run: Run) -> list[str]:
         equal = "equals" if n == 1 else "equal"
         said.append(f"{count(n, 'example')} of the {b} part {equal} one of the {a} part; its score is flattered.")
     if gaps := run.data_info["missing"]:
-        said.append(f"Rows with missing cells were left out ({', '.join(f'{n:,} in {c}' for c, n in gaps.items())}).")
+        said.append(f"Rows with missing cells were left out ({cells(gaps)}).")
     return said
 
 

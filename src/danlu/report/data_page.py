@@ -9,6 +9,7 @@ import torch
 
 from danlu.data import PARTS, Data
 from danlu.data.normalize import moments
+from danlu.errors import cells
 from danlu.report import html
 from danlu.report.pictures import data_uri
 from danlu.runs.folder import write
@@ -69,8 +70,8 @@ def write_page(data: Data, path: Path) -> Path:
             html.table(("class", *PARTS), [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said["classes"].items()]),
         ]
     if "columns" in said:
-        cells = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
-        sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), cells)]
+        figures = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
+        sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), figures)]
     sections += [f"<p>{html.text(sentence)}</p>" for sentence in gaps_sentences(said)]
     if "target" in said:
         sections.insert(4, f"<p>{html.text(target_sentence(said))}</p>")
@@ -93,8 +94,7 @@ def gaps_sentences(said: dict[str, Any]) -> list[str]:
         constant = said["constant columns"]
         lines.append(f"Constant columns: {', '.join(constant)}." if constant else "No column is constant.")
     if gaps := said.get("missing values"):
-        cells = ", ".join(f"{n:,} in {c}" for c, n in gaps.items())
-        lines.append(f"Missing values: {cells}. Their rows are left out here; fit does so with --missing drop.")
+        lines.append(f"Missing values: {cells(gaps)}. Their rows are left out here; fit does so with --missing drop.")
     elif "columns" in said:
         lines.append("No value is missing.")
     return lines

@@ -317,7 +317,7 @@ class Chain:
             # ReLU after max pooling gives the same numbers as before it, on a quarter of the values.
             if isinstance(order[k], nn.ReLU) and isinstance(order[k + 1], nn.MaxPool2d):
                 order[k], order[k + 1] = order[k + 1], order[k]
-        self.layers, self.columns = order, columns
+        self.columns = columns
         end = next((k for k, layer in enumerate(order) if isinstance(layer, nn.Flatten)), 0)
         tables = (COLUMNS if columns else PICTURES if k < end else LAYERS for k in range(len(order)))
         passes = [table[type(layer)](layer) for table, layer in zip(tables, order, strict=True)]
