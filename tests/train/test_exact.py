@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
 from danlu.nn.init import INITS, SPREAD
-from danlu.nn.layers import ACTIVATIONS, Dropout, noise
+from danlu.nn.layers import ACTIVATIONS, Affine, Dropout, noise
 from danlu.optim import Optimizer
 from danlu.optim.rules import RULES
 from danlu.optim.schedules import SCHEDULES
@@ -24,7 +25,9 @@ from danlu.runs.run import build_model
 from danlu.streams import stream
 from danlu.train import chain
 from danlu.train.code import as_code
-from danlu.train.member import Member
+from danlu.train.passes import LAYERS, Crowd
+from danlu.train.population import Population
+from danlu.train.stack import Stack
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     """One small chain per known layer, enrolled from the table itself."""
     made: dict[type[nn.Module], Any] = {
         nn.Linear: lambda: nn.Linear(8, 8),
-        chain.Affine: lambda: chain.Affine(8, 8),
+        Affine: lambda: Affine(8, 8),
         nn.Conv2d: lambda: nn.Conv2d(2, 2, 3, stride=2, padding=1),
         nn.MaxPool2d: lambda: nn.MaxPool2d(2),
         nn.BatchNorm1d: lambda: nn.BatchNorm1d(8),
@@ -135,7 +138,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
         Dropout: lambda: Dropout(0.3),
     }
     out: list[tuple[str, nn.Module, tuple[int, ...]]] = []
-    for kind in chain.LAYERS:
+    for kind in LAYERS:
         if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten, Dropout):
             for c in (1, 300):  # 300 channels in are too many to be unfolded: the library's layout
                 layer = nn.Identity() if kind is nn.Flatten else made.get(kind, kind)()
@@ -154,35 +157,66 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     return out
 
 
+def compiled(models: list[nn.Module], shape: tuple[int, ...], segments: list[tuple[int, int]]) -> tuple[chain.Chain, Stack, Crowd]:
+    """The chain of several networks of one kind."""
+    columns = chain.fits(models[0], shape, 6)
+    assert columns is not None
+    stack, crowd = Stack(models, torch.device("cpu")), Crowd(len(models), segments)
+    return chain.Chain(models[0], columns, crowd, stack.values, stack.grads, {}), stack, crowd
+
+
+GROUPS = {"alone": [(0, 1)], "one batch": [(0, 3)], "own batches": [(0, 1), (1, 2), (2, 3)], "mixed": [(0, 2), (2, 3)]}
+
+
+@pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize(("name", "model", "shape"), chains(), ids=lambda v: v if isinstance(v, str) else "")
-def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, shape: tuple[int, ...]) -> None:
-    for p in model.parameters():
-        if hasattr(p, "reset_parameters") or torch.count_nonzero(p) == 0:
-            nn.init.normal_(p, std=0.5)
-        p.grad = torch.zeros_like(p)
-    x, g = (torch.randn(6, *s, generator=torch.Generator().manual_seed(3), dtype=torch.float64) for s in (shape, (3,)))
-    start = {k: v.clone() for k, v in model.state_dict().items()}
-    with noise(stream(0, "t")):
-        wanted = model(x)
-    wanted.backward(g)
-    want, buffers = [p.grad.clone() for p in model.parameters()], {k: v.clone() for k, v in model.named_buffers()}
-    model.load_state_dict(start)
-    for p in model.parameters():
-        p.grad.fill_(7)
-    compiled = chain.compile(model, shape, 6)
-    assert compiled is not None, f"{name} was not compiled"
-    assert compiled.columns == (shape[0] != 300)
-    with torch.inference_mode(), noise(stream(0, "t")):
-        out, kept = compiled.forward(x)
-        compiled.backward(g, kept)
-    torch.testing.assert_close(out.clone(), wanted.detach())
-    for p, w in zip(model.parameters(), want, strict=True):
-        torch.testing.assert_close(p.grad, w)
-    for k, b in model.named_buffers():
-        torch.testing.assert_close(b, buffers[k])
-    model.eval()
+def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, shape: tuple[int, ...], group: str) -> None:
+    """Of one network, and of three that share their batch, have their own, or both."""
+    segments = GROUPS[group]
+    several = segments[-1][1]
+    if several > 1 and shape[0] == 300:
+        assert chain.fits(model, shape, 6) is False
+        pytest.skip("pictures in the library's layout go one network at a time")
+    made = torch.Generator().manual_seed(3)
+    models = [copy.deepcopy(model) for _ in range(several)]
+    for m in models:
+        m.train()
+        for p in m.parameters():
+            if hasattr(p, "reset_parameters") or torch.count_nonzero(p) == 0 or several > 1:
+                nn.init.normal_(p, std=0.5)
+    x = torch.randn(len(segments), 6, *shape, generator=made, dtype=torch.float64)
+    g = torch.randn(several, 6, 3, generator=made, dtype=torch.float64)
+    of = [s for s, (a, z) in enumerate(segments) for _ in range(a, z)]
+    start, want, wanted, buffers = [copy.deepcopy(m.state_dict()) for m in models], [], [], []
+    for i, m in enumerate(models):
+        m.zero_grad()
+        with noise(stream(i, "t")):
+            out = m(x[of[i]])
+        out.backward(g[i])
+        wanted.append(out.detach().T)
+        want.append({k: p.grad.clone() for k, p in m.named_parameters()})
+        buffers.append({k: v.clone() for k, v in m.named_buffers()})
+        m.load_state_dict(start[i])
+    whole, stack, crowd = compiled(models, shape, segments)
+    assert whole.columns == (shape[0] != 300)
+    stack.grad.fill_(7)
+    crowd.generators = [stream(i, "t") for i in range(several)]
+    crowd.stream_of = torch.arange(several) if several > 1 else None
+    with torch.inference_mode():
+        out, kept = whole.forward(x)
+        whole.backward(g.mT, kept)
+    torch.testing.assert_close(out.clone(), torch.stack(wanted))
+    for i in range(several):
+        for k, w in want[i].items():
+            torch.testing.assert_close(stack.grads[k][i], w)
+        for k, b in buffers[i].items():
+            torch.testing.assert_close(stack.rest[k][i], b)
+    models[0].eval()
     with torch.no_grad():
-        torch.testing.assert_close(compiled.forward(x)[0], model(x))
+        evaluated = whole.forward(x)[0]
+        for i, m in enumerate(models):
+            m.load_state_dict(stack.row(i))
+            torch.testing.assert_close(evaluated[i], m.eval()(x[of[i]]).T)
 
 
 @pytest.mark.parametrize("channels", [1, 300])
@@ -193,14 +227,13 @@ def test_of_equals_the_first_in_reading_order_gets_the_gradient(channels: int) -
         model[0].weight.copy_(model[0].weight.sign())  # whole numbers: ties everywhere
         model[0].bias.zero_()
     model(x).square().sum().backward()
-    want = [p.grad.clone() for p in model.parameters()]
-    compiled = chain.compile(model, x.shape[1:], 5)
-    assert compiled is not None
+    want = {k: p.grad.clone() for k, p in model.named_parameters()}
+    whole, stack, _ = compiled([model], x.shape[1:], [(0, 1)])
     with torch.inference_mode():
-        out, kept = compiled.forward(x)
-        compiled.backward(2 * out, kept)
-    for p, w in zip(model.parameters(), want, strict=True):
-        torch.testing.assert_close(p.grad, w)
+        out, kept = whole.forward(x[None])
+        whole.backward(2 * out, kept)
+    for k, w in want.items():
+        torch.testing.assert_close(stack.grads[k][0], w)
 
 
 def shared() -> nn.Module:
@@ -243,7 +276,7 @@ NO_CHAINS: dict[str, Any] = {
     "two flattens": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(16, 8), nn.Flatten()),
     "no flatten": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()),
     "pooling with indices": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2, return_indices=True)),
-    "a product over pictures": lambda: nn.Sequential(chain.Affine(4, 4), nn.Flatten()),
+    "a product over pictures": lambda: nn.Sequential(Affine(4, 4), nn.Flatten()),
     "an unknown layer": lambda: nn.Sequential(nn.Linear(8, 8), nn.Softplus()),
 }
 
@@ -252,34 +285,28 @@ NO_CHAINS: dict[str, Any] = {
 @pytest.mark.parametrize("name", NO_CHAINS)
 def test_what_is_no_plain_chain_is_left_to_autograd(name: str) -> None:
     model = NO_CHAINS[name]()
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
     shape = (1, 2, 4) if any(isinstance(m, (nn.Conv2d, nn.Flatten)) for m in model) else (8,)
-    assert chain.compile(model, shape, 4) is None
+    assert chain.fits(model, shape, 4) is None
 
 
 def test_an_activation_used_twice_is_still_a_chain() -> None:
     act = nn.ReLU()
     model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    assert chain.compile(model, (8,), 4) is not None
+    assert chain.fits(model, (8,), 4)
 
 
 def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 5), nn.Flatten(), nn.LazyLinear(2))
     model(torch.zeros(1, 3, 64, 64))
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    assert [chain.compile(model, (3, 64, 64), n).columns for n in (8, 64)] == [True, False]
+    assert [chain.fits(model, (3, 64, 64), n) for n in (8, 64)] == [True, False]
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_every_activation_of_the_zoo_is_a_chain(activation: str) -> None:
     data = load("iris")
     recipe = Recipe(model={"name": "dense", "activation": activation, "batch_norm": "before", "dropout": 0.1})
-    member = Member(recipe, build_model(recipe, data.schema), (4,), 90, 2, torch.ones(3), torch.device("cpu"))
-    assert member.chain is not None
+    population = Population([recipe], lambda r: build_model(r, data.schema), (4,), 90, 2, torch.ones(3), torch.device("cpu"))
+    assert isinstance(population.passes, chain.Chain)
 
 
 class Residual(nn.Module):

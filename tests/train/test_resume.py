@@ -21,7 +21,7 @@ from danlu.errors import Interrupted, RunError, StorageError
 from danlu.runs import checkpoint, folder
 from danlu.train import batches
 from danlu.train.loop import Loop
-from danlu.train.train import _create
+from danlu.train.single import _create
 
 RECIPE = Recipe.read("digits").with_(
     [
@@ -143,7 +143,7 @@ def part_way(path: Path, steps: int = 70, recipe: Recipe = RECIPE, source: str =
 
     def save_and_stop(self: Loop) -> None:
         save(self)
-        if self.at.step == steps:
+        if self.steps == steps:
             raise Enough
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):

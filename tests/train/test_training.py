@@ -69,7 +69,8 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
 
 def test_train_takes_many_recipes(tmp_path: Path) -> None:
     recipes = [Recipe(epochs=1, seed=s) for s in range(3)]
-    runs = train(recipes, load("iris"))
+    study = train(recipes, load("iris"), out=tmp_path / "study")
+    runs = [study.run(i) for i in range(3)]
     assert [r.recipe.seed for r in runs] == [0, 1, 2]
     assert len({r.path for r in runs}) == 3
 

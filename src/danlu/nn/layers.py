@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +21,20 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
-_noise: list[torch.Generator] = []  # the stream masks are drawn from; pushed by `noise`
+_noise: ContextVar[Any] = ContextVar("noise", default=None)  # where masks come from; set by `noise`
 
 
 @contextlib.contextmanager
-def noise(generator: torch.Generator) -> Iterator[None]:
-    """Within, every Dropout in training mode draws its mask from this stream, in the order of the forward pass."""
-    _noise.append(generator)
+def noise(source: Any) -> Iterator[None]:
+    """Within, every Dropout in training mode draws its mask from this generator, in the order of the forward pass.
+
+    source: a `torch.Generator`, or a function (layer, x) → mask.
+    """
+    token = _noise.set(source)
     try:
         yield
     finally:
-        _noise.pop()
+        _noise.reset(token)
 
 
 class Dropout(nn.Module):
@@ -49,7 +54,10 @@ class Dropout(nn.Module):
 
     def mask(self, x: Tensor) -> Tensor:
         """A fresh mask of x's shape: 0 with probability p, else 1/(1−p)."""
-        g = _noise[-1] if _noise else None
+        g = _noise.get()
+        if callable(g):
+            made: Tensor = g(self, x)
+            return made
         keep = torch.rand(x.shape, generator=g, device=g.device if g else x.device, dtype=torch.float32) >= self.p
         return keep.to(x.device, x.dtype) * (1 / (1 - self.p))
 

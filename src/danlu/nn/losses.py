@@ -1,4 +1,7 @@
-"""Losses. Legend: o logits [B, K], y class numbers [B], w class weights [K]."""
+"""Losses. Legend: o logits [B, K], y class numbers [B], per [B] what each example counts (they sum to 1).
+
+The closed gradients take M networks at once, with examples as columns: o [M, K, B], y [M, B] or [1, B], per likewise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-aten = torch.ops.aten
+Loss = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+Gradient = Callable[[Tensor, Tensor, Any, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def smooth_labels(y: Tensor, classes: int, smoothing: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -18,19 +22,31 @@ def smooth_labels(y: Tensor, classes: int, smoothing: float, dtype: torch.dtype 
     return soft.scatter_(1, y[:, None], 1 - smoothing)
 
 
-def cross_entropy(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> Tensor:
-    """Mean of −Σₖ ỹₖ log softmax(o)ₖ with soft labels ỹ; weighted by w[y] and divided by Σ w[y] when given.
+def shares(y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None) -> Tensor | None:
+    """What each example of a batch counts, summing to 1 along the batch; None for all alike.
+
+    class_weights [K]; counts [..., B]: how often each example is in the sample (0: left out).
+    """
+    if class_weights is None and counts is None:
+        return None
+    w = torch.ones((), device=y.device) if class_weights is None else class_weights[y]
+    w = w if counts is None else w * counts
+    return w / w.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def cross_entropy(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
+    """Mean of −Σₖ ỹₖ log softmax(o)ₖ with soft labels ỹ.
 
     The framework's log-softmax takes the maximum out, so logits of ±10⁴ stay finite.
     """
-    if smoothing == 0:
-        return F.cross_entropy(o, y, w)
+    if smoothing == 0 and per is None:
+        return F.cross_entropy(o, y)
     k = o.shape[1]
     log_p = F.log_softmax(o, 1)
     own = log_p.gather(1, y[:, None]).squeeze(1)
     others = log_p.sum(1) - own
     loss = -((1 - smoothing) * own + (smoothing / (k - 1)) * others)
-    return loss.mean() if w is None else (loss * w[y]).sum() / w[y].sum()
+    return loss.mean() if per is None else (loss * per).sum()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -49,54 +65,76 @@ class _CrossEntropy(torch.autograd.Function):
         return grads[0] * (p - soft) * w[:, None], None, None
 
 
-def cross_entropy_explicit(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> Tensor:
+def cross_entropy_explicit(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
     """The same from first principles: log-sum-exp by hand, gradient (softmax(o) − ỹ)/B."""
-    per = torch.ones_like(o[:, 0]) if w is None else w[y].to(o.dtype)
-    loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        o, smooth_labels(y, o.shape[1], smoothing, o.dtype), per / per.sum()
-    )
+    per = torch.full_like(o[:, 0], 1 / len(o)) if per is None else per.to(o.dtype)
+    loss: Tensor = _CrossEntropy.apply(o, smooth_labels(y, o.shape[1], smoothing, o.dtype), per)  # type: ignore[no-untyped-call]
     return loss
 
 
-def squared_error(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> Tensor:
+def squared_error(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
     """Mean of (o − y)² over the batch; o [B, 1], y [B]."""
-    return F.mse_loss(o.squeeze(1), y)
+    gap = o.squeeze(1) - y
+    return gap.square().mean() if per is None else (gap.square() * per).sum()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "cross-entropy-explicit": cross_entropy_explicit,
     "squared-error": squared_error,
 }
 
 
-def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient by the logits, (softmax(o) − ỹ)/B, weighted like the loss.
+def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The losses [M] and their gradient by the logits, (softmax(o) − ỹ)·per.
 
-    Classes are worked on as rows: the kernels then run along the batch, which is several times faster for few classes.
+    Classes are rows: the kernels then run along the batch, which is several times faster for few classes.
+    smoothing: one number, or [M, 1, 1].
     """
-    k, rows = o.shape[1], y.unsqueeze(0)  # [1, B]
-    per = 1 / len(y) if w is None else w[y] / w[y].sum()
-    log_p = torch.log_softmax(o.t(), 0)  # [K, B]
-    own = log_p.gather(0, rows)
-    rest = smoothing / (k - 1) if smoothing else 0.0  # ỹ is `rest` everywhere, and `more` more on the class itself
-    more = 1 - smoothing - rest
-    if smoothing == 0:
-        loss, g = own, log_p.exp_()
-    else:
-        loss = more * own + rest * log_p.sum(0)
+    m, k, b = o.shape
+    rows = y.unsqueeze(1).expand(m, 1, b)
+    log_p = torch.log_softmax(o, 1)
+    loss = log_p.gather(1, rows)
+    if isinstance(smoothing, Tensor) or smoothing:
+        rest = smoothing / (k - 1)  # ỹ is `rest` everywhere, and `more` more on the class itself
+        more = 1 - smoothing - rest
+        loss = more * loss + rest * log_p.sum(1, keepdim=True)
         g = log_p.exp_().sub_(rest)
-    g.scatter_add_(0, rows, torch.full_like(own, -more)).mul_(per)
-    return -(loss * per).sum(), g.t()
+        g.scatter_add_(1, rows, (loss.new_zeros(()) - more).expand_as(loss))
+    else:
+        g = log_p.exp_().scatter_add_(1, rows, loss.new_full((), -1.0).expand_as(loss))
+    if per is None:
+        return loss.sum((1, 2)).mul_(-1 / b), g.mul_(1 / b)
+    per = per.unsqueeze(1)
+    return -(loss * per).sum((1, 2)), g.mul_(per)
 
 
-def squared_error_gradient(o: Tensor, y: Tensor, smoothing: float = 0.0, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient 2(o − y)/B."""
+def squared_error_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The losses [M] and their gradient 2(o − y)·per."""
     gap = o - y.unsqueeze(1)
-    return gap.square().mean(), gap * (2 / len(o))
+    if per is None:
+        return gap.square().mean((1, 2)), gap * (2 / o.shape[2])
+    per = per.unsqueeze(1)
+    return (gap.square() * per).sum((1, 2)), gap * (2 * per)
 
 
-GRADIENTS: dict[str, Callable[[Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]]] = {
+def gradient_by_autograd(loss: Loss) -> Gradient:
+    """The same interface for a loss without a closed gradient."""
+
+    def gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        o = o.detach().requires_grad_()
+        of = smoothing.flatten().tolist() if isinstance(smoothing, Tensor) else [smoothing] * len(o)
+        values = []
+        for i, eps in enumerate(of):
+            own = None if per is None else per[i if len(per) > 1 else 0]
+            values.append(loss(o[i].t(), y[i if len(y) > 1 else 0], eps, own))
+        losses = torch.stack(values)
+        return losses.detach(), torch.autograd.grad(losses.sum(), o)[0]
+
+    return gradient
+
+
+GRADIENTS: dict[str, Gradient] = {
     "cross-entropy": cross_entropy_gradient,
     "squared-error": squared_error_gradient,
 }

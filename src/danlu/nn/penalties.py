@@ -11,8 +11,8 @@ def l1(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
     return (w.square() + eps).sqrt().sum() * (strength / (2 * m))
 
 
-def l1_gradient(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
-    """λ/(2m)·w/√(w² + ε)."""
+def l1_gradient(w: Tensor, strength: float | Tensor, m: float | Tensor, eps: float | Tensor = 1e-8) -> Tensor:
+    """λ/(2m)·w/√(w² + ε); λ, m and ε are numbers, or tensors that broadcast against w."""
     return w * (w.square() + eps).rsqrt() * (strength / (2 * m))
 
 
@@ -21,8 +21,8 @@ def l2(w: Tensor, strength: float, m: int) -> Tensor:
     return w.square().sum() * (strength / (2 * m))
 
 
-def l2_gradient(w: Tensor, strength: float, m: int) -> Tensor:
-    """λ/m·w."""
+def l2_gradient(w: Tensor, strength: float | Tensor, m: float | Tensor) -> Tensor:
+    """λ/m·w; λ and m as above."""
     return w * (strength / m)
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 
 
+def norm_factor(size: Tensor, most: float | Tensor) -> Tensor:
+    """min(1, most/size): what a gradient of that length is multiplied by."""
+    return (most / size.clamp_min(1e-30)).clamp_max(1.0)
+
+
 def clip_norm(g: Tensor, most: float) -> None:
     """g ← g·min(1, most/‖g‖₂) (Pascanu et al. 2013, algorithm 1)."""
-    size = g.norm()
-    g.mul_((most / size.clamp_min(1e-30)).clamp_max(1.0))
+    g.mul_(norm_factor(g.norm(), most))
 
 
-def clip_value(g: Tensor, most: float) -> None:
-    """Every entry into [−most, most]."""
-    g.clamp_(-most, most)
+def clip_value(g: Tensor, most: float | Tensor) -> None:
+    """Every entry into [−most, most]; most: a number, or a tensor that broadcasts against g."""
+    if isinstance(most, Tensor):
+        g.clamp_(-most, most)
+    else:
+        g.clamp_(-most, most)

@@ -25,6 +25,28 @@ def subtract(p: Tensor, a: Any, x: Tensor) -> None:
         p.sub_(x, alpha=a)
 
 
+def accumulate(s: Tensor, decay: Any, x: Tensor) -> None:
+    """s ← decay·s + (1 − decay)·x²."""
+    s.mul_(decay)
+    if isinstance(decay, Tensor):
+        s.add_((1 - decay) * x * x)
+    else:
+        s.addcmul_(x, x, value=1 - decay)
+
+
+def root(s: Tensor) -> Tensor:
+    """√s; the smallest number stands for 0, of which Intel's library takes the root ten times as slowly."""
+    return s.clamp_min(torch.finfo(s.dtype).tiny).sqrt_()
+
+
+def descend(p: Tensor, a: Any, x: Tensor, root: Tensor, eps: Any) -> None:
+    """p ← p − ax/(root + ε); `root` is overwritten."""
+    if isinstance(a, Tensor):
+        p.addcdiv_(a * x, root.add_(eps), value=-1)
+    else:
+        p.addcdiv_(x, root.add_(eps), value=-a)
+
+
 def sgd(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
     """W ← W − αg."""
     subtract(p, h["lr"], g)
@@ -46,14 +68,14 @@ def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
 
 def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
     """h ← h + g², W ← W − αg/(√h + ε) (Duchi et al. 2011)."""
-    s["h"].add_(g * g)
-    p.sub_(h["lr"] * g / (s["h"].sqrt() + h["eps"]))
+    s["h"].addcmul_(g, g)
+    descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
 def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
     """h ← ρh + (1−ρ)g², W ← W − αg/(√h + ε) (Tieleman and Hinton 2012)."""
-    s["h"].mul_(h["rho"]).add_((1 - h["rho"]) * (g * g))
-    p.sub_(h["lr"] * g / (s["h"].sqrt() + h["eps"]))
+    accumulate(s["h"], h["rho"], g)
+    descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
 def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
@@ -61,10 +83,10 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
 
     (Kingma and Ba 2015, algorithm 1.)
     """
-    s["m"].mul_(h["beta1"]).add_((1 - h["beta1"]) * g)
-    s["v"].mul_(h["beta2"]).add_((1 - h["beta2"]) * (g * g))
+    s["m"].lerp_(g, 1 - h["beta1"])
+    accumulate(s["v"], h["beta2"], g)
     first, second = 1 - h["beta1"] ** t, 1 - h["beta2"] ** t
-    p.sub_((h["lr"] / first) * s["m"] / ((s["v"] / second).sqrt_() + h["eps"]))
+    descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second**0.5), h["eps"])
 
 
 @dataclass(frozen=True)

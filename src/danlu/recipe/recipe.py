@@ -41,6 +41,8 @@ class Recipe(s.Section):
     """Gradient clipping."""
     augment: s.Augment = s.Augment()
     """Random changes of training pictures."""
+    sample: s.Sample = s.Sample()
+    """The training examples that count."""
     early_stopping: s.EarlyStopping = s.EarlyStopping()
     """When to stop before the last epoch."""
     normalize: Literal["none", "minmax", "minmax-symmetric", "zscore", "whiten"] = "zscore"
@@ -51,6 +53,8 @@ class Recipe(s.Section):
     """Passes over the training part."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     """Names all random streams: initial weights, order, masks, augmentation."""
+    data_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
+    """Names the order and the augmentation of examples; without it `seed` does."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic."""
 
@@ -68,9 +72,21 @@ class Recipe(s.Section):
             mistakes.append(wrong("schedule.warmup", self.schedule.warmup, f"must be less than the {self.epochs} epochs"))
         if self.batch_size == 1 and self.model.batch_norm not in (None, "none"):
             mistakes.append(wrong("batch_size", 1, "must be at least 2 with `model.batch_norm`", "try 64"))
+        if self.sample.fold >= max(1, self.sample.folds):
+            rule = f"must be less than the {self.sample.folds} folds" if self.sample.folds else "needs `sample.folds`"
+            mistakes.append(wrong("sample.fold", self.sample.fold, rule, None if self.sample.folds else "try 5"))
+        if self.sample.folds == 1:
+            mistakes.append(wrong("sample.folds", 1, "must be 0 or at least 2", "try 5"))
+        if not self.sample.whole and self.model.batch_norm not in (None, "none"):
+            mistakes.append("`sample` leaves examples without weight, but `model.batch_norm` would still see them; use one of the two")
         if mistakes:
             raise RecipeError(*mistakes)
         return self
+
+    @property
+    def order_seed(self) -> int:
+        """What names the order and the augmentation of examples."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def to_toml(self) -> str:
         """The recipe as TOML: every used field with its value, sections that are all default left out."""

@@ -230,6 +230,26 @@ class Augment(Section):
     """Standard deviation of noise added to the normalised input (tables too)."""
 
 
+class Sample(Section):
+    """Which training examples count, and how often; batches stay as they are, and what does not count has no weight."""
+
+    share: Annotated[FiniteFloat, Field(strict=True, gt=0, le=1)] = 1.0
+    """Share of the training examples that count; a smaller share is part of a larger one."""
+    bootstrap: Annotated[bool, Field(strict=True)] = False
+    """Draw as many examples with replacement as there are."""
+    folds: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    """Number of folds the training part is cut into; 0 is off."""
+    fold: Annotated[int, Field(strict=True, ge=0)] = 0
+    """The fold left out, 0 … folds − 1."""
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    """Names the draw of shares, bootstraps and folds."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every example counts once."""
+        return not self.folds and self.share == 1 and not self.bootstrap
+
+
 class EarlyStopping(Section):
     """Stop when the validation loss no longer falls, and keep the best weights."""
 

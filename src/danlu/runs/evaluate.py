@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
-from danlu.nn.losses import cross_entropy, squared_error
 
 _BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
 
@@ -29,37 +28,69 @@ def rows_per_pass(shape: tuple[int, ...]) -> int:
 
 
 Forward = Callable[[Tensor], Tensor]
+Outputs = Iterator[tuple[Tensor, Tensor]]  # outputs [M, K, n] of M networks, targets [n]
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, batches: Iterator[Tensor], normalizer: Normalizer, forward: Forward | None = None) -> Tensor:
-    """Logits (or predicted numbers) [N, outputs] in evaluation mode; `forward` is a faster equal of the model's own."""
+def outputs(model: nn.Module, batches: Iterator[Tensor], normalizer: Normalizer) -> Tensor:
+    """Logits (or predicted numbers) [N, outputs] in evaluation mode."""
     was = model.training
     model.eval()
     try:
-        return torch.cat([(forward or model)(normalizer(x)) for x in batches])
+        return torch.cat([model(normalizer(x)) for x in batches])
     finally:
         model.train(was)
 
 
-def score(out: Tensor, y: Tensor, schema: Schema) -> Score:
-    """Loss and accuracy of outputs [N, K] for targets [N]."""
-    if schema.task == "regression":
-        mean, spread = schema.scale
-        target = ((y - mean) / spread).to(out.dtype)
-        loss = float(squared_error(out, target))
-        variance = float(target.var(correction=0))
-        return Score(loss, 1 - loss / variance if variance > 0 else 0.0, len(y))
-    return Score(float(cross_entropy(out, y)), float((out.argmax(1) == y).sum()) / len(y), len(y))
+def alone(model: nn.Module) -> Forward:
+    """A module as a forward pass x [1, B, …] → [1, K, B]."""
+    return lambda x: model(x[0]).t().unsqueeze(0)
 
 
 def part_outputs(
-    model: nn.Module, data: Data, part: str, normalizer: Normalizer, forward: Forward | None = None, most: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """(outputs, targets) on a part of the data ("all": the whole), or on an even sample of `most` of it."""
-    device = normalizer.scale.device
+    forward: Forward, data: Data, part: str, normalizers: Sequence[Normalizer], most: int | None = None
+) -> Outputs:
+    """Outputs and targets on a part of the data ("all": the whole), or on an even sample of `most` of it.
+
+    forward: takes x [S, B, …], one for each normaliser.
+    """
+    device = normalizers[0].scale.device
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
         index = index[torch.linspace(0, len(index) - 1, most).long()]
-    rows = index.split(rows_per_pass(data.schema.input_shape))
-    return outputs(model, (data.x.index_select(0, i).to(device) for i in rows), normalizer, forward).cpu(), data.y[index]
+    for rows in index.split(rows_per_pass(data.schema.input_shape)):
+        x = data.x.index_select(0, rows).to(device)
+        with torch.no_grad():
+            out = forward(torch.stack([n(x) for n in normalizers]) if len(normalizers) > 1 else normalizers[0](x).unsqueeze(0))
+        yield out, data.y[rows].to(device)
+
+
+def hits(out: Tensor, y: Tensor) -> Tensor:
+    """Where the first of the largest outputs is the right class; out [M, K, B], y [M or 1, B] → [M, B]."""
+    rows = y.unsqueeze(1).expand(len(out), 1, out.shape[2])
+    top = out.amax(1, keepdim=True)
+    if int((out == top).sum()) == top.numel():
+        return (out.gather(1, rows) == top).squeeze(1)
+    return out.argmax(1) == rows.squeeze(1)  # equals, or NaN: the slow way
+
+
+def scores(outs: Outputs, schema: Schema) -> list[Score]:
+    """Loss and accuracy of each of M networks."""
+    loss, right, n = torch.zeros(()), torch.zeros(()), 0
+    moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
+    for out, y in outs:
+        n += len(y)
+        if schema.task == "regression":
+            mean, spread = schema.scale
+            target = ((y - mean) / spread).to(out.dtype)
+            loss = loss + (out[:, 0] - target).square().sum(1).double()
+            moments += torch.stack((target.double().sum(), target.double().square().sum())).cpu()
+        else:
+            rows = y.expand(len(out), 1, -1)
+            loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
+            right = right + hits(out, y.unsqueeze(0)).sum(1)
+    losses = (loss / n).tolist()
+    if schema.task == "regression":
+        variance = float(moments[1] / n - (moments[0] / n) ** 2)
+        return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
+    return [Score(v, k / n, n) for v, k in zip(losses, right.tolist(), strict=True)]

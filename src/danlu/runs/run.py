@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from danlu import models
-from danlu.data import Data, Normalizer, Schema, load
+from danlu.data import Data, Normalizer, Schema
 from danlu.errors import ModelError, RunError, some, wrong
 from danlu.nn.layers import Dropout, noise
 from danlu.recipe import Recipe
-from danlu.runs import curves, evaluate, folder
+from danlu.runs import curves, evaluate, folder, origin
 from danlu.streams import stream
 
 
@@ -111,21 +111,11 @@ class Run:
 
     def load_data(self) -> Data:
         """The data it trained on, loaded again and held against the fingerprint."""
-        told = dict(self.data_info["source"])
-        source = told.pop("source")
-        if "arrays" in self.data_info:
-            raise RunError(f"{str(self.path)!r} was trained on arrays in memory ({source}); pass the data again")
-        for key in ("resize", "split"):
-            if isinstance(told.get(key), list):
-                told[key] = tuple(told[key])
-        data = load(source, **told)
-        self.check_data(data)
-        return data
+        return origin.load_data(self.data_info, self.path)
 
     def check_data(self, data: Data) -> None:
         """Refuse data that are not those the run was trained on."""
-        if data.fingerprint != self.data_info["fingerprint"]:
-            raise RunError(f"{self.data_info['source']['source']!r} is no longer the data that {str(self.path)!r} was trained on")
+        origin.check_data(data, self.data_info, self.path)
 
     def build(self) -> nn.Module:
         """A fresh network of the recipe, with its initial values."""
@@ -145,9 +135,7 @@ class Run:
     @cached_property
     def normalizer(self) -> Normalizer:
         """The normaliser fitted in training."""
-        t = folder.read_tensors(self.path / "normalizer.safetensors")
-        dtype = getattr(torch, self.recipe.dtype)
-        return Normalizer(self.recipe.normalize, t["shift"], t["scale"], t.get("matrix")).to("cpu", dtype)
+        return read_normalizer(self.path / "normalizer.safetensors", self.recipe)
 
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
         """Predict raw examples x [N, *input_shape] (normalised here as in training).
@@ -206,13 +194,32 @@ class Run:
             )
         if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")
-        return evaluate.score(*evaluate.part_outputs(self.model(), data, part, self.normalizer), ours)
+        found = evaluate.part_outputs(evaluate.alone(self.model()), data, part, [self.normalizer])
+        return evaluate.scores(found, ours)[0]
 
     def plot(self) -> Any:
         """The curves as a Plotly figure (shown by notebooks)."""
         import plotly.graph_objects as go
 
         return go.Figure(curves.figure(self.history, self.metric))
+
+
+def read_normalizer(file: Path, recipe: Recipe) -> Normalizer:
+    """The normaliser that a training kept, in its precision."""
+    t = folder.read_tensors(file)
+    return Normalizer(recipe.normalize, t["shift"], t["scale"], t.get("matrix")).to("cpu", getattr(torch, recipe.dtype))
+
+
+def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
+    """Outputs [N, K] and targets of the last part read (the test part), and the most confidently wrong examples."""
+    index = data.parts[part]
+    kept = {"outputs": out, "targets": data.y[index], "index": index}
+    if data.schema.task == "classification":
+        p, guess = out.softmax(1).max(1)
+        wrong_ones = torch.where(guess != data.y[index])[0]
+        worst = wrong_ones[p[wrong_ones].argsort(descending=True)][:24]
+        kept |= {"worst": worst, "worst_x": data.x[index[worst]]}
+    folder.write_tensors(path / "test.safetensors", kept, {"part": part})
 
 
 def build_model(recipe: Recipe, schema: Schema) -> nn.Module:

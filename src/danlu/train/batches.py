@@ -49,26 +49,25 @@ class Batches:
         self.stretch = max(1, _BYTES // (row * batch_size))  # batches
 
     def order(self, epoch: int) -> Tensor:
-        """Indices into the data in the order of that epoch."""
-        n = len(self.index)
-        return self.index[torch.randperm(n, generator=stream(self.seed, "order", epoch))][: self.examples]
+        """Places in the training part in the order of that epoch."""
+        return torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))[: self.examples]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """(x, y) of each step from `start` on, normalised and augmented."""
+        """(x [1, B, …], y [1, B]) of each step from `start` on, normalised and augmented."""
         first = start // self.stretch
-        order = self.order(epoch)
-        targets = self.y.index_select(0, order.to(self.device)).split(self.batch_size)
+        order = self.index[self.order(epoch)]
+        targets = self.y.index_select(0, order.to(self.device)).unsqueeze(0).split(self.batch_size, 1)
         inputs = self._inputs(order.split(self.stretch * self.batch_size)[first:])
         step, augment = epoch * self.steps, self.augment
         plain = not (augment.moves or augment.noise)
         for k, x in enumerate(inputs, first * self.stretch):
             if k >= start:
-                yield x if plain else self._augmented(x, step + k), targets[k]
+                yield x if plain else self._augmented(x[0], step + k).unsqueeze(0), targets[k]
 
     def _inputs(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
         """The batches of each stretch."""
         for stretch in self._ahead(stretches) if self.mapped else map(self._gather, stretches):
-            yield from stretch.split(self.batch_size)
+            yield from stretch.unsqueeze(0).split(self.batch_size, 1)
 
     def _ahead(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
         """Gather each stretch while the one before it is trained on: pays where the data come from disk.

@@ -19,7 +19,8 @@ from danlu.optim import clip, rules, schedules
 from danlu.optim.rules import RULES
 from danlu.recipe import Recipe
 from danlu.runs.run import build_model
-from danlu.train.train import check, threads_for
+from danlu.train import sampling
+from danlu.train.ready import check, threads_for
 
 _OWN: tuple[type[nn.Module], ...] = (layers.Dropout, layers.Factorised, layers.Affine)
 
@@ -57,6 +58,8 @@ import contextlib
 import hashlib
 import math
 from collections import OrderedDict
+from contextvars import ContextVar
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +68,7 @@ from torch import Tensor, nn
 import danlu
 
 torch.set_num_threads({threads})
-State, Hyper, Any = dict, dict, object
+State, Hyper, Any, Sample = dict, dict, object, object
 '''
 
 
@@ -78,23 +81,28 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
     used: list[Any] = [streams.seed_of, streams.stream, *_draws(recipe, model)]
     text = [_source(f) for f in used]
     if drops:
-        text += ["_noise = []", _source(layers.noise)]
+        text += ['_noise = ContextVar("noise", default=None)', _source(layers.noise)]
     text += [_source(kind) for kind in _OWN if any(isinstance(m, kind) for m in model.modules())]
     name = losses.chosen(recipe.loss.name, classes)
     if name == "cross-entropy-explicit":
         text += [_source(losses.smooth_labels), _source(losses._CrossEntropy)]
+    if recipe.loss.class_weights == "balanced" or not recipe.sample.whole:
+        text.append(_source(losses.shares))
+    if not recipe.sample.whole:
+        text.append(_source(sampling.counts))
     text.append(_source(losses.LOSSES[name]))
     if classes and name != "cross-entropy":
         text.append(_source(losses.cross_entropy))
     if recipe.loss.class_weights == "balanced":
         text.append(_source(losses.balanced_weights))
     update = RULES[recipe.optimizer.name].update
-    text += [_source(rules.subtract)] if "subtract" in update.__code__.co_names else []
+    text += [_source(getattr(rules, name)) for name in ("subtract", "accumulate", "root", "descend") if name in update.__code__.co_names]
     text.append(_source(update))
     if recipe.schedule.name != "constant":
         text.append(_source(schedules.SCHEDULES[recipe.schedule.name].factor))
     p, c = recipe.penalty, recipe.clip
-    extra = [(p.l1, penalties.l1_gradient), (p.l2, penalties.l2_gradient), (c.norm, clip.clip_norm), (c.value, clip.clip_value)]
+    extra: list[Any] = [(p.l1, penalties.l1_gradient), (p.l2, penalties.l2_gradient)]
+    extra += [(c.norm, clip.norm_factor), (c.norm, clip.clip_norm), (c.value, clip.clip_value)]
     text += [_source(f) for on, f in extra if on]
     if any(recipe.augment.model_dump().values()):
         text += [
@@ -163,6 +171,7 @@ def _update(recipe: Recipe, classes: bool) -> str:
 hyper = {hyper}
 state = [{{{", ".join(f'"{s}": torch.zeros_like(p, requires_grad=False)' for s in rule.state)}}} for p in parameters]
 class_weights = {f"balanced_weights(data.class_counts('train')).to(torch.{recipe.dtype})" if balanced else None}
+counts = {f"counts(SimpleNamespace(whole=False, **{recipe.sample.model_dump()}), len(train))" if not recipe.sample.whole else None}
 
 
 def lr(k):
@@ -175,7 +184,7 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
     body = ["raw, y = x_train[batch], y_train[batch]"]
     if any(a.model_dump().values()):
         body += [
-            f'g = stream({recipe.seed}, "augment", k)',
+            f'g = stream({recipe.order_seed}, "augment", k)',
             f"augment = Augmenter(**{a.model_dump()})",
             f"raw = augment.move(raw.to(torch.{recipe.dtype}), g) if augment.moves else raw",
             "x = augment.add_noise(normalize(raw), g)",
@@ -185,18 +194,21 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
     if drops:
         body.append(f'with noise(stream({recipe.seed}, "dropout", k)):')
     body.append(("    " if drops else "") + "out = model(x)")
-    name = losses.chosen(recipe.loss.name, classes)
+    name, part = losses.chosen(recipe.loss.name, classes), not recipe.sample.whole
+    weighted = part or recipe.loss.class_weights == "balanced"
+    per = f"shares(y, class_weights, {'counts[batch]' if part else None})" if weighted else None
+    m = "counts.sum()" if part else "len(train)"
     body += [
-        f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, class_weights)",
+        f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, {per})",
         "model.zero_grad()",
         "loss.backward()",
         "with torch.no_grad():",
     ]
     inner = []
     if p.l2:
-        inner += ["for w in weights:", f"    w.grad += l2_gradient(w, {p.l2}, len(train))"]
+        inner += ["for w in weights:", f"    w.grad += l2_gradient(w, {p.l2}, {m})"]
     if p.l1:
-        inner += ["for w in weights:", f"    w.grad += l1_gradient(w, {p.l1}, len(train), {p.eps})"]
+        inner += ["for w in weights:", f"    w.grad += l1_gradient(w, {p.l1}, {m}, {p.eps})"]
     if c.norm:
         inner += [
             "whole = torch.cat([p.grad.flatten() for p in parameters])",
@@ -220,8 +232,10 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
 def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: bool) -> str:
     normed = recipe.model.batch_norm not in (None, "none")
     cut = "[:-1]" if normed and data.size("train") % recipe.batch_size == 1 else ""
-    count = "correct += int((out.argmax(1) == y).sum())" if classes else "pass"
-    score = "correct / len(order)" if classes else "1 - total / len(order)"
+    seen, each = ("len(order)", "len(y)") if recipe.sample.whole else ("counts[order].sum()", "counts[batch].sum()")
+    right = "(out.argmax(1) == y)" + ("" if recipe.sample.whole else " * counts[batch]")
+    count = f"correct += int(({right}).sum())" if classes else "pass"
+    score = f"correct / {seen}" if classes else f"1 - total / {seen}"
     stop, patience = recipe.early_stopping, recipe.early_stopping.patience
     start = "best_loss, best_epoch, best = math.inf, 0, None\n" if patience else ""
     text = f"""# ---- training
@@ -230,14 +244,14 @@ steps = math.ceil({"(n - 1)" if cut else "n"} / {recipe.batch_size})
 {start}k = 0
 for epoch in range({recipe.epochs}):
     model.train()
-    order = torch.randperm(n, generator=stream({recipe.seed}, "order", epoch)){cut}
+    order = torch.randperm(n, generator=stream({recipe.order_seed}, "order", epoch)){cut}
     total, correct = 0.0, 0
     for batch in order.split({recipe.batch_size}):
 {chr(10).join("        " + line for line in _step(recipe, classes, drops))}
-        total += loss.item() * len(y)
+        total += loss.item() * {each}
         {count}
     model.eval()
-    line = f"epoch {{epoch + 1}}: train {{total / len(order):.6f}} {{{score}:.6f}}"
+    line = f"epoch {{epoch + 1}}: train {{total / {seen}:.6f}} {{{score}:.6f}}"
     if len(valid):
         with torch.no_grad():
             valid_loss = {"cross_entropy" if classes else "squared_error"}(model(normalize(x_valid)), y_valid).item()

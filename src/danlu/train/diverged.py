@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from danlu.errors import Diverged
-from danlu.train.member import Member
+from danlu.recipe import Recipe
 
 
-def explain(member: Member, x: Tensor, step: int) -> Diverged:
-    """Run the batch through again and name the layer. The weights are those from before the step."""
-    layer, what = locate(member.model, x)
-    r = member.recipe
-    lr = member.lr(max(step - 1, 0))
+def explain(model: nn.Module, r: Recipe, x: Tensor, step: int, per_epoch: int, lr: float) -> Diverged:
+    """Run the batch through again and name the layer. The weights are those from before the step; lr: its rate."""
+    layer, what = locate(model, x)
     tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]
     if not r.clip.norm:
         tries.append("`clip.norm=1`")
@@ -22,7 +20,7 @@ def explain(member: Member, x: Tensor, step: int) -> Diverged:
     if r.normalize == "none":
         tries.append("`normalize=zscore`")
     return Diverged(
-        f"the loss became NaN or infinite at step {step} (epoch {step // member.per_epoch + 1}); it began in {what}; "
+        f"the loss became NaN or infinite at step {step} (epoch {step // per_epoch + 1}); it began in {what}; "
         f"try {' or '.join(tries)}",
         step=step,
         layer=layer,

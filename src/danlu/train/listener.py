@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from danlu.runs import Run
+from danlu.runs import Run, Study
 
 
 class Listener:
@@ -23,4 +23,26 @@ class Listener:
         """An epoch's row of the history."""
 
     def end(self, run: Run) -> None:
+        """Training is over, one way or another."""
+
+
+class StudyListener:
+    """Who watches a study; every method may be left as it is."""
+
+    interval = 0.1
+    """Seconds between two calls of `progress`."""
+
+    def start(self, study: Study, steps: int, done: int) -> None:
+        """Training begins: steps of all members together, and how many were done before."""
+
+    def plan(self, members: list[int], way: str, why: str) -> None:
+        """How a group of members will be trained."""
+
+    def progress(self, done: int) -> None:
+        """Now and then: steps done, of all members together."""
+
+    def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
+        """A member is finished or has diverged."""
+
+    def end(self, study: Study) -> None:
         """Training is over, one way or another."""

@@ -1,165 +1,284 @@
-"""The training loop: steps, epochs, early stopping, checkpoints."""
+"""The training loop: steps, epochs, early stopping, checkpoints, for one network or for many at once."""
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from danlu.data import Data
-from danlu.errors import Interrupted
-from danlu.runs import Run, checkpoint, evaluate, folder
-from danlu.train.batches import Batches
+from danlu.errors import Diverged, Interrupted
+from danlu.runs import evaluate
+from danlu.train.counting import Tally
 from danlu.train.diverged import explain
-from danlu.train.listener import Listener
-from danlu.train.member import Member, NotFinite
+from danlu.train.feed import Feed
+from danlu.train.population import Population
 from danlu.train.stopping import StopRequest
 
-_HELD = 32  # outputs kept before they are counted together: one comparison instead of many
+
+@dataclass
+class Place:
+    """A network's place in a population."""
+
+    index: int  # of its recipe
+    start: int = 0  # epochs the population had done when it joined
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    broke: bool = False
 
 
 @dataclass
 class Position:
-    """Where a training is, to the step: all that is not a tensor."""
+    """How far the population is."""
 
-    step: int = 0  # taken so far
-    epoch: int = 0  # finished so far
-    loss_sum: float = 0.0  # of the epoch so far, weighted by examples
-    correct: int = 0
-    seen: int = 0
-    best_loss: float = float("inf")
-    best_epoch: int = 0
-    seconds: float = 0.0
+    epoch: int = 0  # finished
+    within: int = 0  # steps taken of the epoch begun
+    seconds: float = 0.0  # so far, shared among those in training
 
-    def fresh_epoch(self) -> None:
-        """Begin counting anew."""
-        self.loss_sum, self.correct, self.seen = 0.0, 0, 0
+
+class Ledger(Protocol):
+    """What a training leaves behind, and who watches it."""
+
+    interval: float
+
+    def stepped(self, loop: Loop) -> None:
+        """Now and then, between two steps."""
+
+    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+        """The history's rows of an epoch."""
+
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+        """Networks are finished: their places, and their numbers in `population`, which has their final weights."""
+
+    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+        """A network diverged, with these weights from before the step."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        """A checkpoint."""
+
+    def interrupted(self, step: int) -> Interrupted:
+        """What to raise when the user stops the training after a checkpoint."""
+        ...
 
 
 class Loop:
-    """Trains one member to the end of its recipe, from wherever it stands."""
+    """Trains a population to the end of its recipes, from wherever it stands."""
 
     def __init__(
         self,
-        run: Run,
-        member: Member,
-        batches: Batches,
+        population: Population,
+        places: Sequence[Place],
+        feed: Feed,
         data: Data,
-        listener: Listener,
+        metric: str,
+        ledger: Ledger,
         checkpoint_every: float,
         stop: StopRequest,
     ) -> None:
-        self.run, self.member, self.batches, self.data = run, member, batches, data
-        self.listener, self.checkpoint_every, self.stop = listener, checkpoint_every, stop
+        self.population, self.places, self.feed, self.data, self.metric = population, list(places), feed, data, metric
+        self.ledger, self.checkpoint_every, self.stop = ledger, checkpoint_every, stop
         self.at = Position()
-        self.best: dict[str, Tensor] = {}
-        self.classes = data.schema.task == "classification"
-        self._held: list[tuple[Tensor, Tensor]] = []
+        self.tally = self._fresh()
+        self.best: Tensor | None = None
+        self.best_rest: dict[str, Tensor] = {}
+        if any(r.early_stopping.patience for r in population.recipes):
+            self.best = population.stack.theta.clone()
+            self.best_rest = {k: v.clone() for k, v in population.stack.rest.items()}
 
-    def resume(self) -> None:
-        """Go back to the newest whole checkpoint, and cut the history to it."""
-        found = checkpoint.load(self.run.path / "checkpoint", self.run.identity)
-        if found:
-            tensors, position = found
-            self.at = Position(**position)
-            self.member.restore(tensors)
-            self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        rows = [r for r in self.run.history if r["epoch"] <= self.at.epoch]
-        folder.write_lines(self.run.path / "metrics.jsonl", rows)
+    @property
+    def steps(self) -> int:
+        """Taken so far."""
+        return self.at.epoch * self.feed.steps + self.at.within
 
-    def train(self) -> None:
-        """Run to the end. Raises Interrupted (saved), Diverged, StorageError."""
-        started = time.perf_counter() - self.at.seconds
-        saved = shown = time.perf_counter()
-        at, member = self.at, self.member
-        while at.epoch < member.recipe.epochs and not self._exhausted():
-            for x, y in self.batches.epoch(at.epoch, at.step - at.epoch * self.batches.steps):
-                try:
-                    loss, out = member.step(x, y, at.step)
-                except NotFinite:
-                    raise explain(member, x, at.step) from None
-                n = len(y)
-                at.step += 1
-                at.seen += n
-                at.loss_sum += loss * n
-                self._count(out, y)
-                now = time.perf_counter()
-                if now - shown > self.listener.interval:
-                    shown = now
-                    self._settle()
-                    self.listener.step(at.step, at.loss_sum / at.seen, self._accuracy(at.loss_sum / at.seen))
-                if self.stop.asked or now - saved > self.checkpoint_every:
-                    at.seconds = now - started
-                    self.save()
-                    saved = time.perf_counter()
-                    if self.stop.asked:
-                        raise Interrupted(f"stopped at step {at.step}, saved; go on with: danlu resume {self.run.path}")
-            at.seconds = time.perf_counter() - started
-            self._end_epoch()
-        if self.best:
-            member.model.load_state_dict(self.best)
+    def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.at = Position(**position["at"])
+        by_index = {p["index"]: Place(**p) for p in position["places"]}
+        keep = [i for i, p in enumerate(self.places) if p.index in by_index]
+        if len(keep) < len(self.places):
+            self._keep(keep)
+        self.places = [by_index[p.index] for p in self.places]
+        self.population.restore(tensors)
+        self.tally.restore(tensors)
+        if self.best is not None:
+            self.best.copy_(tensors["best"])
+            self.best_rest = {k: tensors[f"best.{k}"].to(v.device) for k, v in self.best_rest.items()}
 
     def save(self) -> None:
         """A checkpoint of this very step."""
-        self._settle()
-        best = {f"best.{k}": v for k, v in self.best.items()}
-        checkpoint.save(
-            self.run.path / "checkpoint", self.at.step, {**self.member.tensors(), **best}, asdict(self.at), self.run.identity
-        )
+        self._clock()
+        best = {} if self.best is None else {"best": self.best, **{f"best.{k}": v for k, v in self.best_rest.items()}}
+        position = {"at": asdict(self.at), "places": [asdict(p) for p in self.places]}
+        self.ledger.save(self.steps, {**self.population.tensors(), **self.tally.tensors(), **best}, position)
 
-    def _exhausted(self) -> bool:
-        patience = self.member.recipe.early_stopping.patience
-        return bool(patience) and self.at.epoch - self.at.best_epoch >= patience and self.at.best_epoch > 0
+    def train(self) -> None:
+        """Run to the end. Raises Interrupted (saved), StorageError."""
+        self.mark = time.perf_counter()
+        self.saved = self.shown = self.mark
+        self._leave([i for i in self._alive() if self._done(i)])
+        while self._alive():
+            self._epoch()
 
-    def _count(self, out: Tensor, y: Tensor) -> None:
-        if self.classes:
-            self._held.append((out, y))
-            if len(self._held) >= _HELD:
-                self._settle()
+    def _alive(self) -> list[int]:
+        return [i for i, p in enumerate(self.places) if not p.broke]
 
-    def _settle(self) -> None:
-        """Count the correct ones among the outputs held back."""
-        if self._held:
-            out, y = (torch.cat(part) for part in zip(*self._held, strict=True))
-            self.at.correct += int((out.argmax(1) == y).sum())
-            self._held.clear()
+    def _epochs(self) -> list[int]:
+        """How many epochs each network has finished."""
+        return [self.at.epoch - p.start for p in self.places]
 
-    def _accuracy(self, loss: float) -> float:
-        return self.at.correct / self.at.seen if self.classes else 1 - loss
+    def _epoch(self) -> None:
+        population, epochs = self.population, self._epochs()
+        population.sit(self.feed.segments(population.recipes, epochs))
+        together = len(set(epochs)) == 1
+        for x, y, counts in self.feed.epoch(population.recipes, epochs, self.at.within, population.counts):
+            within = self.at.within
+            k = epochs[0] * self.feed.steps + within if together else [e * self.feed.steps + within for e in epochs]
+            y = population.targets(y)
+            losses, out = population.step(x, y, k, counts)
+            if population.broken:
+                self._broke(x)
+                if not self._alive():
+                    return
+            self.tally.add(losses, out, y, counts)
+            self.at.within += 1
+            self._pause()
+        self._end_epoch()
+
+    def _pause(self) -> None:
+        """Between two steps: tell, save, stop when asked."""
+        now = time.perf_counter()
+        if now - self.shown > self.ledger.interval:
+            self.shown = now
+            self.tally.settle()
+            self.ledger.stepped(self)
+        if self.stop.asked or now - self.saved > self.checkpoint_every:
+            self.save()
+            self.saved = time.perf_counter()
+            # Large populations take long to write: no more than a twentieth of the time goes there.
+            self.saved += 20 * (self.saved - now) if self.checkpoint_every else 0.0
+            if self.stop.asked:
+                raise self.ledger.interrupted(self.steps)
+
+    def _broke(self, x: Tensor) -> None:
+        """Mark networks whose loss is no number; the others go on as if nothing had happened."""
+        population = self.population
+        for i in population.broken:
+            place = self.places[i]
+            if place.broke:
+                continue
+            own = x[next(s for s, (a, z) in enumerate(population.crowd.segments) if a <= i < z)]
+            step = (self.at.epoch - place.start) * self.feed.steps + self.at.within
+            weights = population.stack.row(i)
+            lr = population.update.lr(i, max(step - 1, 0))
+            error = explain(population.network(i), population.recipes[i], own, step, self.feed.steps, lr)
+            place.broke = True
+            if population.members > 1:
+                population.still(i)
+            self.ledger.broke(place, weights, error)
 
     def _end_epoch(self) -> None:
-        at, member = self.at, self.member
-        self._settle()
-        loss = at.loss_sum / at.seen
-        metric = self.run.metric
-        row: dict[str, Any] = {
-            "epoch": at.epoch + 1,
-            "step": at.step,
-            "lr": member.lr(at.step - 1),
-            "train_loss": loss,
-            f"train_{metric}": self._accuracy(loss),
-        }
-        if self.data.size("valid"):
-            valid = evaluate.score(*self.outputs("valid"), self.data.schema)
-            row |= {"valid_loss": valid.loss, f"valid_{metric}": valid.accuracy}
-            self._keep_best(valid.loss, at.epoch + 1)
-        row["seconds"] = round(at.seconds, 4)
-        at.epoch += 1
-        at.fresh_epoch()
-        folder.append_line(self.run.path / "metrics.jsonl", row)
-        self.listener.epoch(self.run, row)
+        self._clock()
+        alive, at, metric, recipes = self._alive(), self.at, self.metric, self.population.recipes
+        at.epoch, at.within = at.epoch + 1, 0
+        self.tally.settle()
+        losses, accuracies = self.tally.mean().tolist(), self.tally.accuracy().tolist()
+        valid = self.scores(self.population, "valid") if self.data.size("valid") else None
+        epochs, rows = self._epochs(), []
+        for i in alive:
+            step = epochs[i] * self.feed.steps
+            row: dict[str, Any] = {
+                "epoch": epochs[i],
+                "step": step,
+                "lr": self.population.update.lr(i, step - 1),
+                "train_loss": losses[i],
+                f"train_{metric}": accuracies[i],
+            }
+            if valid:
+                row |= {"valid_loss": valid[i].loss, f"valid_{metric}": valid[i].accuracy}
+            row["seconds"] = round(at.seconds, 4)
+            rows.append((self.places[i], row))
+        if valid:
+            self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid], epochs)
+        self.tally = self._fresh()
+        self.ledger.epoch(rows)
+        self._leave([i for i in alive if self._done(i)])
 
-    def outputs(self, part: str, most: int | None = None) -> tuple[Tensor, Tensor]:
-        """(outputs, targets) of the network as it is now."""
-        member = self.member
-        forward = (lambda x: chain.forward(x)[0]) if (chain := member.chain) else None
-        return evaluate.part_outputs(member.model, self.data, part, self.batches.normalizer, forward, most)
+    def _keep_best(self, rows: list[int], losses: list[float], epochs: list[int]) -> None:
+        better = []
+        for i in rows:
+            place, stopping = self.places[i], self.population.recipes[i].early_stopping
+            if losses[i] < place.best_loss - stopping.min_delta:
+                place.best_loss, place.best_epoch = losses[i], epochs[i]
+                better.append(i)
+        if better and self.best is not None:
+            stack = self.population.stack
+            for (b, _), (p, _) in zip(stack.blocks(self.best), stack.blocks(stack.theta), strict=True):
+                b[better] = p[better]
+            for k, v in stack.rest.items():
+                self.best_rest[k][better] = v[better]
 
-    def _keep_best(self, loss: float, epoch: int) -> None:
-        stopping = self.member.recipe.early_stopping
-        if stopping.patience and loss < self.at.best_loss - stopping.min_delta:
-            self.at.best_loss, self.at.best_epoch = loss, epoch
-            self.best = self.member.weights()
+    def _done(self, i: int) -> bool:
+        place, recipe = self.places[i], self.population.recipes[i]
+        done = self.at.epoch - place.start
+        patience = recipe.early_stopping.patience
+        exhausted = bool(patience) and place.best_epoch > 0 and done - place.best_epoch >= patience
+        return self.at.within == 0 and (done >= recipe.epochs or exhausted)
+
+    def _leave(self, rows: list[int]) -> None:
+        """Hand finished networks over, with their best weights where those were kept, and close the ranks."""
+        if not rows:
+            return
+        stay = [i for i in self._alive() if i not in set(rows)]
+        final, best, rest = self.population, self.best, self.best_rest
+        numbers = rows
+        if stay:
+            index = torch.tensor(rows, device=final.device)
+            best = None if best is None else final.stack.only(best, index)
+            rest = {k: v[index] for k, v in rest.items()}
+            final, numbers = copy.copy(final), list(range(len(rows)))
+            final.keep(rows)
+        kept = [n for n, i in zip(numbers, rows, strict=True) if self.places[i].best_epoch]
+        if kept and best is not None:
+            stack = final.stack
+            for (p, _), (b, _) in zip(stack.blocks(stack.theta), stack.blocks(best), strict=True):
+                p[kept] = b[kept]
+            for k, v in stack.rest.items():
+                v[kept] = rest[k][kept]
+        self.ledger.left(self, final, [(self.places[i], n) for i, n in zip(rows, numbers, strict=True)])
+        self._keep(stay) if stay else self.places.clear()
+
+    def _keep(self, rows: list[int]) -> None:
+        index = torch.tensor(rows, device=self.population.device)
+        if self.best is not None:
+            self.best = self.population.stack.only(self.best, index)
+            self.best_rest = {k: v[index] for k, v in self.best_rest.items()}
+        self.places = [self.places[i] for i in rows]
+        self.population.keep(rows)
+        self.tally = self.tally.keep(rows)
+
+    def scores(self, population: Population, part: str, most: int | None = None) -> list[evaluate.Score]:
+        """What each network of the population scores on a part of the data."""
+        return evaluate.scores(self.outputs(population, part, most), self.data.schema)
+
+    def outputs(self, population: Population, part: str, most: int | None = None) -> evaluate.Outputs:
+        """Outputs [M, K, n] and targets [n] on a part of the data."""
+        names = [r.normalize for r in population.recipes]
+        starts = [i for i, n in enumerate(names) if i == 0 or n != names[i - 1]]
+        segments = list(zip(starts, [*starts[1:], len(names)], strict=True))
+        normalizers = [self.feed.normalizers[names[a]] for a in starts]
+        return evaluate.part_outputs(lambda x: population.outputs(x, segments), self.data, part, normalizers, most)
+
+    def _fresh(self) -> Tally:
+        return Tally(self.population.members, self.data.schema.task == "classification")
+
+    def _clock(self) -> None:
+        """Share the time since the last call among those in training."""
+        now = time.perf_counter()
+        self.at.seconds += (now - self.mark) / max(1, len(self._alive()))
+        self.mark = now
+

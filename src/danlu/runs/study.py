@@ -1,0 +1,167 @@
+"""`Study`: many trainings on one set of data, in one folder.
+
+study.json  recipes.jsonl  data.json  normalizer*.safetensors  members.jsonl (a line when one ends)
+curves/*.parquet and weights/*.safetensors, one file per chunk of networks that trained together  members/ (opened as runs)
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.data import Data, Schema
+from danlu.errors import RunError, wrong
+from danlu.recipe import Recipe
+from danlu.runs import evaluate, folder, origin
+from danlu.runs.run import Run, build_model, load_weights, read_normalizer, write_predictions
+
+FORMAT = 1
+
+
+class Study:
+    """Many trainings on disk. Raises RunError when the folder is no study."""
+
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
+        self.path, self.trust = Path(path), trust
+        if not (self.path / "study.json").is_file():
+            raise RunError(f"{str(path)!r} is no study folder: it has no study.json")
+        info = self.info
+        if not isinstance(info, dict) or info.get("format") != FORMAT:
+            found = info.get("format") if isinstance(info, dict) else None
+            raise RunError(f"{str(path)!r} has the study format {found}, but this danlu reads format {FORMAT}")
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}, {len(self)} recipes, {self.status})"
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`study.json` as it is now: format, kind, status, environment, plan."""
+        return folder.read_json(self.path / "study.json")  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> str:
+        """running, interrupted or finished."""
+        return str(self.info["status"])
+
+    @cached_property
+    def recipes(self) -> list[Recipe]:
+        """The recipe of every member."""
+        return [Recipe(**r) for r in folder.read_lines(self.path / "recipes.jsonl")]
+
+    @cached_property
+    def data_info(self) -> dict[str, Any]:
+        """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
+        return folder.read_json(self.path / "data.json")  # type: ignore[no-any-return]
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the examples are."""
+        return Schema.from_json(self.data_info["schema"])
+
+    @property
+    def metric(self) -> str:
+        """ "accuracy" for classes, "r2" for numbers."""
+        return "accuracy" if self.schema.task == "classification" else "r2"
+
+    @property
+    def members(self) -> dict[int, dict[str, Any]]:
+        """What is known of each member that has ended, by number: status, chunk and row, and its final figures."""
+        return {m["member"]: m for m in folder.read_lines(self.path / "members.jsonl")}
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The final figures of every member in order; empty for those not finished."""
+        ended = self.members
+        return [dict(ended.get(i, {}).get("result", {})) for i in range(len(self))]
+
+    def curves(self) -> Any:
+        """All curves as a `pandas.DataFrame`: member, epoch, step, lr, losses and accuracies, seconds."""
+        import pyarrow.parquet as pq
+        from pyarrow import concat_tables
+
+        files = sorted((self.path / "curves").glob("*.parquet"))
+        if not files:
+            raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
+        table = concat_tables([pq.read_table(f) for f in files], promote_options="default")
+        return table.to_pandas().sort_values(["member", "epoch"], ignore_index=True)
+
+    def history(self, i: int) -> list[dict[str, Any]]:
+        """The curve of member i, a row per epoch."""
+        import pyarrow.parquet as pq
+
+        file = self.path / "curves" / f"{self._ended(i)['chunk']}.parquet"
+        rows = pq.read_table(file, filters=[("member", "==", i)]).to_pylist()
+        kept = [{k: v for k, v in row.items() if k != "member" and v is not None} for row in rows]
+        return sorted(kept, key=lambda row: row["epoch"])
+
+    def weights(self, i: int) -> dict[str, Tensor]:
+        """The final weights of member i by name."""
+        told = self._ended(i)
+        stacked = folder.read_tensors(self.path / "weights" / f"{told['chunk']}.safetensors")
+        return {k: v[told["row"]].clone() for k, v in stacked.items()}
+
+    def run(self, i: int, data: Data | None = None) -> Run:
+        """Member i as a run in a folder of its own, made on first use.
+
+        data: the data, where they cannot be loaded again (arrays in memory); without them such a run has no predictions.
+        """
+        told = self._ended(i)
+        path = self.path / "members" / f"{i:06d}"
+        if not (path / "run.json").is_file():
+            with folder.storing(path):
+                path.mkdir(parents=True, exist_ok=True)
+            recipe = self.recipes[i]
+            folder.write(path / "recipe.toml", recipe.to_toml())
+            folder.write_json(path / "data.json", self.data_info)
+            folder.write_lines(path / "metrics.jsonl", self.history(i))
+            folder.write_tensors(path / "weights.safetensors", self.weights(i))
+            one = self.path / "normalizer.safetensors"
+            source = one if one.is_file() else self.path / f"normalizer.{recipe.normalize}.safetensors"
+            folder.write(path / "normalizer.safetensors", source.read_bytes())
+            info = self.info
+            whole = {"format": folder.FORMAT, "environment": info["environment"], "created": info["created"]}
+            whole |= {k: told[k] for k in ("status", "error", "step", "layer", "result") if k in told}
+            self._predict(path, told, recipe, data)
+            folder.write_json(path / "run.json", {**whole, "started": info["started"]})
+        return Run(path, self.trust)
+
+    def _predict(self, path: Path, told: dict[str, Any], recipe: Recipe, data: Data | None) -> None:
+        """Predictions on the last part that was read in training; they need the data."""
+        if told["status"] != "finished" or (data is None and "arrays" in self.data_info):
+            return
+        data = self.load_data() if data is None else data
+        part = next(p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"])
+        model = build_model(recipe, self.schema)
+        load_weights(model, self.weights(told["member"]), str(path))
+        normalizer = read_normalizer(path / "normalizer.safetensors", recipe)
+        outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])
+        write_predictions(path, data, torch.cat([o[0].t() for o, _ in outs]), part)
+
+    def _ended(self, i: int) -> dict[str, Any]:
+        if not 0 <= i < len(self):
+            raise RunError(wrong("member", i, f"must be 0 to {len(self) - 1}"))
+        told = self.members.get(i)
+        if told is None:
+            raise RunError(f"member {i} of {str(self.path)!r} has not finished; go on with: danlu resume {self.path}")
+        return told
+
+    def load_data(self) -> Data:
+        """The data it trained on, loaded again and held against the fingerprint."""
+        return origin.load_data(self.data_info, self.path)
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data that are not those the study was trained on."""
+        origin.check_data(data, self.data_info, self.path)
+
+    @cached_property
+    def identity(self) -> str:
+        """What its checkpoints must belong to: these recipes on these data."""
+        return json.dumps([r.to_dict() for r in self.recipes]) + str(self.data_info["fingerprint"])

@@ -1,0 +1,139 @@
+"""What a population of a study leaves behind: curves, final weights and figures, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.errors import Diverged, Interrupted
+from danlu.runs import Study, checkpoint, folder
+from danlu.train.loop import Loop, Place
+from danlu.train.population import Population
+from danlu.train.single import TRAIN_SAMPLE
+
+
+def name_of(members: list[int]) -> str:
+    """The name of a chunk's files."""
+    return f"{members[0]:06d}x{len(members)}"
+
+
+class Chunk:
+    """The ledger of one population; `finish` writes it down.
+
+    tell: called with the chunk's name and the steps done by its members together. stopped: the sentence for Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        name: str,
+        test: bool,
+        interval: float,
+        tell: Callable[[str, int], None],
+        stopped: Callable[[], str],
+    ) -> None:
+        self.study, self.name, self.test, self.interval, self.tell, self.stopped = study, name, test, interval, tell, stopped
+        self.rows: list[dict[str, Any]] = []
+        self.lines: list[dict[str, Any]] = []  # of members that ended
+        self.finals: list[dict[str, Tensor]] = []  # their weights
+        self.steps: dict[int, int] = {}  # done, by member
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints are."""
+        return self.study.path / "checkpoint" / self.name
+
+    @property
+    def owner(self) -> str:
+        """What its checkpoints must belong to."""
+        return f"{self.study.identity}{self.name}"
+
+    def resume(self, loop: Loop) -> None:
+        """Go back to the newest whole checkpoint, if there is one."""
+        found = checkpoint.load(self.folder, self.owner) if self.folder.is_dir() else None
+        if not found:
+            return
+        tensors, position = found
+        self.rows, self.lines = position["rows"], position["lines"]
+        names = [k.removeprefix("final.") for k in tensors if k.startswith("final.")]
+        self.finals = [{k: tensors[f"final.{k}"][i] for k in names} for i in range(len(self.lines))]
+        loop.restore(tensors, position)
+
+    def stepped(self, loop: Loop) -> None:
+        for p in loop.places:
+            self.steps[p.index] = loop.steps - p.start * loop.feed.steps
+        self.tell(self.name, sum(self.steps.values()))
+
+    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+        for place, row in rows:
+            self.rows.append({"member": place.index, **row})
+            self.steps[place.index] = row["step"]
+        self.tell(self.name, sum(self.steps.values()))
+
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+        """Final figures and weights; the test part is read here, once."""
+        metric, data = self.study.metric, loop.data
+        parts = [p for p in data.parts if data.size(p) and (p != "test" or self.test)]
+        scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in parts}
+        numel = sum(v[0].numel() for v in population.stack.parameters.values())
+        for place, i in leaving:
+            epochs = loop.at.epoch - place.start
+            result: dict[str, Any] = {"epochs": epochs, "steps": epochs * loop.feed.steps, "seconds": round(loop.at.seconds, 3)}
+            if place.best_epoch:
+                result["best_epoch"] = place.best_epoch
+            result["parameters"] = numel
+            for part, of in scores.items():
+                s = of[i]
+                result |= {f"{part}_loss": s.loss, f"{part}_{metric}": s.accuracy, f"{part}_n": s.n}
+            self._end(place, population.stack.row(i), {"status": "finished", "result": result})
+
+    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+        self._end(place, weights, {"status": "diverged", "error": str(error), "step": error.step, "layer": error.layer})
+
+    def _end(self, place: Place, weights: dict[str, Tensor], told: dict[str, Any]) -> None:
+        self.lines.append({"member": place.index, "chunk": self.name, "row": len(self.lines), **told})
+        self.finals.append({k: v.cpu() for k, v in weights.items()})
+
+    def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        with folder.storing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        kept = {f"final.{k}": t for k, t in self._stacked().items()}
+        position = {**position, "rows": self.rows, "lines": self.lines}
+        checkpoint.save(self.folder, step, {**tensors, **kept}, position, self.owner)
+
+    def interrupted(self, step: int) -> Interrupted:
+        return Interrupted(self.stopped())
+
+    def _stacked(self) -> dict[str, Tensor]:
+        return {k: torch.stack([f[k] for f in self.finals]) for k in self.finals[0]} if self.finals else {}
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write curves and weights, then the lines that say so; the checkpoints are no longer needed."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.study.path
+        for name in ("curves", "weights"):
+            with folder.storing(path / name):
+                (path / name).mkdir(exist_ok=True)
+        if self.rows:
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pylist(self.rows), sink)
+            folder.write(path / "curves" / f"{self.name}.parquet", sink.getvalue().to_pybytes())
+        folder.write_tensors(path / "weights" / f"{self.name}.safetensors", self._stacked())
+        file = path / "members.jsonl"
+        with folder.storing(file), file.open("a", encoding="utf-8") as f:
+            f.write("".join(json.dumps(line) + "\n" for line in self.lines))
+            f.flush()
+        for old in self.folder.glob("*"):
+            old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+        return self.lines

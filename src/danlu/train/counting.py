@@ -1,0 +1,66 @@
+"""Loss and hits of a population over an epoch, kept on the device and counted a few steps at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from danlu.runs.evaluate import hits
+
+_HELD = 1 << 16  # outputs kept before they are counted together: one comparison instead of many
+
+
+class Tally:
+    """Sums over the examples seen, one for each network: `loss`, `correct`, `seen`, float64 [M]."""
+
+    def __init__(self, members: int, classes: bool) -> None:
+        self.members, self.classes = members, classes
+        self._held: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+        self._size = 0
+        self.loss, self.correct, self.seen = (torch.zeros(members, dtype=torch.float64) for _ in range(3))
+
+    def add(self, losses: Tensor, out: Tensor, y: Tensor, counts: Tensor | None) -> None:
+        """A step: losses [M], outputs [M, K, B], targets [M or 1, B], how often each example counts [M, B]."""
+        self._held.append((losses, out, y, counts))
+        self._size += out.numel()
+        if self._size >= _HELD or len(self._held) >= 64:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what is held."""
+        if not self._held:
+            return
+        losses, outs, ys, counts = zip(*self._held, strict=True)
+        sizes = torch.stack([torch.full((self.members,), float(y.shape[1])) if c is None else c.sum(1).cpu()
+                             for y, c in zip(ys, counts, strict=True)]).double()  # fmt: skip
+        self.loss += (torch.stack(losses).cpu().double() * sizes).sum(0)
+        self.seen += sizes.sum(0)
+        if self.classes:
+            right = hits(torch.cat(outs, 2), torch.cat(ys, 1))
+            right = right if counts[0] is None else right * torch.cat(counts, 1)
+            self.correct += right.sum(1).cpu().double()
+        self._held.clear()
+        self._size = 0
+
+    def mean(self) -> Tensor:
+        """Mean loss [M] so far."""
+        return self.loss / self.seen.clamp_min(1e-30)
+
+    def accuracy(self) -> Tensor:
+        """Share of hits [M] so far, or R² where targets are numbers (standardised)."""
+        return self.correct / self.seen.clamp_min(1e-30) if self.classes else 1 - self.mean()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums, for a checkpoint."""
+        self.settle()
+        return {"tally.loss": self.loss, "tally.correct": self.correct, "tally.seen": self.seen}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from sums."""
+        self.loss, self.correct, self.seen = (tensors[f"tally.{k}"].clone() for k in ("loss", "correct", "seen"))
+
+    def keep(self, keep: list[int]) -> Tally:
+        """Only these networks."""
+        new = Tally(len(keep), self.classes)
+        new.restore({k: v[keep] for k, v in self.tensors().items()})
+        return new

@@ -1,0 +1,106 @@
+"""Any module by autograd: as it is for one network, vectorised by `torch.func.vmap` for several.
+
+The interface is that of `danlu.train.chain.Chain`. Legend: M networks, B examples, q outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu.nn.layers import Dropout, noise
+from danlu.train.passes import Crowd
+from danlu.train.stack import Stack
+
+
+class Solo:
+    """One network, by its own `forward`. seed: of PyTorch's generators in a step, for modules that draw from them."""
+
+    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack) -> None:
+        self.model, self.crowd, self.stack = model, crowd, stack
+        self.seed: int | None = None
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            if self.crowd.generators:
+                held.enter_context(noise(self.crowd.generators[0]))
+            if self.seed is not None:
+                held.enter_context(torch.random.fork_rng())
+                torch.random.manual_seed(self.seed)
+            yield
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Outputs [1, q, B] for x [1, B, …], and the graph."""
+        with self._drawing(), torch.set_grad_enabled(self.model.training):
+            out = self.model(x[0])
+        return out.detach().t().unsqueeze(0), out
+
+    def backward(self, g: Tensor, kept: Any) -> None:
+        """Overwrite the gradient of every parameter; g [1, q, B]."""
+        self.stack.grad.zero_()
+        kept.backward(g[0].t())
+
+
+class Vectorised:
+    """M networks of one structure. Raises RuntimeError where `vmap` cannot follow the module."""
+
+    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, p: dict[str, Any]) -> None:
+        self.model, self.crowd, self.stack = model, crowd, stack
+        self.leaves = {k: v.detach().requires_grad_() for k, v in stack.parameters.items()}
+        for k, leaf in self.leaves.items():
+            leaf.grad = stack.grads[k]
+        self.p = {m: p.get(name, m.p) for name, m in model.named_modules() if isinstance(m, Dropout)}
+        self.calls: dict[int, list[tuple[Dropout, tuple[int, ...]]]] = {}  # by batch size: dropouts met on the way
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Outputs [M, q, B] for x [S, B, …], and the graph."""
+        shared = len(x) == 1
+        x = x[0] if shared else self.crowd.spread(x)
+        masks = self._masks(x if shared else x[0]) if self.model.training and self.p else []
+        rest = dict(self.stack.rest)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor]) -> Tensor:
+            given = iter(masks)
+            with noise(lambda layer, value: next(given)):
+                out: Tensor = torch.func.functional_call(self.model, (parameters, buffers), (x,))
+                return out
+
+        with torch.set_grad_enabled(self.model.training):
+            out = torch.func.vmap(one, in_dims=(0, 0, None if shared else 0, 0))(self.leaves, rest, x, masks)
+        return out.detach().mT, out
+
+    def _masks(self, x: Tensor) -> list[Tensor]:
+        """The masks of a step [M, B, …], in the order in which the module will ask for them."""
+        if len(x) not in self.calls:
+            self.calls[len(x)] = self._listen(x)
+        masks = []
+        for layer, shape in self.calls[len(x)]:
+            p = self.p[layer]
+            off = p.view(-1, *(1,) * len(shape)) if isinstance(p, Tensor) else p
+            u = self.crowd.uniform(shape).expand(self.stack.members, *shape)
+            masks.append((u >= off).to(x.dtype) * (1 / (1 - off)))
+        return masks
+
+    @torch.no_grad()
+    def _listen(self, x: Tensor) -> list[tuple[Dropout, tuple[int, ...]]]:
+        """Which dropouts a pass asks for a mask, and of what shapes."""
+        calls: list[tuple[Dropout, tuple[int, ...]]] = []
+
+        def heard(layer: Dropout, value: Tensor) -> Tensor:
+            calls.append((layer, tuple(value.shape)))
+            return torch.ones_like(value)
+
+        first = {k: v[0].clone() for k, v in self.stack.values.items()}
+        with noise(heard):
+            torch.func.functional_call(self.model, first, (x,))
+        return calls
+
+    def backward(self, g: Tensor, kept: Any) -> None:
+        """Overwrite the gradient of every parameter; g [M, q, B]."""
+        self.stack.grad.zero_()
+        kept.backward(g.mT)

@@ -1,0 +1,29 @@
+"""Which recipes can train as one population, and in what order they sit in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from danlu.recipe import Recipe
+
+
+def structure(r: Recipe) -> str:
+    """What members of one population share. All else, every number among it, may differ from member to member."""
+    model = r.model.model_dump(mode="json", exclude_none=True, exclude={"dropout"})
+    loss = (r.loss.name, r.loss.class_weights)
+    return json.dumps([model, loss, r.optimizer.name, r.batch_size, r.dtype, r.sample.whole])
+
+
+def order(r: Recipe) -> tuple[Any, ...]:
+    """The key by which a population is sorted, so that networks with the same batches sit together."""
+    return r.normalize, r.order_seed, repr(r.augment)
+
+
+def grouped(recipes: Sequence[Recipe]) -> list[list[int]]:
+    """Numbers of the recipes of each group, in its order; groups by their first member."""
+    groups: dict[str, list[int]] = {}
+    for i, r in enumerate(recipes):
+        groups.setdefault(structure(r), []).append(i)
+    return [sorted(g, key=lambda i: (order(recipes[i]), i)) for g in groups.values()]

@@ -1,0 +1,230 @@
+"""`train`: many recipes on one set of data → a study. Recipes of one structure train together, each as if alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from danlu.data import Data
+from danlu.errors import DanluError, Interrupted, RecipeError, RunError, some, wrong
+from danlu.recipe import Recipe
+from danlu.runs import Study, folder
+from danlu.runs.run import build_model
+from danlu.runs.study import FORMAT
+from danlu.train import plan, record
+from danlu.train.chunk import Chunk, name_of
+from danlu.train.feed import Feed
+from danlu.train.groups import grouped
+from danlu.train.listener import StudyListener
+from danlu.train.loop import Loop, Place
+from danlu.train.memory import keep_freed_memory
+from danlu.train.population import Population
+from danlu.train.ready import check, choose_device, threads
+from danlu.train.single import CHECKPOINT_EVERY, make_population
+from danlu.train.stopping import StopRequest
+
+
+def train(
+    recipes: Sequence[Recipe],
+    data: Data,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    test: bool = True,
+    listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    **facts: Any,
+) -> Study:
+    """Train every recipe on the data and leave a study folder. A member equals the run its recipe would give alone.
+
+    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). test: whether to read the test part.
+    facts: kept in study.json. A member whose loss becomes NaN is marked as diverged; the others go on.
+
+    Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved; `resume` goes on),
+    StorageError when the disk refuses.
+    """
+    if not recipes:
+        raise RecipeError("`recipes` is empty, but needs at least one recipe")
+    check_all(recipes, data)
+    chosen = choose_device(device)
+    label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts.get('kind', 'study')}"
+    path = record.make_folder(Path(out) if out is not None else None, label)
+    folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
+    record.write_data(path, data, sorted({r.normalize for r in recipes}))
+    record.say(
+        path / "study.json",
+        **{"kind": "study", **facts},
+        status="running",
+        format=FORMAT,
+        test=test,
+        environment=record.environment(chosen, torch.get_num_threads()),
+        started=time.strftime("%FT%T%z"),
+        created=time.time(),
+        plans=[],
+    )
+    study = Study(path, trust=True)
+    _train(study, data, listener or StudyListener(), checkpoint_every)
+    return study
+
+
+def resume_study(
+    study: Study | str | Path,
+    data: Data | None = None,
+    *,
+    trust: bool = False,
+    listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Study:
+    """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
+    study = study if isinstance(study, Study) else Study(study, trust)
+    if study.status == "finished":
+        raise RunError(f"{str(study.path)!r} is finished; there is nothing to resume")
+    if data is None:
+        data = study.load_data()
+    else:
+        study.check_data(data)
+    _train(study, data, listener or StudyListener(), checkpoint_every)
+    return study
+
+
+def check_all(recipes: Sequence[Recipe], data: Data) -> None:
+    """Refuse recipes that these data cannot be trained with; every mistake once, with the members that make it."""
+    found: dict[str, list[int]] = {}
+    seen: dict[str, tuple[str, ...]] = {}
+    for i, recipe in enumerate(recipes):
+        key = recipe.with_(seed=0).model_dump_json()
+        if key not in seen:
+            try:
+                check(recipe, data)
+                seen[key] = ()
+            except DanluError as e:
+                seen[key] = e.mistakes
+        for mistake in seen[key]:
+            found.setdefault(mistake, []).append(i)
+    if found:
+        whole = len(recipes)
+        raise RecipeError(*(m if len(of) == whole else f"{m} (recipe {some(of)} of {whole})" for m, of in found.items()))
+
+
+def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: float) -> None:
+    """Every group of the study that is not done."""
+    keep_freed_memory()
+    if not checkpoint_every >= 0:
+        raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
+    with folder.locked(study.path), StopRequest() as stop:
+        record.say(study.path / "study.json", status="running")
+        crew = _Crew(study, data, listener, checkpoint_every, stop)
+        steps = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
+        listener.start(study, sum(steps), sum(s for i, s in enumerate(steps) if i in crew.ended))
+        try:
+            for number, group in enumerate(grouped(study.recipes)):
+                crew.train(number, group)
+            record.say(study.path / "study.json", status="finished")
+        except Interrupted:
+            record.say(study.path / "study.json", status="interrupted")
+            raise
+        finally:
+            listener.end(study)
+
+
+class _Crew:
+    """Trains the groups of a study, some chunks at a time."""
+
+    def __init__(self, study: Study, data: Data, listener: StudyListener, checkpoint_every: float, stop: StopRequest) -> None:
+        self.study, self.data, self.listener, self.stop = study, data, listener, stop
+        self.checkpoint_every, self.lock = checkpoint_every, threading.Lock()
+        self.info = study.info
+        self.device = torch.device(choose_device(self.info["environment"]["device"]))
+        self.ended = set(study.members)
+        self.steps: dict[str, int] = {}  # done, by chunk
+
+    def build(self, recipe: Recipe) -> nn.Module:
+        """The network of a recipe."""
+        return build_model(recipe, self.study.schema)
+
+    def train(self, number: int, group: list[int]) -> None:
+        """What is left of a group."""
+        left = [i for i in group if i not in self.ended]
+        if not left:
+            return
+        way = self._plan(number, left)
+        self.listener.plan(left, way.way, way.why)
+        queue = [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
+        with ThreadPoolExecutor(way.workers) as pool:
+            while queue:
+                jobs = {pool.submit(self._chunk, members, way): members for members in queue}
+                done, rest = wait(jobs, return_when=FIRST_EXCEPTION)
+                for job in rest:
+                    job.cancel()
+                wait(rest)
+                errors = [(e, jobs[j]) for j in done if not j.cancelled() and (e := j.exception()) is not None]
+                for e, _ in errors:
+                    if not plan.out_of_memory(e):
+                        raise e
+                queue = self._halve(number, left, way) if errors else []
+
+    def _halve(self, number: int, left: list[int], way: plan.Plan) -> list[list[int]]:
+        """Smaller chunks of what is left after memory ran out."""
+        if way.chunk == 1:
+            raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
+        way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
+        self._keep_plan(number, way)
+        self.listener.plan(left, way.way, way.why)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        left = [i for i in left if i not in self.ended]
+        return [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
+
+    def _plan(self, number: int, left: list[int]) -> plan.Plan:
+        """The plan kept from before, or a new one: a resumed study goes on in the way it began."""
+        kept = {p["group"]: p for p in self.info["plans"]}
+        if number in kept:
+            told = kept[number]
+            return plan.Plan(told["chunk"], told["workers"], told["threads"], told["why"], told["paces"])
+        recipes = [self.study.recipes[i] for i in left]
+        feed = Feed(recipes, self.data, self.device)
+
+        def make(part: Sequence[Recipe]) -> Population:
+            return make_population(part, self.build, self.data, feed, self.device)
+
+        way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads())
+        self._keep_plan(number, way)
+        return way
+
+    def _keep_plan(self, number: int, way: plan.Plan) -> None:
+        others = [p for p in self.info["plans"] if p["group"] != number]
+        self.info["plans"] = [*others, {"group": number, **vars(way)}]
+        record.say(self.study.path / "study.json", plans=self.info["plans"])
+
+    def _chunk(self, members: list[int], way: plan.Plan) -> None:
+        """Train one population from where it stands to its end."""
+        if self.stop.asked:
+            raise Interrupted(self._stopped())
+        recipes = [self.study.recipes[i] for i in members]
+        with threads(way.threads):
+            feed = Feed(recipes, self.data, self.device)
+            population = make_population(recipes, self.build, self.data, feed, self.device)
+            chunk = Chunk(self.study, name_of(members), self.info["test"], self.listener.interval, self._tell, self._stopped)
+            places = [Place(i) for i in members]
+            loop = Loop(population, places, feed, self.data, self.study.metric, chunk, self.checkpoint_every, self.stop)
+            chunk.resume(loop)
+            loop.train()
+        with self.lock:
+            for line in chunk.finish():
+                self.ended.add(line["member"])
+                self.listener.ended(line["member"], line["status"], line.get("result", {}))
+
+    def _tell(self, name: str, done: int) -> None:
+        with self.lock:
+            self.steps[name] = done
+            self.listener.progress(sum(self.steps.values()))
+
+    def _stopped(self) -> str:
+        return f"stopped, saved; go on with: danlu resume {self.study.path}"

@@ -1,0 +1,224 @@
+"""How to train a group: vectorised, side by side on the cores, or one by one; measured on the group itself."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.data import Data
+from danlu.recipe import Recipe
+from danlu.train.chain import Chain
+from danlu.train.feed import Feed
+from danlu.train.forward import Vectorised
+from danlu.train.population import Population
+from danlu.train.ready import threads
+
+_SHORT = 2.0  # seconds of work below which nothing is measured
+_SHARE = 0.03  # of the expected time that measuring may take
+_ROOM = 0.5  # share of the free memory that a group may fill
+Make = Callable[[Sequence[Recipe]], Population]
+
+
+@dataclass
+class Plan:
+    """Populations of `chunk` networks, `workers` of them at a time, each on `threads` threads."""
+
+    chunk: int
+    workers: int
+    threads: int
+    why: str
+    paces: dict[str, float] = field(default_factory=dict)  # seconds of a network's step, by way
+
+    @property
+    def way(self) -> str:
+        """The way in words."""
+        return describe(self.chunk, self.workers)
+
+
+def describe(chunk: int, workers: int) -> str:
+    """A way in words."""
+    alone = "one by one" if chunk == 1 else f"vectorised by {chunk}"
+    return alone if workers == 1 else f"side by side on {workers} cores" + ("" if chunk == 1 else f", {alone}")
+
+
+def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> Plan:
+    """The fastest way to train these recipes, which share a structure.
+
+    cores: threads that may be used. What cannot be vectorised, or not exactly, goes one by one, and `why` says so.
+    """
+    n = len(recipes)
+    if n == 1:
+        return Plan(1, 1, cores, "a single network")
+    trial = _Trial(recipes, make, data, device)
+    alone = trial.pace(1, 1, 1)
+    note = trial.objection()
+    work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
+    if work < _SHORT and not note:
+        chunk = min(n, trial.most(n))
+        return Plan(chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
+    paces = {(1, 1, 1): alone}
+    for way in _ways(n, 1 if note else trial.most(n), cores, device, trial.threaded and not note):
+        if sum(trial.spent) > max(0.5, _SHARE * work):
+            break
+        if way not in paces:
+            paces[way] = trial.pace(*way)
+    best = min(paces, key=paces.__getitem__)
+    said = {_label(*way): pace for way, pace in paces.items()}
+    return Plan(*best, note or f"fastest of {len(paces)} ways measured", said)
+
+
+def _label(chunk: int, workers: int, n: int) -> str:
+    return f"{describe(chunk, workers)}, {n} thread{'s' if n > 1 else ''}"
+
+
+def _ways(n: int, most: int, cores: int, device: torch.device, threaded: bool) -> Iterator[tuple[int, int, int]]:
+    """(chunk, workers, threads) to try, the likeliest first."""
+    sizes = [s for s in (16, 64, 256, 4, 1024) if s < min(n, most)] + [min(n, most)]
+    sides = cores > 1 and threaded and device.type == "cpu"
+    for size in sorted({min(s, most) for s in sizes}, key=lambda s: abs(s - 32)):
+        if size > 1:
+            yield size, 1, cores
+            if sides and n >= 2 * size:
+                yield size, cores, 1
+    yield 1, 1, cores
+    if sides:
+        yield 1, cores, 1
+
+
+class _Trial:
+    """A few steps of the group, thrown away afterwards."""
+
+    def __init__(self, recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device) -> None:
+        self.recipes, self.make, self.device = recipes, make, device
+        self.feed = Feed(recipes, data, device)
+        self.spent: list[float] = []
+        self.threaded = ":" not in recipes[0].model.name  # anyone's module may share state between threads
+
+    def _batches(self, recipes: Sequence[Recipe], counts: Tensor | None) -> Iterator[Any]:
+        for e in itertools.count():
+            yield from self.feed.epoch(recipes, [e] * len(recipes), 0, counts)
+
+    def _run(self, population: Population, seconds: float) -> float:
+        """Seconds of a step of the whole population."""
+        recipes = population.recipes
+        population.sit(self.feed.segments(recipes, [0] * len(recipes)))
+        times: list[float] = []
+        last = time.perf_counter()
+        for k, (x, y, counts) in enumerate(self._batches(recipes, population.counts)):
+            population.step(x, population.targets(y), k, counts)
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+            if k >= 3 and sum(times[1:]) > seconds:
+                break
+        return sorted(times[1:])[len(times[1:]) // 2]
+
+    def pace(self, chunk: int, workers: int, n: int, seconds: float = 0.06) -> float:
+        """Seconds of a network's step that way; infinite where memory does not suffice."""
+        began = time.perf_counter()
+        found: list[float] = []
+
+        def work(part: Sequence[Recipe]) -> None:
+            try:
+                with threads(n):
+                    found.append(self._run(self.make(part), seconds))
+            except (RuntimeError, MemoryError) as e:
+                if not out_of_memory(e):
+                    raise
+                found.append(float("inf"))
+
+        parts = [self.recipes[i * chunk : (i + 1) * chunk] for i in range(workers)]
+        if workers == 1:
+            work(parts[0])
+        else:
+            crew = [threading.Thread(target=work, args=(p or parts[0],)) for p in parts]
+            for t in crew:
+                t.start()
+            for t in crew:
+                t.join()
+        self.spent.append(time.perf_counter() - began)
+        return max(found, default=float("inf")) / (chunk * workers)
+
+    def objection(self) -> str | None:
+        """Why the group cannot be vectorised, or None."""
+        try:
+            pair = self.make(self.recipes[:2])
+            if isinstance(pair.passes, Chain):
+                return None
+            recipes = pair.recipes
+            pair.sit(self.feed.segments(recipes, [0, 0]))
+            batches = self.feed.epoch(recipes, [0, 0], 0, pair.counts)
+            x, y, counts = next(batches)
+            of = pair.batch_of.tolist()
+            together, _ = pair.step(x, pair.targets(y), 0, counts)
+            grads = {k: g.clone() for k, g in pair.stack.grads.items()}
+            for i, r in enumerate(recipes):
+                one = self.make([r])
+                one.sit([(0, 1)])
+                loss, _ = one.step(x[of[i] : of[i] + 1], y[of[i] : of[i] + 1], 0, None if counts is None else counts[i : i + 1])
+                same = torch.allclose(loss, together[i : i + 1], 1e-3, 1e-5)
+                for k, g in one.stack.grads.items():
+                    same = same and torch.allclose(g[0], grads[k][i], 1e-2, 1e-4 * float(g.abs().max() + 1e-30))
+                if not same:
+                    return "vectorised, its numbers are not those it gives alone, so it trains one by one"
+        except (RuntimeError, NotImplementedError, ValueError, TypeError) as e:  # what vmap raises for what it cannot follow
+            return f"cannot be vectorised ({str(e).strip().splitlines()[0][:160]}), so it trains one by one"
+        return None
+
+    def most(self, n: int) -> int:
+        """How many networks at once fit into the free memory."""
+        pair = self.make(self.recipes[:2])
+        pair.sit(self.feed.segments(pair.recipes, [0] * pair.members))
+        x, y, counts = next(self.feed.epoch(pair.recipes, [0] * pair.members, 0, pair.counts))
+        state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
+        each = state + 3 * _kept(pair, x) / pair.members
+        return max(1, min(n, int(_ROOM * free_memory(self.device) / each)))
+
+
+def _kept(population: Population, x: Tensor) -> float:
+    """Bytes that a forward pass keeps for the backward pass."""
+    sizes: dict[int, int] = {}
+
+    def note(t: Tensor) -> Tensor:
+        sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Tensor):
+            note(value)
+        elif isinstance(value, (list, tuple)):
+            for v in value:
+                walk(v)
+
+    population._draw(0)
+    if isinstance(population.passes, Vectorised):
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            population.passes.forward(x)
+    else:
+        with torch.no_grad():
+            walk(population.passes.forward(x)[1])
+    return float(sum(sizes.values()))
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can still be had."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as f:
+            return next(float(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+
+
+def out_of_memory(e: BaseException) -> bool:
+    """Whether an error says that memory ran out (PyTorch has a type for it on GPUs only)."""
+    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e)

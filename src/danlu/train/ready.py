@@ -1,0 +1,90 @@
+"""Before a training: what cannot be trained is refused; device and threads are chosen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from danlu.data import Data
+from danlu.errors import ModelError, RecipeError, RunError, wrong
+from danlu.models.summary import multiply_adds
+from danlu.recipe import Recipe
+from danlu.runs.run import build_model
+
+_ONE_THREAD = 20_000_000  # multiply-adds of a step below which a second thread costs more than it brings
+
+
+def check(recipe: Recipe, data: Data) -> None:
+    """Refuse a recipe that these data cannot be trained with. All mistakes at once."""
+    mistakes, n = [], data.size("train")
+    if recipe.batch_size > n:
+        mistakes.append(wrong("batch_size", recipe.batch_size, f"must be at most the {n} training examples", f"try {min(64, n)}"))
+    if recipe.early_stopping.patience and not data.size("valid"):
+        mistakes.append(
+            wrong("early_stopping.patience", recipe.early_stopping.patience, "needs a validation part, and these data have none")
+        )
+    moves = [k for k, v in recipe.augment.model_dump().items() if v and k != "noise"]
+    if moves and not data.schema.is_image:
+        mistakes.append(
+            wrong(f"augment.{moves[0]}", getattr(recipe.augment, moves[0]), "needs pictures, and these data are a table")
+        )
+    regression = data.schema.task == "regression"
+    if recipe.loss.name not in ("auto", "squared-error") and regression:
+        mistakes.append(wrong("loss.name", recipe.loss.name, "must be auto or squared-error for a target of numbers"))
+    if recipe.loss.name == "squared-error" and not regression:
+        mistakes.append(wrong("loss.name", recipe.loss.name, "must be auto or cross-entropy for classes"))
+    for name in ("label_smoothing", "class_weights"):
+        value = getattr(recipe.loss, name)
+        if regression and value not in (0, "none"):
+            mistakes.append(wrong(f"loss.{name}", value, "needs classes, and the target is a number"))
+    if recipe.augment.crop and data.schema.is_image and recipe.augment.crop >= min(data.schema.input_shape[1:]):
+        mistakes.append(
+            wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}")
+        )
+    try:
+        build_model(recipe, data.schema)
+    except ModelError as e:
+        if not mistakes:
+            raise
+        mistakes += e.mistakes
+    if mistakes:
+        raise RecipeError(*mistakes)
+
+
+def choose_device(name: str) -> str:
+    has = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise RunError(wrong("device", name, "must be auto, cpu or cuda"))
+    if name == "cuda" and not has:
+        raise RunError(wrong("device", name, "must be cpu: this machine has no CUDA device that PyTorch can use"))
+    return ("cuda" if has else "cpu") if name == "auto" else name
+
+
+def threads_for(recipe: Recipe, data: Data) -> int:
+    """Threads to train with: one for small steps, else all.
+
+    A fixed rule, not a measurement: the number of threads changes the last bits of sums.
+    """
+    if ":" in recipe.model.name:
+        return torch.get_num_threads()  # of anyone's network the cost is not known
+    cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
+    return 1 if cost < _ONE_THREAD else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Within, train on n threads. What decays towards 0, such as a dead unit's momentum, becomes 0 instead of one of the
+    numbers below 10⁻³⁸ that processors take ten times as long for.
+    """
+    before, flushed = torch.get_num_threads(), float(torch.tensor(1e-40) * 1.0) == 0
+    torch.set_num_threads(n)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(flushed)
+
+

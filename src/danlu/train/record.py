@@ -1,0 +1,68 @@
+"""What a training writes down before its first step, and what it keeps of its last."""
+
+from __future__ import annotations
+
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from danlu.data import Data
+from danlu.errors import RunError
+from danlu.runs import folder
+
+
+def make_folder(path: Path | None, label: str) -> Path:
+    """An empty folder: the one named, or a dated one under the runs folder."""
+    if path is None:
+        return folder.new_folder(label)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{str(path)!r} exists and is not empty; name another folder with --out, or resume it")
+    with folder.storing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_data(path: Path, data: Data, normalize: list[str]) -> None:
+    """data.json, and a normaliser for each kind (normalizer.safetensors for one, else with its kind in the name)."""
+    with ThreadPoolExecutor(1) as other:  # these read all the data once each; two cores read at once
+        fingerprint, duplicates = other.submit(lambda: data.fingerprint), other.submit(data.duplicates)
+        fitted = [data.normalizer(kind) for kind in normalize]
+    info: dict[str, Any] = {
+        "source": data.source,
+        "schema": data.schema.to_json(),
+        "sizes": {p: data.size(p) for p in data.parts},
+        "fingerprint": fingerprint.result(),
+        "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in duplicates.result().items()},
+        "missing": data.missing,
+        "class_counts": data.class_counts("train").tolist() if data.schema.classes else [],
+    }
+    if data.in_memory:
+        info["arrays"] = True
+    folder.write_json(path / "data.json", info)
+    for kind, normalizer in zip(normalize, fitted, strict=True):
+        name = "normalizer" if len(normalize) == 1 else f"normalizer.{kind}"
+        folder.write_tensors(path / f"{name}.safetensors", normalizer.tensors())
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Versions and machine."""
+    from danlu import __version__
+
+    return {
+        "danlu": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": device,
+        "threads": threads,
+    }
+
+
+def say(file: Path, **changes: Any) -> None:
+    """Update a JSON file of facts (run.json, study.json)."""
+    before = folder.read_json(file) if file.exists() else {}
+    folder.write_json(file, {**before, **changes})

@@ -1,0 +1,179 @@
+"""`fit`: one recipe on data → a run, and going on with an interrupted one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.data import Data
+from danlu.errors import Diverged, Interrupted, RunError, wrong
+from danlu.recipe import Recipe
+from danlu.runs import Run, checkpoint, evaluate, folder
+from danlu.runs.run import write_predictions
+from danlu.train import record
+from danlu.train.feed import Feed
+from danlu.train.listener import Listener
+from danlu.train.loop import Loop, Place
+from danlu.train.memory import keep_freed_memory
+from danlu.train.population import Population
+from danlu.train.ready import check, choose_device, threads, threads_for
+from danlu.train.stopping import StopRequest
+
+CHECKPOINT_EVERY = 5.0  # seconds
+TRAIN_SAMPLE = 10_000  # training examples a finished network is scored on
+
+
+def fit(
+    recipe: Recipe,
+    data: Data,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: Listener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Run:
+    """Train one recipe on the data and leave a run folder.
+
+    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs).
+    device: "cpu", "cuda", or "auto" for a GPU where there is one. checkpoint_every: seconds.
+
+    Raises RecipeError or ModelError before any folder is made, Diverged when a loss becomes NaN or infinite,
+    Interrupted after Ctrl-C (saved; `resume` goes on), StorageError when the disk refuses.
+    """
+    check(recipe, data)
+    run = _create(recipe, data, Path(out) if out is not None else None, choose_device(device))
+    _train(run, data, listener or Listener(), checkpoint_every, going_on=False)
+    return run
+
+
+def resume(
+    run: Run | str | Path,
+    data: Data | None = None,
+    *,
+    trust: bool = False,
+    listener: Listener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Run:
+    """Go on with an interrupted or killed run, to the same final weights as if nothing had happened.
+
+    data: needed only for runs on arrays in memory. trust: as in `Run`. Raises RunError for a finished run or other data.
+    """
+    run = run if isinstance(run, Run) else Run(run, trust)
+    if run.status == "finished":
+        raise RunError(f"{str(run.path)!r} is finished; there is nothing to resume")
+    if data is None:
+        data = run.load_data()
+    else:
+        run.check_data(data)
+    _train(run, data, listener or Listener(), checkpoint_every, going_on=True)
+    return run
+
+
+def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
+    """The run's folder with what is known before the first step."""
+    path = record.make_folder(path, f"{Path(str(data.source.get('source', 'data'))).name}-{recipe.model.name}")
+    folder.write(path / "recipe.toml", recipe.to_toml())
+    record.write_data(path, data, [recipe.normalize])
+    record.say(
+        path / "run.json",
+        status="running",
+        format=folder.FORMAT,
+        environment=record.environment(device, threads_for(recipe, data)),
+        started=time.strftime("%FT%T%z"),
+        created=time.time(),
+    )
+    return Run(path, trust=True)
+
+
+def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, going_on: bool) -> None:
+    """One network, from its folder's state to its end."""
+    keep_freed_memory()
+    if not checkpoint_every >= 0:
+        raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
+    environment = run.info["environment"]
+    device = torch.device(choose_device(environment["device"]))
+    with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
+        ledger = _Folder(run, data, listener)
+        feed = Feed([run.recipe], data, device)
+        population = make_population([run.recipe], lambda _: run.build(), data, feed, device)
+        loop = Loop(population, [Place(0)], feed, data, run.metric, ledger, checkpoint_every, stop)
+        if going_on:
+            ledger.resume(loop)
+        listener.start(run, run.recipe.epochs * feed.steps, loop.steps)
+        try:
+            loop.train()
+        except Interrupted:
+            record.say(run.path / "run.json", status="interrupted")
+            raise
+        finally:
+            listener.end(run)
+    if ledger.error is not None:
+        raise ledger.error
+
+
+def make_population(recipes: Any, build: Any, data: Data, feed: Feed, device: torch.device) -> Population:
+    """A population for these data."""
+    counts = data.class_counts("train") if data.schema.task == "classification" else None
+    return Population(recipes, build, data.schema.input_shape, data.size("train"), feed.steps, counts, device)
+
+
+class _Folder:
+    """Writes a run's folder, and tells its listener."""
+
+    def __init__(self, run: Run, data: Data, listener: Listener) -> None:
+        self.run, self.data, self.listener, self.interval = run, data, listener, listener.interval
+        self.error: Diverged | None = None
+
+    def resume(self, loop: Loop) -> None:
+        """Go back to the newest whole checkpoint, and cut the history to it."""
+        run = self.run
+        found = checkpoint.load(run.path / "checkpoint", run.identity)
+        if found:
+            loop.restore(*found)
+        rows = [r for r in run.history if r["epoch"] <= loop.at.epoch]
+        folder.write_lines(run.path / "metrics.jsonl", rows)
+        record.say(run.path / "run.json", status="running")
+
+    def stepped(self, loop: Loop) -> None:
+        self.listener.step(loop.steps, float(loop.tally.mean()[0]), float(loop.tally.accuracy()[0]))
+
+    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+        for _, row in rows:
+            folder.append_line(self.run.path / "metrics.jsonl", row)
+            self.listener.epoch(self.run, row)
+
+    def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        checkpoint.save(self.run.path / "checkpoint", step, tensors, position, self.run.identity)
+
+    def interrupted(self, step: int) -> Interrupted:
+        return Interrupted(f"stopped at step {step}, saved; go on with: danlu resume {self.run.path}")
+
+    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+        self.error = error
+        record.say(self.run.path / "run.json", status="diverged", error=str(error), step=error.step, layer=error.layer)
+
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+        """Weights, final figures, the one reading of the test part."""
+        (place, _), path, data = leaving[0], self.run.path, self.data
+        folder.write_tensors(path / "weights.safetensors", population.stack.row(0))
+        result: dict[str, Any] = {"epochs": loop.at.epoch, "steps": loop.steps, "seconds": round(loop.at.seconds, 3)}
+        if place.best_epoch:
+            result["best_epoch"] = place.best_epoch
+        result["parameters"] = sum(p.numel() for p in population.model.parameters())
+        last = [p for p in data.parts if data.size(p)][-1]
+        for part in (p for p in data.parts if data.size(p)):
+            outs = list(loop.outputs(population, part, TRAIN_SAMPLE if part == "train" else None))
+            score = evaluate.scores(iter(outs), data.schema)[0]
+            result |= {f"{part}_loss": score.loss, f"{part}_{self.run.metric}": score.accuracy, f"{part}_n": score.n}
+            if part == last:
+                write_predictions(path, data, torch.cat([o[0].t() for o, _ in outs]).cpu(), part)
+        record.say(path / "run.json", status="finished", result=result)
+        for file in (path / "checkpoint").glob("*"):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (path / "checkpoint").rmdir()

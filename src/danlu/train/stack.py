@@ -1,0 +1,93 @@
+"""The tensors of M networks of one structure, each kind side by side.
+
+Trainable parameters lie in one flat vector, parameter after parameter and within each network after network, weights
+(that decay and penalties act on) before biases and normalisation: a layer of all networks is one contiguous block, so
+networks that share a batch share one product, and an update is few operations on long rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Stack:
+    """Parameters, gradients and buffers of M networks; `values` and `grads` are views [M, …] by name.
+
+    With one network, its module's own parameters become views, so that module and stack are one.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
+        template = models[0].to(device)
+        named = [(k, p) for k, p in template.named_parameters() if p.requires_grad]
+        weights = [(k, tuple(p.shape)) for k, p in named if p.ndim >= 2]
+        self.shapes = dict(weights + [(k, tuple(p.shape)) for k, p in named if p.ndim < 2])
+        self.weights = {k for k, _ in weights}
+        states = [m.state_dict() for m in models]
+        dtype = named[0][1].dtype if named else torch.float32
+        flat = [torch.stack([s[k] for s in states]).reshape(-1).to(device, dtype) for k in self.shapes]
+        self._lay(len(models), torch.cat(flat) if flat else torch.zeros(0, device=device))
+        keys = [k for k in states[0] if k not in self.shapes]
+        self.rest = {k: torch.stack([s[k] for s in states]).to(device) for k in keys}  # buffers and frozen parameters
+        if len(models) == 1:
+            self.bind(template)
+
+    def _lay(self, members: int, theta: Tensor) -> None:
+        self.members, self.theta, self.grad = members, theta, torch.zeros_like(theta)
+        self.parameters, self.grads = self.views(self.theta), self.views(self.grad)
+
+    def bind(self, module: nn.Module) -> None:
+        """Make the tensors of a module those of the only network here."""
+        for k, p in module.named_parameters():
+            if k in self.parameters:
+                p.data, p.grad = self.parameters[k][0], self.grads[k][0]
+            else:
+                p.data = self.rest[k][0]
+        for k, b in module.named_buffers():
+            if k in self.rest:
+                b.data = self.rest[k][0]
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """A vector of this layout as [M, …] by parameter."""
+        out, at = {}, 0
+        for name, shape in self.shapes.items():
+            n = self.members * math.prod(shape)
+            out[name] = flat[at : at + n].view(self.members, *shape)
+            at += n
+        return out
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Parameters, frozen ones and buffers [M, …] by name."""
+        return {**self.parameters, **self.rest}
+
+    def blocks(self, flat: Tensor) -> list[tuple[Tensor, int]]:
+        """A vector as rows [M, n] per network, with how many leading columns are weights.
+
+        One network is one row; of several, every parameter is a block.
+        """
+        if self.members == 1:
+            return [(flat.view(1, -1), sum(math.prod(self.shapes[k]) for k in self.weights))]
+        rows = {k: v.flatten(1) for k, v in self.views(flat).items()}
+        return [(v, v.shape[1] if k in self.weights else 0) for k, v in rows.items()]
+
+    def only(self, flat: Tensor, keep: Tensor) -> Tensor:
+        """A vector of this layout with the networks `keep` alone."""
+        views = [v[keep].reshape(-1) for v in self.views(flat).values()]
+        return torch.cat(views) if views else flat.clone()
+
+    def select(self, keep: Tensor) -> Stack:
+        """A smaller stack of the networks `keep`."""
+        new = Stack.__new__(Stack)
+        new.shapes, new.weights = self.shapes, self.weights
+        new._lay(len(keep), self.only(self.theta, keep))
+        new.rest = {k: v[keep] for k, v in self.rest.items()}
+        return new
+
+    def row(self, i: int, flat: Tensor | None = None, rest: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The state of network i by name, copied; of another vector of this layout when given."""
+        parameters = self.parameters if flat is None else self.views(flat)
+        return {k: v[i].detach().clone() for k, v in {**parameters, **(self.rest if rest is None else rest)}.items()}

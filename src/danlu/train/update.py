@@ -1,0 +1,132 @@
+"""The update of M networks at once: penalties, clipping, decay and rule, each network by its own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.nn import penalties
+from danlu.optim import schedules
+from danlu.optim.clip import clip_value, norm_factor
+from danlu.optim.rules import RULES, State
+from danlu.recipe import Recipe
+from danlu.recipe.sections import Schedule
+from danlu.train.stack import Stack
+
+_TILE = 1 << 16  # values updated together: parameters, gradient and state stay in the second-level cache
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Some rows of a block, and what the rule needs for them."""
+
+    p: Tensor
+    grad: Tensor
+    state: State
+    hyper: dict[str, Any]
+    decayed: Tensor | None
+
+
+class Update:
+    """Changes a stack by its gradient. examples: how many each recipe trains on (the m of the penalties)."""
+
+    def __init__(self, stack: Stack, recipes: Sequence[Recipe], examples: Sequence[float], per_epoch: int) -> None:
+        self.stack, self.recipes, self.examples, self.per_epoch = stack, list(recipes), list(examples), per_epoch
+        self.rule = RULES[recipes[0].optimizer.name]
+        self.kinds = [(r.schedule, r.epochs) for r in recipes]
+        self.steady = all(r.schedule.name == "constant" and not r.schedule.warmup for r in recipes)
+        self.alike = all(kind == self.kinds[0] for kind in self.kinds)
+        self.use(self.rule.start(stack.theta))
+
+    def use(self, state: State) -> None:
+        """Go on from an optimiser's state (vectors of the stack's layout)."""
+        self.state = state
+        stack, r = self.stack, self.recipes
+        self.hyper = {k: self._column([getattr(x.optimizer, k) for x in r]) for k in self.rule.defaults}
+        decays = isinstance(self.hyper["weight_decay"], Tensor) or self.hyper["weight_decay"] > 0
+        blocks = stack.blocks(stack.theta)
+        beside = [stack.blocks(stack.grad), *(stack.blocks(s) for s in state.values())]
+        self.tiles = []
+        for k, (p, decayed) in enumerate(blocks):
+            rows = max(1, _TILE // max(1, p.shape[1]))
+            for a in range(0, stack.members, rows):
+                part = slice(a, a + rows)
+                grad, *states = (b[k][0][part] for b in beside)
+                hyper = {n: v[part] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
+                shrunk = p[part, :decayed] if decays and decayed else None
+                self.tiles.append(_Tile(p[part], grad, dict(zip(state, states, strict=True)), hyper, shrunk))
+        l1, l2, eps = (self._column([getattr(x.penalty, n) for x in r]) for n in ("l1", "l2", "eps"))
+        m = self._column(self.examples)
+        self.penalties: list[tuple[Any, ...]] = [(penalties.l2_gradient, l2, m)] if _on(l2) else []
+        self.penalties += [(penalties.l1_gradient, l1, m, eps)] if _on(l1) else []
+        norm, value = ([getattr(x.clip, n) or float("inf") for x in r] for n in ("norm", "value"))
+        self.most_norm, self.most_value = self._column(norm), self._column(value)
+        self.clips_norm, self.clips_value = (any(x != float("inf") for x in of) for of in (norm, value))
+        self.rows = [(p[:, :d], g[:, :d], g) for (p, d), (g, _) in zip(blocks, stack.blocks(stack.grad), strict=True)]
+
+    def _column(self, values: Sequence[Any]) -> Any:
+        """One number when all agree, else [M, 1]."""
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.tensor(values, dtype=torch.float64).to(self.stack.theta.device, self.stack.theta.dtype).unsqueeze(1)
+
+    def lr(self, i: int, k: int) -> float:
+        """The learning rate of network i at its step k = 0, 1, …"""
+        return (self.recipes[i].optimizer.lr or 0.0) * self._factor(*self.kinds[i], k)
+
+    def _factor(self, s: Schedule, epochs: int, k: int) -> float:
+        return schedules.factor(s.name, k, self.per_epoch, epochs, s.warmup, s.model_dump(exclude_none=True))
+
+    def __call__(self, k: int | Sequence[int]) -> None:
+        """The update of step k = 0, 1, … (of each network, where they differ)."""
+        if self.penalties:
+            self._penalise()
+        if self.clips_norm or self.clips_value:
+            self._clip()
+        t: Any = k + 1 if isinstance(k, int) else self._column([n + 1 for n in k])
+        if not self.steady:
+            self._follow(k)
+        spread = isinstance(t, Tensor)
+        row = 0
+        for tile in self.tiles:
+            n = len(tile.p)
+            at = t[row : row + n] if spread else t
+            row = (row + n) % self.stack.members
+            self.rule.step(tile.p, tile.grad, tile.state, tile.hyper, at, tile.decayed)
+
+    def _follow(self, k: int | Sequence[int]) -> None:
+        """The schedules' rates of this step, into every tile."""
+        if isinstance(k, int) and self.alike:
+            lr = self.hyper["lr"] * self._factor(*self.kinds[0], k)
+        else:
+            steps = [k] * self.stack.members if isinstance(k, int) else k
+            lr = self._column([self.lr(i, n) for i, n in enumerate(steps)])
+        row = 0
+        for tile in self.tiles:
+            n = len(tile.p)
+            tile.hyper["lr"] = lr[row : row + n] if isinstance(lr, Tensor) else lr
+            row = (row + n) % self.stack.members
+
+    def _penalise(self) -> None:
+        for w, g, _ in self.rows:
+            if w.shape[1]:
+                for gradient, *figures in self.penalties:
+                    g.add_(gradient(w, *figures))
+
+    def _clip(self) -> None:
+        if self.clips_norm:
+            size = torch.stack([g.square().sum(1) for *_, g in self.rows]).sum(0).sqrt()
+            factor = norm_factor(size.unsqueeze(1), self.most_norm)
+            for *_, g in self.rows:
+                g.mul_(factor)
+        if self.clips_value:
+            for *_, g in self.rows:
+                clip_value(g, self.most_value)
+
+
+def _on(column: Any) -> bool:
+    return isinstance(column, Tensor) or column > 0
