@@ -58,7 +58,7 @@ MODEL_TECHNIQUES: dict[str, dict[str, Any]] = {
 def recipe_for(model: str, optimizer: str, technique: str) -> Recipe:
     section: dict[str, Any] = {"name": model}
     if "kernel_size" in MODELS[model].defaults:
-        section["kernel_size"] = 3
+        section["kernel_size"] = 3 if model == "cnn-wide" else 5  # 3: odd sides, which only autograd can pool
     section |= MODEL_TECHNIQUES.get(technique, {})
     fields = dict(TECHNIQUES.get(technique, {}))
     rule = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}

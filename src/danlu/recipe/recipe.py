@@ -99,7 +99,7 @@ class Recipe(s.Section):
         full = self.model_dump(mode="json", exclude_none=True)
         plain = Recipe().model_dump(mode="json", exclude_none=True)
         keep = ("model", "optimizer", "batch_size", "epochs", "seed", "normalize")
-        return full if whole else {k: v for k, v in full.items() if k in keep or v != plain[k]}
+        return full if whole else {k: v for k, v in full.items() if k in keep or v != plain.get(k)}
 
     @classmethod
     def from_toml(cls, text: str, name: str = "the recipe") -> Recipe:

@@ -1,0 +1,266 @@
+"""A member of a population equals its recipe trained alone: in float64, over every model × optimiser × technique."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from danlu import Data, Recipe, fit, load
+from danlu.models import MODELS
+from danlu.optim.rules import RULES
+from danlu.optim.schedules import SCHEDULES
+from danlu.runs import Study
+from danlu.train import StudyListener, plan, train
+from danlu.train.population import Population
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Data:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.integers(0, 160, (120, 1, 16, 16)) + 20 * y[:, None, None, None]
+    return load((x.astype(np.uint8), y))
+
+
+# What each technique gives to five members; None leaves a member as it is.
+TECHNIQUES: dict[str, list[dict[str, Any]]] = {
+    "plain": [{}] * 5,
+    "penalties": [{"penalty": p} for p in ({"l1": 0.5}, {"l2": 0.5}, {"l1": 0.1, "l2": 2.0}, {}, {"l1": 0.3, "eps": 1e-4})],
+    "clipping": [{"clip": c} for c in ({"norm": 0.5}, {"value": 0.01}, {"norm": 0.1, "value": 0.1}, {}, {"norm": 1e6})],
+    "smoothing": [{"loss": {"label_smoothing": e}} for e in (0.0, 0.1, 0.3, 0.05, 0.0)],
+    "balanced": [{"loss": {"label_smoothing": e, "class_weights": "balanced"}} for e in (0.0, 0.1, 0.0, 0.2, 0.0)],
+    "explicit": [{"loss": {"name": "cross-entropy-explicit", "label_smoothing": e}} for e in (0.0, 0.1, 0.0, 0.2, 0.0)],
+    "decay": [{"decay": d} for d in (0.0, 0.3, 0.1, 1.0, 0.0)],
+    "augmentation": [{"augment": a} for a in ({}, {"rotate": 9.0}, {"crop": 1, "flip": True}, {"noise": 0.1}, {"rotate": 9.0})],
+    "normalisation": [{"normalize": n} for n in ("zscore", "minmax", "zscore", "none", "whiten")],
+    "sample": [{"sample": s} for s in ({"share": 0.4}, {"bootstrap": True}, {"folds": 3, "fold": 1},
+                                       {"share": 0.5, "bootstrap": True, "seed": 4}, {"folds": 5, "fold": 4, "seed": 1})],
+    "init": [{"init": i} for i in ("auto", {"name": "normal", "std": 0.05}, {"name": "normal", "std": 0.2}, "orthogonal", "he")],
+    "early stopping": [{"early_stopping": {"patience": p}, "epochs": 6} for p in (0, 1, 2, 1, 3)],
+    "epochs": [{"epochs": e} for e in (1, 3, 2, 4, 2)],
+    "schedules": [{"schedule": {"name": s, "warmup": w}, "epochs": 3} for s, w in zip(SCHEDULES, (0.0, 0.5, 0, 1.0, 0.0), strict=False)],
+}  # fmt: skip
+MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
+    "dropout": [{"dropout": p} for p in (0.0, 0.2, 0.5, 0.2, 0.7)],
+    "norm-before": [{"batch_norm": "before"}] * 5,
+    "norm-after": [{"batch_norm": "after", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
+    "factor": [{"factor": 2, "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
+}
+SEEDS = [{"seed": 0}, {"seed": 1}, {"seed": 0, "data_seed": 5}, {"seed": 2}, {"seed": 3, "data_seed": 5}]
+
+
+def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
+    """Five recipes of one structure that differ in every number they can."""
+    out = []
+    for i, seeds in enumerate(SEEDS):
+        section: dict[str, Any] = {"name": model}
+        if "kernel_size" in MODELS[model].defaults:
+            section["kernel_size"] = 3 if model == "cnn-wide" else 5  # 3: odd sides, which only autograd can pool
+        fields = dict(TECHNIQUES[technique][i]) if technique in TECHNIQUES else {}
+        section |= MODEL_TECHNIQUES[technique][i] if technique in MODEL_TECHNIQUES else {}
+        rule: dict[str, Any] = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}
+        for name, value in RULES[optimizer].defaults.items():
+            if name == "lr":
+                rule["lr"] = value * (1, 0.5, 2, 0.1, 1)[i]
+            elif name == "eps":
+                rule["eps"] = value * (1, 100, 1, 10, 1)[i]
+            elif name != "weight_decay":
+                rule[name] = 1 - (1 - value) * (1, 2, 1, 3, 0.5)[i]
+        out.append(Recipe(**{"model": section, "optimizer": rule, "batch_size": 13, "epochs": 2, "dtype": "float64", **seeds, **fields}))
+    return out
+
+
+CASES = [
+    *[(m, o, "plain") for m in sorted(MODELS) for o in sorted(RULES)],
+    *[(m, "momentum", t) for m in sorted(MODELS) for t in TECHNIQUES],
+    *[("dense", o, t) for o in sorted(RULES) for t in ("penalties", "decay", "schedules", "early stopping")],
+    *[(m, "adam", t) for m in sorted(MODELS) for t, f in MODEL_TECHNIQUES.items() if set(f[0]) <= set(MODELS[m].defaults)],
+]
+
+
+def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 1e-7) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def equals(study: Study, i: int, recipe: Recipe, data: Data, path: Path) -> None:
+    """Member i of the study against the recipe trained alone: weights, curve, final figures."""
+    alone = fit(recipe, data, out=path)
+    close(study.weights(i), alone.model().state_dict())
+    own, theirs = study.history(i), alone.history
+    assert len(own) == len(theirs)
+    for a, b in zip(own, theirs, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8)
+    a, b = study.results[i], alone.result
+    assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize(("model", "optimizer", "technique"), CASES)
+def test_a_member_equals_its_recipe_alone(pictures: Data, tmp_path: Path, model: str, optimizer: str, technique: str) -> None:
+    recipes = members(model, optimizer, technique)
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [p["chunk"] for p in study.info["plans"]] == [5], "all were to train together"
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
+@pytest.mark.parametrize(("model", "technique"), [("dense", "dropout"), ("cnn", "norm-after"), ("dense", "early stopping")])
+def test_company_changes_nothing(pictures: Data, tmp_path: Path, model: str, technique: str) -> None:
+    recipes = members(model, "adam", technique)
+    whole = train(recipes, pictures, out=tmp_path / "whole")
+    for name, order in {"fewer": [3, 1], "reversed": [4, 3, 2, 1, 0], "twice": [0, 0, 2, 2, 4, 1]}.items():
+        other = train([recipes[i] for i in order], pictures, out=tmp_path / name)
+        for k, i in enumerate(order):
+            close(other.weights(k), whole.weights(i), 1e-10)
+
+
+def test_structures_train_apart_and_keep_their_numbers(pictures: Data, tmp_path: Path) -> None:
+    recipes = [r for pair in zip(members("dense", "adam", "plain"), members("cnn", "sgd", "plain"), strict=True) for r in pair]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert len(study.info["plans"]) == 2
+    for i in (0, 1, 9):
+        equals(study, i, recipes[i], pictures, tmp_path / f"alone{i}")
+
+
+@pytest.mark.parametrize(("way", "workers"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_every_way_gives_the_same(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int) -> None:
+    recipes = members("cnn", "adam", "dropout")
+    monkeypatch.setattr(plan, "choose", lambda *a: plan.Plan(way, workers, 1, "told to"))
+    study = train(recipes, pictures, out=tmp_path / "study")
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
+def wild(seed: int, lr: float = 0.01) -> Recipe:
+    return Recipe(seed=seed, optimizer={"name": "momentum", "lr": lr}, epochs=4, batch_size=16, data_seed=1)
+
+
+def test_a_network_that_diverges_leaves_every_other_bit_as_it_was(pictures: Data, tmp_path: Path) -> None:
+    calm = train([wild(s) for s in range(4)], pictures, out=tmp_path / "calm")
+    recipes = [wild(0), wild(1, 1e30), wild(2), wild(3)]
+    study = train(recipes, pictures, out=tmp_path / "wild")
+    assert [study.members[i]["status"] for i in range(4)] == ["finished", "diverged", "finished", "finished"]
+    one_lr = train([wild(0, 0.01), wild(1, 0.02), wild(2), wild(3)], pictures, out=tmp_path / "one")
+    for i in (0, 2, 3):
+        a, b = study.weights(i), one_lr.weights(i)  # the same operations, but for the numbers of member 1
+        assert all(torch.equal(a[k], b[k]) for k in a)
+        close(a, calm.weights(i), 1e-4)
+    told = study.members[1]
+    run = study.run(1)
+    assert run.status == "diverged"
+    assert "the loss became NaN or infinite at step" in told["error"]
+    with pytest.raises(Exception, match="NaN") as alone:
+        fit(recipes[1], pictures, out=tmp_path / "alone")
+    assert str(alone.value) == told["error"]
+    assert all(bool(torch.isfinite(v).all()) or told["layer"] for v in study.weights(1).values())
+
+
+def test_if_all_diverge_the_study_still_ends(pictures: Data, tmp_path: Path) -> None:
+    study = train([wild(s, 1e30) for s in range(3)], pictures, out=tmp_path / "study")
+    assert study.status == "finished"
+    assert {m["status"] for m in study.members.values()} == {"diverged"}
+    assert study.results == [{}, {}, {}]
+
+
+def test_those_that_stop_early_leave(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    step = Population.step
+    monkeypatch.setattr(Population, "step", lambda self, *a: sizes.append(self.members) or step(self, *a))
+    recipes = [wild(s).with_(epochs=e) for s, e in enumerate((1, 3, 2, 4))]
+    train(recipes, pictures, out=tmp_path / "study")
+    per_epoch = -(-pictures.size("train") // 16)
+    assert sizes[-4 * per_epoch :: per_epoch] == [4, 3, 2, 1]
+
+
+class Branches(nn.Module):
+    """Somebody's network with a branch on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.net(x)
+        return out * 2 if float(out.sum()) > 0 else out
+
+
+class Fused(nn.Module):
+    """Somebody's network around the framework's fused cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out = nn.LSTM(1, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.cell(x[:, :, None])[0][:, -1])
+
+
+class Drops(nn.Module):
+    """Somebody's network with the framework's own dropout, which draws from the global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class Residual(nn.Module):
+    """Somebody's network that vmap can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.out = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.norm(x + torch.tanh(self.inner(x))))
+
+
+@pytest.mark.parametrize(("name", "together"), [("Branches", False), ("Fused", False), ("Drops", False), ("Residual", True)])
+def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str, together: bool) -> None:
+    data = load("iris")
+    base = Recipe(model=f"{__name__}:{name}", dtype="float64", batch_size=32, epochs=2)
+    recipes = [base.with_(seed=s, **{"optimizer.lr": lr}) for s, lr in ((0, 0.01), (1, 0.02), (2, 0.005))]
+    heard = []
+
+    class Ear(StudyListener):
+        def plan(self, members: list[int], way: str, why: str) -> None:
+            heard.append((way, why))
+
+    study = train(recipes, data, out=tmp_path / "study", listener=Ear())
+    (way, why), = heard
+    assert way == ("vectorised by 3" if together else "one by one")
+    assert together or "cannot be vectorised" in why
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, data, tmp_path / f"alone{i}")
+
+
+def test_memory_that_runs_out_halves_the_chunk(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Population.step
+
+    def tight(self: Population, *a: Any) -> Any:
+        if self.members > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return step(self, *a)
+
+    monkeypatch.setattr(Population, "step", tight)
+    recipes = members("dense", "adam", "dropout")
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [(p["chunk"], p["why"]) for p in study.info["plans"]] == [(2, "memory ran out with larger ones")]
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
+def test_a_regression_has_its_population_too(tmp_path: Path) -> None:
+    data = load("diabetes")
+    recipes = [Recipe(model={"name": "dense", "hidden": [8]}, dtype="float64", epochs=3, seed=s, optimizer={"lr": 0.01 * (s + 1)}) for s in range(3)]
+    study = train(recipes, data, out=tmp_path / "study")
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, data, tmp_path / f"alone{i}")
