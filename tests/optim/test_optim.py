@@ -60,7 +60,8 @@ def own_path(name: str, h: dict[str, Any]) -> np.ndarray:
     state = RULES[name].start(p)
     for t in range(1, STEPS + 1):
         g = torch.from_numpy(gradient(p.numpy()))
-        RULES[name].step(p, g, state, h, t, p)
+        RULES[name].decay(p, h)
+        RULES[name].update(p, g, state, h, t)
         out.append(p.numpy().copy())
     return np.array(out)
 
@@ -143,7 +144,9 @@ def test_decay_is_l2_under_sgd_and_not_under_adam(name: str, same: bool) -> None
         for t in range(1, STEPS + 1):
             g = torch.from_numpy(gradient(p.numpy()))
             g = g + penalties.l2_gradient(p, 0.3 * 50, 50) if by_penalty else g
-            RULES[name].step(p, g, state, h, t, None if by_penalty else p)
+            if not by_penalty:
+                RULES[name].decay(p, h)
+            RULES[name].update(p, g, state, h, t)
         paths.append(p.numpy())
     assert np.allclose(*paths, rtol=1e-9) == same
 
@@ -187,3 +190,18 @@ def test_clipping() -> None:
     assert zero.tolist() == [0, 0]
     clip_value(g, 0.7)
     np.testing.assert_allclose(g.numpy(), [0.6, 0.7], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [k for k, r in RULES.items() if r.fused])
+def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
+    rule, h = RULES[name], {**RULES[name].defaults, "lr": 0.02, "eps": 1e-6}
+    sizes = (7, 40)
+    a, b = ([torch.linspace(-1, 1, n, dtype=torch.float64) for n in sizes] for _ in range(2))
+    states = [[rule.start(p) for p in of] for of in (a, b)]
+    for t in range(1, 6):
+        g = [torch.sin(p * t) * (p > -0.5) for p in a]
+        rule.fused(a, g, states[0], h, t)
+        for p, slope, state in zip(b, g, states[1], strict=True):
+            rule.update(p, slope, state, h, t)
+    for p, q in zip(a, b, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)

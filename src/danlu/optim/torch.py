@@ -44,6 +44,7 @@ class Optimizer(torch.optim.Optimizer):
                 if not state:
                     state.update(step=0, **self.rule.start(p))
                 state["step"] += 1
-                decayed = p if group["weight_decay"] else None
-                self.rule.step(p, p.grad, state, group, state["step"], decayed)
+                if group["weight_decay"]:
+                    self.rule.decay(p, group)
+                self.rule.update(p, p.grad, state, group, state["step"])
         return loss

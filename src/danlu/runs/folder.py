@@ -117,10 +117,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise RunError(f"{path} is damaged or no safetensors file ({e})") from e
 
 
-def append_line(path: Path, value: Any) -> None:
-    """One JSON line at the end of a file; a line torn by a crash is left out when reading."""
+def append_lines(path: Path, values: list[Any]) -> None:
+    """JSON lines at the end of a file; a line torn by a crash is left out when reading."""
     with storing(path), path.open("a", encoding="utf-8") as f:
-        f.write(json.dumps(value) + "\n")
+        f.write("".join(json.dumps(v) + "\n" for v in values))
         f.flush()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,9 @@ from danlu.runs import Study, checkpoint, folder
 from danlu.train.loop import Loop, Place
 from danlu.train.population import Population
 from danlu.train.single import TRAIN_SAMPLE
+
+
+Tell = Callable[[str, int], None]
 
 
 def name_of(members: list[int]) -> str:
@@ -35,7 +37,7 @@ class Chunk:
         name: str,
         test: bool,
         interval: float,
-        tell: Callable[[str, int], None],
+        tell: Tell,
         stopped: Callable[[], str],
     ) -> None:
         self.study, self.name, self.test, self.interval, self.tell, self.stopped = study, name, test, interval, tell, stopped
@@ -114,7 +116,7 @@ class Chunk:
         return {k: torch.stack([f[k] for f in self.finals]) for k in self.finals[0]} if self.finals else {}
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write curves and weights, then the lines that say so; the checkpoints are no longer needed."""
+        """Write curves and weights; the lines to be written of its members. Checkpoints are no longer needed."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -127,10 +129,6 @@ class Chunk:
             pq.write_table(pa.Table.from_pylist(self.rows), sink)
             folder.write(path / "curves" / f"{self.name}.parquet", sink.getvalue().to_pybytes())
         folder.write_tensors(path / "weights" / f"{self.name}.safetensors", self._stacked())
-        file = path / "members.jsonl"
-        with folder.storing(file), file.open("a", encoding="utf-8") as f:
-            f.write("".join(json.dumps(line) + "\n" for line in self.lines))
-            f.flush()
         for old in self.folder.glob("*"):
             old.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from danlu.runs import Study, folder
 from danlu.runs.run import build_model
 from danlu.runs.study import FORMAT
 from danlu.train import plan, record
-from danlu.train.chunk import Chunk, name_of
+from danlu.train.chunk import Chunk, Tell, name_of
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
@@ -29,6 +27,7 @@ from danlu.train.population import Population
 from danlu.train.ready import check, choose_device, threads
 from danlu.train.single import CHECKPOINT_EVERY, make_population
 from danlu.train.stopping import StopRequest
+from danlu.train.workers import Send, run
 
 
 def train(
@@ -121,8 +120,7 @@ def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: 
     with folder.locked(study.path), StopRequest() as stop:
         record.say(study.path / "study.json", status="running")
         crew = _Crew(study, data, listener, checkpoint_every, stop)
-        steps = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
-        listener.start(study, sum(steps), sum(s for i, s in enumerate(steps) if i in crew.ended))
+        listener.start(study, crew.all, crew.before)
         try:
             for number, group in enumerate(grouped(study.recipes)):
                 crew.train(number, group)
@@ -139,11 +137,14 @@ class _Crew:
 
     def __init__(self, study: Study, data: Data, listener: StudyListener, checkpoint_every: float, stop: StopRequest) -> None:
         self.study, self.data, self.listener, self.stop = study, data, listener, stop
-        self.checkpoint_every, self.lock = checkpoint_every, threading.Lock()
+        self.checkpoint_every = checkpoint_every
         self.info = study.info
         self.device = torch.device(choose_device(self.info["environment"]["device"]))
         self.ended = set(study.members)
-        self.steps: dict[str, int] = {}  # done, by chunk
+        every = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
+        self.all = sum(every)  # steps of all members together
+        self.before = sum(every[i] for i in self.ended)
+        self.steps: dict[str, int] = {}  # done since, by chunk
 
     def build(self, recipe: Recipe) -> nn.Module:
         """The network of a recipe."""
@@ -156,22 +157,48 @@ class _Crew:
             return
         way = self._plan(number, left)
         self.listener.plan(left, way.way, way.why)
-        queue = [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
-        with ThreadPoolExecutor(way.workers) as pool:
-            while queue:
-                jobs = {pool.submit(self._chunk, members, way): members for members in queue}
-                done, rest = wait(jobs, return_when=FIRST_EXCEPTION)
-                for job in rest:
-                    job.cancel()
-                wait(rest)
-                errors = [(e, jobs[j]) for j in done if not j.cancelled() and (e := j.exception()) is not None]
-                for e, _ in errors:
-                    if not plan.out_of_memory(e):
-                        raise e
-                queue = self._halve(number, left, way) if errors else []
+        while left:
+            queue = [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
+            try:
+                self._beside(queue, way) if way.workers > 1 else self._in_turn(queue, way)
+                return
+            except (RuntimeError, MemoryError) as e:
+                if not plan.out_of_memory(e):
+                    raise
+            left = [i for i in left if i not in self.ended]
+            self._halve(number, left, way)
 
-    def _halve(self, number: int, left: list[int], way: plan.Plan) -> list[list[int]]:
-        """Smaller chunks of what is left after memory ran out."""
+    def _in_turn(self, queue: list[list[int]], way: plan.Plan) -> None:
+        for members in queue:
+            self._write(self._chunk(members, way, self._tell))
+
+    def _beside(self, queue: list[list[int]], way: plan.Plan) -> None:
+        """Some chunks at a time, each in a process of its own."""
+
+        def job(members: list[int]) -> Callable[[Send], Any]:
+            def work(send: Send) -> list[dict[str, Any]]:
+                with StopRequest() as self.stop:
+                    return self._chunk(members, way, lambda *said: send(said))
+
+            return work
+
+        error: BaseException | None = None
+        for _, kind, value in run(map(job, queue), way.workers, lambda: self.stop.asked):
+            if kind == "said":
+                self._tell(*value)
+            elif kind == "done":
+                self._write(value)
+            else:
+                error = error or value
+                self.stop.asked = True  # the others save what they have
+        if error is not None:
+            self.stop.asked = False
+            raise error
+        if self.stop.asked:
+            raise Interrupted(self._stopped())
+
+    def _halve(self, number: int, left: list[int], way: plan.Plan) -> None:
+        """Smaller chunks after memory ran out."""
         if way.chunk == 1:
             raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
         way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
@@ -179,8 +206,6 @@ class _Crew:
         self.listener.plan(left, way.way, way.why)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        left = [i for i in left if i not in self.ended]
-        return [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
 
     def _plan(self, number: int, left: list[int]) -> plan.Plan:
         """The plan kept from before, or a new one: a resumed study goes on in the way it began."""
@@ -203,28 +228,31 @@ class _Crew:
         self.info["plans"] = [*others, {"group": number, **vars(way)}]
         record.say(self.study.path / "study.json", plans=self.info["plans"])
 
-    def _chunk(self, members: list[int], way: plan.Plan) -> None:
-        """Train one population from where it stands to its end."""
+    def _chunk(self, members: list[int], way: plan.Plan, tell: Tell) -> list[dict[str, Any]]:
+        """Train one population from where it stands to its end; what is to be written of its members."""
         if self.stop.asked:
             raise Interrupted(self._stopped())
         recipes = [self.study.recipes[i] for i in members]
         with threads(way.threads):
             feed = Feed(recipes, self.data, self.device)
             population = make_population(recipes, self.build, self.data, feed, self.device)
-            chunk = Chunk(self.study, name_of(members), self.info["test"], self.listener.interval, self._tell, self._stopped)
+            chunk = Chunk(self.study, name_of(members), self.info["test"], self.listener.interval, tell, self._stopped)
             places = [Place(i) for i in members]
             loop = Loop(population, places, feed, self.data, self.study.metric, chunk, self.checkpoint_every, self.stop)
             chunk.resume(loop)
             loop.train()
-        with self.lock:
-            for line in chunk.finish():
-                self.ended.add(line["member"])
-                self.listener.ended(line["member"], line["status"], line.get("result", {}))
+            return chunk.finish()
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        """Members that ended: into members.jsonl, and to whoever listens."""
+        folder.append_lines(self.study.path / "members.jsonl", lines)
+        for line in lines:
+            self.ended.add(line["member"])
+            self.listener.ended(line["member"], line["status"], line.get("result", {}))
 
     def _tell(self, name: str, done: int) -> None:
-        with self.lock:
-            self.steps[name] = done
-            self.listener.progress(sum(self.steps.values()))
+        self.steps[name] = done
+        self.listener.progress(self.before + sum(self.steps.values()))
 
     def _stopped(self) -> str:
         return f"stopped, saved; go on with: danlu resume {self.study.path}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from danlu.train.feed import Feed
 from danlu.train.forward import Vectorised
 from danlu.train.population import Population
 from danlu.train.ready import threads
+from danlu.train.workers import available, run
 
 _SHORT = 2.0  # seconds of work below which nothing is measured
 _SHARE = 0.03  # of the expected time that measuring may take
@@ -65,7 +65,7 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
         chunk = min(n, trial.most(n))
         return Plan(chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
     paces = {(1, 1, 1): alone}
-    for way in _ways(n, 1 if note else trial.most(n), cores, device, trial.threaded and not note):
+    for way in _ways(n, 1 if note else trial.most(n), cores, device):
         if sum(trial.spent) > max(0.5, _SHARE * work):
             break
         if way not in paces:
@@ -79,10 +79,10 @@ def _label(chunk: int, workers: int, n: int) -> str:
     return f"{describe(chunk, workers)}, {n} thread{'s' if n > 1 else ''}"
 
 
-def _ways(n: int, most: int, cores: int, device: torch.device, threaded: bool) -> Iterator[tuple[int, int, int]]:
+def _ways(n: int, most: int, cores: int, device: torch.device) -> Iterator[tuple[int, int, int]]:
     """(chunk, workers, threads) to try, the likeliest first."""
     sizes = [s for s in (16, 64, 256, 4, 1024) if s < min(n, most)] + [min(n, most)]
-    sides = cores > 1 and threaded and device.type == "cpu"
+    sides = cores > 1 and available() and device.type == "cpu"
     for size in sorted({min(s, most) for s in sizes}, key=lambda s: abs(s - 32)):
         if size > 1:
             yield size, 1, cores
@@ -100,7 +100,6 @@ class _Trial:
         self.recipes, self.make, self.device = recipes, make, device
         self.feed = Feed(recipes, data, device)
         self.spent: list[float] = []
-        self.threaded = ":" not in recipes[0].model.name  # anyone's module may share state between threads
 
     def _batches(self, recipes: Sequence[Recipe], counts: Tensor | None) -> Iterator[Any]:
         for e in itertools.count():
@@ -124,28 +123,23 @@ class _Trial:
     def pace(self, chunk: int, workers: int, n: int, seconds: float = 0.06) -> float:
         """Seconds of a network's step that way; infinite where memory does not suffice."""
         began = time.perf_counter()
-        found: list[float] = []
 
-        def work(part: Sequence[Recipe]) -> None:
+        def work(tell: Any = None) -> float:
             try:
                 with threads(n):
-                    found.append(self._run(self.make(part), seconds))
+                    return self._run(self.make(self.recipes[:chunk]), seconds)
             except (RuntimeError, MemoryError) as e:
                 if not out_of_memory(e):
                     raise
-                found.append(float("inf"))
+                return float("inf")
 
-        parts = [self.recipes[i * chunk : (i + 1) * chunk] for i in range(workers)]
         if workers == 1:
-            work(parts[0])
+            slowest = work()
         else:
-            crew = [threading.Thread(target=work, args=(p or parts[0],)) for p in parts]
-            for t in crew:
-                t.start()
-            for t in crew:
-                t.join()
+            ended = list(run([work] * workers, workers, lambda: False))
+            slowest = max(value if kind == "done" else float("inf") for _, kind, value in ended)
         self.spent.append(time.perf_counter() - began)
-        return max(found, default=float("inf")) / (chunk * workers)
+        return slowest / (chunk * workers)
 
     def objection(self) -> str | None:
         """Why the group cannot be vectorised, or None."""

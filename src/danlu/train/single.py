@@ -144,7 +144,7 @@ class _Folder:
 
     def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
         for _, row in rows:
-            folder.append_line(self.run.path / "metrics.jsonl", row)
+            folder.append_lines(self.run.path / "metrics.jsonl", [row])
             self.listener.epoch(self.run, row)
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:

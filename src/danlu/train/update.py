@@ -12,23 +12,34 @@ from torch import Tensor
 from danlu.nn import penalties
 from danlu.optim import schedules
 from danlu.optim.clip import clip_value, norm_factor
-from danlu.optim.rules import RULES, State
+from danlu.optim.rules import RULES, Rule, State
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Schedule
 from danlu.train.stack import Stack
 
-_TILE = 1 << 16  # values updated together: parameters, gradient and state stay in the second-level cache
+_TILE = 1 << 17  # values updated together: parameters, gradient and state stay in the second-level cache
+_LARGE = 1 << 13  # parameters of a network from which on a call of its own to the framework's kernel pays
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some rows of a block, and what the rule needs for them."""
+    """What is updated in one go: some networks' rows of a block, or, by the framework's kernel, of all blocks."""
 
-    p: Tensor
-    grad: Tensor
-    state: State
+    rows: slice
+    p: list[Tensor]
+    grad: list[Tensor]
+    state: list[State]
+    decayed: list[Tensor]
     hyper: dict[str, Any]
-    decayed: Tensor | None
+    fused: bool
+
+    def step(self, rule: Rule, t: Any) -> None:
+        for w in self.decayed:
+            rule.decay(w, self.hyper)
+        if self.fused and rule.fused:
+            rule.fused(self.p, self.grad, self.state, self.hyper, t)
+        else:
+            rule.update(self.p[0], self.grad[0], self.state[0], self.hyper, t)
 
 
 class Update:
@@ -47,18 +58,8 @@ class Update:
         self.state = state
         stack, r = self.stack, self.recipes
         self.hyper = {k: self._column([getattr(x.optimizer, k) for x in r]) for k in self.rule.defaults}
-        decays = isinstance(self.hyper["weight_decay"], Tensor) or self.hyper["weight_decay"] > 0
         blocks = stack.blocks(stack.theta)
-        beside = [stack.blocks(stack.grad), *(stack.blocks(s) for s in state.values())]
-        self.tiles = []
-        for k, (p, decayed) in enumerate(blocks):
-            rows = max(1, _TILE // max(1, p.shape[1]))
-            for a in range(0, stack.members, rows):
-                part = slice(a, a + rows)
-                grad, *states = (b[k][0][part] for b in beside)
-                hyper = {n: v[part] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
-                shrunk = p[part, :decayed] if decays and decayed else None
-                self.tiles.append(_Tile(p[part], grad, dict(zip(state, states, strict=True)), hyper, shrunk))
+        self.tiles = self._tiles(blocks)
         l1, l2, eps = (self._column([getattr(x.penalty, n) for x in r]) for n in ("l1", "l2", "eps"))
         m = self._column(self.examples)
         self.penalties: list[tuple[Any, ...]] = [(penalties.l2_gradient, l2, m)] if _on(l2) else []
@@ -67,6 +68,32 @@ class Update:
         self.most_norm, self.most_value = self._column(norm), self._column(value)
         self.clips_norm, self.clips_value = (any(x != float("inf") for x in of) for of in (norm, value))
         self.rows = [(p[:, :d], g[:, :d], g) for (p, d), (g, _) in zip(blocks, stack.blocks(stack.grad), strict=True)]
+
+    def _tiles(self, blocks: list[tuple[Tensor, int]]) -> list[_Tile]:
+        stack, members = self.stack, self.stack.members
+        beside = [stack.blocks(stack.grad), *(stack.blocks(s) for s in self.state.values())]
+        decays = _on(self.hyper["weight_decay"])
+
+        def tile(of: Sequence[int], rows: slice, fused: bool) -> _Tile:
+            columns = {n: v[rows] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
+            if fused:  # numbers only
+                columns = {n: float(getattr(self.recipes[rows.start].optimizer, n)) for n in columns}
+            states = [dict(zip(self.state, (b[k][0][rows] for b in beside[1:]), strict=True)) for k in of]
+            shrunk = [blocks[k][0][rows, : blocks[k][1]] for k in of if decays and blocks[k][1]]
+            return _Tile(
+                rows, [blocks[k][0][rows] for k in of], [beside[0][k][0][rows] for k in of], states, shrunk, columns, fused
+            )
+
+        if self.rule.fused:
+            if self.alike and not any(isinstance(v, Tensor) for v in self.hyper.values()):
+                return [tile(range(len(blocks)), slice(0, members), True)]
+            if stack.theta.numel() >= _LARGE * members:
+                return [tile(range(len(blocks)), slice(i, i + 1), True) for i in range(members)]
+        tiles = []
+        for k, (p, _) in enumerate(blocks):
+            rows = max(1, _TILE // max(1, p.shape[1]))
+            tiles += [tile([k], slice(a, min(a + rows, members)), False) for a in range(0, members, rows)]
+        return tiles
 
     def _column(self, values: Sequence[Any]) -> Any:
         """One number when all agree, else [M, 1]."""
@@ -87,29 +114,28 @@ class Update:
             self._penalise()
         if self.clips_norm or self.clips_value:
             self._clip()
-        t: Any = k + 1 if isinstance(k, int) else self._column([n + 1 for n in k])
         if not self.steady:
             self._follow(k)
-        spread = isinstance(t, Tensor)
-        row = 0
+        if isinstance(k, int):
+            for tile in self.tiles:
+                tile.step(self.rule, k + 1)
+            return
+        t = self._column([n + 1 for n in k])
         for tile in self.tiles:
-            n = len(tile.p)
-            at = t[row : row + n] if spread else t
-            row = (row + n) % self.stack.members
-            self.rule.step(tile.p, tile.grad, tile.state, tile.hyper, at, tile.decayed)
+            own = t[tile.rows] if isinstance(t, Tensor) else t
+            tile.step(self.rule, k[tile.rows.start] + 1 if tile.fused else own)
 
     def _follow(self, k: int | Sequence[int]) -> None:
         """The schedules' rates of this step, into every tile."""
+        steps = [k] * self.stack.members if isinstance(k, int) else k
         if isinstance(k, int) and self.alike:
             lr = self.hyper["lr"] * self._factor(*self.kinds[0], k)
         else:
-            steps = [k] * self.stack.members if isinstance(k, int) else k
             lr = self._column([self.lr(i, n) for i, n in enumerate(steps)])
-        row = 0
         for tile in self.tiles:
-            n = len(tile.p)
-            tile.hyper["lr"] = lr[row : row + n] if isinstance(lr, Tensor) else lr
-            row = (row + n) % self.stack.members
+            first = tile.rows.start
+            own = lr[tile.rows] if isinstance(lr, Tensor) else lr
+            tile.hyper["lr"] = self.lr(first, steps[first]) if tile.fused else own
 
     def _penalise(self) -> None:
         for w, g, _ in self.rows:

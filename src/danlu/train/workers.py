@@ -1,0 +1,84 @@
+"""Work side by side in forked processes: the data are shared, and no interpreter lock is fought over.
+
+A worker trains on one thread (OpenMP does not survive a fork otherwise) and dies with its parent. Linux only:
+elsewhere forking a process that has computed is not safe, and `available` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any
+
+from danlu.errors import RunError
+
+Send = Callable[[Any], None]
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+def available() -> bool:
+    """Whether this system can fork safely."""
+    return sys.platform == "linux"
+
+
+def _child(work: Callable[[Send], Any], pipe: Connection) -> None:
+    """In the worker: do the work, send what it says, then ("done", result) or ("failed", error)."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    try:
+        pipe.send(("done", work(lambda message: pipe.send(("said", message)))))
+    except BaseException as e:  # whatever it is, the parent tells it
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(("failed", e))
+    finally:
+        pipe.close()
+        sys.stdout.flush()
+        os._exit(0)  # nothing of the parent's is torn down here
+
+
+def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]) -> Iterator[tuple[int, str, Any]]:
+    """Do the jobs, `workers` at a time: (number, "said" or "done" or "failed", value) as they come.
+
+    idle: called now and then; True asks the workers to stop and starts no more. Raises RunError when a worker dies.
+    """
+    context = multiprocessing.get_context("fork")
+    queue = enumerate(jobs)
+    active: dict[Connection, tuple[int, ForkProcess]] = {}
+    stopping = False
+    try:
+        while True:
+            while not stopping and len(active) < workers and (job := next(queue, None)) is not None:
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(job[1], theirs), daemon=True)
+                process.start()
+                theirs.close()
+                active[ours] = (job[0], process)
+            if not active:
+                return
+            if idle() and not stopping:
+                stopping = True
+                for _, process in active.values():
+                    process.terminate()
+            for pipe in wait(list(active), timeout=0.2):
+                assert isinstance(pipe, Connection)
+                number, process = active[pipe]
+                try:
+                    kind, value = pipe.recv()
+                except EOFError:
+                    process.join()
+                    raise RunError(f"a worker process died (exit code {process.exitcode}); what was saved is intact") from None
+                yield number, kind, value
+                if kind != "said":
+                    process.join()
+                    del active[pipe]
+    finally:
+        for pipe, (_, process) in active.items():
+            process.kill()
+            process.join()
+            pipe.close()
