@@ -102,3 +102,9 @@ def some(items: Iterable[Any], most: int = 3) -> str:
     listed = [str(i) for i in items]
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def clock(seconds: float) -> str:
+    """1:05, or 2:03:09."""
+    s = round(seconds)
+    return f"{s // 3600}:{s // 60 % 60:02}:{s % 60:02}" if s >= 3600 else f"{s // 60}:{s % 60:02}"

@@ -157,7 +157,9 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     return out
 
 
-def compiled(models: list[nn.Module], shape: tuple[int, ...], segments: list[tuple[int, int]]) -> tuple[chain.Chain, Stack, Crowd]:
+def compiled(
+    models: list[nn.Module], shape: tuple[int, ...], segments: list[tuple[int, int]]
+) -> tuple[chain.Chain, Stack, Crowd]:
     """The chain of several networks of one kind."""
     columns = chain.fits(models[0], shape, 6)
     assert columns is not None

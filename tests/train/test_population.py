@@ -27,6 +27,7 @@ def pictures() -> Data:
     return load((x.astype(np.uint8), y))
 
 
+WARMUPS = (0.0, 0.5, 0, 1.0, 0.0)
 # What each technique gives to five members; None leaves a member as it is.
 TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "plain": [{}] * 5,
@@ -43,7 +44,7 @@ TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "init": [{"init": i} for i in ("auto", {"name": "normal", "std": 0.05}, {"name": "normal", "std": 0.2}, "orthogonal", "he")],
     "early stopping": [{"early_stopping": {"patience": p}, "epochs": 6} for p in (0, 1, 2, 1, 3)],
     "epochs": [{"epochs": e} for e in (1, 3, 2, 4, 2)],
-    "schedules": [{"schedule": {"name": s, "warmup": w}, "epochs": 3} for s, w in zip(SCHEDULES, (0.0, 0.5, 0, 1.0, 0.0), strict=False)],
+    "schedules": [{"schedule": {"name": s, "warmup": w}, "epochs": 3} for s, w in zip(SCHEDULES, WARMUPS, strict=False)],
 }  # fmt: skip
 MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "dropout": [{"dropout": p} for p in (0.0, 0.2, 0.5, 0.2, 0.7)],
@@ -71,7 +72,9 @@ def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
                 rule["eps"] = value * (1, 100, 1, 10, 1)[i]
             elif name != "weight_decay":
                 rule[name] = 1 - (1 - value) * (1, 2, 1, 3, 0.5)[i]
-        out.append(Recipe(**{"model": section, "optimizer": rule, "batch_size": 13, "epochs": 2, "dtype": "float64", **seeds, **fields}))
+        out.append(
+            Recipe(**{"model": section, "optimizer": rule, "batch_size": 13, "epochs": 2, "dtype": "float64", **seeds, **fields})
+        )
     return out
 
 
@@ -96,9 +99,13 @@ def equals(study: Study, i: int, recipe: Recipe, data: Data, path: Path) -> None
     own, theirs = study.history(i), alone.history
     assert len(own) == len(theirs)
     for a, b in zip(own, theirs, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8)
+        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8
+        )
     a, b = study.results[i], alone.result
-    assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8)
+    assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
+        {k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8
+    )
 
 
 @pytest.mark.parametrize(("model", "optimizer", "technique"), CASES)
@@ -129,7 +136,9 @@ def test_structures_train_apart_and_keep_their_numbers(pictures: Data, tmp_path:
 
 
 @pytest.mark.parametrize(("way", "workers"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-def test_every_way_gives_the_same(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int) -> None:
+def test_every_way_gives_the_same(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int
+) -> None:
     recipes = members("cnn", "adam", "dropout")
     monkeypatch.setattr(plan, "choose", lambda *a: plan.Plan(way, workers, 1, "told to"))
     study = train(recipes, pictures, out=tmp_path / "study")
@@ -235,7 +244,7 @@ def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str, 
             heard.append((way, why))
 
     study = train(recipes, data, out=tmp_path / "study", listener=Ear())
-    (way, why), = heard
+    ((way, why),) = heard
     assert way == ("vectorised by 3" if together else "one by one")
     assert together or "cannot be vectorised" in why
     for i, recipe in enumerate(recipes):
@@ -260,7 +269,10 @@ def test_memory_that_runs_out_halves_the_chunk(pictures: Data, tmp_path: Path, m
 
 def test_a_regression_has_its_population_too(tmp_path: Path) -> None:
     data = load("diabetes")
-    recipes = [Recipe(model={"name": "dense", "hidden": [8]}, dtype="float64", epochs=3, seed=s, optimizer={"lr": 0.01 * (s + 1)}) for s in range(3)]
+    recipes = [
+        Recipe(model={"name": "dense", "hidden": [8]}, dtype="float64", epochs=3, seed=s, optimizer={"lr": 0.01 * (s + 1)})
+        for s in range(3)
+    ]
     study = train(recipes, data, out=tmp_path / "study")
     for i, recipe in enumerate(recipes):
         equals(study, i, recipe, data, tmp_path / f"alone{i}")

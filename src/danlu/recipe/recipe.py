@@ -78,7 +78,9 @@ class Recipe(s.Section):
         if self.sample.folds == 1:
             mistakes.append(wrong("sample.folds", 1, "must be 0 or at least 2", "try 5"))
         if not self.sample.whole and self.model.batch_norm not in (None, "none"):
-            mistakes.append("`sample` leaves examples without weight, but `model.batch_norm` would still see them; use one of the two")
+            mistakes.append(
+                "`sample` leaves examples without weight, but `model.batch_norm` would still see them; use one of the two"
+            )
         if mistakes:
             raise RecipeError(*mistakes)
         return self

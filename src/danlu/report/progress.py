@@ -5,14 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from danlu.errors import clock
 from danlu.runs import Run, curves
 from danlu.train import Listener
-
-
-def clock(seconds: float) -> str:
-    """1:05, or 2:03:09."""
-    s = round(seconds)
-    return f"{s // 3600}:{s // 60 % 60:02}:{s % 60:02}" if s >= 3600 else f"{s // 60}:{s % 60:02}"
 
 
 class _Timed(Listener):

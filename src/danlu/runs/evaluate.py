@@ -47,9 +47,7 @@ def alone(model: nn.Module) -> Forward:
     return lambda x: model(x[0]).t().unsqueeze(0)
 
 
-def part_outputs(
-    forward: Forward, data: Data, part: str, normalizers: Sequence[Normalizer], most: int | None = None
-) -> Outputs:
+def part_outputs(forward: Forward, data: Data, part: str, normalizers: Sequence[Normalizer], most: int | None = None) -> Outputs:
     """Outputs and targets on a part of the data ("all": the whole), or on an even sample of `most` of it.
 
     forward: takes x [S, B, …], one for each normaliser.

@@ -16,7 +16,6 @@ from danlu.train.loop import Loop, Place
 from danlu.train.population import Population
 from danlu.train.single import TRAIN_SAMPLE
 
-
 Tell = Callable[[str, int], None]
 
 

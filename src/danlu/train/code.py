@@ -96,7 +96,11 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
     if recipe.loss.class_weights == "balanced":
         text.append(_source(losses.balanced_weights))
     update = RULES[recipe.optimizer.name].update
-    text += [_source(getattr(rules, name)) for name in ("subtract", "accumulate", "root", "descend") if name in update.__code__.co_names]
+    text += [
+        _source(getattr(rules, name))
+        for name in ("subtract", "accumulate", "root", "descend")
+        if name in update.__code__.co_names
+    ]
     text.append(_source(update))
     if recipe.schedule.name != "constant":
         text.append(_source(schedules.SCHEDULES[recipe.schedule.name].factor))
@@ -171,7 +175,7 @@ def _update(recipe: Recipe, classes: bool) -> str:
 hyper = {hyper}
 state = [{{{", ".join(f'"{s}": torch.zeros_like(p, requires_grad=False)' for s in rule.state)}}} for p in parameters]
 class_weights = {f"balanced_weights(data.class_counts('train')).to(torch.{recipe.dtype})" if balanced else None}
-counts = {f"counts(SimpleNamespace(whole=False, **{recipe.sample.model_dump()}), len(train))" if not recipe.sample.whole else None}
+counts = {None if recipe.sample.whole else f"counts(SimpleNamespace(whole=False, **{recipe.sample.model_dump()}), len(train))"}
 
 
 def lr(k):

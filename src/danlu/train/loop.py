@@ -281,4 +281,3 @@ class Loop:
         now = time.perf_counter()
         self.at.seconds += (now - self.mark) / max(1, len(self._alive()))
         self.mark = now
-

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from danlu.data import Data
 from danlu.errors import DanluError, Interrupted, RecipeError, RunError, some, wrong
@@ -39,7 +39,7 @@ def train(
     test: bool = True,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    **facts: Any,
+    facts: Mapping[str, Any] | None = None,
 ) -> Study:
     """Train every recipe on the data and leave a study folder. A member equals the run its recipe would give alone.
 
@@ -53,13 +53,14 @@ def train(
         raise RecipeError("`recipes` is empty, but needs at least one recipe")
     check_all(recipes, data)
     chosen = choose_device(device)
-    label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts.get('kind', 'study')}"
+    facts = {"kind": "study", **(facts or {})}
+    label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
     path = record.make_folder(Path(out) if out is not None else None, label)
     folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
     record.write_data(path, data, sorted({r.normalize for r in recipes}))
     record.say(
         path / "study.json",
-        **{"kind": "study", **facts},
+        **facts,
         status="running",
         format=FORMAT,
         test=test,
@@ -91,6 +92,39 @@ def resume_study(
         study.check_data(data)
     _train(study, data, listener or StudyListener(), checkpoint_every)
     return study
+
+
+def extend(
+    study: Study,
+    recipes: Sequence[Recipe],
+    data: Data,
+    *,
+    listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Study:
+    """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable."""
+    if study.status != "finished":
+        raise RunError(f"{str(study.path)!r} is not finished; go on with: danlu resume {study.path}")
+    study.check_data(data)
+    check_all(recipes, data)
+    lines = [r.to_dict() for r in [*study.recipes, *recipes]]
+    record.say(study.path / "study.json", status="interrupted")
+    folder.write_lines(study.path / "recipes.jsonl", lines)
+    study = Study(study.path, study.trust)
+    _train(study, data, listener or StudyListener(), checkpoint_every)
+    return study
+
+
+def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto") -> float:
+    """About how long `train` would take, from a short measurement of each structure."""
+    chosen, seconds = torch.device(choose_device(device)), 0.0
+    for group in grouped(recipes):
+        part = [recipes[i] for i in group]
+        feed = Feed(part, data, chosen)
+        make = functools.partial(_make, data=data, feed=feed, device=chosen)
+        pace = plan.quickest(part, make, data, chosen, torch.get_num_threads())
+        seconds += pace * feed.steps * sum(r.epochs for r in part)
+    return seconds
 
 
 def check_all(recipes: Sequence[Recipe], data: Data) -> None:
@@ -132,6 +166,10 @@ def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: 
             listener.end(study)
 
 
+def _make(recipes: Sequence[Recipe], data: Data, feed: Feed, device: torch.device) -> Population:
+    return make_population(recipes, lambda r: build_model(r, data.schema), data, feed, device)
+
+
 class _Crew:
     """Trains the groups of a study, some chunks at a time."""
 
@@ -145,10 +183,6 @@ class _Crew:
         self.all = sum(every)  # steps of all members together
         self.before = sum(every[i] for i in self.ended)
         self.steps: dict[str, int] = {}  # done since, by chunk
-
-    def build(self, recipe: Recipe) -> nn.Module:
-        """The network of a recipe."""
-        return build_model(recipe, self.study.schema)
 
     def train(self, number: int, group: list[int]) -> None:
         """What is left of a group."""
@@ -216,9 +250,7 @@ class _Crew:
         recipes = [self.study.recipes[i] for i in left]
         feed = Feed(recipes, self.data, self.device)
 
-        def make(part: Sequence[Recipe]) -> Population:
-            return make_population(part, self.build, self.data, feed, self.device)
-
+        make = functools.partial(_make, data=self.data, feed=feed, device=self.device)
         way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads())
         self._keep_plan(number, way)
         return way
@@ -235,7 +267,7 @@ class _Crew:
         recipes = [self.study.recipes[i] for i in members]
         with threads(way.threads):
             feed = Feed(recipes, self.data, self.device)
-            population = make_population(recipes, self.build, self.data, feed, self.device)
+            population = _make(recipes, self.data, feed, self.device)
             chunk = Chunk(self.study, name_of(members), self.info["test"], self.listener.interval, tell, self._stopped)
             places = [Place(i) for i in members]
             loop = Loop(population, places, feed, self.data, self.study.metric, chunk, self.checkpoint_every, self.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -70,9 +71,17 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
             break
         if way not in paces:
             paces[way] = trial.pace(*way)
-    best = min(paces, key=paces.__getitem__)
+    chunk, workers, on = min(paces, key=paces.__getitem__)
+    chunk = -(-n // (-(-n // (chunk * workers)) * workers))  # all of a size
     said = {_label(*way): pace for way, pace in paces.items()}
-    return Plan(*best, note or f"fastest of {len(paces)} ways measured", said)
+    return Plan(chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)
+
+
+def quickest(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> float:
+    """Seconds of a network's step in what is likely a good way, from one measurement."""
+    trial = _Trial(recipes, make, data, device)
+    chunk = 1 if trial.objection() else min(len(recipes), trial.most(32))
+    return trial.pace(chunk, 1, cores)
 
 
 def _label(chunk: int, workers: int, n: int) -> str:
@@ -81,16 +90,15 @@ def _label(chunk: int, workers: int, n: int) -> str:
 
 def _ways(n: int, most: int, cores: int, device: torch.device) -> Iterator[tuple[int, int, int]]:
     """(chunk, workers, threads) to try, the likeliest first."""
-    sizes = [s for s in (16, 64, 256, 4, 1024) if s < min(n, most)] + [min(n, most)]
-    sides = cores > 1 and available() and device.type == "cpu"
-    for size in sorted({min(s, most) for s in sizes}, key=lambda s: abs(s - 32)):
-        if size > 1:
-            yield size, 1, cores
-            if sides and n >= 2 * size:
-                yield size, cores, 1
+    side = cores if cores > 1 and available() and device.type == "cpu" else 1
+    sizes = {s for s in (4, 16, 64, 256, 1024, n, -(-n // side)) if 1 < s <= min(n, most)}
+    for size in sorted(sizes, key=lambda s: abs(math.log(s / 32))):
+        if side > 1 and size * side <= n + 1:
+            yield size, side, 1
+        yield size, 1, cores
     yield 1, 1, cores
-    if sides:
-        yield 1, cores, 1
+    if side > 1:
+        yield 1, side, 1
 
 
 class _Trial:
@@ -171,7 +179,7 @@ class _Trial:
         """How many networks at once fit into the free memory."""
         pair = self.make(self.recipes[:2])
         pair.sit(self.feed.segments(pair.recipes, [0] * pair.members))
-        x, y, counts = next(self.feed.epoch(pair.recipes, [0] * pair.members, 0, pair.counts))
+        x, *_ = next(self.feed.epoch(pair.recipes, [0] * pair.members, 0, pair.counts))
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
         each = state + 3 * _kept(pair, x) / pair.members
         return max(1, min(n, int(_ROOM * free_memory(self.device) / each)))

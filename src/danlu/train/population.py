@@ -82,7 +82,9 @@ class Population:
         columns = chain.fits(self.model, self.input_shape, self.recipes[0].batch_size)
         if columns is not None and (columns or self.members == 1) and loss in GRADIENTS:
             return chain.Chain(self.model, columns, self.crowd, self.stack.values, self.stack.grads, p)
-        return Solo(self.model, self.crowd, self.stack) if self.members == 1 else Vectorised(self.model, self.crowd, self.stack, p)
+        return (
+            Solo(self.model, self.crowd, self.stack) if self.members == 1 else Vectorised(self.model, self.crowd, self.stack, p)
+        )
 
     def sit(self, segments: list[tuple[int, int]]) -> None:
         """Networks a…z see the batch of that place from now on."""

@@ -54,6 +54,7 @@ def check(recipe: Recipe, data: Data) -> None:
 
 
 def choose_device(name: str) -> str:
+    """ "cpu" or "cuda" for auto, cpu or cuda. Raises RunError for another name, and where there is no CUDA device."""
     has = torch.cuda.is_available()
     if name not in ("auto", "cpu", "cuda"):
         raise RunError(wrong("device", name, "must be auto, cpu or cuda"))
@@ -86,5 +87,3 @@ def threads(n: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(flushed)
-
-

@@ -1,0 +1,253 @@
+"""A study on disk: killed and resumed exactly, its members opened as runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danlu import Recipe, Run, fit, load
+from danlu.errors import Interrupted, RecipeError, RunError
+from danlu.report.run_page import write_report
+from danlu.runs import Study
+from danlu.train import StudyListener, many, plan, resume_study, train
+
+TRAIN = f"""
+import sys
+from danlu import load
+from danlu.train import many, plan
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_study import recipes
+chunk, workers = int(sys.argv[2]), int(sys.argv[3])
+plan.choose = lambda *a: plan.Plan(chunk, workers, 1, "told to")
+many.train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
+"""
+
+
+def recipes() -> list[Recipe]:
+    base = Recipe(model={"name": "dense", "hidden": [24], "dropout": 0.2, "batch_norm": "after"}, batch_size=16, epochs=6)
+    base = base.with_(["early_stopping.patience=2"])
+    return [base.with_(seed=s, epochs=e, **{"optimizer.lr": lr}) for s, e, lr in
+            ((0, 6, 0.01), (1, 2, 0.03), (2, 6, 0.001), (0, 4, 0.01), (3, 6, 0.003), (1, 6, 0.1))]  # fmt: skip
+
+
+def start(path: Path, chunk: int, workers: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(path), str(chunk), str(workers)], stderr=subprocess.PIPE)
+
+
+def wait_for(what: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
+
+
+def newer(path: Path, moment: float) -> bool:
+    """Whether a checkpoint was finished after that moment."""
+    for file in path.glob("checkpoint/*/[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):  # dropped for a newer one just now
+            if file.stat().st_mtime > moment:
+                return True
+    return False
+
+
+def plain(rows: Any) -> Any:
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+
+def assert_same(a: Study, b: Study) -> None:
+    assert a.status == b.status == "finished"
+    lines = [r["member"] for r in map(dict, a.members.values())]
+    assert sorted(lines) == list(range(len(a)))
+    assert plain(a.results) == plain(b.results)
+    for i in range(len(a)):
+        x, y = a.weights(i), b.weights(i)
+        assert all(torch.equal(x[k], y[k]) for k in y)
+        assert plain(a.history(i)) == plain(b.history(i))
+
+
+@pytest.fixture(scope="module", params=[(6, 1), (4, 1), (3, 2), (1, 2)], ids=lambda p: f"{p[0]} by {p[1]}")
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, tuple[int, int]]:
+    """The uninterrupted study, trained in one of the ways."""
+    path = tmp_path_factory.mktemp("whole") / "study"
+    process = start(path, *request.param)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said.decode()
+    return Study(path), request.param
+
+
+@pytest.mark.parametrize("delays", [(0.05, 0.3), (0.15, 0.0), (0.25, 0.1)])
+def test_killed_and_resumed_the_end_is_the_same(
+    tmp_path: Path, whole: tuple[Study, tuple[int, int]], delays: tuple[float, ...]
+) -> None:
+    path, (chunk, workers) = tmp_path / "study", whole[1]
+    process, hits = start(path, chunk, workers), 0
+    for delay in delays:
+        begun = time.time()
+        wait_for(lambda p=process, t=begun: p.poll() is not None or newer(path, t))
+        time.sleep(delay)
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"from danlu.train import resume_study; resume_study({str(path)!r}, checkpoint_every=0.02)"],
+            stderr=subprocess.PIPE,
+        )
+    _, said = process.communicate(timeout=120)
+    if process.returncode:
+        assert b"is finished" in said, said.decode()
+    assert hits >= 1
+    assert_same(Study(path), whole[0])
+    assert not (path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+    tmp_path: Path, whole: tuple[Study, tuple[int, int]], stop: signal.Signals
+) -> None:
+    path, (chunk, workers) = tmp_path / "study", whole[1]
+    process = start(path, chunk, workers)
+    wait_for(lambda: newer(path, 0) or process.poll() is not None)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    assert f"go on with: danlu resume {path}".encode() in said
+    assert Study(path).status == "interrupted"
+    assert_same(resume_study(path), whole[0])
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    path = tmp_path / "study"
+    process = start(path, 1, 2)
+    wait_for(lambda: newer(path, 0))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(_alive(int(c)) for c in children), 10)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "choose", lambda *a: plan.Plan(1, 2, 1, "told to"))
+    step = many.Population.step
+    home = os.getpid()
+
+    def die(self: Any, *a: Any) -> Any:
+        if os.getpid() != home and self.recipes[0].seed == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *a)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(many.Population, "step", die)
+        with pytest.raises(RunError, match="a worker process died"):
+            train(recipes(), load("digits"), out=tmp_path / "study")
+    study = resume_study(tmp_path / "study")
+    assert sorted(study.members) == list(range(6))
+
+
+def test_a_member_is_a_run_like_any_other(tmp_path: Path) -> None:
+    data = load("digits")
+    study = train(recipes(), data, out=tmp_path / "study")
+    run = study.run(1)
+    assert isinstance(run, Run)
+    assert run.status == "finished"
+    assert run.recipe == recipes()[1]
+    assert len(run.history) == run.result["epochs"] == 2
+    assert run.evaluate().accuracy == pytest.approx(run.result["test_accuracy"])
+    assert run.predict(data.part("test")[0][:3]).values.shape == (3,)
+    assert write_report(run).is_file()
+    again = fit(
+        Recipe(epochs=1, init={"from_run": str(run.path)}, model=run.recipe.model.model_dump()), data, out=tmp_path / "again"
+    )
+    assert again.status == "finished"
+    assert set(study.curves()["member"]) == set(range(6))
+    with pytest.raises(RunError, match="`member` is 6, but must be 0 to 5"):
+        study.run(6)
+
+
+def test_without_the_test_part(tmp_path: Path) -> None:
+    study = train(recipes()[:2], load("digits"), out=tmp_path / "study", test=False)
+    assert all("test_loss" not in r and "valid_loss" in r for r in study.results)
+    assert write_report(study.run(0)).is_file()
+
+
+def test_who_listens_hears_everything(tmp_path: Path) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    class Ear(StudyListener):
+        interval = 0.0
+
+        def start(self, study: Study, steps: int, done: int) -> None:
+            heard.append(("start", (steps, done)))
+
+        def progress(self, done: int) -> None:
+            heard.append(("progress", done))
+
+        def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
+            heard.append(("ended", (member, status)))
+
+        def end(self, study: Study) -> None:
+            heard.append(("end", None))
+
+    base = Recipe(epochs=2, batch_size=32)
+    train([base, base.with_(seed=1)], load("iris"), out=tmp_path / "study", listener=Ear())
+    steps = 2 * 2 * -(-90 // 32)
+    assert heard[0] == ("start", (steps, 0))
+    assert heard[-1] == ("end", None)
+    done = [v for k, v in heard if k == "progress"]
+    assert done == sorted(done)
+    assert done[-1] == steps
+    assert [v for k, v in heard if k == "ended"] == [(0, "finished"), (1, "finished")]
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    base = Recipe(batch_size=1000, epochs=1)
+    with pytest.raises(RecipeError) as e:
+        train([base.with_(seed=s) for s in range(5)], load("iris"), out=tmp_path / "study")
+    assert str(e.value) == "`batch_size` is 1000, but must be at most the 90 training examples; try 64"
+    with pytest.raises(RecipeError, match=r"try 64 \(recipe 1 of 3\)"):
+        train([Recipe(), base, Recipe()], load("iris"), out=tmp_path / "study")
+    with pytest.raises(RecipeError, match="needs at least one recipe"):
+        train([], load("iris"), out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_foreign_and_finished_folders(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no study folder"):
+        Study(tmp_path)
+    study = train([Recipe(epochs=1)], load("iris"), out=tmp_path / "study")
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        resume_study(study)
+    with pytest.raises(RunError, match="is no longer the data"):
+        study.check_data(load("wine"))
+    (tmp_path / "study/study.json").write_text('{"format": 99}')
+    with pytest.raises(RunError, match="study format 99"):
+        Study(tmp_path / "study")
+
+
+def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while a plan is being measured."""
+    choose = plan.choose
+
+    def slow(*a: Any) -> plan.Plan:
+        os.kill(os.getpid(), signal.SIGINT)
+        return choose(*a)
+
+    monkeypatch.setattr(plan, "choose", slow)
+    with pytest.raises(Interrupted):
+        train(recipes(), load("digits"), out=tmp_path / "study")
+    monkeypatch.undo()
+    assert resume_study(tmp_path / "study").status == "finished"
