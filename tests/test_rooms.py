@@ -53,8 +53,11 @@ def test_imports_point_down(path: Path) -> None:
         assert other == room or FLOOR[other] < FLOOR[room], f"{room} must not import {other}"
 
 
+VERBS = ["compare", "fit", "load", "resume"]
+
+
 def test_public_names() -> None:
-    assert danlu.__all__ == ["DanluError", "Data", "Listener", "Recipe", "Run", "__version__", "fit", "load", "resume"]
+    assert danlu.__all__ == ["Comparison", "DanluError", "Data", "Listener", "Recipe", "Run", "Study", "__version__", *VERBS]
     for name in danlu.__all__:
         assert getattr(danlu, name) is not None
 

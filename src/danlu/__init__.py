@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from danlu.data import Data, load
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
-    from danlu.runs import Run
+    from danlu.runs import Run, Study
+    from danlu.study.compare import Comparison, compare
     from danlu.train import Listener, fit, resume
 
 __version__ = "0.1.0"
@@ -24,11 +25,27 @@ _HOMES = {
     "DanluError": "danlu.errors",
     "Recipe": "danlu.recipe",
     "Run": "danlu.runs",
+    "Study": "danlu.runs",
+    "Comparison": "danlu.study",
+    "compare": "danlu.study",
     "Listener": "danlu.train",
     "fit": "danlu.train",
     "resume": "danlu.train",
 }
-__all__ = ["DanluError", "Data", "Listener", "Recipe", "Run", "__version__", "fit", "load", "resume"]
+__all__ = [
+    "Comparison",
+    "DanluError",
+    "Data",
+    "Listener",
+    "Recipe",
+    "Run",
+    "Study",
+    "__version__",
+    "compare",
+    "fit",
+    "load",
+    "resume",
+]
 
 
 def __getattr__(name: str) -> Any:  # PyTorch is imported by the first name that needs it

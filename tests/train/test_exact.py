@@ -366,6 +366,7 @@ CODE = {
         "early_stopping.patience=1",
         "init=orthogonal",
     ],
+    "sampled": ["sample.share=0.5", "sample.bootstrap=true", "data_seed=3", "penalty.l2=0.1", "loss.class_weights=balanced"],
     "factorised": ["model.factor=2", "loss=cross-entropy-explicit", "optimizer=rmsprop", "normalize=whiten"],
 }
 

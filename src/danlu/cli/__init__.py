@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danlu import __version__
-from danlu.cli import looking, recipes, training
+from danlu.cli import looking, recipes, studies, training
 from danlu.cli.options import WithFields
 from danlu.errors import DanluError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare recipes.")
 
 app.command(cls=WithFields)(training.fit)
+app.command()(studies.compare)
 for command in (training.resume, training.evaluate, training.predict, looking.runs, looking.show, looking.report):
     app.command()(command)
 app.command()(looking.data)

@@ -87,6 +87,13 @@ def open_run(name: str, trust: bool = False) -> Any:
     return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name, trust)
 
 
+def study_path(name: str) -> Path | None:
+    """The folder of a study by its path or its name under the runs folder; None when there is no study of that name."""
+    from danlu.runs.folder import runs_root
+
+    return next((p for p in (Path(name), runs_root() / name) if (p / "study.json").is_file()), None)
+
+
 class WithFields(TyperCommand):
     """A command whose help ends with the fields of a recipe, from their own docstrings."""
 

@@ -28,6 +28,7 @@ from danlu.cli.options import (
     load_source,
     open_run,
     read_recipe,
+    study_path,
 )
 from danlu.errors import DanluError
 
@@ -120,10 +121,16 @@ def resume(
     trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Go on with an interrupted or killed run, to the same weights as if nothing had happened."""
+    """Go on with an interrupted or killed run or study, to the same weights as if nothing had happened."""
     from danlu import train
     from danlu.report.progress import best_progress
 
+    path = study_path(run)
+    if path is not None:
+        from danlu.cli.studies import go_on
+
+        go_on(path, trust, checkpoint_every, json)
+        return
     found = open_run(run, trust)
     done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
     _finish(done, json)

@@ -209,6 +209,14 @@ class Comparison:
             return "–"
         return " to ".join(self.show(x).removesuffix(" %") for x in (low, high))
 
+    def plot(self) -> Any:
+        """The curves with their bands as a Plotly figure (shown by notebooks)."""
+        import plotly.graph_objects as go
+
+        from danlu.study.figures import bands
+
+        return go.Figure(bands(self))
+
     def to_json(self) -> dict[str, Any]:
         """Everything that was found, as plain values."""
 

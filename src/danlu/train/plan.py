@@ -71,10 +71,21 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
             break
         if way not in paces:
             paces[way] = trial.pace(*way)
-    chunk, workers, on = min(paces, key=paces.__getitem__)
-    chunk = -(-n // (-(-n // (chunk * workers)) * workers))  # all of a size
+    chunk, workers, on = min(paces, key=lambda way: _whole(n, *way[:2]) * paces[way])
+    chunk = _even(n, chunk, workers)
     said = {_label(*way): pace for way, pace in paces.items()}
     return Plan(chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)
+
+
+def _even(n: int, chunk: int, workers: int) -> int:
+    """The chunk that cuts n networks evenly into as few rounds as that one does."""
+    rounds = -(-n // (chunk * workers))
+    return -(-n // (rounds * workers))
+
+
+def _whole(n: int, chunk: int, workers: int) -> int:
+    """Networks that the rounds have room for: places left empty cost as much as others."""
+    return -(-n // (chunk * workers)) * _even(n, chunk, workers) * workers
 
 
 def quickest(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> float:

@@ -1,0 +1,123 @@
+"""Commands that train many networks and say what follows."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from danlu.cli.options import (
+    Json,
+    Limit,
+    Memory,
+    Missing,
+    Mode,
+    RecipeName,
+    Resize,
+    Source,
+    Split,
+    SplitSeed,
+    Target,
+    Task,
+    Valid,
+    load_source,
+    read_recipe,
+)
+from danlu.errors import DanluError
+
+Explain = Annotated[bool, typer.Option("--explain", help="Say how the networks are trained together, and why.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin even more than 1,000 trainings.")]
+
+
+def compare(
+    source: Source,
+    grid: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FIELD=A,B,…",
+            help="Values to compare, such as optimizer=sgd,adam; lists in brackets: model.hidden=[64],[100,100].",
+        ),
+    ] = None,
+    recipe: RecipeName = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of every variant.")] = 10,
+    control: Annotated[str | None, typer.Option(help="The variant that the others are held against; default: the first.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, seconds, …")
+    ] = None,
+    interval: Annotated[str, typer.Option(help="t (Student) or bca (bootstrap).")] = "t",
+    until: Annotated[int | None, typer.Option(help="Add seeds, up to that many, until every question is settled.")] = None,
+    yes: Yes = False,
+    out: Annotated[Path | None, typer.Option(help="The study's folder.")] = None,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    missing: Missing = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    explain: Explain = False,
+    json: Json = False,
+) -> None:
+    """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
+    from danlu.study import grid as grids
+
+    mistakes: list[str] = []
+    found: dict[str, Any] = {}
+    for name, make in (
+        ("recipe", lambda: read_recipe(recipe, [], source)),
+        ("grid", lambda: grids.parse(grid or [])),
+        ("data", lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing)),
+    ):
+        try:
+            found[name] = make()
+        except DanluError as e:
+            mistakes += e.mistakes
+    if mistakes:
+        raise DanluError(*mistakes)
+    from danlu import study
+    from danlu.report.study_progress import study_progress
+
+    done = study.compare(
+        found["data"], found["grid"], recipe=found["recipe"], seeds=seeds, control=control, metric=metric, interval=interval,
+        until=until, yes=yes, out=out, device=device, listener=None if json else study_progress(explain),
+    )  # fmt: skip
+    finish_comparison(done, json)
+
+
+def finish_comparison(done: Any, json: bool) -> None:
+    """Report, table, verdict."""
+    from danlu.report.compare_page import print_comparison, write_comparison
+    from danlu.report.terminal import say
+
+    path = write_comparison(done)
+    if json:
+        print(jsonlib.dumps(done.to_json(), ensure_ascii=False))
+        return
+    print_comparison(done)
+    say(f"\nreport: {path}")
+
+
+def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
+    """Resume a study of whatever kind."""
+    from danlu.report.study_progress import study_progress
+    from danlu.report.terminal import say
+    from danlu.runs import Study
+    from danlu.study import continue_comparison
+    from danlu.train import resume_study
+
+    found = Study(path, trust)
+    listener = None if json else study_progress()
+    if found.info["kind"] == "compare":
+        finish_comparison(continue_comparison(found, listener=listener), json)
+        return
+    done = resume_study(found, listener=listener, checkpoint_every=checkpoint_every)
+    if json:
+        print(jsonlib.dumps({"study": str(done.path), "status": done.status, "members": len(done)}))
+    else:
+        say(f"{done.path}: {len(done)} trained")

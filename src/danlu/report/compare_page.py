@@ -1,0 +1,85 @@
+"""A comparison in the terminal and as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from danlu.report import html
+from danlu.runs.folder import write
+from danlu.study import Comparison, figures
+
+HEAD = ("variant", "mean", "95 % interval", "to control", "95 % interval", "p (Holm)", "")
+
+
+def table_rows(c: Comparison) -> list[tuple[str, ...]]:
+    """The comparison's table as text, the control first, then by mean difference, best first."""
+    order = sorted(range(len(c.rows)), key=lambda k: (k != c.control, _rank(c, k)))
+    out: list[tuple[str, ...]] = []
+    for k in order:
+        r = c.rows[k]
+        name = r.name + (f" ({r.diverged} diverged)" if r.diverged else "")
+        mean = (name, c.show(r.mean.mean), c.show_range(r.mean))
+        if k == c.control:
+            out.append((*mean, "", "", "", "control"))
+        else:
+            out.append((*mean, _signed(c.show_gap(r.difference.mean)), c.show_range(r.difference), _p(r.corrected), r.verdict))
+    return out
+
+
+def _rank(c: Comparison, k: int) -> float:
+    gap = c.rows[k].difference.mean
+    return (-gap if c.higher_is_better else gap) if gap == gap else float("inf")
+
+
+def _signed(text: str) -> str:
+    return text if text.startswith(("-", "–")) else f"+{text}"
+
+
+def _p(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def print_comparison(c: Comparison) -> None:
+    """Table, verdict, method."""
+    from danlu.report.terminal import say, table
+
+    table(HEAD, table_rows(c))
+    say("")
+    for sentence in c.sentences():
+        say(sentence)
+    say(f"({c.method()})")
+
+
+def write_comparison(c: Comparison) -> Path:
+    """Write report.html into the study's folder."""
+    told: Any = c.study.data_info["source"]["source"]
+    said = "".join(f"<p>{html.text(s)}</p>" for s in c.sentences())
+    info = c.study.info
+    ways = "".join(f"<p>{html.text(_way(p))}</p>" for p in info["plans"])
+    fixed = c.study.recipes[0]
+    facts = [f"{len(c.study)} trainings", info["environment"]["machine"], c.study.path.name]
+    sections = [
+        f"<h1>{html.text(len(c.names))} variants on {html.text(told)}</h1>",
+        f'<p class="soft">{html.text(" · ".join(facts))}</p>',
+        f'<div class="verdict">{said}</div>',
+        html.table(HEAD, table_rows(c)),
+        f'<p class="soft">{html.text(c.method())}</p>',
+        "<h2>Differences</h2>",
+        html.figure("differences", figures.differences(c), "Paired differences to the control, by seed"),
+        "<h2>Curves</h2>",
+        html.figure("curves", figures.bands(c), "Training loss and metric by epoch, mean and interval"),
+        "<h2>How it was trained</h2>",
+        ways,
+        "<h2>Recipe of the first variant</h2>",
+        f"<pre>{html.text(fixed.to_toml())}</pre>",
+    ]
+    path = c.study.path / "report.html"
+    write(path, html.page(f"{len(c.names)} variants on {told}", sections))
+    return path
+
+
+def _way(plan: dict[str, Any]) -> str:
+    from danlu.train.plan import describe
+
+    return f"{describe(plan['chunk'], plan['workers'])}: {plan['why']}."
