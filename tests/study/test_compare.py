@@ -32,7 +32,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_every_combination_with_the_same_seeds(found: Comparison) -> None:
     assert found.names == [f"optimizer={o} optimizer.lr={r}" for o in ("adam", "sgd") for r in ("0.01", "1e-06")]
     assert [r.seed for r in found.study.recipes] == [s for s in range(5) for _ in range(4)]
-    assert found.study.info["test"] is False
+    assert found.study.info["parts"] == ["train", "valid"]
     assert all("test_loss" not in r for r in found.study.results)
 
 
@@ -75,7 +75,7 @@ def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
     """Networks that differ by luck alone, compared 200 times: false claims stay below the stated share."""
     data, n = load("iris"), 6
     base = Recipe(model={"name": "dense", "hidden": [4]}, epochs=2, batch_size=16, optimizer={"name": "sgd", "lr": 0.05})
-    study = train([base.with_(seed=s) for s in range(200 * 2 * n)], data, out=tmp_path / "study", test=False)
+    study = train([base.with_(seed=s) for s in range(200 * 2 * n)], data, out=tmp_path / "study", parts=("train", "valid"))
     figures = np.array([r["valid_loss"] for r in study.results]).reshape(200, 2, n)
     assert figures.std() > 0.01, "luck must make a difference for the test to mean anything"
     claims = sum(rows("ab", f.tolist(), 0, ALPHA, False, "t")[1].verdict != "no difference shown" for f in figures)

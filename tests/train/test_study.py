@@ -27,7 +27,7 @@ from danlu.train import many, plan
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_study import recipes
 chunk, workers = int(sys.argv[2]), int(sys.argv[3])
-plan.choose = lambda *a: plan.Plan(chunk, workers, 1, "told to")
+plan.choose = lambda *a, **k: plan.Plan(chunk, workers, 1, "told to")
 many.train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
 """
 
@@ -141,7 +141,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "choose", lambda *a: plan.Plan(1, 2, 1, "told to"))
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(1, 2, 1, "told to"))
     step = many.Population.step
     home = os.getpid()
 
@@ -179,7 +179,7 @@ def test_a_member_is_a_run_like_any_other(tmp_path: Path) -> None:
 
 
 def test_without_the_test_part(tmp_path: Path) -> None:
-    study = train(recipes()[:2], load("digits"), out=tmp_path / "study", test=False)
+    study = train(recipes()[:2], load("digits"), out=tmp_path / "study", parts=("train", "valid"))
     assert all("test_loss" not in r and "valid_loss" in r for r in study.results)
     assert write_report(study.run(0)).is_file()
 
@@ -242,9 +242,9 @@ def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.Mon
     """The signal comes while a plan is being measured."""
     choose = plan.choose
 
-    def slow(*a: Any) -> plan.Plan:
+    def slow(*a: Any, **k: Any) -> plan.Plan:
         os.kill(os.getpid(), signal.SIGINT)
-        return choose(*a)
+        return choose(*a, **k)
 
     monkeypatch.setattr(plan, "choose", slow)
     with pytest.raises(Interrupted):

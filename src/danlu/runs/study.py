@@ -1,6 +1,6 @@
 """`Study`: many trainings on one set of data, in one folder.
 
-study.json  recipes.jsonl  data.json  normalizer*.safetensors  members.jsonl (a line when one ends)
+study.json  recipes.jsonl  data.json  normalizer.KIND.safetensors  members.jsonl (a line when one ends)
 curves/*.parquet and weights/*.safetensors, one file per chunk of networks that trained together  members/ (opened as runs)
 """
 
@@ -123,9 +123,8 @@ class Study:
             folder.write_json(path / "data.json", self.data_info)
             folder.write_lines(path / "metrics.jsonl", self.history(i))
             folder.write_tensors(path / "weights.safetensors", self.weights(i))
-            one = self.path / "normalizer.safetensors"
-            source = one if one.is_file() else self.path / f"normalizer.{recipe.normalize}.safetensors"
-            folder.write(path / "normalizer.safetensors", source.read_bytes())
+            kept = self.path / f"normalizer.{recipe.normalize}.safetensors"
+            folder.write(path / "normalizer.safetensors", kept.read_bytes())
             info = self.info
             whole = {"format": folder.FORMAT, "environment": info["environment"], "created": info["created"]}
             whole |= {k: told[k] for k in ("status", "error", "step", "layer", "result") if k in told}
@@ -135,7 +134,7 @@ class Study:
 
     def _predict(self, path: Path, told: dict[str, Any], recipe: Recipe, data: Data | None) -> None:
         """Predictions on the last part that was read in training; they need the data."""
-        if told["status"] != "finished" or (data is None and "arrays" in self.data_info):
+        if told["status"] == "diverged" or (data is None and "arrays" in self.data_info):
             return
         data = self.load_data() if data is None else data
         part = next(p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"])

@@ -63,6 +63,7 @@ def compare(
             f"the grid has {len(variants)} variants, with {most} seeds {len(variants) * most:,} trainings, about {time} in all; "
             "use --yes (yes=True) if that is meant"
         )
+    parts = ("train", "valid", "test") if metric.startswith("test") else ("train", "valid")
     facts: dict[str, Any] = {
         "kind": "compare",
         "variants": [[list(pair) for pair in v.values] for v in variants],
@@ -72,7 +73,7 @@ def compare(
         "seeds": seeds,
         "until": until,
     }
-    study = train(recipes, data, out=out, device=device, test=metric.startswith("test"), listener=listener, facts=facts)
+    study = train(recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts)
     return continue_comparison(study, data, listener=listener)
 
 

@@ -1,8 +1,8 @@
 """The engine: recipes × data → runs."""
 
 from danlu.train.listener import Listener, StudyListener
-from danlu.train.many import estimate_seconds, extend, resume_study, train
+from danlu.train.many import create, estimate_seconds, extend, resume_study, train
 from danlu.train.ready import check
 from danlu.train.single import fit, resume
 
-__all__ = ["Listener", "StudyListener", "check", "estimate_seconds", "extend", "fit", "resume", "resume_study", "train"]
+__all__ = ["Listener", "StudyListener", "check", "create", "estimate_seconds", "extend", "fit", "resume", "resume_study", "train"]

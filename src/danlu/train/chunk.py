@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,17 @@ from danlu.train.population import Population
 from danlu.train.single import TRAIN_SAMPLE
 
 Tell = Callable[[str, int], None]
+
+
+class Referee(Protocol):
+    """Decides after every epoch who need not go on."""
+
+    def see(self, member: int, row: dict[str, Any]) -> None:
+        """A row of the history; also those from before, when a study is resumed."""
+
+    def stops(self, member: int, row: dict[str, Any]) -> bool:
+        """Whether the member is to stop there; asked when the rows of all have been seen."""
+        ...
 
 
 def name_of(members: list[int]) -> str:
@@ -34,16 +45,19 @@ class Chunk:
         self,
         study: Study,
         name: str,
-        test: bool,
+        parts: Sequence[str],
+        referee: Referee | None,
         interval: float,
         tell: Tell,
         stopped: Callable[[], str],
     ) -> None:
-        self.study, self.name, self.test, self.interval, self.tell, self.stopped = study, name, test, interval, tell, stopped
+        self.study, self.name, self.parts, self.referee = study, name, parts, referee
+        self.interval, self.tell, self.stopped = interval, tell, stopped
         self.rows: list[dict[str, Any]] = []
         self.lines: list[dict[str, Any]] = []  # of members that ended
         self.finals: list[dict[str, Tensor]] = []  # their weights
         self.steps: dict[int, int] = {}  # done, by member
+        self.last: dict[int, dict[str, Any]] = {}  # newest row, by member
 
     @property
     def folder(self) -> Path:
@@ -62,6 +76,10 @@ class Chunk:
             return
         tensors, position = found
         self.rows, self.lines = position["rows"], position["lines"]
+        for row in self.rows:
+            self.last[row["member"]] = row
+            if self.referee:
+                self.referee.see(row["member"], row)
         names = [k.removeprefix("final.") for k in tensors if k.startswith("final.")]
         self.finals = [{k: tensors[f"final.{k}"][i] for k in names} for i in range(len(self.lines))]
         loop.restore(tensors, position)
@@ -75,13 +93,21 @@ class Chunk:
         for place, row in rows:
             self.rows.append({"member": place.index, **row})
             self.steps[place.index] = row["step"]
+            self.last[place.index] = row
+        if self.referee:
+            for place, row in rows:
+                self.referee.see(place.index, row)
+            for place, row in rows:
+                place.stopped = self.referee.stops(place.index, row)
         self.tell(self.name, sum(self.steps.values()))
 
     def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
         """Final figures and weights; the test part is read here, once."""
         metric, data = self.study.metric, loop.data
-        parts = [p for p in data.parts if data.size(p) and (p != "test" or self.test)]
-        scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in parts}
+        parts = [p for p in data.parts if data.size(p) and p in self.parts]
+        told = not any(place.best_epoch for place, _ in leaving)  # the last row's validation is that of the final weights
+        fresh = [p for p in parts if not (p == "valid" and told) and not all(place.stopped for place, _ in leaving)]
+        scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in fresh}
         numel = sum(v[0].numel() for v in population.stack.parameters.values())
         for place, i in leaving:
             epochs = loop.at.epoch - place.start
@@ -89,10 +115,15 @@ class Chunk:
             if place.best_epoch:
                 result["best_epoch"] = place.best_epoch
             result["parameters"] = numel
-            for part, of in scores.items():
-                s = of[i]
-                result |= {f"{part}_loss": s.loss, f"{part}_{metric}": s.accuracy, f"{part}_n": s.n}
-            self._end(place, population.stack.row(i), {"status": "finished", "result": result})
+            for part in parts:
+                if part in scores:
+                    s = scores[part][i]
+                    result |= {f"{part}_loss": s.loss, f"{part}_{metric}": s.accuracy, f"{part}_n": s.n}
+                elif part == "valid":
+                    row = self.last[place.index]
+                    result |= {k: row[k] for k in ("valid_loss", f"valid_{metric}")} | {"valid_n": data.size("valid")}
+            status = "stopped" if place.stopped else "finished"
+            self._end(place, population.stack.row(i), {"status": status, "result": result})
 
     def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
         self._end(place, weights, {"status": "diverged", "error": str(error), "step": error.step, "layer": error.layer})

@@ -30,6 +30,7 @@ class Place:
     best_loss: float = float("inf")
     best_epoch: int = 0
     broke: bool = False
+    stopped: bool = False  # by whoever watches, before its recipe's end
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Ledger(Protocol):
         """Now and then, between two steps."""
 
     def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
-        """The history's rows of an epoch."""
+        """The history's rows of an epoch; a place may be marked as stopped."""
 
     def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
         """Networks are finished: their places, and their numbers in `population`, which has their final weights."""
@@ -227,7 +228,7 @@ class Loop:
         done = self.at.epoch - place.start
         patience = recipe.early_stopping.patience
         exhausted = bool(patience) and place.best_epoch > 0 and done - place.best_epoch >= patience
-        return self.at.within == 0 and (done >= recipe.epochs or exhausted)
+        return self.at.within == 0 and (done >= recipe.epochs or exhausted or place.stopped)
 
     def _leave(self, rows: list[int]) -> None:
         """Hand finished networks over, with their best weights where those were kept, and close the ranks."""

@@ -17,7 +17,7 @@ from danlu.runs import Study, folder
 from danlu.runs.run import build_model
 from danlu.runs.study import FORMAT
 from danlu.train import plan, record
-from danlu.train.chunk import Chunk, Tell, name_of
+from danlu.train.chunk import Chunk, Referee, Tell, name_of
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
@@ -29,6 +29,8 @@ from danlu.train.single import CHECKPOINT_EVERY, make_population
 from danlu.train.stopping import StopRequest
 from danlu.train.workers import Send, run
 
+PARTS = ("train", "valid", "test")
+
 
 def train(
     recipes: Sequence[Recipe],
@@ -36,15 +38,16 @@ def train(
     *,
     out: str | Path | None = None,
     device: str = "auto",
-    test: bool = True,
+    parts: Sequence[str] = PARTS,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     facts: Mapping[str, Any] | None = None,
 ) -> Study:
     """Train every recipe on the data and leave a study folder. A member equals the run its recipe would give alone.
 
-    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). test: whether to read the test part.
-    facts: kept in study.json. A member whose loss becomes NaN is marked as diverged; the others go on.
+    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). parts: those to score finished networks
+    on; the test part is not read without "test" among them. facts: kept in study.json. A member whose loss becomes NaN
+    is marked as diverged; the others go on.
 
     Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved; `resume` goes on),
     StorageError when the disk refuses.
@@ -52,26 +55,37 @@ def train(
     if not recipes:
         raise RecipeError("`recipes` is empty, but needs at least one recipe")
     check_all(recipes, data)
-    chosen = choose_device(device)
-    facts = {"kind": "study", **(facts or {})}
+    study = create(recipes, data, out, device, parts, facts)
+    _train(study, data, listener or StudyListener(), checkpoint_every)
+    return study
+
+
+def create(
+    recipes: Sequence[Recipe],
+    data: Data,
+    out: str | Path | None = None,
+    device: str = "auto",
+    parts: Sequence[str] = PARTS,
+    facts: Mapping[str, Any] | None = None,
+) -> Study:
+    """The folder of a study that is yet to be trained; `extend` adds to it."""
+    chosen, facts = choose_device(device), {"kind": "study", **(facts or {})}
     label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
     path = record.make_folder(Path(out) if out is not None else None, label)
     folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
-    record.write_data(path, data, sorted({r.normalize for r in recipes}))
+    record.write_data(path, data)
     record.say(
         path / "study.json",
         **facts,
-        status="running",
+        status="running" if recipes else "finished",
         format=FORMAT,
-        test=test,
+        parts=list(parts),
         environment=record.environment(chosen, torch.get_num_threads()),
         started=time.strftime("%FT%T%z"),
         created=time.time(),
         plans=[],
     )
-    study = Study(path, trust=True)
-    _train(study, data, listener or StudyListener(), checkpoint_every)
-    return study
+    return Study(path, trust=True)
 
 
 def resume_study(
@@ -81,6 +95,7 @@ def resume_study(
     trust: bool = False,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    referee: Referee | None = None,
 ) -> Study:
     """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
     study = study if isinstance(study, Study) else Study(study, trust)
@@ -90,7 +105,7 @@ def resume_study(
         data = study.load_data()
     else:
         study.check_data(data)
-    _train(study, data, listener or StudyListener(), checkpoint_every)
+    _train(study, data, listener or StudyListener(), checkpoint_every, referee)
     return study
 
 
@@ -101,8 +116,12 @@ def extend(
     *,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    referee: Referee | None = None,
 ) -> Study:
-    """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable."""
+    """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable.
+
+    referee: decides after every epoch who stops.
+    """
     if study.status != "finished":
         raise RunError(f"{str(study.path)!r} is not finished; go on with: danlu resume {study.path}")
     study.check_data(data)
@@ -111,7 +130,7 @@ def extend(
     record.say(study.path / "study.json", status="interrupted")
     folder.write_lines(study.path / "recipes.jsonl", lines)
     study = Study(study.path, study.trust)
-    _train(study, data, listener or StudyListener(), checkpoint_every)
+    _train(study, data, listener or StudyListener(), checkpoint_every, referee)
     return study
 
 
@@ -146,14 +165,15 @@ def check_all(recipes: Sequence[Recipe], data: Data) -> None:
         raise RecipeError(*(m if len(of) == whole else f"{m} (recipe {some(of)} of {whole})" for m, of in found.items()))
 
 
-def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: float) -> None:
+def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: float, referee: Referee | None = None) -> None:
     """Every group of the study that is not done."""
     keep_freed_memory()
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
     with folder.locked(study.path), StopRequest() as stop:
+        record.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
         record.say(study.path / "study.json", status="running")
-        crew = _Crew(study, data, listener, checkpoint_every, stop)
+        crew = _Crew(study, data, listener, checkpoint_every, stop, referee)
         listener.start(study, crew.all, crew.before)
         try:
             for number, group in enumerate(grouped(study.recipes)):
@@ -173,8 +193,16 @@ def _make(recipes: Sequence[Recipe], data: Data, feed: Feed, device: torch.devic
 class _Crew:
     """Trains the groups of a study, some chunks at a time."""
 
-    def __init__(self, study: Study, data: Data, listener: StudyListener, checkpoint_every: float, stop: StopRequest) -> None:
-        self.study, self.data, self.listener, self.stop = study, data, listener, stop
+    def __init__(
+        self,
+        study: Study,
+        data: Data,
+        listener: StudyListener,
+        checkpoint_every: float,
+        stop: StopRequest,
+        referee: Referee | None,
+    ) -> None:
+        self.study, self.data, self.listener, self.stop, self.referee = study, data, listener, stop, referee
         self.checkpoint_every = checkpoint_every
         self.info = study.info
         self.device = torch.device(choose_device(self.info["environment"]["device"]))
@@ -251,7 +279,8 @@ class _Crew:
         feed = Feed(recipes, self.data, self.device)
 
         make = functools.partial(_make, data=self.data, feed=feed, device=self.device)
-        way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads())
+        # A referee sees every member, so those it judges are not spread over processes.
+        way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
         self._keep_plan(number, way)
         return way
 
@@ -268,7 +297,9 @@ class _Crew:
         with threads(way.threads):
             feed = Feed(recipes, self.data, self.device)
             population = _make(recipes, self.data, feed, self.device)
-            chunk = Chunk(self.study, name_of(members), self.info["test"], self.listener.interval, tell, self._stopped)
+            chunk = Chunk(
+                self.study, name_of(members), self.info["parts"], self.referee, self.listener.interval, tell, self._stopped
+            )
             places = [Place(i) for i in members]
             loop = Loop(population, places, feed, self.data, self.study.metric, chunk, self.checkpoint_every, self.stop)
             chunk.resume(loop)

@@ -50,10 +50,11 @@ def describe(chunk: int, workers: int) -> str:
     return alone if workers == 1 else f"side by side on {workers} cores" + ("" if chunk == 1 else f", {alone}")
 
 
-def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> Plan:
+def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int, beside: bool = True) -> Plan:
     """The fastest way to train these recipes, which share a structure.
 
-    cores: threads that may be used. What cannot be vectorised, or not exactly, goes one by one, and `why` says so.
+    cores: threads that may be used; beside: whether processes may be. What cannot be vectorised, or not exactly, goes
+    one by one, and `why` says so.
     """
     n = len(recipes)
     if n == 1:
@@ -66,7 +67,7 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
         chunk = min(n, trial.most(n))
         return Plan(chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
     paces = {(1, 1, 1): alone}
-    for way in _ways(n, 1 if note else trial.most(n), cores, device):
+    for way in _ways(n, 1 if note else trial.most(n), cores, beside and device.type == "cpu"):
         if sum(trial.spent) > max(0.5, _SHARE * work):
             break
         if way not in paces:
@@ -99,9 +100,9 @@ def _label(chunk: int, workers: int, n: int) -> str:
     return f"{describe(chunk, workers)}, {n} thread{'s' if n > 1 else ''}"
 
 
-def _ways(n: int, most: int, cores: int, device: torch.device) -> Iterator[tuple[int, int, int]]:
+def _ways(n: int, most: int, cores: int, beside: bool) -> Iterator[tuple[int, int, int]]:
     """(chunk, workers, threads) to try, the likeliest first."""
-    side = cores if cores > 1 and available() and device.type == "cpu" else 1
+    side = cores if beside and available() else 1
     sizes = {s for s in (4, 16, 64, 256, 1024, n, -(-n // side)) if 1 < s <= min(n, most)}
     for size in sorted(sizes, key=lambda s: abs(math.log(s / 32))):
         if side > 1 and size * side <= n + 1:

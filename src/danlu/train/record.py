@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ def make_folder(path: Path | None, label: str) -> Path:
     return path
 
 
-def write_data(path: Path, data: Data, normalize: list[str]) -> None:
-    """data.json, and a normaliser for each kind (normalizer.safetensors for one, else with its kind in the name)."""
+def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
+    """data.json, and of a run its normaliser."""
     with ThreadPoolExecutor(1) as other:  # these read all the data once each; two cores read at once
         fingerprint, duplicates = other.submit(lambda: data.fingerprint), other.submit(data.duplicates)
-        fitted = [data.normalizer(kind) for kind in normalize]
+        fitted = data.normalizer(normalize) if normalize else None
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
@@ -43,9 +44,16 @@ def write_data(path: Path, data: Data, normalize: list[str]) -> None:
     if data.in_memory:
         info["arrays"] = True
     folder.write_json(path / "data.json", info)
-    for kind, normalizer in zip(normalize, fitted, strict=True):
-        name = "normalizer" if len(normalize) == 1 else f"normalizer.{kind}"
-        folder.write_tensors(path / f"{name}.safetensors", normalizer.tensors())
+    if fitted is not None:
+        folder.write_tensors(path / "normalizer.safetensors", fitted.tensors())
+
+
+def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
+    """The normalisers of a study, each with its kind in the name; those that are there stay."""
+    for kind in sorted(kinds):
+        file = path / f"normalizer.{kind}.safetensors"
+        if not file.is_file():
+            folder.write_tensors(file, data.normalizer(kind).tensors())
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
     """The run's folder with what is known before the first step."""
     path = record.make_folder(path, f"{Path(str(data.source.get('source', 'data'))).name}-{recipe.model.name}")
     folder.write(path / "recipe.toml", recipe.to_toml())
-    record.write_data(path, data, [recipe.normalize])
+    record.write_data(path, data, recipe.normalize)
     record.say(
         path / "run.json",
         status="running",
