@@ -53,11 +53,22 @@ def test_imports_point_down(path: Path) -> None:
         assert other == room or FLOOR[other] < FLOOR[room], f"{room} must not import {other}"
 
 
-VERBS = ["compare", "fit", "load", "resume"]
+VERBS = ["compare", "fit", "load", "resume", "tune"]
 
 
 def test_public_names() -> None:
-    assert danlu.__all__ == ["Comparison", "DanluError", "Data", "Listener", "Recipe", "Run", "Study", "__version__", *VERBS]
+    assert danlu.__all__ == [
+        "Comparison",
+        "DanluError",
+        "Data",
+        "Listener",
+        "Recipe",
+        "Run",
+        "Study",
+        "Tuning",
+        "__version__",
+        *VERBS,
+    ]
     for name in danlu.__all__:
         assert getattr(danlu, name) is not None
 

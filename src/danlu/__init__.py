@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from danlu.recipe import Recipe
     from danlu.runs import Run, Study
     from danlu.study.compare import Comparison, compare
+    from danlu.study.search import tune
+    from danlu.study.tuning import Tuning
     from danlu.train import Listener, fit, resume
 
 __version__ = "0.1.0"
@@ -28,6 +30,8 @@ _HOMES = {
     "Study": "danlu.runs",
     "Comparison": "danlu.study",
     "compare": "danlu.study",
+    "Tuning": "danlu.study.tuning",
+    "tune": "danlu.study.search",
     "Listener": "danlu.train",
     "fit": "danlu.train",
     "resume": "danlu.train",
@@ -40,11 +44,13 @@ __all__ = [
     "Recipe",
     "Run",
     "Study",
+    "Tuning",
     "__version__",
     "compare",
     "fit",
     "load",
     "resume",
+    "tune",
 ]
 
 

@@ -140,7 +140,7 @@ def test_every_way_gives_the_same(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int
 ) -> None:
     recipes = members("cnn", "adam", "dropout")
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(way, workers, 1, "told to"))
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to"))
     study = train(recipes, pictures, out=tmp_path / "study")
     for i, recipe in enumerate(recipes):
         equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
@@ -240,7 +240,7 @@ def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str, 
     heard = []
 
     class Ear(StudyListener):
-        def plan(self, members: list[int], way: str, why: str) -> None:
+        def plan(self, members: list[int], way: str, why: str, paces: dict[str, float]) -> None:
             heard.append((way, why))
 
     study = train(recipes, data, out=tmp_path / "study", listener=Ear())

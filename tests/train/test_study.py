@@ -27,7 +27,7 @@ from danlu.train import many, plan
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_study import recipes
 chunk, workers = int(sys.argv[2]), int(sys.argv[3])
-plan.choose = lambda *a, **k: plan.Plan(chunk, workers, 1, "told to")
+plan.choose = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
 many.train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
 """
 
@@ -141,7 +141,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(1, 2, 1, "told to"))
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
     step = many.Population.step
     home = os.getpid()
 

@@ -24,6 +24,7 @@ recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare rec
 
 app.command(cls=WithFields)(training.fit)
 app.command()(studies.compare)
+app.command()(studies.tune)
 for command in (training.resume, training.evaluate, training.predict, looking.runs, looking.show, looking.report):
     app.command()(command)
 app.command()(looking.data)

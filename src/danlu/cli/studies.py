@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,19 +68,11 @@ def compare(
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
 
-    mistakes: list[str] = []
-    found: dict[str, Any] = {}
-    for name, make in (
-        ("recipe", lambda: read_recipe(recipe, [], source)),
-        ("grid", lambda: grids.parse(grid or [])),
-        ("data", lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing)),
-    ):
-        try:
-            found[name] = make()
-        except DanluError as e:
-            mistakes += e.mistakes
-    if mistakes:
-        raise DanluError(*mistakes)
+    found = gather(
+        recipe=lambda: read_recipe(recipe, [], source),
+        grid=lambda: grids.parse(grid or []),
+        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+    )
     from danlu import study
     from danlu.report.study_progress import study_progress
 
@@ -88,6 +81,88 @@ def compare(
         until=until, yes=yes, out=out, device=device, listener=None if json else study_progress(explain),
     )  # fmt: skip
     finish_comparison(done, json)
+
+
+def tune(
+    source: Source,
+    space: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FIELD=LOW..HIGH[:log]|A,B,…",
+            help="What to search, such as optimizer.lr=1e-5..1e-1:log model.hidden=32,64; one value fixes a field.",
+        ),
+    ] = None,
+    recipe: RecipeName = None,
+    trials: Annotated[int, typer.Option(help="Trials of a round.")] = 100,
+    rounds: Annotated[int, typer.Option(help="After each round ranges are narrowed to where the best five lie.")] = 1,
+    strategy: Annotated[str, typer.Option(help="random, halving or bayes.")] = "random",
+    metric: Annotated[str | None, typer.Option(help="valid_accuracy (default for classes), valid_r2, valid_loss.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: SQLite in the study's folder.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name within the storage: machines that name the same share the trials.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The study's folder.")] = None,
+    target: Target = None,
+    task: Task = None,
+    resize: Resize = None,
+    mode: Mode = None,
+    split: Split = None,
+    valid: Valid = True,
+    split_seed: SplitSeed = 0,
+    limit: Limit = None,
+    memory: Memory = None,
+    missing: Missing = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    explain: Explain = False,
+    json: Json = False,
+) -> None:
+    """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
+    from danlu.study import space as spaces
+
+    found = gather(
+        recipe=lambda: read_recipe(recipe, [], source),
+        space=lambda: spaces.parse(space or []),
+        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+    )
+    from danlu import study
+    from danlu.report.study_progress import study_progress
+    from danlu.report.terminal import say
+
+    searched, fixed = found["space"]
+    done = study.tune(
+        found["data"], searched, recipe=found["recipe"].with_(**fixed), trials=trials, rounds=rounds, strategy=strategy,
+        metric=metric, seed=seed, storage=storage, name=name, out=out, device=device,
+        listener=None if json else study_progress(explain), told=None if json else say,
+    )  # fmt: skip
+    finish_tuning(done, json)
+
+
+def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
+    """What each makes, by name; the mistakes of all together."""
+    found: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for name, make in makes.items():
+        try:
+            found[name] = make()
+        except DanluError as e:
+            mistakes += e.mistakes
+    if mistakes:
+        raise DanluError(*mistakes)
+    return found
+
+
+def finish_tuning(done: Any, json: bool) -> None:
+    """Report, the best five, verdict."""
+    from danlu.report.terminal import say
+    from danlu.report.tune_page import print_tuning, write_tuning
+
+    path = write_tuning(done)
+    if json:
+        print(jsonlib.dumps(done.to_json(), ensure_ascii=False))
+        return
+    print_tuning(done)
+    say(f"\nthe winner's recipe: {done.study.path / 'best.toml'}\nreport: {path}")
 
 
 def finish_comparison(done: Any, json: bool) -> None:
@@ -115,6 +190,11 @@ def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
     listener = None if json else study_progress()
     if found.info["kind"] == "compare":
         finish_comparison(continue_comparison(found, listener=listener), json)
+        return
+    if found.info["kind"] == "tune":
+        from danlu.study import continue_tuning
+
+        finish_tuning(continue_tuning(found, listener=listener, told=None if json else say), json)
         return
     done = resume_study(found, listener=listener, checkpoint_every=checkpoint_every)
     if json:

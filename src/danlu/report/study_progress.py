@@ -25,10 +25,9 @@ class _Counting(StudyListener):
         for told in study.members.values():
             self._see(told.get("result", {}))
 
-    def plan(self, members: list[int], way: str, why: str) -> None:
+    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float]) -> None:
         """Say how a group is trained, when asked for."""
         if self.explain:
-            paces = self.study.info["plans"][-1]["paces"] if self.study.info["plans"] else {}
             self.say(f"{len(members)} networks {way}: {why}")
             for label, pace in sorted(paces.items(), key=lambda p: p[1]):
                 self.say(f"  {1e6 * pace:8.0f} µs a step of one network  {label}")

@@ -98,7 +98,8 @@ class Chunk:
             for place, row in rows:
                 self.referee.see(place.index, row)
             for place, row in rows:
-                place.stopped = self.referee.stops(place.index, row)
+                over = row["epoch"] >= self.study.recipes[place.index].epochs
+                place.stopped = not over and self.referee.stops(place.index, row)
         self.tell(self.name, sum(self.steps.values()))
 
     def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:

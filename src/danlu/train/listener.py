@@ -35,8 +35,8 @@ class StudyListener:
     def start(self, study: Study, steps: int, done: int) -> None:
         """Training begins: steps of all members together, and how many were done before."""
 
-    def plan(self, members: list[int], way: str, why: str) -> None:
-        """How a group of members will be trained."""
+    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float]) -> None:
+        """How a group of members will be trained, why, and what was measured: seconds of a network's step by way."""
 
     def progress(self, done: int) -> None:
         """Now and then: steps done, of all members together."""

@@ -218,7 +218,6 @@ class _Crew:
         if not left:
             return
         way = self._plan(number, left)
-        self.listener.plan(left, way.way, way.why)
         while left:
             queue = [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
             try:
@@ -265,16 +264,19 @@ class _Crew:
             raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
         way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
         self._keep_plan(number, way)
-        self.listener.plan(left, way.way, way.why)
+        self.listener.plan(left, way.way, way.why, {})
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _plan(self, number: int, left: list[int]) -> plan.Plan:
-        """The plan kept from before, or a new one: a resumed study goes on in the way it began."""
+        """The plan kept from before, or a new one: a resumed study goes on in the way it began.
+
+        Where members were added since, a plan for less than half as many no longer fits.
+        """
         kept = {p["group"]: p for p in self.info["plans"]}
-        if number in kept:
+        if number in kept and len(left) <= 2 * kept[number]["members"]:
             told = kept[number]
-            return plan.Plan(told["chunk"], told["workers"], told["threads"], told["why"], told["paces"])
+            return plan.Plan(told["members"], told["chunk"], told["workers"], told["threads"], told["why"], told["paces"])
         recipes = [self.study.recipes[i] for i in left]
         feed = Feed(recipes, self.data, self.device)
 
@@ -282,6 +284,7 @@ class _Crew:
         # A referee sees every member, so those it judges are not spread over processes.
         way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
         self._keep_plan(number, way)
+        self.listener.plan(left, way.way, way.why, way.paces)
         return way
 
     def _keep_plan(self, number: int, way: plan.Plan) -> None:

@@ -30,8 +30,9 @@ Make = Callable[[Sequence[Recipe]], Population]
 
 @dataclass
 class Plan:
-    """Populations of `chunk` networks, `workers` of them at a time, each on `threads` threads."""
+    """For so many members: populations of `chunk` networks, `workers` of them at a time, each on `threads` threads."""
 
+    members: int
     chunk: int
     workers: int
     threads: int
@@ -58,14 +59,14 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
     """
     n = len(recipes)
     if n == 1:
-        return Plan(1, 1, cores, "a single network")
+        return Plan(1, 1, 1, cores, "a single network")
     trial = _Trial(recipes, make, data, device)
     alone = trial.pace(1, 1, 1)
     note = trial.objection()
     work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
     if work < _SHORT and not note:
         chunk = min(n, trial.most(n))
-        return Plan(chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
+        return Plan(n, chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
     paces = {(1, 1, 1): alone}
     for way in _ways(n, 1 if note else trial.most(n), cores, beside and device.type == "cpu"):
         if sum(trial.spent) > max(0.5, _SHARE * work):
@@ -75,7 +76,7 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
     chunk, workers, on = min(paces, key=lambda way: _whole(n, *way[:2]) * paces[way])
     chunk = _even(n, chunk, workers)
     said = {_label(*way): pace for way, pace in paces.items()}
-    return Plan(chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)
+    return Plan(n, chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)
 
 
 def _even(n: int, chunk: int, workers: int) -> int:

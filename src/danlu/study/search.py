@@ -1,0 +1,233 @@
+"""`tune`: search a space of recipes, by the notes' random search, successive halving, or Bayesian optimisation.
+
+Trials live in Optuna's storage, the networks in a study folder. A trial is marked with the study and the member that
+trains it, so after a kill it is known which trials are this study's, and none is lost or told twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from danlu.data import Data
+from danlu.errors import RecipeError, RunError, unknown, wrong
+from danlu.recipe import Recipe, flatten
+from danlu.recipe.recipe import resolve
+from danlu.runs import Study, folder
+from danlu.study import space as spaces
+from danlu.study.grid import short
+from danlu.study.space import Space
+from danlu.study.strategies import BATCH, STRATEGIES, Halving, propose, sampler
+from danlu.study.tuning import Tuning
+from danlu.train import StudyListener, create, extend, record, resume_study
+
+BEST = 5  # of which the ranges of the next round are made
+
+Told = Callable[[str], None]
+
+
+def tune(
+    data: Data,
+    space: Mapping[str, Any] | Sequence[str],
+    *,
+    recipe: Recipe | None = None,
+    trials: int = 100,
+    rounds: int = 1,
+    strategy: str = "random",
+    metric: str | None = None,
+    seed: int = 0,
+    storage: str | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: StudyListener | None = None,
+    told: Told | None = None,
+) -> Tuning:
+    """Search for the recipe that does best on the validation part; the test part is read once, for the winner.
+
+    space: texts such as "optimizer.lr=1e-5..1e-1:log" or "model.hidden=32,64", or `Range` and `Choice` by field; other
+    fields may be fixed ("epochs=3"). trials: in each round. rounds: after each, ranges are narrowed to where the best
+    five lie. strategy: "random" (every trial to its end), "halving" (only the better third goes on at epochs 1, 3, 9, …)
+    or "bayes" (Optuna's TPE, in batches that train together). storage: an Optuna storage URL (default: SQLite in the
+    study's folder); machines that name the same storage and `name` share the trials. told: hears the best of each round.
+
+    Raises RecipeError for what cannot be searched, RunError when the storage does not answer or holds a study of other
+    data, and what `train` raises.
+    """
+    base = recipe or Recipe()
+    fixed: dict[str, Any] = {}
+    searched: Space
+    if isinstance(space, Mapping):
+        searched = {resolve(p): s for p, s in space.items()}
+    else:
+        searched, fixed = spaces.parse(space)
+    base = base.with_(**fixed)
+    metric = metric or f"valid_{'accuracy' if data.schema.classes else 'r2'}"
+    mistakes = _mistakes(data, trials, rounds, strategy, metric)
+    if mistakes:
+        raise RecipeError(*mistakes)
+    spaces.check(searched, base)
+    facts = {
+        "kind": "tune",
+        "id": uuid.uuid4().hex,
+        "space": {p: str(s) for p, s in searched.items()},
+        "base": base.to_dict(whole=True),
+        "trials": trials,
+        "rounds": rounds,
+        "strategy": strategy,
+        "metric": metric,
+        "seed": seed,
+        "storage": storage,
+        "name": name or "danlu",
+    }
+    if storage is not None:
+        _open(storage, facts, data)  # before a folder is made
+    study = create([], data, out, device, ("valid",), facts)
+    return continue_tuning(study, data, listener=listener, told=told)
+
+
+def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str) -> list[str]:
+    mistakes = [
+        wrong(name, n, "must be at least 1", f"try {hint}")
+        for name, n, hint in (("trials", trials, 100), ("rounds", rounds, 2))
+        if n < 1
+    ]
+    if strategy not in STRATEGIES:
+        mistakes.append(unknown("strategy", strategy, STRATEGIES))
+    known = ("valid_accuracy" if data.schema.classes else "valid_r2", "valid_loss")
+    if metric not in known:
+        mistakes.append(unknown("metric", metric, known))
+    if not data.size("valid"):
+        mistakes.append("a search needs a validation part to choose by, and these data have none; leave out --no-valid")
+    return mistakes
+
+
+def _open(storage: str, facts: Mapping[str, Any], data: Data) -> Any:
+    """The Optuna study, made if there is none; held against the data and the space it was begun with."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    direction: Any = "minimize" if facts["metric"] == "valid_loss" else "maximize"
+    how = sampler(facts["strategy"], facts["seed"])
+    try:
+        found = optuna.create_study(
+            storage=storage, sampler=how, direction=direction, study_name=facts["name"], load_if_exists=True
+        )
+        kept = dict(found.user_attrs)
+    except Exception as e:  # every database has its own errors
+        why = str(e).strip().splitlines()[0][:200]
+        if "DB access module" in why:
+            why = "the database's driver is not installed; for PostgreSQL: pip install psycopg[binary]"
+        raise RunError(
+            f"`storage` is {storage!r}, but it does not answer ({why}); check the URL, and that the server runs"
+        ) from e
+    own = {"data": data.fingerprint, "space": dict(facts["space"]), "metric": facts["metric"]}
+    for key, value in own.items():
+        if key not in kept:
+            found.set_user_attr(key, value)
+        elif kept[key] != value:
+            was = "other data" if key == "data" else f"another {key} ({kept[key]})"
+            raise RunError(
+                f"`name` is {facts['name']!r}, but the storage has a study of that name on {was}; choose another --name"
+            )
+    return found
+
+
+def storage_of(study: Study) -> str:
+    """The storage URL of a study of `tune`."""
+    told = study.info["storage"]
+    return str(told) if told else f"sqlite:///{(study.path / 'trials.db').absolute()}"
+
+
+def continue_tuning(
+    study: Study, data: Data | None = None, *, listener: StudyListener | None = None, told: Told | None = None
+) -> Tuning:
+    """Go on with a search: tell what is trained, propose what is missing, narrow, and read the test part for the winner."""
+    data = study.load_data() if data is None else data
+    info = study.info
+    optuna_study = _open(storage_of(study), info, data)
+    base, whole = Recipe(**info["base"]), {p: spaces.parse([f"{p}={s}"])[0][p] for p, s in info["space"].items()}
+    referee = Halving(info["metric"], info["metric"] != "valid_loss") if info["strategy"] == "halving" else None
+    if referee:
+        for member in study.members:
+            for row in study.history(member):
+                referee.see(member, row)
+    if study.status != "finished":
+        study = resume_study(study, data, listener=listener, referee=referee)
+    _tell(study, optuna_study)
+    said = int(info.get("narrowed", 0))
+    for number in range(1, info["rounds"] + 1):
+        current = _narrow(study, whole, number, info["trials"])
+        while (missing := number * info["trials"] - _begun(optuna_study)) > 0:
+            batch = min(missing, BATCH if info["strategy"] == "bayes" or info["storage"] else missing)
+            first = len(study)
+            marks = [f"{info['id']}:{first + k}" for k in range(batch)]
+            proposed = propose(optuna_study, current, whole, batch, marks)
+            recipes = [base.with_(**values) for _, values in proposed]
+            study = extend(study, recipes, data, listener=listener, referee=referee)
+            _tell(study, optuna_study)
+        if told and number > said:
+            found = Tuning(study, optuna_study)
+            for line in [f"round {number} of {info['rounds']}: {_words(current)}", *found.best_lines(BEST)]:
+                told(line)
+    return _crown(study, optuna_study, data)
+
+
+def _begun(optuna_study: Any) -> int:
+    """Trials that are or were trained, on whatever machine; those that never were given to a member do not count."""
+    found = [t for t in optuna_study.get_trials(deepcopy=False) if "mark" in t.user_attrs]
+    return sum(t.state != TrialState.FAIL or "diverged" in t.user_attrs for t in found)
+
+
+def _tell(study: Study, optuna_study: Any) -> None:
+    """What members reached, to the trials that are marked with them; trials of which no member was made have failed."""
+    ended, metric = study.members, study.info["metric"]
+    for t in optuna_study.get_trials(deepcopy=False):
+        owner, _, member = t.user_attrs.get("mark", ":").partition(":")
+        if not owner and not study.info["storage"] and t.state == TrialState.RUNNING:
+            optuna_study.tell(t.number, state=TrialState.FAIL)  # killed before it was marked
+        if owner != study.info["id"] or t.state != TrialState.RUNNING:
+            continue
+        line = ended.get(int(member))
+        if line is None:
+            optuna_study.tell(t.number, state=TrialState.FAIL)
+        elif line["status"] == "diverged":
+            optuna_study._storage.set_trial_user_attr(t._trial_id, "diverged", True)
+            optuna_study.tell(t.number, state=TrialState.FAIL)
+        else:
+            optuna_study.tell(t.number, line["result"][metric])
+
+
+def _narrow(study: Study, whole: Space, number: int, trials: int) -> Space:
+    """The space of a round: from the second on, where the best of all trials before lie."""
+    if number == 1:
+        return whole
+    higher, metric = study.info["metric"] != "valid_loss", study.info["metric"]
+    results = study.results[: (number - 1) * trials]
+    ranked = sorted((i for i, r in enumerate(results) if metric in r), key=lambda i: results[i][metric], reverse=higher)[:BEST]
+    if not ranked:
+        return whole
+    flat = [dict(flatten(study.recipes[i].to_dict(whole=True))) for i in ranked]
+    return {p: s.narrowed([f[p] for f in flat]) for p, s in whole.items()}
+
+
+def _words(space: Space) -> str:
+    return ", ".join(f"{short(p)}={s}" for p, s in space.items())
+
+
+def _crown(study: Study, optuna_study: Any, data: Data) -> Tuning:
+    """Read the test part for the winner, once; write its recipe."""
+    found = Tuning(study, optuna_study)
+    if "winner" not in study.info and found.ranked:
+        best = found.ranked[0]
+        run = study.run(best, data)
+        score = run.evaluate(data, "test")
+        record.say(
+            study.path / "study.json",
+            winner={"member": best, "test_loss": score.loss, f"test_{study.metric}": score.accuracy, "test_n": score.n},
+        )
+        folder.write(study.path / "best.toml", study.recipes[best].to_toml())
+    return Tuning(study, optuna_study)

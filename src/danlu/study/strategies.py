@@ -1,0 +1,92 @@
+"""How trials are proposed, by Optuna's samplers, and who of them may go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+
+from danlu.study.grid import show
+from danlu.study.space import Choice, Range, Space
+
+STRATEGIES = ("random", "halving", "bayes")
+BATCH = 16  # trials that `bayes` proposes at once: they train together, and the next learn from them
+
+
+def distribution(s: Range | Choice) -> Any:
+    """Optuna's word for a range or choice."""
+    if isinstance(s, Choice):
+        return optuna.distributions.CategoricalDistribution([show(v) for v in s.values])
+    if s.whole:
+        return optuna.distributions.IntDistribution(int(s.low), int(s.high), log=s.log)
+    return optuna.distributions.FloatDistribution(s.low, s.high, log=s.log)
+
+
+def value(s: Range | Choice, drawn: Any) -> Any:
+    """The field's value for what Optuna drew."""
+    return next(v for v in s.values if show(v) == drawn) if isinstance(s, Choice) else drawn
+
+
+def sampler(strategy: str, seed: int) -> Any:
+    """The sampler of a strategy: independent draws, or the tree-structured Parzen estimator (Bergstra et al. 2011)."""
+    if strategy != "bayes":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def propose(study: Any, space: Space, whole: Space, n: int, marks: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
+    """(trial number, values by path) of n new trials, each marked with whose it is.
+
+    Random ones are drawn at once and stored together: asking one by one takes the storage several times as long.
+    whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices.
+    """
+    kept = {p: distribution(whole[p] if isinstance(s, Choice) else s) for p, s in space.items()}
+    if isinstance(study.sampler, optuna.samplers.RandomSampler):
+        scratch = optuna.create_study(sampler=study.sampler)
+        narrow = {p: distribution(s) for p, s in space.items()}
+        drawn = [scratch.ask(narrow).params for _ in range(n)]
+        running = optuna.trial.TrialState.RUNNING
+        made = [optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m})
+                for d, m in zip(drawn, marks, strict=True)]  # fmt: skip
+        study.add_trials(made)
+        numbers = {t.user_attrs["mark"]: t.number for t in study.get_trials(deepcopy=False) if "mark" in t.user_attrs}
+        found = [(numbers[m], d) for m, d in zip(marks, drawn, strict=True)]
+    else:
+        found = []
+        for mark in marks:
+            trial = study.ask(kept)
+            trial.set_user_attr("mark", mark)
+            found.append((trial.number, trial.params))
+    return [(number, {p: value(s, params[p]) for p, s in whole.items()}) for number, params in found]
+
+
+class Halving:
+    """Successive halving: at epochs 1, η, η², … only the best 1/η of those seen there go on.
+
+    (Li et al. 2020, "A system for massively parallel hyperparameter tuning"; members that train together are judged
+    together.) A member is judged by the best of its validation figures so far.
+    """
+
+    def __init__(self, figure: str, higher_is_better: bool, eta: int = 3) -> None:
+        self.figure, self.sign, self.eta = figure, 1 if higher_is_better else -1, eta
+        self.best: dict[int, float] = {}
+        self.rungs: dict[int, dict[int, float]] = {}
+
+    def see(self, member: int, row: dict[str, Any]) -> None:
+        """Note a member's figure."""
+        score = self.sign * row[self.figure]
+        score = score if math.isfinite(score) else -math.inf
+        self.best[member] = max(self.best.get(member, -math.inf), score)
+        epoch = row["epoch"]
+        if self.eta ** round(math.log(epoch, self.eta)) == epoch:
+            self.rungs.setdefault(epoch, {})[member] = self.best[member]
+
+    def stops(self, member: int, row: dict[str, Any]) -> bool:
+        """Whether others at this rung are enough better."""
+        rung = self.rungs.get(row["epoch"])
+        if not rung or member not in rung:
+            return False
+        kept = max(1, len(rung) // self.eta)
+        return sum(score > rung[member] for score in rung.values()) >= kept

@@ -1,0 +1,298 @@
+"""Searches: the space, the strategies, storage shared and killed, bad input, the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import danlu
+from danlu import Data, Recipe, Study, Tuning, load, tune
+from danlu.cli import app
+from danlu.errors import RecipeError, RunError
+from danlu.study import continue_tuning, space
+from danlu.study.search import storage_of
+from danlu.study.space import Choice, Range
+from danlu.study.strategies import Halving
+
+BASE = Recipe(model={"name": "dense", "hidden": [8]}, epochs=2, batch_size=32)
+SPACE = ["optimizer.lr=1e-5..1e-1:log", "weight_decay=1e-8..1e-4:log", "model.hidden=8,16", "epochs=1..3"]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def found(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    return tune(digits, SPACE, recipe=BASE, trials=24, rounds=2, out=tmp_path_factory.mktemp("t") / "study")
+
+
+def test_every_trial_is_within_the_space_and_told_once(found: Tuning) -> None:
+    assert len(found.study) == len(found.members) == 48
+    for i in range(48):
+        v = found.values(i)
+        assert 1e-5 <= v["optimizer.lr"] <= 1e-1
+        assert 1e-8 <= v["optimizer.weight_decay"] <= 1e-4
+        assert v["model.hidden"] in ([8], [16])
+        assert v["epochs"] in (1, 2, 3)
+    trials = found.trials.get_trials(deepcopy=False)
+    assert len(trials) == 48
+    told = {t.user_attrs["mark"].split(":")[1]: t.value for t in trials}
+    assert told == {str(i): r["valid_accuracy"] for i, r in enumerate(found.study.results)}
+
+
+def test_the_second_round_looks_where_the_best_lie(found: Tuning) -> None:
+    first = sorted(range(24), key=lambda i: -found.figures[i])[:5]
+    rates = sorted(found.values(i)["optimizer.lr"] for i in first)
+    later = [found.values(i)["optimizer.lr"] for i in range(24, 48)]
+    spare = math.exp((math.log(rates[-1]) - math.log(rates[0])) / 8)
+    assert rates[0] / spare <= min(later) * 1.000001
+    assert max(later) <= min(rates[-1] * spare, 0.1) * 1.000001
+    mean = lambda of: np.mean([found.figures[i] for i in of])  # noqa: E731
+    assert mean(range(24, 48)) > mean(range(24))
+
+
+def test_the_winner_alone_reads_the_test_part(found: Tuning) -> None:
+    assert all("test_accuracy" not in r for r in found.study.results)
+    assert found.winner is not None
+    best = found.ranked[0]
+    assert found.figures[best] == max(found.figures.values())
+    assert found.winner["member"] == best
+    assert found.winner["test_accuracy"] == pytest.approx(found.study.run(best).evaluate(part="test").accuracy)
+    again = Recipe.read(str(found.study.path / "best.toml"))
+    assert again == found.study.recipes[best]
+
+
+def test_the_rate_matters_most(digits: Data, tmp_path: Path) -> None:
+    t = tune(digits, ["optimizer.lr=1e-6..1e-1:log", "weight_decay=1e-8..1e-4:log"], recipe=BASE, trials=40, out=tmp_path / "t")
+    assert t.importance["optimizer.lr"] > 0.8
+    assert sum(t.importance.values()) == pytest.approx(1)
+
+
+def test_equal_seeds_give_equal_searches(digits: Data, tmp_path: Path) -> None:
+    a, b, c = (tune(digits, SPACE, recipe=BASE, trials=5, seed=s, out=tmp_path / str(k)) for k, s in enumerate((3, 3, 4)))
+    assert a.study.recipes == b.study.recipes != c.study.recipes
+    assert a.figures == b.figures
+
+
+def test_random_search_finds_what_a_fine_grid_finds(digits: Data, tmp_path: Path) -> None:
+    """One field: the best of 40 draws is as good as the best of 40 points, to the luck of a training."""
+    grid = danlu.compare(
+        digits, {"optimizer.lr": np.geomspace(1e-6, 1e-1, 40).tolist()}, recipe=BASE, seeds=2, out=tmp_path / "g"
+    )
+    best = max(r.mean.mean for r in grid.rows)
+    drawn = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=40, out=tmp_path / "t")
+    assert max(drawn.figures.values()) >= best - 0.02
+
+
+def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path) -> None:
+    recipe, lr = BASE.with_(epochs=9), ["optimizer.lr=1e-6..1e-1:log"]
+    whole = tune(digits, lr, recipe=recipe, trials=27, out=tmp_path / "w")
+    cut = tune(digits, lr, recipe=recipe, trials=27, strategy="halving", out=tmp_path / "h")
+    assert cut.study.recipes == whole.study.recipes
+    epochs = [r["epochs"] for r in cut.study.results]
+    assert {e: epochs.count(e) for e in sorted(set(epochs))} == {1: 18, 3: 6, 9: 3}
+    assert cut.figures[cut.ranked[0]] >= max(whole.figures.values()) - 0.03
+    for i, n in enumerate(epochs):  # what was trained is what the whole training began with
+        a, b = cut.study.history(i), whole.study.history(i)[:n]
+        assert [r["valid_loss"] for r in a] == pytest.approx([r["valid_loss"] for r in b], rel=1e-3)
+    statuses = [cut.members[i]["status"] for i in range(27)]
+    assert statuses.count("stopped") == 24
+
+
+def test_halving_by_the_book() -> None:
+    h = Halving("valid_loss", higher_is_better=False, eta=3)
+    for epoch in (1, 2, 3):
+        alive = [m for m in range(9) if epoch == 1 or m < 3]
+        rows = {m: {"epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan} for m in alive}
+        for m, row in rows.items():
+            h.see(m, row)
+        stopped = [m for m, row in rows.items() if h.stops(m, row)]
+        assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
+
+
+def test_bayes_learns_from_its_batches(digits: Data, tmp_path: Path) -> None:
+    t = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=48, strategy="bayes", out=tmp_path / "b")
+    first, last = (np.mean([t.figures[i] for i in part if i in t.figures]) for part in (range(16), range(32, 48)))
+    assert last > first + 0.1
+
+
+def test_a_search_whose_trials_diverge(digits: Data, tmp_path: Path) -> None:
+    wild = BASE.with_(["optimizer=sgd"])
+    t = tune(digits, ["optimizer.lr=1e20..1e30:log"], recipe=wild, trials=4, out=tmp_path / "t")
+    assert "diverged" in t.sentences()[0]
+    assert len(t.study) == 4
+    assert t.winner is None
+
+
+KILLED = f"""
+import sys
+from danlu import Recipe, load
+from danlu.study import tune
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_tune import BASE, SPACE
+tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=2, strategy=sys.argv[2], out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("strategy", ["random", "halving", "bayes"])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
+def test_killed_and_resumed_no_trial_is_lost_or_told_twice(tmp_path: Path, strategy: str, delay: float) -> None:
+    path = tmp_path / "study"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), strategy], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not (path / "study.json").is_file() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    t = continue_tuning(Study(path))
+    trials = t.trials.get_trials(deepcopy=False)
+    complete = [x for x in trials if x.state == optuna.trial.TrialState.COMPLETE]
+    assert len(complete) == len(t.study) == len(t.members) == 24
+    assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(range(24))
+    assert not any(x.state == optuna.trial.TrialState.RUNNING for x in trials)
+    assert t.winner is not None
+
+
+def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    given: dict[str, Any] = {"recipe": BASE, "storage": url, "name": "both"}
+    a = tune(digits, SPACE, trials=8, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE, trials=12, seed=1, out=tmp_path / "b", **given)
+    assert (len(a.study), len(b.study)) == (8, 4), "the second trains what is missing"
+    assert len(b.trials.get_trials()) == 12
+    with pytest.raises(RunError, match="has a study of that name on other data; choose another --name"):
+        tune(load("iris"), SPACE, trials=1, out=tmp_path / "c", **given)
+    with pytest.raises(RunError, match="on another space"):
+        tune(digits, SPACE[:1], trials=1, out=tmp_path / "c", **given)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.skipif(not shutil.which("initdb") and not shutil.which("postgres"), reason="no PostgreSQL on this machine")
+def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    tools = Path(os.path.realpath(shutil.which("postgres") or "")).parent
+    user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+    home = Path(tempfile.mkdtemp(prefix="danlu-pg-", dir="/tmp"))
+    os.chmod(home, 0o777)
+    port = str(20000 + os.getpid() % 20000)
+
+    def tool(name: str, *words: str) -> list[str]:
+        return [*user, str(tools / name), *words]
+
+    made = subprocess.run(tool("initdb", "-D", f"{home}/db", "-U", "danlu", "-A", "trust"), capture_output=True, cwd="/")
+    if made.returncode:
+        pytest.skip(f"initdb does not run here: {made.stderr.decode()[-200:]}")
+    server = subprocess.Popen(
+        tool("postgres", "-D", f"{home}/db", "-p", port, "-k", str(home)), cwd="/", stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 30
+        while subprocess.run(tool("pg_isready", "-p", port, "-h", "localhost"), capture_output=True).returncode:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        url = f"postgresql+psycopg2://danlu@localhost:{port}/postgres"
+        t = tune(digits, SPACE, recipe=BASE, trials=6, storage=url, name="pg", out=tmp_path / "t")
+        assert len(t.trials.get_trials()) == 6
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_ranges() -> None:
+    searched, fixed = space.parse(
+        [*SPACE, "batch_size=16..64:log", "optimizer.beta1=0.5..0.99", "seed=3", "model.activation=tanh"]
+    )
+    assert searched["optimizer.lr"] == Range(1e-5, 0.1, True)
+    assert searched["epochs"] == Range(1, 3, whole=True)
+    assert searched["batch_size"] == Range(16, 64, True, True)
+    assert searched["model.hidden"] == Choice(([8], [16]))
+    assert fixed == {"seed": 3, "model.activation": "tanh"}
+
+
+@settings(deadline=None)
+@given(st.floats(1e-6, 1e3), st.floats(1.001, 1e6), st.booleans(), st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_a_narrowed_range_lies_within_and_holds_the_best(low: float, ratio: float, log: bool, shares: list[float]) -> None:
+    whole = Range(low, low * ratio, log)
+    best = [low * ratio**s for s in shares]
+    part = whole.narrowed(best)
+    assert whole.low <= part.low < part.high <= whole.high
+    assert part.low <= min(best) * 1.0000001
+    assert max(best) <= part.high * 1.0000001
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown field": ({"space": ["optimiser.lr=1..2"]}, "did you mean `optimizer.lr`?"),
+    "empty range": ({"space": ["optimizer.lr=1e-1..1e-3:log"]}, "is an empty range; did you mean optimizer.lr=1e-3..1e-1?"),
+    "a point": ({"space": ["optimizer.lr=0.1..0.1"]}, "is an empty range"),
+    "through zero": ({"space": ["weight_decay=0..1:log"]}, "is a log range through zero; its lower end must be greater than 0"),
+    "below zero": ({"space": ["optimizer.lr=-1..1"]}, "`optimizer.lr` is -1.0, but must be greater than 0"),
+    "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is no range of numbers"),
+    "another scale": ({"space": ["optimizer.lr=1..2:ln"]}, "ends in 'ln', but a range can only be :log"),
+    "half epochs": ({"space": ["epochs=1.5..3"]}, "must run between whole numbers"),
+    "nothing": ({"space": ["epochs=3"]}, "nothing is searched"),
+    "seed": ({"space": ["seed=1..9"]}, "`seed` is luck, not a choice"),
+    "unused": ({"space": ["momentum=0.1..0.9"]}, "`optimizer.momentum` is not used by 'adam'"),
+    "no equals": ({"space": ["lr"]}, "`lr` is no field=range"),
+    "trials": ({"trials": 0}, "`trials` is 0, but must be at least 1; try 100"),
+    "rounds": ({"rounds": 0}, "`rounds` is 0, but must be at least 1"),
+    "strategy": ({"strategy": "baies"}, "did you mean 'bayes'?"),
+    "metric": ({"metric": "test_accuracy"}, "must be one of valid_accuracy, valid_loss"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_a_sentence(name: str, digits: Data, tmp_path: Path) -> None:
+    given, sentence = BAD[name]
+    with pytest.raises(RecipeError) as e:
+        tune(digits, **{"space": SPACE, "recipe": BASE, "out": tmp_path / "t", **given})
+    assert sentence in str(e.value)
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@localhost:1/none", "nonsense://x", "sqlite:////no/such/folder/x.db"])
+def test_a_storage_that_does_not_answer(url: str, digits: Data, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="but it does not answer") as e:
+        tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
+    assert len(str(e.value).splitlines()) == 1
+    assert not (tmp_path / "t").exists()
+
+
+def test_no_validation_part(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="needs a validation part"):
+        tune(load("iris", valid=False), SPACE, out=tmp_path / "t")
+
+
+def test_the_command_prints_the_best_and_writes_a_page(tmp_path: Path) -> None:
+    out = str(tmp_path / "t")
+    words = ["tune", "digits", "lr=1e-4..1e-1:log", "model=dense", "epochs=1", "--trials", "8", "--rounds", "2", "--out", out]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "round 1 of 2: optimizer.lr=0.0001..0.1:log" in done.output
+    assert all(f"Best-{k}" in done.output for k in range(1, 6))
+    assert "on the test part, read once and for it alone" in done.output
+    page = (tmp_path / "t" / "report.html").read_text()
+    assert "Plotly.newPlot('parallel'" in page
+    assert "Plotly.newPlot('slices'" in page
+    again = CliRunner().invoke(app, ["resume", out, "--json"])
+    assert json.loads(again.output)["winner"]["test_n"] == 359
+    assert storage_of(Study(out)).startswith("sqlite:///")
