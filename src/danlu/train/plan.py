@@ -24,6 +24,7 @@ from danlu.train.workers import available, run
 
 _SHORT = 2.0  # seconds of work below which nothing is measured
 _SHARE = 0.03  # of the expected time that measuring may take
+_CACHES = 12 << 20  # bytes of a population that is likely the fastest size: it lives in the caches
 _ROOM = 0.5  # share of the free memory that a group may fill
 Make = Callable[[Sequence[Recipe]], Population]
 
@@ -68,7 +69,8 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
         chunk = min(n, trial.most(n))
         return Plan(n, chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
     paces = {(1, 1, 1): alone}
-    for way in _ways(n, 1 if note else trial.most(n), cores, beside and device.type == "cpu"):
+    most = 1 if note else trial.most(n)
+    for way in _ways(n, most, _CACHES / trial.each, cores, beside and device.type == "cpu"):
         if sum(trial.spent) > max(0.5, _SHARE * work):
             break
         if way not in paces:
@@ -101,11 +103,11 @@ def _label(chunk: int, workers: int, n: int) -> str:
     return f"{describe(chunk, workers)}, {n} thread{'s' if n > 1 else ''}"
 
 
-def _ways(n: int, most: int, cores: int, beside: bool) -> Iterator[tuple[int, int, int]]:
+def _ways(n: int, most: int, ideal: float, cores: int, beside: bool) -> Iterator[tuple[int, int, int]]:
     """(chunk, workers, threads) to try, the likeliest first."""
     side = cores if beside and available() else 1
     sizes = {s for s in (4, 16, 64, 256, 1024, n, -(-n // side)) if 1 < s <= min(n, most)}
-    for size in sorted(sizes, key=lambda s: abs(math.log(s / 32))):
+    for size in sorted(sizes, key=lambda s: abs(math.log(s / ideal))):
         if side > 1 and size * side <= n + 1:
             yield size, side, 1
         yield size, 1, cores
@@ -121,6 +123,7 @@ class _Trial:
         self.recipes, self.make, self.device = recipes, make, device
         self.feed = Feed(recipes, data, device)
         self.spent: list[float] = []
+        self.each = float(_CACHES)
 
     def _batches(self, recipes: Sequence[Recipe], counts: Tensor | None) -> Iterator[Any]:
         for e in itertools.count():
@@ -194,8 +197,8 @@ class _Trial:
         pair.sit(self.feed.segments(pair.recipes, [0] * pair.members))
         x, *_ = next(self.feed.epoch(pair.recipes, [0] * pair.members, 0, pair.counts))
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
-        each = state + 3 * _kept(pair, x) / pair.members
-        return max(1, min(n, int(_ROOM * free_memory(self.device) / each)))
+        self.each = state + 3 * _kept(pair, x) / pair.members  # bytes
+        return max(1, min(n, int(_ROOM * free_memory(self.device) / self.each)))
 
 
 def _kept(population: Population, x: Tensor) -> float:
