@@ -16,6 +16,7 @@ train a few, as their time per network does not depend on how many follow. Only 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -64,7 +65,7 @@ def net(case):
         )  # fmt: skip
     sizes = (784, *CASES[case]["hidden"], 10)
     layers = [nn.Flatten()]
-    for n, q in zip(sizes, sizes[1:], strict=False):
+    for n, q in itertools.pairwise(sizes):
         layers += [nn.Linear(n, q), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -169,7 +170,7 @@ def measure_jax(case, members):
         ]
     else:
         sizes = (784, *CASES[case]["hidden"], 10)
-        p = [(weight(q, n), weight(q)) for n, q in zip(sizes, sizes[1:], strict=False)]
+        p = [(weight(q, n), weight(q)) for n, q in itertools.pairwise(sizes)]
         x = x.reshape(len(x), -1)
 
     def forward(p, v):
@@ -255,9 +256,10 @@ def measure_search(strategy):
 
 
 def measure_search_optuna():
-    import danlu
     import optuna
     import torch
+
+    import danlu
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     data = danlu.load("mnist", limit=48_000)
@@ -280,12 +282,13 @@ def measure_search_optuna():
 
 
 def measure_search_skorch():
-    import danlu
     import numpy as np
     import torch
     from scipy.stats import loguniform
     from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
     from skorch import NeuralNetClassifier
+
+    import danlu
 
     data = danlu.load("mnist", limit=48_000)
     (x, y), (vx, vy) = (((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid")))

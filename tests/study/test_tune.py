@@ -296,3 +296,7 @@ def test_the_command_prints_the_best_and_writes_a_page(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["resume", out, "--json"])
     assert json.loads(again.output)["winner"]["test_n"] == 359
     assert storage_of(Study(out)).startswith("sqlite:///")
+    shown = CliRunner().invoke(app, ["show", out, "--json"])
+    assert json.loads(shown.output)["winner"] == json.loads(again.output)["winner"]
+    member = CliRunner().invoke(app, ["evaluate", f"{out}:3", "--part", "valid", "--json"])
+    assert json.loads(member.output)["accuracy"] == pytest.approx(Study(out).results[3]["valid_accuracy"])

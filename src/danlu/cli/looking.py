@@ -27,15 +27,16 @@ from danlu.cli.options import (
     load_source,
     open_run,
     read_recipe,
+    study_path,
 )
 from danlu.cli.training import print_results
 from danlu.errors import DanluError, count
 
 
 def runs(json: Json = False) -> None:
-    """List the runs under the runs folder, oldest first."""
+    """List the runs and studies under the runs folder, oldest first."""
     from danlu.report.terminal import say, table
-    from danlu.runs import list_runs
+    from danlu.runs import list_runs, list_studies
     from danlu.runs.folder import runs_root
 
     rows = []
@@ -60,7 +61,13 @@ def runs(json: Json = False) -> None:
                 "seconds": result.get("seconds"),
             }
         )
-    unread = len(list(runs_root().glob("*/run.json"))) - len(rows)
+    found = len(rows)
+    for s in list_studies():
+        kind, done = s.info["kind"], f"{len(s.members)} of {len(s)}"
+        source = s.data_info["source"]["source"]
+        row = {"run": s.path.name, "status": s.status, "source": source, "model": kind, "epochs": done}
+        rows.append({**row, "score": None, "seconds": None})
+    unread = len(list(runs_root().glob("*/run.json"))) - found
     if unread:
         what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"
         print(f"not shown: {what}; danlu show RUN says why", file=sys.stderr)
@@ -75,11 +82,16 @@ def runs(json: Json = False) -> None:
 
 
 def show(run: RunPath, json: Json = False) -> None:
-    """A run's result, curves, verdict and recipe."""
+    """A run's result, curves, verdict and recipe; of a study what it shows."""
     from danlu.diagnose import verdict
     from danlu.report.progress import terminal_curves
     from danlu.report.terminal import console, say
 
+    if (path := study_path(run)) is not None:
+        from danlu.cli.studies import show_study
+
+        show_study(path, json)
+        return
     r = open_run(run)
     if json:
         print(

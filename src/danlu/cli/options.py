@@ -17,7 +17,11 @@ Overrides = Annotated[
 ]
 RecipeName = Annotated[str | None, typer.Option("--recipe", "-r", help="A preset or a TOML file.")]
 RunPath = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's folder, or its name under the runs folder; `last` for the newest.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder, or its name under the runs folder; `last` for the newest; STUDY:3 for a member of a study.",
+    ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the code of its own network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -73,7 +77,7 @@ def read_recipe(name: str | None, overrides: list[str] | None, source: str | Non
 
 
 def open_run(name: str, trust: bool = False) -> Any:
-    """A run by its folder, by its name under the runs folder, or the newest (`last`)."""
+    """A run by its folder, by its name under the runs folder, the newest (`last`), or a member of a study (`STUDY:3`)."""
     from danlu.errors import RunError
     from danlu.runs import Run, list_runs
     from danlu.runs.folder import runs_root
@@ -83,6 +87,11 @@ def open_run(name: str, trust: bool = False) -> Any:
         if not found:
             raise RunError(f"there is no run under {runs_root()}; train one with danlu fit")
         return Run(found[-1].path, trust)
+    study, colon, member = name.rpartition(":")
+    if colon and member.isdigit() and (folder := study_path(study)) is not None:
+        from danlu.runs import Study
+
+        return Study(folder, trust).run(int(member))
     path = Path(name)
     return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name, trust)
 

@@ -178,6 +178,24 @@ def finish_comparison(done: Any, json: bool) -> None:
     say(f"\nreport: {path}")
 
 
+def show_study(path: Path, json: bool) -> None:
+    """What a study shows, as far as it has got."""
+    from danlu.report.terminal import say
+    from danlu.runs import Study
+    from danlu.study import Comparison
+    from danlu.study.search import open_tuning
+
+    found = Study(path)
+    if found.status == "finished" and found.info["kind"] == "compare":
+        finish_comparison(Comparison(found), json)
+    elif found.status == "finished" and found.info["kind"] == "tune":
+        finish_tuning(open_tuning(found), json)
+    elif json:
+        print(jsonlib.dumps({"study": str(path), **found.info, "members": list(found.members.values())}))
+    else:
+        say(f"{path}: {found.status}, {len(found.members)} of {len(found)} trained")
+
+
 def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
     """Resume a study of whatever kind."""
     from danlu.report.study_progress import study_progress

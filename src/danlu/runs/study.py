@@ -6,6 +6,7 @@ curves/*.parquet and weights/*.safetensors, one file per chunk of networks that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -164,3 +165,13 @@ class Study:
     def identity(self) -> str:
         """What its checkpoints must belong to: these recipes on these data."""
         return json.dumps([r.to_dict() for r in self.recipes]) + str(self.data_info["fingerprint"])
+
+
+def list_studies(root: Path | None = None) -> list[Study]:
+    """Every study under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
+    found = []
+    for path in (root or folder.runs_root()).glob("*/study.json"):
+        with contextlib.suppress(RunError):
+            study = Study(path.parent)
+            found.append((study.info.get("created", 0.0), path.parent.name, study))
+    return [study for _, _, study in sorted(found, key=lambda f: f[:2])]

@@ -86,7 +86,7 @@ def tune(
         "name": name or "danlu",
     }
     if storage is not None:
-        _open(storage, facts, data)  # before a folder is made
+        _open(storage, facts, data.fingerprint)  # before a folder is made
     study = create([], data, out, device, ("valid",), facts)
     return continue_tuning(study, data, listener=listener, told=told)
 
@@ -107,7 +107,7 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str) 
     return mistakes
 
 
-def _open(storage: str, facts: Mapping[str, Any], data: Data) -> Any:
+def _open(storage: str, facts: Mapping[str, Any], fingerprint: str) -> Any:
     """The Optuna study, made if there is none; held against the data and the space it was begun with."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction: Any = "minimize" if facts["metric"] == "valid_loss" else "maximize"
@@ -124,7 +124,7 @@ def _open(storage: str, facts: Mapping[str, Any], data: Data) -> Any:
         raise RunError(
             f"`storage` is {storage!r}, but it does not answer ({why}); check the URL, and that the server runs"
         ) from e
-    own = {"data": data.fingerprint, "space": dict(facts["space"]), "metric": facts["metric"]}
+    own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"]}
     for key, value in own.items():
         if key not in kept:
             found.set_user_attr(key, value)
@@ -148,7 +148,7 @@ def continue_tuning(
     """Go on with a search: tell what is trained, propose what is missing, narrow, and read the test part for the winner."""
     data = study.load_data() if data is None else data
     info = study.info
-    optuna_study = _open(storage_of(study), info, data)
+    optuna_study = _open(storage_of(study), info, data.fingerprint)
     base, whole = Recipe(**info["base"]), {p: spaces.parse([f"{p}={s}"])[0][p] for p, s in info["space"].items()}
     referee = Halving(info["metric"], info["metric"] != "valid_loss") if info["strategy"] == "halving" else None
     if referee:
@@ -174,6 +174,11 @@ def continue_tuning(
             for line in [f"round {number} of {info['rounds']}: {_words(current)}", *found.best_lines(BEST)]:
                 told(line)
     return _crown(study, optuna_study, data)
+
+
+def open_tuning(study: Study) -> Tuning:
+    """What a search has found so far."""
+    return Tuning(study, _open(storage_of(study), study.info, study.data_info["fingerprint"]))
 
 
 def _begun(optuna_study: Any) -> int:
