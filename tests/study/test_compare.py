@@ -115,6 +115,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "until": ({"until": 1}, "`until` is 1, but must be at least 2"),
     "control": ({"control": "adamax"}, "`control` is 'adamax', but must be one of optimizer=adam, optimizer=sgd"),
     "metric": ({"metric": "valid_acuracy"}, "did you mean 'valid_accuracy'?"),
+    "seconds": ({"metric": "seconds"}, "`metric` is 'seconds', but must be one of"),
+    "endless": (
+        {"grid": {"optimizer.lr": [i / 1e6 for i in range(1, 20_000)]}},
+        "has 19,999 variants, but must have at most 10,000",
+    ),
     "interval": ({"interval": "T"}, "`interval` is 'T', but must be one of bca, t; did you mean 't'?"),
     "unused": ({"grid": ["optimizer=sgd,adam", "momentum=0.9"]}, "`optimizer.momentum` is not used by 'sgd'"),
     "too many": ({"seeds": 501}, "the grid has 2 variants, with 501 seeds 1,002 trainings, about 0:"),
@@ -134,6 +139,22 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as e:
         compare(load("iris"), ["optimizer=sgd,adam"], seeds=0, metric="x", interval="y")
     assert len(e.value.mistakes) == 3
+
+
+def test_if_everything_diverges_there_is_still_a_page(tmp_path: Path) -> None:
+    words = ["compare", "iris", "lr=1e30,1e31", "optimizer=sgd", "model=dense", "--seeds", "2", "--out", str(tmp_path / "c")]
+    done = command(*words)
+    assert done.exit_code == 0, done.output
+    assert "Diverged: optimizer.lr=1e+30 (2 of 2)" in done.output
+    assert (tmp_path / "c" / "report.html").is_file()
+
+
+def test_an_unfinished_comparison_says_so(tmp_path: Path) -> None:
+    c = compare(load("iris"), ["lr=0.05,0.01"], recipe=SMALL, seeds=2, out=tmp_path / "c")
+    lines = (tmp_path / "c" / "members.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "c" / "members.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(RunError, match="has 1 training to go"):
+        Comparison(Study(c.study.path))
 
 
 def test_a_control_by_part_of_its_name() -> None:

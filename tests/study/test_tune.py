@@ -28,7 +28,7 @@ from danlu.errors import RecipeError, RunError
 from danlu.study import continue_tuning, space
 from danlu.study.search import storage_of
 from danlu.study.space import Choice, Range
-from danlu.study.strategies import Halving
+from danlu.study.strategies import Halving, propose
 
 BASE = Recipe(model={"name": "dense", "hidden": [8]}, epochs=2, batch_size=32)
 SPACE = ["optimizer.lr=1e-5..1e-1:log", "weight_decay=1e-8..1e-4:log", "model.hidden=8,16", "epochs=1..3"]
@@ -108,13 +108,15 @@ def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path
     cut = tune(digits, lr, recipe=recipe, trials=27, strategy="halving", out=tmp_path / "h")
     assert cut.study.recipes == whole.study.recipes
     epochs = [r["epochs"] for r in cut.study.results]
-    assert {e: epochs.count(e) for e in sorted(set(epochs))} == {1: 18, 3: 6, 9: 3}
+    assert set(epochs) == {1, 3, 9}
+    assert 15 <= epochs.count(1) <= 18, "a third goes on, and who is level with them"
+    assert epochs.count(9) >= 3
     assert cut.figures[cut.ranked[0]] >= max(whole.figures.values()) - 0.03
     for i, n in enumerate(epochs):  # what was trained is what the whole training began with
         a, b = cut.study.history(i), whole.study.history(i)[:n]
         assert [r["valid_loss"] for r in a] == pytest.approx([r["valid_loss"] for r in b], rel=1e-3)
     statuses = [cut.members[i]["status"] for i in range(27)]
-    assert statuses.count("stopped") == 24
+    assert statuses.count("stopped") == 27 - epochs.count(9)
 
 
 def test_halving_by_the_book() -> None:
@@ -126,6 +128,37 @@ def test_halving_by_the_book() -> None:
             h.see(m, row)
         stopped = [m for m, row in rows.items() if h.stops(m, row)]
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
+
+
+def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -> None:
+    t = tune(digits, ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"], recipe=BASE, trials=6, rounds=2, out=tmp_path / "t")
+    assert {t.values(i)["optimizer.name"] for i in range(12)} <= {"sgd", "adam"}
+    assert t.best_lines(1)[0].startswith("Best-1 (valid accuracy")
+
+
+def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: Path) -> None:
+    t = tune(digits, ["epochs=2,1", "schedule.warmup=0..1.5"], recipe=BASE, trials=8, out=tmp_path / "t")
+    assert len(t.study.recipes) == 8
+    assert all(r.schedule.warmup < r.epochs for r in t.study.recipes)
+    with pytest.raises(RecipeError, match="hardly any values"):
+        sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+        propose(sampled, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 2, "ab", lambda values: False)
+
+
+def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="`batch_size` is 256, but must be at most the 90 training examples"):
+        tune(load("iris"), ["batch_size=16..256"], recipe=BASE, out=tmp_path / "t")
+    with pytest.raises(RecipeError, match="`seed` is -1"):
+        tune(load("iris"), SPACE, recipe=BASE, seed=-1, out=tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
+def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}", "name": "both"}
+    a = tune(digits, SPACE[:1], trials=4, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE[:1], trials=8, out=tmp_path / "b", **given)
+    rates = [t.values(i)["optimizer.lr"] for t in (a, b) for i in range(4)]
+    assert len(set(rates)) == 8
 
 
 def test_bayes_learns_from_its_batches(digits: Data, tmp_path: Path) -> None:

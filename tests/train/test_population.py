@@ -251,6 +251,40 @@ def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str, 
         equals(study, i, recipe, data, tmp_path / f"alone{i}")
 
 
+class Tied(nn.Module):
+    """Somebody's network with one weight under two names, and a learnable scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.two.weight = self.one.weight
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.scale * self.two(torch.tanh(self.one(x))))
+
+
+def test_tied_weights_and_scalars(tmp_path: Path) -> None:
+    data = load("iris")
+    base = Recipe(model=f"{__name__}:Tied", dtype="float64", batch_size=32, epochs=3, optimizer={"lr": 0.02})
+    study = train([base.with_(seed=s) for s in range(2)], data, out=tmp_path / "study")
+    assert study.info["plans"][0]["chunk"] == 2
+    for i in range(2):
+        equals(study, i, base.with_(seed=i), data, tmp_path / f"alone{i}")
+        run = study.run(i)
+        assert torch.equal(run.model().one.weight, run.model().two.weight)
+        assert run.evaluate(part="valid").loss == pytest.approx(run.result["valid_loss"])
+
+
+@pytest.mark.parametrize("section", [{"factor": 2}, {}], ids=["vmap", "chain"])
+def test_the_last_one_keeps_its_own_dropout(pictures: Data, tmp_path: Path, section: dict[str, Any]) -> None:
+    models = [{"name": "dense", "dropout": p, **section} for p in (0.5, 0.1, 0.0)]
+    recipes = [Recipe(model=m, dtype="float64", batch_size=13, epochs=e) for m, e in zip(models, (1, 3, 2), strict=True)]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
 def test_memory_that_runs_out_halves_the_chunk(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Population.step
 

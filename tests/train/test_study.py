@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.run_page import write_report
 from danlu.runs import Study
-from danlu.train import StudyListener, many, plan, resume_study, train
+from danlu.train import StudyListener, many, plan, record, resume_study, train
 
 TRAIN = f"""
 import sys
@@ -236,6 +237,31 @@ def test_foreign_and_finished_folders(tmp_path: Path) -> None:
     (tmp_path / "study/study.json").write_text('{"format": 99}')
     with pytest.raises(RunError, match="study format 99"):
         Study(tmp_path / "study")
+
+
+def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
+    study = train(recipes(), load("digits"), out=tmp_path / "study")
+    whole = study.results
+    file = tmp_path / "study" / "members.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3]) + lines[3][:40])
+    record.say(tmp_path / "study" / "study.json", status="running")
+    again = resume_study(tmp_path / "study")
+    assert sorted(again.members) == list(range(6))
+    assert [r["epochs"] for r in again.results] == [r["epochs"] for r in whole]
+
+
+def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
+    study = train([Recipe(model="test_population:Residual", epochs=1, batch_size=16)], load("iris"), out=tmp_path / "study")
+    assert study.run(0).status == "finished"
+    shutil.rmtree(tmp_path / "study" / "members")
+    with pytest.raises(RunError, match="imports networks"):
+        Study(tmp_path / "study").run(0)
+    record.say(tmp_path / "study" / "study.json", status="interrupted")
+    (tmp_path / "study" / "members.jsonl").unlink()
+    with pytest.raises(RunError, match="if you trust them, use --trust"):
+        resume_study(tmp_path / "study")
+    assert resume_study(tmp_path / "study", trust=True).status == "finished"
 
 
 def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

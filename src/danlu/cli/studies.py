@@ -44,9 +44,7 @@ def compare(
     recipe: RecipeName = None,
     seeds: Annotated[int, typer.Option(help="Trainings of every variant.")] = 10,
     control: Annotated[str | None, typer.Option(help="The variant that the others are held against; default: the first.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, seconds, …")
-    ] = None,
+    metric: Annotated[str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, …")] = None,
     interval: Annotated[str, typer.Option(help="t (Student) or bca (bootstrap).")] = "t",
     until: Annotated[int | None, typer.Option(help="Add seeds, up to that many, until every question is settled.")] = None,
     yes: Yes = False,
@@ -162,7 +160,8 @@ def finish_tuning(done: Any, json: bool) -> None:
         print(jsonlib.dumps(done.to_json(), ensure_ascii=False))
         return
     print_tuning(done)
-    say(f"\nthe winner's recipe: {done.study.path / 'best.toml'}\nreport: {path}")
+    best = done.study.path / "best.toml"
+    say(f"\nthe winner's recipe: {best}\nreport: {path}" if best.is_file() else f"\nreport: {path}")
 
 
 def finish_comparison(done: Any, json: bool) -> None:

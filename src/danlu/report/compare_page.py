@@ -59,6 +59,10 @@ def write_comparison(c: Comparison) -> Path:
     ways = "".join(f"<p>{html.text(_way(p))}</p>" for p in info["plans"])
     fixed = c.study.recipes[0]
     facts = [f"{len(c.study)} trainings", info["environment"]["machine"], c.study.path.name]
+    curves = []
+    if any((c.study.path / "curves").glob("*.parquet")):
+        drawn = html.figure("curves", figures.bands(c), "Training loss and metric by epoch, mean and interval")
+        curves = ["<h2>Curves</h2>", drawn]
     sections = [
         f"<h1>{html.text(len(c.names))} variants on {html.text(told)}</h1>",
         f'<p class="soft">{html.text(" · ".join(facts))}</p>',
@@ -67,8 +71,7 @@ def write_comparison(c: Comparison) -> Path:
         f'<p class="soft">{html.text(c.method())}</p>',
         "<h2>Differences</h2>",
         html.figure("differences", figures.differences(c), "Paired differences to the control, by seed"),
-        "<h2>Curves</h2>",
-        html.figure("curves", figures.bands(c), "Training loss and metric by epoch, mean and interval"),
+        *curves,
         "<h2>How it was trained</h2>",
         ways,
         "<h2>Recipe of the first variant</h2>",

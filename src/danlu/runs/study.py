@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Data, Schema
-from danlu.errors import RunError, wrong
+from danlu.errors import RunError, some, wrong
 from danlu.recipe import Recipe
 from danlu.runs import evaluate, folder, origin
 from danlu.runs.run import Run, build_model, load_weights, read_normalizer, write_predictions
@@ -32,9 +32,11 @@ class Study:
         if not (self.path / "study.json").is_file():
             raise RunError(f"{str(path)!r} is no study folder: it has no study.json")
         info = self.info
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            found = info.get("format") if isinstance(info, dict) else None
+        found = info.get("format") if isinstance(info, dict) else None
+        if found != FORMAT:
             raise RunError(f"{str(path)!r} has the study format {found}, but this danlu reads format {FORMAT}")
+        if not {"kind", "status", "plans", "environment"} <= set(info):
+            raise RunError(f"{str(path)!r} is no study folder: its study.json is foreign")
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}, {len(self)} recipes, {self.status})"
@@ -57,6 +59,15 @@ class Study:
         """The recipe of every member."""
         return [Recipe(**r) for r in folder.read_lines(self.path / "recipes.jsonl")]
 
+    def check_trust(self) -> None:
+        """Refuse to import networks, which runs their code, unless the study is trusted."""
+        imported = sorted({r.model.name for r in self.recipes if ":" in r.model.name})
+        if imported and not self.trust:
+            raise RunError(
+                f"{str(self.path)!r} imports networks ({some(imported)}), and that runs code; "
+                "if you trust them, use --trust (trust=True)"
+            )
+
     @cached_property
     def data_info(self) -> dict[str, Any]:
         """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
@@ -74,7 +85,7 @@ class Study:
 
     @property
     def members(self) -> dict[int, dict[str, Any]]:
-        """What is known of each member that has ended, by number: status, chunk and row, and its final figures."""
+        """What is known of each member that has ended: status (finished, stopped, diverged), chunk and row, final figures."""
         return {m["member"]: m for m in folder.read_lines(self.path / "members.jsonl")}
 
     @property
@@ -99,6 +110,8 @@ class Study:
         import pyarrow.parquet as pq
 
         file = self.path / "curves" / f"{self._ended(i)['chunk']}.parquet"
+        if not file.is_file():  # all diverged in their first epoch
+            return []
         rows = pq.read_table(file, filters=[("member", "==", i)]).to_pylist()
         kept = [{k: v for k, v in row.items() if k != "member" and v is not None} for row in rows]
         return sorted(kept, key=lambda row: row["epoch"])
@@ -137,6 +150,7 @@ class Study:
         """Predictions on the last part that was read in training; they need the data."""
         if told["status"] == "diverged" or (data is None and "arrays" in self.data_info):
             return
+        self.check_trust()
         data = self.load_data() if data is None else data
         part = next(p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"])
         model = build_model(recipe, self.schema)

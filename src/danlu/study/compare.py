@@ -18,9 +18,10 @@ from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p
 from danlu.train import StudyListener, estimate_seconds, extend, resume_study, train
 
 ALPHA = 0.05
+LISTED = 10_000  # variants of a grid
 MANY = 1000  # trainings that are not begun without being asked for twice
 METRICS = ("valid_accuracy", "valid_loss", "valid_r2", "test_accuracy", "test_loss", "test_r2", "train_accuracy", "train_loss",
-           "train_r2", "seconds", "epochs")  # fmt: skip
+           "train_r2", "epochs")  # fmt: skip
 
 
 def compare(
@@ -48,6 +49,7 @@ def compare(
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
+    _not_too_many(grid if isinstance(grid, Mapping) else grids.parse(grid))
     variants = grids.expand(grid if isinstance(grid, Mapping) else grids.parse(grid), recipe or Recipe())
     metric = metric or ("valid" if data.size("valid") else "test") + ("_accuracy" if data.schema.classes else "_r2")
     most = until or seeds
@@ -92,6 +94,15 @@ def continue_comparison(study: Study, data: Data | None = None, *, listener: Stu
         data = study.load_data() if data is None else data
         study = extend(study, recipes, data, listener=listener)
     return Comparison(study)
+
+
+def _not_too_many(grid: Grid) -> None:
+    """Refuse what could not even be listed."""
+    variants = math.prod(len(v) if isinstance(v, (list, tuple)) else 1 for v in grid.values())
+    if variants > LISTED:
+        raise RecipeError(
+            f"the grid has {variants:,} variants, but must have at most {LISTED:,}; danlu tune searches larger spaces"
+        )
 
 
 def _replicates(variants: Sequence[Variant], start: int, end: int) -> list[Recipe]:
@@ -150,6 +161,9 @@ class Comparison:
         results, v = study.results, len(self.names)
         self.figures = [[results[s * v + k].get(self.metric, math.nan) for s in range(self.seeds)] for k in range(v)]
         self.alpha = spent(ALPHA, self.until) if self.until else ALPHA
+        missing = len(study) - len(study.members)
+        if missing:
+            raise RunError(f"{str(study.path)!r} has {count(missing, 'training')} to go; go on with: danlu resume {study.path}")
         self.rows = rows(self.names, self.figures, self.control, self.alpha, self.higher_is_better, self.interval)
 
     def __repr__(self) -> str:
@@ -158,7 +172,7 @@ class Comparison:
     @property
     def settled(self) -> bool:
         """Whether every variant is shown to be better or worse than the control."""
-        return all(r.verdict != "no difference shown" for r in self.rows)
+        return all(r.verdict != "no difference shown" or (r.diverged and r.difference.n < 2) for r in self.rows)
 
     def sentences(self) -> list[str]:
         """The verdict in words."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from danlu.errors import RecipeError, some, unknown
-from danlu.recipe import Recipe
+from danlu.recipe import Recipe, fields
 from danlu.recipe.recipe import parse_value, resolve
 
 Grid = Mapping[str, Sequence[Any]]
@@ -26,6 +26,20 @@ class Variant:
     def name(self) -> str:
         """The values in words: "optimizer=sgd lr=0.1"."""
         return " ".join(f"{short(path)}={show(value)}" for path, value in self.values) or "recipe"
+
+
+def canonical(path: str) -> str:
+    """The field that a section's short form sets: optimizer.name for optimizer."""
+    whole = resolve(path)
+    return f"{whole}.name" if f"{whole}.name" in fields() else whole
+
+
+def look(recipe: Recipe, path: str) -> Any:
+    """The value at a full path, also below model.args."""
+    held: Any = recipe.to_dict(whole=True)
+    for part in path.split("."):
+        held = held.get(part) if isinstance(held, dict) else None
+    return held
 
 
 def short(path: str) -> str:
@@ -53,7 +67,7 @@ def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
             mistakes.append(f"`{text}` is no field=value,…; write, for example, optimizer=sgd,adam")
             continue
         try:
-            path = resolve(key.strip())
+            path = canonical(key.strip())
         except RecipeError as e:
             mistakes += e.mistakes
             continue
@@ -69,7 +83,9 @@ def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 def expand(grid: Grid, base: Recipe) -> list[Variant]:
     """Every combination over the base recipe. Raises RecipeError, with the variant, for those that cannot be."""
-    grid = {resolve(k): list(v) if isinstance(v, (list, tuple)) else [v] for k, v in grid.items()}
+    grid = {
+        resolve(k) if _sections(v) else canonical(k): list(v) if isinstance(v, (list, tuple)) else [v] for k, v in grid.items()
+    }
     mistakes = []
     for path, values in grid.items():
         shown = [show(v) for v in values]
@@ -100,6 +116,11 @@ def expand(grid: Grid, base: Recipe) -> list[Variant]:
     if mistakes:
         raise RecipeError(*dict.fromkeys(mistakes))
     return out
+
+
+def _sections(values: Any) -> bool:
+    """Whether values are whole sections, as tables of names and values."""
+    return any(isinstance(v, dict) for v in (values if isinstance(values, (list, tuple)) else [values]))
 
 
 def find(name: str, variants: Sequence[Variant]) -> int:

@@ -6,6 +6,8 @@ trains it, so after a kill it is known which trials are this study's, and none i
 
 from __future__ import annotations
 
+import functools
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +17,17 @@ import optuna
 from optuna.trial import TrialState
 
 from danlu.data import Data
-from danlu.errors import RecipeError, RunError, unknown, wrong
-from danlu.recipe import Recipe, flatten
-from danlu.recipe.recipe import resolve
+from danlu.errors import DanluError, RecipeError, RunError, unknown, wrong
+from danlu.recipe import Recipe
 from danlu.runs import Study, folder
+from danlu.streams import seed_of
+from danlu.study import grid as grids
 from danlu.study import space as spaces
-from danlu.study.grid import short
-from danlu.study.space import Space
+from danlu.study.grid import look, short
+from danlu.study.space import Choice, Range, Space
 from danlu.study.strategies import BATCH, STRATEGIES, Halving, propose, sampler
 from danlu.study.tuning import Tuning
-from danlu.train import StudyListener, create, extend, record, resume_study
+from danlu.train import StudyListener, check, create, extend, record, resume_study
 
 BEST = 5  # of which the ranges of the next round are made
 
@@ -63,19 +66,20 @@ def tune(
     fixed: dict[str, Any] = {}
     searched: Space
     if isinstance(space, Mapping):
-        searched = {resolve(p): s for p, s in space.items()}
+        searched = {grids.canonical(p): s if isinstance(s, (Range, Choice)) else Choice(tuple(s)) for p, s in space.items()}
     else:
         searched, fixed = spaces.parse(space)
     base = base.with_(**fixed)
     metric = metric or f"valid_{'accuracy' if data.schema.classes else 'r2'}"
-    mistakes = _mistakes(data, trials, rounds, strategy, metric)
+    mistakes = _mistakes(data, trials, rounds, strategy, metric, seed)
     if mistakes:
         raise RecipeError(*mistakes)
     spaces.check(searched, base)
+    _check_data(searched, base, data)
     facts = {
         "kind": "tune",
         "id": uuid.uuid4().hex,
-        "space": {p: str(s) for p, s in searched.items()},
+        "space": {p: s.to_json() for p, s in searched.items()},
         "base": base.to_dict(whole=True),
         "trials": trials,
         "rounds": rounds,
@@ -91,7 +95,7 @@ def tune(
     return continue_tuning(study, data, listener=listener, told=told)
 
 
-def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str) -> list[str]:
+def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int) -> list[str]:
     mistakes = [
         wrong(name, n, "must be at least 1", f"try {hint}")
         for name, n, hint in (("trials", trials, 100), ("rounds", rounds, 2))
@@ -102,20 +106,44 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str) 
     known = ("valid_accuracy" if data.schema.classes else "valid_r2", "valid_loss")
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
+    if not 0 <= seed < 2**63:
+        mistakes.append(wrong("seed", seed, "must be at least 0", "try 0"))
+    if not data.size("test"):
+        mistakes.append("a search reads the test part for the winner, and these data have none; try --split 60/20/20")
     if not data.size("valid"):
         mistakes.append("a search needs a validation part to choose by, and these data have none; leave out --no-valid")
     return mistakes
+
+
+def _check_data(space: Space, base: Recipe, data: Data) -> None:
+    """Refuse a space whose ends cannot be trained on the data. All mistakes at once."""
+    mistakes: list[str] = []
+    first = {p: spaces.ends(s)[0] for p, s in space.items()}
+    for path, s in space.items():
+        for value in spaces.ends(s):
+            try:
+                check(base.with_(**{**first, path: value}), data)
+            except DanluError as e:
+                mistakes += [m for m in e.mistakes if m not in mistakes]
+    if mistakes:
+        raise RecipeError(*mistakes)
+
+
+def _possible(base: Recipe, values: dict[str, Any]) -> bool:
+    """Whether the values go together."""
+    try:
+        base.with_(**values)
+    except RecipeError:
+        return False
+    return True
 
 
 def _open(storage: str, facts: Mapping[str, Any], fingerprint: str) -> Any:
     """The Optuna study, made if there is none; held against the data and the space it was begun with."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction: Any = "minimize" if facts["metric"] == "valid_loss" else "maximize"
-    how = sampler(facts["strategy"], facts["seed"])
     try:
-        found = optuna.create_study(
-            storage=storage, sampler=how, direction=direction, study_name=facts["name"], load_if_exists=True
-        )
+        found = optuna.create_study(storage=storage, direction=direction, study_name=facts["name"], load_if_exists=True)
         kept = dict(found.user_attrs)
     except Exception as e:  # every database has its own errors
         why = str(e).strip().splitlines()[0][:200]
@@ -124,12 +152,12 @@ def _open(storage: str, facts: Mapping[str, Any], fingerprint: str) -> Any:
         raise RunError(
             f"`storage` is {storage!r}, but it does not answer ({why}); check the URL, and that the server runs"
         ) from e
-    own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"]}
+    own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"], "recipe": facts["base"]}
     for key, value in own.items():
         if key not in kept:
             found.set_user_attr(key, value)
         elif kept[key] != value:
-            was = "other data" if key == "data" else f"another {key} ({kept[key]})"
+            was = "other data" if key == "data" else f"another {key}"
             raise RunError(
                 f"`name` is {facts['name']!r}, but the storage has a study of that name on {was}; choose another --name"
             )
@@ -149,7 +177,7 @@ def continue_tuning(
     data = study.load_data() if data is None else data
     info = study.info
     optuna_study = _open(storage_of(study), info, data.fingerprint)
-    base, whole = Recipe(**info["base"]), {p: spaces.parse([f"{p}={s}"])[0][p] for p, s in info["space"].items()}
+    base, whole = Recipe(**info["base"]), {p: spaces.from_json(s) for p, s in info["space"].items()}
     referee = Halving(info["metric"], info["metric"] != "valid_loss") if info["strategy"] == "halving" else None
     if referee:
         for member in study.members:
@@ -158,18 +186,20 @@ def continue_tuning(
     if study.status != "finished":
         study = resume_study(study, data, listener=listener, referee=referee)
     _tell(study, optuna_study)
-    said = int(info.get("narrowed", 0))
     for number in range(1, info["rounds"] + 1):
-        current = _narrow(study, whole, number, info["trials"])
+        current, fresh = _narrow(study, whole, number, info["trials"]), False
         while (missing := number * info["trials"] - _begun(optuna_study)) > 0:
             batch = min(missing, BATCH if info["strategy"] == "bayes" or info["storage"] else missing)
-            first = len(study)
+            first, fresh = len(study), True
             marks = [f"{info['id']}:{first + k}" for k in range(batch)]
-            proposed = propose(optuna_study, current, whole, batch, marks)
+            # A stream for each batch of each study that shares the storage: none draws what another drew.
+            own = seed_of(info["seed"], "tune", info["id"] if info["storage"] else "", first) % 2**32
+            optuna_study.sampler = sampler(info["strategy"], own)
+            proposed = propose(optuna_study, current, whole, batch, marks, functools.partial(_possible, base))
             recipes = [base.with_(**values) for _, values in proposed]
             study = extend(study, recipes, data, listener=listener, referee=referee)
             _tell(study, optuna_study)
-        if told and number > said:
+        if told and fresh:
             found = Tuning(study, optuna_study)
             for line in [f"round {number} of {info['rounds']}: {_words(current)}", *found.best_lines(BEST)]:
                 told(line)
@@ -199,7 +229,7 @@ def _tell(study: Study, optuna_study: Any) -> None:
         line = ended.get(int(member))
         if line is None:
             optuna_study.tell(t.number, state=TrialState.FAIL)
-        elif line["status"] == "diverged":
+        elif line["status"] == "diverged" or not math.isfinite(line["result"][metric]):
             optuna_study._storage.set_trial_user_attr(t._trial_id, "diverged", True)
             optuna_study.tell(t.number, state=TrialState.FAIL)
         else:
@@ -212,11 +242,11 @@ def _narrow(study: Study, whole: Space, number: int, trials: int) -> Space:
         return whole
     higher, metric = study.info["metric"] != "valid_loss", study.info["metric"]
     results = study.results[: (number - 1) * trials]
-    ranked = sorted((i for i, r in enumerate(results) if metric in r), key=lambda i: results[i][metric], reverse=higher)[:BEST]
+    found = [i for i, r in enumerate(results) if math.isfinite(r.get(metric, math.nan))]
+    ranked = sorted(found, key=lambda i: results[i][metric], reverse=higher)[:BEST]
     if not ranked:
         return whole
-    flat = [dict(flatten(study.recipes[i].to_dict(whole=True))) for i in ranked]
-    return {p: s.narrowed([f[p] for f in flat]) for p, s in whole.items()}
+    return {p: s.narrowed([look(study.recipes[i], p) for i in ranked]) for p, s in whole.items()}
 
 
 def _words(space: Space) -> str:
@@ -230,9 +260,9 @@ def _crown(study: Study, optuna_study: Any, data: Data) -> Tuning:
         best = found.ranked[0]
         run = study.run(best, data)
         score = run.evaluate(data, "test")
+        folder.write(study.path / "best.toml", study.recipes[best].to_toml())
         record.say(
             study.path / "study.json",
             winner={"member": best, "test_loss": score.loss, f"test_{study.metric}": score.accuracy, "test_n": score.n},
         )
-        folder.write(study.path / "best.toml", study.recipes[best].to_toml())
     return Tuning(study, optuna_study)

@@ -9,7 +9,6 @@ from typing import Any
 
 from danlu.errors import RecipeError
 from danlu.recipe import Recipe, fields
-from danlu.recipe.recipe import resolve
 from danlu.study import grid as grids
 from danlu.study.grid import short, show
 
@@ -25,6 +24,10 @@ class Range:
 
     def __str__(self) -> str:
         return f"{self.low:.4g}..{self.high:.4g}{':log' if self.log else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of `from_json`."""
+        return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
 
     def narrowed(self, best: Sequence[float]) -> Range:
         """The part of the range where the best values lie, with half the gap between neighbours to spare on both sides."""
@@ -46,9 +49,18 @@ class Choice:
     def __str__(self) -> str:
         return ",".join(map(show, self.values))
 
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of `from_json`."""
+        return {"values": list(self.values)}
+
     def narrowed(self, best: Sequence[Any]) -> Choice:
         """The values found among the best."""
         return Choice(tuple(v for v in self.values if v in best)) if best else self
+
+
+def from_json(told: Mapping[str, Any]) -> Range | Choice:
+    """A range or choice as a study keeps it."""
+    return Choice(tuple(told["values"])) if "values" in told else Range(**told)
 
 
 Space = Mapping[str, "Range | Choice"]
@@ -65,7 +77,7 @@ def parse(texts: Sequence[str]) -> tuple[dict[str, Range | Choice], dict[str, An
             if not equals:
                 raise RecipeError(f"`{text}` is no field=range; write, for example, optimizer.lr=1e-5..1e-1:log")
             if ".." in said:
-                path = resolve(key.strip())
+                path = grids.canonical(key.strip())
                 space[path] = _range(path, text, said.strip())
             else:
                 ((path, values),) = grids.parse([text]).items()

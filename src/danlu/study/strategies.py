@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
 
+from danlu.errors import RecipeError
 from danlu.study.grid import show
 from danlu.study.space import Choice, Range, Space
 
 STRATEGIES = ("random", "halving", "bayes")
+_TRIES = 50  # draws for every trial that is wanted
 BATCH = 16  # trials that `bayes` proposes at once: they train together, and the next learn from them
 
 
@@ -36,30 +39,50 @@ def sampler(strategy: str, seed: int) -> Any:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def propose(study: Any, space: Space, whole: Space, n: int, marks: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
+def propose(
+    study: Any, space: Space, whole: Space, n: int, marks: Sequence[str], possible: Callable[[dict[str, Any]], bool]
+) -> list[tuple[int, dict[str, Any]]]:
     """(trial number, values by path) of n new trials, each marked with whose it is.
 
     Random ones are drawn at once and stored together: asking one by one takes the storage several times as long.
-    whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices.
+    whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices. possible: whether
+    values go together; what does not is drawn again. Raises RecipeError when hardly anything does.
     """
     kept = {p: distribution(whole[p] if isinstance(s, Choice) else s) for p, s in space.items()}
+
+    def by_path(params: dict[str, Any]) -> dict[str, Any]:
+        return {p: value(s, params[p]) for p, s in whole.items()}
+
+    found: list[tuple[int, dict[str, Any]]] = []
     if isinstance(study.sampler, optuna.samplers.RandomSampler):
         scratch = optuna.create_study(sampler=study.sampler)
         narrow = {p: distribution(s) for p, s in space.items()}
-        drawn = [scratch.ask(narrow).params for _ in range(n)]
+        tries = (scratch.ask(narrow).params for _ in range(_TRIES * n))
+        drawn = list(itertools.islice((d for d in tries if possible(by_path(d))), n))
+        _enough(drawn, n)
         running = optuna.trial.TrialState.RUNNING
-        made = [optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m})
-                for d, m in zip(drawn, marks, strict=True)]  # fmt: skip
-        study.add_trials(made)
+        study.add_trials(
+            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m})
+            for d, m in zip(drawn, marks, strict=True)
+        )
         numbers = {t.user_attrs["mark"]: t.number for t in study.get_trials(deepcopy=False) if "mark" in t.user_attrs}
-        found = [(numbers[m], d) for m, d in zip(marks, drawn, strict=True)]
-    else:
-        found = []
-        for mark in marks:
-            trial = study.ask(kept)
-            trial.set_user_attr("mark", mark)
-            found.append((trial.number, trial.params))
-    return [(number, {p: value(s, params[p]) for p, s in whole.items()}) for number, params in found]
+        return [(numbers[m], by_path(d)) for m, d in zip(marks, drawn, strict=True)]
+    for _ in range(_TRIES * n):
+        trial = study.ask(kept)
+        if not possible(by_path(trial.params)):
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        trial.set_user_attr("mark", marks[len(found)])
+        found.append((trial.number, by_path(trial.params)))
+        if len(found) == n:
+            break
+    _enough(found, n)
+    return found
+
+
+def _enough(found: Sequence[Any], n: int) -> None:
+    if len(found) < n:
+        raise RecipeError("hardly any values of the searched fields go together; search fewer of them, or narrower ranges")
 
 
 class Halving:

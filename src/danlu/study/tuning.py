@@ -7,11 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from danlu.errors import count
-from danlu.recipe import flatten
 from danlu.runs import Study
-from danlu.study import space as spaces
-from danlu.study.grid import short, show
-from danlu.study.space import Range
+from danlu.study.grid import look, short, show
+from danlu.study.space import Range, from_json
 
 NEAR = 0.05  # of a range's width: the best value is at its end
 
@@ -23,7 +21,7 @@ class Tuning:
         self.study, self.trials, info = study, trials, study.info
         self.metric: str = info["metric"]
         self.higher_is_better = self.metric != "valid_loss"
-        self.space = {p: spaces.parse([f"{p}={s}"])[0][p] for p, s in info["space"].items()}
+        self.space = {p: from_json(s) for p, s in info["space"].items()}
         self.winner: dict[str, Any] | None = info.get("winner")
         self.members = study.members
         found = {i: m["result"][self.metric] for i, m in self.members.items() if self.metric in m.get("result", {})}
@@ -38,8 +36,7 @@ class Tuning:
 
     def values(self, member: int) -> dict[str, Any]:
         """The searched fields of a member."""
-        own = dict(flatten(self.study.recipes[member].to_dict(whole=True)))
-        return {p: own[p] for p in self.space}
+        return {p: look(self.study.recipes[member], p) for p in self.space}
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Best-1, Best-2, … in words."""
@@ -89,6 +86,8 @@ class Tuning:
     def sentences(self) -> list[str]:
         """The verdict in words."""
         if not self.ranked:
+            if not self.members:
+                return ["This study trained nothing: all trials of the storage were taken by others."]
             return ["Every trial diverged: narrow the ranges, or try clip.norm=1."]
         best, metric = self.ranked[0], self.metric.replace("_", " ")
         stopped = sum(m["status"] == "stopped" for m in self.members.values())
@@ -99,8 +98,8 @@ class Tuning:
         if self.winner:
             test = f"test_{self.study.metric}"
             said.append(
-                f"Its {metric} is {self.figures[best]:.4f}, the highest of many and so flattering; on the test part, read once "
-                f"and for it alone, it reaches {self.winner[test]:.4f} ({self.winner['test_n']} examples)."
+                f"Its {metric} is {self.figures[best]:.4f}, the best of many and so flattering; on the test part, read once and "
+                f"for it alone, its {test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} examples)."
             )
         if ends := self.at_the_end():
             said.append(f"The best value lies at the end of its range: {', '.join(ends)}; widen it there.")

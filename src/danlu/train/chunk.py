@@ -107,9 +107,10 @@ class Chunk:
         metric, data = self.study.metric, loop.data
         parts = [p for p in data.parts if data.size(p) and p in self.parts]
         told = not any(place.best_epoch for place, _ in leaving)  # the last row's validation is that of the final weights
-        fresh = [p for p in parts if not (p == "valid" and told) and not all(place.stopped for place, _ in leaving)]
+        whole = not all(place.stopped for place, _ in leaving)
+        fresh = [p for p in parts if (p == "valid" and not told) or (p != "valid" and whole)]
         scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in fresh}
-        numel = sum(v[0].numel() for v in population.stack.parameters.values())
+        numel = sum(p.numel() for p in population.model.parameters())
         for place, i in leaving:
             epochs = loop.at.epoch - place.start
             result: dict[str, Any] = {"epochs": epochs, "steps": epochs * loop.feed.steps, "seconds": round(loop.at.seconds, 3)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import Dropout, noise
-from danlu.train.passes import Crowd
+from danlu.train.passes import Crowd, keep_scaled
 from danlu.train.stack import Stack
 
 
@@ -81,9 +81,8 @@ class Vectorised:
         masks = []
         for layer, shape in self.calls[len(x)]:
             p = self.p[layer]
-            off = p.view(-1, *(1,) * len(shape)) if isinstance(p, Tensor) else p
             u = self.crowd.uniform(shape).expand(self.stack.members, *shape)
-            masks.append((u >= off).to(x.dtype) * (1 / (1 - off)))
+            masks.append(keep_scaled(u, p, x))
         return masks
 
     @torch.no_grad()

@@ -171,6 +171,9 @@ def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: 
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
     with folder.locked(study.path), StopRequest() as stop:
+        study.check_trust()
+        members = study.path / "members.jsonl"
+        folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
         record.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
         record.say(study.path / "study.json", status="running")
         crew = _Crew(study, data, listener, checkpoint_every, stop, referee)
@@ -238,7 +241,9 @@ class _Crew:
 
         def job(members: list[int]) -> Callable[[Send], Any]:
             def work(send: Send) -> list[dict[str, Any]]:
+                asked = self.stop.asked
                 with StopRequest() as self.stop:
+                    self.stop.asked = asked
                     return self._chunk(members, way, lambda *said: send(said))
 
             return work

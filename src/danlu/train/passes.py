@@ -225,6 +225,20 @@ def _norm_columns(layer: Layer) -> Passes:
     return forward, backward
 
 
+def keep_scaled(u: Tensor, p: Any, like: Tensor) -> Tensor:
+    """0 where u < p, else 1/(1−p), in the kind of `like`; p: a number, or float64 [M].
+
+    As the layer alone does it: compared in u's precision, scaled in that of the values.
+    """
+    off, scale = p, None if isinstance(p, Tensor) else 1 / (1 - p)
+    if isinstance(p, Tensor):
+        off = p.view(-1, *(1,) * (u.ndim - 1))
+        scale = (1 / (1 - off)).to(like.dtype)
+        off = off.to(u.dtype)
+    mask: Tensor = (u.to(like.device) >= off).to(like.dtype) * scale
+    return mask
+
+
 def _dropout(columns: bool) -> Callable[[Layer], Passes]:
     """On [M, …, B], or on [B, …] of one network; a mask is drawn as the layer itself would, example by example."""
 
@@ -236,15 +250,10 @@ def _dropout(columns: bool) -> Callable[[Layer], Passes]:
             if not layer.module.training or not some:
                 return x, None
             if not columns:
-                keep = crowd.uniform(tuple(x.shape))[0] >= p
-            else:
-                x = crowd.spread(x)
-                off = p.view(-1, *(1,) * (x.ndim - 1)) if isinstance(p, Tensor) else p
-                keep = crowd.uniform((x.shape[-1], *x.shape[1:-1])).movedim(1, -1) >= off
-                if isinstance(p, Tensor):
-                    mask = keep.to(x.dtype) * (1 / (1 - off)).to(x.dtype)
-                    return x * mask, mask
-            mask = keep.to(x.device, x.dtype) * (1 / (1 - p))
+                mask = keep_scaled(crowd.uniform(tuple(x.shape))[0], p, x)
+                return x * mask, mask
+            x = crowd.spread(x)
+            mask = keep_scaled(crowd.uniform((x.shape[-1], *x.shape[1:-1])).movedim(1, -1), p, x)
             return x * mask, mask
 
         return forward, lambda g, mask, wants_input: g if mask is None else g * mask

@@ -45,7 +45,7 @@ class Population:
         self.input_shape, self.examples, self.per_epoch, self.device = input_shape, examples, per_epoch, device
         self.class_counts = class_counts
         template = max(recipes, key=lambda r: r.model.dropout or 0.0)
-        self.model = build(template)
+        self.model = build(template).to(device)
         self.imported = ":" in template.model.name
         models = [self.model] if len(recipes) == 1 else [build(r) for r in recipes]
         drops = [k for k, m in self.model.named_modules() if isinstance(m, Dropout)]
@@ -54,7 +54,9 @@ class Population:
         self.counts = None  # [M, examples] how often each counts
         if any(c is not None for c in samples):
             self.counts = torch.stack([torch.ones(examples) if c is None else c for c in samples]).to(device)
-        self._seat(list(recipes), Stack(models, device), None)
+        stack = Stack(models, device)
+        self.counts = None if self.counts is None else self.counts.to(stack.theta.dtype)
+        self._seat(list(recipes), stack, None)
 
     def _seat(self, recipes: list[Recipe], stack: Stack, state: State | None) -> None:
         """Everything that depends on who is in."""
@@ -78,13 +80,19 @@ class Population:
         self.model.train()
 
     def _passes(self, loss: str) -> chain.Chain | Solo | Vectorised:
-        p = {k: of[0] if len(set(of)) == 1 else torch.tensor(of, device=self.device) for k, of in self.p.items()}
+        p = {
+            k: of[0] if len(set(of)) == 1 else torch.tensor(of, device=self.device, dtype=torch.float64)
+            for k, of in self.p.items()
+        }
         columns = chain.fits(self.model, self.input_shape, self.recipes[0].batch_size)
         if columns is not None and (columns or self.members == 1) and loss in GRADIENTS:
             return chain.Chain(self.model, columns, self.crowd, self.stack.values, self.stack.grads, p)
-        return (
-            Solo(self.model, self.crowd, self.stack) if self.members == 1 else Vectorised(self.model, self.crowd, self.stack, p)
-        )
+        if self.members > 1:
+            return Vectorised(self.model, self.crowd, self.stack, p)
+        for name, of in self.p.items():  # the template has the largest of all
+            if isinstance(drop := self.model.get_submodule(name), Dropout):
+                drop.p = of[0]
+        return Solo(self.model, self.crowd, self.stack)
 
     def sit(self, segments: list[tuple[int, int]]) -> None:
         """Networks a…z see the batch of that place from now on."""
@@ -132,7 +140,7 @@ class Population:
                 p[held] = row
 
     def still(self, i: int) -> None:
-        """Make a broken network harmless: zeros, which stay finite, until the next compaction takes it out."""
+        """Make a broken network harmless until the next compaction takes it out: it starts again from zeros."""
         for v in (self.stack.theta, *self.update.state.values()):
             for p, _ in self.stack.blocks(v):
                 p[i] = 0

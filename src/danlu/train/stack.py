@@ -30,7 +30,8 @@ class Stack:
         dtype = named[0][1].dtype if named else torch.float32
         flat = [torch.stack([s[k] for s in states]).reshape(-1).to(device, dtype) for k in self.shapes]
         self._lay(len(models), torch.cat(flat) if flat else torch.zeros(0, device=device))
-        keys = [k for k in states[0] if k not in self.shapes]
+        self.aliases = _aliases(template)  # further names of shared tensors: they are trained under the first
+        keys = [k for k in states[0] if k not in self.shapes and k not in self.aliases]
         self.rest = {k: torch.stack([s[k] for s in states]).to(device) for k in keys}  # buffers and frozen parameters
         if len(models) == 1:
             self.bind(template)
@@ -71,7 +72,7 @@ class Stack:
         """
         if self.members == 1:
             return [(flat.view(1, -1), sum(math.prod(self.shapes[k]) for k in self.weights))]
-        rows = {k: v.flatten(1) for k, v in self.views(flat).items()}
+        rows = {k: v.reshape(self.members, -1) for k, v in self.views(flat).items()}
         return [(v, v.shape[1] if k in self.weights else 0) for k, v in rows.items()]
 
     def only(self, flat: Tensor, keep: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ class Stack:
     def select(self, keep: Tensor) -> Stack:
         """A smaller stack of the networks `keep`."""
         new = Stack.__new__(Stack)
-        new.shapes, new.weights = self.shapes, self.weights
+        new.shapes, new.weights, new.aliases = self.shapes, self.weights, self.aliases
         new._lay(len(keep), self.only(self.theta, keep))
         new.rest = {k: v[keep] for k, v in self.rest.items()}
         return new
@@ -90,4 +91,16 @@ class Stack:
     def row(self, i: int, flat: Tensor | None = None, rest: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The state of network i by name, copied; of another vector of this layout when given."""
         parameters = self.parameters if flat is None else self.views(flat)
-        return {k: v[i].detach().clone() for k, v in {**parameters, **(self.rest if rest is None else rest)}.items()}
+        own = {k: v[i].detach().clone() for k, v in {**parameters, **(self.rest if rest is None else rest)}.items()}
+        return own | {alias: own[first].clone() for alias, first in self.aliases.items()}
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """First names by the further names under which a module's state has the same tensor."""
+    first: dict[int, str] = {}
+    found = {}
+    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, t in every:
+        if first.setdefault(id(t), name) != name:
+            found[name] = first[id(t)]
+    return {k: v for k, v in found.items() if k in module.state_dict()}

@@ -53,6 +53,10 @@ def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], 
     stopping = False
     try:
         while True:
+            if idle() and not stopping:
+                stopping = True
+                for _, process in active.values():
+                    process.terminate()
             while not stopping and len(active) < workers and (job := next(queue, None)) is not None:
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(job[1], theirs), daemon=True)
@@ -61,10 +65,6 @@ def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], 
                 active[ours] = (job[0], process)
             if not active:
                 return
-            if idle() and not stopping:
-                stopping = True
-                for _, process in active.values():
-                    process.terminate()
             for pipe in wait(list(active), timeout=0.2):
                 assert isinstance(pipe, Connection)
                 number, process = active[pipe]
