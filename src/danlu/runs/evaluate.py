@@ -72,6 +72,20 @@ def hits(out: Tensor, y: Tensor) -> Tensor:
     return out.argmax(1) == rows.squeeze(1)  # equals, or NaN: the slow way
 
 
+def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
+    """Outputs [n, K] of one network and targets [n] as two tensors on the CPU.
+
+    Copied into place: small tensors kept one by one would lie between the freed activations, and memory would grow.
+    """
+    whole, targets, at = torch.empty(0), torch.empty(0), 0
+    for out, y in outs:
+        if not at:
+            whole, targets = torch.empty(n, out.shape[1], dtype=out.dtype), torch.empty(n, dtype=y.dtype)
+        whole[at : at + len(y)], targets[at : at + len(y)] = out[0].t(), y
+        at += len(y)
+    return whole, targets
+
+
 def scores(outs: Outputs, schema: Schema) -> list[Score]:
     """Loss and accuracy of each of M networks."""
     loss, right, n = torch.zeros(()), torch.zeros(()), 0

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from danlu.data import Data, Schema
@@ -157,7 +156,7 @@ class Study:
         load_weights(model, self.weights(told["member"]), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe)
         outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])
-        write_predictions(path, data, torch.cat([o[0].t() for o, _ in outs]), part)
+        write_predictions(path, data, evaluate.collect(outs, data.size(part))[0], part)
 
     def _ended(self, i: int) -> dict[str, Any]:
         if not 0 <= i < len(self):

@@ -167,11 +167,12 @@ class _Folder:
         result["parameters"] = sum(p.numel() for p in population.model.parameters())
         last = [p for p in data.parts if data.size(p)][-1]
         for part in (p for p in data.parts if data.size(p)):
-            outs = list(loop.outputs(population, part, TRAIN_SAMPLE if part == "train" else None))
-            score = evaluate.scores(iter(outs), data.schema)[0]
+            n = min(data.size(part), TRAIN_SAMPLE) if part == "train" else data.size(part)
+            out, y = evaluate.collect(loop.outputs(population, part, n), n)
+            score = evaluate.scores(iter([(out.t().unsqueeze(0), y)]), data.schema)[0]
             result |= {f"{part}_loss": score.loss, f"{part}_{self.run.metric}": score.accuracy, f"{part}_n": score.n}
             if part == last:
-                write_predictions(path, data, torch.cat([o[0].t() for o, _ in outs]).cpu(), part)
+                write_predictions(path, data, out, part)
         record.say(path / "run.json", status="finished", result=result)
         for file in (path / "checkpoint").glob("*"):
             file.unlink(missing_ok=True)
