@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +22,10 @@ from danlu.cli.options import (
     Target,
     Task,
     Valid,
+    gather,
     load_source,
     read_recipe,
 )
-from danlu.errors import DanluError
 
 Explain = Annotated[bool, typer.Option("--explain", help="Say how the networks are trained together, and why.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Begin even more than 1,000 trainings.")]
@@ -46,7 +45,9 @@ def compare(
     control: Annotated[str | None, typer.Option(help="The variant that the others are held against; default: the first.")] = None,
     metric: Annotated[str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, …")] = None,
     interval: Annotated[str, typer.Option(help="t (Student) or bca (bootstrap).")] = "t",
-    until: Annotated[int | None, typer.Option(help="Add seeds, up to that many, until every question is settled.")] = None,
+    until: Annotated[
+        int | None, typer.Option(help="Instead of --seeds: add seeds, up to that many, until every question is settled.")
+    ] = None,
     yes: Yes = False,
     out: Annotated[Path | None, typer.Option(help="The study's folder.")] = None,
     target: Target = None,
@@ -136,20 +137,6 @@ def tune(
     finish_tuning(done, json)
 
 
-def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
-    """What each makes, by name; the mistakes of all together."""
-    found: dict[str, Any] = {}
-    mistakes: list[str] = []
-    for name, make in makes.items():
-        try:
-            found[name] = make()
-        except DanluError as e:
-            mistakes += e.mistakes
-    if mistakes:
-        raise DanluError(*mistakes)
-    return found
-
-
 def finish_tuning(done: Any, json: bool) -> None:
     """Report, the best five, verdict."""
     from danlu.report.terminal import say
@@ -204,16 +191,16 @@ def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
     from danlu.train import resume_study
 
     found = Study(path, trust)
-    listener = None if json else study_progress()
+    how: Any = {"listener": None if json else study_progress(), "checkpoint_every": checkpoint_every}
     if found.info["kind"] == "compare":
-        finish_comparison(continue_comparison(found, listener=listener), json)
+        finish_comparison(continue_comparison(found, **how), json)
         return
     if found.info["kind"] == "tune":
         from danlu.study import continue_tuning
 
-        finish_tuning(continue_tuning(found, listener=listener, told=None if json else say), json)
+        finish_tuning(continue_tuning(found, told=None if json else say, **how), json)
         return
-    done = resume_study(found, listener=listener, checkpoint_every=checkpoint_every)
+    done = resume_study(found, **how)
     if json:
         print(jsonlib.dumps({"study": str(done.path), "status": done.status, "members": len(done)}))
     else:

@@ -25,6 +25,7 @@ from danlu.cli.options import (
     Task,
     Trust,
     Valid,
+    gather,
     load_source,
     open_run,
     read_recipe,
@@ -53,18 +54,11 @@ def fit(
     json: Json = False,
 ) -> None:
     """Train one network on a source and report what it reached."""
-    mistakes: list[str] = []
-    r = data = None
-    try:
-        r = read_recipe(recipe, overrides, source)
-    except DanluError as e:
-        mistakes += e.mistakes
-    try:
-        data = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing)
-    except DanluError as e:
-        mistakes += e.mistakes
-    if r is None or data is None:
-        raise DanluError(*mistakes)
+    found = gather(
+        recipe=lambda: read_recipe(recipe, overrides, source),
+        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+    )
+    r, data = found["recipe"], found["data"]
     from danlu import train
     from danlu.report.progress import best_progress
 

@@ -15,7 +15,8 @@ from danlu.data import Data, Normalizer, Schema
 from danlu.errors import ModelError, RunError, some, wrong
 from danlu.nn.layers import Dropout, noise
 from danlu.recipe import Recipe
-from danlu.runs import curves, evaluate, folder, origin
+from danlu.runs import curves, evaluate, folder
+from danlu.runs.origin import OnData
 from danlu.streams import stream
 
 
@@ -38,7 +39,7 @@ class Prediction:
         return [self.classes[int(k)] for k in self.values]
 
 
-class Run:
+class Run(OnData):
     """A training on disk; opening one runs no code but danlu's (an imported model only when asked for).
 
     trust: whether a network that the recipe imports (`package.module:factory`) may be; that runs its code.
@@ -85,37 +86,14 @@ class Run:
             raise RunError(f"{str(self.path)!r} is no run folder: recipe.toml is missing") from e
 
     @cached_property
-    def data_info(self) -> dict[str, Any]:
-        """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
-        return folder.read_json(self.path / "data.json")  # type: ignore[no-any-return]
-
-    @cached_property
-    def schema(self) -> Schema:
-        """What the examples are."""
-        return Schema.from_json(self.data_info["schema"])
-
-    @cached_property
     def identity(self) -> str:
         """What its checkpoints must belong to: this recipe on these data."""
         return f"{self.recipe.to_toml()}\n{self.data_info['fingerprint']}"
 
     @property
-    def metric(self) -> str:
-        """ "accuracy" for classes, "r2" for numbers."""
-        return "accuracy" if self.schema.task == "classification" else "r2"
-
-    @property
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch: epoch, step, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds."""
         return folder.read_lines(self.path / "metrics.jsonl")
-
-    def load_data(self) -> Data:
-        """The data it trained on, loaded again and held against the fingerprint."""
-        return origin.load_data(self.data_info, self.path)
-
-    def check_data(self, data: Data) -> None:
-        """Refuse data that are not those the run was trained on."""
-        origin.check_data(data, self.data_info, self.path)
 
     def build(self) -> nn.Module:
         """A fresh network of the recipe, with its initial values."""

@@ -14,16 +14,17 @@ from typing import Any
 
 from torch import Tensor
 
-from danlu.data import Data, Schema
+from danlu.data import Data
 from danlu.errors import RunError, some, wrong
 from danlu.recipe import Recipe
-from danlu.runs import evaluate, folder, origin
+from danlu.runs import evaluate, folder
+from danlu.runs.origin import OnData
 from danlu.runs.run import Run, build_model, load_weights, read_normalizer, write_predictions
 
 FORMAT = 1
 
 
-class Study:
+class Study(OnData):
     """Many trainings on disk. Raises RunError when the folder is no study."""
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
@@ -66,21 +67,6 @@ class Study:
                 f"{str(self.path)!r} imports networks ({some(imported)}), and that runs code; "
                 "if you trust them, use --trust (trust=True)"
             )
-
-    @cached_property
-    def data_info(self) -> dict[str, Any]:
-        """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
-        return folder.read_json(self.path / "data.json")  # type: ignore[no-any-return]
-
-    @cached_property
-    def schema(self) -> Schema:
-        """What the examples are."""
-        return Schema.from_json(self.data_info["schema"])
-
-    @property
-    def metric(self) -> str:
-        """ "accuracy" for classes, "r2" for numbers."""
-        return "accuracy" if self.schema.task == "classification" else "r2"
 
     @property
     def members(self) -> dict[int, dict[str, Any]]:
@@ -165,14 +151,6 @@ class Study:
         if told is None:
             raise RunError(f"member {i} of {str(self.path)!r} has not finished; go on with: danlu resume {self.path}")
         return told
-
-    def load_data(self) -> Data:
-        """The data it trained on, loaded again and held against the fingerprint."""
-        return origin.load_data(self.data_info, self.path)
-
-    def check_data(self, data: Data) -> None:
-        """Refuse data that are not those the study was trained on."""
-        origin.check_data(data, self.data_info, self.path)
 
     @cached_property
     def identity(self) -> str:

@@ -15,13 +15,11 @@ from danlu.runs import Study
 from danlu.study import grid as grids
 from danlu.study.grid import Grid, Variant
 from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
-from danlu.train import StudyListener, estimate_seconds, extend, resume_study, train
+from danlu.train import CHECKPOINT_EVERY, StudyListener, estimate_seconds, extend, resume_study, train
 
 ALPHA = 0.05
 LISTED = 10_000  # variants of a grid
 MANY = 1000  # trainings that are not begun without being asked for twice
-METRICS = ("valid_accuracy", "valid_loss", "valid_r2", "test_accuracy", "test_loss", "test_r2", "train_accuracy", "train_loss",
-           "train_r2", "epochs")  # fmt: skip
 
 
 def compare(
@@ -49,8 +47,9 @@ def compare(
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
-    _not_too_many(grid if isinstance(grid, Mapping) else grids.parse(grid))
-    variants = grids.expand(grid if isinstance(grid, Mapping) else grids.parse(grid), recipe or Recipe())
+    values = grid if isinstance(grid, Mapping) else grids.parse(grid)
+    _not_too_many(values)
+    variants = grids.expand(values, recipe or Recipe())
     metric = metric or ("valid" if data.size("valid") else "test") + ("_accuracy" if data.schema.classes else "_r2")
     most = until or seeds
     mistakes = _mistakes(data, variants, seeds, metric, interval, until)
@@ -79,10 +78,16 @@ def compare(
     return continue_comparison(study, data, listener=listener)
 
 
-def continue_comparison(study: Study, data: Data | None = None, *, listener: StudyListener | None = None) -> Comparison:
+def continue_comparison(
+    study: Study,
+    data: Data | None = None,
+    *,
+    listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Comparison:
     """Go on with a comparison: train what is missing, and with `until` add seeds while a question is open."""
     if study.status != "finished":
-        study = resume_study(study, data, listener=listener)
+        study = resume_study(study, data, listener=listener, checkpoint_every=checkpoint_every)
     until = study.info["until"]
     while until:
         found = Comparison(study)
@@ -92,7 +97,7 @@ def continue_comparison(study: Study, data: Data | None = None, *, listener: Stu
         bases = [study.recipes[i] for i in range(len(found.names))]
         recipes = [r.with_(seed=bases[0].seed + s) for s in range(found.seeds, more) for r in bases]
         data = study.load_data() if data is None else data
-        study = extend(study, recipes, data, listener=listener)
+        study = extend(study, recipes, data, listener=listener, checkpoint_every=checkpoint_every)
     return Comparison(study)
 
 
@@ -120,17 +125,11 @@ def _mistakes(data: Data, variants: list[Variant], seeds: int, metric: str, inte
         mistakes.append("the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam")
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
-    known = [m for m in METRICS if _possible(m, data)]
+    figures = ("accuracy" if data.schema.classes else "r2", "loss")
+    known = [f"{part}_{f}" for part in ("valid", "test", "train") if data.size(part) for f in figures] + ["epochs"]
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
     return mistakes
-
-
-def _possible(metric: str, data: Data) -> bool:
-    part, _, figure = metric.partition("_")
-    if figure in ("accuracy", "r2"):
-        return bool(data.size(part)) and (figure == "accuracy") == bool(data.schema.classes)
-    return not figure or bool(data.size(part))
 
 
 @dataclass(frozen=True)

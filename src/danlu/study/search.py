@@ -27,7 +27,7 @@ from danlu.study.grid import look, short
 from danlu.study.space import Choice, Range, Space
 from danlu.study.strategies import BATCH, STRATEGIES, Halving, propose, sampler
 from danlu.study.tuning import Tuning
-from danlu.train import StudyListener, check, create, extend, record, resume_study
+from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, record, resume_study
 
 BEST = 5  # of which the ranges of the next round are made
 
@@ -171,9 +171,15 @@ def storage_of(study: Study) -> str:
 
 
 def continue_tuning(
-    study: Study, data: Data | None = None, *, listener: StudyListener | None = None, told: Told | None = None
+    study: Study,
+    data: Data | None = None,
+    *,
+    listener: StudyListener | None = None,
+    told: Told | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Tuning:
     """Go on with a search: tell what is trained, propose what is missing, narrow, and read the test part for the winner."""
+    how: Any = {"listener": listener, "checkpoint_every": checkpoint_every}
     data = study.load_data() if data is None else data
     info = study.info
     optuna_study = _open(storage_of(study), info, data.fingerprint)
@@ -184,7 +190,7 @@ def continue_tuning(
             for row in study.history(member):
                 referee.see(member, row)
     if study.status != "finished":
-        study = resume_study(study, data, listener=listener, referee=referee)
+        study = resume_study(study, data, referee=referee, **how)
     _tell(study, optuna_study)
     for number in range(1, info["rounds"] + 1):
         current, fresh = _narrow(study, whole, number, info["trials"]), False
@@ -197,7 +203,7 @@ def continue_tuning(
             optuna_study.sampler = sampler(info["strategy"], own)
             proposed = propose(optuna_study, current, whole, batch, marks, functools.partial(_possible, base))
             recipes = [base.with_(**values) for _, values in proposed]
-            study = extend(study, recipes, data, listener=listener, referee=referee)
+            study = extend(study, recipes, data, referee=referee, **how)
             _tell(study, optuna_study)
         if told and fresh:
             found = Tuning(study, optuna_study)

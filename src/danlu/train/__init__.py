@@ -3,6 +3,18 @@
 from danlu.train.listener import Listener, StudyListener
 from danlu.train.many import create, estimate_seconds, extend, resume_study, train
 from danlu.train.ready import check
-from danlu.train.single import fit, resume
+from danlu.train.single import CHECKPOINT_EVERY, fit, resume
 
-__all__ = ["Listener", "StudyListener", "check", "create", "estimate_seconds", "extend", "fit", "resume", "resume_study", "train"]
+__all__ = [
+    "CHECKPOINT_EVERY",
+    "Listener",
+    "StudyListener",
+    "check",
+    "create",
+    "estimate_seconds",
+    "extend",
+    "fit",
+    "resume",
+    "resume_study",
+    "train",
+]

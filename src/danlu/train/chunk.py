@@ -86,7 +86,7 @@ class Chunk:
 
     def stepped(self, loop: Loop) -> None:
         for p in loop.places:
-            self.steps[p.index] = loop.steps - p.start * loop.feed.steps
+            self.steps[p.index] = loop.steps
         self.tell(self.name, sum(self.steps.values()))
 
     def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
@@ -112,8 +112,7 @@ class Chunk:
         scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in fresh}
         numel = sum(p.numel() for p in population.model.parameters())
         for place, i in leaving:
-            epochs = loop.at.epoch - place.start
-            result: dict[str, Any] = {"epochs": epochs, "steps": epochs * loop.feed.steps, "seconds": round(loop.at.seconds, 3)}
+            result: dict[str, Any] = {"epochs": loop.at.epoch, "steps": loop.steps, "seconds": round(loop.at.seconds, 3)}
             if place.best_epoch:
                 result["best_epoch"] = place.best_epoch
             result["parameters"] = numel

@@ -1,6 +1,6 @@
 """What a population eats: a batch for each data order among its networks, and the sample weights of each network.
 
-Legend: M networks, S orders (networks that share seed, normalisation, augmentation and epoch share batches), B examples.
+Legend: M networks, S orders (networks that share seed, normalisation and augmentation share batches), B examples.
 """
 
 from __future__ import annotations
@@ -37,22 +37,20 @@ class Feed:
                 self.kinds[kind(r)] = batches
         self.steps = next(iter(self.kinds.values())).steps
 
-    def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> list[tuple[int, int]]:
-        """Networks a…z of each order in turn; recipes must be sorted by kind and epoch."""
-        keys = [(kind(r), e) for r, e in zip(recipes, epochs, strict=True)]
-        starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-        return list(zip(starts, [*starts[1:], len(keys)], strict=True))
+    def segments(self, recipes: Sequence[Recipe]) -> list[tuple[int, int]]:
+        """Networks a…z of each order in turn; recipes must be sorted by kind."""
+        return stretches([kind(r) for r in recipes])
 
-    def epoch(self, recipes: Sequence[Recipe], epochs: Sequence[int], start: int, counts: Tensor | None) -> Iterator[Step]:
-        """The steps of an epoch (for each network its own) from `start` on; counts [M, examples]."""
-        segments = self.segments(recipes, epochs)
-        sources = [(self.kinds[kind(recipes[a])], epochs[a]) for a, _ in segments]
+    def epoch(self, recipes: Sequence[Recipe], epoch: int, start: int, counts: Tensor | None) -> Iterator[Step]:
+        """The steps of an epoch from `start` on; counts [M, examples]."""
+        segments = self.segments(recipes)
+        sources = [self.kinds[kind(recipes[a])] for a, _ in segments]
         weights: list[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
-            orders = [b.order(e).to(counts.device) for b, e in sources]
+            orders = [b.order(epoch).to(counts.device) for b in sources]
             whole = torch.cat([counts[a:z].index_select(1, o) for (a, z), o in zip(segments, orders, strict=True)])
-            weights = list(whole.split(sources[0][0].batch_size, 1)[start:])
-        streams = [b.epoch(e, start) for b, e in sources]
+            weights = list(whole.split(sources[0].batch_size, 1)[start:])
+        streams = [b.epoch(epoch, start) for b in sources]
         if len(streams) == 1:
             for (x, y), w in zip(streams[0], weights, strict=True):
                 yield x, y, w
@@ -61,6 +59,12 @@ class Feed:
             yield torch.cat([x for x, _ in several]), torch.cat([y for _, y in several]), w
 
 
-def kind(r: Recipe) -> tuple[object, ...]:
-    """What decides an order of examples and what is done to them."""
-    return (r.normalize, r.order_seed, r.augment)
+def kind(r: Recipe) -> tuple[str, int, str]:
+    """What decides an order of examples and what is done to them; populations are sorted by it."""
+    return r.normalize, r.order_seed, repr(r.augment)
+
+
+def stretches(keys: Sequence[object]) -> list[tuple[int, int]]:
+    """a…z of each stretch of equal keys."""
+    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    return list(zip(starts, [*starts[1:], len(keys)], strict=True))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from danlu.recipe import Recipe
+from danlu.train.feed import kind
 
 
 def structure(r: Recipe) -> str:
@@ -16,14 +16,9 @@ def structure(r: Recipe) -> str:
     return json.dumps([model, loss, r.optimizer.name, r.batch_size, r.dtype, r.sample.whole])
 
 
-def order(r: Recipe) -> tuple[Any, ...]:
-    """The key by which a population is sorted, so that networks with the same batches sit together."""
-    return r.normalize, r.order_seed, repr(r.augment)
-
-
 def grouped(recipes: Sequence[Recipe]) -> list[list[int]]:
     """Numbers of the recipes of each group, in its order; groups by their first member."""
     groups: dict[str, list[int]] = {}
     for i, r in enumerate(recipes):
         groups.setdefault(structure(r), []).append(i)
-    return [sorted(g, key=lambda i: (order(recipes[i]), i)) for g in groups.values()]
+    return [sorted(g, key=lambda i: (kind(recipes[i]), i)) for g in groups.values()]

@@ -16,7 +16,7 @@ from danlu.errors import Diverged, Interrupted
 from danlu.runs import evaluate
 from danlu.train.counting import Tally
 from danlu.train.diverged import explain
-from danlu.train.feed import Feed
+from danlu.train.feed import Feed, stretches
 from danlu.train.population import Population
 from danlu.train.stopping import StopRequest
 
@@ -26,7 +26,6 @@ class Place:
     """A network's place in a population."""
 
     index: int  # of its recipe
-    start: int = 0  # epochs the population had done when it joined
     best_loss: float = float("inf")
     best_epoch: int = 0
     broke: bool = False
@@ -128,19 +127,12 @@ class Loop:
     def _alive(self) -> list[int]:
         return [i for i, p in enumerate(self.places) if not p.broke]
 
-    def _epochs(self) -> list[int]:
-        """How many epochs each network has finished."""
-        return [self.at.epoch - p.start for p in self.places]
-
     def _epoch(self) -> None:
-        population, epochs = self.population, self._epochs()
-        population.sit(self.feed.segments(population.recipes, epochs))
-        together = len(set(epochs)) == 1
-        for x, y, counts in self.feed.epoch(population.recipes, epochs, self.at.within, population.counts):
-            within = self.at.within
-            k = epochs[0] * self.feed.steps + within if together else [e * self.feed.steps + within for e in epochs]
+        population = self.population
+        population.sit(self.feed.segments(population.recipes))
+        for x, y, counts in self.feed.epoch(population.recipes, self.at.epoch, self.at.within, population.counts):
             y = population.targets(y)
-            losses, out = population.step(x, y, k, counts)
+            losses, out = population.step(x, y, self.steps, counts)
             if population.broken:
                 self._broke(x)
                 if not self._alive():
@@ -173,10 +165,9 @@ class Loop:
             if place.broke:
                 continue
             own = x[next(s for s, (a, z) in enumerate(population.crowd.segments) if a <= i < z)]
-            step = (self.at.epoch - place.start) * self.feed.steps + self.at.within
             weights = population.stack.row(i)
-            lr = population.update.lr(i, max(step - 1, 0))
-            error = explain(population.network(i), population.recipes[i], own, step, self.feed.steps, lr)
+            lr = population.update.lr(i, max(self.steps - 1, 0))
+            error = explain(population.network(i), population.recipes[i], own, self.steps, self.feed.steps, lr)
             place.broke = True
             if population.members > 1:
                 population.still(i)
@@ -189,13 +180,12 @@ class Loop:
         self.tally.settle()
         losses, accuracies = self.tally.mean().tolist(), self.tally.accuracy().tolist()
         valid = self.scores(self.population, "valid") if self.data.size("valid") else None
-        epochs, rows = self._epochs(), []
+        rows = []
         for i in alive:
-            step = epochs[i] * self.feed.steps
             row: dict[str, Any] = {
-                "epoch": epochs[i],
-                "step": step,
-                "lr": self.population.update.lr(i, step - 1),
+                "epoch": at.epoch,
+                "step": self.steps,
+                "lr": self.population.update.lr(i, self.steps - 1),
                 "train_loss": losses[i],
                 f"train_{metric}": accuracies[i],
             }
@@ -204,17 +194,17 @@ class Loop:
             row["seconds"] = round(at.seconds, 4)
             rows.append((self.places[i], row))
         if valid:
-            self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid], epochs)
+            self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid])
         self.tally = self._fresh()
         self.ledger.epoch(rows)
         self._leave([i for i in alive if self._done(i)])
 
-    def _keep_best(self, rows: list[int], losses: list[float], epochs: list[int]) -> None:
+    def _keep_best(self, rows: list[int], losses: list[float]) -> None:
         better = []
         for i in rows:
             place, stopping = self.places[i], self.population.recipes[i].early_stopping
             if losses[i] < place.best_loss - stopping.min_delta:
-                place.best_loss, place.best_epoch = losses[i], epochs[i]
+                place.best_loss, place.best_epoch = losses[i], self.at.epoch
                 better.append(i)
         if better and self.best is not None:
             stack = self.population.stack
@@ -225,7 +215,7 @@ class Loop:
 
     def _done(self, i: int) -> bool:
         place, recipe = self.places[i], self.population.recipes[i]
-        done = self.at.epoch - place.start
+        done = self.at.epoch
         patience = recipe.early_stopping.patience
         exhausted = bool(patience) and place.best_epoch > 0 and done - place.best_epoch >= patience
         return self.at.within == 0 and (done >= recipe.epochs or exhausted or place.stopped)
@@ -269,9 +259,8 @@ class Loop:
     def outputs(self, population: Population, part: str, most: int | None = None) -> evaluate.Outputs:
         """Outputs [M, K, n] and targets [n] on a part of the data."""
         names = [r.normalize for r in population.recipes]
-        starts = [i for i, n in enumerate(names) if i == 0 or n != names[i - 1]]
-        segments = list(zip(starts, [*starts[1:], len(names)], strict=True))
-        normalizers = [self.feed.normalizers[names[a]] for a in starts]
+        segments = stretches(names)
+        normalizers = [self.feed.normalizers[names[a]] for a, _ in segments]
         return evaluate.part_outputs(lambda x: population.outputs(x, segments), self.data, part, normalizers, most)
 
     def _fresh(self) -> Tally:

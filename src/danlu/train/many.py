@@ -99,12 +99,7 @@ def resume_study(
 ) -> Study:
     """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
     study = study if isinstance(study, Study) else Study(study, trust)
-    if study.status == "finished":
-        raise RunError(f"{str(study.path)!r} is finished; there is nothing to resume")
-    if data is None:
-        data = study.load_data()
-    else:
-        study.check_data(data)
+    data = record.data_to_resume(study, data)
     _train(study, data, listener or StudyListener(), checkpoint_every, referee)
     return study
 

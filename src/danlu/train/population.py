@@ -104,10 +104,10 @@ class Population:
         """Targets of each batch [S, B] as those of each network [M or 1, B]."""
         return y if len(y) in (1, self.members) else y[self.batch_of]
 
-    def step(self, x: Tensor, y: Tensor, k: int | list[int], counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, y: Tensor, k: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Train on one batch each: the losses [M] before the update, penalties left out, and the outputs [M, K, B].
 
-        x [S, B, …], y [M or 1, B]; k: steps taken so far (by each, where they differ); counts [M, B]: how often each example
+        x [S, B, …], y [M or 1, B]; k: steps taken so far; counts [M, B]: how often each example
         counts. A network whose loss is no finite number is named in `broken` and not changed by the step.
         """
         if self.draws:
@@ -126,7 +126,7 @@ class Population:
                 self._change(k)
         return losses, out
 
-    def _change(self, k: int | list[int]) -> None:
+    def _change(self, k: int) -> None:
         """The update, from which networks that broke are held back."""
         if not self.broken:
             self.update(k)
@@ -147,18 +147,16 @@ class Population:
         for t in self.stack.rest.values():
             t[i] = 0 if not t.is_floating_point() else torch.nan_to_num(t[i]).clamp(-1, 1)
 
-    def _draw(self, k: int | list[int]) -> None:
+    def _draw(self, k: int) -> None:
         """The streams of masks of this step; networks of one seed share theirs."""
-        steps = [k] * self.members if isinstance(k, int) else k
-        named = list(zip(self.seeds, steps, strict=True))
-        distinct = list(dict.fromkeys(named))
-        self.crowd.generators = [stream(seed, "dropout", n) for seed, n in distinct]
+        distinct = list(dict.fromkeys(self.seeds))
+        self.crowd.generators = [stream(seed, "dropout", k) for seed in distinct]
         self.crowd.stream_of = None
         if len(distinct) > 1:
-            at = {name: j for j, name in enumerate(distinct)}
-            self.crowd.stream_of = torch.tensor([at[name] for name in named])
+            at = {seed: j for j, seed in enumerate(distinct)}
+            self.crowd.stream_of = torch.tensor([at[seed] for seed in self.seeds])
         if self.imported and isinstance(self.passes, Solo):
-            self.passes.seed = seed_of(self.seeds[0], "dropout", steps[0])
+            self.passes.seed = seed_of(self.seeds[0], "dropout", k)
 
     def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Tensor:
         """Outputs [M, K, B] for x [S, B, …] in evaluation mode."""

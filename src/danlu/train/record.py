@@ -13,7 +13,7 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import RunError
-from danlu.runs import folder
+from danlu.runs import Run, Study, folder
 
 
 def make_folder(path: Path | None, label: str) -> Path:
@@ -54,6 +54,16 @@ def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
         file = path / f"normalizer.{kind}.safetensors"
         if not file.is_file():
             folder.write_tensors(file, data.normalizer(kind).tensors())
+
+
+def data_to_resume(found: Run | Study, data: Data | None) -> Data:
+    """The data to go on with, loaded again where none are given. Raises RunError for what is finished, or other data."""
+    if found.status == "finished":
+        raise RunError(f"{str(found.path)!r} is finished; there is nothing to resume")
+    if data is None:
+        return found.load_data()
+    found.check_data(data)
+    return data
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

@@ -64,12 +64,7 @@ def resume(
     data: needed only for runs on arrays in memory. trust: as in `Run`. Raises RunError for a finished run or other data.
     """
     run = run if isinstance(run, Run) else Run(run, trust)
-    if run.status == "finished":
-        raise RunError(f"{str(run.path)!r} is finished; there is nothing to resume")
-    if data is None:
-        data = run.load_data()
-    else:
-        run.check_data(data)
+    data = record.data_to_resume(run, data)
     _train(run, data, listener or Listener(), checkpoint_every, going_on=True)
     return run
 

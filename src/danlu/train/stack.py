@@ -88,10 +88,9 @@ class Stack:
         new.rest = {k: v[keep] for k, v in self.rest.items()}
         return new
 
-    def row(self, i: int, flat: Tensor | None = None, rest: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The state of network i by name, copied; of another vector of this layout when given."""
-        parameters = self.parameters if flat is None else self.views(flat)
-        own = {k: v[i].detach().clone() for k, v in {**parameters, **(self.rest if rest is None else rest)}.items()}
+    def row(self, i: int) -> dict[str, Tensor]:
+        """The state of network i by name, copied."""
+        own = {k: v[i].detach().clone() for k, v in self.values.items()}
         return own | {alias: own[first].clone() for alias, first in self.aliases.items()}
 
 

@@ -33,7 +33,7 @@ class _Tile:
     hyper: dict[str, Any]
     fused: bool
 
-    def step(self, rule: Rule, t: Any) -> None:
+    def step(self, rule: Rule, t: int) -> None:
         for w in self.decayed:
             rule.decay(w, self.hyper)
         if self.fused and rule.fused:
@@ -108,34 +108,26 @@ class Update:
     def _factor(self, s: Schedule, epochs: int, k: int) -> float:
         return schedules.factor(s.name, k, self.per_epoch, epochs, s.warmup, s.model_dump(exclude_none=True))
 
-    def __call__(self, k: int | Sequence[int]) -> None:
-        """The update of step k = 0, 1, … (of each network, where they differ)."""
+    def __call__(self, k: int) -> None:
+        """The update of step k = 0, 1, …"""
         if self.penalties:
             self._penalise()
         if self.clips_norm or self.clips_value:
             self._clip()
         if not self.steady:
             self._follow(k)
-        if isinstance(k, int):
-            for tile in self.tiles:
-                tile.step(self.rule, k + 1)
-            return
-        t = self._column([n + 1 for n in k])
         for tile in self.tiles:
-            own = t[tile.rows] if isinstance(t, Tensor) else t
-            tile.step(self.rule, k[tile.rows.start] + 1 if tile.fused else own)
+            tile.step(self.rule, k + 1)
 
-    def _follow(self, k: int | Sequence[int]) -> None:
+    def _follow(self, k: int) -> None:
         """The schedules' rates of this step, into every tile."""
-        steps = [k] * self.stack.members if isinstance(k, int) else k
-        if isinstance(k, int) and self.alike:
+        if self.alike:
             lr = self.hyper["lr"] * self._factor(*self.kinds[0], k)
         else:
-            lr = self._column([self.lr(i, n) for i, n in enumerate(steps)])
+            lr = self._column([self.lr(i, k) for i in range(self.stack.members)])
         for tile in self.tiles:
-            first = tile.rows.start
             own = lr[tile.rows] if isinstance(lr, Tensor) else lr
-            tile.hyper["lr"] = self.lr(first, steps[first]) if tile.fused else own
+            tile.hyper["lr"] = self.lr(tile.rows.start, k) if tile.fused else own
 
     def _penalise(self) -> None:
         for w, g, _ in self.rows:

@@ -1,0 +1,304 @@
+"""What benchmarks/population.py measures, each in a process of its own: population_peers.py PEER CASE MEMBERS."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CASES = {
+    "a": {"hidden": (8, 8), "batch": 64, "macs": 784 * 8 + 8 * 8 + 8 * 10, "first": 784 * 8},
+    "b": {"hidden": (100,) * 5, "batch": 100, "macs": 784 * 100 + 4 * 100 * 100 + 100 * 10, "first": 784 * 100},
+    "c": {"hidden": None, "batch": 64},
+}
+LR, EPOCHS = 0.05, 3
+
+
+def pictures():
+    """MNIST's training pictures, scaled, and labels, as float32 and int64 arrays."""
+    import danlu
+
+    data = danlu.load("mnist", valid=False)
+    x, y = data.part("train")
+    return ((x.float() / 255 - 0.1307) / 0.3081).numpy(), y.numpy()
+
+
+def net(case):
+    from torch import nn
+
+    if case == "c":
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(96, 50), nn.ReLU(), nn.Linear(50, 10),
+        )  # fmt: skip
+    sizes = (784, *CASES[case]["hidden"], 10)
+    layers = [nn.Flatten()]
+    for n, q in itertools.pairwise(sizes):
+        layers += [nn.Linear(n, q), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def train_torch(case, x, y, steps, seed=0, lr=LR, weight_decay=0.0):
+    """A careful loop over tensors: batches by index, no loader."""
+    import torch
+    import torch.nn.functional as F
+
+    torch.manual_seed(seed)
+    model, batch = net(case), CASES[case]["batch"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay)
+    done = 0
+    while done < steps:
+        for index in torch.randperm(len(x)).split(batch):
+            loss = F.cross_entropy(model(x[index]), y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if done == steps:
+                break
+    return model
+
+
+def measure_loop(case, members):
+    import torch
+
+    x, y = map(torch.from_numpy, pictures())
+    train_torch(case, x, y, 20)
+    steps = len(x) // CASES[case]["batch"]
+    start = time.perf_counter()
+    train_torch(case, x, y, steps)
+    return (time.perf_counter() - start) / steps
+
+
+def one_of_two(case, x, y, steps):
+    import torch
+
+    torch.set_num_threads(1)
+    train_torch(case, torch.from_numpy(x), torch.from_numpy(y), steps)
+
+
+def measure_joblib(case, members):
+    from joblib import Parallel, delayed
+
+    x, y = pictures()
+    steps = len(x) // CASES[case]["batch"]
+    with Parallel(n_jobs=2) as pool:
+        pool(delayed(one_of_two)(case, x, y, 5) for _ in range(2))  # start the processes, import PyTorch
+        start = time.perf_counter()
+        pool(delayed(one_of_two)(case, x, y, steps) for _ in range(2))
+        return (time.perf_counter() - start) / steps / 2
+
+
+def one_sklearn(case, x, y):
+    import warnings
+
+    from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
+
+    warnings.simplefilter("ignore")
+    c = CASES[case]
+    with threadpool_limits(1):
+        MLPClassifier(
+            c["hidden"], solver="sgd", momentum=0, batch_size=c["batch"], learning_rate_init=LR, alpha=0, max_iter=1
+        ).fit(x, y)
+
+
+def measure_sklearn(case, members):
+    from joblib import Parallel, delayed
+
+    x, y = pictures()
+    x, steps = x.reshape(len(x), -1), len(x) // CASES[case]["batch"]
+    with Parallel(n_jobs=2) as pool:
+        pool(delayed(one_sklearn)(case, x[:500], y[:500]) for _ in range(2))
+        start = time.perf_counter()
+        pool(delayed(one_sklearn)(case, x, y) for _ in range(2))
+        return (time.perf_counter() - start) / steps / 2
+
+
+def measure_jax(case, members):
+    """Parameters stacked by hand; an epoch is one compiled scan, compiled before the clock starts."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    x, y = pictures()
+    batch = CASES[case]["batch"]
+    steps = len(x) // batch
+    rng = np.random.default_rng(0)
+
+    def weight(*shape):
+        return jnp.asarray(rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), (members, *shape)), jnp.float32)
+
+    if case == "c":
+        p = [
+            (weight(6, 1, 5, 5), weight(6)),
+            (weight(6, 6, 5, 5), weight(6)),
+            (weight(50, 96), weight(50)),
+            (weight(10, 50), weight(10)),
+        ]
+    else:
+        sizes = (784, *CASES[case]["hidden"], 10)
+        p = [(weight(q, n), weight(q)) for n, q in itertools.pairwise(sizes)]
+        x = x.reshape(len(x), -1)
+
+    def forward(p, v):
+        p = list(p)
+        while v.ndim == 4:
+            w, b = p.pop(0)
+            v = jax.nn.relu(jax.lax.conv(v, w, (1, 1), "VALID") + b[:, None, None])
+            v = jax.lax.reduce_window(v, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+            v = v.reshape(len(v), -1) if len(p) == 2 else v
+        for k, (w, b) in enumerate(p):
+            v = v @ w.T + b
+            v = v if k == len(p) - 1 else jax.nn.relu(v)
+        return v
+
+    def loss(p, v, t):
+        return -jnp.take_along_axis(jax.nn.log_softmax(forward(p, v)), t[:, None], 1).mean()
+
+    lr = jnp.linspace(0.5 * LR, LR, members)
+
+    @jax.jit
+    def epoch(p, index):
+        def step(p, i):
+            v, t = jnp.asarray(x)[i], jnp.asarray(y)[i]
+            g = jax.vmap(jax.grad(loss), (0, None, None))(p, v, t)
+            return jax.tree.map(lambda w, d: w - lr.reshape(-1, *[1] * (w.ndim - 1)) * d, p, g), 0
+
+        return jax.lax.scan(step, p, index)[0]
+
+    index = jnp.asarray(rng.permutation(len(x))[: steps * batch].reshape(steps, batch))
+    few = steps if members <= 32 else steps // 4
+    jax.block_until_ready(epoch(p, index[:few]))
+    start = time.perf_counter()
+    jax.block_until_ready(epoch(p, index[:few]))
+    return (time.perf_counter() - start) / few / members
+
+
+def recipe(case, **fields):
+    import danlu
+
+    model = {"name": "cnn"} if case == "c" else {"name": "dense", "hidden": CASES[case]["hidden"]}
+    return danlu.Recipe(
+        model=model, init="torch", optimizer={"name": "sgd", "lr": LR}, batch_size=CASES[case]["batch"], epochs=EPOCHS, **fields
+    )
+
+
+def measure_danlu(case, members):
+    import danlu
+    from danlu.train import train
+
+    data = danlu.load("mnist", valid=False)
+    recipes = [recipe(case).with_(**{"optimizer.lr": LR * (0.5 + 0.5 * i / members)}) for i in range(members)]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        study = train(recipes, data, out=Path(folder) / "study", parts=())
+        seconds = time.perf_counter() - start
+        way = study.info["plans"][0]
+    steps = EPOCHS * -(-60000 // CASES[case]["batch"])
+    return seconds / steps / members, f"{way['workers']} × {way['chunk']}"
+
+
+def measure_gemm(case, members):
+    import torch
+
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    times = []
+    for _ in range(60):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * 1024**3 / statistics.median(times) / 1e9
+
+
+def measure_search(strategy):
+    import danlu
+
+    data = danlu.load("mnist", limit=48_000)
+    base = recipe("a").with_(epochs=2)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        space = ["optimizer.lr=1e-6..1e-2:log", "optimizer.weight_decay=1e-8..1e-4:log"]
+        found = danlu.tune(data, space, recipe=base, trials=100, strategy=strategy, out=Path(folder) / "study")
+        return time.perf_counter() - start, max(found.figures.values())
+
+
+def measure_search_optuna():
+    import optuna
+    import torch
+
+    import danlu
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    data = danlu.load("mnist", limit=48_000)
+    (x, y), (vx, vy) = (((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid")))
+    steps = 2 * -(-len(x) // 64)
+
+    def objective(trial):
+        lr, decay = trial.suggest_float("lr", 1e-6, 1e-2, log=True), trial.suggest_float("decay", 1e-8, 1e-4, log=True)
+        model = train_torch("a", x, y, steps, trial.number, lr, decay)
+        with torch.no_grad():
+            return float((model(vx).argmax(1) == vy).float().mean())
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder}/s.db", sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize"
+        )
+        study.optimize(objective, n_trials=100)
+        return time.perf_counter() - start, study.best_value
+
+
+def measure_search_skorch():
+    import numpy as np
+    import torch
+    from scipy.stats import loguniform
+    from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
+    from skorch import NeuralNetClassifier
+
+    import danlu
+
+    data = danlu.load("mnist", limit=48_000)
+    (x, y), (vx, vy) = (((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid")))
+    torch.set_num_threads(1)
+    model = NeuralNetClassifier(
+        net("a"),
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=2,
+        batch_size=64,
+        train_split=None,
+        verbose=0,
+        iterator_train__shuffle=True,
+    )
+    space = {"lr": loguniform(1e-6, 1e-2), "optimizer__weight_decay": loguniform(1e-8, 1e-4)}
+    fold = PredefinedSplit(np.r_[np.full(len(x), -1), np.zeros(len(vx))])
+    trials = 10  # its time per trial is constant: ten are measured and counted as a hundred
+    search = RandomizedSearchCV(model, space, n_iter=trials, cv=fold, n_jobs=2, refit=False, random_state=0)
+    start = time.perf_counter()
+    search.fit(torch.cat([x, vx]).numpy(), torch.cat([y, vy]).numpy())
+    return (time.perf_counter() - start) * 100 / trials, float(search.best_score_)
+
+
+SEARCHES = {
+    "danlu": lambda: measure_search("random"),
+    "danlu-halving": lambda: measure_search("halving"),
+    "optuna": measure_search_optuna,
+    "skorch": measure_search_skorch,
+}
+
+MEASURES = {
+    "danlu": measure_danlu,
+    "loop": measure_loop,
+    "joblib": measure_joblib,
+    "sklearn": measure_sklearn,
+    "jax": measure_jax,
+    "gemm": measure_gemm,
+}
+
+if __name__ == "__main__":
+    peer, case, members = sys.argv[1:]
+    print(json.dumps(SEARCHES[peer]() if case == "d" else MEASURES[peer](case, int(members))))
