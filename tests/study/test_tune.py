@@ -203,6 +203,10 @@ def test_killed_and_resumed_no_trial_is_lost_or_told_twice(tmp_path: Path, strat
     assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(range(24))
     assert not any(x.state == optuna.trial.TrialState.RUNNING for x in trials)
     assert t.winner is not None
+    if strategy != "bayes":  # whose proposals know of trials that failed
+        whole = tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=2, strategy=strategy, out=tmp_path / "whole")
+        assert t.study.recipes == whole.study.recipes
+        assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
 
 
 def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:

@@ -108,10 +108,11 @@ def test_killed_at_random_moments_the_end_is_the_same(tmp_path: Path, whole: Pat
     assert kill_and_resume(tmp_path, whole, [chance.random() * span for _ in range(2)], mode) == 2
 
 
-def test_stopped_after_any_step_the_end_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [[], ["sample.bootstrap=true", "data_seed=3"]], ids=["whole", "bootstrap"])
+def test_stopped_after_any_step_the_end_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     """Also at the last step of an epoch, before its row is written, where no stretch of batches is left."""
     monkeypatch.setattr(batches, "_BYTES", 1)  # one batch a stretch
-    data, recipe = load("iris"), Recipe(epochs=2, batch_size=30, optimizer="momentum")
+    data, recipe = load("iris"), Recipe(epochs=2, batch_size=30, optimizer="momentum").with_(more)
     want = fit(recipe, data, out=tmp_path / "whole")
     for steps in range(1, 7):
         run = part_way(tmp_path / str(steps), steps, recipe, "iris")

@@ -20,6 +20,7 @@ from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, many, plan, record, resume_study, train
+from danlu.train.loop import Loop
 
 TRAIN = f"""
 import sys
@@ -139,6 +140,38 @@ def _alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
     except OSError:
         return False
+
+
+def test_a_referee_hears_of_the_time_before_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Judge:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def see(self, member: int, row: dict[str, Any]) -> None:
+            self.seen.append((member, row["epoch"]))
+
+        def stops(self, member: int, row: dict[str, Any]) -> bool:
+            return bool(member == 1 and row["epoch"] == 2)
+
+    class Enough(Exception):
+        pass
+
+    data, given, save = load("iris"), [Recipe(epochs=3, batch_size=30, seed=s) for s in range(2)], Loop.save
+
+    def save_and_stop(self: Loop) -> None:
+        save(self)
+        if self.steps == 5:  # in the second epoch
+            raise Enough
+
+    empty = many.create([], data, tmp_path / "study")
+    with monkeypatch.context() as patch, pytest.raises(Enough):
+        patch.setattr(Loop, "save", save_and_stop)
+        many.extend(empty, given, data, referee=Judge(), checkpoint_every=0.0)
+    judge = Judge()
+    study = resume_study(tmp_path / "study", data, referee=judge)
+    assert sorted(judge.seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    assert [study.members[i]["status"] for i in range(2)] == ["finished", "stopped"]
+    assert [r["epochs"] for r in study.results] == [3, 2]
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
