@@ -123,10 +123,8 @@ def test_halving_by_the_book() -> None:
     h = Halving("valid_loss", higher_is_better=False, eta=3)
     for epoch in (1, 2, 3):
         alive = [m for m in range(9) if epoch == 1 or m < 3]
-        rows = {m: {"epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan} for m in alive}
-        for m, row in rows.items():
-            h.see(m, row)
-        stopped = [m for m, row in rows.items() if h.stops(m, row)]
+        rows = [{"member": m, "epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan} for m in alive]
+        stopped = sorted(h.judge(rows))
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
 
 

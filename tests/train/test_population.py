@@ -142,6 +142,40 @@ def test_company_changes_nothing(pictures: Data, tmp_path: Path, model: str, tec
             close(other.weights(k), whole.weights(i), 1e-10)
 
 
+REFILLED = [
+    ("dense", "adam", {"model": {"dropout": 0.3}}),
+    ("dense", "adam", {"schedule": {"name": "cosine", "warmup": 0.5}, "penalty": {"l2": 0.5}, "clip": {"norm": 0.5}}),
+    ("dense", "nesterov", {"early_stopping": {"patience": 1}, "augment": {"noise": 0.1}}),
+    ("dense", "adamw", {"sample": {"bootstrap": True}, "optimizer": {"weight_decay": 0.1}}),
+    ("cnn", "rmsprop", {"model": {"batch_norm": "after", "dropout": 0.2}, "early_stopping": {"patience": 1}}),
+    ("dense", "adam", {"model": {"factor": 2, "dropout": 0.3}, "augment": {"rotate": 9.0}}),  # by vmap
+]
+
+
+@pytest.mark.parametrize(("model", "optimizer", "fields"), REFILLED)
+def test_places_that_get_free_are_given_to_those_who_wait(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str, fields: dict[str, Any]
+) -> None:
+    """Networks that are differently far train together, and each is still what its recipe gives alone."""
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(7, 3, 1, 1, "told to"))
+    sizes = []
+    step = Population.step
+    monkeypatch.setattr(Population, "step", lambda self, *a: sizes.append((self.members, len(set(self.late)))) or step(self, *a))
+    base = Recipe(model=model, optimizer=optimizer, batch_size=13, dtype="float64", data_seed=1)
+    epochs, seeds = (3, 1, 4, 2, 5, 2, 3), (0, 1, 2, 3, 0, 1, 2)
+    recipes = [
+        base.with_(
+            **{f"{s}.{k}": v for s, section in fields.items() for k, v in section.items()}, epochs=e, seed=s, data_seed=d
+        ).with_(**{"optimizer.lr": base.optimizer.lr * (1 + i / 7)})
+        for i, (e, s, d) in enumerate(zip(epochs, seeds, (0, 0, 0, 1, 0, 0, 1), strict=True))
+    ]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert max(sizes) == (3, 3), "three places, three different beginnings at some time"
+    assert len(list((study.path / "weights").iterdir())) == 1
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
 def test_structures_train_apart_and_keep_their_numbers(pictures: Data, tmp_path: Path) -> None:
     recipes = [r for pair in zip(members("dense", "adam", "plain"), members("cnn", "sgd", "plain"), strict=True) for r in pair]
     study = train(recipes, pictures, out=tmp_path / "study")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from danlu.report.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, many, plan, record, resume_study, train
 from danlu.train.loop import Loop
+from danlu.train.population import Population
 
 TRAIN = f"""
 import sys
@@ -147,11 +149,12 @@ def test_a_referee_hears_of_the_time_before_a_resume(tmp_path: Path, monkeypatch
         def __init__(self) -> None:
             self.seen: list[tuple[int, int]] = []
 
-        def see(self, member: int, row: dict[str, Any]) -> None:
-            self.seen.append((member, row["epoch"]))
+        def see(self, rows: Sequence[dict[str, Any]]) -> None:
+            self.seen += [(row["member"], row["epoch"]) for row in rows]
 
-        def stops(self, member: int, row: dict[str, Any]) -> bool:
-            return bool(member == 1 and row["epoch"] == 2)
+        def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+            self.see(rows)
+            return {row["member"] for row in rows if row["member"] == 1 and row["epoch"] == 2}
 
     class Enough(Exception):
         pass
@@ -176,7 +179,7 @@ def test_a_referee_hears_of_the_time_before_a_resume(tmp_path: Path, monkeypatch
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
-    step = many.Population.step
+    step = Population.step
     home = os.getpid()
 
     def die(self: Any, *a: Any) -> Any:
@@ -185,7 +188,7 @@ def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return step(self, *a)
 
     with monkeypatch.context() as patch:
-        patch.setattr(many.Population, "step", die)
+        patch.setattr(Population, "step", die)
         with pytest.raises(RunError, match="a worker process died"):
             train(recipes(), load("digits"), out=tmp_path / "study")
     study = resume_study(tmp_path / "study")

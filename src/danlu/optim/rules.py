@@ -1,7 +1,7 @@
 """Update rules, written once for a tensor of parameters and used by the engine and by `danlu.optim.Optimizer`.
 
 A rule changes p in place from its gradient g. Hyper-parameters are numbers, or tensors that broadcast against p
-(one value per network of a population). t counts steps from 1. α is `lr`.
+(one value per network of a population). t counts steps from 1; float64 where it differs by network. α is `lr`.
 """
 
 from __future__ import annotations
@@ -47,46 +47,48 @@ def descend(p: Tensor, a: Any, x: Tensor, root: Tensor, eps: Any) -> None:
         p.addcdiv_(x, root.add_(eps), value=-a)
 
 
-def sgd(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def sgd(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """W ← W − αg."""
     subtract(p, h["lr"], g)
 
 
-def momentum(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def momentum(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """v ← γv − αg, W ← W + v (Polyak 1964)."""
     v = s["v"].mul_(h["momentum"])
     subtract(v, h["lr"], g)
     p.add_(v)
 
 
-def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """v ← γv − αg, W ← W + γv − αg (Sutskever et al. 2013, in the look-ahead variable)."""
     step = h["lr"] * g
     s["v"].mul_(h["momentum"]).sub_(step)
     p.add_(h["momentum"] * s["v"]).sub_(step)
 
 
-def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """h ← h + g², W ← W − αg/(√h + ε) (Duchi et al. 2011)."""
     s["h"].addcmul_(g, g)
     descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
-def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """h ← ρh + (1−ρ)g², W ← W − αg/(√h + ε) (Tieleman and Hinton 2012)."""
     accumulate(s["h"], h["rho"], g)
     descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
-def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: int) -> None:
+def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², W ← W − α·m̂/(√v̂ + ε) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
 
     (Kingma and Ba 2015, algorithm 1.)
     """
     s["m"].lerp_(g, 1 - h["beta1"])
     accumulate(s["v"], h["beta2"], g)
-    first, second = 1 - h["beta1"] ** t, 1 - h["beta2"] ** t
-    descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second**0.5), h["eps"])
+    first, second = 1 - h["beta1"] ** t, (1 - h["beta2"] ** t) ** 0.5
+    if isinstance(t, Tensor):
+        first, second = first.to(p.dtype), second.to(p.dtype)
+    descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second), h["eps"])
 
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
@@ -105,7 +107,7 @@ class Rule:
     fused: the framework's kernel for it, where there is one.
     """
 
-    update: Callable[[Tensor, Tensor, State, Hyper, int], None]
+    update: Callable[[Tensor, Tensor, State, Hyper, Any], None]
     state: tuple[str, ...] = ()
     defaults: dict[str, float] = field(default_factory=dict)
     fused: Callable[[list[Tensor], list[Tensor], list[State], Hyper, int], None] | None = None

@@ -15,6 +15,7 @@ from torch import Tensor
 from danlu.runs.folder import storing, write_tensors
 
 KEPT = 2
+_VERSION = 2  # of what the engine keeps in them; others are set aside
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any], owner: str) -> Path:
@@ -47,7 +48,7 @@ def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] |
 
 
 def _digest(tensors: dict[str, Tensor], said: str, owner: str) -> str:
-    digest = hashlib.blake2b(repr((said, owner)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((_VERSION, said, owner)).encode(), digest_size=16)
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())

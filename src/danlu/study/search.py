@@ -187,8 +187,7 @@ def continue_tuning(
     referee = Halving(info["metric"], info["metric"] != "valid_loss") if info["strategy"] == "halving" else None
     if referee:
         for member in study.members:
-            for row in study.history(member):
-                referee.see(member, row)
+            referee.see([{"member": member, **row} for row in study.history(member)])
     if study.status != "finished":
         study = resume_study(study, data, referee=referee, **how)
     _tell(study, optuna_study)

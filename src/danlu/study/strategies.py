@@ -97,19 +97,23 @@ class Halving:
         self.best: dict[int, float] = {}
         self.rungs: dict[int, dict[int, float]] = {}
 
-    def see(self, member: int, row: dict[str, Any]) -> None:
-        """Note a member's figure."""
-        score = self.sign * row[self.figure]
-        score = score if math.isfinite(score) else -math.inf
-        self.best[member] = max(self.best.get(member, -math.inf), score)
-        epoch = row["epoch"]
-        if self.eta ** round(math.log(epoch, self.eta)) == epoch:
-            self.rungs.setdefault(epoch, {})[member] = self.best[member]
+    def see(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Note what members reached, by rows of their histories."""
+        for row in rows:
+            member, epoch = row["member"], row["epoch"]
+            score = self.sign * row[self.figure]
+            score = score if math.isfinite(score) else -math.inf
+            self.best[member] = max(self.best.get(member, -math.inf), score)
+            if self.eta ** round(math.log(epoch, self.eta)) == epoch:
+                self.rungs.setdefault(epoch, {})[member] = self.best[member]
 
-    def stops(self, member: int, row: dict[str, Any]) -> bool:
-        """Whether others at this rung are enough better."""
-        rung = self.rungs.get(row["epoch"])
-        if not rung or member not in rung:
-            return False
-        kept = max(1, len(rung) // self.eta)
-        return sum(score > rung[member] for score in rung.values()) >= kept
+    def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+        """The members that others at their rung are enough better than."""
+        self.see(rows)
+        stopped = set()
+        for row in rows:
+            rung = self.rungs.get(row["epoch"], {})
+            kept = max(1, len(rung) // self.eta)
+            if row["member"] in rung and sum(score > rung[row["member"]] for score in rung.values()) >= kept:
+                stopped.add(row["member"])
+        return stopped

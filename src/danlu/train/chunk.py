@@ -19,24 +19,22 @@ from danlu.train.single import TRAIN_SAMPLE
 Tell = Callable[[str, int], None]
 
 
+Row = dict[str, Any]  # of a member's history, with its number as "member"
+
+
 class Referee(Protocol):
     """Decides after every epoch who need not go on."""
 
-    def see(self, member: int, row: dict[str, Any]) -> None:
-        """A row of the history; also those from before, when a study is resumed."""
+    def see(self, rows: Sequence[Row]) -> None:
+        """What was reached before, when a study is resumed."""
 
-    def stops(self, member: int, row: dict[str, Any]) -> bool:
-        """Whether the member is to stop there; asked when the rows of all have been seen."""
+    def judge(self, rows: Sequence[Row]) -> set[int]:
+        """The members that are to stop, of those who reached these rows together."""
         ...
 
 
-def name_of(members: list[int]) -> str:
-    """The name of a chunk's files."""
-    return f"{members[0]:06d}x{len(members)}"
-
-
 class Chunk:
-    """The ledger of one population; `finish` writes it down.
+    """The ledger of some members that are trained in one place; `finish` writes it down.
 
     tell: called with the chunk's name and the steps done by its members together. stopped: the sentence for Ctrl-C.
     """
@@ -44,16 +42,17 @@ class Chunk:
     def __init__(
         self,
         study: Study,
-        name: str,
+        members: list[int],
         parts: Sequence[str],
         referee: Referee | None,
         interval: float,
         tell: Tell,
         stopped: Callable[[], str],
     ) -> None:
-        self.study, self.name, self.parts, self.referee = study, name, parts, referee
+        self.study, self.members, self.parts, self.referee = study, members, parts, referee
         self.interval, self.tell, self.stopped = interval, tell, stopped
-        self.rows: list[dict[str, Any]] = []
+        self.name = f"{members[0]:06d}x{len(members)}"
+        self.rows: list[Row] = []
         self.lines: list[dict[str, Any]] = []  # of members that ended
         self.finals: list[dict[str, Tensor]] = []  # their weights
         self.steps: dict[int, int] = {}  # done, by member
@@ -67,7 +66,7 @@ class Chunk:
     @property
     def owner(self) -> str:
         """What its checkpoints must belong to."""
-        return f"{self.study.identity}{self.name}"
+        return f"{self.study.identity}{self.members}"
 
     def resume(self, loop: Loop) -> None:
         """Go back to the newest whole checkpoint, if there is one."""
@@ -78,28 +77,28 @@ class Chunk:
         self.rows, self.lines = position["rows"], position["lines"]
         for row in self.rows:
             self.last[row["member"]] = row
-            if self.referee:
-                self.referee.see(row["member"], row)
+        if self.referee:
+            self.referee.see(self.rows)
         names = [k.removeprefix("final.") for k in tensors if k.startswith("final.")]
         self.finals = [{k: tensors[f"final.{k}"][i] for k in names} for i in range(len(self.lines))]
         loop.restore(tensors, position)
 
     def stepped(self, loop: Loop) -> None:
         for p in loop.places:
-            self.steps[p.index] = loop.steps
+            self.steps[p.index] = loop.steps_of(p)
         self.tell(self.name, sum(self.steps.values()))
 
     def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
-        for place, row in rows:
-            self.rows.append({"member": place.index, **row})
-            self.steps[place.index] = row["step"]
-            self.last[place.index] = row
+        fresh = [{"member": place.index, **row} for place, row in rows]
+        self.rows += fresh
+        for row in fresh:
+            self.steps[row["member"]] = row["step"]
+            self.last[row["member"]] = row
         if self.referee:
-            for place, row in rows:
-                self.referee.see(place.index, row)
+            stopped = self.referee.judge(fresh)
             for place, row in rows:
                 over = row["epoch"] >= self.study.recipes[place.index].epochs
-                place.stopped = not over and self.referee.stops(place.index, row)
+                place.stopped = not over and place.index in stopped
         self.tell(self.name, sum(self.steps.values()))
 
     def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
@@ -112,10 +111,7 @@ class Chunk:
         scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in fresh}
         numel = sum(p.numel() for p in population.model.parameters())
         for place, i in leaving:
-            result: dict[str, Any] = {"epochs": loop.at.epoch, "steps": loop.steps, "seconds": round(loop.at.seconds, 3)}
-            if place.best_epoch:
-                result["best_epoch"] = place.best_epoch
-            result["parameters"] = numel
+            result = {**loop.told(place), "parameters": numel}
             for part in parts:
                 if part in scores:
                     s = scores[part][i]

@@ -37,20 +37,20 @@ class Feed:
                 self.kinds[kind(r)] = batches
         self.steps = next(iter(self.kinds.values())).steps
 
-    def segments(self, recipes: Sequence[Recipe]) -> list[tuple[int, int]]:
-        """Networks a…z of each order in turn; recipes must be sorted by kind."""
-        return stretches([kind(r) for r in recipes])
+    def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> list[tuple[int, int]]:
+        """Networks a…z of each batch in turn, where each is in that epoch of its own; sorted by kind, then epoch."""
+        return stretches([(kind(r), e) for r, e in zip(recipes, epochs, strict=True)])
 
-    def epoch(self, recipes: Sequence[Recipe], epoch: int, start: int, counts: Tensor | None) -> Iterator[Step]:
+    def epoch(self, recipes: Sequence[Recipe], epochs: Sequence[int], start: int, counts: Tensor | None) -> Iterator[Step]:
         """The steps of an epoch from `start` on; counts [M, examples]."""
-        segments = self.segments(recipes)
-        sources = [self.kinds[kind(recipes[a])] for a, _ in segments]
+        segments = self.segments(recipes, epochs)
+        sources = [(self.kinds[kind(recipes[a])], epochs[a]) for a, _ in segments]
         weights: list[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
-            orders = [b.order(epoch).to(counts.device) for b in sources]
+            orders = [b.order(e).to(counts.device) for b, e in sources]
             whole = torch.cat([counts[a:z].index_select(1, o) for (a, z), o in zip(segments, orders, strict=True)])
-            weights = list(whole.split(sources[0].batch_size, 1)[start:])
-        streams = [b.epoch(epoch, start) for b in sources]
+            weights = list(whole.split(recipes[0].batch_size, 1)[start:])
+        streams = [b.epoch(e, start) for b, e in sources]
         if len(streams) == 1:
             for (x, y), w in zip(streams[0], weights, strict=True):
                 yield x, y, w

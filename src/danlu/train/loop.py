@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
+from danlu.recipe import Recipe
 from danlu.runs import evaluate
 from danlu.train.counting import Tally
 from danlu.train.diverged import explain
-from danlu.train.feed import Feed, stretches
+from danlu.train.feed import Feed, kind, stretches
 from danlu.train.population import Population
 from danlu.train.stopping import StopRequest
 
@@ -26,6 +27,8 @@ class Place:
     """A network's place in a population."""
 
     index: int  # of its recipe
+    start: int = 0  # epochs of the population before it joined
+    seconds: float = 0.0  # its share so far
     best_loss: float = float("inf")
     best_epoch: int = 0
     broke: bool = False
@@ -34,11 +37,10 @@ class Place:
 
 @dataclass
 class Position:
-    """How far the population is."""
+    """How far the population is: who joins later counts from there."""
 
     epoch: int = 0  # finished
     within: int = 0  # steps taken of the epoch begun
-    seconds: float = 0.0  # so far, shared among those in training
 
 
 class Ledger(Protocol):
@@ -67,12 +69,17 @@ class Ledger(Protocol):
 
 
 class Loop:
-    """Trains a population to the end of its recipes, from wherever it stands."""
+    """Trains recipes to their ends, from wherever they stand.
+
+    recipes: by index, in the order in which they are to begin. make: a population of some of them. room: networks that
+    train together; a place that gets free is given to the next who waits, between two epochs.
+    """
 
     def __init__(
         self,
-        population: Population,
-        places: Sequence[Place],
+        recipes: Mapping[int, Recipe],
+        make: Callable[[Sequence[Recipe]], Population],
+        room: int,
         feed: Feed,
         data: Data,
         metric: str,
@@ -80,48 +87,86 @@ class Loop:
         checkpoint_every: float,
         stop: StopRequest,
     ) -> None:
-        self.population, self.places, self.feed, self.data, self.metric = population, list(places), feed, data, metric
+        self.recipes, self.make, self.room, self.feed, self.data, self.metric = recipes, make, room, feed, data, metric
         self.ledger, self.checkpoint_every, self.stop = ledger, checkpoint_every, stop
-        self.at = Position()
-        self.tally = self._fresh()
+        self.at, self.waiting = Position(), list(recipes)
+        self.places: list[Place] = []
         self.best: Tensor | None = None
         self.best_rest: dict[str, Tensor] = {}
-        if any(r.early_stopping.patience for r in population.recipes):
-            self.best = population.stack.theta.clone()
-            self.best_rest = {k: v.clone() for k, v in population.stack.rest.items()}
 
     @property
     def steps(self) -> int:
-        """Taken so far."""
+        """Taken so far by who was there from the beginning."""
         return self.at.epoch * self.feed.steps + self.at.within
+
+    def steps_of(self, place: Place) -> int:
+        """Taken so far by the network there."""
+        return self.steps - place.start * self.feed.steps
+
+    def told(self, place: Place) -> dict[str, Any]:
+        """How long the network there was trained."""
+        best = {"best_epoch": place.best_epoch} if place.best_epoch else {}
+        return {"epochs": self.at.epoch - place.start, "steps": self.steps_of(place), "seconds": round(place.seconds, 3), **best}
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.at = Position(**position["at"])
-        by_index = {p["index"]: Place(**p) for p in position["places"]}
-        keep = [i for i, p in enumerate(self.places) if p.index in by_index]
-        if len(keep) < len(self.places):
-            self._keep(keep)
-        self.places = [by_index[p.index] for p in self.places]
+        self.at, self.waiting = Position(**position["at"]), position["waiting"]
+        self._seat([Place(**p) for p in position["places"]])
         self.population.restore(tensors)
         self.tally.restore(tensors)
         if self.best is not None:
             self.best.copy_(tensors["best"])
             self.best_rest = {k: tensors[f"best.{k}"].to(v.device) for k, v in self.best_rest.items()}
 
+    def _seat(self, places: list[Place]) -> None:
+        """A new population for these places."""
+        self.places, self.population = places, self.make([self.recipes[p.index] for p in places])
+        if any(p.start for p in places):
+            self.population.since([p.start * self.feed.steps for p in places])
+        if any(r.early_stopping.patience for r in self.recipes.values()):
+            stack = self.population.stack
+            self.best, self.best_rest = stack.theta.clone(), {k: v.clone() for k, v in stack.rest.items()}
+        self.tally = self._fresh()
+
+    def _fill(self) -> None:
+        """Give free places to those who wait."""
+        alive = self._alive()
+        free = self.room - len(alive)
+        if not free or not self.waiting:
+            return
+        if alive and len(alive) < len(self.places):
+            self._keep(alive)
+        stayed = (self.places, self.population, self.best, self.best_rest) if alive else None
+        self._seat([Place(i, self.at.epoch) for i in self.waiting[:free]])
+        del self.waiting[:free]
+        if stayed is None:
+            return
+        places, population, best, rest = stayed
+        if best is not None and self.best is not None:
+            self.best = population.stack.joined(best, self.population.stack, self.best)
+            self.best_rest = {k: torch.cat([v, self.best_rest[k]]) for k, v in rest.items()}
+        population.join(self.population)
+        self.places, self.population = places + self.places, population
+        self.tally = self._fresh()
+        # Those who are to see the same batches sit together.
+        self._keep(sorted(range(len(self.places)), key=lambda i: (kind(population.recipes[i]), self.places[i].start)))
+
     def save(self) -> None:
         """A checkpoint of this very step."""
         self._clock()
         best = {} if self.best is None else {"best": self.best, **{f"best.{k}": v for k, v in self.best_rest.items()}}
-        position = {"at": asdict(self.at), "places": [asdict(p) for p in self.places]}
+        position = {"at": asdict(self.at), "places": [asdict(p) for p in self.places], "waiting": self.waiting}
         self.ledger.save(self.steps, {**self.population.tensors(), **self.tally.tensors(), **best}, position)
 
     def train(self) -> None:
         """Run to the end. Raises Interrupted (saved), StorageError."""
         self.mark = time.perf_counter()
         self.saved = self.shown = self.mark
-        self._leave([i for i in self._alive() if self._done(i)])
-        while self._alive():
+        while True:
+            if not self.at.within:
+                self._fill()
+            if not self._alive():
+                return
             self._epoch()
 
     def _alive(self) -> list[int]:
@@ -129,13 +174,15 @@ class Loop:
 
     def _epoch(self) -> None:
         population = self.population
-        population.sit(self.feed.segments(population.recipes))
-        for x, y, counts in self.feed.epoch(population.recipes, self.at.epoch, self.at.within, population.counts):
+        epochs = [self.at.epoch - p.start for p in self.places]
+        population.sit(self.feed.segments(population.recipes, epochs))
+        for x, y, counts in self.feed.epoch(population.recipes, epochs, self.at.within, population.counts):
             y = population.targets(y)
             losses, out = population.step(x, y, self.steps, counts)
             if population.broken:
                 self._broke(x)
                 if not self._alive():
+                    self.at = Position(self.at.epoch + 1)  # who waits begins with the next
                     return
             self.tally.add(losses, out, y, counts)
             self.at.within += 1
@@ -167,7 +214,7 @@ class Loop:
             own = x[next(s for s, (a, z) in enumerate(population.crowd.segments) if a <= i < z)]
             weights = population.stack.row(i)
             lr = population.update.lr(i, max(self.steps - 1, 0))
-            error = explain(population.network(i), population.recipes[i], own, self.steps, self.feed.steps, lr)
+            error = explain(population.network(i), population.recipes[i], own, self.steps_of(place), self.feed.steps, lr)
             place.broke = True
             if population.members > 1:
                 population.still(i)
@@ -182,17 +229,18 @@ class Loop:
         valid = self.scores(self.population, "valid") if self.data.size("valid") else None
         rows = []
         for i in alive:
+            place = self.places[i]
             row: dict[str, Any] = {
-                "epoch": at.epoch,
-                "step": self.steps,
+                "epoch": at.epoch - place.start,
+                "step": self.steps_of(place),
                 "lr": self.population.update.lr(i, self.steps - 1),
                 "train_loss": losses[i],
                 f"train_{metric}": accuracies[i],
             }
             if valid:
                 row |= {"valid_loss": valid[i].loss, f"valid_{metric}": valid[i].accuracy}
-            row["seconds"] = round(at.seconds, 4)
-            rows.append((self.places[i], row))
+            row["seconds"] = round(place.seconds, 4)
+            rows.append((place, row))
         if valid:
             self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid])
         self.tally = self._fresh()
@@ -204,7 +252,7 @@ class Loop:
         for i in rows:
             place, stopping = self.places[i], self.population.recipes[i].early_stopping
             if losses[i] < place.best_loss - stopping.min_delta:
-                place.best_loss, place.best_epoch = losses[i], self.at.epoch
+                place.best_loss, place.best_epoch = losses[i], self.at.epoch - place.start
                 better.append(i)
         if better and self.best is not None:
             stack = self.population.stack
@@ -215,10 +263,10 @@ class Loop:
 
     def _done(self, i: int) -> bool:
         place, recipe = self.places[i], self.population.recipes[i]
-        done = self.at.epoch
+        done = self.at.epoch - place.start
         patience = recipe.early_stopping.patience
         exhausted = bool(patience) and place.best_epoch > 0 and done - place.best_epoch >= patience
-        return self.at.within == 0 and (done >= recipe.epochs or exhausted or place.stopped)
+        return done >= recipe.epochs or exhausted or place.stopped
 
     def _leave(self, rows: list[int]) -> None:
         """Hand finished networks over, with their best weights where those were kept, and close the ranks."""
@@ -268,6 +316,7 @@ class Loop:
 
     def _clock(self) -> None:
         """Share the time since the last call among those in training."""
-        now = time.perf_counter()
-        self.at.seconds += (now - self.mark) / max(1, len(self._alive()))
+        now, alive = time.perf_counter(), self._alive()
+        for i in alive:
+            self.places[i].seconds += (now - self.mark) / len(alive)
         self.mark = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,17 @@ from danlu.data import Data
 from danlu.errors import DanluError, Interrupted, RecipeError, RunError, some, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
-from danlu.runs.run import build_model
 from danlu.runs.study import FORMAT
 from danlu.train import plan, record
-from danlu.train.chunk import Chunk, Referee, Tell, name_of
+from danlu.train.chunk import Referee
+from danlu.train.crew import Crew, populate
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
-from danlu.train.loop import Loop, Place
 from danlu.train.memory import keep_freed_memory
-from danlu.train.population import Population
-from danlu.train.ready import check, choose_device, threads
-from danlu.train.single import CHECKPOINT_EVERY, make_population
+from danlu.train.ready import check, choose_device
+from danlu.train.single import CHECKPOINT_EVERY
 from danlu.train.stopping import StopRequest
-from danlu.train.workers import Send, run
 
 PARTS = ("train", "valid", "test")
 
@@ -135,7 +132,7 @@ def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto"
     for group in grouped(recipes):
         part = [recipes[i] for i in group]
         feed = Feed(part, data, chosen)
-        make = functools.partial(_make, data=data, feed=feed, device=chosen)
+        make = functools.partial(populate, data=data, feed=feed, device=chosen)
         pace = plan.quickest(part, make, data, chosen, torch.get_num_threads())
         seconds += pace * feed.steps * sum(r.epochs for r in part)
     return seconds
@@ -171,7 +168,7 @@ def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: 
         folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
         record.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
         record.say(study.path / "study.json", status="running")
-        crew = _Crew(study, data, listener, checkpoint_every, stop, referee)
+        crew = Crew(study, data, listener, checkpoint_every, stop, referee)
         listener.start(study, crew.all, crew.before)
         try:
             for number, group in enumerate(grouped(study.recipes)):
@@ -182,143 +179,3 @@ def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: 
             raise
         finally:
             listener.end(study)
-
-
-def _make(recipes: Sequence[Recipe], data: Data, feed: Feed, device: torch.device) -> Population:
-    return make_population(recipes, lambda r: build_model(r, data.schema), data, feed, device)
-
-
-class _Crew:
-    """Trains the groups of a study, some chunks at a time."""
-
-    def __init__(
-        self,
-        study: Study,
-        data: Data,
-        listener: StudyListener,
-        checkpoint_every: float,
-        stop: StopRequest,
-        referee: Referee | None,
-    ) -> None:
-        self.study, self.data, self.listener, self.stop, self.referee = study, data, listener, stop, referee
-        self.checkpoint_every = checkpoint_every
-        self.info = study.info
-        self.device = torch.device(choose_device(self.info["environment"]["device"]))
-        self.ended = set(study.members)
-        every = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
-        self.all = sum(every)  # steps of all members together
-        self.before = sum(every[i] for i in self.ended)
-        self.steps: dict[str, int] = {}  # done since, by chunk
-
-    def train(self, number: int, group: list[int]) -> None:
-        """What is left of a group."""
-        left = [i for i in group if i not in self.ended]
-        if not left:
-            return
-        way = self._plan(number, left)
-        while left:
-            queue = [left[k : k + way.chunk] for k in range(0, len(left), way.chunk)]
-            try:
-                self._beside(queue, way) if way.workers > 1 else self._in_turn(queue, way)
-                return
-            except (RuntimeError, MemoryError) as e:
-                if not plan.out_of_memory(e):
-                    raise
-            left = [i for i in left if i not in self.ended]
-            self._halve(number, left, way)
-
-    def _in_turn(self, queue: list[list[int]], way: plan.Plan) -> None:
-        for members in queue:
-            self._write(self._chunk(members, way, self._tell))
-
-    def _beside(self, queue: list[list[int]], way: plan.Plan) -> None:
-        """Some chunks at a time, each in a process of its own."""
-
-        def job(members: list[int]) -> Callable[[Send], Any]:
-            def work(send: Send) -> list[dict[str, Any]]:
-                asked = self.stop.asked
-                with StopRequest() as self.stop:
-                    self.stop.asked = asked
-                    return self._chunk(members, way, lambda *said: send(said))
-
-            return work
-
-        error: BaseException | None = None
-        for _, kind, value in run(map(job, queue), way.workers, lambda: self.stop.asked):
-            if kind == "said":
-                self._tell(*value)
-            elif kind == "done":
-                self._write(value)
-            else:
-                error = error or value
-                self.stop.asked = True  # the others save what they have
-        if error is not None:
-            self.stop.asked = False
-            raise error
-        if self.stop.asked:
-            raise Interrupted(self._stopped())
-
-    def _halve(self, number: int, left: list[int], way: plan.Plan) -> None:
-        """Smaller chunks after memory ran out."""
-        if way.chunk == 1:
-            raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
-        way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
-        self._keep_plan(number, way)
-        self.listener.plan(left, way.way, way.why, {})
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _plan(self, number: int, left: list[int]) -> plan.Plan:
-        """The plan kept from before, or a new one: a resumed study goes on in the way it began.
-
-        Where members were added since, a plan for less than half as many no longer fits.
-        """
-        kept = {p["group"]: p for p in self.info["plans"]}
-        if number in kept and len(left) <= 2 * kept[number]["members"]:
-            told = kept[number]
-            return plan.Plan(told["members"], told["chunk"], told["workers"], told["threads"], told["why"], told["paces"])
-        recipes = [self.study.recipes[i] for i in left]
-        feed = Feed(recipes, self.data, self.device)
-
-        make = functools.partial(_make, data=self.data, feed=feed, device=self.device)
-        # A referee sees every member, so those it judges are not spread over processes.
-        way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
-        self._keep_plan(number, way)
-        self.listener.plan(left, way.way, way.why, way.paces)
-        return way
-
-    def _keep_plan(self, number: int, way: plan.Plan) -> None:
-        others = [p for p in self.info["plans"] if p["group"] != number]
-        self.info["plans"] = [*others, {"group": number, **vars(way)}]
-        record.say(self.study.path / "study.json", plans=self.info["plans"])
-
-    def _chunk(self, members: list[int], way: plan.Plan, tell: Tell) -> list[dict[str, Any]]:
-        """Train one population from where it stands to its end; what is to be written of its members."""
-        if self.stop.asked:
-            raise Interrupted(self._stopped())
-        recipes = [self.study.recipes[i] for i in members]
-        with threads(way.threads):
-            feed = Feed(recipes, self.data, self.device)
-            population = _make(recipes, self.data, feed, self.device)
-            chunk = Chunk(
-                self.study, name_of(members), self.info["parts"], self.referee, self.listener.interval, tell, self._stopped
-            )
-            places = [Place(i) for i in members]
-            loop = Loop(population, places, feed, self.data, self.study.metric, chunk, self.checkpoint_every, self.stop)
-            chunk.resume(loop)
-            loop.train()
-            return chunk.finish()
-
-    def _write(self, lines: list[dict[str, Any]]) -> None:
-        """Members that ended: into members.jsonl, and to whoever listens."""
-        folder.append_lines(self.study.path / "members.jsonl", lines)
-        for line in lines:
-            self.ended.add(line["member"])
-            self.listener.ended(line["member"], line["status"], line.get("result", {}))
-
-    def _tell(self, name: str, done: int) -> None:
-        self.steps[name] = done
-        self.listener.progress(self.before + sum(self.steps.values()))
-
-    def _stopped(self) -> str:
-        return f"stopped, saved; go on with: danlu resume {self.study.path}"

@@ -127,12 +127,12 @@ class _Trial:
 
     def _batches(self, recipes: Sequence[Recipe], counts: Tensor | None) -> Iterator[Any]:
         for e in itertools.count():
-            yield from self.feed.epoch(recipes, e, 0, counts)
+            yield from self.feed.epoch(recipes, [e] * len(recipes), 0, counts)
 
     def _run(self, population: Population, seconds: float) -> float:
         """Seconds of a step of the whole population."""
         recipes = population.recipes
-        population.sit(self.feed.segments(recipes))
+        population.sit(self.feed.segments(recipes, [0] * len(recipes)))
         times: list[float] = []
         last = time.perf_counter()
         for k, (x, y, counts) in enumerate(self._batches(recipes, population.counts)):
@@ -172,8 +172,8 @@ class _Trial:
             if isinstance(pair.passes, Chain):
                 return None
             recipes = pair.recipes
-            pair.sit(self.feed.segments(recipes))
-            batches = self.feed.epoch(recipes, 0, 0, pair.counts)
+            pair.sit(self.feed.segments(recipes, [0, 0]))
+            batches = self.feed.epoch(recipes, [0, 0], 0, pair.counts)
             x, y, counts = next(batches)
             of = pair.batch_of.tolist()
             together, _ = pair.step(x, pair.targets(y), 0, counts)
@@ -194,8 +194,8 @@ class _Trial:
     def most(self, n: int) -> int:
         """How many networks at once fit into the free memory."""
         pair = self.make(self.recipes[:2])
-        pair.sit(self.feed.segments(pair.recipes))
-        x, *_ = next(self.feed.epoch(pair.recipes, 0, 0, pair.counts))
+        pair.sit(self.feed.segments(pair.recipes, [0, 0]))
+        x, *_ = next(self.feed.epoch(pair.recipes, [0, 0], 0, pair.counts))
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
         self.each = state + 3 * _kept(pair, x) / pair.members  # bytes
         return max(1, min(n, int(_ROOM * free_memory(self.device) / self.each)))

@@ -28,8 +28,8 @@ class Population:
     """Networks side by side, their optimisers' state, and what each is told to do.
 
     build: makes the network of a recipe. examples, per_epoch: training examples and steps in an epoch. class_counts:
-    of the training part, None for a target of numbers. Raises RuntimeError where several networks of this kind cannot
-    be vectorised.
+    of the training part, None for a target of numbers. others: who may join later. Raises RuntimeError where several
+    networks of this kind cannot be vectorised.
     """
 
     def __init__(
@@ -41,13 +41,15 @@ class Population:
         per_epoch: int,
         class_counts: Tensor | None,
         device: torch.device,
+        others: Sequence[Recipe] = (),
     ) -> None:
         self.input_shape, self.examples, self.per_epoch, self.device = input_shape, examples, per_epoch, device
         self.class_counts = class_counts
-        template = max(recipes, key=lambda r: r.model.dropout or 0.0)
+        every = [*recipes, *others]
+        template = max(every, key=lambda r: r.model.dropout or 0.0)
         self.model = build(template).to(device)
         self.imported = ":" in template.model.name
-        models = [self.model] if len(recipes) == 1 else [build(r) for r in recipes]
+        models = [self.model] if len(every) == 1 else [build(r) for r in recipes]
         drops = [k for k, m in self.model.named_modules() if isinstance(m, Dropout)]
         self.p = {k: [dict(m.named_modules())[k].p if k in dict(m.named_modules()) else 0.0 for m in models] for k in drops}
         samples = [sampling.counts(r.sample, examples) for r in recipes]
@@ -56,14 +58,16 @@ class Population:
             self.counts = torch.stack([torch.ones(examples) if c is None else c for c in samples]).to(device)
         stack = Stack(models, device)
         self.counts = None if self.counts is None else self.counts.to(stack.theta.dtype)
-        self._seat(list(recipes), stack, None)
+        if len(every) > len(recipes) == 1:
+            stack.bind(self.model)
+        self._seat(list(recipes), stack, None, [0] * len(recipes))
 
-    def _seat(self, recipes: list[Recipe], stack: Stack, state: State | None) -> None:
+    def _seat(self, recipes: list[Recipe], stack: Stack, state: State | None, late: list[int]) -> None:
         """Everything that depends on who is in."""
-        self.recipes, self.stack, self.members = recipes, stack, len(recipes)
+        self.recipes, self.stack, self.members, self.late = recipes, stack, len(recipes), late
         self.broken: list[int] = []  # whose loss was not finite in the last step
         m = [self.examples] * self.members if self.counts is None else self.counts.sum(1).tolist()
-        self.update = Update(stack, recipes, m, self.per_epoch)
+        self.update = Update(stack, recipes, m, self.per_epoch, late)
         if state is not None:
             self.update.use(state)
         dtype, loss = stack.theta.dtype, chosen(recipes[0].loss.name, self.class_counts is not None)
@@ -73,7 +77,6 @@ class Population:
         balanced = recipes[0].loss.class_weights == "balanced" and self.class_counts is not None
         self.class_weights = balanced_weights(self.class_counts).to(self.device, dtype) if balanced else None  # type: ignore[arg-type]
         self.crowd = Crowd(self.members, [(0, self.members)])
-        self.seeds = [r.seed for r in recipes]
         self.passes = self._passes(loss)
         self.explicit = isinstance(self.passes, chain.Chain) and loss in GRADIENTS
         self.draws = self.imported or bool(self.p)
@@ -107,8 +110,8 @@ class Population:
     def step(self, x: Tensor, y: Tensor, k: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Train on one batch each: the losses [M] before the update, penalties left out, and the outputs [M, K, B].
 
-        x [S, B, …], y [M or 1, B]; k: steps taken so far; counts [M, B]: how often each example
-        counts. A network whose loss is no finite number is named in `broken` and not changed by the step.
+        x [S, B, …], y [M or 1, B]; k: steps taken so far, of which each network missed its `late`; counts [M, B]: how
+        often each example counts. A network whose loss is no finite number is named in `broken` and not changed by the step.
         """
         if self.draws:
             self._draw(k)
@@ -148,15 +151,16 @@ class Population:
             t[i] = 0 if not t.is_floating_point() else torch.nan_to_num(t[i]).clamp(-1, 1)
 
     def _draw(self, k: int) -> None:
-        """The streams of masks of this step; networks of one seed share theirs."""
-        distinct = list(dict.fromkeys(self.seeds))
-        self.crowd.generators = [stream(seed, "dropout", k) for seed in distinct]
+        """The streams of masks of this step; networks of one seed that are equally far share theirs."""
+        own = [(r.seed, k - late) for r, late in zip(self.recipes, self.late, strict=True)]
+        distinct = list(dict.fromkeys(own))
+        self.crowd.generators = [stream(seed, "dropout", step) for seed, step in distinct]
         self.crowd.stream_of = None
         if len(distinct) > 1:
-            at = {seed: j for j, seed in enumerate(distinct)}
-            self.crowd.stream_of = torch.tensor([at[seed] for seed in self.seeds])
+            at = {name: j for j, name in enumerate(distinct)}
+            self.crowd.stream_of = torch.tensor([at[name] for name in own])
         if self.imported and isinstance(self.passes, Solo):
-            self.passes.seed = seed_of(self.seeds[0], "dropout", k)
+            self.passes.seed = seed_of(own[0][0], "dropout", own[0][1])
 
     def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Tensor:
         """Outputs [M, K, B] for x [S, B, …] in evaluation mode."""
@@ -176,7 +180,7 @@ class Population:
         return self.model
 
     def keep(self, keep: list[int]) -> None:
-        """Go on with these networks alone."""
+        """Go on with these networks alone, in that order."""
         index = torch.tensor(keep, device=self.device)
         self.p = {k: [of[i] for i in keep] for k, of in self.p.items()}
         self.counts = self.counts[index] if self.counts is not None else None
@@ -184,7 +188,19 @@ class Population:
         stack = self.stack.select(index)
         if len(keep) == 1:
             stack.bind(self.model)
-        self._seat([self.recipes[i] for i in keep], stack, state)
+        self._seat([self.recipes[i] for i in keep], stack, state, [self.late[i] for i in keep])
+
+    def join(self, other: Population) -> None:
+        """Go on with the networks of another population beside these."""
+        self.p = {k: of + other.p[k] for k, of in self.p.items()}
+        if self.counts is not None and other.counts is not None:
+            self.counts = torch.cat([self.counts, other.counts])
+        state = {n: self.stack.joined(s, other.stack, other.update.state[n]) for n, s in self.update.state.items()}
+        self._seat(self.recipes + other.recipes, self.stack.beside(other.stack), state, self.late + other.late)
+
+    def since(self, late: list[int]) -> None:
+        """Count each network's steps from there on."""
+        self._seat(self.recipes, self.stack, self.update.state, late)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs to go on."""

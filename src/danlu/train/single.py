@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,11 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
         ledger = _Folder(run, data, listener)
         feed = Feed([run.recipe], data, device)
-        population = make_population([run.recipe], lambda _: run.build(), data, feed, device)
-        loop = Loop(population, [Place(0)], feed, data, run.metric, ledger, checkpoint_every, stop)
+
+        def make(recipes: Sequence[Recipe]) -> Population:
+            return make_population(recipes, lambda _: run.build(), data, feed, device)
+
+        loop = Loop({0: run.recipe}, make, 1, feed, data, run.metric, ledger, checkpoint_every, stop)
         if going_on:
             ledger.resume(loop)
         listener.start(run, run.recipe.epochs * feed.steps, loop.steps)
@@ -111,10 +115,12 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
         raise ledger.error
 
 
-def make_population(recipes: Any, build: Any, data: Data, feed: Feed, device: torch.device) -> Population:
-    """A population for these data."""
+def make_population(
+    recipes: Sequence[Recipe], build: Any, data: Data, feed: Feed, device: torch.device, others: Sequence[Recipe] = ()
+) -> Population:
+    """A population for these data; others: who may join it."""
     counts = data.class_counts("train") if data.schema.task == "classification" else None
-    return Population(recipes, build, data.schema.input_shape, data.size("train"), feed.steps, counts, device)
+    return Population(recipes, build, data.schema.input_shape, data.size("train"), feed.steps, counts, device, others)
 
 
 class _Folder:
@@ -156,10 +162,7 @@ class _Folder:
         """Weights, final figures, the one reading of the test part."""
         (place, _), path, data = leaving[0], self.run.path, self.data
         folder.write_tensors(path / "weights.safetensors", population.stack.row(0))
-        result: dict[str, Any] = {"epochs": loop.at.epoch, "steps": loop.steps, "seconds": round(loop.at.seconds, 3)}
-        if place.best_epoch:
-            result["best_epoch"] = place.best_epoch
-        result["parameters"] = sum(p.numel() for p in population.model.parameters())
+        result = {**loop.told(place), "parameters": sum(p.numel() for p in population.model.parameters())}
         last = [p for p in data.parts if data.size(p)][-1]
         for part in (p for p in data.parts if data.size(p)):
             n = min(data.size(part), TRAIN_SAMPLE) if part == "train" else data.size(part)

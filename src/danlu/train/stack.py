@@ -80,12 +80,26 @@ class Stack:
         views = [v[keep].reshape(-1) for v in self.views(flat).values()]
         return torch.cat(views) if views else flat.clone()
 
+    def joined(self, flat: Tensor, other: Stack, theirs: Tensor) -> Tensor:
+        """A vector of this layout and one of another stack's, as one: these networks, then those."""
+        pairs = zip(self.views(flat).values(), other.views(theirs).values(), strict=True)
+        views = [t.reshape(-1) for pair in pairs for t in pair]
+        return torch.cat(views) if views else flat.clone()
+
     def select(self, keep: Tensor) -> Stack:
-        """A smaller stack of the networks `keep`."""
+        """A stack of the networks `keep`, in that order."""
+        return self._with(len(keep), self.only(self.theta, keep), {k: v[keep] for k, v in self.rest.items()})
+
+    def beside(self, other: Stack) -> Stack:
+        """A stack of these networks, then those of another."""
+        rest = {k: torch.cat([v, other.rest[k]]) for k, v in self.rest.items()}
+        return self._with(self.members + other.members, self.joined(self.theta, other, other.theta), rest)
+
+    def _with(self, members: int, theta: Tensor, rest: dict[str, Tensor]) -> Stack:
         new = Stack.__new__(Stack)
         new.shapes, new.weights, new.aliases = self.shapes, self.weights, self.aliases
-        new._lay(len(keep), self.only(self.theta, keep))
-        new.rest = {k: v[keep] for k, v in self.rest.items()}
+        new._lay(members, theta)
+        new.rest = rest
         return new
 
     def row(self, i: int) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class _Tile:
     hyper: dict[str, Any]
     fused: bool
 
-    def step(self, rule: Rule, t: int) -> None:
+    def step(self, rule: Rule, t: Any) -> None:
         for w in self.decayed:
             rule.decay(w, self.hyper)
         if self.fused and rule.fused:
@@ -43,14 +43,22 @@ class _Tile:
 
 
 class Update:
-    """Changes a stack by its gradient. examples: how many each recipe trains on (the m of the penalties)."""
+    """Changes a stack by its gradient.
 
-    def __init__(self, stack: Stack, recipes: Sequence[Recipe], examples: Sequence[float], per_epoch: int) -> None:
+    examples: how many each recipe trains on (the m of the penalties). late: the population's steps before each joined.
+    """
+
+    def __init__(
+        self, stack: Stack, recipes: Sequence[Recipe], examples: Sequence[float], per_epoch: int, late: Sequence[int]
+    ) -> None:
         self.stack, self.recipes, self.examples, self.per_epoch = stack, list(recipes), list(examples), per_epoch
+        self.late = list(late)
+        self.together = len(set(late)) == 1
+        self.joined = torch.tensor(self.late, dtype=torch.float64, device=stack.theta.device).unsqueeze(1)
         self.rule = RULES[recipes[0].optimizer.name]
         self.kinds = [(r.schedule, r.epochs) for r in recipes]
         self.steady = all(r.schedule.name == "constant" and not r.schedule.warmup for r in recipes)
-        self.alike = all(kind == self.kinds[0] for kind in self.kinds)
+        self.alike = self.together and all(kind == self.kinds[0] for kind in self.kinds)
         self.use(self.rule.start(stack.theta))
 
     def use(self, state: State) -> None:
@@ -102,8 +110,8 @@ class Update:
         return torch.tensor(values, dtype=torch.float64).to(self.stack.theta.device, self.stack.theta.dtype).unsqueeze(1)
 
     def lr(self, i: int, k: int) -> float:
-        """The learning rate of network i at its step k = 0, 1, …"""
-        return (self.recipes[i].optimizer.lr or 0.0) * self._factor(*self.kinds[i], k)
+        """The learning rate of network i at the population's step k = 0, 1, …"""
+        return (self.recipes[i].optimizer.lr or 0.0) * self._factor(*self.kinds[i], k - self.late[i])
 
     def _factor(self, s: Schedule, epochs: int, k: int) -> float:
         return schedules.factor(s.name, k, self.per_epoch, epochs, s.warmup, s.model_dump(exclude_none=True))
@@ -117,12 +125,13 @@ class Update:
         if not self.steady:
             self._follow(k)
         for tile in self.tiles:
-            tile.step(self.rule, k + 1)
+            first = tile.rows.start
+            tile.step(self.rule, k + 1 - (self.late[first] if self.together or tile.fused else self.joined[tile.rows]))
 
     def _follow(self, k: int) -> None:
         """The schedules' rates of this step, into every tile."""
         if self.alike:
-            lr = self.hyper["lr"] * self._factor(*self.kinds[0], k)
+            lr = self.hyper["lr"] * self._factor(*self.kinds[0], k - self.late[0])
         else:
             lr = self._column([self.lr(i, k) for i in range(self.stack.members)])
         for tile in self.tiles:
