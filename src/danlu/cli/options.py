@@ -28,6 +28,7 @@ RunPath = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the code of its own network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Ray = Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")]
 Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Task = Annotated[str | None, typer.Option(help="classification or regression.")]
 Resize = Annotated[int | None, typer.Option(help="Side in pixels to bring pictures to.")]

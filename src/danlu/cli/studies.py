@@ -14,6 +14,7 @@ from danlu.cli.options import (
     Memory,
     Missing,
     Mode,
+    Ray,
     RecipeName,
     Resize,
     Source,
@@ -61,6 +62,7 @@ def compare(
     memory: Memory = None,
     missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Ray = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:
@@ -77,7 +79,7 @@ def compare(
 
     done = study.compare(
         found["data"], found["grid"], recipe=found["recipe"], seeds=seeds, control=control, metric=metric, interval=interval,
-        until=until, yes=yes, out=out, device=device, listener=None if json else study_progress(explain),
+        until=until, yes=yes, out=out, device=device, listener=None if json else study_progress(explain), ray=ray,
     )  # fmt: skip
     finish_comparison(done, json)
 
@@ -113,6 +115,7 @@ def tune(
     memory: Memory = None,
     missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Ray = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:
@@ -132,7 +135,7 @@ def tune(
     done = study.tune(
         found["data"], searched, recipe=found["recipe"].with_(**fixed), trials=trials, rounds=rounds, strategy=strategy,
         metric=metric, seed=seed, storage=storage, name=name, out=out, device=device,
-        listener=None if json else study_progress(explain), told=None if json else say,
+        listener=None if json else study_progress(explain), told=None if json else say, ray=ray,
     )  # fmt: skip
     finish_tuning(done, json)
 
@@ -182,7 +185,7 @@ def show_study(path: Path, json: bool) -> None:
         say(f"{path}: {found.status}, {len(found.members)} of {len(found)} trained")
 
 
-def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
+def go_on(path: Path, trust: bool, checkpoint_every: float, ray: str | None, json: bool) -> None:
     """Resume a study of whatever kind."""
     from danlu.report.study_progress import study_progress
     from danlu.report.terminal import say
@@ -191,7 +194,7 @@ def go_on(path: Path, trust: bool, checkpoint_every: float, json: bool) -> None:
     from danlu.train import resume_study
 
     found = Study(path, trust)
-    how: Any = {"listener": None if json else study_progress(), "checkpoint_every": checkpoint_every}
+    how: Any = {"listener": None if json else study_progress(), "checkpoint_every": checkpoint_every, "ray": ray}
     if found.info["kind"] == "compare":
         finish_comparison(continue_comparison(found, **how), json)
         return

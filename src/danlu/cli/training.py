@@ -15,6 +15,7 @@ from danlu.cli.options import (
     Missing,
     Mode,
     Overrides,
+    Ray,
     RecipeName,
     Resize,
     RunPath,
@@ -31,7 +32,7 @@ from danlu.cli.options import (
     read_recipe,
     study_path,
 )
-from danlu.errors import DanluError
+from danlu.errors import DanluError, wrong
 
 
 def fit(
@@ -113,6 +114,7 @@ def resume(
     run: RunPath,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
     trust: Trust = False,
+    ray: Ray = None,
     json: Json = False,
 ) -> None:
     """Go on with an interrupted or killed run or study, to the same weights as if nothing had happened."""
@@ -123,8 +125,10 @@ def resume(
     if path is not None:
         from danlu.cli.studies import go_on
 
-        go_on(path, trust, checkpoint_every, json)
+        go_on(path, trust, checkpoint_every, ray, json)
         return
+    if ray is not None:
+        raise DanluError(wrong("ray", ray, "needs a study: a single run is trained here", "leave out --ray"))
     found = open_run(run, trust)
     done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
     _finish(done, json)

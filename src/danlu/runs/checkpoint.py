@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from danlu.runs.folder import storing, write_tensors
+from danlu.runs.folder import storing, write, write_tensors
 
 KEPT = 2
 _VERSION = 2  # of what the engine keeps in them; others are set aside
@@ -25,10 +25,30 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str
     path = folder / f"{step:012d}.safetensors"
     said = json.dumps(position)
     write_tensors(path, tensors, {"danlu": said, "digest": _digest(tensors, said, owner)})
+    _prune(folder)
+    return path
+
+
+def put(folder: Path, name: str, raw: bytes) -> None:
+    """Write a checkpoint that was saved elsewhere."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write(folder / name, raw)
+    _prune(folder)
+
+
+def _prune(folder: Path) -> None:
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
         with contextlib.suppress(OSError):
             old.unlink()
-    return path
+
+
+def forget(folder: Path) -> None:
+    """Remove checkpoints that are no longer needed, and the folders that they leave empty."""
+    for old in folder.glob("*"):
+        old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -36,6 +36,7 @@ def compare(
     out: str | Path | None = None,
     device: str = "auto",
     listener: StudyListener | None = None,
+    ray: str | None = None,
 ) -> Comparison:
     """Train every combination of the grid's values with the same seeds and compare each with the control.
 
@@ -44,6 +45,7 @@ def compare(
     valid_accuracy (the default where there is a validation part; the test part is read only for a metric of it).
     interval: "t" (Student) or "bca" (bootstrap). until: go on adding seeds, up to that many, until every question is
     settled; the chance of a false claim stays below 5 % all the same. yes: begin even more than 1,000 trainings.
+    ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
@@ -74,8 +76,8 @@ def compare(
         "seeds": seeds,
         "until": until,
     }
-    study = train(recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts)
-    return continue_comparison(study, data, listener=listener)
+    study = train(recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts, ray=ray)
+    return continue_comparison(study, data, listener=listener, ray=ray)
 
 
 def continue_comparison(
@@ -84,10 +86,12 @@ def continue_comparison(
     *,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    ray: str | None = None,
 ) -> Comparison:
     """Go on with a comparison: train what is missing, and with `until` add seeds while a question is open."""
+    how: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
     if study.status != "finished":
-        study = resume_study(study, data, listener=listener, checkpoint_every=checkpoint_every)
+        study = resume_study(study, data, **how)
     until = study.info["until"]
     while until:
         found = Comparison(study)
@@ -97,7 +101,7 @@ def continue_comparison(
         bases = [study.recipes[i] for i in range(len(found.names))]
         recipes = [r.with_(seed=bases[0].seed + s) for s in range(found.seeds, more) for r in bases]
         data = study.load_data() if data is None else data
-        study = extend(study, recipes, data, listener=listener, checkpoint_every=checkpoint_every)
+        study = extend(study, recipes, data, **how)
     return Comparison(study)
 
 

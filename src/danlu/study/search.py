@@ -50,6 +50,7 @@ def tune(
     device: str = "auto",
     listener: StudyListener | None = None,
     told: Told | None = None,
+    ray: str | None = None,
 ) -> Tuning:
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner.
 
@@ -58,6 +59,7 @@ def tune(
     five lie. strategy: "random" (every trial to its end), "halving" (only the better third goes on at epochs 1, 3, 9, …)
     or "bayes" (Optuna's TPE, in batches that train together). storage: an Optuna storage URL (default: SQLite in the
     study's folder); machines that name the same storage and `name` share the trials. told: hears the best of each round.
+    ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or holds a study of other
     data, and what `train` raises.
@@ -91,8 +93,8 @@ def tune(
     }
     if storage is not None:
         _open(storage, facts, data.fingerprint)  # before a folder is made
-    study = create([], data, out, device, ("valid",), facts)
-    return continue_tuning(study, data, listener=listener, told=told)
+    study = create([], data, out, device, ("valid",), facts, ray)
+    return continue_tuning(study, data, listener=listener, told=told, ray=ray)
 
 
 def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int) -> list[str]:
@@ -177,19 +179,16 @@ def continue_tuning(
     listener: StudyListener | None = None,
     told: Told | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    ray: str | None = None,
 ) -> Tuning:
     """Go on with a search: tell what is trained, propose what is missing, narrow, and read the test part for the winner."""
-    how: Any = {"listener": listener, "checkpoint_every": checkpoint_every}
+    how: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
     data = study.load_data() if data is None else data
     info = study.info
     optuna_study = _open(storage_of(study), info, data.fingerprint)
     base, whole = Recipe(**info["base"]), {p: spaces.from_json(s) for p, s in info["space"].items()}
-    referee = Halving(info["metric"], info["metric"] != "valid_loss") if info["strategy"] == "halving" else None
-    if referee:
-        for member in study.members:
-            referee.see([{"member": member, **row} for row in study.history(member)])
     if study.status != "finished":
-        study = resume_study(study, data, referee=referee, **how)
+        study = resume_study(study, data, referee=_referee(study), **how)
     _tell(study, optuna_study)
     for number in range(1, info["rounds"] + 1):
         current, fresh = _narrow(study, whole, number, info["trials"]), False
@@ -202,13 +201,24 @@ def continue_tuning(
             optuna_study.sampler = sampler(info["strategy"], own)
             proposed = propose(optuna_study, current, whole, batch, marks, functools.partial(_possible, base))
             recipes = [base.with_(**values) for _, values in proposed]
-            study = extend(study, recipes, data, referee=referee, **how)
+            study = extend(study, recipes, data, referee=_referee(study), **how)
             _tell(study, optuna_study)
         if told and fresh:
             found = Tuning(study, optuna_study)
             for line in [f"round {number} of {info['rounds']}: {_words(current)}", *found.best_lines(BEST)]:
                 told(line)
     return _crown(study, optuna_study, data)
+
+
+def _referee(study: Study) -> Halving | None:
+    """Who stops trials, if the strategy has it so; knows what all before have reached."""
+    info = study.info
+    if info["strategy"] != "halving":
+        return None
+    referee = Halving(info["metric"], info["metric"] != "valid_loss")
+    if any((study.path / "curves").glob("*.parquet")):
+        referee.see(study.curves().to_dict("records"))
+    return referee
 
 
 def open_tuning(study: Study) -> Tuning:

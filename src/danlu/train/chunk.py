@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +10,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
+from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
+from danlu.runs.run import build_model
+from danlu.train.feed import Feed
 from danlu.train.loop import Loop, Place
+from danlu.train.plan import Plan
 from danlu.train.population import Population
-from danlu.train.single import TRAIN_SAMPLE
+from danlu.train.ready import threads
+from danlu.train.single import TRAIN_SAMPLE, make_population
+from danlu.train.stopping import StopRequest
 
 Tell = Callable[[str, int], None]
 
@@ -31,6 +38,16 @@ class Referee(Protocol):
     def judge(self, rows: Sequence[Row]) -> set[int]:
         """The members that are to stop, of those who reached these rows together."""
         ...
+
+
+def name_of(members: Sequence[int]) -> str:
+    """The name of a chunk's files."""
+    return f"{members[0]:06d}x{len(members)}"
+
+
+def files_of(name: str) -> tuple[str, str]:
+    """What a chunk leaves in the study's folder."""
+    return f"curves/{name}.parquet", f"weights/{name}.safetensors"
 
 
 class Chunk:
@@ -51,7 +68,7 @@ class Chunk:
     ) -> None:
         self.study, self.members, self.parts, self.referee = study, members, parts, referee
         self.interval, self.tell, self.stopped = interval, tell, stopped
-        self.name = f"{members[0]:06d}x{len(members)}"
+        self.name = name_of(members)
         self.rows: list[Row] = []
         self.lines: list[dict[str, Any]] = []  # of members that ended
         self.finals: list[dict[str, Tensor]] = []  # their weights
@@ -147,18 +164,36 @@ class Chunk:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.study.path
-        for name in ("curves", "weights"):
-            with folder.storing(path / name):
-                (path / name).mkdir(exist_ok=True)
+        curves, weights = (self.study.path / file for file in files_of(self.name))
+        for file in (curves, weights):
+            with folder.storing(file.parent):
+                file.parent.mkdir(exist_ok=True)
         if self.rows:
             sink = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(self.rows), sink)
-            folder.write(path / "curves" / f"{self.name}.parquet", sink.getvalue().to_pybytes())
-        folder.write_tensors(path / "weights" / f"{self.name}.safetensors", self._stacked())
-        for old in self.folder.glob("*"):
-            old.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
-            self.folder.parent.rmdir()
+            folder.write(curves, sink.getvalue().to_pybytes())
+        folder.write_tensors(weights, self._stacked())
+        checkpoint.forget(self.folder)
         return self.lines
+
+
+def populate(
+    recipes: Sequence[Recipe], data: Data, feed: Feed, device: torch.device, others: Sequence[Recipe] = ()
+) -> Population:
+    """The networks of some recipes, as yet untrained; others: who may join them."""
+    return make_population(recipes, lambda r: build_model(r, data.schema), data, feed, device, others)
+
+
+def train_chunk(
+    chunk: Chunk, way: Plan, data: Data, device: torch.device, checkpoint_every: float, stop: StopRequest
+) -> list[dict[str, Any]]:
+    """Train some members of a study from where they stand to their end; what is to be written of them."""
+    recipes = {i: chunk.study.recipes[i] for i in chunk.members}
+    with threads(way.threads):
+        feed = Feed(list(recipes.values()), data, device)
+        others = list(recipes.values()) if len(recipes) > way.chunk > 1 else []
+        make = functools.partial(populate, data=data, feed=feed, device=device, others=others)
+        loop = Loop(recipes, make, way.chunk, feed, data, chunk.study.metric, chunk, checkpoint_every, stop)
+        chunk.resume(loop)
+        loop.train()
+        return chunk.finish()

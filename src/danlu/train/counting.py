@@ -33,7 +33,8 @@ class Tally:
         losses, outs, ys, counts = zip(*self._held, strict=True)
         sizes = torch.stack([torch.full((self.members,), float(y.shape[1])) if c is None else c.sum(1).cpu()
                              for y, c in zip(ys, counts, strict=True)]).double()  # fmt: skip
-        self.loss += (torch.stack(losses).cpu().double() * sizes).sum(0)
+        terms = torch.stack(losses).cpu().double() * sizes
+        self.loss = torch.cat([self.loss.unsqueeze(0), terms]).cumsum(0)[-1]  # one by one: the last bit does not tell when
         self.seen += sizes.sum(0)
         if self.classes:
             right = hits(torch.cat(outs, 2), torch.cat(ys, 1))

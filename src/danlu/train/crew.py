@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from danlu.data import Data
 from danlu.errors import Interrupted, RunError
-from danlu.recipe import Recipe
 from danlu.runs import Study, folder
-from danlu.runs.run import build_model
 from danlu.train import plan, record
-from danlu.train.chunk import Chunk, Referee, Tell
+from danlu.train.chunk import Chunk, Referee, Tell, populate, train_chunk
+from danlu.train.cluster import Cluster
 from danlu.train.feed import Feed
 from danlu.train.listener import StudyListener
-from danlu.train.loop import Loop
-from danlu.train.population import Population
-from danlu.train.ready import choose_device, threads
-from danlu.train.single import make_population
+from danlu.train.ready import choose_device
 from danlu.train.stopping import StopRequest
-from danlu.train.workers import Send, run
+from danlu.train.workers import Said, Send, run
 
 _ROUNDS = 8  # networks of a chunk for each place, where places get free one after another
-Said = tuple[int, str, Any]  # number of the job, "said" or "done" or "failed", value
 
 
 class Crew:
@@ -39,11 +34,12 @@ class Crew:
         checkpoint_every: float,
         stop: StopRequest,
         referee: Referee | None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.study, self.data, self.listener, self.stop, self.referee = study, data, listener, stop, referee
-        self.checkpoint_every = checkpoint_every
-        self.info = study.info
-        self.device = torch.device(choose_device(self.info["environment"]["device"]))
+        self.checkpoint_every, self.cluster, self.info = checkpoint_every, cluster, study.info
+        choose = cluster.device if cluster else choose_device
+        self.device = torch.device(choose(self.info["environment"]["device"]))
         self.ended = set(study.members)
         every = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
         self.all = sum(every)  # steps of all members together
@@ -76,6 +72,10 @@ class Crew:
         return [left[k : k + size] for k in range(0, len(left), size)]
 
     def _work(self, queue: list[list[int]], way: plan.Plan) -> None:
+        if self.cluster:
+            how = (way, self.device.type, self.referee, self.checkpoint_every, lambda: self.stop.asked)
+            self._hear(self.cluster.run(self.study, self.data, queue, *how))
+            return
         if way.workers == 1:
             for members in queue:
                 self._write(self._chunk(members, way, self._tell))
@@ -125,14 +125,20 @@ class Crew:
 
         Where members were added since, a plan for less than half as many no longer fits.
         """
-        kept = {p["group"]: p for p in self.info["plans"]}
-        if number in kept and len(left) <= 2 * kept[number]["members"]:
-            told = kept[number]
-            return plan.Plan(told["members"], told["chunk"], told["workers"], told["threads"], told["why"], told["paces"])
+        where = "ray" if self.cluster else "here"
+        for told in self.info["plans"]:
+            if told["group"] == number and len(left) <= 2 * told["members"] and told.get("where", "here") == where:
+                return plan.Plan(**{k: v for k, v in told.items() if k != "group"})
         recipes = [self.study.recipes[i] for i in left]
-        make = functools.partial(populate, data=self.data, feed=Feed(recipes, self.data, self.device), device=self.device)
-        # A referee sees every member, so those it judges are not spread over processes.
-        way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
+        if self.cluster:
+            found = self.cluster.choose(recipes, self.data, self.device.type, lambda: self.stop.asked)
+            if found is None:
+                raise Interrupted(self._stopped())
+            way = found
+        else:
+            make = functools.partial(populate, data=self.data, feed=Feed(recipes, self.data, self.device), device=self.device)
+            # A referee sees every member, so those it judges are not spread over processes.
+            way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
         self._keep_plan(number, way)
         self.listener.plan(left, way.way, way.why, way.paces)
         return way
@@ -161,25 +167,3 @@ class Crew:
 
     def _stopped(self) -> str:
         return f"stopped, saved; go on with: danlu resume {self.study.path}"
-
-
-def populate(
-    recipes: Sequence[Recipe], data: Data, feed: Feed, device: torch.device, others: Sequence[Recipe] = ()
-) -> Population:
-    """The networks of some recipes, as yet untrained; others: who may join them."""
-    return make_population(recipes, lambda r: build_model(r, data.schema), data, feed, device, others)
-
-
-def train_chunk(
-    chunk: Chunk, way: plan.Plan, data: Data, device: torch.device, checkpoint_every: float, stop: StopRequest
-) -> list[dict[str, Any]]:
-    """Train some members of a study from where they stand to their end; what is to be written of them."""
-    recipes = {i: chunk.study.recipes[i] for i in chunk.members}
-    with threads(way.threads):
-        feed = Feed(list(recipes.values()), data, device)
-        others = list(recipes.values()) if len(recipes) > way.chunk > 1 else []
-        make = functools.partial(populate, data=data, feed=feed, device=device, others=others)
-        loop = Loop(recipes, make, way.chunk, feed, data, chunk.study.metric, chunk, checkpoint_every, stop)
-        chunk.resume(loop)
-        loop.train()
-        return chunk.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from danlu.recipe import Recipe
 from danlu.runs import Study, folder
 from danlu.runs.study import FORMAT
 from danlu.train import plan, record
-from danlu.train.chunk import Referee
-from danlu.train.crew import Crew, populate
+from danlu.train.chunk import Referee, populate
+from danlu.train.cluster import Cluster, connect
+from danlu.train.crew import Crew
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
@@ -39,12 +41,13 @@ def train(
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     facts: Mapping[str, Any] | None = None,
+    ray: str | None = None,
 ) -> Study:
     """Train every recipe on the data and leave a study folder. A member equals the run its recipe would give alone.
 
     out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). parts: those to score finished networks
-    on; the test part is not read without "test" among them. facts: kept in study.json. A member whose loss becomes NaN
-    is marked as diverged; the others go on.
+    on; the test part is not read without "test" among them. facts: kept in study.json. ray: address of a Ray cluster to
+    train on. A member whose loss becomes NaN is marked as diverged; the others go on.
 
     Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved; `resume` goes on),
     StorageError when the disk refuses.
@@ -52,8 +55,8 @@ def train(
     if not recipes:
         raise RecipeError("`recipes` is empty, but needs at least one recipe")
     check_all(recipes, data)
-    study = create(recipes, data, out, device, parts, facts)
-    _train(study, data, listener or StudyListener(), checkpoint_every)
+    study = create(recipes, data, out, device, parts, facts, ray)
+    _train(study, data, listener, checkpoint_every, ray=ray)
     return study
 
 
@@ -64,9 +67,11 @@ def create(
     device: str = "auto",
     parts: Sequence[str] = PARTS,
     facts: Mapping[str, Any] | None = None,
+    ray: str | None = None,
 ) -> Study:
     """The folder of a study that is yet to be trained; `extend` adds to it."""
-    chosen, facts = choose_device(device), {"kind": "study", **(facts or {})}
+    choose = connect(ray).device if ray else choose_device
+    chosen, facts = choose(device), {"kind": "study", **(facts or {})}
     label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
     path = record.make_folder(Path(out) if out is not None else None, label)
     folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
@@ -93,11 +98,12 @@ def resume_study(
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     referee: Referee | None = None,
+    ray: str | None = None,
 ) -> Study:
     """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
     study = study if isinstance(study, Study) else Study(study, trust)
     data = record.data_to_resume(study, data)
-    _train(study, data, listener or StudyListener(), checkpoint_every, referee)
+    _train(study, data, listener, checkpoint_every, referee, ray)
     return study
 
 
@@ -109,6 +115,7 @@ def extend(
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     referee: Referee | None = None,
+    ray: str | None = None,
 ) -> Study:
     """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable.
 
@@ -122,7 +129,7 @@ def extend(
     record.say(study.path / "study.json", status="interrupted")
     folder.write_lines(study.path / "recipes.jsonl", lines)
     study = Study(study.path, study.trust)
-    _train(study, data, listener or StudyListener(), checkpoint_every, referee)
+    _train(study, data, listener, checkpoint_every, referee, ray)
     return study
 
 
@@ -157,23 +164,33 @@ def check_all(recipes: Sequence[Recipe], data: Data) -> None:
         raise RecipeError(*(m if len(of) == whole else f"{m} (recipe {some(of)} of {whole})" for m, of in found.items()))
 
 
-def _train(study: Study, data: Data, listener: StudyListener, checkpoint_every: float, referee: Referee | None = None) -> None:
+def _train(
+    study: Study,
+    data: Data,
+    listener: StudyListener | None,
+    checkpoint_every: float,
+    referee: Referee | None = None,
+    ray: str | None = None,
+) -> None:
     """Every group of the study that is not done."""
     keep_freed_memory()
+    listener = listener or StudyListener()
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
+    cluster: Cluster | None = connect(ray) if ray else None
     with folder.locked(study.path), StopRequest() as stop:
         study.check_trust()
         members = study.path / "members.jsonl"
         folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
         record.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
         record.say(study.path / "study.json", status="running")
-        crew = Crew(study, data, listener, checkpoint_every, stop, referee)
+        crew = Crew(study, data, listener, checkpoint_every, stop, referee, cluster)
         listener.start(study, crew.all, crew.before)
         try:
             for number, group in enumerate(grouped(study.recipes)):
                 crew.train(number, group)
             record.say(study.path / "study.json", status="finished")
+            shutil.rmtree(study.path / "checkpoint", ignore_errors=True)
         except Interrupted:
             record.say(study.path / "study.json", status="interrupted")
             raise

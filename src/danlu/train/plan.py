@@ -39,10 +39,13 @@ class Plan:
     threads: int
     why: str
     paces: dict[str, float] = field(default_factory=dict)  # seconds of a network's step, by way
+    where: str = "here"  # or "ray": on a cluster
 
     @property
     def way(self) -> str:
         """The way in words."""
+        if self.where == "ray":
+            return f"on a Ray cluster, {self.workers} tasks at a time, {describe(self.chunk, 1)}"
         return describe(self.chunk, self.workers)
 
 
@@ -52,11 +55,19 @@ def describe(chunk: int, workers: int) -> str:
     return alone if workers == 1 else f"side by side on {workers} cores" + ("" if chunk == 1 else f", {alone}")
 
 
-def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int, beside: bool = True) -> Plan:
+def choose(
+    recipes: Sequence[Recipe],
+    make: Make,
+    data: Data,
+    device: torch.device,
+    cores: int,
+    beside: bool = True,
+    places: int = 1,
+) -> Plan:
     """The fastest way to train these recipes, which share a structure.
 
-    cores: threads that may be used; beside: whether processes may be. What cannot be vectorised, or not exactly, goes
-    one by one, and `why` says so.
+    cores: threads that may be used; beside: whether processes may be; places: of how many like this one. What cannot be
+    vectorised, or not exactly, goes one by one, and `why` says so.
     """
     n = len(recipes)
     if n == 1:
@@ -66,16 +77,17 @@ def choose(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.devi
     note = trial.objection()
     work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
     if work < _SHORT and not note:
-        chunk = min(n, trial.most(n))
-        return Plan(n, chunk, 1, 1, f"about {work:.1f} s of work, too little to measure")
+        chunk = min(-(-n // places), trial.most(n))
+        return Plan(n, chunk, places, 1, f"about {work:.1f} s of work, too little to measure")
     paces = {(1, 1, 1): alone}
     most = 1 if note else trial.most(n)
-    for way in _ways(n, most, _CACHES / trial.each, cores, beside and device.type == "cpu"):
+    for way in _ways(-(-n // places), most, _CACHES / trial.each, cores, beside and device.type == "cpu"):
         if sum(trial.spent) > max(0.5, _SHARE * work):
             break
         if way not in paces:
             paces[way] = trial.pace(*way)
-    chunk, workers, on = min(paces, key=lambda way: _whole(n, *way[:2]) * paces[way])
+    chunk, workers, on = min(paces, key=lambda way: _whole(n, way[0], way[1] * places) * paces[way])
+    workers *= places
     chunk = _even(n, chunk, workers)
     said = {_label(*way): pace for way, pace in paces.items()}
     return Plan(n, chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)

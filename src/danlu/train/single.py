@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,7 +171,4 @@ class _Folder:
             if part == last:
                 write_predictions(path, data, out, part)
         record.say(path / "run.json", status="finished", result=result)
-        for file in (path / "checkpoint").glob("*"):
-            file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (path / "checkpoint").rmdir()
+        checkpoint.forget(path / "checkpoint")

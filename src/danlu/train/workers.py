@@ -20,6 +20,7 @@ from typing import Any
 from danlu.errors import RunError
 
 Send = Callable[[Any], None]
+Said = tuple[int, str, Any]  # number of a job, "said" or "done" or "failed", value
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
@@ -42,7 +43,7 @@ def _child(work: Callable[[Send], Any], pipe: Connection) -> None:
         os._exit(0)  # nothing of the parent's is torn down here
 
 
-def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]) -> Iterator[tuple[int, str, Any]]:
+def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]) -> Iterator[Said]:
     """Do the jobs, `workers` at a time: (number, "said" or "done" or "failed", value) as they come.
 
     idle: called now and then; True asks the workers to stop and starts no more. Raises RunError when a worker dies.

@@ -1,0 +1,186 @@
+"""A study on a Ray cluster of several nodes: the numbers of this machine, whatever dies in the middle."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danlu import Recipe, compare, load, tune
+from danlu.errors import Interrupted, RunError
+from danlu.runs import Study
+from danlu.train import StudyListener, cluster, plan, resume_study, train
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+BASE = Recipe(model={"name": "dense", "hidden": [24], "dropout": 0.2}, batch_size=16, dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without cores, and two machines of one core each."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    made.workers = [made.add_node(num_cpus=1) for _ in range(2)]
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def recipes(epochs: int = 3) -> list[Recipe]:
+    return [BASE.with_(seed=s, epochs=epochs, **{"optimizer.lr": 0.001 * (s + 1)}) for s in range(8)]
+
+
+def plain(rows: Any) -> Any:
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
+
+
+def assert_same(a: Study, b: Study) -> None:
+    assert a.status == b.status == "finished"
+    assert sorted(a.members) == sorted(b.members) == list(range(len(a)))
+    assert plain(a.results) == plain(b.results)
+    for i in range(len(a)):
+        x, y = a.weights(i), b.weights(i)
+        assert x.keys() == y.keys()
+        assert all(torch.equal(x[k], y[k]) for k in y)
+        assert plain(a.history(i)) == plain(b.history(i))
+
+
+def by(chunk: int) -> Any:
+    return lambda *a, **k: plan.Plan(8, chunk, 1, 1, "told to")
+
+
+def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
+    data = load("digits")
+    away = train(recipes(), data, out=tmp_path / "away", ray=nodes.address)
+    (way,) = away.info["plans"]
+    assert way["where"] == "ray"
+    assert way["workers"] == 2, "as many as the cluster has cores"
+    assert not (away.path / "checkpoint").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "choose", by(way["chunk"]))
+        assert_same(away, train(recipes(), data, out=tmp_path / "here"))
+
+
+class Killer(StudyListener):
+    """Kills a machine of the cluster once a checkpoint came from it."""
+
+    def __init__(self, nodes: Any, path: Path) -> None:
+        self.nodes, self.path, self.killed = nodes, path, 0
+
+    def progress(self, done: int) -> None:
+        if not self.killed and len(list(self.path.glob("checkpoint/*/[0-9]*"))) >= 2:
+            self.killed = done
+            self.nodes.remove_node(self.nodes.workers.pop(), allow_graceful=False)
+
+
+def test_a_machine_that_dies_in_the_middle(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, given = load("digits"), recipes(epochs=150)
+    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    sent = []
+    order = cluster.Order
+    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append((a[0], list(a[-1]))) or order(*a))
+    killer = Killer(nodes, tmp_path / "away")
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address, checkpoint_every=0.2, listener=killer)
+    nodes.workers.append(nodes.add_node(num_cpus=1))
+    whole = sum(r.epochs * -(-data.size("train") // 16) for r in given)
+    assert 0 < killer.killed < whole, "it died in the middle"
+    assert len(sent) == 3, "one of the two chunks was sent again"
+    assert sent[2][1], "with a checkpoint to go on from"
+    monkeypatch.setattr(plan, "choose", by(4))
+    assert_same(away, train(given, data, out=tmp_path / "here"))
+
+
+def test_a_chunk_that_kills_every_machine_is_given_up(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "work", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    with pytest.raises(RunError, match=r"a machine of the cluster failed .* what was saved is intact"):
+        train(recipes(), load("digits"), out=tmp_path / "study", ray=nodes.address)
+    monkeypatch.undo()
+    assert resume_study(tmp_path / "study", ray=nodes.address).status == "finished"
+
+
+def test_asked_to_stop_it_saves_and_goes_on_here(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, given = load("digits"), recipes(epochs=100)
+    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    path = tmp_path / "away"
+
+    class Impatient(StudyListener):
+        def progress(self, done: int) -> None:
+            if done:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+                self.progress = lambda done: None  # type: ignore[method-assign]
+
+    with pytest.raises(Interrupted, match="stopped, saved; go on with: danlu resume"):
+        train(given, data, out=path, ray=nodes.address, listener=Impatient(), checkpoint_every=1000)
+    assert Study(path).status == "interrupted"
+    assert len(list(path.glob("checkpoint/*/[0-9]*"))) == 2, "each chunk saved what it had"
+    monkeypatch.setattr(plan, "choose", by(4))
+    assert_same(resume_study(path, data), train(given, data, out=tmp_path / "here"))
+
+
+def test_what_a_task_refuses_is_said_here(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danlu.__version__", "9.9")
+    with pytest.raises(RunError, match=r"a machine of the cluster has danlu .*, and this one 9.9; install the same on all"):
+        train(recipes(), load("digits"), out=tmp_path / "study", ray=nodes.address)
+    with pytest.raises(RunError, match="`device` is 'cuda', but must be cpu: the cluster has no GPU"):
+        train(recipes(), load("digits"), out=tmp_path / "other", ray=nodes.address, device="cuda")
+    assert not (tmp_path / "other").exists()
+
+
+def test_one_referee_for_all_machines(nodes: Any, tmp_path: Path) -> None:
+    data = load("digits")
+    found = tune(data, ["lr=1e-5..1e-1:log"], recipe=BASE.with_(epochs=9), trials=18, strategy="halving",
+                 out=tmp_path / "t", ray=nodes.address)  # fmt: skip
+    epochs = [r["epochs"] for r in found.study.results]
+    assert len(found.study.info["plans"]) == 1
+    assert len(list((found.study.path / "weights").iterdir())) == 2, "two chunks, two machines"
+    assert 1 <= sum(e == 9 for e in epochs) <= 6
+    assert sum(e == 1 for e in epochs) >= 6
+    best = max(range(18), key=lambda i: found.figures[i])
+    assert epochs[best] == 9
+
+
+def test_compare_there(nodes: Any, tmp_path: Path) -> None:
+    done = compare(
+        load("iris"), ["optimizer=sgd,adam"], recipe=BASE.with_(epochs=2), seeds=3, out=tmp_path / "c", ray=nodes.address
+    )
+    assert done.study.status == "finished"
+    assert {p["where"] for p in done.study.info["plans"]} == {"ray"}
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", "`ray` is 'nonsense', but must be auto, HOST:PORT or ray://HOST:PORT; try 127.0.0.1:6379"),
+        ("127.0.0.1:{closed}", "nobody answers there .* start a cluster with: ray start --head"),
+        ("ray://127.0.0.1:{closed}", "nobody answers there"),
+        ("no-such-host.invalid:6379", "nobody answers there"),
+        ("127.0.0.1:99999", "nobody answers there"),
+    ],
+)
+def test_no_cluster_is_one_sentence_and_no_folder(tmp_path: Path, address: str, said: str) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        closed = s.getsockname()[1]
+    given = [sys.executable, "-m", "danlu", "compare", "iris", "optimizer=sgd,adam", "--ray", address.format(closed=closed)]
+    began = time.monotonic()
+    done = subprocess.run([*given, "--out", str(tmp_path / "c")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+    assert re.search(said, done.stderr), done.stderr
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "c").exists()
