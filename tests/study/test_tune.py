@@ -151,6 +151,27 @@ def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) ->
     assert not (tmp_path / "t").exists()
 
 
+def test_two_processes_on_one_search(found: Tuning) -> None:
+    """Also between two of its batches, when nothing is being trained."""
+    code = f"""
+import time
+from pathlib import Path
+from danlu.runs import folder
+with folder.locked(Path({str(found.study.path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="is being trained by another process"):
+            continue_tuning(found.study)
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_path: Path) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}", "name": "both"}
     a = tune(digits, SPACE[:1], trials=4, out=tmp_path / "a", **given)

@@ -193,6 +193,15 @@ def test_a_torn_line_of_the_history_is_left_out(tmp_path: Path, whole: Path) -> 
     assert_same(run.path, whole)
 
 
+def test_a_checkpoint_takes_a_long_history(tmp_path: Path) -> None:
+    """The header of a safetensors file holds at most 100 MB."""
+    rows = ["x" * 1_000_000] * 101
+    checkpoint.save(tmp_path / "c", 3, {"w": torch.ones(2)}, {"rows": rows}, "me")
+    tensors, position = checkpoint.load(tmp_path / "c", "me")
+    assert position == {"rows": rows}
+    assert list(tensors) == ["w"]
+
+
 def test_two_processes_on_one_run(tmp_path: Path) -> None:
     run = part_way(tmp_path / "run")
     with folder.locked(run.path), pytest.raises(RunError, match="being trained by another process"):

@@ -15,6 +15,7 @@ from torch import Tensor
 from danlu.runs.folder import storing, write, write_tensors
 
 KEPT = 2
+_POSITION = "danlu.position"  # JSON
 _VERSION = 2  # of what the engine keeps in them; others are set aside
 
 
@@ -23,8 +24,9 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str
     with storing(folder):
         folder.mkdir(exist_ok=True)
     path = folder / f"{step:012d}.safetensors"
-    said = json.dumps(position)
-    write_tensors(path, tensors, {"danlu": said, "digest": _digest(tensors, said, owner)})
+    said = torch.frombuffer(bytearray(json.dumps(position).encode()), dtype=torch.uint8)  # may be long, and headers may not
+    tensors = {**tensors, _POSITION: said}
+    write_tensors(path, tensors, {"digest": _digest(tensors, owner)})
     _prune(folder)
     return path
 
@@ -58,8 +60,8 @@ def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] |
             with safe_open(path, "pt") as f:
                 meta = f.metadata() or {}
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (it is no mapping)
-            if meta.get("digest") == _digest(tensors, meta["danlu"], owner):
-                return tensors, json.loads(meta["danlu"])
+            if meta.get("digest") == _digest(tensors, owner):
+                return tensors, json.loads(tensors.pop(_POSITION).numpy().tobytes())
         except (OSError, SafetensorError, KeyError, ValueError):
             pass
         with contextlib.suppress(OSError):
@@ -67,8 +69,8 @@ def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] |
     return None
 
 
-def _digest(tensors: dict[str, Tensor], said: str, owner: str) -> str:
-    digest = hashlib.blake2b(repr((_VERSION, said, owner)).encode(), digest_size=16)
+def _digest(tensors: dict[str, Tensor], owner: str) -> str:
+    digest = hashlib.blake2b(repr((_VERSION, owner)).encode(), digest_size=16)
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())

@@ -47,16 +47,23 @@ def alone(model: nn.Module) -> Forward:
     return lambda x: model(x[0]).t().unsqueeze(0)
 
 
-def part_outputs(forward: Forward, data: Data, part: str, normalizers: Sequence[Normalizer], most: int | None = None) -> Outputs:
+def part_outputs(
+    forward: Forward,
+    data: Data,
+    part: str,
+    normalizers: Sequence[Normalizer],
+    most: int | None = None,
+    at_once: int | None = None,
+) -> Outputs:
     """Outputs and targets on a part of the data ("all": the whole), or on an even sample of `most` of it.
 
-    forward: takes x [S, B, …], one for each normaliser.
+    forward: takes x [S, B, …], one for each normaliser; at_once: how large a B may be.
     """
     device = normalizers[0].scale.device
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
         index = index[torch.linspace(0, len(index) - 1, most).long()]
-    for rows in index.split(rows_per_pass(data.schema.input_shape)):
+    for rows in index.split(at_once or rows_per_pass(data.schema.input_shape)):
         x = data.x.index_select(0, rows).to(device)
         with torch.no_grad():
             out = forward(torch.stack([n(x) for n in normalizers]) if len(normalizers) > 1 else normalizers[0](x).unsqueeze(0))

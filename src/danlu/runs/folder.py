@@ -143,8 +143,8 @@ def read_lines(path: Path) -> list[Any]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run for this process; the system releases it even after kill -9."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    """Hold the folder for this process; the system releases it even after kill -9."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0, is_singleton=True)  # within, it may be taken again
     with storing(folder):
         try:
             lock.acquire()

@@ -11,7 +11,7 @@ from typing import Any
 from danlu.data import Data
 from danlu.errors import RecipeError, RunError, clock, count, unknown, wrong
 from danlu.recipe import Recipe
-from danlu.runs import Study
+from danlu.runs import Study, folder
 from danlu.study import grid as grids
 from danlu.study.grid import Grid, Variant
 from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
@@ -90,19 +90,20 @@ def continue_comparison(
 ) -> Comparison:
     """Go on with a comparison: train what is missing, and with `until` add seeds while a question is open."""
     how: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
-    if study.status != "finished":
-        study = resume_study(study, data, **how)
-    until = study.info["until"]
-    while until:
-        found = Comparison(study)
-        if found.settled or found.seeds >= until:
-            break
-        more = next(n for n in looks(until) if n > found.seeds)
-        bases = [study.recipes[i] for i in range(len(found.names))]
-        recipes = [r.with_(seed=bases[0].seed + s) for s in range(found.seeds, more) for r in bases]
-        data = study.load_data() if data is None else data
-        study = extend(study, recipes, data, **how)
-    return Comparison(study)
+    with folder.locked(study.path):
+        if study.status != "finished":
+            study = resume_study(study, data, **how)
+        until = study.info["until"]
+        while until:
+            found = Comparison(study)
+            if found.settled or found.seeds >= until:
+                break
+            more = next(n for n in looks(until) if n > found.seeds)
+            bases = [study.recipes[i] for i in range(len(found.names))]
+            recipes = [r.with_(seed=bases[0].seed + s) for s in range(found.seeds, more) for r in bases]
+            data = study.load_data() if data is None else data
+            study = extend(study, recipes, data, **how)
+        return Comparison(study)
 
 
 def _not_too_many(grid: Grid) -> None:

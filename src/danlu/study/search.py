@@ -183,7 +183,12 @@ def continue_tuning(
 ) -> Tuning:
     """Go on with a search: tell what is trained, propose what is missing, narrow, and read the test part for the winner."""
     how: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
-    data = study.load_data() if data is None else data
+    with folder.locked(study.path):
+        return _search(study, study.load_data() if data is None else data, told, how)
+
+
+def _search(study: Study, data: Data, told: Told | None, how: dict[str, Any]) -> Tuning:
+    """Batch by batch, round by round, from where the study stands."""
     info = study.info
     optuna_study = _open(storage_of(study), info, data.fingerprint)
     base, whole = Recipe(**info["base"]), {p: spaces.from_json(s) for p, s in info["space"].items()}

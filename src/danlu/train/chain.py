@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import Affine
-from danlu.train.passes import LAYERS, PICTURES, Crowd, Layer
+from danlu.train.passes import FRESH, LAYERS, PICTURES, Crowd, Layer
 
 _TINY = 4000  # weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
 _PATCHES = 16 << 20  # …as long as its patches are no more bytes (28×28 in batches of 256, 32×32×3 in batches of 64)
@@ -102,7 +102,7 @@ class Chain:
             # ReLU after max pooling gives the same numbers as before it, on a quarter of the values.
             if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):
                 order[k], order[k + 1] = order[k + 1], order[k]
-        self.columns = columns
+        self.columns, self.model = columns, model
         end = next((k for k, (_, layer) in enumerate(order) if isinstance(layer, nn.Flatten)), 0)
         passes = []
         for k, (name, module) in enumerate(order):
@@ -110,22 +110,21 @@ class Chain:
                 {key.removeprefix(f"{name}."): t for key, t in of.items() if key.startswith(f"{name}.")} for of in (values, grads)
             )
             table = LAYERS if columns or k > end else PICTURES
-            layer = Layer(module, crowd, own, slopes, p.get(name, getattr(module, "p", 0.0)))
+            spare = k > 0 and type(order[k - 1][1]) in FRESH
+            layer = Layer(module, crowd, own, slopes, p.get(name, getattr(module, "p", 0.0)), spare)
             passes.append(table[type(module)](layer))
         self.forwards = [there for there, _ in passes]
         first = [any(True for _ in layer.parameters()) for _, layer in order].index(True)  # before it, no gradient is needed
         self.backwards = [(k, back, k > first) for k, (_, back) in enumerate(passes) if k >= first][::-1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
-        """Outputs [M, q, B] for x [S, B, …], and what the backward pass needs of each layer.
-
-        Layers behave as in training or in evaluation, whichever the model is set to.
-        """
+        """Outputs [M, q, B] for x [S, B, …], and in training what the backward pass needs of each layer."""
         kept = []
         x = x.movedim(1, -1) if self.columns else x[0]
         for there in self.forwards:
             x, saved = there(x)
-            kept.append(saved)
+            if self.model.training:
+                kept.append(saved)
         return x, kept
 
     def backward(self, g: Tensor, kept: list[Any]) -> None:

@@ -309,7 +309,10 @@ class Loop:
         names = [r.normalize for r in population.recipes]
         segments = stretches(names)
         normalizers = [self.feed.normalizers[names[a]] for a, _ in segments]
-        return evaluate.part_outputs(lambda x: population.outputs(x, segments), self.data, part, normalizers, most)
+        # Of many networks no larger batches than in training, for which there is room.
+        rows = evaluate.rows_per_pass(self.data.schema.input_shape)
+        rows = max(rows // population.members, min(rows, population.recipes[0].batch_size))
+        return evaluate.part_outputs(lambda x: population.outputs(x, segments), self.data, part, normalizers, most, rows)
 
     def _fresh(self) -> Tally:
         return Tally(self.population.members, self.data.schema.task == "classification")

@@ -8,7 +8,8 @@ beats the library's, else [B, C, H, W], one network at a time.
 
 Legend: M networks, S batches in a step; g gradient of the loss by a layer's output; B examples, C channels in, q out,
 k kernel, o output side. An entry of the tables binds a layer and gives (forward, backward): forward(x) → (output,
-saved); backward(g, saved, wants_input) → the gradient by the input (if wanted), writing the parameters' into theirs.
+saved); backward(g, saved, wants_input) → the gradient by the input (if wanted), writing the parameters' into theirs
+(it may overwrite g).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Layer:
     values: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     p: Any = 0.0  # of Dropout: a number, or [M]
+    spare: bool = False  # whether its input may be overwritten: the layer before made it and has no use for it
 
 
 def _dense(layer: Layer) -> Passes:
@@ -288,6 +290,21 @@ def _by_input(
     )
 
 
+def _relu(layer: Layer) -> Passes:
+    """In place where it may be: a population's arrays are larger than the caches."""
+    activate = torch.relu_ if layer.spare else torch.relu
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        out = activate(x)
+        return out, out
+
+    def backward(g: Tensor, out: Tensor, wants_input: bool) -> Tensor:
+        threshold_into(g, out, 0, grad_input=g)
+        return g
+
+    return forward, backward
+
+
 Rules = dict[type[nn.Module], Callable[[Layer], Passes]]
 
 
@@ -301,7 +318,7 @@ LAYERS: Rules = {
     Dropout: _dropout(columns=True),
     nn.Flatten: lambda m: (lambda x: (x.flatten(1, -2), x.shape), lambda g, shape, wants: g.view(shape)),
     nn.Identity: lambda m: (lambda x: (x, None), lambda g, saved, wants: g),
-    nn.ReLU: _by_output(lambda m, x: torch.relu(x), lambda m, g, out: aten.threshold_backward(g, out, 0)),
+    nn.ReLU: _relu,
     nn.ELU: _by_output(lambda m, x: F.elu(x, m.alpha), lambda m, g, out: aten.elu_backward(g, m.alpha, 1, 1, True, out)),
     nn.Sigmoid: _by_output(lambda m, x: torch.sigmoid(x), lambda m, g, out: aten.sigmoid_backward(g, out)),
     nn.Tanh: _by_output(lambda m, x: torch.tanh(x), lambda m, g, out: aten.tanh_backward(g, out)),
@@ -310,6 +327,7 @@ LAYERS: Rules = {
         lambda m, x: F.leaky_relu(x, m.negative_slope), lambda m, g, x: aten.leaky_relu_backward(g, x, m.negative_slope, False)
     ),
 }
+FRESH = (nn.Linear, Affine, nn.Conv2d, nn.MaxPool2d, nn.BatchNorm1d, nn.BatchNorm2d)  # give arrays that they do not keep
 PICTURES: Rules = {  # up to the Flatten, in the library's layout [B, C, H, W]
     **LAYERS,
     nn.Conv2d: _conv,
