@@ -9,7 +9,8 @@ other 20 %) on net a.
 
 Every measurement is a process of its own; repeats are interleaved, so that a slow minute of the machine hits all alike.
 The clock starts when data and imports are there, and stops when the last network is trained (danlu's time covers
-choosing how to train, three epochs, and writing the study to disk). Peers whose networks do not know of each other
+choosing how to train, three epochs, and writing the study to disk; benchmarks/population_cost.py has the cost against
+size, depth and width). Peers whose networks do not know of each other
 train a few, as their time per network does not depend on how many follow. Only the ratios mean something.
 """
 
@@ -35,9 +36,12 @@ NAMES = {
     "optuna": "Optuna and plain PyTorch",
     "skorch": "skorch under RandomizedSearchCV, two processes",
     "danlu-halving": "danlu, halving",
+    "danlu-own": "danlu, each its own order of the data",
+    "products": "its matrix products alone, two processes",
     "gemm": "matrix products of 1024×1024",
 }
 PEERS = {"a": ("loop", "joblib", "sklearn", "jax"), "b": ("loop", "joblib", "sklearn", "jax"), "c": ("loop", "joblib", "jax")}
+ALSO = {"a": [("danlu-own", 128), ("products", 64)], "b": [("danlu-own", 32), ("products", 8)], "c": [("danlu-own", 8)]}
 
 
 def measure(peer, case, members):
@@ -62,10 +66,11 @@ def populations(cases, sizes, repeats, peers):
         for case in cases:
             jobs = [(p, 128 if p == "jax" and case != "c" else 8 if p == "jax" else 1) for p in PEERS[case] if p in peers]
             jobs += [("danlu", m) for m in sizes if not (case != "a" and m > 128) and not (case == "c" and m > 32)]
+            jobs += [(p, m) for p, m in ALSO[case] if "danlu" in peers]
             for peer, m in [*jobs, ("gemm", 1)]:
                 value = measure(peer, case, m)
                 if isinstance(value, list):
-                    value, ways[case, m] = value
+                    value, ways[case, peer, m] = value
                 found.setdefault((case, peer, m), []).append(value)
                 print(f"{repeat + 1}/{repeats} {case} {peer} {m}: {value}", file=sys.stderr, flush=True)
     return found, ways
@@ -84,16 +89,18 @@ def report(found, ways, cases):
         gemm = rows.pop(("gemm", 1))
         lines += [f"### {case}", "", "| | networks | µs a network and step | × plain PyTorch | way |", "|---|---|---|---|---|"]
         for (p, m), v in sorted(rows.items(), key=lambda r: (r[0][0] == "danlu", r[0])):
-            way = ways.get((case, m), "") if p == "danlu" else ""
-            lines.append(f"| {NAMES[p]} | {m if p in ('danlu', 'jax') else '–'} | {1e6 * v:.1f} | {loop / v:.1f} | {way} |")
+            many = p.startswith("danlu") or p in ("jax", "products")
+            lines.append(f"| {NAMES[p]} | {m if many else '–'} | {1e6 * v:.1f} | {loop / v:.1f} | {ways.get((case, p, m), '')} |")
         if "macs" in CASES[case]:
             c = CASES[case]
             useful = 2 * c["batch"] * (3 * c["macs"] - c["first"])
             best = min(v for (p, _), v in rows.items() if p == "danlu")
-            rate = useful / best / 1e9
+            alone = min(v for (p, _), v in rows.items() if p == "products")
+            rate, limit = (useful / v / 1e9 for v in (best, alone))
             lines += [
                 "",
-                f"Useful operations at best: {rate:.0f} GFLOP/s, {100 * rate / gemm:.0f} % of 1024×1024 products' {gemm:.0f}.",
+                f"Useful operations at best: {rate:.0f} GFLOP/s, {100 * rate / gemm:.0f} % of 1024×1024 products' {gemm:.0f}; "
+                f"the network's own products and nothing else reach {limit:.0f}, {100 * limit / gemm:.0f} %.",
             ]
         lines.append("")
     return "\n".join(lines)

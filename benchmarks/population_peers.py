@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -16,6 +18,16 @@ CASES = {
     "c": {"hidden": None, "batch": 64},
 }
 LR, EPOCHS = 0.05, 3
+SHORT, SECONDS = 6400, 4.0  # examples, and about how long, where cost is measured against size, depth and width
+
+
+def shape(case):
+    """A net of the table, or WIDTHxDEPTHbBATCH."""
+    if case not in CASES:
+        width, depth, batch = map(int, re.fullmatch(r"(\d+)x(\d+)b(\d+)", case).groups())
+        macs = 784 * width + (depth - 1) * width * width + width * 10
+        CASES[case] = {"hidden": (width,) * depth, "batch": batch, "macs": macs, "first": 784 * width}
+    return CASES[case]
 
 
 def pictures():
@@ -35,7 +47,7 @@ def net(case):
             nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
             nn.Linear(96, 50), nn.ReLU(), nn.Linear(50, 10),
         )  # fmt: skip
-    sizes = (784, *CASES[case]["hidden"], 10)
+    sizes = (784, *shape(case)["hidden"], 10)
     layers = [nn.Flatten()]
     for n, q in itertools.pairwise(sizes):
         layers += [nn.Linear(n, q), nn.ReLU()]
@@ -48,7 +60,7 @@ def train_torch(case, x, y, steps, seed=0, lr=LR, weight_decay=0.0):
     import torch.nn.functional as F
 
     torch.manual_seed(seed)
-    model, batch = net(case), CASES[case]["batch"]
+    model, batch = net(case), shape(case)["batch"]
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay)
     done = 0
     while done < steps:
@@ -68,7 +80,10 @@ def measure_loop(case, members):
 
     x, y = map(torch.from_numpy, pictures())
     train_torch(case, x, y, 20)
-    steps = len(x) // CASES[case]["batch"]
+    start = time.perf_counter()
+    train_torch(case, x, y, 20)
+    pace = (time.perf_counter() - start) / 20
+    steps = min(len(x) // shape(case)["batch"], max(50, int(SECONDS / pace)))
     start = time.perf_counter()
     train_torch(case, x, y, steps)
     return (time.perf_counter() - start) / steps
@@ -85,7 +100,7 @@ def measure_joblib(case, members):
     from joblib import Parallel, delayed
 
     x, y = pictures()
-    steps = len(x) // CASES[case]["batch"]
+    steps = len(x) // shape(case)["batch"]
     with Parallel(n_jobs=2) as pool:
         pool(delayed(one_of_two)(case, x, y, 5) for _ in range(2))  # start the processes, import PyTorch
         start = time.perf_counter()
@@ -100,7 +115,7 @@ def one_sklearn(case, x, y):
     from threadpoolctl import threadpool_limits
 
     warnings.simplefilter("ignore")
-    c = CASES[case]
+    c = shape(case)
     with threadpool_limits(1):
         MLPClassifier(
             c["hidden"], solver="sgd", momentum=0, batch_size=c["batch"], learning_rate_init=LR, alpha=0, max_iter=1
@@ -111,7 +126,7 @@ def measure_sklearn(case, members):
     from joblib import Parallel, delayed
 
     x, y = pictures()
-    x, steps = x.reshape(len(x), -1), len(x) // CASES[case]["batch"]
+    x, steps = x.reshape(len(x), -1), len(x) // shape(case)["batch"]
     with Parallel(n_jobs=2) as pool:
         pool(delayed(one_sklearn)(case, x[:500], y[:500]) for _ in range(2))
         start = time.perf_counter()
@@ -126,7 +141,7 @@ def measure_jax(case, members):
     import numpy as np
 
     x, y = pictures()
-    batch = CASES[case]["batch"]
+    batch = shape(case)["batch"]
     steps = len(x) // batch
     rng = np.random.default_rng(0)
 
@@ -141,7 +156,7 @@ def measure_jax(case, members):
             (weight(10, 50), weight(10)),
         ]
     else:
-        sizes = (784, *CASES[case]["hidden"], 10)
+        sizes = (784, *shape(case)["hidden"], 10)
         p = [(weight(q, n), weight(q)) for n, q in itertools.pairwise(sizes)]
         x = x.reshape(len(x), -1)
 
@@ -182,25 +197,68 @@ def measure_jax(case, members):
 def recipe(case, **fields):
     import danlu
 
-    model = {"name": "cnn"} if case == "c" else {"name": "dense", "hidden": CASES[case]["hidden"]}
-    return danlu.Recipe(
-        model=model, init="torch", optimizer={"name": "sgd", "lr": LR}, batch_size=CASES[case]["batch"], epochs=EPOCHS, **fields
-    )
+    model = {"name": "cnn"} if case == "c" else {"name": "dense", "hidden": shape(case)["hidden"]}
+    rule = {"name": "sgd", "lr": LR}
+    return danlu.Recipe(model=model, init="torch", optimizer=rule, batch_size=shape(case)["batch"], epochs=EPOCHS, **fields)
 
 
-def measure_danlu(case, members):
+def measure_danlu(case, members, own=False, short=False):
+    """own: an order of the data for each network; short: few examples, as many epochs as take some seconds."""
     import danlu
     from danlu.train import train
 
-    data = danlu.load("mnist", valid=False)
-    recipes = [recipe(case).with_(**{"optimizer.lr": LR * (0.5 + 0.5 * i / members)}) for i in range(members)]
+    data = danlu.load("mnist", valid=False, limit=SHORT if short else None)
+    steps, epochs = -(-data.size("train") // shape(case)["batch"]), EPOCHS
+    if short:
+        pace = max(15e-6, 6 * shape(case)["batch"] * shape(case)["macs"] / 150e9)
+        epochs = max(1, min(100, round(SECONDS / (members * steps * pace))))
+    base = recipe(case).with_(epochs=epochs)
+    recipes = [
+        base.with_(**{"optimizer.lr": LR * (0.5 + 0.5 * i / members), **({"data_seed": i} if own else {})})
+        for i in range(members)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         study = train(recipes, data, out=Path(folder) / "study", parts=())
         seconds = time.perf_counter() - start
         way = study.info["plans"][0]
-    steps = EPOCHS * -(-60000 // CASES[case]["batch"])
-    return seconds / steps / members, f"{way['workers']} × {way['chunk']}"
+    return seconds / (epochs * steps) / members, f"{way['workers']} × {way['chunk']}"
+
+
+def products(case, members):
+    """Seconds of a network and step in its matrix products alone, on one thread: the layout and calls of the engine."""
+    import torch
+
+    torch.set_num_threads(1)
+    c = shape(case)
+    sizes = (784, *c["hidden"], 10)
+    weights = [torch.randn(members, q, n) for n, q in itertools.pairwise(sizes)]
+    slopes = [torch.empty_like(w) for w in weights]
+    acts = [torch.randn(784, c["batch"]), *(torch.randn(members, n, c["batch"]) for n in sizes[1:])]
+    outs = [torch.empty_like(a) for a in acts]
+
+    def step():
+        torch.mm(weights[0].flatten(0, 1), acts[0], out=outs[1].flatten(0, 1))
+        torch.mm(acts[1].flatten(0, 1), acts[0].t(), out=slopes[0].flatten(0, 1))
+        for k in range(1, len(weights)):
+            torch.bmm(weights[k], acts[k], out=outs[k + 1])
+            torch.bmm(acts[k + 1], acts[k].mT, out=slopes[k])
+            torch.bmm(weights[k].mT, acts[k + 1], out=outs[k])
+
+    times = []
+    for _ in range(max(30, 3000 // members)):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) / members
+
+
+def measure_products(case, members):
+    """The limit: two processes that do nothing but the products."""
+    from joblib import Parallel, delayed
+
+    with Parallel(n_jobs=2) as pool:
+        return statistics.mean(pool(delayed(products)(case, members) for _ in range(2))) / 2
 
 
 def measure_gemm(case, members):
@@ -292,6 +350,9 @@ SEARCHES = {
 
 MEASURES = {
     "danlu": measure_danlu,
+    "danlu-own": functools.partial(measure_danlu, own=True),
+    "danlu-short": functools.partial(measure_danlu, short=True),
+    "products": measure_products,
     "loop": measure_loop,
     "joblib": measure_joblib,
     "sklearn": measure_sklearn,

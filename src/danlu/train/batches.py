@@ -1,11 +1,12 @@
 """Batches of the training part: a batch is an index, gathered a few batches at a time and normalised as one.
 
-Where the data come from disk, a second thread gathers one stretch ahead.
+Several orders of the same examples are gathered together. Where the data come from disk, a second thread gathers one
+stretch ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -17,25 +18,24 @@ from danlu.streams import stream
 _BYTES = 1 << 20  # of normalised input per stretch: stays in the second-level cache beside the network
 
 Batch = tuple[Tensor, Tensor]
+Order = tuple[int, int]  # seed, epoch: these alone decide it
 
 
 class Batches:
-    """The shuffled training part, epoch after epoch; the order of an epoch depends on seed and epoch alone."""
+    """The training part, normalised and augmented in one way, in any order. Legend: S orders, B examples."""
 
     def __init__(
         self,
         data: Data,
         normalizer: Normalizer,
         batch_size: int,
-        seed: int,
         augment: Augmenter,
         device: torch.device,
         dtype: torch.dtype,
         whole_only: bool = False,
     ) -> None:
         self.index = data.parts["train"]
-        self.seed, self.batch_size, self.augment, self.device = seed, batch_size, augment, device
-        self.normalizer = normalizer
+        self.batch_size, self.augment, self.device, self.normalizer = batch_size, augment, device, normalizer
         self.mapped = data.mapped
         # Data that fit move to the device once; mapped data stay on disk.
         self.x = data.x if data.mapped else data.x.to(device)
@@ -45,55 +45,61 @@ class Batches:
         # Batch normalisation cannot take a batch of one: such a remainder is left out of that epoch.
         self.examples = n - 1 if whole_only and n % batch_size == 1 else n
         self.steps = -(-self.examples // batch_size)
-        row = max(1, data.x[0].numel()) * dtype.itemsize
-        self.stretch = max(1, _BYTES // (row * batch_size))  # batches
+        self.row = max(1, data.x[0].numel()) * dtype.itemsize
 
-    def order(self, epoch: int) -> Tensor:
-        """Places in the training part in the order of that epoch."""
-        return torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))[: self.examples]
+    def order(self, order: Order) -> Tensor:
+        """Places in the training part in that order."""
+        seed, epoch = order
+        return torch.randperm(len(self.index), generator=stream(seed, "order", epoch))[: self.examples]
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """(x [1, B, …], y [1, B]) of each step from `start` on, normalised and augmented."""
-        first = start // self.stretch
-        order = self.index[self.order(epoch)]
-        targets = self.y.index_select(0, order.to(self.device)).unsqueeze(0).split(self.batch_size, 1)
-        inputs = self._inputs(order.split(self.stretch * self.batch_size)[first:])
-        step, augment = epoch * self.steps, self.augment
-        plain = not (augment.moves or augment.noise)
-        for k, x in enumerate(inputs, first * self.stretch):
-            if k >= start:
-                yield x if plain else self._augmented(x[0], step + k).unsqueeze(0), targets[k]
+    def epoch(self, orders: Sequence[Order], start: int = 0) -> Iterator[Batch]:
+        """(x [S, B, …], y [S, B]) of each step from `start` on, normalised and augmented."""
+        index = torch.stack([self.index[self.order(o)].int() for o in orders])
+        plain = not (self.augment.moves or self.augment.noise)
+        for k, (x, y) in enumerate(self._steps(index.split(self.batch_size, 1)[start:]), start):
+            if not plain:
+                x = torch.stack(
+                    [self._augmented(own, seed, e * self.steps + k) for own, (seed, e) in zip(x, orders, strict=True)]
+                )
+            yield x, y
 
-    def _inputs(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
-        """The batches of each stretch."""
-        for stretch in self._ahead(stretches) if self.mapped else map(self._gather, stretches):
-            yield from stretch.unsqueeze(0).split(self.batch_size, 1)
+    def _steps(self, steps: Sequence[Tensor]) -> Iterator[Batch]:
+        """x [S, B, …] and y [S, B] of each index [S, B], a stretch of them gathered at once."""
+        if not steps:  # resumed at the very end of an epoch
+            return
+        many = max(1, _BYTES // (self.row * steps[0].numel()))
+        stretches = [steps[i : i + many] for i in range(0, len(steps), many)]
+        gathered = self._ahead(stretches) if self.mapped else map(self._gather, stretches)
+        for stretch, (xs, ys) in zip(stretches, gathered, strict=True):
+            sizes = [i.numel() for i in stretch]
+            for i, x, y in zip(stretch, xs.split(sizes), ys.split(sizes), strict=True):
+                yield x.view(*i.shape, *x.shape[1:]), y.view(i.shape)
 
-    def _ahead(self, stretches: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    def _ahead(self, stretches: Iterable[Sequence[Tensor]]) -> Iterator[Batch]:
         """Gather each stretch while the one before it is trained on: pays where the data come from disk.
 
         In memory a gather is cheaper than handing its result from core to core.
         """
-        if not stretches:  # resumed at the very end of an epoch
-            return
         with ThreadPoolExecutor(1) as other:
-            pending = other.submit(self._gather, stretches[0])
-            for following in stretches[1:]:
+            pending = None
+            for following in stretches:
                 now, pending = pending, other.submit(self._gather, following)
-                yield now.result()
-            yield pending.result()
+                if now is not None:
+                    yield now.result()
+            if pending is not None:
+                yield pending.result()
 
-    def _gather(self, index: Tensor) -> Tensor:
-        """A stretch, already normalised unless pixels are still to be moved."""
-        if not self.mapped:
-            index = index.to(self.device)
+    def _gather(self, stretch: Sequence[Tensor]) -> Batch:
+        """The examples of a stretch in a row, already normalised unless pixels are still to be moved, and their targets."""
+        index = torch.cat([i.reshape(-1) for i in stretch])
+        there = index.to(self.device)
         # index_select: several times the speed of x[index]
-        x = self.x.index_select(0, index).to(self.device)
-        return x if self.augment.moves else self.normalizer(x)
+        x = self.x.index_select(0, index if self.mapped else there).to(self.device)
+        return x if self.augment.moves else self.normalizer(x), self.y.index_select(0, there)
 
-    def _augmented(self, x: Tensor, step: int) -> Tensor:
-        """The batch, its changes drawn from the stream of that step."""
-        g = stream(self.seed, "augment", step)
+    def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
+        """A batch, its changes drawn from the stream of that step."""
+        g = stream(seed, "augment", step)
         if self.augment.moves:
             x = self.normalizer(self.augment.move(x.to(self.normalizer.scale.dtype), g))
         return self.augment.add_noise(x, g)

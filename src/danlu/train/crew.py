@@ -80,6 +80,9 @@ class Crew:
             for members in queue:
                 self._write(self._chunk(members, way, self._tell))
             return
+        import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
+        import pyarrow.parquet  # noqa: F401
+
         self._hear(run(map(functools.partial(self._job, way), queue), way.workers, lambda: self.stop.asked))
 
     def _job(self, way: plan.Plan, members: list[int]) -> Callable[[Send], Any]:

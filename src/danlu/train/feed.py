@@ -1,6 +1,6 @@
 """What a population eats: a batch for each data order among its networks, and the sample weights of each network.
 
-Legend: M networks, S orders (networks that share seed, normalisation and augmentation share batches), B examples.
+Legend: M networks, S orders (networks that share seed, epoch, normalisation and augmentation share batches), B examples.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from danlu.recipe import Recipe
 from danlu.train.batches import Batches
 
 Step = tuple[Tensor, Tensor, Tensor | None]  # x [S, B, …], y [S, B], how often each example counts [M, B]
+Look = tuple[str, str]
 
 
 class Feed:
@@ -26,16 +27,14 @@ class Feed:
         # Batch normalisation cannot take a batch of one: such a remainder is left out of that epoch.
         normed = first.model.batch_norm not in (None, "none") or ":" in first.model.name
         self.normalizers: dict[str, Normalizer] = {}
-        self.kinds: dict[tuple[object, ...], Batches] = {}
+        self.looks: dict[Look, Batches] = {}
         for r in recipes:
             if r.normalize not in self.normalizers:
                 self.normalizers[r.normalize] = data.normalizer(r.normalize).to(device, dtype)
-            if kind(r) not in self.kinds:
-                augment = Augmenter(**r.augment.model_dump())
-                normalizer = self.normalizers[r.normalize]
-                batches = Batches(data, normalizer, r.batch_size, r.order_seed, augment, device, dtype, whole_only=normed)
-                self.kinds[kind(r)] = batches
-        self.steps = next(iter(self.kinds.values())).steps
+            if look(r) not in self.looks:
+                augment, normalizer = Augmenter(**r.augment.model_dump()), self.normalizers[r.normalize]
+                self.looks[look(r)] = Batches(data, normalizer, r.batch_size, augment, device, dtype, whole_only=normed)
+        self.steps = next(iter(self.looks.values())).steps
 
     def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> list[tuple[int, int]]:
         """Networks a…z of each batch in turn, where each is in that epoch of its own; sorted by kind, then epoch."""
@@ -44,24 +43,28 @@ class Feed:
     def epoch(self, recipes: Sequence[Recipe], epochs: Sequence[int], start: int, counts: Tensor | None) -> Iterator[Step]:
         """The steps of an epoch from `start` on; counts [M, examples]."""
         segments = self.segments(recipes, epochs)
-        sources = [(self.kinds[kind(recipes[a])], epochs[a]) for a, _ in segments]
+        firsts = [recipes[a] for a, _ in segments]
+        orders = [(r.order_seed, epochs[a]) for r, (a, _) in zip(firsts, segments, strict=True)]
         weights: list[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
-            orders = [b.order(e).to(counts.device) for b, e in sources]
-            whole = torch.cat([counts[a:z].index_select(1, o) for (a, z), o in zip(segments, orders, strict=True)])
+            own = [self.looks[look(r)].order(o).to(counts.device) for r, o in zip(firsts, orders, strict=True)]
+            whole = torch.cat([counts[a:z].index_select(1, o) for (a, z), o in zip(segments, own, strict=True)])
             weights = list(whole.split(recipes[0].batch_size, 1)[start:])
-        streams = [b.epoch(e, start) for b, e in sources]
-        if len(streams) == 1:
-            for (x, y), w in zip(streams[0], weights, strict=True):
-                yield x, y, w
-            return
+        alike = stretches([look(r) for r in firsts])
+        streams = [self.looks[look(firsts[a])].epoch(orders[a:z], start) for a, z in alike]
         for several, w in zip(zip(*streams, strict=True), weights, strict=True):
-            yield torch.cat([x for x, _ in several]), torch.cat([y for _, y in several]), w
+            xs, ys = zip(*several, strict=True)
+            yield (xs[0], ys[0], w) if len(several) == 1 else (torch.cat(xs), torch.cat(ys), w)
 
 
-def kind(r: Recipe) -> tuple[str, int, str]:
-    """What decides an order of examples and what is done to them; populations are sorted by it."""
-    return r.normalize, r.order_seed, repr(r.augment)
+def look(r: Recipe) -> Look:
+    """What decides how an example looks to a network."""
+    return r.normalize, repr(r.augment)
+
+
+def kind(r: Recipe) -> tuple[Look, int]:
+    """What decides an order of examples and how they look; populations are sorted by it."""
+    return look(r), r.order_seed
 
 
 def stretches(keys: Sequence[object]) -> list[tuple[int, int]]:

@@ -118,14 +118,11 @@ def _label(chunk: int, workers: int, n: int) -> str:
 def _ways(n: int, most: int, ideal: float, cores: int, beside: bool) -> Iterator[tuple[int, int, int]]:
     """(chunk, workers, threads) to try, the likeliest first."""
     side = cores if beside and available() else 1
-    sizes = {s for s in (4, 8, 16, 64, 256, 1024, n, -(-n // side)) if 1 < s <= min(n, most)}
+    sizes = {s for s in (1, 4, 8, 16, 64, 256, 1024, n, -(-n // side)) if s <= min(n, most)}
     for size in sorted(sizes, key=lambda s: abs(math.log(s / ideal))):
-        if side > 1 and size * side <= min(n + 1, most):
+        if side > 1 and (size == 1 or size * side <= min(n + 1, most)):
             yield size, side, 1
         yield size, 1, cores
-    yield 1, 1, cores
-    if side > 1:
-        yield 1, side, 1
 
 
 class _Trial:
