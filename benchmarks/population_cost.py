@@ -36,7 +36,9 @@ PANELS = {  # title: (legend, [(what is told of x, case, networks)])
 def run(repeats):
     """{(peer, case, networks): median seconds of a network and step}, and danlu's ways."""
     points = {(case, m) for lines in PANELS.values() for _, line in lines for _, case, m in line}
-    jobs = [("loop", case, 1) for case in sorted({c for c, _ in points})] + [("danlu-short", c, m) for c, m in sorted(points)]
+    jobs = [("loop-short", case, 1) for case in sorted({c for c, _ in points})] + [
+        ("danlu-short", c, m) for c, m in sorted(points)
+    ]
     found, ways = {}, {}
     for repeat in range(repeats):
         for job in jobs:
@@ -58,7 +60,7 @@ def tables(found, ways):
             yield f"\n{legend + ': ' if legend else ''}{title}\n"
             yield "| | PyTorch loop, µs a step | danlu, µs a network and step | × | way |\n|---|---|---|---|---|"
             for x, case, m in line:
-                loop, own = found["loop", case, 1], found["danlu-short", case, m]
+                loop, own = found["loop-short", case, 1], found["danlu-short", case, m]
                 way = ways["danlu-short", case, m]
                 yield f"| {x} | {1e6 * loop:.0f} | {1e6 * own:.1f} | {loop / own:.1f} | {way} |"
 
@@ -74,12 +76,9 @@ def draw(found, path):
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for colour, (legend, line) in zip(("#1f6feb", "#d1570c"), lines, strict=False):
             xs = [x for x, *_ in line]
-            axis.plot(
-                xs, [1e6 * found["loop", c, 1] for _, c, _ in line], "--", color=colour, label=f"{legend} PyTorch loop".strip()
-            )
-            axis.plot(
-                xs, [1e6 * found["danlu-short", c, m] for _, c, m in line], "o-", color=colour, label=f"{legend} danlu".strip()
-            )
+            for peer, style, name in (("loop-short", "--", "PyTorch loop"), ("danlu-short", "o-", "danlu")):
+                ys = [1e6 * found[peer, c, 1 if peer == "loop-short" else m] for _, c, m in line]
+                axis.plot(xs, ys, style, color=colour, label=f"{legend} {name}".strip())
         axis.set(xscale="log", yscale="log", xlabel=title)
         axis.set_xticks(xs := sorted({x for _, line in lines for x, *_ in line}), xs, minor=False)
         axis.minorticks_off()

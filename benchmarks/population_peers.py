@@ -75,15 +75,17 @@ def train_torch(case, x, y, steps, seed=0, lr=LR, weight_decay=0.0):
     return model
 
 
-def measure_loop(case, members):
+def measure_loop(case, members, short=False):
     import torch
 
     x, y = map(torch.from_numpy, pictures())
+    if short:
+        x, y = x[:SHORT], y[:SHORT]
     train_torch(case, x, y, 20)
     start = time.perf_counter()
     train_torch(case, x, y, 20)
     pace = (time.perf_counter() - start) / 20
-    steps = min(len(x) // shape(case)["batch"], max(50, int(SECONDS / pace)))
+    steps = max(50, int(SECONDS / pace)) if short else len(x) // shape(case)["batch"]
     start = time.perf_counter()
     train_torch(case, x, y, steps)
     return (time.perf_counter() - start) / steps
@@ -354,6 +356,7 @@ MEASURES = {
     "danlu-short": functools.partial(measure_danlu, short=True),
     "products": measure_products,
     "loop": measure_loop,
+    "loop-short": functools.partial(measure_loop, short=True),
     "joblib": measure_joblib,
     "sklearn": measure_sklearn,
     "jax": measure_jax,

@@ -128,6 +128,14 @@ def test_halving_by_the_book() -> None:
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
 
 
+def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
+    """A chunk that was trained to epoch 5 and goes on from an older checkpoint is judged as the first time."""
+    h = Halving("valid_accuracy", higher_is_better=True, eta=3)
+    h.see([{"member": 0, "epoch": e, "valid_accuracy": 0.1 * e} for e in range(1, 6)])
+    h.see([{"member": 0, "epoch": 1, "valid_accuracy": 0.1}])
+    assert h.rungs == {1: {0: 0.1}, 3: {0: pytest.approx(0.3)}}
+
+
 def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -> None:
     t = tune(digits, ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"], recipe=BASE, trials=6, rounds=2, out=tmp_path / "t")
     assert {t.values(i)["optimizer.name"] for i in range(12)} <= {"sgd", "adam"}

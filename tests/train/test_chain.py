@@ -188,6 +188,11 @@ def test_an_activation_used_twice_is_still_a_chain() -> None:
     act = nn.ReLU()
     model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
     assert chain.fits(model, (8,), 4)
+    recipe = Recipe(batch_size=4)
+    population = Population([recipe], lambda r: model, (8,), 90, 2, torch.ones(2), torch.device("cpu"))
+    assert population.explicit
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(population.outputs(x.unsqueeze(0), [(0, 1)])[0].t(), model.eval()(x))
 
 
 def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
+from test_study import assert_same
 
 from danlu import Recipe, compare, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
-from danlu.train import StudyListener, cluster, plan, resume_study, train
+from danlu.train import StudyListener, cluster, many, plan, resume_study, train
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 BASE = Recipe(model={"name": "dense", "hidden": [24], "dropout": 0.2}, batch_size=16, dtype="float64")
@@ -41,21 +42,6 @@ def nodes() -> Iterator[Any]:
 
 def recipes(epochs: int = 3) -> list[Recipe]:
     return [BASE.with_(seed=s, epochs=epochs, **{"optimizer.lr": 0.001 * (s + 1)}) for s in range(8)]
-
-
-def plain(rows: Any) -> Any:
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
-
-
-def assert_same(a: Study, b: Study) -> None:
-    assert a.status == b.status == "finished"
-    assert sorted(a.members) == sorted(b.members) == list(range(len(a)))
-    assert plain(a.results) == plain(b.results)
-    for i in range(len(a)):
-        x, y = a.weights(i), b.weights(i)
-        assert x.keys() == y.keys()
-        assert all(torch.equal(x[k], y[k]) for k in y)
-        assert plain(a.history(i)) == plain(b.history(i))
 
 
 def by(chunk: int) -> Any:
@@ -140,17 +126,95 @@ def test_what_a_task_refuses_is_said_here(nodes: Any, tmp_path: Path, monkeypatc
     assert not (tmp_path / "other").exists()
 
 
-def test_one_referee_for_all_machines(nodes: Any, tmp_path: Path) -> None:
-    data = load("digits")
-    found = tune(data, ["lr=1e-5..1e-1:log"], recipe=BASE.with_(epochs=9), trials=18, strategy="halving",
+def test_halving_there(nodes: Any, tmp_path: Path) -> None:
+    data, base = load("digits"), BASE.with_(epochs=9)
+    found = tune(data, ["lr=1e-5..1e-1:log", "model.hidden=8,16"], recipe=base, trials=18, strategy="halving",
                  out=tmp_path / "t", ray=nodes.address)  # fmt: skip
     epochs = [r["epochs"] for r in found.study.results]
-    assert len(found.study.info["plans"]) == 1
-    assert len(list((found.study.path / "weights").iterdir())) == 2, "two chunks, two machines"
-    assert 1 <= sum(e == 9 for e in epochs) <= 6
+    assert {p["where"] for p in found.study.info["plans"]} == {"ray"}
+    assert len(found.study.info["plans"]) == 2, "two structures"
     assert sum(e == 1 for e in epochs) >= 6
-    best = max(range(18), key=lambda i: found.figures[i])
-    assert epochs[best] == 9
+    assert epochs[max(range(18), key=lambda i: found.figures[i])] == 9
+
+
+class Few:
+    """A referee who stops all once it has heard of more members than one chunk has."""
+
+    def __init__(self) -> None:
+        self.heard: set[int] = set()
+
+    def see(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.heard |= {row["member"] for row in rows}
+
+    def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+        self.see(rows)
+        return {row["member"] for row in rows} if len(self.heard) > 4 else set()
+
+
+def test_one_referee_for_all_machines(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import the tests
+    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    data = load("digits")
+    empty = many.create([], data, tmp_path / "study", ray=nodes.address)
+    study = many.extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
+    assert {m["status"] for m in study.members.values()} == {"stopped"}
+    assert max(r["epochs"] for r in study.results) < 2000
+
+
+def test_who_is_asked_to_stop_by_others_is_sent_again(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `ray stop` does on a machine: a polite signal to its workers."""
+    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    sent = []
+    order = cluster.Order
+    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append(list(a[-1])) or order(*a))
+    data, given = load("digits"), recipes(epochs=60)
+
+    class Polite(StudyListener):
+        done = False
+
+        def progress(self, done: int) -> None:
+            workers = [] if self.done or not done else [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if named(p)]
+            for pid in workers:
+                os.kill(pid, signal.SIGTERM)
+                self.done = True
+
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address, listener=Polite())
+    assert len(sent) == 2
+    assert sent[1], "with what it had saved"
+    monkeypatch.setattr(plan, "choose", by(8))
+    assert_same(away, train(given, data, out=tmp_path / "here"))
+
+
+def named(pid: int) -> bool:
+    """Whether a process is a Ray worker at our task."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::work")
+    except OSError:
+        return False
+
+
+def test_mapped_data_are_read_there(nodes: Any, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    rows = [f"{i % 7},{(i * 13) % 11},{'a' if i % 2 else 'b'}" for i in range(300)]
+    table.write_text("\n".join(["x,z,y", *rows]))
+    data = load(str(table), target="y", memory="1KB")
+    assert data.mapped
+    given = [Recipe(seed=s, epochs=2, batch_size=8) for s in range(2)]
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address)
+    assert away.status == "finished"
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (60, 3))
+    mine = load((x, np.arange(60) % 2))
+    if mine.mapped:
+        with pytest.raises(RunError, match="arrays that are mapped from disk cannot be sent to a cluster"):
+            train(given, mine, out=tmp_path / "other", ray=nodes.address)
+        assert not (tmp_path / "other").exists()
+
+
+def test_another_cluster_is_refused(nodes: Any, tmp_path: Path) -> None:
+    train(recipes()[:1], load("iris"), out=tmp_path / "a", ray=nodes.address)
+    with pytest.raises(RunError, match=r"this process is connected to another cluster; call ray\.shutdown"):
+        train(recipes()[:1], load("iris"), out=tmp_path / "b", ray="10.0.0.1:6379")
+    assert not (tmp_path / "b").exists()
 
 
 def test_compare_there(nodes: Any, tmp_path: Path) -> None:

@@ -177,6 +177,35 @@ def test_a_referee_hears_of_the_time_before_a_resume(tmp_path: Path, monkeypatch
     assert [r["epochs"] for r in study.results] == [3, 2]
 
 
+@pytest.mark.parametrize("chunk", [6, 4, 1])
+def test_what_was_done_before_a_stop_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Everything is deterministic, so equal ends alone would not show whether a checkpoint was read."""
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to"))
+    data, step, save, taken = load("digits"), Population.step, Loop.save, [0]
+
+    class Enough(Exception):
+        pass
+
+    def counted(self: Population, *a: Any) -> Any:
+        taken[0] += 1
+        return step(self, *a)
+
+    def save_and_stop(self: Loop) -> None:
+        save(self)
+        if taken[0] >= 150:
+            raise Enough
+
+    monkeypatch.setattr(Population, "step", counted)
+    whole = train(recipes(), data, out=tmp_path / "whole")
+    steps, taken[0] = taken[0], 0
+    with monkeypatch.context() as patch, pytest.raises(Enough):
+        patch.setattr(Loop, "save", save_and_stop)
+        train(recipes(), data, out=tmp_path / "study", checkpoint_every=0.0)
+    study = resume_study(tmp_path / "study", data)
+    assert taken[0] == steps > 200
+    assert_same(study, whole)
+
+
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
     step = Population.step

@@ -61,9 +61,10 @@ def compare(
     first = looks(most)[0] if until else seeds
     recipes = _replicates(variants, 0, first)
     if len(variants) * most > MANY and not yes:
-        time = clock(estimate_seconds(recipes, data, device) / len(recipes) * len(variants) * most)
+        where = "on this machine alone" if ray else "in all"
+        time = clock(estimate_seconds(recipes, data, "cpu" if ray else device) / len(recipes) * len(variants) * most)
         raise RecipeError(
-            f"the grid has {len(variants)} variants, with {most} seeds {len(variants) * most:,} trainings, about {time} in all; "
+            f"the grid has {len(variants)} variants, with {most} seeds {len(variants) * most:,} trainings, about {time} {where}; "
             "use --yes (yes=True) if that is meant"
         )
     parts = ("train", "valid", "test") if metric.startswith("test") else ("train", "valid")

@@ -94,18 +94,18 @@ class Halving:
 
     def __init__(self, figure: str, higher_is_better: bool, eta: int = 3) -> None:
         self.figure, self.sign, self.eta = figure, 1 if higher_is_better else -1, eta
-        self.best: dict[int, float] = {}
-        self.rungs: dict[int, dict[int, float]] = {}
+        self.scores: dict[int, dict[int, float]] = {}  # of each member by epoch
+        self.rungs: dict[int, dict[int, float]] = {}  # by epoch, the best so far of each member
 
     def see(self, rows: Sequence[dict[str, Any]]) -> None:
         """Note what members reached, by rows of their histories."""
         for row in rows:
             member, epoch = row["member"], row["epoch"]
             score = self.sign * row[self.figure]
-            score = score if math.isfinite(score) else -math.inf
-            self.best[member] = max(self.best.get(member, -math.inf), score)
+            own = self.scores.setdefault(member, {})
+            own[epoch] = score if math.isfinite(score) else -math.inf
             if self.eta ** round(math.log(epoch, self.eta)) == epoch:
-                self.rungs.setdefault(epoch, {})[member] = self.best[member]
+                self.rungs.setdefault(epoch, {})[member] = max(v for e, v in own.items() if e <= epoch)
 
     def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
         """The members that others at their rung are enough better than."""

@@ -56,24 +56,25 @@ class Batches:
         """(x [S, B, …], y [S, B]) of each step from `start` on, normalised and augmented."""
         index = torch.stack([self.index[self.order(o)].int() for o in orders])
         plain = not (self.augment.moves or self.augment.noise)
-        for k, (x, y) in enumerate(self._steps(index.split(self.batch_size, 1)[start:]), start):
+        for k, (x, y) in enumerate(self._steps(index.split(self.batch_size, 1), start), start):
             if not plain:
                 x = torch.stack(
                     [self._augmented(own, seed, e * self.steps + k) for own, (seed, e) in zip(x, orders, strict=True)]
                 )
             yield x, y
 
-    def _steps(self, steps: Sequence[Tensor]) -> Iterator[Batch]:
-        """x [S, B, …] and y [S, B] of each index [S, B], a stretch of them gathered at once."""
-        if not steps:  # resumed at the very end of an epoch
-            return
+    def _steps(self, steps: Sequence[Tensor], start: int) -> Iterator[Batch]:
+        """x [S, B, …] and y [S, B] of each index [S, B] from `start` on, a stretch of them gathered at once."""
         many = max(1, _BYTES // (self.row * steps[0].numel()))
-        stretches = [steps[i : i + many] for i in range(0, len(steps), many)]
+        first = start // many * many  # the same stretches as without a stop: products over one may depend on its size
+        stretches = [steps[i : i + many] for i in range(first, len(steps), many)]
         gathered = self._ahead(stretches) if self.mapped else map(self._gather, stretches)
         for stretch, (xs, ys) in zip(stretches, gathered, strict=True):
             sizes = [i.numel() for i in stretch]
-            for i, x, y in zip(stretch, xs.split(sizes), ys.split(sizes), strict=True):
-                yield x.view(*i.shape, *x.shape[1:]), y.view(i.shape)
+            for k, (i, x, y) in enumerate(zip(stretch, xs.split(sizes), ys.split(sizes), strict=True), first):
+                if k >= start:
+                    yield x.view(*i.shape, *x.shape[1:]), y.view(i.shape)
+            first += len(stretch)
 
     def _ahead(self, stretches: Iterable[Sequence[Tensor]]) -> Iterator[Batch]:
         """Gather each stretch while the one before it is trained on: pays where the data come from disk.

@@ -23,7 +23,7 @@ from danlu.train.ready import threads
 from danlu.train.single import TRAIN_SAMPLE, make_population
 from danlu.train.stopping import StopRequest
 
-Tell = Callable[[str, int], None]
+Tell = Callable[..., None]
 
 
 Row = dict[str, Any]  # of a member's history, with its number as "member"
@@ -45,6 +45,11 @@ def name_of(members: Sequence[int]) -> str:
     return f"{members[0]:06d}x{len(members)}"
 
 
+def checkpoints(study: Study, name: str) -> Path:
+    """Where the checkpoints of a chunk are."""
+    return study.path / "checkpoint" / name
+
+
 def files_of(name: str) -> tuple[str, str]:
     """What a chunk leaves in the study's folder."""
     return f"curves/{name}.parquet", f"weights/{name}.safetensors"
@@ -53,7 +58,8 @@ def files_of(name: str) -> tuple[str, str]:
 class Chunk:
     """The ledger of some members that are trained in one place; `finish` writes it down.
 
-    tell: called with the chunk's name and the steps done by its members together. stopped: the sentence for Ctrl-C.
+    tell: called with "steps", the chunk's name and the steps done by its members together, and with "ended" and the line
+    of a member. stopped: the sentence for Ctrl-C.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Chunk:
     @property
     def folder(self) -> Path:
         """Where its checkpoints are."""
-        return self.study.path / "checkpoint" / self.name
+        return checkpoints(self.study, self.name)
 
     @property
     def owner(self) -> str:
@@ -93,7 +99,9 @@ class Chunk:
         tensors, position = found
         self.rows, self.lines = position["rows"], position["lines"]
         for row in self.rows:
-            self.last[row["member"]] = row
+            self.last[row["member"]], self.steps[row["member"]] = row, row["step"]
+        for line in self.lines:
+            self.tell("ended", line)
         if self.referee:
             self.referee.see(self.rows)
         names = [k.removeprefix("final.") for k in tensors if k.startswith("final.")]
@@ -103,7 +111,7 @@ class Chunk:
     def stepped(self, loop: Loop) -> None:
         for p in loop.places:
             self.steps[p.index] = loop.steps_of(p)
-        self.tell(self.name, sum(self.steps.values()))
+        self.tell("steps", self.name, sum(self.steps.values()))
 
     def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
         fresh = [{"member": place.index, **row} for place, row in rows]
@@ -116,7 +124,7 @@ class Chunk:
             for place, row in rows:
                 over = row["epoch"] >= self.study.recipes[place.index].epochs
                 place.stopped = not over and place.index in stopped
-        self.tell(self.name, sum(self.steps.values()))
+        self.tell("steps", self.name, sum(self.steps.values()))
 
     def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
         """Final figures and weights; the test part is read here, once."""
@@ -144,6 +152,7 @@ class Chunk:
 
     def _end(self, place: Place, weights: dict[str, Tensor], told: dict[str, Any]) -> None:
         self.lines.append({"member": place.index, "chunk": self.name, "row": len(self.lines), **told})
+        self.tell("ended", self.lines[-1])
         self.finals.append({k: v.cpu() for k, v in weights.items()})
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
@@ -160,7 +169,7 @@ class Chunk:
         return {k: torch.stack([f[k] for f in self.finals]) for k in self.finals[0]} if self.finals else {}
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write curves and weights; the lines to be written of its members. Checkpoints are no longer needed."""
+        """Write curves and weights; the lines to be written of its members. Then checkpoints are no longer needed."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -173,7 +182,6 @@ class Chunk:
             pq.write_table(pa.Table.from_pylist(self.rows), sink)
             folder.write(curves, sink.getvalue().to_pybytes())
         folder.write_tensors(weights, self._stacked())
-        checkpoint.forget(self.folder)
         return self.lines
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
 
 from danlu.data import Data
 from danlu.errors import Interrupted, RunError
-from danlu.runs import Study, folder
-from danlu.train import plan, record
-from danlu.train.chunk import Chunk, Referee, Tell, populate, train_chunk
+from danlu.runs import Study, checkpoint, folder
+from danlu.runs.run import build_model
+from danlu.train import plan, record, workers
+from danlu.train.chunk import Chunk, Referee, Tell, checkpoints, populate, train_chunk
 from danlu.train.cluster import Cluster
 from danlu.train.feed import Feed
 from danlu.train.listener import StudyListener
 from danlu.train.ready import choose_device
 from danlu.train.stopping import StopRequest
-from danlu.train.workers import Said, Send, run
 
-_ROUNDS = 8  # networks of a chunk for each place, where places get free one after another
+_ROUNDS = 8  # networks of a chunk for each place, where places get free one after another…
+_FINALS = 1 << 28  # …as long as the final weights of a chunk, which wait for its end, are no more bytes
+Job = tuple[list[int], plan.Plan]  # members of a chunk, and how they are trained
 
 
 class Crew:
@@ -41,54 +44,64 @@ class Crew:
         choose = cluster.device if cluster else choose_device
         self.device = torch.device(choose(self.info["environment"]["device"]))
         self.ended = set(study.members)
+        self.told = set(self.ended)
         every = [r.epochs * -(-data.size("train") // r.batch_size) for r in study.recipes]
         self.all = sum(every)  # steps of all members together
         self.before = sum(every[i] for i in self.ended)
         self.steps: dict[str, int] = {}  # done since, by chunk
 
-    def train(self, number: int, group: list[int]) -> None:
-        """What is left of a group."""
-        left = [i for i in group if i not in self.ended]
-        if not left:
-            return
-        way = self._plan(number, left)
-        while left:
-            try:
-                self._work(self._cut(left, way), way)
-                return
-            except (RuntimeError, MemoryError) as e:
-                if not plan.out_of_memory(e):
-                    raise
-            left = [i for i in left if i not in self.ended]
-            self._halve(number, left, way)
+    def train(self, groups: Sequence[list[int]]) -> None:
+        """What is left of each group: one after another here, all together on a cluster."""
+        numbered = list(enumerate(groups))
+        for some in [numbered] if self.cluster else [[pair] for pair in numbered]:
+            while jobs := self._jobs(some):
+                try:
+                    self._work(jobs)
+                except (RuntimeError, MemoryError) as e:
+                    if not plan.out_of_memory(e):
+                        raise
+                    self._halve(some)
 
-    def _cut(self, left: list[int], way: plan.Plan) -> list[list[int]]:
-        """Chunks: as many as train together, or several times that where they do not all end at once."""
-        recipes = [self.study.recipes[i] for i in left]
+    def _jobs(self, groups: Sequence[tuple[int, list[int]]]) -> list[Job]:
+        jobs: list[Job] = []
+        for number, group in groups:
+            left = [i for i in group if i not in self.ended]
+            if left:
+                way = self._plan(number, left)
+                size = self._size(group, way)
+                jobs += [(left[k : k + size], way) for k in range(0, len(left), size)]
+        return jobs
+
+    def _size(self, group: list[int], way: plan.Plan) -> int:
+        """Members of a chunk: as many as train together, or several times that where they do not all end at once.
+
+        It depends on nothing that changes while the group is trained: a resumed study has the same chunks.
+        """
+        recipes = [self.study.recipes[i] for i in group]
         alike = len({r.epochs for r in recipes}) == 1 and not any(r.early_stopping.patience for r in recipes)
-        size = way.chunk
-        if self.referee or not alike:
-            size = max(size, min(_ROUNDS * size, -(-len(left) // way.workers)))
-        return [left[k : k + size] for k in range(0, len(left), size)]
+        if way.chunk == 1 or (alike and not self.referee):
+            return way.chunk
+        each = sum(p.nbytes for p in build_model(recipes[0], self.study.schema).parameters())
+        most = min(_ROUNDS, _FINALS // max(1, each * way.chunk)) * way.chunk
+        return max(way.chunk, min(most, -(-way.members // way.workers)))
 
-    def _work(self, queue: list[list[int]], way: plan.Plan) -> None:
+    def _work(self, jobs: Sequence[Job]) -> None:
         if self.cluster:
-            how = (way, self.device.type, self.referee, self.checkpoint_every, lambda: self.stop.asked)
-            self._hear(self.cluster.run(self.study, self.data, queue, *how))
-            return
-        if way.workers == 1:
-            for members in queue:
+            how = (self.device.type, self.referee, self.checkpoint_every, lambda: self.stop.asked)
+            self._hear(self.cluster.run(self.study, self.data, jobs, *how))
+        elif jobs[0][1].workers == 1:
+            for members, way in jobs:
                 self._write(self._chunk(members, way, self._tell))
-            return
-        import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
-        import pyarrow.parquet  # noqa: F401
+        else:
+            import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
+            import pyarrow.parquet  # noqa: F401
 
-        self._hear(run(map(functools.partial(self._job, way), queue), way.workers, lambda: self.stop.asked))
+            self._hear(workers.run((self._beside(*job) for job in jobs), jobs[0][1].workers, lambda: self.stop.asked))
 
-    def _job(self, way: plan.Plan, members: list[int]) -> Callable[[Send], Any]:
+    def _beside(self, members: list[int], way: plan.Plan) -> Callable[[workers.Send], Any]:
         """A chunk to be trained in a process of its own."""
 
-        def work(send: Send) -> list[dict[str, Any]]:
+        def work(send: workers.Send) -> list[dict[str, Any]]:
             asked = self.stop.asked
             with StopRequest() as self.stop:
                 self.stop.asked = asked
@@ -96,52 +109,65 @@ class Crew:
 
         return work
 
-    def _hear(self, heard: Iterable[Said]) -> None:
+    def _hear(self, heard: Generator[workers.Said, None, None]) -> None:
         """What workers say, until all are done; an error is raised when the others have saved what they have."""
         error: BaseException | None = None
-        for _, kind, value in heard:
-            if kind == "said":
-                self._tell(*value)
-            elif kind == "done":
-                self._write(value)
-            else:
-                error = error or value
-                self.stop.asked = True
+        with contextlib.closing(heard):
+            for _, kind, value in heard:
+                if kind == "said":
+                    self._tell(*value)
+                elif kind == "done":
+                    self._write(value)
+                else:
+                    error = error or value
+                    self.stop.asked = True
         if error is not None:
             self.stop.asked = False
             raise error
         if self.stop.asked:
             raise Interrupted(self._stopped())
 
-    def _halve(self, number: int, left: list[int], way: plan.Plan) -> None:
-        """Smaller chunks after memory ran out."""
-        if way.chunk == 1:
+    def _halve(self, groups: Sequence[tuple[int, list[int]]]) -> None:
+        """Smaller chunks of what is left, after memory ran out."""
+        halved = False
+        for number, group in groups:
+            left = [i for i in group if i not in self.ended]
+            way = self._plan(number, left) if left else None
+            if not way or way.chunk == 1:
+                continue
+            halved = True
+            way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
+            self._keep_plan(number, way)
+            self.listener.plan(left, way.way, way.why, {})
+        if not halved:
             raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
-        way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
-        self._keep_plan(number, way)
-        self.listener.plan(left, way.way, way.why, {})
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _plan(self, number: int, left: list[int]) -> plan.Plan:
-        """The plan kept from before, or a new one: a resumed study goes on in the way it began.
+        """The plan kept from before, or a new one: a resumed study goes on in the way it began, also elsewhere.
 
         Where members were added since, a plan for less than half as many no longer fits.
         """
-        where = "ray" if self.cluster else "here"
+        where, cores = "ray" if self.cluster else "here", torch.get_num_threads()
         for told in self.info["plans"]:
-            if told["group"] == number and len(left) <= 2 * told["members"] and told.get("where", "here") == where:
-                return plan.Plan(**{k: v for k, v in told.items() if k != "group"})
+            if told["group"] == number and len(left) <= 2 * told["members"]:
+                way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
+                if way.where != where:  # the same chunks on one core each: the same numbers
+                    side = cores if workers.available() and not self.referee and self.device.type == "cpu" else 1
+                    way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else side, where
+                    way.threads = 1
+                return way
         recipes = [self.study.recipes[i] for i in left]
         if self.cluster:
-            found = self.cluster.choose(recipes, self.data, self.device.type, lambda: self.stop.asked)
+            found = self.cluster.choose(self.study, recipes, self.data, self.device.type, lambda: self.stop.asked)
             if found is None:
                 raise Interrupted(self._stopped())
             way = found
         else:
             make = functools.partial(populate, data=self.data, feed=Feed(recipes, self.data, self.device), device=self.device)
             # A referee sees every member, so those it judges are not spread over processes.
-            way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.referee is None)
+            way = plan.choose(recipes, make, self.data, self.device, cores, beside=self.referee is None)
         self._keep_plan(number, way)
         self.listener.plan(left, way.way, way.why, way.paces)
         return way
@@ -158,15 +184,22 @@ class Crew:
         return train_chunk(chunk, way, self.data, self.device, self.checkpoint_every, self.stop)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
-        """Members that ended: into members.jsonl, and to whoever listens."""
+        """The members of a chunk ended: into members.jsonl; then its checkpoints are no longer needed."""
         folder.append_lines(self.study.path / "members.jsonl", lines)
         for line in lines:
             self.ended.add(line["member"])
-            self.listener.ended(line["member"], line["status"], line.get("result", {}))
+            self._tell("ended", line)
+        checkpoint.forget(checkpoints(self.study, lines[0]["chunk"]))
 
-    def _tell(self, name: str, done: int) -> None:
-        self.steps[name] = done
-        self.listener.progress(self.before + sum(self.steps.values()))
+    def _tell(self, kind: str, *said: Any) -> None:
+        """Pass on what a chunk tells: "steps" done by name, or that a member "ended"."""
+        if kind == "steps":
+            name, done = said
+            self.steps[name] = done
+            self.listener.progress(self.before + sum(self.steps.values()))
+        elif said[0]["member"] not in self.told:
+            self.told.add(said[0]["member"])
+            self.listener.ended(said[0]["member"], said[0]["status"], said[0].get("result", {}))
 
     def _stopped(self) -> str:
         return f"stopped, saved; go on with: danlu resume {self.study.path}"

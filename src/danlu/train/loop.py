@@ -213,7 +213,7 @@ class Loop:
                 continue
             own = x[next(s for s, (a, z) in enumerate(population.crowd.segments) if a <= i < z)]
             weights = population.stack.row(i)
-            lr = population.update.lr(i, max(self.steps - 1, 0))
+            lr = population.update.lr(i, max(self.steps - 1, population.late[i]))
             error = explain(population.network(i), population.recipes[i], own, self.steps_of(place), self.feed.steps, lr)
             place.broke = True
             if population.members > 1:

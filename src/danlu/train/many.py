@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import time
@@ -18,7 +19,7 @@ from danlu.runs import Study, folder
 from danlu.runs.study import FORMAT
 from danlu.train import plan, record
 from danlu.train.chunk import Referee, populate
-from danlu.train.cluster import Cluster, connect
+from danlu.train.cluster import connect
 from danlu.train.crew import Crew
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
@@ -70,8 +71,11 @@ def create(
     ray: str | None = None,
 ) -> Study:
     """The folder of a study that is yet to be trained; `extend` adds to it."""
-    choose = connect(ray).device if ray else choose_device
-    chosen, facts = choose(device), {"kind": "study", **(facts or {})}
+    cluster = connect(ray) if ray else None
+    if cluster:
+        cluster.check(data)
+    chosen, facts = cluster.device(device) if cluster else choose_device(device), {"kind": "study", **(facts or {})}
+    there = {"machine": f"Ray cluster, {cluster.places(chosen)} places"} if cluster else {}
     label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
     path = record.make_folder(Path(out) if out is not None else None, label)
     folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
@@ -82,7 +86,7 @@ def create(
         status="running" if recipes else "finished",
         format=FORMAT,
         parts=list(parts),
-        environment=record.environment(chosen, torch.get_num_threads()),
+        environment=record.environment(chosen, torch.get_num_threads()) | there,
         started=time.strftime("%FT%T%z"),
         created=time.time(),
         plans=[],
@@ -177,8 +181,8 @@ def _train(
     listener = listener or StudyListener()
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
-    cluster: Cluster | None = connect(ray) if ray else None
-    with folder.locked(study.path), StopRequest() as stop:
+    cluster = connect(ray) if ray else None
+    with cluster or contextlib.nullcontext(), folder.locked(study.path), StopRequest() as stop:
         study.check_trust()
         members = study.path / "members.jsonl"
         folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
@@ -187,8 +191,7 @@ def _train(
         crew = Crew(study, data, listener, checkpoint_every, stop, referee, cluster)
         listener.start(study, crew.all, crew.before)
         try:
-            for number, group in enumerate(grouped(study.recipes)):
-                crew.train(number, group)
+            crew.train(grouped(study.recipes))
             record.say(study.path / "study.json", status="finished")
             shutil.rmtree(study.path / "checkpoint", ignore_errors=True)
         except Interrupted:

@@ -63,16 +63,18 @@ def choose(
     cores: int,
     beside: bool = True,
     places: int = 1,
+    tenants: int = 1,
 ) -> Plan:
     """The fastest way to train these recipes, which share a structure.
 
-    cores: threads that may be used; beside: whether processes may be; places: of how many like this one. What cannot be
-    vectorised, or not exactly, goes one by one, and `why` says so.
+    cores: threads that may be used; beside: whether processes may be. On a cluster every place of `places` trains as this
+    one does, `tenants` of them in the memory of one machine. What cannot be vectorised, or not exactly, goes one by one,
+    and `why` says so.
     """
     n = len(recipes)
     if n == 1:
         return Plan(1, 1, 1, cores, "a single network")
-    trial = _Trial(recipes, make, data, device)
+    trial = _Trial(recipes, make, data, device, tenants)
     alone = trial.pace(1, 1, 1)
     note = trial.objection()
     work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
@@ -128,8 +130,8 @@ def _ways(n: int, most: int, ideal: float, cores: int, beside: bool) -> Iterator
 class _Trial:
     """A few steps of the group, thrown away afterwards."""
 
-    def __init__(self, recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device) -> None:
-        self.recipes, self.make, self.device = recipes, make, device
+    def __init__(self, recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, tenants: int = 1) -> None:
+        self.recipes, self.make, self.device, self.tenants = recipes, make, device, tenants
         self.feed = Feed(recipes, data, device)
         self.spent: list[float] = []
         self.each = float(_CACHES)
@@ -207,7 +209,7 @@ class _Trial:
         x, *_ = next(self.feed.epoch(pair.recipes, [0, 0], 0, pair.counts))
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
         self.each = state + 3 * _kept(pair, x) / pair.members  # bytes
-        return max(1, min(n, int(_ROOM * free_memory(self.device) / self.each)))
+        return max(1, min(n, int(_ROOM * free_memory(self.device) / self.tenants / self.each)))
 
 
 def _kept(population: Population, x: Tensor) -> float:

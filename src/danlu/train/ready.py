@@ -53,13 +53,17 @@ def check(recipe: Recipe, data: Data) -> None:
         raise RecipeError(*mistakes)
 
 
-def choose_device(name: str) -> str:
-    """ "cpu" or "cuda" for auto, cpu or cuda. Raises RunError for another name, and where there is no CUDA device."""
-    has = torch.cuda.is_available()
+def choose_device(name: str, has: bool | None = None) -> str:
+    """ "cpu" or "cuda" for auto, cpu or cuda; has: whether there is a GPU (default: on this machine).
+
+    Raises RunError for another name, and where there is none.
+    """
+    why = "this machine has no CUDA device that PyTorch can use" if has is None else "the cluster has no GPU"
+    has = torch.cuda.is_available() if has is None else has
     if name not in ("auto", "cpu", "cuda"):
         raise RunError(wrong("device", name, "must be auto, cpu or cuda"))
     if name == "cuda" and not has:
-        raise RunError(wrong("device", name, "must be cpu: this machine has no CUDA device that PyTorch can use"))
+        raise RunError(wrong("device", name, f"must be cpu: {why}"))
     return ("cuda" if has else "cpu") if name == "auto" else name
 
 

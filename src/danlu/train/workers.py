@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any
@@ -43,7 +43,7 @@ def _child(work: Callable[[Send], Any], pipe: Connection) -> None:
         os._exit(0)  # nothing of the parent's is torn down here
 
 
-def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]) -> Iterator[Said]:
+def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]) -> Generator[Said, None, None]:
     """Do the jobs, `workers` at a time: (number, "said" or "done" or "failed", value) as they come.
 
     idle: called now and then; True asks the workers to stop and starts no more. Raises RunError when a worker dies.
