@@ -22,6 +22,7 @@ from danlu import Recipe, compare, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
 from danlu.train import StudyListener, cluster, many, plan, resume_study, train
+from danlu.train.crew import Crew
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 BASE = Recipe(model={"name": "dense", "hidden": [24], "dropout": 0.2}, batch_size=16, dtype="float64")
@@ -73,13 +74,13 @@ class Killer(StudyListener):
 
 
 def test_a_machine_that_dies_in_the_middle(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, given = load("digits"), recipes(epochs=150)
+    data, given = load("digits"), recipes(epochs=60)
     monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     sent = []
     order = cluster.Order
     monkeypatch.setattr(cluster, "Order", lambda *a: sent.append((a[0], list(a[-1]))) or order(*a))
     killer = Killer(nodes, tmp_path / "away")
-    away = train(given, data, out=tmp_path / "away", ray=nodes.address, checkpoint_every=0.2, listener=killer)
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address, checkpoint_every=0.05, listener=killer)
     nodes.workers.append(nodes.add_node(num_cpus=1))
     whole = sum(r.epochs * -(-data.size("train") // 16) for r in given)
     assert 0 < killer.killed < whole, "it died in the middle"
@@ -99,13 +100,14 @@ def test_a_chunk_that_kills_every_machine_is_given_up(nodes: Any, tmp_path: Path
 
 
 def test_asked_to_stop_it_saves_and_goes_on_here(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, given = load("digits"), recipes(epochs=100)
+    data, given = load("digits"), recipes(epochs=60)
     monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
-    path = tmp_path / "away"
+    path, begun, tell = tmp_path / "away", set(), Crew._tell
+    monkeypatch.setattr(Crew, "_tell", lambda self, kind, *said: begun.add(str(said[0])) or tell(self, kind, *said))
 
     class Impatient(StudyListener):
         def progress(self, done: int) -> None:
-            if done:
+            if len(begun) == 2:  # both chunks
                 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
                 self.progress = lambda done: None  # type: ignore[method-assign]
 
