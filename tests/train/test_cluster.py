@@ -100,7 +100,7 @@ def test_a_chunk_that_kills_every_machine_is_given_up(nodes: Any, tmp_path: Path
 
 
 def test_asked_to_stop_it_saves_and_goes_on_here(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, given = load("digits"), recipes(epochs=200)
+    data, given = load("digits"), recipes(epochs=100)
     monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     path, begun, tell = tmp_path / "away", set(), Crew._tell
 
