@@ -72,18 +72,18 @@ def draw(found, path):
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams.update({"svg.hashsalt": "danlu", "font.size": 9})
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 4), layout="constrained")
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 4.6), layout="constrained")
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for colour, (legend, line) in zip(("#1f6feb", "#d1570c"), lines, strict=False):
             xs = [x for x, *_ in line]
             for peer, style, name in (("loop-short", "--", "PyTorch loop"), ("danlu-short", "o-", "danlu")):
                 ys = [1e6 * found[peer, c, 1 if peer == "loop-short" else m] for _, c, m in line]
-                axis.plot(xs, ys, style, color=colour, label=f"{legend} {name}".strip())
+                axis.plot(xs, ys, style, color=colour, label=f"{legend}: {name}".strip(": "))
         axis.set(xscale="log", yscale="log", xlabel=title)
         axis.set_xticks(xs := sorted({x for _, line in lines for x, *_ in line}), xs, minor=False)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     axes[0].set_ylabel("µs of a network and step")
     figure.savefig(path, metadata={"Date": None})
 
