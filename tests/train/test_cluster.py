@@ -256,3 +256,9 @@ def test_no_cluster_is_one_sentence_and_no_folder(tmp_path: Path, address: str, 
     assert re.search(said, done.stderr), done.stderr
     assert time.monotonic() - began < 60
     assert not (tmp_path / "c").exists()
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RunError, match=r"Ray is not installed; pip install 'danlu\[ray\]'"):
+        cluster.connect("auto")
