@@ -64,14 +64,8 @@ def tune(
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or holds a study of other
     data, and what `train` raises.
     """
-    base = recipe or Recipe()
-    fixed: dict[str, Any] = {}
-    searched: Space
-    if isinstance(space, Mapping):
-        searched = {grids.canonical(p): s if isinstance(s, (Range, Choice)) else Choice(tuple(s)) for p, s in space.items()}
-    else:
-        searched, fixed = spaces.parse(space)
-    base = base.with_(**fixed)
+    searched, fixed = _read(space)
+    base = (recipe or Recipe()).with_(**fixed)
     metric = metric or f"valid_{'accuracy' if data.schema.classes else 'r2'}"
     mistakes = _mistakes(data, trials, rounds, strategy, metric, seed)
     if mistakes:
@@ -95,6 +89,13 @@ def tune(
         _open(storage, facts, data.fingerprint)  # before a folder is made
     study = create([], data, out, device, ("valid",), facts, ray)
     return continue_tuning(study, data, listener=listener, told=told, ray=ray)
+
+
+def _read(space: Mapping[str, Any] | Sequence[str]) -> tuple[Space, dict[str, Any]]:
+    """(what is searched, what is fixed) of a space in any of its forms."""
+    if not isinstance(space, Mapping):
+        return spaces.parse(space)
+    return {grids.canonical(p): s if isinstance(s, (Range, Choice)) else Choice(tuple(s)) for p, s in space.items()}, {}
 
 
 def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int) -> list[str]:

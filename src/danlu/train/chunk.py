@@ -66,13 +66,12 @@ class Chunk:
         self,
         study: Study,
         members: list[int],
-        parts: Sequence[str],
         referee: Referee | None,
         interval: float,
         tell: Tell,
         stopped: Callable[[], str],
     ) -> None:
-        self.study, self.members, self.parts, self.referee = study, members, parts, referee
+        self.study, self.members, self.parts, self.referee = study, members, study.info["parts"], referee
         self.interval, self.tell, self.stopped = interval, tell, stopped
         self.name = name_of(members)
         self.rows: list[Row] = []

@@ -14,7 +14,6 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.errors import Interrupted, RunError, wrong
-from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.train import plan
 from danlu.train.chunk import Referee, checkpoints, name_of
@@ -77,7 +76,7 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         if self._mailbox is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # it may be gone, with its cluster
                 self.ray.kill(self._mailbox)
         self._mailbox = self._data = None
 
@@ -116,11 +115,9 @@ class Cluster:
             self._mailbox = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=pinned).remote(referee)
         return self._mailbox
 
-    def choose(
-        self, study: Study, recipes: Sequence[Recipe], data: Data, device: str, idle: Callable[[], bool]
-    ) -> plan.Plan | None:
-        """How to train recipes of one structure there, measured there; None when asked to stop. idle: as of `run`."""
-        ref = self.remote(measure, device, 3).remote(_parcel(study), recipes, self.put(data), device, self.places(device))
+    def choose(self, study: Study, members: Sequence[int], data: Data, device: str, idle: Callable[[], bool]) -> plan.Plan | None:
+        """How to train members of one structure there, measured there; None when `idle` asks to stop."""
+        ref = self.remote(measure, device, 3).remote(_parcel(study), members, self.put(data), device, self.places(device))
         while not self.ray.wait([ref], timeout=0.3)[0]:
             if idle():
                 self.ray.cancel(ref, force=True)
@@ -132,47 +129,9 @@ class Cluster:
         way.where = "ray"
         return way
 
-    def run(
-        self,
-        study: Study,
-        data: Data,
-        jobs: Sequence[tuple[list[int], plan.Plan]],
-        device: str,
-        referee: Referee | None,
-        checkpoint_every: float,
-        idle: Callable[[], bool],
-    ) -> Generator[Said, None, None]:
-        """Train chunks (members, plan): (number, "said" or "done" or "failed", value) as they come.
 
-        idle: called now and then; True asks the tasks to save and stop.
-        """
-        shift = _Shift(self, study, data, jobs, device, referee, checkpoint_every)
-        ray = self.ray
-        asked = 0.0
-        try:
-            if not idle():
-                shift.begin()
-            while shift.active:
-                if not asked and idle():
-                    asked = time.monotonic()
-                    for ref in shift.active:
-                        ray.cancel(ref, recursive=False)  # not what it sends home
-                elif asked and time.monotonic() - asked > _PATIENCE:
-                    return
-                ended, _ = ray.wait(list(shift.active), timeout=0.2)
-                yield from shift.mail()
-                for ref in ended:
-                    yield from shift.settle(ref, asked > 0)
-        except (ray.exceptions.RayActorError, ConnectionError) as e:
-            raise RunError(f"the Ray cluster is gone; what was saved is intact, go on with: danlu resume {study.path}") from e
-        finally:
-            with contextlib.suppress(Exception):
-                for ref in shift.active:
-                    ray.cancel(ref, force=True)
-
-
-class _Shift:
-    """Chunks under way on a cluster."""
+class Shift:
+    """Chunks (members, plan) of a study under way on a cluster."""
 
     def __init__(
         self,
@@ -185,23 +144,46 @@ class _Shift:
         checkpoint_every: float,
     ) -> None:
         self.ray, self.study, self.jobs, self.device, self.judged = cluster.ray, study, jobs, device, referee is not None
-        self.checkpoint_every, self.parts = checkpoint_every, study.info["parts"]
+        self.checkpoint_every = checkpoint_every
         self.mailbox, self.stored, self.parcel = cluster.mailbox(referee), cluster.put(data), self.ray.put(_parcel(study))
         self.task = cluster.remote(work, device, 0)
         self.name = uuid.uuid4().hex  # messages of a shift before are not for this one
         self.tries, self.vain = [0] * len(jobs), [0] * len(jobs)
         self.active: dict[Any, int] = {}  # number of the chunk, by the task's reference
 
-    def begin(self) -> None:
-        """Send all; Ray keeps those waiting for which there is no place yet."""
-        for number in range(len(self.jobs)):
-            self.send(number)
+    def run(self, idle: Callable[[], bool]) -> Generator[Said, None, None]:
+        """Train all: (number, "said" or "done" or "failed", value) as they come.
+
+        idle: called now and then; True asks the tasks to save and stop. Raises RunError when the cluster is gone.
+        """
+        ray, asked = self.ray, 0.0
+        try:
+            for number in range(0 if idle() else len(self.jobs)):
+                self.send(number)  # Ray keeps those waiting for which there is no place yet
+            while self.active:
+                if not asked and idle():
+                    asked = time.monotonic()
+                    for ref in self.active:
+                        ray.cancel(ref, recursive=False)  # not what it sends home
+                elif asked and time.monotonic() - asked > _PATIENCE:
+                    return
+                ended, _ = ray.wait(list(self.active), timeout=0.2)
+                yield from self.mail()
+                for ref in ended:
+                    yield from self.settle(ref, asked > 0)
+        except (ray.exceptions.RayActorError, ConnectionError) as e:
+            found = f"the Ray cluster is gone; what was saved is intact, go on with: danlu resume {self.study.path}"
+            raise RunError(found) from e
+        finally:
+            with contextlib.suppress(Exception):  # of a cluster that is gone nothing can be cancelled
+                for ref in self.active:
+                    ray.cancel(ref, force=True)
 
     def send(self, number: int) -> None:
         """Send a chunk, with its checkpoints."""
         members, way = self.jobs[number]
         saved = {p.name: p.read_bytes() for p in self._checkpoints(number).glob("[0-9]*.safetensors")}
-        told = (self.device, self.parts, self.checkpoint_every, self.judged, saved)
+        told = (self.device, self.checkpoint_every, self.judged, saved)
         self.tries[number] += 1
         ticket = (self.name, number, self.tries[number])
         self.active[self.task.remote(Order(members, way, *told), self.parcel, self.stored, self.mailbox, ticket)] = number

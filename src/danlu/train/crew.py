@@ -15,7 +15,7 @@ from danlu.runs import Study, checkpoint, folder
 from danlu.runs.run import build_model
 from danlu.train import plan, record, workers
 from danlu.train.chunk import Chunk, Referee, Tell, checkpoints, populate, train_chunk
-from danlu.train.cluster import Cluster
+from danlu.train.cluster import Cluster, Shift
 from danlu.train.feed import Feed
 from danlu.train.listener import StudyListener
 from danlu.train.ready import choose_device
@@ -68,16 +68,15 @@ class Crew:
             left = [i for i in group if i not in self.ended]
             if left:
                 way = self._plan(number, left)
-                size = self._size(group, way)
-                jobs += [(left[k : k + size], way) for k in range(0, len(left), size)]
+                jobs += [(left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
         return jobs
 
-    def _size(self, group: list[int], way: plan.Plan) -> int:
+    def _portion(self, members: list[int], way: plan.Plan) -> int:
         """Members of a chunk: as many as train together, or several times that where they do not all end at once.
 
-        It depends on nothing that changes while the group is trained: a resumed study has the same chunks.
+        Kept in the plan: a resumed study has the same chunks, and so finds their checkpoints.
         """
-        recipes = [self.study.recipes[i] for i in group]
+        recipes = [self.study.recipes[i] for i in members]
         alike = len({r.epochs for r in recipes}) == 1 and not any(r.early_stopping.patience for r in recipes)
         if way.chunk == 1 or (alike and not self.referee):
             return way.chunk
@@ -87,8 +86,8 @@ class Crew:
 
     def _work(self, jobs: Sequence[Job]) -> None:
         if self.cluster:
-            how = (self.device.type, self.referee, self.checkpoint_every, lambda: self.stop.asked)
-            self._hear(self.cluster.run(self.study, self.data, jobs, *how))
+            shift = Shift(self.cluster, self.study, self.data, jobs, self.device.type, self.referee, self.checkpoint_every)
+            self._hear(shift.run(lambda: self.stop.asked))
         elif jobs[0][1].workers == 1:
             for members, way in jobs:
                 self._write(self._chunk(members, way, self._tell))
@@ -137,6 +136,7 @@ class Crew:
                 continue
             halved = True
             way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
+            way.portion = self._portion(left, way)
             self._keep_plan(number, way)
             self.listener.plan(left, way.way, way.why, {})
         if not halved:
@@ -153,21 +153,23 @@ class Crew:
         for told in self.info["plans"]:
             if told["group"] == number and len(left) <= 2 * told["members"]:
                 way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
+                way.portion = way.portion or self._portion(left, way)
                 if way.where != where:  # the same chunks on one core each: the same numbers
                     side = cores if workers.available() and not self.referee and self.device.type == "cpu" else 1
                     way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else side, where
                     way.threads = 1
                 return way
-        recipes = [self.study.recipes[i] for i in left]
         if self.cluster:
-            found = self.cluster.choose(self.study, recipes, self.data, self.device.type, lambda: self.stop.asked)
+            found = self.cluster.choose(self.study, left, self.data, self.device.type, lambda: self.stop.asked)
             if found is None:
                 raise Interrupted(self._stopped())
             way = found
         else:
+            recipes = [self.study.recipes[i] for i in left]
             make = functools.partial(populate, data=self.data, feed=Feed(recipes, self.data, self.device), device=self.device)
             # A referee sees every member, so those it judges are not spread over processes.
             way = plan.choose(recipes, make, self.data, self.device, cores, beside=self.referee is None)
+        way.portion = self._portion(left, way)
         self._keep_plan(number, way)
         self.listener.plan(left, way.way, way.why, way.paces)
         return way
@@ -180,7 +182,7 @@ class Crew:
     def _chunk(self, members: list[int], way: plan.Plan, tell: Tell) -> list[dict[str, Any]]:
         if self.stop.asked:
             raise Interrupted(self._stopped())
-        chunk = Chunk(self.study, members, self.info["parts"], self.referee, self.listener.interval, tell, self._stopped)
+        chunk = Chunk(self.study, members, self.referee, self.listener.interval, tell, self._stopped)
         return train_chunk(chunk, way, self.data, self.device, self.checkpoint_every, self.stop)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:

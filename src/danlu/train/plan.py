@@ -40,6 +40,7 @@ class Plan:
     why: str
     paces: dict[str, float] = field(default_factory=dict)  # seconds of a network's step, by way
     where: str = "here"  # or "ray": on a cluster
+    portion: int = 0  # members of a chunk: `chunk`, or more where those who wait take the places that get free
 
     @property
     def way(self) -> str:

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import RunError
-from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint
 from danlu.train.chunk import Chunk, Referee, Row, files_of, populate, train_chunk
 from danlu.train.feed import Feed
@@ -47,7 +46,6 @@ class Order:
     members: list[int]
     way: Plan
     device: str
-    parts: Sequence[str]
     checkpoint_every: float
     judged: bool
     saved: dict[str, bytes]  # checkpoints to go on from, by name
@@ -133,7 +131,6 @@ def work(order: Order, parcel: Parcel, data: Data | None, mailbox: Any, ticket: 
         chunk = _Sent(
             study,
             order.members,
-            order.parts,
             _Away(mailbox) if order.judged else None,
             0.5,
             lambda *said: mailbox.put.remote(ticket, "said", said),
@@ -146,14 +143,15 @@ def work(order: Order, parcel: Parcel, data: Data | None, mailbox: Any, ticket: 
         return lines, {file: (study.path / file).read_bytes() for file in files_of(chunk.name) if (study.path / file).is_file()}
 
 
-def measure(parcel: Parcel, recipes: Sequence[Recipe], data: Data | None, device: str, places: int) -> Plan:
-    """The best chunk for one of so many places."""
+def measure(parcel: Parcel, members: Sequence[int], data: Data | None, device: str, places: int) -> Plan:
+    """How to train some members of one structure in so many places, measured in one."""
     import ray
 
     here, nodes = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
     cores = next((int(n["Resources"].get("CPU", 1)) for n in nodes if n["NodeID"] == here), 1)
     tenants = max(1, cores) if device == "cpu" else 1
     on = torch.device(device)
-    with _unpacked(parcel, data) as (_, data):
+    with _unpacked(parcel, data) as (study, data):
+        recipes = [study.recipes[i] for i in members]
         make = functools.partial(populate, data=data, feed=Feed(recipes, data, on), device=on)
         return choose(recipes, make, data, on, cores=1, beside=False, places=places, tenants=tenants)

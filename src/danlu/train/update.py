@@ -54,7 +54,7 @@ class Update:
         self.stack, self.recipes, self.examples, self.per_epoch = stack, list(recipes), list(examples), per_epoch
         self.late = list(late)
         self.together = len(set(late)) == 1
-        self.joined = torch.tensor(self.late, dtype=torch.float64, device=stack.theta.device).unsqueeze(1)
+        self.late_column = torch.tensor(self.late, dtype=torch.float64, device=stack.theta.device).unsqueeze(1)
         self.rule = RULES[recipes[0].optimizer.name]
         self.kinds = [(r.schedule, r.epochs) for r in recipes]
         self.steady = all(r.schedule.name == "constant" and not r.schedule.warmup for r in recipes)
@@ -126,7 +126,7 @@ class Update:
             self._follow(k)
         for tile in self.tiles:
             first = tile.rows.start
-            tile.step(self.rule, k + 1 - (self.late[first] if self.together or tile.fused else self.joined[tile.rows]))
+            tile.step(self.rule, k + 1 - (self.late[first] if self.together or tile.fused else self.late_column[tile.rows]))
 
     def _follow(self, k: int) -> None:
         """The schedules' rates of this step, into every tile."""
