@@ -45,6 +45,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
         out.append((f"unfolded {k} {stride} {padding}", body, (2, 9, 10)))
     off = nn.Sequential(nn.Linear(8, 8), Dropout(0.0), nn.Linear(8, 8), Dropout(0.5), nn.Linear(8, 3))
     out.append(("dropout that is off draws nothing", off, (8,)))
+    out.append(("ReLU on the batch", nn.Sequential(nn.Flatten(), nn.Identity(), nn.ReLU(), nn.Linear(8, 3)), (8,)))
     for _, body, shape in out:
         body.double()(torch.zeros(4, *shape, dtype=torch.float64))
     return out
@@ -77,8 +78,7 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     for m in models:
         m.train()
         for p in m.parameters():
-            if hasattr(p, "reset_parameters") or torch.count_nonzero(p) == 0 or several > 1:
-                nn.init.normal_(p, std=0.5)
+            nn.init.normal_(p, std=0.5)  # some are made without values
     x = torch.randn(len(segments), 6, *shape, generator=made, dtype=torch.float64)
     g = torch.randn(several, 6, 3, generator=made, dtype=torch.float64)
     of = [s for s, (a, z) in enumerate(segments) for _ in range(a, z)]
@@ -97,9 +97,11 @@ def test_every_known_layer_passes_like_autograd(name: str, model: nn.Module, sha
     stack.grad.fill_(7)
     crowd.generators = [stream(i, "t") for i in range(several)]
     crowd.stream_of = torch.arange(several) if several > 1 else None
+    given = x.clone()
     with torch.inference_mode():
         out, kept = whole.forward(x)
-        whole.backward(g.mT, kept)
+        whole.backward(g.mT.clone(), kept)
+    assert torch.equal(x, given), "others see the same batch"
     torch.testing.assert_close(out.clone(), torch.stack(wanted))
     for i in range(several):
         for k, w in want[i].items():

@@ -149,6 +149,7 @@ def test_company_changes_nothing(pictures: Data, tmp_path: Path, model: str, tec
 REFILLED = [
     ("dense", "adam", {"model": {"dropout": 0.3}}),
     ("dense", "adam", {"schedule": {"name": "cosine", "warmup": 0.5}, "penalty": {"l2": 0.5}, "clip": {"norm": 0.5}}),
+    ("dense", "adam", {"model": {"hidden": [8]}}),  # so small that the rule's formula is used, not the fused kernel
     ("dense", "nesterov", {"early_stopping": {"patience": 1}, "augment": {"noise": 0.1}}),
     ("dense", "adamw", {"sample": {"bootstrap": True}, "optimizer": {"weight_decay": 0.1}}),
     ("cnn", "rmsprop", {"model": {"batch_norm": "after", "dropout": 0.2}, "early_stopping": {"patience": 1}}),
