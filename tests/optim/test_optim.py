@@ -12,8 +12,8 @@ import torch
 from danlu.errors import RecipeError
 from danlu.nn import penalties
 from danlu.optim import Optimizer, schedules
-from danlu.optim.clip import clip_norm, clip_value
-from danlu.optim.rules import RULES
+from danlu.optim.clip import clip_norm, clip_value, norm_factor
+from danlu.optim.rules import RULES, columns
 
 STEPS = 30
 RNG = np.random.default_rng(0)
@@ -205,3 +205,30 @@ def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
             rule.update(p, slope, state, h, t)
     for p, q in zip(a, b, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw"])
+def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str) -> None:
+    """Two networks side by side whose β differ: in float32, 1 − 0.9999 from a rounded 0.9999 is off by 10⁻⁴ of itself."""
+    rule = RULES[name]
+    fields = [{**rule.defaults, **{k: b for k in ("beta1", "beta2", "rho") if k in rule.defaults}} for b in (0.9999, 0.999995)]
+    hyper: dict[str, Any] = {}
+    for k in rule.defaults:
+        hyper |= columns(k, torch.tensor([[f[k]] for f in fields], dtype=torch.float64), torch.float32)
+    g = torch.linspace(0.5, 1, 6)
+    p = torch.zeros(2, 6)
+    state = rule.start(p)
+    for t in range(1, 4):
+        rule.update(p, g.expand(2, 6), state, hyper, t)
+    for row, f in enumerate(fields):
+        exact = torch.zeros(6, dtype=torch.float64)
+        kept = rule.start(exact)
+        for t in range(1, 4):
+            rule.update(exact, g.double(), kept, f, t)
+        torch.testing.assert_close(p[row].double(), exact, rtol=2e-6, atol=0)
+
+
+def test_who_is_not_clipped_may_have_a_gradient_beyond_all_bounds() -> None:
+    sizes = torch.tensor([[math.inf], [math.inf], [4.0]])
+    assert norm_factor(sizes, torch.tensor([[math.inf], [1.0], [1.0]])).tolist() == [[1.0], [0.0], [0.25]]
+    assert float(norm_factor(torch.tensor(math.inf), math.inf)) == 1

@@ -67,8 +67,11 @@ def test_within_a_replicate_order_and_initial_weights_are_shared(tmp_path: Path)
     a, b, other = (frozen.study.weights(i) for i in (0, 1, 2))
     assert all(torch.allclose(a[k], b[k], atol=1e-20) for k in a)
     assert not torch.equal(a["dense1.weight"], other["dense1.weight"])
-    orders = [pytest.approx([row["train_loss"] for row in frozen.study.history(i)]) for i in (0, 1)]
-    assert orders[0] == [row["train_loss"] for row in frozen.study.history(1)]
+    # And a clip that clips nothing: with the same order of the data the curves are the same, with another they are not.
+    same = compare(load("iris"), ["clip.norm=0,1e9"], recipe=SMALL, seeds=2, out=tmp_path / "s").study
+    curves = [[row["train_loss"] for row in same.history(i)] for i in range(4)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert curves[0] != pytest.approx(curves[2], rel=1e-2)
 
 
 def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
@@ -87,19 +90,27 @@ def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
 
 def test_until_stops_when_all_is_settled(tmp_path: Path) -> None:
     c = compare(load("iris"), ["lr=0.05,1e-7"], recipe=SMALL, until=40, out=tmp_path / "c")
-    assert c.seeds == looks(40)[0] == 5
+    assert c.seeds == looks(40)[0] == 10
     assert c.settled
-    assert c.alpha == pytest.approx(ALPHA / len(looks(40)))
-    assert "looks at the figures paid for" in c.method()
+    assert c.alpha == pytest.approx(ALPHA / 3)
+    assert "a claim needs p < 0.0167, of 5% shared by 3 looks at the figures" in c.method()
+    assert c.level == "98.3 %"
 
 
 def test_until_goes_on_while_a_question_is_open(tmp_path: Path) -> None:
-    c = compare(load("iris"), ["init=he,orthogonal"], recipe=SMALL, until=10, out=tmp_path / "c")
-    assert c.seeds == (5 if c.settled else 10)
+    c = compare(load("iris"), ["init=he,orthogonal"], recipe=SMALL, until=20, out=tmp_path / "c")
+    assert c.seeds == (10 if c.settled else 20)
     assert len(c.study.members) == 2 * c.seeds
-    same = compare(load("iris"), ["clip.norm=0,1e9"], recipe=SMALL, until=10, out=tmp_path / "d")
-    assert same.seeds == 10
+    same = compare(load("iris"), ["clip.norm=0,1e9"], recipe=SMALL, until=20, out=tmp_path / "d")
+    assert same.seeds == 20
     assert same.rows[1].verdict == "no difference shown"
+
+
+def test_until_stops_where_more_seeds_can_show_nothing(tmp_path: Path) -> None:
+    c = compare(load("iris"), ["lr=1e30,0.01"], recipe=SMALL.with_(["optimizer=sgd"]), until=40, out=tmp_path / "c")
+    assert c.seeds == 10
+    assert [r.verdict for r in c.rows] == ["control", "control diverged"]
+    assert "nothing can be held against it" in c.sentences()[-1]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,6 +133,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "interval": ({"interval": "T"}, "`interval` is 'T', but must be one of bca, t; did you mean 't'?"),
     "unused": ({"grid": ["optimizer=sgd,adam", "momentum=0.9"]}, "`optimizer.momentum` is not used by 'sgd'"),
+    "seeds and until": ({"seeds": 5, "until": 10}, "`until` is 10, but goes on to a number of seeds by itself, and `seeds` is 5"),
+    "two names": ({"grid": ["lr=0.1,0.2", "optimizer.lr=0.3,0.4"]}, "`optimizer.lr` is given twice; name all its values at once"),
+    "two names in Python": ({"grid": {"optimizer": ["sgd", "adam"], "optimizer.name": ["adam"]}}, "`optimizer` is given twice"),
+    "far too many": ({"seeds": 10_000_000}, "with 10,000,000 seeds 20,000,000 trainings, about"),
+    "not for these data": ({"grid": ["augment.flip=true,false"], "seeds": 501}, "needs pictures, and these data are a table"),
     "too many": ({"seeds": 501}, "the grid has 2 variants, with 501 seeds 1,002 trainings, about 0:"),
 }
 
@@ -137,8 +153,8 @@ def test_bad_input_is_a_sentence(name: str, tmp_path: Path) -> None:
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as e:
-        compare(load("iris"), ["optimizer=sgd,adam"], seeds=0, metric="x", interval="y")
-    assert len(e.value.mistakes) == 3
+        compare(load("iris"), ["optimizer=sgd,adam"], seeds=0, metric="x", interval="y", control="nope")
+    assert len(e.value.mistakes) == 4
 
 
 def test_if_everything_diverges_there_is_still_a_page(tmp_path: Path) -> None:
@@ -167,7 +183,7 @@ def test_a_control_by_part_of_its_name() -> None:
 
 def test_another_kind_of_study_is_refused(tmp_path: Path) -> None:
     study = train([SMALL], load("iris"), out=tmp_path / "study")
-    with pytest.raises(RunError, match="is a study of study, not a comparison"):
+    with pytest.raises(RunError, match="is no comparison; danlu runs lists what there is"):
         Comparison(study)
 
 

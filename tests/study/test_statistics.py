@@ -37,8 +37,10 @@ def test_bootstrap_interval_covers_as_often_as_it_says() -> None:
 def test_few_and_equal_values() -> None:
     assert math.isnan(estimate([0.5]).low)
     assert math.isnan(estimate([]).mean)
-    assert (estimate([0.5] * 3).low, estimate([0.5] * 3).high) == (0.5, 0.5)
-    assert estimate([0.5] * 3, kind="bca").mean == 0.5
+    for kind in ("t", "bca"):
+        equal = estimate([0.5] * 3, kind=kind)
+        assert equal.mean == 0.5
+        assert math.isnan(equal.low), "equal values do not tell how far they would spread"
     assert p_value([0.0, 0.0, 0.0]) == 1
     assert p_value([0.1]) == 1
     assert p_value([0.1, 0.1]) == 0.5  # two equal gains prove little
@@ -86,11 +88,36 @@ def test_a_real_difference_is_found_and_signs_are_right() -> None:
 
 
 def test_diverged_trainings_are_counted_and_left_out() -> None:
-    figures = [[0.9, 0.8, 0.9], [math.nan, 0.81, 0.92], [math.nan] * 3]
-    found = rows("abc", figures, 0, ALPHA, True, "t")
-    assert [r.diverged for r in found] == [0, 1, 3]
-    assert found[1].difference.mean == pytest.approx(0.015)
-    assert found[2].verdict == "no difference shown"
+    rng = np.random.default_rng(0)
+    control = rng.normal(0.8, 0.001, 10)
+    survivors = (control + 0.1 + rng.normal(0, 0.001, 10)).tolist()
+    figures = [control.tolist(), [math.nan, *survivors[1:]], [math.nan] * 10, survivors]
+    found = rows("abcd", figures, 0, ALPHA, True, "t")
+    assert [r.diverged for r in found] == [0, 1, 10, 0]
+    assert found[1].difference.mean == pytest.approx(0.1, abs=0.005)
+    assert [r.verdict for r in found] == ["control", "diverged", "diverged", "better"], "a selection proves nothing"
+    turned = rows("abcd", figures, 1, ALPHA, True, "t")
+    assert [r.verdict for r in turned] == ["control diverged", "control", "diverged", "control diverged"]
+
+
+def test_intervals_of_differences_are_as_wide_as_claims_are_hard() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(2, 12)).tolist()
+    narrow, wide = (rows("ab", [a, b], 0, level, True, "t")[1].difference for level in (0.05, 0.01))
+    low, high = stats.ttest_rel(b, a).confidence_interval(0.99)
+    assert (wide.low, wide.high) == pytest.approx((low, high))
+    assert narrow.low > wide.low
+
+
+@pytest.mark.parametrize("most", [10, 40])
+def test_accuracies_on_few_examples_do_not_make_false_claims(most: int) -> None:
+    """30 examples of which one or two go over to the other variant: differences take five values."""
+    rng, false = np.random.default_rng(most), 0
+    level = spent(ALPHA, most)
+    for _ in range(3000):
+        gaps = rng.choice([-2, -1, 1, 2], size=most) / 30
+        false += any(p_value(gaps[:n]) < level for n in looks(most))
+    assert false <= 3000 * ALPHA + 3 * math.sqrt(3000 * ALPHA * (1 - ALPHA))
 
 
 @pytest.mark.parametrize("most", [5, 40])

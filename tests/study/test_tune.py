@@ -25,10 +25,12 @@ import danlu
 from danlu import Data, Recipe, Study, Tuning, load, tune
 from danlu.cli import app
 from danlu.errors import RecipeError, RunError
-from danlu.study import continue_tuning, space
-from danlu.study.search import storage_of
-from danlu.study.space import Choice, Range
+from danlu.study import continue_tuning, search, space
+from danlu.study import trials as trials_module
+from danlu.study.search import open_tuning
+from danlu.study.space import Choice, Range, parse
 from danlu.study.strategies import Halving, propose
+from danlu.study.trials import Trials, keep_url, masked, url_of
 
 BASE = Recipe(model={"name": "dense", "hidden": [8]}, epochs=2, batch_size=32)
 SPACE = ["optimizer.lr=1e-5..1e-1:log", "weight_decay=1e-8..1e-4:log", "model.hidden=8,16", "epochs=1..3"]
@@ -45,35 +47,35 @@ def found(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
 
 
 def test_every_trial_is_within_the_space_and_told_once(found: Tuning) -> None:
-    assert len(found.study) == len(found.members) == 48
+    assert len(found.study) == len(found.study.members) == 48
     for i in range(48):
-        v = found.values(i)
+        v = found.own[i].values
         assert 1e-5 <= v["optimizer.lr"] <= 1e-1
         assert 1e-8 <= v["optimizer.weight_decay"] <= 1e-4
         assert v["model.hidden"] in ([8], [16])
         assert v["epochs"] in (1, 2, 3)
-    trials = found.trials.get_trials(deepcopy=False)
+    trials = found.trials.study.get_trials(deepcopy=False)
     assert len(trials) == 48
     told = {t.user_attrs["mark"].split(":")[1]: t.value for t in trials}
     assert told == {str(i): r["valid_accuracy"] for i, r in enumerate(found.study.results)}
 
 
 def test_the_second_round_looks_where_the_best_lie(found: Tuning) -> None:
-    first = sorted(range(24), key=lambda i: -found.figures[i])[:5]
-    rates = sorted(found.values(i)["optimizer.lr"] for i in first)
-    later = [found.values(i)["optimizer.lr"] for i in range(24, 48)]
-    spare = math.exp((math.log(rates[-1]) - math.log(rates[0])) / 8)
+    first = sorted(range(24), key=lambda i: -found.own[i].figure)[:5]
+    rates = sorted(found.own[i].values["optimizer.lr"] for i in first)
+    later = [found.own[i].values["optimizer.lr"] for i in range(24, 48)]
+    spare = math.exp(max((math.log(rates[-1]) - math.log(rates[0])) / 8, math.log(1e4) / 20))
     assert rates[0] / spare <= min(later) * 1.000001
     assert max(later) <= min(rates[-1] * spare, 0.1) * 1.000001
-    mean = lambda of: np.mean([found.figures[i] for i in of])  # noqa: E731
+    mean = lambda of: np.mean([found.own[i].figure for i in of])  # noqa: E731
     assert mean(range(24, 48)) > mean(range(24))
 
 
 def test_the_winner_alone_reads_the_test_part(found: Tuning) -> None:
     assert all("test_accuracy" not in r for r in found.study.results)
     assert found.winner is not None
-    best = found.ranked[0]
-    assert found.figures[best] == max(found.figures.values())
+    best = found.ranked[0].member
+    assert found.ranked[0].figure == max(t.figure for t in found.ranked)
     assert found.winner["member"] == best
     assert found.winner["test_accuracy"] == pytest.approx(found.study.run(best).evaluate(part="test").accuracy)
     again = Recipe.read(str(found.study.path / "best.toml"))
@@ -89,7 +91,7 @@ def test_the_rate_matters_most(digits: Data, tmp_path: Path) -> None:
 def test_equal_seeds_give_equal_searches(digits: Data, tmp_path: Path) -> None:
     a, b, c = (tune(digits, SPACE, recipe=BASE, trials=5, seed=s, out=tmp_path / str(k)) for k, s in enumerate((3, 3, 4)))
     assert a.study.recipes == b.study.recipes != c.study.recipes
-    assert a.figures == b.figures
+    assert [t.figure for t in a.ranked] == [t.figure for t in b.ranked]
 
 
 def test_random_search_finds_what_a_fine_grid_finds(digits: Data, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_random_search_finds_what_a_fine_grid_finds(digits: Data, tmp_path: Path
     )
     best = max(r.mean.mean for r in grid.rows)
     drawn = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=40, out=tmp_path / "t")
-    assert max(drawn.figures.values()) >= best - 0.02
+    assert drawn.ranked[0].figure >= best - 0.02
 
 
 def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path) -> None:
@@ -111,11 +113,11 @@ def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path
     assert set(epochs) == {1, 3, 9}
     assert 15 <= epochs.count(1) <= 18, "a third goes on, and who is level with them"
     assert epochs.count(9) >= 3
-    assert cut.figures[cut.ranked[0]] >= max(whole.figures.values()) - 0.03
+    assert cut.ranked[0].figure >= whole.ranked[0].figure - 0.03
     for i, n in enumerate(epochs):  # what was trained is what the whole training began with
         a, b = cut.study.history(i), whole.study.history(i)[:n]
         assert [r["valid_loss"] for r in a] == pytest.approx([r["valid_loss"] for r in b], rel=1e-3)
-    statuses = [cut.members[i]["status"] for i in range(27)]
+    statuses = [cut.study.members[i]["status"] for i in range(27)]
     assert statuses.count("stopped") == 27 - epochs.count(9)
 
 
@@ -138,7 +140,7 @@ def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
 
 def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -> None:
     t = tune(digits, ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"], recipe=BASE, trials=6, rounds=2, out=tmp_path / "t")
-    assert {t.values(i)["optimizer.name"] for i in range(12)} <= {"sgd", "adam"}
+    assert {x.values["optimizer.name"] for x in t.ranked} <= {"sgd", "adam"}
     assert t.best_lines(1)[0].startswith("Best-1 (valid accuracy")
 
 
@@ -148,7 +150,7 @@ def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: 
     assert all(r.schedule.warmup < r.epochs for r in t.study.recipes)
     with pytest.raises(RecipeError, match="hardly any values"):
         sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler())
-        propose(sampled, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 2, "ab", lambda values: False)
+        propose(sampled, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 2, "ab", 1, lambda values: False)
 
 
 def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) -> None:
@@ -184,13 +186,13 @@ def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_pa
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}", "name": "both"}
     a = tune(digits, SPACE[:1], trials=4, out=tmp_path / "a", **given)
     b = tune(digits, SPACE[:1], trials=8, out=tmp_path / "b", **given)
-    rates = [t.values(i)["optimizer.lr"] for t in (a, b) for i in range(4)]
+    rates = [t.own[i].values["optimizer.lr"] for t in (a, b) for i in range(4)]
     assert len(set(rates)) == 8
 
 
 def test_bayes_learns_from_its_batches(digits: Data, tmp_path: Path) -> None:
     t = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=48, strategy="bayes", out=tmp_path / "b")
-    first, last = (np.mean([t.figures[i] for i in part if i in t.figures]) for part in (range(16), range(32, 48)))
+    first, last = (np.mean([t.own[i].figure for i in part if i in t.own]) for part in (range(16), range(32, 48)))
     assert last > first + 0.1
 
 
@@ -208,15 +210,15 @@ from danlu import Recipe, load
 from danlu.study import tune
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_tune import BASE, SPACE
-tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=2, strategy=sys.argv[2], out=sys.argv[1])
+tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=int(sys.argv[3]), strategy=sys.argv[2], out=sys.argv[1])
 """
 
 
 @pytest.mark.parametrize("strategy", ["random", "halving", "bayes"])
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
 def test_killed_and_resumed_no_trial_is_lost_or_told_twice(tmp_path: Path, strategy: str, delay: float) -> None:
-    path = tmp_path / "study"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), strategy], stderr=subprocess.PIPE)
+    path, rounds = tmp_path / "study", 1 if strategy == "bayes" else 2
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), strategy, str(rounds)], stderr=subprocess.PIPE)
     end = time.monotonic() + 60
     while not (path / "study.json").is_file() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
@@ -224,10 +226,10 @@ def test_killed_and_resumed_no_trial_is_lost_or_told_twice(tmp_path: Path, strat
     process.send_signal(signal.SIGKILL)
     process.wait()
     t = continue_tuning(Study(path))
-    trials = t.trials.get_trials(deepcopy=False)
+    expected, trials = 12 * rounds, t.trials.study.get_trials(deepcopy=False)
     complete = [x for x in trials if x.state == optuna.trial.TrialState.COMPLETE]
-    assert len(complete) == len(t.study) == len(t.members) == 24
-    assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(range(24))
+    assert len(complete) == len(t.study) == len(t.study.members) == expected
+    assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(range(expected))
     assert not any(x.state == optuna.trial.TrialState.RUNNING for x in trials)
     assert t.winner is not None
     if strategy != "bayes":  # whose proposals know of trials that failed
@@ -242,7 +244,7 @@ def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:
     a = tune(digits, SPACE, trials=8, out=tmp_path / "a", **given)
     b = tune(digits, SPACE, trials=12, seed=1, out=tmp_path / "b", **given)
     assert (len(a.study), len(b.study)) == (8, 4), "the second trains what is missing"
-    assert len(b.trials.get_trials()) == 12
+    assert len(b.trials.study.get_trials()) == 12
     with pytest.raises(RunError, match="has a study of that name on other data; choose another --name"):
         tune(load("iris"), SPACE, trials=1, out=tmp_path / "c", **given)
     with pytest.raises(RunError, match="on another space"):
@@ -275,7 +277,7 @@ def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> N
             time.sleep(0.1)
         url = f"postgresql+psycopg2://danlu@localhost:{port}/postgres"
         t = tune(digits, SPACE, recipe=BASE, trials=6, storage=url, name="pg", out=tmp_path / "t")
-        assert len(t.trials.get_trials()) == 6
+        assert len(t.trials.study.get_trials()) == 6
     finally:
         server.terminate()
         server.wait()
@@ -306,15 +308,23 @@ def test_a_narrowed_range_lies_within_and_holds_the_best(low: float, ratio: floa
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"space": ["optimiser.lr=1..2"]}, "did you mean `optimizer.lr`?"),
-    "empty range": ({"space": ["optimizer.lr=1e-1..1e-3:log"]}, "is an empty range; did you mean optimizer.lr=1e-3..1e-1?"),
+    "empty range": ({"space": ["optimizer.lr=1e-1..1e-3:log"]}, "is an empty range; did you mean optimizer.lr=1e-3..1e-1:log?"),
     "a point": ({"space": ["optimizer.lr=0.1..0.1"]}, "is an empty range"),
     "through zero": ({"space": ["weight_decay=0..1:log"]}, "is a log range through zero; its lower end must be greater than 0"),
-    "below zero": ({"space": ["optimizer.lr=-1..1"]}, "`optimizer.lr` is -1.0, but must be greater than 0"),
+    "below zero": ({"space": ["optimizer.lr=-1..1"]}, "`optimizer.lr` is -1, but must be greater than 0"),
+    "endless": ({"space": ["optimizer.lr=1..inf"]}, "must have two finite ends"),
+    "twice": ({"space": ["lr=1e-4..1e-1:log", "optimizer.lr=0.01"]}, "`optimizer.lr` is given twice"),
+    "equal values": ({"space": ["epochs=1,1"]}, "`epochs` names 1 more than once"),
+    "empty in Python": ({"space": {"lr": Range(0.1, 0.001, log=True)}}, "empty range; did you mean optimizer.lr=0.001..0.1:log?"),
+    "zero in Python": ({"space": {"weight_decay": Range(0, 1, log=True)}}, "is a log range through zero"),
+    "half in Python": ({"space": {"epochs": Range(1, 2.5)}}, "must run between whole numbers"),
+    "narrow bayes": ({"strategy": "bayes", "rounds": 2}, "`rounds` is 2, but must be 1 for bayes"),
+    "many": ({"trials": 501, "rounds": 2}, "the search has 1,002 trainings, at most about 0:"),
     "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is no range of numbers"),
     "another scale": ({"space": ["optimizer.lr=1..2:ln"]}, "ends in 'ln', but a range can only be :log"),
     "half epochs": ({"space": ["epochs=1.5..3"]}, "must run between whole numbers"),
     "nothing": ({"space": ["epochs=3"]}, "nothing is searched"),
-    "seed": ({"space": ["seed=1..9"]}, "`seed` is luck, not a choice"),
+    "seed": ({"space": ["seed=1..9"]}, "`seed` cannot be searched: it is luck"),
     "unused": ({"space": ["momentum=0.1..0.9"]}, "`optimizer.momentum` is not used by 'adam'"),
     "no equals": ({"space": ["lr"]}, "`lr` is no field=range"),
     "trials": ({"trials": 0}, "`trials` is 0, but must be at least 1; try 100"),
@@ -359,8 +369,173 @@ def test_the_command_prints_the_best_and_writes_a_page(tmp_path: Path) -> None:
     assert "Plotly.newPlot('slices'" in page
     again = CliRunner().invoke(app, ["resume", out, "--json"])
     assert json.loads(again.output)["winner"]["test_n"] == 359
-    assert storage_of(Study(out)).startswith("sqlite:///")
+    assert url_of(Study(out)).startswith("sqlite:///")
     shown = CliRunner().invoke(app, ["show", out, "--json"])
     assert json.loads(shown.output)["winner"] == json.loads(again.output)["winner"]
     member = CliRunner().invoke(app, ["evaluate", f"{out}:3", "--part", "valid", "--json"])
     assert json.loads(member.output)["accuracy"] == pytest.approx(Study(out).results[3]["valid_accuracy"])
+
+
+def test_a_member_is_shown_like_any_run(found: Tuning, tmp_path: Path) -> None:
+    """Though it was scored on the validation part alone; of numbers, too."""
+    numbers = tune(load("diabetes"), ["lr=1e-3..1e-1:log"], recipe=BASE, trials=3, out=tmp_path / "t")
+    for study in (found.study, numbers.study):
+        for words in (["show"], ["report"]):
+            done = CliRunner().invoke(app, [*words, f"{study.path}:1"], catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+    assert "Validation R² is" in CliRunner().invoke(app, ["show", f"{numbers.study.path}:1"]).output
+    assert CliRunner().invoke(app, ["report", str(numbers.study.path)]).output.strip() == str(tmp_path / "t" / "report.html")
+
+
+def test_a_search_that_is_not_over_says_so(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between two batches, all that is there is trained, but more is to come."""
+    monkeypatch.setenv("DANLU_RUNS", str(tmp_path))
+    batch = search._Search._batch
+
+    def die(self: Any, *a: Any) -> None:
+        if len(self.study):
+            raise KeyboardInterrupt
+        batch(self, *a)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search._Search, "_batch", die)
+        tune(digits, SPACE[:1], recipe=BASE, trials=20, strategy="bayes", out=tmp_path / "t")
+    study = Study(tmp_path / "t")
+    assert (study.trained, study.status, len(study)) == (True, "running", 16)
+    assert "running, 16 of 16 trained; go on with: danlu resume" in CliRunner().invoke(app, ["show", "last"]).output.replace(
+        "\n", ""
+    )
+    with pytest.raises(RunError, match="is running; only a finished study has a report"):
+        CliRunner().invoke(app, ["report", str(study.path)], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["resume", "last", "--json"])
+    assert len(json.loads(done.output)["ranked"]) == 20
+    assert Study(tmp_path / "t").status == "finished"
+
+
+def test_layers_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
+    """Each value goes with the first of the other field, and not all with all."""
+    t = tune(load("digits"), ["model.factor=1,4", "model.hidden=64,30", "lr=1e-3..1e-2:log"],
+             recipe=BASE, trials=12, out=tmp_path / "t")  # fmt: skip
+    drawn = {(x.values["model.factor"], x.values["model.hidden"][0]) for x in t.ranked}
+    assert drawn == {(1, 64), (1, 30), (4, 64)}
+
+
+SHARER = f"""
+import sys
+from pathlib import Path
+from danlu import load
+from danlu.study import tune
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_tune import BASE, SPACE
+tune(load("digits"), SPACE, recipe=BASE, trials=24, rounds=2, storage=sys.argv[1], name="both", out=sys.argv[2])
+"""
+
+
+def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> None:
+    """As many trials as one would make, one winner, one reading of the test part, and both narrow to the same."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    both = [subprocess.Popen([sys.executable, "-c", SHARER, url, str(tmp_path / k)], stderr=subprocess.PIPE) for k in "ab"]
+    assert [p.wait(240) for p in both] == [0, 0], [p.stderr and p.stderr.read().decode()[-500:] for p in both]
+    a, b = (open_tuning(Study(tmp_path / k)) for k in "ab")
+    trials = a.trials.marked()
+    assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == len(a.ranked) == 48
+    for number in (1, 2):
+        assert sum(t.round == number for t in a.ranked) == 24
+    assert len(a.study) + len(b.study) == 48
+    assert a.winner == b.winner is not None
+    assert a.best == b.best == Recipe.read(str(tmp_path / "a" / "best.toml")) == Recipe.read(str(tmp_path / "b" / "best.toml"))
+    first = [t for t in a.ranked if t.round == 1][:5]
+    rates = sorted(t.values["optimizer.lr"] for t in first)
+    spare = math.exp(max((math.log(rates[-1]) - math.log(rates[0])) / 8, math.log(1e4) / 20)) * 1.000001
+    assert all(rates[0] / spare <= t.values["optimizer.lr"] <= rates[-1] * spare for t in a.ranked if t.round == 2)
+
+
+def test_what_several_reserve_at_once_is_not_more_than_there_is(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    one = t.trials
+    two = Trials(one.url, {**t.study.info, "id": "other"}, one.space, digits.fingerprint)
+    sampler = optuna.samplers.RandomSampler(seed=1)
+    taken = [trials.reserve(one.space, 1, 10, 6, 1, sampler, lambda values: True) for trials in (one, two, one)]
+    assert [len(of) for of in taken] == [6, 3, 0]
+    assert one.begun(1) == 10
+
+
+def test_trials_of_a_machine_that_is_gone_are_made_up_for(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    monkeypatch.setattr(trials_module, "BEAT", 1)
+    monkeypatch.setattr(trials_module, "DEAD", 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search, "extend", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))
+        tune(digits, SPACE[:1], trials=6, out=tmp_path / "gone", **given)
+    heard: list[str] = []
+    t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", told=heard.append, **given)
+    assert "waiting for 6 trials of other machines…" in heard
+    assert len(t.ranked) == len(t.study) == 8
+    back = continue_tuning(Study(tmp_path / "gone"))
+    assert len(back.study) == 0
+    assert back.winner == t.winner
+    assert (tmp_path / "gone" / "best.toml").read_text() == (tmp_path / "a" / "best.toml").read_text()
+
+
+def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    a = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE[:1], trials=24, out=tmp_path / "b", **given)
+    assert b.ranked[0].figure > a.ranked[0].figure
+    assert b.winner == a.winner
+    assert "It ended after the test part had been read, once, for the best until then" in " ".join(b.sentences())
+    assert b.best == a.best, "what has a test figure"
+    page = CliRunner().invoke(app, ["report", str(b.study.path)])
+    assert f"lr = {b.best.optimizer.lr}" in Path(page.output.strip()).read_text()
+
+
+def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
+    wild = BASE.with_(["optimizer=sgd"])
+    t = tune(digits, ["optimizer.lr=1e-3..1e9:log"], recipe=wild, trials=64, strategy="bayes", out=tmp_path / "t")
+    states = [x.state == optuna.trial.TrialState.PRUNED for x in t.trials.marked()]
+    assert t.diverged == sum(states)
+    assert sum(states[:16]) > 3
+    assert sum(states[48:]) < sum(states[:16])
+
+
+def test_ranges_narrow_where_the_best_agree() -> None:
+    assert Range(1, 9, whole=True).narrowed([9] * 5) == Range(8, 9, whole=True)
+    assert Range(1e-5, 1e-1, log=True).narrowed([1e-3]).high == pytest.approx(1e-3 * 10**0.2)
+    assert Range(0, 100).narrowed([50.0] * 5) == Range(45, 55)
+
+
+def test_a_storage_that_goes_away_in_the_middle(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shared.db"
+    real = search.extend
+    monkeypatch.setattr(search, "extend", lambda *a, **k: file.write_bytes(b"no database") and real(*a, **k))
+    with pytest.raises(RunError, match="but it does not answer") as e:
+        tune(digits, SPACE[:1], recipe=BASE, trials=2, storage=f"sqlite:///{file}", out=tmp_path / "t")
+    assert len(str(e.value).splitlines()) == 1
+    assert len(Study(tmp_path / "t").members) == 2, "what was trained is not lost"
+
+
+def test_passwords_are_kept_to_oneself(digits: Data, tmp_path: Path) -> None:
+    url = "postgresql://me:s3cret@localhost:1/none"
+    assert masked(url) == "postgresql://me:***@localhost:1/none"
+    with pytest.raises(RunError) as e:
+        tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
+    assert "s3cret" not in str(e.value)
+    study = tune(digits, SPACE[:1], recipe=BASE, trials=1, out=tmp_path / "s").study
+    keep_url(study, url)
+    assert url_of(study) == url
+    assert (study.path / "storage.url").stat().st_mode & 0o77 == 0
+
+
+def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
+    given = {"lr": Range(1e-3, 1e-2, log=True), "epochs": Range(1, 2), "model.hidden": [[8], [4, 4]], "batch_size": 16}
+    t = tune(digits, {**given, "model.dropout": "0.1..0.2"}, recipe=BASE, trials=4, out=tmp_path / "t")
+    for x in t.ranked:
+        assert isinstance(x.values["epochs"], int)
+        assert x.values["model.hidden"] in ([8], [4, 4])
+        assert 0.1 <= x.values["model.dropout"] <= 0.2
+    assert {r.batch_size for r in t.study.recipes} == {16}
+    with pytest.raises(RecipeError, match=r"`lr=../runs` is no range of numbers"):
+        tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
+    fixed = parse(["init.from_run=../runs/a", "model.args.width=16..64"])
+    assert fixed == ({"model.args.width": Range(16, 64, whole=True)}, {"init.from_run": "../runs/a"})

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from test_study import assert_same
 
-from danlu import Recipe, compare, load, tune
+from danlu import Recipe, compare, fit, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
 from danlu.train import StudyListener, cluster, many, plan, resume_study, train
@@ -134,6 +134,14 @@ def test_what_a_task_refuses_is_said_here(nodes: Any, tmp_path: Path, monkeypatc
     assert not (tmp_path / "other").exists()
 
 
+def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Path) -> None:
+    data = load("digits")
+    start = fit(BASE.with_(epochs=1), data, out=tmp_path / "start")
+    with pytest.raises(RunError, match=r"`init.from_run` is '.*', but a cluster does not have the runs of this machine"):
+        train([BASE.with_(init={"from_run": str(start.path)})], data, out=tmp_path / "study", ray=nodes.address)
+    assert not (tmp_path / "study").exists()
+
+
 def test_halving_there(nodes: Any, tmp_path: Path) -> None:
     data, base = load("digits"), BASE.with_(epochs=9)
     found = tune(data, ["lr=1e-5..1e-1:log", "model.hidden=8,16"], recipe=base, trials=18, strategy="halving",
@@ -212,10 +220,10 @@ def test_mapped_data_are_read_there(nodes: Any, tmp_path: Path) -> None:
     assert away.status == "finished"
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (60, 3))
     mine = load((x, np.arange(60) % 2))
-    if mine.mapped:
-        with pytest.raises(RunError, match="arrays that are mapped from disk cannot be sent to a cluster"):
-            train(given, mine, out=tmp_path / "other", ray=nodes.address)
-        assert not (tmp_path / "other").exists()
+    assert mine.mapped
+    with pytest.raises(RunError, match="arrays that are mapped from disk cannot be sent to a cluster"):
+        train(given, mine, out=tmp_path / "other", ray=nodes.address)
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_cluster_is_refused(nodes: Any, tmp_path: Path) -> None:

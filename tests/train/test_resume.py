@@ -11,15 +11,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from danlu import Recipe, Run, fit, load, resume
+from danlu.data import normalize
 from danlu.errors import Interrupted, RunError, StorageError
-from danlu.runs import checkpoint, folder
-from danlu.train import batches
+from danlu.runs import Study, checkpoint, folder
+from danlu.train import batches, resume_study, train
 from danlu.train.loop import Loop
 from danlu.train.single import _create
 
@@ -33,6 +35,7 @@ RECIPE = Recipe.read("digits").with_(
         "batch_size=16",
     ]
 )
+pause = Loop._pause
 TRAIN = """
 import sys
 from danlu import Recipe, fit, load
@@ -182,6 +185,24 @@ def test_a_spoilt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, whole:
     assert len(list(run.path.glob("checkpoint/*.bad"))) == how_many
     resume(run)
     assert_same(run.path, whole)
+
+
+def test_data_are_whitened_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted anew, on another number of threads or another machine, the last bits may be others."""
+    recipe, data = Recipe(epochs=3, normalize="whiten"), lambda: load("digits")
+    fit(recipe, data(), out=tmp_path / "whole")
+    train([recipe], data(), out=tmp_path / "study")
+    real = normalize.fit
+    monkeypatch.setattr(normalize, "fit", lambda *a: replace(real(*a), scale=real(*a).scale * 1.001))
+    for name, go_on in (("run", resume), ("many", resume_study)):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(normalize, "fit", real)
+            patch.setattr(Loop, "_pause", lambda self: setattr(self.stop, "asked", True) or pause(self))
+            (fit(recipe, data(), out=tmp_path / name) if name == "run" else train([recipe], data(), out=tmp_path / name))
+        assert go_on(tmp_path / name).status == "finished"
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    a, b = (Study(tmp_path / name).weights(0) for name in ("many", "study"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_torn_line_of_the_history_is_left_out(tmp_path: Path, whole: Path) -> None:

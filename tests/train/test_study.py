@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 
 from danlu import Recipe, Run, fit, load
 from danlu.errors import Interrupted, RecipeError, RunError
@@ -213,12 +214,12 @@ def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def die(self: Any, *a: Any) -> Any:
         if os.getpid() != home and self.recipes[0].seed == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(3)
         return step(self, *a)
 
     with monkeypatch.context() as patch:
         patch.setattr(Population, "step", die)
-        with pytest.raises(RunError, match="a worker process died"):
+        with pytest.raises(RunError, match=r"a worker process died \(exit code 3\)"):
             train(recipes(), load("digits"), out=tmp_path / "study")
     study = resume_study(tmp_path / "study")
     assert sorted(study.members) == list(range(6))
@@ -314,6 +315,21 @@ def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
     again = resume_study(tmp_path / "study")
     assert sorted(again.members) == list(range(6))
     assert [r["epochs"] for r in again.results] == [r["epochs"] for r in whole]
+
+
+def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
+    study = train(recipes(), load("digits"), out=tmp_path / "study")
+    before, members = study.curves(), study.path / "members.jsonl"
+    record.say(study.path / "study.json", status="running")
+    members.write_text("".join(members.read_text().splitlines(keepends=True)[:2]))
+    study = resume_study(study.path)
+    assert len(list((study.path / "curves").iterdir())) == 2
+    assert sorted(study.members) == list(range(6))
+    columns = ["member", "epoch", "step", "train_loss", "valid_loss"]
+    assert_frame_equal(study.curves()[columns], before[columns], rtol=1e-5)
 
 
 def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:

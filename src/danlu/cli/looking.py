@@ -111,10 +111,15 @@ def show(run: RunPath, json: Json = False) -> None:
 
 
 def report(run: RunPath) -> None:
-    """Write a finished run's page anew and print its path."""
+    """Write the page of a finished run or study anew and print its path."""
     from danlu.errors import RunError
     from danlu.report.run_page import write_report
 
+    if (path := study_path(run)) is not None:
+        from danlu.cli.studies import report_study
+
+        print(report_study(path))
+        return
     found = open_run(run)
     if found.status != "finished":
         raise RunError(f"{str(found.path)!r} is {found.status}; only a finished run has a report (danlu resume goes on)")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-
-from danlu.errors import DanluError
 
 Source = Annotated[
     str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")
@@ -23,7 +20,7 @@ RunPath = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="A run's folder, or its name under the runs folder; `last` for the newest; STUDY:3 for a member of a study.",
+        help="A run's or study's folder, or its name under the runs folder; `last` for the newest; STUDY:3 for a study's member.",
     ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the code of its own network.")]
@@ -72,20 +69,6 @@ def load_source(
     )
 
 
-def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
-    """What each makes, by name; the mistakes of all together."""
-    found: dict[str, Any] = {}
-    mistakes: list[str] = []
-    for name, make in makes.items():
-        try:
-            found[name] = make()
-        except DanluError as e:
-            mistakes += e.mistakes
-    if mistakes:
-        raise DanluError(*mistakes)
-    return found
-
-
 def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None) -> Any:
     """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default."""
     from danlu.recipe import Recipe, presets
@@ -115,9 +98,14 @@ def open_run(name: str, trust: bool = False) -> Any:
 
 
 def study_path(name: str) -> Path | None:
-    """The folder of a study by its path or its name under the runs folder; None when there is no study of that name."""
+    """The folder of a study by its path, its name under the runs folder, or `last`; None when it is no study."""
+    from danlu.runs import list_runs, list_studies
     from danlu.runs.folder import runs_root
 
+    if name == "last":
+        every: list[Any] = [*list_runs(), *list_studies()]
+        newest = max(every, key=lambda found: found.info.get("created", 0.0), default=None)
+        return newest.path if newest is not None and (newest.path / "study.json").is_file() else None
     return next((p for p in (Path(name), runs_root() / name) if (p / "study.json").is_file()), None)
 
 

@@ -23,7 +23,6 @@ from danlu.cli.options import (
     Target,
     Task,
     Valid,
-    gather,
     load_source,
     read_recipe,
 )
@@ -42,7 +41,7 @@ def compare(
         ),
     ] = None,
     recipe: RecipeName = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of every variant.")] = 10,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of every variant; default: 10.")] = None,
     control: Annotated[str | None, typer.Option(help="The variant that the others are held against; default: the first.")] = None,
     metric: Annotated[str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, …")] = None,
     interval: Annotated[str, typer.Option(help="t (Student) or bca (bootstrap).")] = "t",
@@ -67,6 +66,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
+    from danlu.errors import gather
     from danlu.study import grid as grids
 
     found = gather(
@@ -100,6 +100,7 @@ def tune(
     metric: Annotated[str | None, typer.Option(help="valid_accuracy (default for classes), valid_r2, valid_loss.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: SQLite in the study's folder.")] = None,
+    yes: Yes = False,
     name: Annotated[
         str | None, typer.Option(help="Name within the storage: machines that name the same share the trials.")
     ] = None,
@@ -120,6 +121,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
+    from danlu.errors import gather
     from danlu.study import space as spaces
 
     found = gather(
@@ -131,10 +133,9 @@ def tune(
     from danlu.report.study_progress import study_progress
     from danlu.report.terminal import say
 
-    searched, fixed = found["space"]
     done = study.tune(
-        found["data"], searched, recipe=found["recipe"].with_(**fixed), trials=trials, rounds=rounds, strategy=strategy,
-        metric=metric, seed=seed, storage=storage, name=name, out=out, device=device,
+        found["data"], space or [], recipe=found["recipe"], trials=trials, rounds=rounds, strategy=strategy,
+        metric=metric, seed=seed, storage=storage, name=name, yes=yes, out=out, device=device,
         listener=None if json else study_progress(explain), told=None if json else say, ray=ray,
     )  # fmt: skip
     finish_tuning(done, json)
@@ -182,7 +183,25 @@ def show_study(path: Path, json: bool) -> None:
     elif json:
         print(jsonlib.dumps({"study": str(path), **found.info, "members": list(found.members.values())}))
     else:
-        say(f"{path}: {found.status}, {len(found.members)} of {len(found)} trained")
+        going_on = "" if found.status == "finished" else f"; go on with: danlu resume {path}"
+        say(f"{path}: {found.status}, {len(found.members)} of {len(found)} trained{going_on}")
+
+
+def report_study(path: Path) -> Path:
+    """Write a finished study's page anew."""
+    from danlu.errors import RunError
+    from danlu.report.compare_page import write_comparison
+    from danlu.report.tune_page import write_tuning
+    from danlu.runs import Study
+    from danlu.study import Comparison
+    from danlu.study.search import open_tuning
+
+    found, kind = Study(path), Study(path).info["kind"]
+    if found.status != "finished":
+        raise RunError(f"{str(path)!r} is {found.status}; only a finished study has a report (danlu resume goes on)")
+    if kind not in ("compare", "tune"):
+        raise RunError(f"{str(path)!r} is neither comparison nor search, and has no report; of a member: danlu report {path}:0")
+    return write_comparison(Comparison(found)) if kind == "compare" else write_tuning(open_tuning(found))
 
 
 def go_on(path: Path, trust: bool, checkpoint_every: float, ray: str | None, json: bool) -> None:

@@ -50,6 +50,7 @@ class Data:
     in_memory: bool = False  # made from arrays: cannot be loaded again by name
     missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
+    _placed: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -73,6 +74,18 @@ class Data:
         if kind not in self._fitted:
             self._fitted[kind] = normalize.fit(kind, self.chunks("train"), self.schema.input_shape)
         return self._fitted[kind]
+
+    def adopt(self, fitted: normalize.Normalizer) -> None:
+        """Take a normaliser that was fitted on these data before: fitted anew its last bits may be others."""
+        self._fitted[fitted.kind] = fitted
+
+    def placed(self, device: torch.device) -> Tensor:
+        """All examples on a device, moved there once; those that are mapped from disk stay."""
+        if self.mapped or device.type == "cpu":
+            return self.x
+        if str(device) not in self._placed:
+            self._placed[str(device)] = self.x.to(device)
+        return self._placed[str(device)]
 
     def class_counts(self, part: str) -> Tensor:
         """Examples per class [K] in a part."""

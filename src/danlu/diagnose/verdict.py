@@ -42,8 +42,7 @@ def _percent(x: float) -> str:
 def _classes(run: Run) -> list[str]:
     part = held_out(run)
     r = run.result
-    n, m = r[f"{part}_n"], r["train_n"]
-    reached, trained = r[f"{part}_accuracy"], r["train_accuracy"]
+    n, reached = r[f"{part}_n"], r[f"{part}_accuracy"]
     low, high = wilson(reached, n)
     counts = run.data_info["class_counts"]  # of the training part: the constant answer is learnt there, too
     most = counts.index(max(counts))
@@ -55,8 +54,9 @@ def _classes(run: Run) -> list[str]:
     ]
     if low <= share:
         return [*said, "That is not shown to be better than the constant answer: the network has learnt nothing usable."]
-    if part == "train":
+    if part == "train" or "train_n" not in r:  # members of a search are scored on the validation part alone
         return said
+    m, trained = r["train_n"], r["train_accuracy"]
     gap_low, gap_high = difference(trained, m, reached, n)
     bias, gap = 1 - trained, trained - reached
     if gap_low <= 0:
@@ -79,7 +79,7 @@ def _numbers(run: Run) -> list[str]:
         f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {r[f'{part}_n']} examples, "
         f"where always answering the training mean errs by {constant:.4g}."
     ]
-    if part != "train":
+    if part != "train" and "train_r2" in r:
         said.append(f"Training R² is {r['train_r2']:.3f}.")
     return said
 

@@ -1,7 +1,8 @@
 """Update rules, written once for a tensor of parameters and used by the engine and by `danlu.optim.Optimizer`.
 
 A rule changes p in place from its gradient g. Hyper-parameters are numbers, or tensors that broadcast against p
-(one value per network of a population). t counts steps from 1; float64 where it differs by network. α is `lr`.
+(one value per network of a population; `columns` makes them). t counts steps from 1; float64 where it differs by
+network. α is `lr`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,33 @@ def subtract(p: Tensor, a: Any, x: Tensor) -> None:
         p.sub_(x, alpha=a)
 
 
-def accumulate(s: Tensor, decay: Any, x: Tensor) -> None:
-    """s ← decay·s + (1 − decay)·x²."""
-    s.mul_(decay)
-    if isinstance(decay, Tensor):
-        s.add_((1 - decay) * x * x)
+def columns(name: str, values: Tensor, dtype: torch.dtype) -> Hyper:
+    """A hyper-parameter of several networks, float64 [M, 1], as rules take it.
+
+    Of a β near 1 rounded to float32, 1 − β and 1 − βᵗ would be off by 10⁻⁵: they are made of the exact one.
+    """
+    found = {name: values.to(dtype)}
+    return {**found, f"1-{name}": (1 - values).to(dtype), f"exact {name}": values} if name in _DECAYS else found
+
+
+def rest(h: Hyper, name: str) -> Any:
+    """1 − β."""
+    return h[f"1-{name}"] if f"1-{name}" in h else 1 - h[name]
+
+
+def exact(h: Hyper, name: str) -> Any:
+    """β, not rounded."""
+    return h.get(f"exact {name}", h[name])
+
+
+def accumulate(s: Tensor, h: Hyper, name: str, x: Tensor) -> None:
+    """s ← βs + (1 − β)x²."""
+    s.mul_(h[name])
+    share = rest(h, name)
+    if isinstance(share, Tensor):
+        s.add_(share * x * x)
     else:
-        s.addcmul_(x, x, value=1 - decay)
+        s.addcmul_(x, x, value=share)
 
 
 def root(s: Tensor) -> Tensor:
@@ -74,7 +95,7 @@ def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """h ← ρh + (1−ρ)g², W ← W − αg/(√h + ε) (Tieleman and Hinton 2012)."""
-    accumulate(s["h"], h["rho"], g)
+    accumulate(s["h"], h, "rho", g)
     descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
@@ -83,11 +104,14 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
     (Kingma and Ba 2015, algorithm 1.)
     """
-    s["m"].lerp_(g, 1 - h["beta1"])
-    accumulate(s["v"], h["beta2"], g)
-    first, second = 1 - h["beta1"] ** t, (1 - h["beta2"] ** t) ** 0.5
-    if isinstance(t, Tensor):
-        first, second = first.to(p.dtype), second.to(p.dtype)
+    s["m"].lerp_(g, rest(h, "beta1"))
+    accumulate(s["v"], h, "beta2", g)
+    first, second = (1 - exact(h, k) ** t for k in ("beta1", "beta2"))
+    second = second**0.5
+    if isinstance(first, Tensor):
+        first = first.to(p.dtype)
+    if isinstance(second, Tensor):
+        second = second.to(p.dtype)
     descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second), h["eps"])
 
 
@@ -124,6 +148,7 @@ class Rule:
         w.mul_(1 - h["lr"] * h["weight_decay"])
 
 
+_DECAYS = ("beta1", "beta2", "rho")
 _ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 _FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
 RULES: dict[str, Rule] = {

@@ -9,7 +9,10 @@ from danlu.report import html
 from danlu.runs.folder import write
 from danlu.study import Comparison, figures
 
-HEAD = ("variant", "mean", "95 % interval", "to control", "95 % interval", "p (Holm)", "")
+
+def head(c: Comparison) -> tuple[str, ...]:
+    """Names of the table's columns."""
+    return ("variant", "mean", "95 % interval", "to control", f"{c.level} interval", "p (Holm)", "")
 
 
 def table_rows(c: Comparison) -> list[tuple[str, ...]]:
@@ -23,7 +26,8 @@ def table_rows(c: Comparison) -> list[tuple[str, ...]]:
         if k == c.control:
             out.append((*mean, "", "", "", "control"))
         else:
-            out.append((*mean, _signed(c.show_gap(r.difference.mean)), c.show_range(r.difference), _p(r.corrected), r.verdict))
+            p = "–" if r.verdict.endswith("diverged") else _p(r.corrected)
+            out.append((*mean, _signed(c.show_gap(r.difference.mean)), c.show_range(r.difference), p, r.verdict))
     return out
 
 
@@ -44,7 +48,7 @@ def print_comparison(c: Comparison) -> None:
     """Table, verdict, method."""
     from danlu.report.terminal import say, table
 
-    table(HEAD, table_rows(c))
+    table(head(c), table_rows(c))
     say("")
     for sentence in c.sentences():
         say(sentence)
@@ -67,7 +71,7 @@ def write_comparison(c: Comparison) -> Path:
         f"<h1>{html.text(len(c.names))} variants on {html.text(told)}</h1>",
         f'<p class="soft">{html.text(" · ".join(facts))}</p>',
         f'<div class="verdict">{said}</div>',
-        html.table(HEAD, table_rows(c)),
+        html.table(head(c), table_rows(c)),
         f'<p class="soft">{html.text(c.method())}</p>',
         "<h2>Differences</h2>",
         html.figure("differences", figures.differences(c), "Paired differences to the control, by seed"),

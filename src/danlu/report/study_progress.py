@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any
 
-from danlu.errors import clock
-from danlu.runs import Study
+from danlu.errors import clock, count
+from danlu.runs import Study, higher_is_better
 from danlu.train import StudyListener
 
 
@@ -19,16 +19,20 @@ class _Counting(StudyListener):
     def start(self, study: Study, steps: int, done: int) -> None:
         """Begin counting."""
         self.study, self.steps, self.first, self.done, self.began = study, steps, done, done, time.perf_counter()
-        self.members, self.ready, self.diverged = len(study), len(study.members), 0
+        info = study.info
+        batches = 0 if info.get("storage") else info.get("trials", 0) * info.get("rounds", 1)  # of a search that has it alone
+        self.members, self.ready, self.diverged = max(len(study), batches), len(study.members), 0
+        self.all = steps * self.members // max(1, len(study))  # later trials are taken to be as long
         self.metric = study.info.get("metric") or f"valid_{study.metric}"
         self.best: float | None = None
         for told in study.members.values():
             self._see(told.get("result", {}))
 
-    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float]) -> None:
-        """Say how a group is trained, when asked for."""
+    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float], noted: bool) -> None:
+        """Say how a group is trained, when asked for, or when it is not as one would expect."""
+        if self.explain or noted:
+            self.say(f"{count(len(members), 'network')} {way}: {why}")
         if self.explain:
-            self.say(f"{len(members)} networks {way}: {why}")
             for label, pace in sorted(paces.items(), key=lambda p: p[1]):
                 self.say(f"  {1e6 * pace:8.0f} µs a step of one network  {label}")
 
@@ -49,13 +53,13 @@ class _Counting(StudyListener):
     def _see(self, result: dict[str, Any]) -> None:
         value = result.get(self.metric)
         if value is not None:
-            better = max if self.metric.endswith(("accuracy", "r2")) else min
+            better = max if higher_is_better(self.metric) else min
             self.best = value if self.best is None else better(self.best, value)
 
     def line(self) -> str:
         """Members done, best so far, time left."""
         taken = self.done - self.first
-        left = clock((time.perf_counter() - self.began) / taken * max(0, self.steps - self.done)) if taken else "–:––"
+        left = clock((time.perf_counter() - self.began) / taken * max(0, self.all - self.done)) if taken else "–:––"
         best = "" if self.best is None else f"  best {self.metric.replace('_', ' ')} {self.best:.4f}"
         broke = f"  {self.diverged} diverged" if self.diverged else ""
         return f"{self.ready}/{self.members} trained{best}{broke}  {left} left"
@@ -72,7 +76,7 @@ class LogProgress(_Counting):
     def progress(self, done: int) -> None:
         """A line whenever another twentieth is done."""
         super().progress(done)
-        part = 20 * done // max(1, self.steps)
+        part = 20 * done // max(1, self.all)
         if part > self.said:
             self.said = part
             self.say(self.line())
@@ -109,7 +113,7 @@ class TerminalProgress(_Counting):
         from rich.table import Table
 
         line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(self.steps, min(self.done, self.steps), width=24), self.line())
+        line.add_row(ProgressBar(self.all, min(self.done, self.all), width=24), self.line())
         return line
 
 

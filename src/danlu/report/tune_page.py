@@ -16,17 +16,10 @@ from danlu.study.tuning import Tuning
 def table_rows(t: Tuning, most: int) -> list[list[str]]:
     """Rank, figure, epochs trained, values of the best."""
     rows = []
-    for rank, i in enumerate(t.ranked[:most], 1):
-        told = t.members[i]
-        epochs = f"{told['result']['epochs']}{' (stopped)' if told['status'] == 'stopped' else ''}"
-        rows.append(
-            [
-                f"Best-{rank}",
-                f"{t.figures[i]:.4f}",
-                epochs,
-                *(f"{v:.3g}" if isinstance(v, float) else show(v) for v in t.values(i).values()),
-            ]
-        )
+    for rank, trial in enumerate(t.ranked[:most], 1):
+        epochs = f"{trial.epochs}{' (stopped)' if trial.stopped else ''}"
+        values = (f"{v:.3g}" if isinstance(v, float) else show(v) for v in trial.values.values())
+        rows.append([f"Best-{rank}", f"{trial.figure:.4f}", epochs, *values])
     return rows
 
 
@@ -57,7 +50,12 @@ def write_tuning(t: Tuning) -> Path:
     info = t.study.info
     told: Any = t.study.data_info["source"]["source"]
     said = "".join(f"<p>{html.text(s)}</p>" for s in t.sentences())
-    facts = [info["strategy"], count(len(t.members), "trial"), count(info["rounds"], "round"), info["environment"]["machine"]]
+    facts = [
+        info["strategy"],
+        count(len(t.ranked) + t.diverged, "trial"),
+        count(info["rounds"], "round"),
+        info["environment"]["machine"],
+    ]
     sections = [
         f"<h1>Search on {html.text(told)}</h1>",
         f'<p class="soft">{html.text(" · ".join([*facts, t.study.path.name]))}</p>',
@@ -67,8 +65,8 @@ def write_tuning(t: Tuning) -> Path:
     if t.importance:
         sections.append(f"<p>What mattered (share of the variance of the results): {html.text(importance_words(t))}</p>")
         sections += _figures(t)
-    if t.ranked:
-        sections += ["<h2>The winner's recipe</h2>", f"<pre>{html.text(t.study.recipes[t.ranked[0]].to_toml())}</pre>"]
+    if t.best is not None:
+        sections += ["<h2>The winner's recipe</h2>", f"<pre>{html.text(t.best.to_toml())}</pre>"]
     path = t.study.path / "report.html"
     write(path, html.page(f"Search on {told}", sections))
     return path

@@ -1,6 +1,6 @@
 """What a training leaves on disk, and reading it back."""
 
 from danlu.runs.run import Prediction, Run, list_runs
-from danlu.runs.study import Study, list_studies
+from danlu.runs.study import Study, higher_is_better, list_studies
 
-__all__ = ["Prediction", "Run", "Study", "list_runs", "list_studies"]
+__all__ = ["Prediction", "Run", "Study", "higher_is_better", "list_runs", "list_studies"]

@@ -63,8 +63,9 @@ def part_outputs(
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
         index = index[torch.linspace(0, len(index) - 1, most).long()]
+    there = data.placed(device)
     for rows in index.split(at_once or rows_per_pass(data.schema.input_shape)):
-        x = data.x.index_select(0, rows).to(device)
+        x = there.index_select(0, rows.to(there.device)).to(device)
         with torch.no_grad():
             out = forward(torch.stack([n(x) for n in normalizers]) if len(normalizers) > 1 else normalizers[0](x).unsqueeze(0))
         yield out, data.y[rows].to(device)

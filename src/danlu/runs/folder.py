@@ -18,7 +18,7 @@ from typing import Any
 
 import filelock
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -114,6 +114,17 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError as e:
         raise RunError(f"{path} is missing; the run has not got that far") from e
     except (OSError, SafetensorError) as e:
+        raise RunError(f"{path} is damaged or no safetensors file ({e})") from e
+
+
+def read_row(path: Path, row: int) -> dict[str, torch.Tensor]:
+    """One network's tensors of a file in which those of several are stacked; the rest of the file is not read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {k: file.get_slice(k)[row : row + 1][0].clone() for k in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as e:
+        raise RunError(f"{path} is missing; the run has not got that far") from e
+    except (OSError, SafetensorError, IndexError) as e:
         raise RunError(f"{path} is damaged or no safetensors file ({e})") from e
 
 

@@ -184,8 +184,13 @@ class Run(OnData):
 
 def read_normalizer(file: Path, recipe: Recipe) -> Normalizer:
     """The normaliser that a training kept, in its precision."""
+    return read_fitted(file, recipe.normalize).to("cpu", getattr(torch, recipe.dtype))
+
+
+def read_fitted(file: Path, kind: str) -> Normalizer:
+    """The same as it was fitted."""
     t = folder.read_tensors(file)
-    return Normalizer(recipe.normalize, t["shift"], t["scale"], t.get("matrix")).to("cpu", getattr(torch, recipe.dtype))
+    return Normalizer(kind, t["shift"], t["scale"], t.get("matrix"))
 
 
 def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:

@@ -52,7 +52,13 @@ class Study(OnData):
     @property
     def status(self) -> str:
         """running, interrupted or finished."""
-        return str(self.info["status"])
+        info = self.info
+        return "running" if info["status"] == "finished" and not info.get("over", True) else str(info["status"])
+
+    @property
+    def trained(self) -> bool:
+        """Whether all its recipes are, though a search or comparison may yet add more."""
+        return bool(self.info["status"] == "finished")
 
     @cached_property
     def recipes(self) -> list[Recipe]:
@@ -87,8 +93,13 @@ class Study(OnData):
         files = sorted((self.path / "curves").glob("*.parquet"))
         if not files:
             raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
-        table = concat_tables([pq.read_table(f) for f in files], promote_options="default")
-        return table.to_pandas().sort_values(["member", "epoch"], ignore_index=True)
+        tables = [pq.read_table(f) for f in files]
+        chunks = [f.stem for f, t in zip(files, tables, strict=True) for _ in range(len(t))]
+        table = concat_tables(tables, promote_options="default").to_pandas()
+        # A chunk of which not all members were written down before a crash was trained again, under another name.
+        valid = {m["member"]: m["chunk"] for m in self.members.values()}
+        table = table[[valid.get(i) == chunk for i, chunk in zip(table["member"], chunks, strict=True)]]
+        return table.sort_values(["member", "epoch"], ignore_index=True)
 
     def history(self, i: int) -> list[dict[str, Any]]:
         """The curve of member i, a row per epoch."""
@@ -104,8 +115,7 @@ class Study(OnData):
     def weights(self, i: int) -> dict[str, Tensor]:
         """The final weights of member i by name."""
         told = self._ended(i)
-        stacked = folder.read_tensors(self.path / "weights" / f"{told['chunk']}.safetensors")
-        return {k: v[told["row"]].clone() for k, v in stacked.items()}
+        return folder.read_row(self.path / "weights" / f"{told['chunk']}.safetensors", told["row"])
 
     def run(self, i: int, data: Data | None = None) -> Run:
         """Member i as a run in a folder of its own, made on first use.
@@ -137,7 +147,9 @@ class Study(OnData):
             return
         self.check_trust()
         data = self.load_data() if data is None else data
-        part = next(p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"])
+        part = next((p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"]), None)
+        if part is None:  # stopped early, without a validation part
+            return
         model = build_model(recipe, self.schema)
         load_weights(model, self.weights(told["member"]), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe)
@@ -156,6 +168,11 @@ class Study(OnData):
     def identity(self) -> str:
         """What its checkpoints must belong to: these recipes on these data."""
         return json.dumps([r.to_dict() for r in self.recipes]) + str(self.data_info["fingerprint"])
+
+
+def higher_is_better(metric: str) -> bool:
+    """Of a final figure such as "valid_accuracy": more of it is better, unlike of a loss or of epochs."""
+    return metric.endswith(("accuracy", "r2"))
 
 
 def list_studies(root: Path | None = None) -> list[Study]:

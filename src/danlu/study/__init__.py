@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from danlu.study.compare import Comparison, compare, continue_comparison
+from danlu.study.space import Choice, Range
 
-__all__ = ["Comparison", "Tuning", "compare", "continue_comparison", "continue_tuning", "tune"]
+__all__ = ["Choice", "Comparison", "Range", "Tuning", "compare", "continue_comparison", "continue_tuning", "tune"]
 
 
 def __getattr__(name: str) -> Any:  # Optuna is imported by the first search

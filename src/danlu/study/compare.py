@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import RecipeError, RunError, clock, count, unknown, wrong
+from danlu.errors import DanluError, RecipeError, RunError, clock, count, unknown, wrong
 from danlu.recipe import Recipe
-from danlu.runs import Study, folder
+from danlu.runs import Study, folder, higher_is_better
 from danlu.study import grid as grids
 from danlu.study.grid import Grid, Variant
 from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
-from danlu.train import CHECKPOINT_EVERY, StudyListener, estimate_seconds, extend, resume_study, train
+from danlu.train import CHECKPOINT_EVERY, StudyListener, check_all, estimate_seconds, extend, record, resume_study, train
 
 ALPHA = 0.05
+SEEDS = 10
 LISTED = 10_000  # variants of a grid
 MANY = 1000  # trainings that are not begun without being asked for twice
 
@@ -27,7 +28,7 @@ def compare(
     grid: Grid | Sequence[str],
     *,
     recipe: Recipe | None = None,
-    seeds: int = 10,
+    seeds: int | None = None,
     control: str | None = None,
     metric: str | None = None,
     interval: str = "t",
@@ -40,43 +41,31 @@ def compare(
 ) -> Comparison:
     """Train every combination of the grid's values with the same seeds and compare each with the control.
 
-    grid: values by field, such as {"optimizer": ["sgd", "adam"]}, or texts such as "optimizer=sgd,adam".
-    control: the variant the others are held against (default: the first). metric: a final figure, such as
-    valid_accuracy (the default where there is a validation part; the test part is read only for a metric of it).
-    interval: "t" (Student) or "bca" (bootstrap). until: go on adding seeds, up to that many, until every question is
-    settled; the chance of a false claim stays below 5 % all the same. yes: begin even more than 1,000 trainings.
-    ray: address of a Ray cluster to train on.
+    grid: values by field, such as {"optimizer": ["sgd", "adam"]}, or texts such as "optimizer=sgd,adam". seeds: trainings
+    of every variant (10). control: the variant the others are held against (default: the first). metric: a final figure,
+    such as valid_accuracy (the default where there is a validation part; the test part is read only for a metric of it).
+    interval: "t" (Student) or "bca" (bootstrap). until: instead of seeds, go on adding them, up to that many, until every
+    question is settled; the chance of a false claim stays below 5 % all the same. yes: begin even more than 1,000
+    trainings. ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
-    values = grid if isinstance(grid, Mapping) else grids.parse(grid)
-    _not_too_many(values)
-    variants = grids.expand(values, recipe or Recipe())
     metric = metric or ("valid" if data.size("valid") else "test") + ("_accuracy" if data.schema.classes else "_r2")
-    most = until or seeds
-    mistakes = _mistakes(data, variants, seeds, metric, interval, until)
-    if mistakes:
-        raise RecipeError(*mistakes)
-    chosen = grids.find(control, variants) if control is not None else 0
-    first = looks(most)[0] if until else seeds
-    recipes = _replicates(variants, 0, first)
+    variants, chosen = _settle(data, grid, recipe or Recipe(), control, _mistakes(data, seeds, metric, interval, until))
+    most = until or seeds or SEEDS
     if len(variants) * most > MANY and not yes:
-        where = "on this machine alone" if ray else "in all"
-        time = clock(estimate_seconds(recipes, data, "cpu" if ray else device) / len(recipes) * len(variants) * most)
-        raise RecipeError(
-            f"the grid has {len(variants)} variants, with {most} seeds {len(variants) * most:,} trainings, about {time} {where}; "
-            "use --yes (yes=True) if that is meant"
-        )
+        _refuse_many(variants, data, most, "cpu" if ray else device)
     parts = ("train", "valid", "test") if metric.startswith("test") else ("train", "valid")
     facts: dict[str, Any] = {
         "kind": "compare",
+        "over": False,
         "variants": [[list(pair) for pair in v.values] for v in variants],
         "control": chosen,
         "metric": metric,
         "interval": interval,
-        "seeds": seeds,
         "until": until,
     }
+    recipes = _replicates([v.recipe for v in variants], 0, looks(most)[0] if until else most)
     study = train(recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts, ray=ray)
     return continue_comparison(study, data, listener=listener, ray=ray)
 
@@ -92,19 +81,39 @@ def continue_comparison(
     """Go on with a comparison: train what is missing, and with `until` add seeds while a question is open."""
     how: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
     with folder.locked(study.path):
-        if study.status != "finished":
+        if not study.trained:
             study = resume_study(study, data, **how)
-        until = study.info["until"]
-        while until:
+        while until := study.info["until"]:
             found = Comparison(study)
             if found.settled or found.seeds >= until:
                 break
             more = next(n for n in looks(until) if n > found.seeds)
-            bases = [study.recipes[i] for i in range(len(found.names))]
-            recipes = [r.with_(seed=bases[0].seed + s) for s in range(found.seeds, more) for r in bases]
             data = study.load_data() if data is None else data
-            study = extend(study, recipes, data, **how)
+            study = extend(study, _replicates(study.recipes[: len(found.names)], found.seeds, more), data, **how)
+        record.say(study.path / "study.json", over=True)
         return Comparison(study)
+
+
+def _settle(
+    data: Data, grid: Grid | Sequence[str], recipe: Recipe, control: str | None, mistakes: list[str]
+) -> tuple[list[Variant], int]:
+    """(variants, number of the control). Raises RecipeError, with those `mistakes` that are known already."""
+    variants: list[Variant] = []
+    chosen = 0
+    try:
+        values = grid if isinstance(grid, Mapping) else grids.parse(grid)
+        _not_too_many(values)
+        variants = grids.expand(values, recipe)
+        if len(variants) < 2:
+            mistakes.append("the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam")
+        chosen = grids.find(control, variants) if control is not None else 0
+        if not mistakes:
+            check_all([v.recipe for v in variants], data)
+    except DanluError as e:
+        mistakes += e.mistakes
+    if mistakes:
+        raise RecipeError(*mistakes)
+    return variants, chosen
 
 
 def _not_too_many(grid: Grid) -> None:
@@ -116,19 +125,30 @@ def _not_too_many(grid: Grid) -> None:
         )
 
 
-def _replicates(variants: Sequence[Variant], start: int, end: int) -> list[Recipe]:
+def _refuse_many(variants: Sequence[Variant], data: Data, seeds: int, device: str) -> None:
+    """How many trainings a grid has, and about how long they take, by some of the variants."""
+    some = [v.recipe for v in variants[:: -(-len(variants) // 5)]]
+    time = clock(estimate_seconds(_replicates(some, 0, min(seeds, 10)), data, device) / (len(some) * min(seeds, 10))
+                 * len(variants) * seeds)  # fmt: skip
+    raise RecipeError(
+        f"the grid has {len(variants):,} variants, with {seeds:,} seeds {len(variants) * seeds:,} trainings, "
+        f"about {time} on this machine; use --yes (yes=True) if that is meant"
+    )
+
+
+def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]:
     """Seed by seed, every variant."""
-    return [v.recipe.with_(seed=v.recipe.seed + s) for s in range(start, end) for v in variants]
+    return [r.with_(seed=r.seed + s) for s in range(start, end) for r in recipes]
 
 
-def _mistakes(data: Data, variants: list[Variant], seeds: int, metric: str, interval: str, until: int | None) -> list[str]:
+def _mistakes(data: Data, seeds: int | None, metric: str, interval: str, until: int | None) -> list[str]:
     mistakes = []
-    if seeds < 2:
+    if seeds is not None and seeds < 2:
         mistakes.append(wrong("seeds", seeds, "must be at least 2: one training shows no spread", "try 10"))
     if until is not None and until < 2:
         mistakes.append(wrong("until", until, "must be at least 2", "try 40"))
-    if len(variants) < 2:
-        mistakes.append("the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam")
+    if seeds is not None and until is not None:
+        mistakes.append(wrong("until", until, f"goes on to a number of seeds by itself, and `seeds` is {seeds}", "leave one out"))
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
     figures = ("accuracy" if data.schema.classes else "r2", "loss")
@@ -147,7 +167,7 @@ class Row:
     difference: Estimate
     p: float  # of the paired t-test
     corrected: float  # by Holm
-    verdict: str  # "control", "better", "worse", "no difference shown"
+    verdict: str  # "control", "better", "worse", "no difference shown", "diverged", "control diverged"
     diverged: int
 
 
@@ -156,10 +176,11 @@ class Comparison:
 
     def __init__(self, study: Study) -> None:
         if study.info["kind"] != "compare":
-            raise RunError(f"{str(study.path)!r} is a study of {study.info['kind']}, not a comparison")
+            what = ", but a search" if study.info["kind"] == "tune" else ""
+            raise RunError(f"{str(study.path)!r} is no comparison{what}; danlu runs lists what there is")
         self.study, info = study, study.info
         self.metric, self.interval, self.control, self.until = info["metric"], info["interval"], info["control"], info["until"]
-        self.higher_is_better = str(self.metric).split("_")[-1] in ("accuracy", "r2")
+        self.higher_is_better = higher_is_better(self.metric)
         self.values = [tuple((p, v) for p, v in values) for values in info["variants"]]
         self.names = [Variant(v, study.recipes[0]).name for v in self.values]
         self.seeds = len(study) // len(self.names)
@@ -176,8 +197,8 @@ class Comparison:
 
     @property
     def settled(self) -> bool:
-        """Whether every variant is shown to be better or worse than the control."""
-        return all(r.verdict != "no difference shown" or (r.diverged and r.difference.n < 2) for r in self.rows)
+        """Whether of no variant more seeds could show more."""
+        return all(r.verdict != "no difference shown" for r in self.rows)
 
     def sentences(self) -> list[str]:
         """The verdict in words."""
@@ -188,24 +209,33 @@ class Comparison:
             found.sort(key=lambda r: -abs(r.difference.mean))
             for r in found:
                 gap, turned = abs(r.difference.mean), r.difference.mean < 0
-                by = f"{self.show_gap(gap)} ({self.show_range(r.difference, turned)})"
-                said.append(f"{r.name} is {word} than {control.name} by {by}.")
-        open_ = [r.name for r in self.rows if r.verdict == "no difference shown" and not r.diverged]
+                between = f" ({self.show_range(r.difference, turned)})" if math.isfinite(r.difference.low) else ""
+                said.append(f"{r.name} is {word} than {control.name} by {self.show_gap(gap)}{between}.")
+        open_ = [r.name for r in self.rows if r.verdict == "no difference shown"]
         if open_:
             said.append(f"No difference to {control.name} is shown for {', '.join(open_)}; that does not mean there is none.")
         broken = [f"{r.name} ({r.diverged} of {self.seeds})" for r in self.rows if r.diverged]
         if broken:
-            said.append(f"Diverged: {', '.join(broken)}; means are over the rest.")
+            said.append(f"Diverged: {', '.join(broken)}; means are over the rest, of which nothing is claimed.")
+        if control.diverged:
+            said.append("The control is among them, so nothing can be held against it; choose another with --control.")
         return said
 
     def method(self) -> str:
         """How the figures were made."""
         kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
-        looked = f", {count(len(looks(self.until)), 'look')} at the figures paid for" if self.until else ""
+        n = len(looks(self.until)) if self.until else 1
+        shared = f", of {ALPHA:.0%} shared by {n} looks at the figures" if n > 1 else ""
         return (
-            f"{self.metric.replace('_', ' ')} over {self.seeds} seeds, the same for every variant; 95 % intervals by {kind}; "
-            f"p of the paired t-test, corrected by Holm, claims at {self.alpha:.2g}{looked}"
+            f"{self.metric.replace('_', ' ')} over {self.seeds} seeds, the same for every variant; intervals by {kind}, each by "
+            f"itself; p of the paired t-test, corrected by Holm for {count(len(self.rows) - 1, 'comparison')}; a claim needs "
+            f"p < {self.alpha:.3g}{shared}"
         )
+
+    @property
+    def level(self) -> str:
+        """That of the intervals of differences: 95 %, more where the figures are looked at several times."""
+        return f"{100 * (1 - self.alpha):.3g} %"
 
     @property
     def percent(self) -> bool:
@@ -245,7 +275,7 @@ class Comparison:
 
         found = [{**vars(r), "mean": plain(r.mean), "difference": plain(r.difference)} for r in self.rows]
         return {"study": str(self.study.path), "metric": self.metric, "seeds": self.seeds, "control": self.names[self.control],
-                "interval": self.interval, "alpha": self.alpha, "variants": found, "sentences": self.sentences()}  # fmt: skip
+                "interval": self.interval, "level": 1 - self.alpha, "variants": found, "sentences": self.sentences()}  # fmt: skip
 
 
 def rows(
@@ -255,14 +285,19 @@ def rows(
     base = figures[control]
     pairs = [[x - y for x, y in zip(f, base, strict=True) if math.isfinite(x) and math.isfinite(y)] for f in figures]
     others = [k for k in range(len(names)) if k != control]
-    p = [p_value(pairs[k]) for k in range(len(names))]
+    finite = [[x for x in f if math.isfinite(x)] for f in figures]
+    broken = [len(f) - len(kept) for f, kept in zip(figures, finite, strict=True)]
+    # Where trainings diverged the rest are a selection, by which nothing can be claimed.
+    p = [p_value(pairs[k]) if not (broken[k] or broken[control]) else 1.0 for k in range(len(names))]
     corrected = dict(zip(others, holm([p[k] for k in others]), strict=True))
     out = []
     for k, name in enumerate(names):
-        finite = [x for x in figures[k] if math.isfinite(x)]
-        gap = estimate(pairs[k], kind=interval)
-        word = "control" if k == control else verdict(corrected[k], gap.mean, alpha, higher_is_better)
-        out.append(
-            Row(name, estimate(finite, kind=interval), gap, p[k], corrected.get(k, 1.0), word, len(figures[k]) - len(finite))
-        )
+        gap = estimate(pairs[k], 1 - alpha, interval)
+        if k == control:
+            word = "control"
+        elif broken[k] or broken[control]:
+            word = "diverged" if broken[k] else "control diverged"
+        else:
+            word = verdict(corrected[k], gap.mean, alpha, higher_is_better)
+        out.append(Row(name, estimate(finite[k], kind=interval), gap, p[k], corrected.get(k, 1.0), word, broken[k]))
     return out

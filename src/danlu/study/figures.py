@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from danlu.study.compare import Comparison
 
 PALETTE = ("#a34a28", "#3b6fb0", "#4f8a3c", "#8c6bb1", "#c29b2c", "#2f8f8b", "#b5527f", "#6b6459")
+DASHES = ("solid", "dash", "dot", "dashdot")  # where colours do not suffice
 _GRID = {"gridcolor": "#e8e4dc", "zeroline": False}
 _PAPER = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
 
@@ -35,10 +36,13 @@ def bands(comparison: Comparison) -> dict[str, Any]:
             epochs = [int(e) for e in by_epoch.index]
             low, high = ([b if math.isfinite(b) else e.mean for e, b in zip(found, side, strict=True)]
                          for side in ([e.low for e in found], [e.high for e in found]))  # fmt: skip
+            if not axis:  # logarithmic: a band that reaches below 0 ends at the lowest value seen
+                low = [max(b, min(v)) for b, v in zip(low, by_epoch, strict=True)]
             shared = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "legendgroup": str(k), "type": "scatter", "mode": "lines"}
             band = {"x": epochs + epochs[::-1], "y": high + low[::-1], "fill": "toself", "fillcolor": colour(k), "opacity": 0.18}
             traces.append({**shared, **band, "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False})
-            line = {"x": epochs, "y": [e.mean for e in found], "name": name, "line": {"color": colour(k), "width": 2}}
+            style = {"color": colour(k), "width": 2, "dash": DASHES[k // len(PALETTE) % len(DASHES)]}
+            line = {"x": epochs, "y": [e.mean for e in found], "name": name, "line": style}
             traces.append({**shared, **line, "showlegend": not axis})
     layout = {
         "height": 380,
@@ -63,8 +67,10 @@ def differences(comparison: Comparison) -> dict[str, Any]:
         pairs = [unit * (x - y) for x, y in zip(comparison.figures[k], comparison.figures[comparison.control], strict=True)]
         dots = {"x": pairs, "y": [name] * len(pairs), "marker": {"color": colour(k), "size": 7, "opacity": 0.35}}
         gap, low, high = (unit * x for x in (row.difference.mean, row.difference.low, row.difference.high))
-        bar = {"type": "data", "symmetric": False, "array": [high - gap], "arrayminus": [gap - low], "thickness": 2, "width": 8}
-        mean = {"x": [gap], "y": [name], "error_x": bar, "marker": {"color": colour(k), "size": 11, "symbol": "diamond"}}
+        mean = {"x": [gap], "y": [name], "marker": {"color": colour(k), "size": 11, "symbol": "diamond"}}
+        if math.isfinite(low):
+            sides = {"array": [high - gap], "arrayminus": [gap - low]}
+            mean["error_x"] = {"type": "data", "symmetric": False, **sides, "thickness": 2, "width": 8}
         traces += [{"type": "scatter", "mode": "markers", **what} for what in (dots, mean)]
     unit_name = "points" if comparison.percent else comparison.metric.replace("_", " ")
     what = f"difference to {comparison.names[comparison.control]} in {comparison.metric.replace('_', ' ')}"

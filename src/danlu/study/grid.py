@@ -75,30 +75,38 @@ def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
         if not all(pieces):
             mistakes.append(f"`{text}` has an empty value; write, for example, {key}=a,b")
             continue
+        if path in grid:
+            mistakes.append(twice(path))
         grid[path] = [parse_value(p, path) for p in pieces]
     if mistakes:
         raise RecipeError(*mistakes)
     return grid
 
 
+def twice(path: str) -> str:
+    """The mistake of naming a field in two places."""
+    return f"`{short(path)}` is given twice; name all its values at once: {short(path)}=a,b"
+
+
+def value_mistakes(path: str, values: Sequence[Any]) -> list[str]:
+    """What is wrong with a list of values of a field, if anything."""
+    shown = [show(v) for v in values]
+    repeated = sorted({v for v in shown if shown.count(v) > 1})
+    if not values:
+        return [f"`{path}` has no values; name at least one"]
+    if not repeated:
+        return []
+    layers = f"; for one network write {short(path)}=[{','.join(v.strip('[]') for v in shown)}]"
+    return [f"`{short(path)}` names {some(repeated)} more than once{layers if path == 'model.hidden' else ''}"]
+
+
 def expand(grid: Grid, base: Recipe) -> list[Variant]:
     """Every combination over the base recipe. Raises RecipeError, with the variant, for those that cannot be."""
-    grid = {
-        resolve(k) if _sections(v) else canonical(k): list(v) if isinstance(v, (list, tuple)) else [v] for k, v in grid.items()
-    }
-    mistakes = []
+    paths = [resolve(k) if _sections(v) else canonical(k) for k, v in grid.items()]
+    mistakes = [twice(p) for p in dict.fromkeys(paths) if paths.count(p) > 1]
+    grid = {p: list(v) if isinstance(v, (list, tuple)) else [v] for p, v in zip(paths, grid.values(), strict=True)}
     for path, values in grid.items():
-        shown = [show(v) for v in values]
-        twice = sorted({v for v in shown if shown.count(v) > 1})
-        if not values:
-            mistakes.append(f"`{path}` has no values; name at least one")
-        elif twice:
-            hint = (
-                f"; for one network write {short(path)}=[{','.join(v.strip('[]') for v in shown)}]"
-                if path == "model.hidden"
-                else ""
-            )
-            mistakes.append(f"`{short(path)}` names {some(twice)} more than once{hint}")
+        mistakes += value_mistakes(path, values)
         if path in ("seed", "data_seed"):
             mistakes.append(f"`{path}` cannot be a field of the grid: every variant is trained with the same seeds; use --seeds")
     if mistakes:

@@ -17,7 +17,10 @@ _RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n values with its interval and standard deviation; low and high are NaN where n < 2."""
+    """A mean over n values with its interval and standard deviation.
+
+    low and high are NaN where the values do not tell: fewer than two, all equal, or too few for the bootstrap.
+    """
 
     mean: float
     low: float
@@ -35,16 +38,15 @@ def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> E
     mean, std = float(x.mean()), float(x.std(ddof=1)) if n > 1 else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, std, n)
-    if std == 0:
-        return Estimate(mean, mean, mean, std, n)
+    if std <= 1e-12 * float(np.abs(x).max()):
+        return Estimate(mean, math.nan, math.nan, std, n)
     from scipy import stats
 
     if kind == "bca":
         found = stats.bootstrap(
             (x,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(0)
         ).confidence_interval
-        if math.isfinite(found.low) and math.isfinite(found.high):
-            return Estimate(mean, float(found.low), float(found.high), std, n)
+        return Estimate(mean, float(found.low), float(found.high), std, n)
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, std, n)
 
@@ -83,8 +85,12 @@ def verdict(corrected: float, difference: float, alpha: float, higher_is_better:
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
-def looks(most: int, first: int = 5) -> list[int]:
-    """When a comparison that may go on looks at its figures: after 5 replicates, 10, 20, … and at the end."""
+def looks(most: int, first: int = 10) -> list[int]:
+    """When a comparison that may go on looks at its figures: after 10 replicates, 20, 40, … and at the end.
+
+    Not earlier: differences of accuracies on few examples take few values, and of 5 such ones all have the same sign by
+    chance more often than a level below 5 % may claim.
+    """
     out, n = [], min(first, most)
     while n < most:
         out.append(n)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,6 +18,19 @@ from danlu.study.space import Choice, Range, Space
 STRATEGIES = ("random", "halving", "bayes")
 _TRIES = 50  # draws for every trial that is wanted
 BATCH = 16  # trials that `bayes` proposes at once: they train together, and the next learn from them
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within, Optuna says nothing that is no warning, and does not call its interfaces experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def distribution(s: Range | Choice) -> Any:
@@ -39,41 +54,49 @@ def sampler(strategy: str, seed: int) -> Any:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
+def by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the fields for what Optuna drew or kept."""
+    return {p: value(s, params[p]) for p, s in space.items()}
+
+
 def propose(
-    study: Any, space: Space, whole: Space, n: int, marks: Sequence[str], possible: Callable[[dict[str, Any]], bool]
+    study: Any,
+    space: Space,
+    whole: Space,
+    n: int,
+    marks: Sequence[str],
+    number: int,
+    possible: Callable[[dict[str, Any]], bool],
 ) -> list[tuple[int, dict[str, Any]]]:
-    """(trial number, values by path) of n new trials, each marked with whose it is.
+    """(trial number, values by path) of n new trials, each marked with whose it is and with the number of its round.
 
     Random ones are drawn at once and stored together: asking one by one takes the storage several times as long.
     whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices. possible: whether
     values go together; what does not is drawn again. Raises RecipeError when hardly anything does.
     """
     kept = {p: distribution(whole[p] if isinstance(s, Choice) else s) for p, s in space.items()}
-
-    def by_path(params: dict[str, Any]) -> dict[str, Any]:
-        return {p: value(s, params[p]) for p, s in whole.items()}
-
     found: list[tuple[int, dict[str, Any]]] = []
     if isinstance(study.sampler, optuna.samplers.RandomSampler):
         scratch = optuna.create_study(sampler=study.sampler)
         narrow = {p: distribution(s) for p, s in space.items()}
         tries = (scratch.ask(narrow).params for _ in range(_TRIES * n))
-        drawn = list(itertools.islice((d for d in tries if possible(by_path(d))), n))
+        drawn = list(itertools.islice((d for d in tries if possible(by_path(whole, d))), n))
         _enough(drawn, n)
         running = optuna.trial.TrialState.RUNNING
         study.add_trials(
-            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m})
+            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m, "round": number})
             for d, m in zip(drawn, marks, strict=True)
         )
         numbers = {t.user_attrs["mark"]: t.number for t in study.get_trials(deepcopy=False) if "mark" in t.user_attrs}
-        return [(numbers[m], by_path(d)) for m, d in zip(marks, drawn, strict=True)]
+        return [(numbers[m], by_path(whole, d)) for m, d in zip(marks, drawn, strict=True)]
     for _ in range(_TRIES * n):
         trial = study.ask(kept)
-        if not possible(by_path(trial.params)):
+        if not possible(by_path(whole, trial.params)):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
+        trial.set_user_attr("round", number)
         trial.set_user_attr("mark", marks[len(found)])
-        found.append((trial.number, by_path(trial.params)))
+        found.append((trial.number, by_path(whole, trial.params)))
         if len(found) == n:
             break
     _enough(found, n)

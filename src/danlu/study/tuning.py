@@ -1,63 +1,64 @@
-"""`Tuning`: what a search found, read from its study and Optuna's storage."""
+"""`Tuning`: what a search found, read from Optuna's storage."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from danlu.errors import count
+from danlu.recipe import Recipe
 from danlu.runs import Study
-from danlu.study.grid import look, short, show
-from danlu.study.space import Range, from_json
+from danlu.study.grid import short, show
+from danlu.study.space import Range
+from danlu.study.trials import Trial, Trials
 
 NEAR = 0.05  # of a range's width: the best value is at its end
 
 
 class Tuning:
-    """A search: `ranked` members, best first; `winner` with its test figures; `trials`, the Optuna study."""
+    """A search: `ranked` trials, best first, of whatever machine; `winner`, with its test figures; `trials`, the storage."""
 
-    def __init__(self, study: Study, trials: Any) -> None:
-        self.study, self.trials, info = study, trials, study.info
-        self.metric: str = info["metric"]
-        self.higher_is_better = self.metric != "valid_loss"
-        self.space = {p: from_json(s) for p, s in info["space"].items()}
-        self.winner: dict[str, Any] | None = info.get("winner")
-        self.members = study.members
-        found = {i: m["result"][self.metric] for i, m in self.members.items() if self.metric in m.get("result", {})}
-        found = {i: v for i, v in found.items() if math.isfinite(v)}
-        whole = {i for i in found if self.members[i]["status"] == "finished"}
-        sign = -1 if self.higher_is_better else 1
-        self.ranked = sorted(found, key=lambda i: (i not in whole, sign * found[i], i))
-        self.figures = found
+    def __init__(self, study: Study, trials: Trials) -> None:
+        self.study, self.trials, self.space = study, trials, trials.space
+        self.metric: str = study.info["metric"]
+        self.ranked, self.winner, self.diverged = trials.ranked(), trials.winner, trials.diverged()
+        self.elsewhere = len(trials.running(own=False))
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
 
-    def values(self, member: int) -> dict[str, Any]:
-        """The searched fields of a member."""
-        return {p: look(self.study.recipes[member], p) for p in self.space}
+    @property
+    def own(self) -> dict[int, Trial]:
+        """The trials of this study, by member."""
+        return {t.member: t for t in self.ranked if t.owner == self.trials.id}
+
+    @property
+    def best(self) -> Recipe | None:
+        """The winner's recipe; before the test part was read, the best trial's."""
+        values = self.winner["values"] if self.winner else self.ranked[0].values if self.ranked else None
+        return None if values is None else Recipe(**self.study.info["base"]).with_(**values)
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Best-1, Best-2, … in words."""
-        lines = []
-        for rank, i in enumerate(self.ranked[:most], 1):
-            said = "  ".join(f"{short(p)}={show(v)}" for p, v in self.values(i).items())
-            lines.append(f"Best-{rank} ({self.metric.replace('_', ' ')} {self.figures[i]:.4f})  {said}")
-        return lines
+        said = ("  ".join(f"{short(p)}={show(v)}" for p, v in t.values.items()) for t in self.ranked[:most])
+        name = self.metric.replace("_", " ")
+        return [f"Best-{k} ({name} {t.figure:.4f})  {s}" for k, (t, s) in enumerate(zip(self.ranked, said, strict=False), 1)]
 
     @cached_property
     def flat(self) -> Any:
         """The trials as an Optuna study in memory, over the space that was begun with (rounds narrow it)."""
         import optuna
 
-        from danlu.study.strategies import distribution
+        from danlu.study.strategies import distribution, quiet
 
-        held = optuna.create_study(direction="maximize" if self.higher_is_better else "minimize")
         distributions = {p: distribution(s) for p, s in self.space.items()}
-        for t in self.trials.get_trials(deepcopy=False):
-            if t.state == optuna.trial.TrialState.COMPLETE and t.params.keys() == distributions.keys():
-                held.add_trial(optuna.trial.create_trial(value=t.value, params=t.params, distributions=distributions))
+        with quiet():
+            held = optuna.create_study(direction="maximize" if self.trials.higher else "minimize")
+            for t in self.trials.marked():
+                if t.state == optuna.trial.TrialState.COMPLETE:
+                    held.add_trial(optuna.trial.create_trial(value=t.value, params=t.params, distributions=distributions))
         return held
 
     @cached_property
@@ -78,32 +79,41 @@ class Tuning:
             if not isinstance(s, Range) or not self.ranked:
                 continue
             there = math.log if s.log else float
-            at = (there(self.values(self.ranked[0])[path]) - there(s.low)) / (there(s.high) - there(s.low))
+            at = (there(self.ranked[0].values[path]) - there(s.low)) / (there(s.high) - there(s.low))
             if at < NEAR or at > 1 - NEAR:
                 said.append(f"{short(path)} ({'lower' if at < NEAR else 'upper'} end)")
         return said
 
     def sentences(self) -> list[str]:
         """The verdict in words."""
+        under_way = f"{count(self.elsewhere, 'trial')} of other machines {'is' if self.elsewhere == 1 else 'are'} under way."
         if not self.ranked:
-            if not self.members:
-                return ["This study trained nothing: all trials of the storage were taken by others."]
-            return ["Every trial diverged: narrow the ranges, or try clip.norm=1."]
-        best, metric = self.ranked[0], self.metric.replace("_", " ")
-        stopped = sum(m["status"] == "stopped" for m in self.members.values())
-        broke = sum(m["status"] == "diverged" for m in self.members.values())
-        beside = [f"{n} {what}" for n, what in ((stopped, "stopped early"), (broke, "diverged")) if n]
-        values = ", ".join(f"{short(p)}={show(v)}" for p, v in self.values(best).items())
-        said = [f"Best of {count(len(self.members), 'trial')}{' (' + ', '.join(beside) + ')' if beside else ''}: {values}."]
-        if self.winner:
-            test = f"test_{self.study.metric}"
-            said.append(
-                f"Its {metric} is {self.figures[best]:.4f}, the best of many and so flattering; on the test part, read once and "
-                f"for it alone, its {test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} examples)."
-            )
+            if self.diverged:
+                return ["Every trial diverged: narrow the ranges, or try clip.norm=1."]
+            return [under_way if self.elsewhere else "No trial has ended yet."]
+        best, stopped = self.ranked[0], sum(t.stopped for t in self.ranked)
+        beside = [f"{n} {what}" for n, what in ((stopped, "stopped early"), (self.diverged, "diverged")) if n]
+        every = count(len(self.ranked) + self.diverged, "trial") + (f" ({', '.join(beside)})" if beside else "")
+        said = [f"Best of {every}: {_words(best.values)}.", *self._tested(best)]
+        if self.elsewhere:
+            said.append(under_way)
         if ends := self.at_the_end():
             said.append(f"The best value lies at the end of its range: {', '.join(ends)}; widen it there.")
         return said
+
+    def _tested(self, best: Trial) -> list[str]:
+        """What the test part says of the winner."""
+        name, test = self.metric.replace("_", " "), f"test_{self.study.metric}"
+        figure = f"Its {name} is {best.figure:.4f}, flattered by being the best of many"
+        if self.winner is None:
+            if best.owner == self.trials.id or self.elsewhere:
+                return [f"{figure}; the test part has not been read yet."]
+            return [f"{figure}. Another machine has its weights: danlu resume there reads the test part for it."]
+        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} examples)"
+        if (self.winner["owner"], self.winner["member"]) == (best.owner, best.member):
+            return [f"{figure}; on the test part, read once and for it alone, its {reached}."]
+        before = f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f}): its {reached}"
+        return [f"{figure}. It ended after the test part had been read, once, for the best until then, {before}."]
 
     def plot(self) -> Any:
         """Parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
@@ -113,6 +123,13 @@ class Tuning:
 
     def to_json(self) -> dict[str, Any]:
         """Everything that was found, as plain values."""
-        ranked = [{"member": i, "values": self.values(i), self.metric: self.figures[i]} for i in self.ranked]
+        own = self.trials.id
+        ranked = [
+            {"member": t.member if t.owner == own else None, "values": t.values, self.metric: t.figure} for t in self.ranked
+        ]
         return {"study": str(self.study.path), "metric": self.metric, "ranked": ranked, "winner": self.winner,
                 "importance": self.importance, "sentences": self.sentences()}  # fmt: skip
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{short(p)}={show(v)}" for p, v in values.items())

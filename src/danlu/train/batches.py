@@ -38,7 +38,7 @@ class Batches:
         self.batch_size, self.augment, self.device, self.normalizer = batch_size, augment, device, normalizer
         self.mapped = data.mapped
         # Data that fit move to the device once; mapped data stay on disk.
-        self.x = data.x if data.mapped else data.x.to(device)
+        self.x = data.placed(device)
         mean, spread = data.schema.scale
         self.y = (((data.y - mean) / spread).to(dtype) if data.schema.task == "regression" else data.y).to(device)
         n = len(self.index)

@@ -136,11 +136,11 @@ class Chunk:
         numel = sum(p.numel() for p in population.model.parameters())
         for place, i in leaving:
             result = {**loop.told(place), "parameters": numel}
-            for part in parts:
+            for part in parts if not place.stopped else [p for p in parts if p == "valid"]:
                 if part in scores:
                     s = scores[part][i]
                     result |= {f"{part}_loss": s.loss, f"{part}_{metric}": s.accuracy, f"{part}_n": s.n}
-                elif part == "valid":
+                else:
                     row = self.last[place.index]
                     result |= {k: row[k] for k in ("valid_loss", f"valid_{metric}")} | {"valid_n": data.size("valid")}
             status = "stopped" if place.stopped else "finished"

@@ -14,11 +14,12 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.errors import Interrupted, RunError, wrong
+from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.train import plan
 from danlu.train.chunk import Referee, checkpoints, name_of
 from danlu.train.ready import choose_device
-from danlu.train.task import Mailbox, Order, Parcel, measure, work
+from danlu.train.task import Mailbox, Order, Parcel, measure, sent, work
 from danlu.train.workers import Said
 
 _TRIES = 5  # machines that may die under a chunk without its getting any further
@@ -80,10 +81,12 @@ class Cluster:
                 self.ray.kill(self._mailbox)
         self._mailbox = self._data = None
 
-    def check(self, data: Data) -> None:
-        """Refuse data that cannot get there."""
+    def check(self, data: Data, recipes: Sequence[Recipe]) -> None:
+        """Refuse what cannot get there."""
         if data.mapped and data.in_memory:
             raise RunError("arrays that are mapped from disk cannot be sent to a cluster; write them to a file that all can read")
+        if runs := sorted({r.init.from_run for r in recipes if r.init.from_run}):
+            raise RunError(wrong("init.from_run", runs[0], "a cluster does not have the runs of this machine", "leave out --ray"))
 
     def device(self, name: str) -> str:
         """ "cpu" or "cuda" for auto, cpu or cuda, by what the cluster has."""
@@ -104,7 +107,7 @@ class Cluster:
     def put(self, data: Data) -> Any:
         """The data in the cluster's memory; those that are mapped are read anew by each machine."""
         if self._data is None or self._data[0] is not data:
-            self._data = (data, self.ray.put(None if data.mapped else data))
+            self._data = (data, self.ray.put(None if data.mapped else sent(data)))
         return self._data[1]
 
     def mailbox(self, referee: Referee | None) -> Any:
@@ -229,7 +232,8 @@ class Shift:
 def _parcel(study: Study) -> Parcel:
     from danlu import __version__
 
-    files = {n: (study.path / n).read_bytes() for n in ("study.json", "recipes.jsonl", "data.json")}
+    names = ["study.json", "recipes.jsonl", "data.json", *(p.name for p in study.path.glob("normalizer.*.safetensors"))]
+    files = {n: (study.path / n).read_bytes() for n in names}
     return Parcel(files, os.getcwd(), __version__)
 
 

@@ -6,6 +6,7 @@ The functions in it are the very ones the engine uses, copied by `inspect`, so n
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -74,7 +75,9 @@ State, Hyper, Any, Sample = dict, dict, object, object
 
 def _source(thing: Any) -> str:
     """Its source, with type names that need no imports."""
-    return inspect.getsource(thing).replace("Iterator[None]", "object").replace("Callable[[str], torch.Generator]", "object")
+    text = inspect.getsource(thing).replace("Iterator[None]", "object").replace("Callable[[str], torch.Generator]", "object")
+    # Columns have beside β what a rounded β would spoil; of a number it is made as one would write it.
+    return re.sub(r"exact\(h, (\w+)\)", r"h[\1]", re.sub(r"rest\(h, ([\w\"]+)\)", r"1 - h[\1]", text))
 
 
 def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> list[str]:

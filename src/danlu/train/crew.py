@@ -23,7 +23,8 @@ from danlu.train.stopping import StopRequest
 
 _ROUNDS = 8  # networks of a chunk for each place, where places get free one after another…
 _FINALS = 1 << 28  # …as long as the final weights of a chunk, which wait for its end, are no more bytes
-Job = tuple[list[int], plan.Plan]  # members of a chunk, and how they are trained
+_MANY = 2  # groups for each core from which on every group trains on one core, and cores take groups in turn
+Job = tuple[int, list[int], plan.Plan]  # number of a group, members of a chunk of it, how they are trained
 
 
 class Crew:
@@ -49,18 +50,29 @@ class Crew:
         self.all = sum(every)  # steps of all members together
         self.before = sum(every[i] for i in self.ended)
         self.steps: dict[str, int] = {}  # done since, by chunk
+        self.failed: set[int] = set()  # groups that an error came from
+        self.written: set[str] = set()  # chunks that are done
+        self.spread = self.calm = False  # whether all groups train at once; whether they had to be stopped from it
+
+    @property
+    def cores(self) -> int:
+        """On which processes may train side by side: one where they may not."""
+        # A referee sees every member, so those it judges are not spread over processes.
+        side = workers.available() and not self.referee and self.device.type == "cpu"
+        return torch.get_num_threads() if side else 1
 
     def train(self, groups: Sequence[list[int]]) -> None:
-        """What is left of each group: one after another here, all together on a cluster."""
+        """What is left of each group: all together on a cluster or where they are many, else one after another."""
         numbered = list(enumerate(groups))
-        for some in [numbered] if self.cluster else [[pair] for pair in numbered]:
+        self.spread = not self.cluster and self.cores > 1 and len(groups) >= _MANY * self.cores
+        for some in [numbered] if self.cluster or self.spread else [[pair] for pair in numbered]:
             while jobs := self._jobs(some):
                 try:
                     self._work(jobs)
                 except (RuntimeError, MemoryError) as e:
                     if not plan.out_of_memory(e):
                         raise
-                    self._halve(some)
+                    self._halve([pair for pair in some if pair[0] in self.failed])
 
     def _jobs(self, groups: Sequence[tuple[int, list[int]]]) -> list[Job]:
         jobs: list[Job] = []
@@ -68,7 +80,7 @@ class Crew:
             left = [i for i in group if i not in self.ended]
             if left:
                 way = self._plan(number, left)
-                jobs += [(left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
+                jobs += [(number, left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
         return jobs
 
     def _portion(self, members: list[int], way: plan.Plan) -> int:
@@ -86,61 +98,64 @@ class Crew:
 
     def _work(self, jobs: Sequence[Job]) -> None:
         if self.cluster:
-            shift = Shift(self.cluster, self.study, self.data, jobs, self.device.type, self.referee, self.checkpoint_every)
-            self._hear(shift.run(lambda: self.stop.asked))
-        elif jobs[0][1].workers == 1:
-            for members, way in jobs:
+            chunks = [(members, way) for _, members, way in jobs]
+            shift = Shift(self.cluster, self.study, self.data, chunks, self.device.type, self.referee, self.checkpoint_every)
+            self._hear(shift.run, jobs)
+        elif (side := 1 if self.calm else max(way.workers for *_, way in jobs)) == 1:
+            for number, members, way in jobs:
+                self.failed = {number}
                 self._write(self._chunk(members, way, self._tell))
         else:
             import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
             import pyarrow.parquet  # noqa: F401
 
-            self._hear(workers.run((self._beside(*job) for job in jobs), jobs[0][1].workers, lambda: self.stop.asked))
+            works = (self._beside(members, way) for _, members, way in jobs)
+            self._hear(functools.partial(workers.run, works, side), jobs)
 
     def _beside(self, members: list[int], way: plan.Plan) -> Callable[[workers.Send], Any]:
         """A chunk to be trained in a process of its own."""
 
         def work(send: workers.Send) -> list[dict[str, Any]]:
-            asked = self.stop.asked
-            with StopRequest() as self.stop:
-                self.stop.asked = asked
+            before = self.stop
+            with StopRequest() as self.stop:  # first, so that no signal falls between the two
+                self.stop.asked = self.stop.asked or before.asked
                 return self._chunk(members, way, lambda *said: send(said))
 
         return work
 
-    def _hear(self, heard: Generator[workers.Said, None, None]) -> None:
+    def _hear(self, run: Callable[[Callable[[], bool]], Generator[workers.Said, None, None]], jobs: Sequence[Job]) -> None:
         """What workers say, until all are done; an error is raised when the others have saved what they have."""
-        error: BaseException | None = None
-        with contextlib.closing(heard):
-            for _, kind, value in heard:
+        errors: dict[int, BaseException] = {}  # the first of each group
+        with contextlib.closing(run(lambda: self.stop.asked or bool(errors))) as heard:
+            for job, kind, value in heard:
                 if kind == "said":
                     self._tell(*value)
                 elif kind == "done":
                     self._write(value)
-                else:
-                    error = error or value
-                    self.stop.asked = True
-        if error is not None:
-            self.stop.asked = False
-            raise error
+                elif not isinstance(value, Interrupted):
+                    errors.setdefault(jobs[job][0], value)
         if self.stop.asked:
             raise Interrupted(self._stopped())
+        if errors:
+            self.failed = set(errors)
+            # One that cannot be mended by smaller chunks comes first.
+            raise min(errors.values(), key=plan.out_of_memory)
 
     def _halve(self, groups: Sequence[tuple[int, list[int]]]) -> None:
         """Smaller chunks of what is left, after memory ran out."""
-        halved = False
         for number, group in groups:
             left = [i for i in group if i not in self.ended]
-            way = self._plan(number, left) if left else None
-            if not way or way.chunk == 1:
-                continue
-            halved = True
-            way.chunk, way.why = way.chunk // 2, "memory ran out with larger ones"
+            way = self._plan(number, left)
+            if way.chunk > 1:
+                way.chunk //= 2
+            elif way.workers > 1 and not (self.cluster or self.calm):
+                self.calm, way.workers = True, 1
+            else:
+                raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
+            way.why, way.noted, way.paces = "memory ran out with more at once", True, {}
             way.portion = self._portion(left, way)
-            self._keep_plan(number, way)
-            self.listener.plan(left, way.way, way.why, {})
-        if not halved:
-            raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
+            self._keep_plan(number, left, way)
+        self.steps = {name: n for name, n in self.steps.items() if name in self.written}  # others begin again
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -149,15 +164,16 @@ class Crew:
 
         Where members were added since, a plan for less than half as many no longer fits.
         """
-        where, cores = "ray" if self.cluster else "here", torch.get_num_threads()
+        where = "ray" if self.cluster else "here"
         for told in self.info["plans"]:
             if told["group"] == number and len(left) <= 2 * told["members"]:
                 way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
                 way.portion = way.portion or self._portion(left, way)
                 if way.where != where:  # the same chunks on one core each: the same numbers
-                    side = cores if workers.available() and not self.referee and self.device.type == "cpu" else 1
-                    way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else side, where
+                    way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else self.cores, where
                     way.threads = 1
+                elif self.spread and not way.noted:
+                    way.workers, way.threads = self.cores, 1
                 return way
         if self.cluster:
             found = self.cluster.choose(self.study, left, self.data, self.device.type, lambda: self.stop.asked)
@@ -167,14 +183,17 @@ class Crew:
         else:
             recipes = [self.study.recipes[i] for i in left]
             make = functools.partial(populate, data=self.data, feed=Feed(recipes, self.data, self.device), device=self.device)
-            # A referee sees every member, so those it judges are not spread over processes.
-            way = plan.choose(recipes, make, self.data, self.device, cores, beside=self.referee is None)
+            if self.spread:
+                way = plan.choose(recipes, make, self.data, self.device, 1, beside=False, tenants=self.cores)
+                way.workers = self.cores
+            else:
+                way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.cores > 1)
         way.portion = self._portion(left, way)
-        self._keep_plan(number, way)
-        self.listener.plan(left, way.way, way.why, way.paces)
+        self._keep_plan(number, left, way)
         return way
 
-    def _keep_plan(self, number: int, way: plan.Plan) -> None:
+    def _keep_plan(self, number: int, left: list[int], way: plan.Plan) -> None:
+        self.listener.plan(left, way.way, way.why, way.paces, way.noted)
         others = [p for p in self.info["plans"] if p["group"] != number]
         self.info["plans"] = [*others, {"group": number, **vars(way)}]
         record.say(self.study.path / "study.json", plans=self.info["plans"])
@@ -191,6 +210,7 @@ class Crew:
         for line in lines:
             self.ended.add(line["member"])
             self._tell("ended", line)
+        self.written.add(lines[0]["chunk"])
         checkpoint.forget(checkpoints(self.study, lines[0]["chunk"]))
 
     def _tell(self, kind: str, *said: Any) -> None:

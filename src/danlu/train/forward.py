@@ -23,6 +23,7 @@ class Solo:
     def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack) -> None:
         self.model, self.crowd, self.stack = model, crowd, stack
         self.seed: int | None = None
+        self.buffers = [(m, k, b) for m in model.modules() for k, b in m._buffers.items() if b is not None]
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
@@ -38,7 +39,16 @@ class Solo:
         """Outputs [1, q, B] for x [1, B, …], and the graph."""
         with self._drawing(), torch.set_grad_enabled(self.model.training):
             out = self.model(x[0])
+        self._take_back()
         return out.detach().t().unsqueeze(0), out
+
+    @torch.no_grad()
+    def _take_back(self) -> None:
+        """What a module put in the place of a buffer, into the buffer: the stack has that one."""
+        for module, name, bound in self.buffers:
+            if (found := module._buffers[name]) is not bound:
+                bound.copy_(found)  # type: ignore[arg-type]
+                module._buffers[name] = bound
 
     def backward(self, g: Tensor, kept: Any) -> None:
         """Overwrite the gradient of every parameter; g [1, q, B]."""

@@ -35,8 +35,11 @@ class StudyListener:
     def start(self, study: Study, steps: int, done: int) -> None:
         """Training begins: steps of all members together, and how many were done before."""
 
-    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float]) -> None:
-        """How a group of members will be trained, why, and what was measured: seconds of a network's step by way."""
+    def plan(self, members: list[int], way: str, why: str, paces: dict[str, float], noted: bool) -> None:
+        """How a group of members will be trained, why, and what was measured: seconds of a network's step by way.
+
+        noted: whether it is not as one would expect, and so worth saying unasked.
+        """
 
     def progress(self, done: int) -> None:
         """Now and then: steps done, of all members together."""

@@ -73,7 +73,7 @@ def create(
     """The folder of a study that is yet to be trained; `extend` adds to it."""
     cluster = connect(ray) if ray else None
     if cluster:
-        cluster.check(data)
+        cluster.check(data, recipes)
     chosen, facts = cluster.device(device) if cluster else choose_device(device), {"kind": "study", **(facts or {})}
     there = {"machine": f"Ray cluster, {cluster.places(chosen)} places"} if cluster else {}
     label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
@@ -125,15 +125,16 @@ def extend(
 
     referee: decides after every epoch who stops.
     """
-    if study.status != "finished":
-        raise RunError(f"{str(study.path)!r} is not finished; go on with: danlu resume {study.path}")
-    study.check_data(data)
-    check_all(recipes, data)
-    lines = [r.to_dict() for r in [*study.recipes, *recipes]]
-    record.say(study.path / "study.json", status="interrupted")
-    folder.write_lines(study.path / "recipes.jsonl", lines)
-    study = Study(study.path, study.trust)
-    _train(study, data, listener, checkpoint_every, referee, ray)
+    with folder.locked(study.path):
+        if not study.trained:
+            raise RunError(f"{str(study.path)!r} is not finished; go on with: danlu resume {study.path}")
+        study.check_data(data)
+        check_all(recipes, data)
+        lines = [r.to_dict() for r in [*Study(study.path).recipes, *recipes]]
+        record.say(study.path / "study.json", status="interrupted")
+        folder.write_lines(study.path / "recipes.jsonl", lines)
+        study = Study(study.path, study.trust)
+        _train(study, data, listener, checkpoint_every, referee, ray)
     return study
 
 
@@ -182,6 +183,8 @@ def _train(
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
     cluster = connect(ray) if ray else None
+    if cluster:
+        cluster.check(data, study.recipes)
     with cluster or contextlib.nullcontext(), folder.locked(study.path), StopRequest() as stop:
         study.check_trust()
         members = study.path / "members.jsonl"

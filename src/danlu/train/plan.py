@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +18,10 @@ from torch import Tensor
 from danlu.data import Data
 from danlu.recipe import Recipe
 from danlu.train.chain import Chain
-from danlu.train.feed import Feed
+from danlu.train.feed import Feed, Step
 from danlu.train.forward import Vectorised
 from danlu.train.population import Population
-from danlu.train.ready import threads
+from danlu.train.ready import threads, threads_for
 from danlu.train.workers import available, run
 
 _SHORT = 2.0  # seconds of work below which nothing is measured
@@ -41,6 +43,7 @@ class Plan:
     paces: dict[str, float] = field(default_factory=dict)  # seconds of a network's step, by way
     where: str = "here"  # or "ray": on a cluster
     portion: int = 0  # members of a chunk: `chunk`, or more where those who wait take the places that get free
+    noted: bool = False  # whether `why` is something to tell the user unasked
 
     @property
     def way(self) -> str:
@@ -74,7 +77,7 @@ def choose(
     """
     n = len(recipes)
     if n == 1:
-        return Plan(1, 1, 1, cores, "a single network")
+        return Plan(1, 1, 1, min(cores, threads_for(recipes[0], data)), "a single network")
     trial = _Trial(recipes, make, data, device, tenants)
     alone = trial.pace(1, 1, 1)
     note = trial.objection()
@@ -93,7 +96,7 @@ def choose(
     workers *= places
     chunk = _even(n, chunk, workers)
     said = {_label(*way): pace for way, pace in paces.items()}
-    return Plan(n, chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said)
+    return Plan(n, chunk, workers, on, note or f"fastest of {len(paces)} ways measured", said, noted=note is not None)
 
 
 def _even(n: int, chunk: int, workers: int) -> int:
@@ -180,37 +183,69 @@ class _Trial:
     def objection(self) -> str | None:
         """Why the group cannot be vectorised, or None."""
         try:
-            pair = self.make(self.recipes[:2])
+            pair = self.make(self._unlike())
             if isinstance(pair.passes, Chain):
                 return None
-            recipes = pair.recipes
-            pair.sit(self.feed.segments(recipes, [0, 0]))
-            batches = self.feed.epoch(recipes, [0, 0], 0, pair.counts)
-            x, y, counts = next(batches)
+            segments = self.feed.segments(pair.recipes, [0, 0])
+            pair.sit(segments)
+            steps = list(itertools.islice(self.feed.epoch(pair.recipes, [0, 0], 0, pair.counts), 2))
+            together = _seen(pair, segments, [(x, pair.targets(y), counts) for x, y, counts in steps])
             of = pair.batch_of.tolist()
-            together, _ = pair.step(x, pair.targets(y), 0, counts)
-            grads = {k: g.clone() for k, g in pair.stack.grads.items()}
-            for i, r in enumerate(recipes):
+            for i, r in enumerate(pair.recipes):
+                own = [
+                    (x[of[i] : of[i] + 1], y[of[i] : of[i] + 1], None if counts is None else counts[i : i + 1])
+                    for x, y, counts in steps
+                ]
                 one = self.make([r])
                 one.sit([(0, 1)])
-                loss, _ = one.step(x[of[i] : of[i] + 1], y[of[i] : of[i] + 1], 0, None if counts is None else counts[i : i + 1])
-                same = torch.allclose(loss, together[i : i + 1], 1e-3, 1e-5)
-                slack = 1e-4 * float(one.stack.grad.abs().max())  # a bias before a normalisation has rounding for a gradient
-                same = same and all(torch.allclose(g[0], grads[k][i], 1e-2, slack) for k, g in one.stack.grads.items())
-                if not same:
+                if not _same(_seen(one, [(0, 1)], own), together, i):
                     return "vectorised, its numbers are not those it gives alone, so it trains one by one"
         except Exception as e:  # vmap and anyone's module may raise anything
-            return f"cannot be vectorised ({str(e).strip().splitlines()[0][:160]}), so it trains one by one"
+            if out_of_memory(e):
+                return "memory does not suffice for two networks, so it trains one by one"
+            said = (str(e).strip() or type(e).__name__).splitlines()[0]
+            return f"cannot be vectorised ({said[:160]}), so it trains one by one"
         return None
+
+    def _unlike(self) -> list[Recipe]:
+        """Two of the group that differ in their seeds, if there are any: luck is in a module where nobody looks for it."""
+        first = self.recipes[0]
+        return [first, next((r for r in self.recipes[1:] if r.seed != first.seed), self.recipes[1])]
 
     def most(self, n: int) -> int:
         """How many networks at once fit into the free memory."""
+        try:
+            return self._most(n)
+        except (RuntimeError, MemoryError) as e:
+            if not out_of_memory(e):
+                raise
+            return 1
+
+    def _most(self, n: int) -> int:
         pair = self.make(self.recipes[:2])
         pair.sit(self.feed.segments(pair.recipes, [0, 0]))
         x, *_ = next(self.feed.epoch(pair.recipes, [0, 0], 0, pair.counts))
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
         self.each = state + 3 * _kept(pair, x) / pair.members  # bytes
         return max(1, min(n, int(_ROOM * free_memory(self.device) / self.tenants / self.each)))
+
+
+def _seen(population: Population, segments: list[tuple[int, int]], steps: Sequence[Step]) -> dict[str, Tensor]:
+    """What some steps show of each network, [M, …] by name: outputs in evaluation, losses, the first gradients, buffers."""
+    found = {"outputs": population.outputs(steps[0][0], segments).clone()}
+    for k, (x, y, counts) in enumerate(steps):
+        found[f"loss {k}"] = population.step(x, y, k, counts)[0].clone()
+        if not k:
+            found |= {f"gradient {name}": g.clone() for name, g in population.stack.grads.items()}
+    return found | {f"buffer {name}": b.clone() for name, b in population.stack.rest.items()}
+
+
+def _same(one: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
+    """Whether a network alone is the i-th of several, up to rounding."""
+    gradients = [float(v.abs().max()) for k, v in one.items() if k.startswith("gradient") and v.numel()]
+    slack = 1e-4 * max(gradients, default=0.0)  # a bias before a normalisation has rounding for a gradient
+    off = {k: slack if k.startswith("gradient") else 1e-3 * float(v.abs().max()) for k, v in one.items() if v.numel()}
+    return all(torch.allclose(one[k][0], together[k][i], 1e-2, most) for k, most in off.items())
 
 
 def _kept(population: Population, x: Tensor) -> float:
@@ -244,9 +279,24 @@ def free_memory(device: torch.device) -> float:
         return float(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as f:
-            return next(float(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+            free = next(float(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+    return min(free, _allowed(Path("/sys/fs/cgroup")))
+
+
+def _allowed(cgroup: Path) -> float:
+    """Bytes that a container may still take (control groups, version 2, then 1); infinite where nothing limits it."""
+    for limit, used, stat, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            most = float((cgroup / limit).read_text())  # "max" is no number
+            lines = (line.split() for line in (cgroup / stat).read_text().splitlines())
+            idle = next((float(n) for name, n in lines if name == cache), 0.0)  # given back when memory is asked for
+            return most - float((cgroup / used).read_text()) + idle
+    return math.inf
 
 
 def out_of_memory(e: BaseException) -> bool:

@@ -78,7 +78,7 @@ class Population:
         self.class_weights = balanced_weights(self.class_counts).to(self.device, dtype) if balanced else None  # type: ignore[arg-type]
         self.crowd = Crowd(self.members, [(0, self.members)])
         self.passes = self._passes(loss)
-        self.explicit = isinstance(self.passes, chain.Chain) and loss in GRADIENTS
+        self.explicit = isinstance(self.passes, chain.Chain)
         self.draws = self.imported or bool(self.p)
         self.model.train()
 
@@ -90,12 +90,11 @@ class Population:
         columns = chain.fits(self.model, self.input_shape, self.recipes[0].batch_size)
         if columns is not None and (columns or self.members == 1) and loss in GRADIENTS:
             return chain.Chain(self.model, columns, self.crowd, self.stack.values, self.stack.grads, p)
-        if self.members > 1:
-            return Vectorised(self.model, self.crowd, self.stack, p)
-        for name, of in self.p.items():  # the template has the largest of all
-            if isinstance(drop := self.model.get_submodule(name), Dropout):
-                drop.p = of[0]
-        return Solo(self.model, self.crowd, self.stack)
+        for name, of in self.p.items():
+            drop = self.model.get_submodule(name)
+            assert isinstance(drop, Dropout)
+            drop.p = max(of)  # a layer whose p is 0 asks for no masks, and others of the group may need them
+        return Vectorised(self.model, self.crowd, self.stack, p) if self.members > 1 else Solo(self.model, self.crowd, self.stack)
 
     def sit(self, segments: list[tuple[int, int]]) -> None:
         """Networks a…z see the batch of that place from now on."""

@@ -14,6 +14,7 @@ import torch
 from danlu.data import Data
 from danlu.errors import RunError
 from danlu.runs import Run, Study, folder
+from danlu.runs.run import read_fitted
 
 
 def make_folder(path: Path | None, label: str) -> Path:
@@ -49,16 +50,18 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
 
 
 def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
-    """The normalisers of a study, each with its kind in the name; those that are there stay."""
+    """The normalisers of a study, each with its kind in the name; those that are there are used."""
     for kind in sorted(kinds):
         file = path / f"normalizer.{kind}.safetensors"
-        if not file.is_file():
+        if file.is_file():
+            data.adopt(read_fitted(file, kind))
+        else:
             folder.write_tensors(file, data.normalizer(kind).tensors())
 
 
 def data_to_resume(found: Run | Study, data: Data | None) -> Data:
     """The data to go on with, loaded again where none are given. Raises RunError for what is finished, or other data."""
-    if found.status == "finished":
+    if found.info["status"] == "finished":
         raise RunError(f"{str(found.path)!r} is finished; there is nothing to resume")
     if data is None:
         return found.load_data()

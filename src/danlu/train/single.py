@@ -14,7 +14,7 @@ from danlu.data import Data
 from danlu.errors import Diverged, Interrupted, RunError, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Run, checkpoint, evaluate, folder
-from danlu.runs.run import write_predictions
+from danlu.runs.run import read_fitted, write_predictions
 from danlu.train import record
 from danlu.train.feed import Feed
 from danlu.train.listener import Listener
@@ -94,6 +94,8 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
     device = torch.device(choose_device(environment["device"]))
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
         ledger = _Folder(run, data, listener)
+        if going_on:
+            data.adopt(read_fitted(run.path / "normalizer.safetensors", run.recipe.normalize))
         feed = Feed([run.recipe], data, device)
 
         def make(recipes: Sequence[Recipe]) -> Population:

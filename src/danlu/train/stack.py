@@ -28,11 +28,11 @@ class Stack:
         self.weights = {k for k, _ in weights}
         states = [m.state_dict() for m in models]
         dtype = named[0][1].dtype if named else torch.float32
-        flat = [torch.stack([s[k] for s in states]).reshape(-1).to(device, dtype) for k in self.shapes]
+        flat = [torch.stack([s[k].to(device, dtype) for s in states]).reshape(-1) for k in self.shapes]
         self._lay(len(models), torch.cat(flat) if flat else torch.zeros(0, device=device))
         self.aliases = _aliases(template)  # further names of shared tensors: they are trained under the first
         keys = [k for k in states[0] if k not in self.shapes and k not in self.aliases]
-        self.rest = {k: torch.stack([s[k] for s in states]).to(device) for k in keys}  # buffers and frozen parameters
+        self.rest = {k: torch.stack([s[k].to(device) for s in states]) for k in keys}  # buffers and frozen parameters
         if len(models) == 1:
             self.bind(template)
 

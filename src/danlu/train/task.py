@@ -10,8 +10,9 @@ import contextlib
 import functools
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from danlu.data import Data
 from danlu.errors import RunError
 from danlu.runs import Study, checkpoint
+from danlu.train import record
 from danlu.train.chunk import Chunk, Referee, Row, files_of, populate, train_chunk
 from danlu.train.feed import Feed
 from danlu.train.memory import keep_freed_memory
@@ -49,6 +51,20 @@ class Order:
     checkpoint_every: float
     judged: bool
     saved: dict[str, bytes]  # checkpoints to go on from, by name
+
+
+Sent = tuple[Data, Any]  # data without their examples, and those as a NumPy array
+
+
+def sent(data: Data) -> Sent:
+    """Data as they go to a cluster: all tasks of a machine read one copy of an array, but of a tensor each has its own."""
+    return replace(data, x=data.x[:0].clone(), _placed={}), data.x.numpy()
+
+
+def _received(data: Sent) -> Data:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the array cannot be written to: nobody does
+        return replace(data[0], x=torch.from_numpy(data[1]))
 
 
 class Mailbox:
@@ -105,7 +121,7 @@ class _Sent(Chunk):
 
 
 @contextlib.contextmanager
-def _unpacked(parcel: Parcel, data: Data | None) -> Iterator[tuple[Study, Data]]:
+def _unpacked(parcel: Parcel, data: Sent | None) -> Iterator[tuple[Study, Data]]:
     """The study in a folder of its own, and the data, read here if they were not sent."""
     from danlu import __version__
 
@@ -120,14 +136,16 @@ def _unpacked(parcel: Parcel, data: Data | None) -> Iterator[tuple[Study, Data]]
         for name, raw in parcel.files.items():
             (Path(home) / name).write_bytes(raw)
         study = Study(home, trust=True)  # checked before it was sent
-        yield study, study.load_data() if data is None else data
+        here = study.load_data() if data is None else _received(data)
+        record.write_normalizers(study.path, here, {r.normalize for r in study.recipes})
+        yield study, here
 
 
-def work(order: Order, parcel: Parcel, data: Data | None, mailbox: Any, ticket: Ticket) -> Any:
+def work(order: Order, parcel: Parcel, data: Sent | None, mailbox: Any, ticket: Ticket) -> Any:
     """Train a chunk; the lines to be written of its members, and the files it made."""
     import ray
 
-    with _unpacked(parcel, data) as (study, data), StopRequest() as stop:
+    with _unpacked(parcel, data) as (study, here), StopRequest() as stop:
         chunk = _Sent(
             study,
             order.members,
@@ -139,19 +157,19 @@ def work(order: Order, parcel: Parcel, data: Data | None, mailbox: Any, ticket: 
         chunk.send = lambda name, raw: ray.get(mailbox.put.remote(ticket, "saved", (name, raw)))
         for name, raw in order.saved.items():
             checkpoint.put(chunk.folder, name, raw)
-        lines = train_chunk(chunk, order.way, data, torch.device(order.device), order.checkpoint_every, stop)
+        lines = train_chunk(chunk, order.way, here, torch.device(order.device), order.checkpoint_every, stop)
         return lines, {file: (study.path / file).read_bytes() for file in files_of(chunk.name) if (study.path / file).is_file()}
 
 
-def measure(parcel: Parcel, members: Sequence[int], data: Data | None, device: str, places: int) -> Plan:
+def measure(parcel: Parcel, members: Sequence[int], data: Sent | None, device: str, places: int) -> Plan:
     """How to train some members of one structure in so many places, measured in one."""
     import ray
 
-    here, nodes = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
-    cores = next((int(n["Resources"].get("CPU", 1)) for n in nodes if n["NodeID"] == here), 1)
+    node, nodes = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
+    cores = next((int(n["Resources"].get("CPU", 1)) for n in nodes if n["NodeID"] == node), 1)
     tenants = max(1, cores) if device == "cpu" else 1
     on = torch.device(device)
-    with _unpacked(parcel, data) as (study, data):
+    with _unpacked(parcel, data) as (study, here):
         recipes = [study.recipes[i] for i in members]
-        make = functools.partial(populate, data=data, feed=Feed(recipes, data, on), device=on)
-        return choose(recipes, make, data, on, cores=1, beside=False, places=places, tenants=tenants)
+        make = functools.partial(populate, data=here, feed=Feed(recipes, here, on), device=on)
+        return choose(recipes, make, here, on, cores=1, beside=False, places=places, tenants=tenants)

@@ -12,9 +12,8 @@ from torch import Tensor
 from danlu.nn import penalties
 from danlu.optim import schedules
 from danlu.optim.clip import clip_value, norm_factor
-from danlu.optim.rules import RULES, Rule, State
+from danlu.optim.rules import RULES, Hyper, Rule, State, columns
 from danlu.recipe import Recipe
-from danlu.recipe.sections import Schedule
 from danlu.train.stack import Stack
 
 _TILE = 1 << 17  # values updated together: parameters, gradient and state stay in the second-level cache
@@ -30,7 +29,7 @@ class _Tile:
     grad: list[Tensor]
     state: list[State]
     decayed: list[Tensor]
-    hyper: dict[str, Any]
+    hyper: Hyper
     fused: bool
 
     def step(self, rule: Rule, t: Any) -> None:
@@ -57,6 +56,7 @@ class Update:
         self.late_column = torch.tensor(self.late, dtype=torch.float64, device=stack.theta.device).unsqueeze(1)
         self.rule = RULES[recipes[0].optimizer.name]
         self.kinds = [(r.schedule, r.epochs) for r in recipes]
+        self.shapes = [r.schedule.model_dump(exclude_none=True) for r in recipes]
         self.steady = all(r.schedule.name == "constant" and not r.schedule.warmup for r in recipes)
         self.alike = self.together and all(kind == self.kinds[0] for kind in self.kinds)
         self.use(self.rule.start(stack.theta))
@@ -65,7 +65,7 @@ class Update:
         """Go on from an optimiser's state (vectors of the stack's layout)."""
         self.state = state
         stack, r = self.stack, self.recipes
-        self.hyper = {k: self._column([getattr(x.optimizer, k) for x in r]) for k in self.rule.defaults}
+        self.hyper = self._hyper()
         blocks = stack.blocks(stack.theta)
         self.tiles = self._tiles(blocks)
         l1, l2, eps = (self._column([getattr(x.penalty, n) for x in r]) for n in ("l1", "l2", "eps"))
@@ -77,20 +77,27 @@ class Update:
         self.clips_norm, self.clips_value = (any(x != float("inf") for x in of) for of in (norm, value))
         self.rows = [(p[:, :d], g[:, :d], g) for (p, d), (g, _) in zip(blocks, stack.blocks(stack.grad), strict=True)]
 
+    def _hyper(self) -> Hyper:
+        """The rule's figures: numbers where all agree."""
+        found: Hyper = {}
+        for k in self.rule.defaults:
+            values = [float(getattr(r.optimizer, k)) for r in self.recipes]
+            alike = len(set(values)) == 1
+            found |= {k: values[0]} if alike else columns(k, self._exactly(values), self.stack.theta.dtype)
+        return found
+
     def _tiles(self, blocks: list[tuple[Tensor, int]]) -> list[_Tile]:
         stack, members = self.stack, self.stack.members
         beside = [stack.blocks(stack.grad), *(stack.blocks(s) for s in self.state.values())]
         decays = _on(self.hyper["weight_decay"])
 
         def tile(of: Sequence[int], rows: slice, fused: bool) -> _Tile:
-            columns = {n: v[rows] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
+            own = {n: v[rows] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
             if fused:  # numbers only
-                columns = {n: float(getattr(self.recipes[rows.start].optimizer, n)) for n in columns}
+                own = {n: float(getattr(self.recipes[rows.start].optimizer, n)) for n in self.rule.defaults}
             states = [dict(zip(self.state, (b[k][0][rows] for b in beside[1:]), strict=True)) for k in of]
             shrunk = [blocks[k][0][rows, : blocks[k][1]] for k in of if decays and blocks[k][1]]
-            return _Tile(
-                rows, [blocks[k][0][rows] for k in of], [beside[0][k][0][rows] for k in of], states, shrunk, columns, fused
-            )
+            return _Tile(rows, [blocks[k][0][rows] for k in of], [beside[0][k][0][rows] for k in of], states, shrunk, own, fused)
 
         if self.rule.fused:
             if self.alike and not any(isinstance(v, Tensor) for v in self.hyper.values()):
@@ -107,14 +114,18 @@ class Update:
         """One number when all agree, else [M, 1]."""
         if len(set(values)) == 1:
             return values[0]
-        return torch.tensor(values, dtype=torch.float64).to(self.stack.theta.device, self.stack.theta.dtype).unsqueeze(1)
+        return self._exactly(values).to(self.stack.theta.dtype)
+
+    def _exactly(self, values: Sequence[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.stack.theta.device).unsqueeze(1)
 
     def lr(self, i: int, k: int) -> float:
         """The learning rate of network i at the population's step k = 0, 1, …"""
-        return (self.recipes[i].optimizer.lr or 0.0) * self._factor(*self.kinds[i], k - self.late[i])
+        return (self.recipes[i].optimizer.lr or 0.0) * self._factor(i, k)
 
-    def _factor(self, s: Schedule, epochs: int, k: int) -> float:
-        return schedules.factor(s.name, k, self.per_epoch, epochs, s.warmup, s.model_dump(exclude_none=True))
+    def _factor(self, i: int, k: int) -> float:
+        s, epochs = self.kinds[i]
+        return schedules.factor(s.name, k - self.late[i], self.per_epoch, epochs, s.warmup, self.shapes[i])
 
     def __call__(self, k: int) -> None:
         """The update of step k = 0, 1, …"""
@@ -131,7 +142,7 @@ class Update:
     def _follow(self, k: int) -> None:
         """The schedules' rates of this step, into every tile."""
         if self.alike:
-            lr = self.hyper["lr"] * self._factor(*self.kinds[0], k - self.late[0])
+            lr = self.hyper["lr"] * self._factor(0, k)
         else:
             lr = self._column([self.lr(i, k) for i in range(self.stack.members)])
         for tile in self.tiles:

@@ -1,0 +1,233 @@
+"""The trials of a search in Optuna's storage, which several machines may share.
+
+A trial is marked with the study that trains it, the number of its member there, and its round. A machine of a shared
+storage gives signs of life; the trials of one that gave none for long have failed, and others make up for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from danlu.errors import DanluError, Interrupted, RunError, count
+from danlu.runs import Study, folder, higher_is_better
+from danlu.study.space import Space
+from danlu.study.strategies import by_path, propose, quiet
+from danlu.train.stopping import StopRequest
+
+BEAT, DEAD = 30, 600  # seconds between two signs of life, and without any
+_SECRET = "storage.url"  # of a study: the URL with its password, for its owner's eyes only
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that ended with a figure: the values of its fields, and the member of which study it was."""
+
+    values: dict[str, Any]
+    figure: float
+    epochs: int
+    stopped: bool  # by the strategy, before its recipe's end
+    owner: str
+    member: int
+    round: int
+
+
+class Trials:
+    """Those of one search. `make`: begin it if the storage does not have it. Raises RunError when that does not answer,
+    or has a search of that name on other data, another space, metric or recipe.
+    """
+
+    def __init__(self, url: str, facts: Mapping[str, Any], space: Space, fingerprint: str, make: bool = True) -> None:
+        self.url, self.id, self.space, self.shared = url, facts["id"], space, bool(facts["storage"])
+        self.higher = higher_is_better(facts["metric"])
+        beating: dict[str, Any] = {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
+        self.beat_at = 0.0
+        with self.asking():
+            self.storage = _storage(url, beating)
+            if make:
+                direction: Any = "maximize" if self.higher else "minimize"
+                self.study = optuna.create_study(
+                    storage=self.storage, study_name=facts["name"], direction=direction, load_if_exists=True
+                )
+            else:
+                self.study = optuna.load_study(storage=self.storage, study_name=facts["name"])
+            kept = dict(self.study.user_attrs)
+        own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"], "recipe": facts["base"]}
+        for key, value in own.items():
+            if key not in kept:
+                with self.asking():
+                    self.study.set_user_attr(key, value)
+            elif kept[key] != value:
+                was = "other data" if key == "data" else f"another {key}"
+                raise RunError(
+                    f"`name` is {facts['name']!r}, but the storage has a study of that name on {was}; choose another --name"
+                )
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Whatever the storage raises as one sentence."""
+        try:
+            with quiet():
+                yield
+        except (DanluError, KeyboardInterrupt):
+            raise
+        except Exception as e:  # every database has its own errors
+            why = (str(e).strip() or type(e).__name__).splitlines()[0][:200].replace(self.url, masked(self.url))
+            if isinstance(e, ImportError) or "DB access module" in why:
+                why = "the database's driver is not installed; for PostgreSQL: pip install 'danlu[postgres]'"
+            raise RunError(
+                f"`storage` is {masked(self.url)!r}, but it does not answer ({why}); check the URL, and that the server runs"
+            ) from e
+
+    def marked(self) -> list[Any]:
+        """Optuna's trials that were given to a member of some study, in their order."""
+        with self.asking():
+            return [t for t in self.study.get_trials(deepcopy=False) if "mark" in t.user_attrs]
+
+    def begun(self, number: int) -> int:
+        """Trials of a round that are or were trained, on whatever machine."""
+        return sum(t.state != TrialState.FAIL for t in self.marked() if t.user_attrs["round"] == number)
+
+    def reserve(
+        self, space: Space, number: int, most: int, n: int, first: int, sampler: Any, possible: Callable[[dict[str, Any]], bool]
+    ) -> list[dict[str, Any]]:
+        """The values of n new trials of a round of `most`, to be trained by the members from `first` on.
+
+        Fewer, where other machines have begun the same at that very moment: of those beyond `most`, the later ones fail.
+        """
+        marks = [f"{self.id}:{first + k}" for k in range(n)]
+        with self.asking():
+            self.study.sampler = sampler
+            proposed = propose(self.study, space, self.space, n, marks, number, possible)
+        counted = [t for t in self.marked() if t.user_attrs["round"] == number and t.state != TrialState.FAIL]
+        kept = {t.number for t in counted[:most]}
+        with self.asking():
+            for trial, _ in proposed:
+                if trial not in kept:
+                    self.study.tell(trial, state=TrialState.FAIL)
+        self.beat(at_once=True)
+        return [values for trial, values in proposed if trial in kept]
+
+    def tell(self, study: Study, metric: str) -> None:
+        """What members reached, to the trials that are marked with them; trials of which no member was made have failed."""
+        ended = study.members
+        with self.asking():
+            for t in self.study.get_trials(deepcopy=False):
+                owner, _, member = t.user_attrs.get("mark", ":").partition(":")
+                if not owner and not self.shared and t.state == TrialState.RUNNING:
+                    self.study.tell(t.number, state=TrialState.FAIL)  # killed before it was marked
+                if owner != self.id or t.state != TrialState.RUNNING:
+                    continue
+                line = ended.get(int(member))
+                figure = line["result"].get(metric, math.nan) if line and line["status"] != "diverged" else math.nan
+                if line is None:
+                    self.study.tell(t.number, state=TrialState.FAIL)
+                elif not math.isfinite(figure):
+                    self.study.tell(t.number, state=TrialState.PRUNED)  # from which samplers learn, unlike from failures
+                else:
+                    for key, value in (("epochs", line["result"]["epochs"]), ("stopped", line["status"] == "stopped")):
+                        self.storage.set_trial_user_attr(t._trial_id, key, value)
+                    self.study.tell(t.number, figure)
+
+    def beat(self, at_once: bool = False) -> None:
+        """A sign of life of this machine's trials, now and then. A storage that does not answer is noticed elsewhere."""
+        if not self.shared or (time.monotonic() - self.beat_at < BEAT and not at_once):
+            return
+        self.beat_at = time.monotonic()
+        with contextlib.suppress(RunError):
+            for t in self.running(own=True):
+                self.storage.record_heartbeat(t._trial_id)
+
+    def running(self, own: bool) -> list[Any]:
+        """Trials under way here, or on other machines."""
+        mine = f"{self.id}:"
+        return [t for t in self.marked() if t.state == TrialState.RUNNING and t.user_attrs["mark"].startswith(mine) == own]
+
+    def wait(self, told: Callable[[str], None], path: Any) -> None:
+        """Until no other machine has a trial under way. Raises Interrupted after Ctrl-C."""
+        said = False
+        with StopRequest() as stop:
+            while self.shared and (others := self.running(own=False)):
+                if not said:
+                    told(f"waiting for {count(len(others), 'trial')} of other machines…")
+                    said = True
+                with self.asking():
+                    optuna.storages.fail_stale_trials(self.study)
+                time.sleep(0.5)
+                if stop.asked:
+                    raise Interrupted(f"stopped, saved; go on with: danlu resume {path}")
+
+    def ranked(self, before: float = math.inf) -> list[Trial]:
+        """Trials that ended with a figure, of rounds before that one, best first; those that were stopped come last."""
+        found = []
+        for t in self.marked():
+            known = t.user_attrs
+            if t.state == TrialState.COMPLETE and known["round"] < before:
+                owner, _, member = known["mark"].partition(":")
+                values = by_path(self.space, t.params)
+                found.append(Trial(values, t.value, known["epochs"], known["stopped"], owner, int(member), known["round"]))
+        return sorted(found, key=lambda t: (t.stopped, -t.figure if self.higher else t.figure))
+
+    def diverged(self) -> int:
+        """How many trials had no figure."""
+        return sum(t.state == TrialState.PRUNED for t in self.marked())
+
+    @property
+    def winner(self) -> dict[str, Any] | None:
+        """The trial for which the test part was read, with its figures there."""
+        with self.asking():
+            found: dict[str, Any] | None = self.study.user_attrs.get("winner")
+        return found
+
+    def crown(self, best: Trial, figures: Mapping[str, Any], where: Any) -> None:
+        """Write down for which trial the test part was read."""
+        with self.asking():
+            self.study.set_user_attr("winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"})
+
+
+def _storage(url: str, beating: dict[str, Any]) -> Any:
+    """Optuna's; if another process is making its tables at this moment, the next try finds them."""
+    for _ in range(5):
+        try:
+            return optuna.storages.RDBStorage(url, **beating)
+        except Exception as e:  # of any database
+            if not any(words in str(e) for words in ("already exists", "duplicate key", "UNIQUE constraint", "locked")):
+                raise
+            time.sleep(0.5)
+    return optuna.storages.RDBStorage(url, **beating)
+
+
+def masked(url: str) -> str:
+    """A storage's URL without its password."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def keep_url(study: Study, url: str) -> None:
+    """Keep a URL that has a password in a file of its own, which others cannot read."""
+    if url != masked(url):
+        file = study.path / _SECRET
+        with folder.storing(file):
+            file.touch(mode=0o600)
+            file.write_text(url, encoding="utf-8")
+
+
+def url_of(study: Study) -> str:
+    """The storage URL of a search."""
+    told, secret = study.info["storage"], study.path / _SECRET
+    if secret.is_file():
+        return secret.read_text(encoding="utf-8")
+    return str(told) if told else f"sqlite:///{(study.path / 'trials.db').absolute()}"
