@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import sys
 from pathlib import Path
 
-from population import measure
+from population import measure, median
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PANELS = {  # title: (legend, [(what is told of x, case, networks)])
@@ -47,7 +46,7 @@ def run(repeats):
                 value, ways[job] = value
             found.setdefault(job, []).append(value)
             print(f"{repeat + 1}/{repeats} {job}: {value}", file=sys.stderr, flush=True)
-    return {job: statistics.median(v) for job, v in found.items()}, ways
+    return {job: median(values) for job, values in found.items()}, ways
 
 
 def tables(found, ways):

@@ -150,7 +150,7 @@ def test_halving_there(nodes: Any, tmp_path: Path) -> None:
     assert {p["where"] for p in found.study.info["plans"]} == {"ray"}
     assert len(found.study.info["plans"]) == 2, "two structures"
     assert sum(e == 1 for e in epochs) >= 6
-    assert epochs[max(range(18), key=lambda i: found.figures[i])] == 9
+    assert epochs[found.ranked[0].member] == 9
 
 
 class Few:
