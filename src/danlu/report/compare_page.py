@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from danlu.errors import some
 from danlu.report import html
 from danlu.runs.folder import write
 from danlu.study import Comparison, figures
@@ -60,7 +61,7 @@ def write_comparison(c: Comparison) -> Path:
     told: Any = c.study.data_info["source"]["source"]
     said = "".join(f"<p>{html.text(s)}</p>" for s in c.sentences())
     info = c.study.info
-    ways = "".join(f"<p>{html.text(_way(p))}</p>" for p in info["plans"])
+    ways = "".join(f"<p>{html.text(_way(c, p))}</p>" for p in info["plans"])
     fixed = c.study.recipes[0]
     facts = [f"{len(c.study)} trainings", info["environment"]["machine"], c.study.path.name]
     curves = []
@@ -86,7 +87,11 @@ def write_comparison(c: Comparison) -> Path:
     return path
 
 
-def _way(plan: dict[str, Any]) -> str:
+def _way(c: Comparison, plan: dict[str, Any]) -> str:
+    from danlu.train.groups import grouped
     from danlu.train.plan import describe
 
-    return f"{describe(plan['chunk'], plan['workers'])}: {plan['why']}."
+    group = grouped(c.study.recipes)[plan["group"]]
+    names = [c.names[k] for k in sorted({i % len(c.names) for i in group})]
+    whose = "all variants" if len(names) == len(c.names) else some(names)
+    return f"{whose}: {describe(plan['chunk'], plan['workers'])}, {plan['why']}."
