@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import io
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from danlu import Recipe, fit, load
+from danlu.report import study_progress, terminal
 from danlu.report.braille import chart
 from danlu.report.pictures import as_image, half_blocks
 from danlu.report.progress import LogProgress, NotebookProgress, TerminalProgress, clock, terminal_curves
+from danlu.train import train
 
 
 def dots(lines: list[Any]) -> set[tuple[int, int]]:
@@ -86,3 +91,46 @@ def test_pictures() -> None:
     rows = half_blocks([digit, digit], 8)
     assert len(rows) == 4
     assert rows[0].count("▀") == 16
+
+
+def test_a_study_says_who_is_done_the_best_and_the_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps as the engine would tell them, at known times: two networks of 100 steps each, half a second a step."""
+    study = train([Recipe(seed=s, epochs=1) for s in range(2)], load("iris"), out=tmp_path / "study")
+    study.path.joinpath("members.jsonl").write_text("")
+    now = [10.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    log = study_progress.LogProgress()
+    log.start(study, 200, 0)
+    assert log.line() == "0/2 trained  –:–– left"
+    now[0] += 50
+    log.progress(100)
+    log.ended(0, "finished", {"valid_accuracy": 0.75})
+    log.ended(1, "diverged", {})
+    assert log.line() == "2/2 trained  best valid accuracy 0.7500  1 diverged  0:50 left"
+    for done in range(101, 201):
+        log.progress(done)
+    assert 10 <= len(capsys.readouterr().out.splitlines()) <= 21, "not a line for each step"
+    log.plan([0, 1], "one by one", "cannot be vectorised (…), so it trains one by one", {}, noted=True)
+    log.plan([0, 1], "vectorised by 2", "fastest of 3 ways measured", {"vectorised by 2": 1e-4}, noted=False)
+    assert capsys.readouterr().out == "2 networks one by one: cannot be vectorised (…), so it trains one by one\n"
+
+
+def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
+    study = train([Recipe(seed=s, epochs=1) for s in range(4)], load("iris"), out=tmp_path / "study",
+                  facts={"kind": "tune", "trials": 8, "rounds": 2, "storage": None})  # fmt: skip
+    log = study_progress.LogProgress()
+    log.start(study, 100, 100)
+    assert "4/16 trained" in log.line()
+    assert log.all == 400
+
+
+def test_the_live_line_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(force_terminal=True, width=100, file=io.StringIO())
+    monkeypatch.setattr(terminal, "console", screen)
+    train([Recipe(seed=s, epochs=30) for s in range(3)], load("iris"), out=tmp_path / "s",
+          listener=study_progress.TerminalProgress())  # fmt: skip
+    drawn = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "/3 trained" in drawn
+    assert "left" in drawn

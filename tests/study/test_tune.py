@@ -31,6 +31,7 @@ from danlu.study.search import open_tuning
 from danlu.study.space import Choice, Range, parse
 from danlu.study.strategies import Halving, propose
 from danlu.study.trials import Trials, keep_url, masked, url_of
+from danlu.train.loop import Loop
 
 BASE = Recipe(model={"name": "dense", "hidden": [8]}, epochs=2, batch_size=32)
 SPACE = ["optimizer.lr=1e-5..1e-1:log", "weight_decay=1e-8..1e-4:log", "model.hidden=8,16", "epochs=1..3"]
@@ -539,3 +540,38 @@ def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
         tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
     fixed = parse(["init.from_run=../runs/a", "model.args.width=16..64"])
     assert fixed == ({"model.args.width": Range(16, 64, whole=True)}, {"init.from_run": "../runs/a"})
+
+
+IN_THE_MIDDLE = f"""
+import functools, sys
+from danlu import load
+from danlu.study import search
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_tune import LONG, LONG_SPACE
+search.continue_tuning = functools.partial(search.continue_tuning, checkpoint_every=0.02)
+search.tune(load("digits"), LONG_SPACE, recipe=LONG, trials=6, strategy=sys.argv[2], out=sys.argv[1])
+"""
+LONG, LONG_SPACE = BASE.with_(batch_size=4, data_seed=1), ["lr=1e-4..1e-1:log", "epochs=9..12"]
+
+
+@pytest.mark.parametrize("strategy", ["random", "halving"])
+def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    path = tmp_path / "study"
+    process = subprocess.Popen([sys.executable, "-c", IN_THE_MIDDLE, str(path), strategy], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not list(path.glob("checkpoint/*/[0-9]*.safetensors")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(path.glob("checkpoint/*/[0-9]*.safetensors")), "killed in the middle"
+    restored = []
+    restore = Loop.restore
+    monkeypatch.setattr(Loop, "restore", lambda self, *a: restored.append(1) or restore(self, *a))
+    t = continue_tuning(Study(path))
+    assert restored
+    whole = tune(digits, LONG_SPACE, recipe=LONG, trials=6, strategy=strategy, out=tmp_path / "whole")
+    assert t.study.recipes == whole.study.recipes
+    assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
+    assert [r["valid_loss"] for r in t.study.results] == pytest.approx([r["valid_loss"] for r in whole.study.results], rel=1e-4)

@@ -49,6 +49,12 @@ def by(chunk: int) -> Any:
     return lambda *a, **k: plan.Plan(8, chunk, 1, 1, "told to")
 
 
+def told(monkeypatch: pytest.MonkeyPatch, way: plan.Plan) -> None:
+    """Nothing is measured on the cluster: that is the way."""
+    monkeypatch.setattr(cluster.Cluster, "ask", lambda *a: None)
+    monkeypatch.setattr(cluster.Cluster, "answer", lambda *a: way)
+
+
 def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
     data = load("digits")
     away = train(recipes(), data, out=tmp_path / "away", ray=nodes.address)
@@ -75,7 +81,7 @@ class Killer(StudyListener):
 
 def test_a_machine_that_dies_in_the_middle(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, given = load("digits"), recipes(epochs=60)
-    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     sent = []
     order = cluster.Order
     monkeypatch.setattr(cluster, "Order", lambda *a: sent.append((a[0], list(a[-1]))) or order(*a))
@@ -84,15 +90,15 @@ def test_a_machine_that_dies_in_the_middle(nodes: Any, tmp_path: Path, monkeypat
     nodes.workers.append(nodes.add_node(num_cpus=1))
     whole = sum(r.epochs * -(-data.size("train") // 16) for r in given)
     assert 0 < killer.killed < whole, "it died in the middle"
-    assert len(sent) == 3, "one of the two chunks was sent again"
-    assert sent[2][1], "with a checkpoint to go on from"
+    assert len(sent) >= 3, "one of the two chunks was sent again; a slow machine may be taken for dead, too"
+    assert any(saved for _, saved in sent[2:]), "with a checkpoint to go on from"
     monkeypatch.setattr(plan, "choose", by(4))
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
 def test_a_chunk_that_kills_every_machine_is_given_up(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "work", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     with pytest.raises(RunError, match=r"a machine of the cluster failed .* what was saved is intact"):
         train(recipes(), load("digits"), out=tmp_path / "study", ray=nodes.address)
     monkeypatch.undo()
@@ -101,7 +107,7 @@ def test_a_chunk_that_kills_every_machine_is_given_up(nodes: Any, tmp_path: Path
 
 def test_asked_to_stop_it_saves_and_goes_on_here(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, given = load("digits"), recipes(epochs=100)
-    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     path, begun, tell = tmp_path / "away", set(), Crew._tell
 
     def heard(self: Crew, kind: str, *said: Any) -> None:
@@ -169,7 +175,7 @@ class Few:
 
 def test_one_referee_for_all_machines(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import the tests
-    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     data = load("digits")
     empty = many.create([], data, tmp_path / "study", ray=nodes.address)
     study = many.extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
@@ -179,7 +185,7 @@ def test_one_referee_for_all_machines(nodes: Any, tmp_path: Path, monkeypatch: p
 
 def test_who_is_asked_to_stop_by_others_is_sent_again(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `ray stop` does on a machine: a polite signal to its workers."""
-    monkeypatch.setattr(cluster.Cluster, "choose", lambda *a: plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     sent = []
     order = cluster.Order
     monkeypatch.setattr(cluster, "Order", lambda *a: sent.append(list(a[-1])) or order(*a))

@@ -118,9 +118,12 @@ class Cluster:
             self._mailbox = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=pinned).remote(referee)
         return self._mailbox
 
-    def choose(self, study: Study, members: Sequence[int], data: Data, device: str, idle: Callable[[], bool]) -> plan.Plan | None:
-        """How to train members of one structure there, measured there; None when `idle` asks to stop."""
-        ref = self.remote(measure, device, 3).remote(_parcel(study), members, self.put(data), device, self.places(device))
+    def ask(self, study: Study, members: Sequence[int], data: Data, device: str) -> Any:
+        """Begin to measure there how to train members of one structure; `answer` has the result."""
+        return self.remote(measure, device, 3).remote(_parcel(study), members, self.put(data), device, self.places(device))
+
+    def answer(self, ref: Any, idle: Callable[[], bool]) -> plan.Plan | None:
+        """The way that was found; None when `idle` asks to stop."""
         while not self.ray.wait([ref], timeout=0.3)[0]:
             if idle():
                 self.ray.cancel(ref, force=True)

@@ -51,6 +51,7 @@ class Crew:
         self.before = sum(every[i] for i in self.ended)
         self.steps: dict[str, int] = {}  # done since, by chunk
         self.failed: set[int] = set()  # groups that an error came from
+        self.measuring: dict[int, Any] = {}  # of groups that are measured on a cluster, where to ask
         self.written: set[str] = set()  # chunks that are done
         self.spread = self.calm = False  # whether all groups train at once; whether they had to be stopped from it
 
@@ -75,12 +76,14 @@ class Crew:
                     self._halve([pair for pair in some if pair[0] in self.failed])
 
     def _jobs(self, groups: Sequence[tuple[int, list[int]]]) -> list[Job]:
+        lefts = [(number, left) for number, group in groups if (left := [i for i in group if i not in self.ended])]
+        for number, left in lefts if self.cluster else []:
+            if self.cluster and self._kept_plan(number, left) is None:
+                self.measuring[number] = self.cluster.ask(self.study, left, self.data, self.device.type)
         jobs: list[Job] = []
-        for number, group in groups:
-            left = [i for i in group if i not in self.ended]
-            if left:
-                way = self._plan(number, left)
-                jobs += [(number, left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
+        for number, left in lefts:
+            way = self._plan(number, left)
+            jobs += [(number, left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
         return jobs
 
     def _portion(self, members: list[int], way: plan.Plan) -> int:
@@ -160,23 +163,11 @@ class Crew:
             torch.cuda.empty_cache()
 
     def _plan(self, number: int, left: list[int]) -> plan.Plan:
-        """The plan kept from before, or a new one: a resumed study goes on in the way it began, also elsewhere.
-
-        Where members were added since, a plan for less than half as many no longer fits.
-        """
-        where = "ray" if self.cluster else "here"
-        for told in self.info["plans"]:
-            if told["group"] == number and len(left) <= 2 * told["members"]:
-                way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
-                way.portion = way.portion or self._portion(left, way)
-                if way.where != where:  # the same chunks on one core each: the same numbers
-                    way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else self.cores, where
-                    way.threads = 1
-                elif self.spread and not way.noted:
-                    way.workers, way.threads = self.cores, 1
-                return way
+        """The plan kept from before, or a new one: a resumed study goes on in the way it began, also elsewhere."""
+        if (kept := self._kept_plan(number, left)) is not None:
+            return kept
         if self.cluster:
-            found = self.cluster.choose(self.study, left, self.data, self.device.type, lambda: self.stop.asked)
+            found = self.cluster.answer(self.measuring.pop(number), lambda: self.stop.asked)
             if found is None:
                 raise Interrupted(self._stopped())
             way = found
@@ -190,6 +181,21 @@ class Crew:
                 way = plan.choose(recipes, make, self.data, self.device, torch.get_num_threads(), beside=self.cores > 1)
         way.portion = self._portion(left, way)
         self._keep_plan(number, left, way)
+        return way
+
+    def _kept_plan(self, number: int, left: list[int]) -> plan.Plan | None:
+        """Where members were added since, a plan for less than half as many no longer fits."""
+        where = "ray" if self.cluster else "here"
+        told = next((p for p in self.info["plans"] if p["group"] == number), None)
+        if told is None or len(left) > 2 * told["members"]:
+            return None
+        way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
+        way.portion = way.portion or self._portion(left, way)
+        if way.where != where:  # the same chunks on one core each: the same numbers
+            way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else self.cores, where
+            way.threads = 1
+        elif self.spread and not way.noted:
+            way.workers, way.threads = self.cores, 1
         return way
 
     def _keep_plan(self, number: int, left: list[int], way: plan.Plan) -> None:
