@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -479,8 +481,12 @@ def test_trials_of_a_machine_that_is_gone_are_made_up_for(digits: Data, tmp_path
     assert (tmp_path / "gone" / "best.toml").read_text() == (tmp_path / "a" / "best.toml").read_text()
 
 
-def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(digits: Data, tmp_path: Path) -> None:
+def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    names = iter("abcdefgh")  # of studies: of these the draws are made
+    monkeypatch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
     a = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
     b = tune(digits, SPACE[:1], trials=24, out=tmp_path / "b", **given)
     assert b.ranked[0].figure > a.ranked[0].figure
