@@ -485,7 +485,7 @@ def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
-    names = iter("abcdefgh")  # of studies: of these the draws are made
+    names = iter("bcdefgh")  # of studies: of these the draws are made
     monkeypatch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
     a = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
     b = tune(digits, SPACE[:1], trials=24, out=tmp_path / "b", **given)
