@@ -133,7 +133,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "interval": ({"interval": "T"}, "`interval` is 'T', but must be one of bca, t; did you mean 't'?"),
     "unused": ({"grid": ["optimizer=sgd,adam", "momentum=0.9"]}, "`optimizer.momentum` is not used by 'sgd'"),
-    "seeds and until": ({"seeds": 5, "until": 10}, "`until` is 10, but goes on to a number of seeds by itself, and `seeds` is 5"),
+    "seeds and until": ({"seeds": 5, "until": 10}, "`until` is 10, but must stand alone, and `seeds` is 5"),
     "two names": ({"grid": ["lr=0.1,0.2", "optimizer.lr=0.3,0.4"]}, "`optimizer.lr` is given twice; name all its values at once"),
     "two names in Python": ({"grid": {"optimizer": ["sgd", "adam"], "optimizer.name": ["adam"]}}, "`optimizer` is given twice"),
     "far too many": ({"seeds": 10_000_000}, "with 10,000,000 seeds 20,000,000 trainings, about"),

@@ -27,6 +27,7 @@ import danlu
 from danlu import Data, Recipe, Study, Tuning, load, tune
 from danlu.cli import app
 from danlu.errors import RecipeError, RunError
+from danlu.runs import folder
 from danlu.study import continue_tuning, search, space
 from danlu.study import trials as trials_module
 from danlu.study.search import open_tuning
@@ -322,7 +323,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "zero in Python": ({"space": {"weight_decay": Range(0, 1, log=True)}}, "is a log range through zero"),
     "half in Python": ({"space": {"epochs": Range(1, 2.5)}}, "must run between whole numbers"),
     "narrow bayes": ({"strategy": "bayes", "rounds": 2}, "`rounds` is 2, but must be 1 for bayes"),
-    "many": ({"trials": 501, "rounds": 2}, "the search has 1,002 trainings, at most about 0:"),
+    "many": ({"trials": 501, "rounds": 2}, "the search has 1,002 trainings, about 0:"),
     "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is no range of numbers"),
     "another scale": ({"space": ["optimizer.lr=1..2:ln"]}, "ends in 'ln', but a range can only be :log"),
     "half epochs": ({"space": ["epochs=1.5..3"]}, "must run between whole numbers"),
@@ -404,11 +405,13 @@ def test_a_search_that_is_not_over_says_so(digits: Data, tmp_path: Path, monkeyp
         patch.setattr(search._Search, "_batch", die)
         tune(digits, SPACE[:1], recipe=BASE, trials=20, strategy="bayes", out=tmp_path / "t")
     study = Study(tmp_path / "t")
-    assert (study.trained, study.status, len(study)) == (True, "running", 16)
-    assert "running, 16 of 16 trained; go on with: danlu resume" in CliRunner().invoke(app, ["show", "last"]).output.replace(
+    assert (study.trained, study.status, len(study)) == (True, "interrupted", 16)
+    with folder.locked(study.path):
+        assert study.status == "running"
+    assert "interrupted, 16 of 16 trained; go on with: danlu resume" in CliRunner().invoke(app, ["show", "last"]).output.replace(
         "\n", ""
     )
-    with pytest.raises(RunError, match="is running; only a finished study has a report"):
+    with pytest.raises(RunError, match="is interrupted; only a finished study has a report"):
         CliRunner().invoke(app, ["report", str(study.path)], catch_exceptions=False)
     done = CliRunner().invoke(app, ["resume", "last", "--json"])
     assert len(json.loads(done.output)["ranked"]) == 20
@@ -581,3 +584,74 @@ def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
     assert t.study.recipes == whole.study.recipes
     assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
     assert [r["valid_loss"] for r in t.study.results] == pytest.approx([r["valid_loss"] for r in whole.study.results], rel=1e-4)
+
+
+def test_a_round_waits_for_no_later_one(digits: Data, tmp_path: Path) -> None:
+    """Else a machine whose others are always a batch ahead would never get to train."""
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    other = Trials(t.trials.url, {**t.study.info, "id": "other"}, t.space, digits.fingerprint)
+    other.reserve(t.space, 2, 10, 4, 1, optuna.samplers.RandomSampler(seed=1), lambda values: True)
+    heard: list[str] = []
+    t.trials.wait(1, heard.append, tmp_path)
+    assert heard == []
+    assert len(t.trials.running(own=False)) == 4
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
+def test_who_is_marked_has_given_a_sign_of_life(sampler: Any) -> None:
+    study, alive = optuna.create_study(sampler=sampler(seed=0)), []
+
+    def sign(trial: int) -> None:
+        assert "mark" not in study.get_trials()[trial].user_attrs
+        alive.append(trial)
+
+    propose(study, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 3, "abc", 1, lambda values: True, sign)
+    assert alive == [0, 1, 2]
+    assert [t.user_attrs["mark"] for t in study.get_trials()] == ["a", "b", "c"]
+
+
+def test_a_sign_of_life_that_fails_stops_no_training(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    trials = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    trials.reserve(trials.space, 1, 10, 2, 1, optuna.samplers.RandomSampler(seed=1), lambda values: True)
+    beats = []
+
+    def fail(self: Any, trial: int) -> None:
+        beats.append(trial)
+        raise optuna.exceptions.StorageInternalError("locked")
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", fail)
+    trials.beat_at = -1e9
+    trials.beat()
+    assert len(beats) == 1
+    trials.beat()
+    assert len(beats) == 1, "not at every step"
+
+
+def test_results_that_come_late_are_counted_as_more(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others took the machine for dead, and it was not."""
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    real = search.extend
+
+    def slow(study: Study, *a: Any, **k: Any) -> Study:
+        held = optuna.load_study(storage=given["storage"], study_name="danlu")
+        for t in held.get_trials():
+            held.tell(t.number, state=optuna.trial.TrialState.FAIL)
+        return real(study, *a, **k)
+
+    monkeypatch.setattr(search, "extend", slow)
+    t = tune(digits, SPACE[:1], trials=3, out=tmp_path / "a", **given)
+    assert len(t.ranked) == len(t.study) == 3
+    again = continue_tuning(t.study)
+    assert len(again.ranked) == 3, "and not once more"
+
+
+def test_passwords_with_signs_of_their_own() -> None:
+    assert masked("postgresql://u:a@b:c@host/db") == "postgresql://u:***@host/db"
+    assert masked("postgresql://u:p@host:PORT/db") == "postgresql://u:***@host:PORT/db"
+    assert masked("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    with pytest.raises(RunError) as e:
+        tune(load("iris"), SPACE, recipe=BASE, storage="postgresql://u:s3@cr:et@host/db")
+    assert "s3" not in str(e.value)
+    assert "cr:et" not in str(e.value)

@@ -143,8 +143,11 @@ def test_what_a_task_refuses_is_said_here(nodes: Any, tmp_path: Path, monkeypatc
 def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Path) -> None:
     data = load("digits")
     start = fit(BASE.with_(epochs=1), data, out=tmp_path / "start")
-    with pytest.raises(RunError, match=r"`init.from_run` is '.*', but a cluster does not have the runs of this machine"):
+    with pytest.raises(RunError, match=r"`init.from_run` is '.*', but must be none on a cluster, which does not have it"):
         train([BASE.with_(init={"from_run": str(start.path)})], data, out=tmp_path / "study", ray=nodes.address)
+    with pytest.raises(RunError, match=r"`init.from_run` is"):
+        given = BASE.with_(init={"from_run": str(start.path)})
+        tune(data, ["lr=1e-3..1e-2:log"], recipe=given, trials=2, out=tmp_path / "study", ray=nodes.address)
     assert not (tmp_path / "study").exists()
 
 

@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from danlu import Data, Recipe, fit, load
+from danlu.errors import ModelError
 from danlu.models import MODELS
 from danlu.optim.rules import RULES
 from danlu.optim.schedules import SCHEDULES
 from danlu.runs import Study
 from danlu.streams import stream
-from danlu.train import StudyListener, plan, train, workers
+from danlu.train import StudyListener, plan, record, resume_study, train, workers
+from danlu.train import chunk as train_module
 from danlu.train.population import Population
 
 
@@ -342,9 +344,37 @@ class Reassigns(nn.Module):
         return self.net(x - self.mean)
 
 
+class Masked(nn.Module):
+    """Somebody's network with a mask of truth values, and a cache that is not saved and grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+        self.register_buffer("mask", torch.tensor([True, True, False, True]))
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.seen) < 2:
+            self.seen = torch.zeros(2)
+        return self.net(x * self.mask)
+
+
+class Grows(nn.Module):
+    """Somebody's network with a saved buffer that does not keep its shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = torch.cat([self.seen, self.seen])
+        return self.net(x)
+
+
 CANNOT, DIFFERS = "cannot be vectorised", "its numbers are not those it gives alone"
 FOREIGN = {"Branches": CANNOT, "Careful": CANNOT, "Fused": CANNOT, "Drops": CANNOT,
-           "Hidden": DIFFERS, "Reassigns": DIFFERS, "Residual": ""}  # and why not together  # fmt: skip
+           "Hidden": DIFFERS, "Reassigns": DIFFERS, "Residual": "", "Masked": ""}  # and why not together  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -379,6 +409,11 @@ def test_what_a_module_puts_in_the_place_of_a_buffer_is_kept(tmp_path: Path) -> 
         mean = 0.9 * mean + 0.1 * run.normalizer(x[rows]).mean(0)
     torch.testing.assert_close(run.model().mean, mean)
     assert run.evaluate(part="test").loss == pytest.approx(run.result["test_loss"])
+
+
+def test_a_buffer_that_does_not_keep_its_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"`seen` of the network became \[4\] of float32 in training, but a buffer must stay"):
+        fit(Recipe(model=f"{__name__}:Grows", epochs=1), load("iris"), out=tmp_path / "run")
 
 
 class Tied(nn.Module):
@@ -482,6 +517,47 @@ def test_many_structures_train_side_by_side_and_one_that_is_too_large_is_cut_alo
     assert side == [2, 2], "all at once, then what memory was too small for"
     for i, recipe in enumerate(recipes):
         equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
+def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a resume: that there is no room for two is kept in the plans."""
+    step, here = Population.step, os.getpid()
+
+    def tight(self: Population, *a: Any) -> Any:
+        if os.getpid() != here and self.model[1].out_features >= 30:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return step(self, *a)
+
+    monkeypatch.setattr(Population, "step", tight)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    recipes = [Recipe(batch_size=13, dtype="float64", epochs=2, model={"hidden": [h]}) for h in (10, 20, 30, 40)]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert sum(p["calm"] for p in study.info["plans"]) >= 1
+    before = study.path.joinpath("members.jsonl").read_text().splitlines(keepends=True)
+    study.path.joinpath("members.jsonl").write_text("".join(line for line in before if '"member": 0' in line))
+    record.say(study.path / "study.json", status="interrupted")
+    study = resume_study(study.path, pictures)
+    for i, recipe in enumerate(recipes):
+        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+
+
+def test_what_began_on_several_threads_goes_on_so(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = [Recipe(batch_size=13, dtype="float64", epochs=2, model={"hidden": [h]}) for h in range(10, 18)]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    plans = [{**p, "workers": 1, "threads": 2 if p["group"] == 3 else 1} for p in study.info["plans"]]
+    record.say(study.path / "study.json", status="interrupted", plans=plans)
+    study.path.joinpath("members.jsonl").write_text("")
+    used, monkey = [], train_module.threads
+    monkeypatch.setattr(train_module, "threads", lambda n: used.append(n) or monkey(n))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    resume_study(study.path, pictures)
+    assert used == [2], "here, and the others side by side on one thread each"
+
+
+def test_chunks_of_other_members_have_other_names() -> None:
+    assert train_module.name_of([0, 1, 2]) != train_module.name_of([0, 2, 3])
 
 
 def test_what_a_container_may_take(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def write_comparison(c: Comparison) -> Path:
     told: Any = c.study.data_info["source"]["source"]
     said = "".join(f"<p>{html.text(s)}</p>" for s in c.sentences())
     info = c.study.info
-    ways = "".join(f"<p>{html.text(_way(c, p))}</p>" for p in info["plans"])
+    ways = "".join(f"<p>{html.text(line)}</p>" for line in _ways(c, info["plans"]))
     fixed = c.study.recipes[0]
     facts = [f"{len(c.study)} trainings", info["environment"]["machine"], c.study.path.name]
     curves = []
@@ -87,11 +88,13 @@ def write_comparison(c: Comparison) -> Path:
     return path
 
 
-def _way(c: Comparison, plan: dict[str, Any]) -> str:
+def _ways(c: Comparison, plans: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How each group of variants was trained, and why."""
     from danlu.train.groups import grouped
-    from danlu.train.plan import describe
+    from danlu.train.plan import kept
 
-    group = grouped(c.study.recipes)[plan["group"]]
-    names = [c.names[k] for k in sorted({i % len(c.names) for i in group})]
-    whose = "all variants" if len(names) == len(c.names) else some(names)
-    return f"{whose}: {describe(plan['chunk'], plan['workers'])}, {plan['why']}."
+    groups = grouped(c.study.recipes)
+    for told in plans:
+        names = [c.names[k] for k in sorted({i % len(c.names) for i in groups[told["group"]]})]
+        way = kept(told)
+        yield f"{'all variants' if len(names) == len(c.names) else some(names)}: {way.way}, {way.why}."

@@ -152,6 +152,20 @@ def read_lines(path: Path) -> list[Any]:
     return rows
 
 
+def held(folder: Path) -> bool:
+    """Whether a process, this one included, holds the folder."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0, is_singleton=True)
+    if lock.is_locked:
+        return True
+    try:
+        with lock:
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # a folder that cannot be written to
+        return False
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the system releases it even after kill -9."""

@@ -21,7 +21,7 @@ from danlu.runs import evaluate, folder
 from danlu.runs.origin import OnData
 from danlu.runs.run import Run, build_model, load_weights, read_normalizer, write_predictions
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Study(OnData):
@@ -53,7 +53,9 @@ class Study(OnData):
     def status(self) -> str:
         """running, interrupted or finished."""
         info = self.info
-        return "running" if info["status"] == "finished" and not info.get("over", True) else str(info["status"])
+        if info["status"] == "finished" and not info.get("over", True):  # a search or comparison has more to come
+            return "running" if folder.held(self.path) else "interrupted"
+        return str(info["status"])
 
     @property
     def trained(self) -> bool:

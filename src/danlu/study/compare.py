@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import DanluError, RecipeError, RunError, clock, count, unknown, wrong
+from danlu.errors import DanluError, RecipeError, RunError, count, some, unknown, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder, higher_is_better
 from danlu.study import grid as grids
+from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import Grid, Variant
 from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
-from danlu.train import CHECKPOINT_EVERY, StudyListener, check_all, estimate_seconds, extend, record, resume_study, train
+from danlu.train import CHECKPOINT_EVERY, StudyListener, check, extend, record, resume_study, train
 
 ALPHA = 0.05
 SEEDS = 10
 LISTED = 10_000  # variants of a grid
-MANY = 1000  # trainings that are not begun without being asked for twice
 
 
 def compare(
@@ -53,8 +53,11 @@ def compare(
     metric = metric or ("valid" if data.size("valid") else "test") + ("_accuracy" if data.schema.classes else "_r2")
     variants, chosen = _settle(data, grid, recipe or Recipe(), control, _mistakes(data, seeds, metric, interval, until))
     most = until or seeds or SEEDS
-    if len(variants) * most > MANY and not yes:
-        _refuse_many(variants, data, most, "cpu" if ray else device)
+    trainings = len(variants) * most
+    if trainings > MANY and not yes:
+        samples = _replicates([v.recipe for v in variants[:: -(-len(variants) // 5)]], 0, min(most, 10))
+        what = f"the grid has {len(variants):,} variants, with {most:,} seeds"
+        refuse_many(what, samples, trainings, data, "cpu" if ray else device)
     parts = ("train", "valid", "test") if metric.startswith("test") else ("train", "valid")
     facts: dict[str, Any] = {
         "kind": "compare",
@@ -107,13 +110,25 @@ def _settle(
         if len(variants) < 2:
             mistakes.append("the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam")
         chosen = grids.find(control, variants) if control is not None else 0
-        if not mistakes:
-            check_all([v.recipe for v in variants], data)
     except DanluError as e:
         mistakes += e.mistakes
+    if not mistakes:
+        mistakes = _untrainable(variants, data)
     if mistakes:
         raise RecipeError(*mistakes)
     return variants, chosen
+
+
+def _untrainable(variants: Sequence[Variant], data: Data) -> list[str]:
+    """What the data refuse, with the variants that it is refused of."""
+    found: dict[str, list[str]] = {}
+    for v in variants:
+        try:
+            check(v.recipe, data)
+        except DanluError as e:
+            for mistake in e.mistakes:
+                found.setdefault(mistake, []).append(v.name)
+    return [m if len(names) == len(variants) else f"{m} (variant {some(names)})" for m, names in found.items()]
 
 
 def _not_too_many(grid: Grid) -> None:
@@ -123,17 +138,6 @@ def _not_too_many(grid: Grid) -> None:
         raise RecipeError(
             f"the grid has {variants:,} variants, but must have at most {LISTED:,}; danlu tune searches larger spaces"
         )
-
-
-def _refuse_many(variants: Sequence[Variant], data: Data, seeds: int, device: str) -> None:
-    """How many trainings a grid has, and about how long they take, by some of the variants."""
-    some = [v.recipe for v in variants[:: -(-len(variants) // 5)]]
-    time = clock(estimate_seconds(_replicates(some, 0, min(seeds, 10)), data, device) / (len(some) * min(seeds, 10))
-                 * len(variants) * seeds)  # fmt: skip
-    raise RecipeError(
-        f"the grid has {len(variants):,} variants, with {seeds:,} seeds {len(variants) * seeds:,} trainings, "
-        f"about {time} on this machine; use --yes (yes=True) if that is meant"
-    )
 
 
 def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]:
@@ -148,7 +152,7 @@ def _mistakes(data: Data, seeds: int | None, metric: str, interval: str, until: 
     if until is not None and until < 2:
         mistakes.append(wrong("until", until, "must be at least 2", "try 40"))
     if seeds is not None and until is not None:
-        mistakes.append(wrong("until", until, f"goes on to a number of seeds by itself, and `seeds` is {seeds}", "leave one out"))
+        mistakes.append(wrong("until", until, f"must stand alone, and `seeds` is {seeds}", "leave one out"))
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
     figures = ("accuracy" if data.schema.classes else "r2", "loss")

@@ -7,26 +7,29 @@ and none is lost or told twice.
 from __future__ import annotations
 
 import functools
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import DanluError, RecipeError, clock, unknown, wrong
+from danlu.errors import DanluError, RecipeError, unknown, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder, higher_is_better
 from danlu.streams import seed_of
 from danlu.study import space as spaces
+from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import short
 from danlu.study.space import Space
 from danlu.study.strategies import BATCH, STRATEGIES, Halving, sampler
 from danlu.study.trials import Trials, keep_url, masked, url_of
 from danlu.study.tuning import Tuning
-from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, estimate_seconds, extend, record, resume_study
+from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, record, resume_study
+from danlu.train.cluster import connect
 
+_PATIENCE = 20  # half seconds
 BEST = 5  # of which the ranges of the next round are made
-MANY = 1000  # trainings that are not begun without being asked for twice
 
 Told = Callable[[str], None]
 
@@ -72,27 +75,29 @@ def tune(
     if mistakes:
         raise RecipeError(*mistakes)
     if trials * rounds > MANY and not yes:
-        _refuse_many(ends, data, trials * rounds, "cpu" if ray else device)
-    facts = {
-        "kind": "tune",
-        "over": False,
-        "id": uuid.uuid4().hex,
-        "space": {p: s.to_json() for p, s in searched.items()},
-        "base": base.to_dict(whole=True),
-        "trials": trials,
-        "rounds": rounds,
-        "strategy": strategy,
-        "metric": metric,
-        "seed": seed,
-        "storage": masked(storage) if storage else None,
-        "name": name or "danlu",
-    }
+        refuse_many("the search has", ends[:: -(-len(ends) // 4)], trials * rounds, data, "cpu" if ray else device)
+    told_by = {"trials": trials, "rounds": rounds, "strategy": strategy, "metric": metric, "seed": seed, "name": name or "danlu"}
+    facts = _facts(searched, base, storage) | told_by
+    if ray:
+        connect(ray).check(data, ends)
     if storage is not None:
         Trials(storage, facts, searched, data.fingerprint)  # before a folder is made
     study = create([], data, out, device, ("valid",), facts, ray)
     if storage is not None:
         keep_url(study, storage)
     return continue_tuning(study, data, listener=listener, told=told, ray=ray)
+
+
+def _facts(space: Space, base: Recipe, storage: str | None) -> dict[str, Any]:
+    """What a study keeps of its search, beside the options it was begun with."""
+    return {
+        "kind": "tune",
+        "over": False,
+        "id": uuid.uuid4().hex,
+        "space": {p: s.to_json() for p, s in space.items()},
+        "base": base.to_dict(whole=True),
+        "storage": masked(storage) if storage else None,
+    }
 
 
 def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int) -> list[str]:
@@ -134,14 +139,6 @@ def _check_data(space: Space, base: Recipe, data: Data) -> list[Recipe]:
     return found
 
 
-def _refuse_many(recipes: Sequence[Recipe], data: Data, trainings: int, device: str) -> None:
-    some = recipes[:: -(-len(recipes) // 4)]
-    time = clock(estimate_seconds(some, data, device) / len(some) * trainings)
-    raise RecipeError(
-        f"the search has {trainings:,} trainings, at most about {time} on this machine; use --yes (yes=True) if that is meant"
-    )
-
-
 def _possible(base: Recipe, data: Data, values: dict[str, Any]) -> bool:
     """Whether the values go together, and with the data."""
     try:
@@ -170,7 +167,7 @@ def continue_tuning(
 
 def _trials(study: Study, fingerprint: str, make: bool = True) -> Trials:
     info = study.info
-    return Trials(url_of(study), info, {p: spaces.from_json(s) for p, s in info["space"].items()}, fingerprint, make)
+    return Trials(url_of(study), info, {p: spaces.from_json(s) for p, s in info["space"].items()}, fingerprint, study, make)
 
 
 def open_tuning(study: Study) -> Tuning:
@@ -188,6 +185,11 @@ class _Beating(StudyListener):
     def progress(self, done: int) -> None:
         """Now and then."""
         self.other.progress(done)
+        self.alive()
+
+    def alive(self) -> None:
+        """Now and then, also while nothing is heard."""
+        self.other.alive()
         self.trials.beat()
 
 
@@ -204,7 +206,7 @@ class _Search:
         info, trials = self.info, self.trials
         if not self.study.trained:
             self.study = resume_study(self.study, self.data, referee=self._referee(), **self.how)
-        trials.tell(self.study, info["metric"])
+        trials.tell(info["metric"])
         for number in range(1, info["rounds"] + 1):
             self._round(number)
         return self._crown()
@@ -216,7 +218,7 @@ class _Search:
             if (missing := self.info["trials"] - trials.begun(number)) > 0:
                 self._batch(number, current, missing)
                 continue
-            trials.wait(self.told, self.study.path)
+            trials.wait(number, self.told, self.study.path)
             if trials.begun(number) >= self.info["trials"]:  # a machine may be gone, and its trials with it
                 break
         if len(self.study) > first:
@@ -240,7 +242,7 @@ class _Search:
         if taken:
             recipes = [self.base.with_(**values) for values in taken]
             self.study = extend(self.study, recipes, self.data, referee=self._referee(), **self.how)
-            self.trials.tell(self.study, info["metric"])
+            self.trials.tell(info["metric"])
 
     def _referee(self) -> Halving | None:
         """Who stops trials, if the strategy has it so; knows what all before have reached."""
@@ -260,6 +262,10 @@ class _Search:
             score = study.run(best.member, self.data).evaluate(self.data, "test")
             figures = {"test_loss": score.loss, f"test_{study.metric}": score.accuracy, "test_n": score.n}
             trials.crown(best, figures, study.path.absolute())
+        for _ in range(_PATIENCE):  # the machine that has the best is about to read the test part
+            if not (ranked and trials.shared and trials.winner is None):
+                break
+            time.sleep(0.5)
         found = Tuning(study, trials)
         if found.best is not None:
             folder.write(study.path / "best.toml", found.best.to_toml())

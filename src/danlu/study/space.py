@@ -54,7 +54,7 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `from_json`."""
-        return {"values": list(self.values)}
+        return {"values": [list(v) if isinstance(v, tuple) else v for v in self.values]}
 
     def narrowed(self, best: Sequence[Any]) -> Choice:
         """The values found among the best."""
@@ -132,7 +132,7 @@ def _number(text: str) -> float:
 
 def _sound(path: str, text: str, r: Range, turned: str) -> Range:
     """The range with `whole` as its field has it. Raises RecipeError for one that holds nothing, or not such numbers."""
-    if not (math.isfinite(r.low) and math.isfinite(r.high)):
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (r.low, r.high)):
         raise RecipeError(f"`{text}` must have two finite ends, such as {short(path)}=1e-5..1e-1:log")
     if not r.low < r.high:
         raise RecipeError(f"`{text}` is an empty range" + (f"; did you mean {turned}?" if r.low > r.high else ""))

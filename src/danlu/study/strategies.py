@@ -67,12 +67,15 @@ def propose(
     marks: Sequence[str],
     number: int,
     possible: Callable[[dict[str, Any]], bool],
+    alive: Callable[[int], None] | None = None,
 ) -> list[tuple[int, dict[str, Any]]]:
     """(trial number, values by path) of n new trials, each marked with whose it is and with the number of its round.
 
     Random ones are drawn at once and stored together: asking one by one takes the storage several times as long.
     whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices. possible: whether
-    values go together; what does not is drawn again. Raises RecipeError when hardly anything does.
+    values go together; what does not is drawn again. alive: gives the first sign of life of a trial, before it is marked:
+    who is marked and never heard of again would be waited for without end. Raises RecipeError when hardly any values go
+    together.
     """
     kept = {p: distribution(whole[p] if isinstance(s, Choice) else s) for p, s in space.items()}
     found: list[tuple[int, dict[str, Any]]] = []
@@ -82,25 +85,33 @@ def propose(
         tries = (scratch.ask(narrow).params for _ in range(_TRIES * n))
         drawn = list(itertools.islice((d for d in tries if possible(by_path(whole, d))), n))
         _enough(drawn, n)
-        running = optuna.trial.TrialState.RUNNING
+        running, key = optuna.trial.TrialState.RUNNING, "draft" if alive else "mark"
         study.add_trials(
-            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={"mark": m, "round": number})
+            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={key: m, "round": number})
             for d, m in zip(drawn, marks, strict=True)
         )
-        numbers = {t.user_attrs["mark"]: t.number for t in study.get_trials(deepcopy=False) if "mark" in t.user_attrs}
-        return [(numbers[m], by_path(whole, d)) for m, d in zip(marks, drawn, strict=True)]
+        made = {t.user_attrs[key]: t for t in study.get_trials(deepcopy=False) if key in t.user_attrs}
+        for m in marks if alive else ():
+            _mark(study, made[m]._trial_id, m, alive)
+        return [(made[m].number, by_path(whole, d)) for m, d in zip(marks, drawn, strict=True)]
     for _ in range(_TRIES * n):
         trial = study.ask(kept)
         if not possible(by_path(whole, trial.params)):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         trial.set_user_attr("round", number)
-        trial.set_user_attr("mark", marks[len(found)])
+        _mark(study, trial._trial_id, marks[len(found)], alive)
         found.append((trial.number, by_path(whole, trial.params)))
         if len(found) == n:
             break
     _enough(found, n)
     return found
+
+
+def _mark(study: Any, trial: int, mark: str, alive: Callable[[int], None] | None) -> None:
+    if alive:
+        alive(trial)
+    optuna.trial.Trial(study, trial).set_user_attr("mark", mark)
 
 
 def _enough(found: Sequence[Any], n: int) -> None:

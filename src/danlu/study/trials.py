@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,12 +42,16 @@ class Trial:
 
 
 class Trials:
-    """Those of one search. `make`: begin it if the storage does not have it. Raises RunError when that does not answer,
-    or has a search of that name on other data, another space, metric or recipe.
+    """Those of one search.
+
+    facts: of the study, which may not be there yet. make: begin the search if the storage does not have it. Raises
+    RunError when that does not answer, or has a search of that name on other data, another space, metric or recipe.
     """
 
-    def __init__(self, url: str, facts: Mapping[str, Any], space: Space, fingerprint: str, make: bool = True) -> None:
-        self.url, self.id, self.space, self.shared = url, facts["id"], space, bool(facts["storage"])
+    def __init__(
+        self, url: str, facts: Mapping[str, Any], space: Space, fingerprint: str, study: Study | None = None, make: bool = True
+    ) -> None:
+        self.url, self.id, self.space, self.shared, self.members = url, facts["id"], space, bool(facts["storage"]), study
         self.higher = higher_is_better(facts["metric"])
         beating: dict[str, Any] = {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
         self.beat_at = 0.0
@@ -80,7 +85,7 @@ class Trials:
         except (DanluError, KeyboardInterrupt):
             raise
         except Exception as e:  # every database has its own errors
-            why = (str(e).strip() or type(e).__name__).splitlines()[0][:200].replace(self.url, masked(self.url))
+            why = (str(e).strip() or type(e).__name__).splitlines()[0].replace(self.url, masked(self.url))[:200]
             if isinstance(e, ImportError) or "DB access module" in why:
                 why = "the database's driver is not installed; for PostgreSQL: pip install 'danlu[postgres]'"
             raise RunError(
@@ -90,7 +95,7 @@ class Trials:
     def marked(self) -> list[Any]:
         """Optuna's trials that were given to a member of some study, in their order."""
         with self.asking():
-            return [t for t in self.study.get_trials(deepcopy=False) if "mark" in t.user_attrs]
+            return [t for t in self.study.get_trials(deepcopy=False) if {"mark", "round"} <= t.user_attrs.keys()]
 
     def begun(self, number: int) -> int:
         """Trials of a round that are or were trained, on whatever machine."""
@@ -106,56 +111,81 @@ class Trials:
         marks = [f"{self.id}:{first + k}" for k in range(n)]
         with self.asking():
             self.study.sampler = sampler
-            proposed = propose(self.study, space, self.space, n, marks, number, possible)
+            alive = self.storage.record_heartbeat if self.shared else None
+            proposed = propose(self.study, space, self.space, n, marks, number, possible, alive)
         counted = [t for t in self.marked() if t.user_attrs["round"] == number and t.state != TrialState.FAIL]
         kept = {t.number for t in counted[:most]}
         with self.asking():
             for trial, _ in proposed:
                 if trial not in kept:
                     self.study.tell(trial, state=TrialState.FAIL)
-        self.beat(at_once=True)
         return [values for trial, values in proposed if trial in kept]
 
-    def tell(self, study: Study, metric: str) -> None:
-        """What members reached, to the trials that are marked with them; trials of which no member was made have failed."""
-        ended = study.members
+    def tell(self, metric: str) -> None:
+        """What members reached, to the trials that are marked with them; trials of which no member was made have failed.
+
+        A trial that others took for lost, and made up for, is told as one more.
+        """
+        ended, newest = self.members.members if self.members is not None else {}, {t.user_attrs["mark"]: t for t in self.marked()}
         with self.asking():
             for t in self.study.get_trials(deepcopy=False):
-                owner, _, member = t.user_attrs.get("mark", ":").partition(":")
-                if not owner and not self.shared and t.state == TrialState.RUNNING:
+                if "mark" not in t.user_attrs and not self.shared and t.state == TrialState.RUNNING:
                     self.study.tell(t.number, state=TrialState.FAIL)  # killed before it was marked
-                if owner != self.id or t.state != TrialState.RUNNING:
-                    continue
-                line = ended.get(int(member))
-                figure = line["result"].get(metric, math.nan) if line and line["status"] != "diverged" else math.nan
-                if line is None:
-                    self.study.tell(t.number, state=TrialState.FAIL)
-                elif not math.isfinite(figure):
-                    self.study.tell(t.number, state=TrialState.PRUNED)  # from which samplers learn, unlike from failures
-                else:
-                    for key, value in (("epochs", line["result"]["epochs"]), ("stopped", line["status"] == "stopped")):
-                        self.storage.set_trial_user_attr(t._trial_id, key, value)
-                    self.study.tell(t.number, figure)
+        for mark, t in newest.items():
+            owner, _, member = mark.partition(":")
+            line = ended.get(int(member))
+            if (
+                owner != self.id
+                or t.state not in (TrialState.RUNNING, TrialState.FAIL)
+                or (t.state == TrialState.FAIL and not line)
+            ):
+                continue
+            figure = line["result"].get(metric, math.nan) if line and line["status"] != "diverged" else math.nan
+            with self.asking(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                self._tell(t, line, figure)
 
-    def beat(self, at_once: bool = False) -> None:
+    def _tell(self, t: Any, line: Mapping[str, Any] | None, figure: float) -> None:
+        """The end of one trial; suppressed by the caller: that another machine has just failed it."""
+        if line is None:
+            self.study.tell(t.number, state=TrialState.FAIL)
+            return
+        known = math.isfinite(figure)  # else pruned: from those samplers learn, unlike from failures
+        told = {"epochs": line["result"]["epochs"], "stopped": line["status"] == "stopped"} if known else {}
+        if t.state == TrialState.FAIL:
+            state = TrialState.COMPLETE if known else TrialState.PRUNED
+            given: Any = {"value": figure} if known else {}
+            attrs = {**t.user_attrs, "ended": told}
+            self.study.add_trial(
+                optuna.trial.create_trial(state=state, params=t.params, distributions=t.distributions, user_attrs=attrs, **given)
+            )
+            return
+        if self.shared:  # others cannot look it up
+            self.storage.set_trial_user_attr(t._trial_id, "ended", told)
+        if known:
+            self.study.tell(t.number, figure)
+        else:
+            self.study.tell(t.number, state=TrialState.PRUNED)
+
+    def beat(self) -> None:
         """A sign of life of this machine's trials, now and then. A storage that does not answer is noticed elsewhere."""
-        if not self.shared or (time.monotonic() - self.beat_at < BEAT and not at_once):
+        if not self.shared or time.monotonic() - self.beat_at < BEAT:
             return
         self.beat_at = time.monotonic()
-        with contextlib.suppress(RunError):
+        with contextlib.suppress(RunError), self.asking():
             for t in self.running(own=True):
                 self.storage.record_heartbeat(t._trial_id)
 
-    def running(self, own: bool) -> list[Any]:
-        """Trials under way here, or on other machines."""
+    def running(self, own: bool, upto: float = math.inf) -> list[Any]:
+        """Trials under way here, or on other machines, of rounds up to that one."""
         mine = f"{self.id}:"
-        return [t for t in self.marked() if t.state == TrialState.RUNNING and t.user_attrs["mark"].startswith(mine) == own]
+        under_way = [t for t in self.marked() if t.state == TrialState.RUNNING and t.user_attrs["round"] <= upto]
+        return [t for t in under_way if t.user_attrs["mark"].startswith(mine) == own]
 
-    def wait(self, told: Callable[[str], None], path: Any) -> None:
-        """Until no other machine has a trial under way. Raises Interrupted after Ctrl-C."""
+    def wait(self, number: int, told: Callable[[str], None], path: Any) -> None:
+        """Until no other machine has a trial of that round, or of one before, under way. Raises Interrupted after Ctrl-C."""
         said = False
         with StopRequest() as stop:
-            while self.shared and (others := self.running(own=False)):
+            while self.shared and (others := self.running(own=False, upto=number)):
                 if not said:
                     told(f"waiting for {count(len(others), 'trial')} of other machines…")
                     said = True
@@ -167,13 +197,19 @@ class Trials:
 
     def ranked(self, before: float = math.inf) -> list[Trial]:
         """Trials that ended with a figure, of rounds before that one, best first; those that were stopped come last."""
+        own = self.members.members if self.members is not None else {}
         found = []
         for t in self.marked():
-            known = t.user_attrs
-            if t.state == TrialState.COMPLETE and known["round"] < before:
-                owner, _, member = known["mark"].partition(":")
-                values = by_path(self.space, t.params)
-                found.append(Trial(values, t.value, known["epochs"], known["stopped"], owner, int(member), known["round"]))
+            if t.state != TrialState.COMPLETE or t.user_attrs["round"] >= before:
+                continue
+            owner, _, member = t.user_attrs["mark"].partition(":")
+            if "ended" in t.user_attrs:
+                epochs, stopped = (t.user_attrs["ended"][k] for k in ("epochs", "stopped"))
+            else:
+                line = own[int(member)]
+                epochs, stopped = line["result"]["epochs"], line["status"] == "stopped"
+            values = by_path(self.space, t.params)
+            found.append(Trial(values, t.value, epochs, stopped, owner, int(member), t.user_attrs["round"]))
         return sorted(found, key=lambda t: (t.stopped, -t.figure if self.higher else t.figure))
 
     def diverged(self) -> int:
@@ -207,13 +243,7 @@ def _storage(url: str, beating: dict[str, Any]) -> Any:
 
 def masked(url: str) -> str:
     """A storage's URL without its password."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 def keep_url(study: Study, url: str) -> None:

@@ -1,7 +1,7 @@
 """The engine: recipes × data → runs."""
 
 from danlu.train.listener import Listener, StudyListener
-from danlu.train.many import check_all, create, estimate_seconds, extend, resume_study, train
+from danlu.train.many import create, estimate_seconds, extend, resume_study, train
 from danlu.train.ready import check
 from danlu.train.single import CHECKPOINT_EVERY, fit, resume
 
@@ -10,7 +10,6 @@ __all__ = [
     "Listener",
     "StudyListener",
     "check",
-    "check_all",
     "create",
     "estimate_seconds",
     "extend",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +42,8 @@ class Referee(Protocol):
 
 
 def name_of(members: Sequence[int]) -> str:
-    """The name of a chunk's files."""
-    return f"{members[0]:06d}x{len(members)}"
+    """The name of a chunk's files: of the same members the same, of others another."""
+    return f"{members[0]:06d}x{len(members)}-{hashlib.blake2b(repr(list(members)).encode(), digest_size=4).hexdigest()}"
 
 
 def checkpoints(study: Study, name: str) -> Path:

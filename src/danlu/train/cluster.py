@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,9 @@ class Cluster:
         if data.mapped and data.in_memory:
             raise RunError("arrays that are mapped from disk cannot be sent to a cluster; write them to a file that all can read")
         if runs := sorted({r.init.from_run for r in recipes if r.init.from_run}):
-            raise RunError(wrong("init.from_run", runs[0], "a cluster does not have the runs of this machine", "leave out --ray"))
+            raise RunError(
+                wrong("init.from_run", runs[0], "must be none on a cluster, which does not have it", "leave out --ray")
+            )
 
     def device(self, name: str) -> str:
         """ "cpu" or "cuda" for auto, cpu or cuda, by what the cluster has."""
@@ -121,6 +123,11 @@ class Cluster:
     def ask(self, study: Study, members: Sequence[int], data: Data, device: str) -> Any:
         """Begin to measure there how to train members of one structure; `answer` has the result."""
         return self.remote(measure, device, 3).remote(_parcel(study), members, self.put(data), device, self.places(device))
+
+    def drop(self, refs: Iterable[Any]) -> None:
+        """What was asked need not be answered."""
+        for ref in refs:
+            self.ray.cancel(ref, force=True)
 
     def answer(self, ref: Any, idle: Callable[[], bool]) -> plan.Plan | None:
         """The way that was found; None when `idle` asks to stop."""
@@ -243,6 +250,8 @@ def _parcel(study: Study) -> Parcel:
 def _cause(e: Exception) -> Exception:
     """The error of a task in our words."""
     cause = getattr(e, "cause", None)
+    if isinstance(cause, Interrupted):
+        return RunError("machines of the cluster were told to stop by others, again and again; what was saved is intact")
     if isinstance(cause, Exception) and not type(cause).__module__.startswith("ray"):
         return cause
     first = str(e).strip().splitlines()[0][:300]

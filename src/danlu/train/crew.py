@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,30 +50,40 @@ class Crew:
         self.all = sum(every)  # steps of all members together
         self.before = sum(every[i] for i in self.ended)
         self.steps: dict[str, int] = {}  # done since, by chunk
-        self.failed: set[int] = set()  # groups that an error came from
         self.measuring: dict[int, Any] = {}  # of groups that are measured on a cluster, where to ask
         self.written: set[str] = set()  # chunks that are done
-        self.spread = self.calm = False  # whether all groups train at once; whether they had to be stopped from it
+        self.spread = False  # whether all groups train at once
 
     @property
     def cores(self) -> int:
-        """On which processes may train side by side: one where they may not."""
+        """How many processes may train side by side."""
         # A referee sees every member, so those it judges are not spread over processes.
         side = workers.available() and not self.referee and self.device.type == "cpu"
         return torch.get_num_threads() if side else 1
 
     def train(self, groups: Sequence[list[int]]) -> None:
         """What is left of each group: all together on a cluster or where they are many, else one after another."""
-        numbered = list(enumerate(groups))
-        self.spread = not self.cluster and self.cores > 1 and len(groups) >= _MANY * self.cores
-        for some in [numbered] if self.cluster or self.spread else [[pair] for pair in numbered]:
+        left = [(n, g) for n, g in enumerate(groups) if not self.ended.issuperset(g)]
+        for spread, some in self._together(left):
+            self.spread = spread
             while jobs := self._jobs(some):
-                try:
-                    self._work(jobs)
-                except (RuntimeError, MemoryError) as e:
-                    if not plan.out_of_memory(e):
-                        raise
-                    self._halve([pair for pair in some if pair[0] in self.failed])
+                if tight := self._work(jobs):
+                    self._halve([pair for pair in some if pair[0] in tight])
+
+    def _together(self, groups: Sequence[tuple[int, list[int]]]) -> Iterator[tuple[bool, Sequence[tuple[int, list[int]]]]]:
+        """(whether they are spread over the cores, groups) that train at the same time."""
+        if self.cluster:
+            yield False, groups
+            return
+        # A chunk that began on several threads goes on so: on one the last bits of its sums could be others.
+        wide = {p["group"] for p in self.info["plans"] if p["threads"] > 1}
+        rest = [pair for pair in groups if pair[0] not in wide]
+        many = self.cores > 1 and len(rest) >= _MANY * self.cores
+        for pair in groups:
+            if pair[0] in wide or not many:
+                yield False, [pair]
+        if many:
+            yield True, rest
 
     def _jobs(self, groups: Sequence[tuple[int, list[int]]]) -> list[Job]:
         lefts = [(number, left) for number, group in groups if (left := [i for i in group if i not in self.ended])]
@@ -82,9 +92,13 @@ class Crew:
                 self.measuring[number] = self.cluster.ask(self.study, left, self.data, self.device.type)
         jobs: list[Job] = []
         for number, left in lefts:
+            self.listener.alive()
+            if self.stop.asked:  # measuring many groups takes its time
+                raise Interrupted(self._stopped())
             way = self._plan(number, left)
             jobs += [(number, left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]
-        return jobs
+        # The longest first, so that none is left over at the end while other cores are idle.
+        return sorted(jobs, key=lambda job: -sum(self.study.recipes[i].epochs for i in job[1]))
 
     def _portion(self, members: list[int], way: plan.Plan) -> int:
         """Members of a chunk: as many as train together, or several times that where they do not all end at once.
@@ -99,21 +113,27 @@ class Crew:
         most = min(_ROUNDS, _FINALS // max(1, each * way.chunk)) * way.chunk
         return max(way.chunk, min(most, -(-way.members // way.workers)))
 
-    def _work(self, jobs: Sequence[Job]) -> None:
+    def _work(self, jobs: Sequence[Job]) -> set[int]:
+        """Do the jobs; the groups for which memory did not suffice."""
         if self.cluster:
             chunks = [(members, way) for _, members, way in jobs]
             shift = Shift(self.cluster, self.study, self.data, chunks, self.device.type, self.referee, self.checkpoint_every)
-            self._hear(shift.run, jobs)
-        elif (side := 1 if self.calm else max(way.workers for *_, way in jobs)) == 1:
+            return self._hear(shift.run, jobs)
+        side = 1 if any(way.calm for *_, way in jobs) else max(way.workers for *_, way in jobs)
+        if side == 1:
             for number, members, way in jobs:
-                self.failed = {number}
-                self._write(self._chunk(members, way, self._tell))
-        else:
-            import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
-            import pyarrow.parquet  # noqa: F401
+                try:
+                    self._write(self._chunk(members, way, self._tell))
+                except (RuntimeError, MemoryError) as e:
+                    if not plan.out_of_memory(e):
+                        raise
+                    return {number}
+            return set()
+        import pandas  # noqa: F401  # by which curves are written; once, not by every process that is forked
+        import pyarrow.parquet  # noqa: F401
 
-            works = (self._beside(members, way) for _, members, way in jobs)
-            self._hear(functools.partial(workers.run, works, side), jobs)
+        works = (self._beside(members, way) for _, members, way in jobs)
+        return self._hear(functools.partial(workers.run, works, side), jobs)
 
     def _beside(self, members: list[int], way: plan.Plan) -> Callable[[workers.Send], Any]:
         """A chunk to be trained in a process of its own."""
@@ -126,10 +146,18 @@ class Crew:
 
         return work
 
-    def _hear(self, run: Callable[[Callable[[], bool]], Generator[workers.Said, None, None]], jobs: Sequence[Job]) -> None:
-        """What workers say, until all are done; an error is raised when the others have saved what they have."""
+    def _hear(self, run: Callable[[Callable[[], bool]], Generator[workers.Said, None, None]], jobs: Sequence[Job]) -> set[int]:
+        """What workers say, until all are done, or one failed and the others have saved what they have.
+
+        The groups for which memory did not suffice; other errors are raised.
+        """
         errors: dict[int, BaseException] = {}  # the first of each group
-        with contextlib.closing(run(lambda: self.stop.asked or bool(errors))) as heard:
+
+        def idle() -> bool:
+            self.listener.alive()
+            return self.stop.asked or bool(errors)
+
+        with contextlib.closing(run(idle)) as heard:
             for job, kind, value in heard:
                 if kind == "said":
                     self._tell(*value)
@@ -137,12 +165,14 @@ class Crew:
                     self._write(value)
                 elif not isinstance(value, Interrupted):
                     errors.setdefault(jobs[job][0], value)
+                elif not (self.stop.asked or errors):
+                    errors[jobs[job][0]] = RunError(f"a worker was told to stop by others; {self._stopped()}")
         if self.stop.asked:
             raise Interrupted(self._stopped())
-        if errors:
-            self.failed = set(errors)
-            # One that cannot be mended by smaller chunks comes first.
-            raise min(errors.values(), key=plan.out_of_memory)
+        for e in errors.values():
+            if not plan.out_of_memory(e):
+                raise e
+        return set(errors)
 
     def _halve(self, groups: Sequence[tuple[int, list[int]]]) -> None:
         """Smaller chunks of what is left, after memory ran out."""
@@ -151,8 +181,8 @@ class Crew:
             way = self._plan(number, left)
             if way.chunk > 1:
                 way.chunk //= 2
-            elif way.workers > 1 and not (self.cluster or self.calm):
-                self.calm, way.workers = True, 1
+            elif way.workers > 1 and not self.cluster:
+                way.calm, way.workers = True, 1
             else:
                 raise RunError("memory does not suffice for a single network; try a smaller batch_size or model")
             way.why, way.noted, way.paces = "memory ran out with more at once", True, {}
@@ -169,6 +199,7 @@ class Crew:
         if self.cluster:
             found = self.cluster.answer(self.measuring.pop(number), lambda: self.stop.asked)
             if found is None:
+                self.cluster.drop(self.measuring.values())
                 raise Interrupted(self._stopped())
             way = found
         else:
@@ -189,13 +220,13 @@ class Crew:
         told = next((p for p in self.info["plans"] if p["group"] == number), None)
         if told is None or len(left) > 2 * told["members"]:
             return None
-        way = plan.Plan(**{k: v for k, v in told.items() if k != "group"})
+        way = plan.kept(told)
         way.portion = way.portion or self._portion(left, way)
         if way.where != where:  # the same chunks on one core each: the same numbers
             way.workers, way.where = self.cluster.places(self.device.type) if self.cluster else self.cores, where
             way.threads = 1
-        elif self.spread and not way.noted:
-            way.workers, way.threads = self.cores, 1
+        elif self.spread and not way.calm:
+            way.workers = self.cores
         return way
 
     def _keep_plan(self, number: int, left: list[int], way: plan.Plan) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danlu.errors import ModelError
 from danlu.nn.layers import Dropout, noise
 from danlu.train.passes import Crowd, keep_scaled
 from danlu.train.stack import Stack
@@ -23,7 +24,12 @@ class Solo:
     def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack) -> None:
         self.model, self.crowd, self.stack = model, crowd, stack
         self.seed: int | None = None
-        self.buffers = [(m, k, b) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+        self.buffers = [
+            (m, k, b, name)
+            for path, m in model.named_modules()
+            for k, b in m._buffers.items()
+            if b is not None and (name := f"{path}.{k}".lstrip(".")) in stack.rest
+        ]
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
@@ -45,10 +51,15 @@ class Solo:
     @torch.no_grad()
     def _take_back(self) -> None:
         """What a module put in the place of a buffer, into the buffer: the stack has that one."""
-        for module, name, bound in self.buffers:
-            if (found := module._buffers[name]) is not bound:
-                bound.copy_(found)  # type: ignore[arg-type]
-                module._buffers[name] = bound
+        for module, key, bound, name in self.buffers:
+            found = module._buffers[key]
+            if found is bound:
+                continue
+            if found is None or found.shape != bound.shape or found.is_floating_point() != bound.is_floating_point():
+                was, now = (f"{list(t.shape)} of {str(t.dtype)[6:]}" if t is not None else "nothing" for t in (bound, found))
+                raise ModelError(f"`{name}` of the network became {now} in training, but a buffer must stay what it is: {was}")
+            bound.copy_(found)
+            module._buffers[key] = bound
 
     def backward(self, g: Tensor, kept: Any) -> None:
         """Overwrite the gradient of every parameter; g [1, q, B]."""

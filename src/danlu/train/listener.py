@@ -44,6 +44,9 @@ class StudyListener:
     def progress(self, done: int) -> None:
         """Now and then: steps done, of all members together."""
 
+    def alive(self) -> None:
+        """Now and then, also while nothing is heard of the networks."""
+
     def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
         """A member is finished or has diverged."""
 

@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Plan:
     where: str = "here"  # or "ray": on a cluster
     portion: int = 0  # members of a chunk: `chunk`, or more where those who wait take the places that get free
     noted: bool = False  # whether `why` is something to tell the user unasked
+    calm: bool = False  # nothing beside it: memory did not suffice
 
     @property
     def way(self) -> str:
@@ -51,6 +52,11 @@ class Plan:
         if self.where == "ray":
             return f"on a Ray cluster, {self.workers} tasks at a time, {describe(self.chunk, 1)}"
         return describe(self.chunk, self.workers)
+
+
+def kept(told: Mapping[str, Any]) -> Plan:
+    """A plan as a study keeps it, with the number of its group."""
+    return Plan(**{k: v for k, v in told.items() if k != "group"})
 
 
 def describe(chunk: int, workers: int) -> str:
@@ -199,18 +205,19 @@ class _Trial:
                 one = self.make([r])
                 one.sit([(0, 1)])
                 if not _same(_seen(one, [(0, 1)], own), together, i):
-                    return "vectorised, its numbers are not those it gives alone, so it trains one by one"
+                    return "vectorised, its numbers are not those it gives alone, so each trains by itself"
         except Exception as e:  # vmap and anyone's module may raise anything
             if out_of_memory(e):
-                return "memory does not suffice for two networks, so it trains one by one"
+                return "memory does not suffice for two networks, so each trains by itself"
             said = (str(e).strip() or type(e).__name__).splitlines()[0]
-            return f"cannot be vectorised ({said[:160]}), so it trains one by one"
+            return f"cannot be vectorised ({said[:160]}), so each trains by itself"
         return None
 
     def _unlike(self) -> list[Recipe]:
         """Two of the group that differ in their seeds, if there are any: luck is in a module where nobody looks for it."""
         first = self.recipes[0]
-        return [first, next((r for r in self.recipes[1:] if r.seed != first.seed), self.recipes[1])]
+        others = [r for r in self.recipes[1:] if r.seed != first.seed] or self.recipes[1:]
+        return [first, *others[:1]]
 
     def most(self, n: int) -> int:
         """How many networks at once fit into the free memory."""
@@ -242,10 +249,15 @@ def _seen(population: Population, segments: list[tuple[int, int]], steps: Sequen
 
 def _same(one: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
     """Whether a network alone is the i-th of several, up to rounding."""
-    gradients = [float(v.abs().max()) for k, v in one.items() if k.startswith("gradient") and v.numel()]
-    slack = 1e-4 * max(gradients, default=0.0)  # a bias before a normalisation has rounding for a gradient
-    off = {k: slack if k.startswith("gradient") else 1e-3 * float(v.abs().max()) for k, v in one.items() if v.numel()}
-    return all(torch.allclose(one[k][0], together[k][i], 1e-2, most) for k, most in off.items())
+    sizes = {k: float(v.double().abs().nan_to_num(0, 0, 0).max()) for k, v in one.items() if v.numel()}
+    # A bias before a normalisation has nothing but rounding for a gradient.
+    slack = 1e-4 * max((size for k, size in sizes.items() if k.startswith("gradient")), default=0.0)
+    return all(
+        torch.allclose(
+            one[k][0].double(), together[k][i].double(), 1e-2, slack if k.startswith("gradient") else 1e-3 * size, equal_nan=True
+        )
+        for k, size in sizes.items()
+    )
 
 
 def _kept(population: Population, x: Tensor) -> float:

@@ -91,9 +91,8 @@ class Population:
         if columns is not None and (columns or self.members == 1) and loss in GRADIENTS:
             return chain.Chain(self.model, columns, self.crowd, self.stack.values, self.stack.grads, p)
         for name, of in self.p.items():
-            drop = self.model.get_submodule(name)
-            assert isinstance(drop, Dropout)
-            drop.p = max(of)  # a layer whose p is 0 asks for no masks, and others of the group may need them
+            # A layer whose p is 0 asks for no masks, and others of the group may need them.
+            self.model.get_submodule(name).p = max(of)  # type: ignore[assignment]
         return Vectorised(self.model, self.crowd, self.stack, p) if self.members > 1 else Solo(self.model, self.crowd, self.stack)
 
     def sit(self, segments: list[tuple[int, int]]) -> None:

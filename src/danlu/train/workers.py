@@ -91,7 +91,7 @@ def run(jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], 
                 number, process = active[pipe]
                 try:
                     kind, value = pipe.recv()
-                except EOFError:
+                except (EOFError, OSError):  # in the middle of a message, too
                     process.join()
                     kind, value = "failed", _death(process.exitcode)
                 yield number, kind, value
