@@ -655,3 +655,20 @@ def test_passwords_with_signs_of_their_own() -> None:
         tune(load("iris"), SPACE, recipe=BASE, storage="postgresql://u:s3@cr:et@host/db")
     assert "s3" not in str(e.value)
     assert "cr:et" not in str(e.value)
+
+
+def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    drawn = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": "gone:0", "round": 1},
+        distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
+    )  # fmt: skip
+    t.study.add_trial(drawn)
+    other = Trials(t.url, {**Study(tmp_path / "a").info, "id": "other"}, t.space, digits.fingerprint)
+    draw = lambda: other.reserve(t.space, 1, 2, 1, 0, optuna.samplers.RandomSampler(), lambda values: True)  # noqa: E731
+    assert draw() == [], "two are all there are, and the other may still be marked"
+    monkeypatch.setattr(trials_module, "DEAD", -1)
+    assert len(draw()) == 1

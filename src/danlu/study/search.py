@@ -239,10 +239,12 @@ class _Search:
         own = seed_of(info["seed"], "tune", info["id"] if info["storage"] else "", first) % 2**32
         possible = functools.partial(_possible, self.base, self.data)
         taken = self.trials.reserve(space, number, info["trials"], n, first, sampler(info["strategy"], own), possible)
-        if taken:
-            recipes = [self.base.with_(**values) for values in taken]
-            self.study = extend(self.study, recipes, self.data, referee=self._referee(), **self.how)
-            self.trials.tell(info["metric"])
+        if not taken:  # another machine is just taking what is left
+            time.sleep(0.5)
+            return
+        recipes = [self.base.with_(**values) for values in taken]
+        self.study = extend(self.study, recipes, self.data, referee=self._referee(), **self.how)
+        self.trials.tell(info["metric"])
 
     def _referee(self) -> Halving | None:
         """Who stops trials, if the strategy has it so; knows what all before have reached."""
