@@ -94,7 +94,7 @@ def choose(
     paces = {(1, 1, 1): alone}
     most = 1 if note else trial.most(n)
     for way in _ways(-(-n // places), most, _CACHES / trial.each, cores, beside and device.type == "cpu"):
-        if sum(trial.spent) > max(0.5, _SHARE * work):
+        if sum(trial.spent) > max(0.5, _SHARE * work * min(paces.values()) / alone):
             break
         if way not in paces:
             paces[way] = trial.pace(*way)
