@@ -34,6 +34,7 @@ from danlu.study.search import open_tuning
 from danlu.study.space import Choice, Range, parse
 from danlu.study.strategies import Halving, propose
 from danlu.study.trials import Trials, keep_url, masked, url_of
+from danlu.train import record
 from danlu.train.loop import Loop
 
 BASE = Recipe(model={"name": "dense", "hidden": [8]}, epochs=2, batch_size=32)
@@ -672,3 +673,21 @@ def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
     assert draw() == [], "two are all there are, and the other may still be marked"
     monkeypatch.setattr(trials_module, "DEAD", -1)
     assert len(draw()) == 1
+
+
+def test_what_this_machine_had_only_drawn_when_it_was_killed_is_drawn_anew(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    record.say(tmp_path / "a" / "study.json", trials=3)
+    t.study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": f"{t.id}:1", "round": 1},
+            distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
+        )
+    )  # fmt: skip
+    assert len(continue_tuning(Study(tmp_path / "a")).ranked) == 3
+
+
+def test_the_time_of_many_trials_of_several_structures(digits: Data, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the search has 1,001 trainings, about 0:"):
+        tune(digits, ["optimizer=sgd,adam", "model.hidden=4,8"], recipe=BASE, trials=1001, out=tmp_path / "t")

@@ -172,7 +172,7 @@ def locked(folder: Path) -> Iterator[None]:
     lock = filelock.FileLock(folder / ".lock", timeout=0, is_singleton=True)  # within, it may be taken again
     with storing(folder):
         try:
-            lock.acquire()
+            lock.acquire(timeout=0.2)  # who only asks whether it is held does so for an instant
         except filelock.Timeout as e:
             raise RunError(f"{str(folder)!r} is being trained by another process; wait for it, or stop it first") from e
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import DanluError, RecipeError, unknown, wrong
+from danlu.errors import DanluError, Interrupted, RecipeError, unknown, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder, higher_is_better
 from danlu.streams import seed_of
@@ -27,6 +27,7 @@ from danlu.study.trials import Trials, keep_url, masked, url_of
 from danlu.study.tuning import Tuning
 from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, record, resume_study
 from danlu.train.cluster import connect
+from danlu.train.stopping import StopRequest
 
 _PATIENCE = 20  # half seconds
 BEST = 5  # of which the ranges of the next round are made
@@ -234,13 +235,18 @@ class _Search:
     def _batch(self, number: int, space: Space, missing: int) -> None:
         """Propose and train some of the trials that a round lacks."""
         info, first = self.info, len(self.study)
+        if self.trials.room(number, info["trials"]) <= 0:  # another machine is just taking what is left
+            with StopRequest() as stop:
+                time.sleep(0.5)
+            if stop.asked:
+                raise Interrupted(f"stopped, saved; go on with: danlu resume {self.study.path}")
+            return
         n = min(missing, BATCH if info["strategy"] == "bayes" or info["storage"] else missing)
         # A stream for each batch of each study that shares the storage: none draws what another drew.
         own = seed_of(info["seed"], "tune", info["id"] if info["storage"] else "", first) % 2**32
         possible = functools.partial(_possible, self.base, self.data)
         taken = self.trials.reserve(space, number, info["trials"], n, first, sampler(info["strategy"], own), possible)
-        if not taken:  # another machine is just taking what is left
-            time.sleep(0.5)
+        if not taken:
             return
         recipes = [self.base.with_(**values) for values in taken]
         self.study = extend(self.study, recipes, self.data, referee=self._referee(), **self.how)

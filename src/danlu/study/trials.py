@@ -128,10 +128,19 @@ class Trials:
             if t.user_attrs.get("round") != number or t.state == TrialState.FAIL:
                 continue
             if "mark" not in t.user_attrs and time.monotonic() - self.drafts.setdefault(t.number, time.monotonic()) > DEAD:
-                self.study.tell(t.number, state=TrialState.FAIL)
+                self._fail(t)
             else:
                 found.append(t)
         return found
+
+    def _fail(self, t: Any) -> None:
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another machine may have said so
+            self.storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+
+    def room(self, number: int, most: int) -> int:
+        """Trials that a round of `most` still lacks, those counted that other machines are about to mark."""
+        with self.asking():
+            return most - len(self._drawn(number))
 
     def tell(self, metric: str) -> None:
         """What members reached, to the trials that are marked with them; trials of which no member was made have failed.
@@ -141,8 +150,9 @@ class Trials:
         ended, newest = self.members.members if self.members is not None else {}, {t.user_attrs["mark"]: t for t in self.marked()}
         with self.asking():
             for t in self.study.get_trials(deepcopy=False):
-                if "mark" not in t.user_attrs and not self.shared and t.state == TrialState.RUNNING:
-                    self.study.tell(t.number, state=TrialState.FAIL)  # killed before it was marked
+                own = not self.shared or str(t.user_attrs.get("draft", "")).startswith(f"{self.id}:")
+                if "mark" not in t.user_attrs and own and t.state == TrialState.RUNNING:
+                    self._fail(t)  # killed before it was marked
         for mark, t in newest.items():
             owner, _, member = mark.partition(":")
             line = ended.get(int(member))

@@ -94,6 +94,8 @@ class Crew:
         for number, left in lefts:
             self.listener.alive()
             if self.stop.asked:  # measuring many groups takes its time
+                if self.cluster:
+                    self.cluster.drop(self.measuring.values())
                 raise Interrupted(self._stopped())
             way = self._plan(number, left)
             jobs += [(number, left[k : k + way.portion], way) for k in range(0, len(left), way.portion)]

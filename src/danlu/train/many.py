@@ -25,7 +25,7 @@ from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
 from danlu.train.memory import keep_freed_memory
-from danlu.train.ready import check, choose_device
+from danlu.train.ready import check, choose_device, threads_for
 from danlu.train.single import CHECKPOINT_EVERY
 from danlu.train.stopping import StopRequest
 
@@ -145,7 +145,7 @@ def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto"
         part = [recipes[i] for i in group]
         feed = Feed(part, data, chosen)
         make = functools.partial(populate, data=data, feed=feed, device=chosen)
-        pace = plan.quickest(part, make, data, chosen, torch.get_num_threads())
+        pace = plan.quickest(part, make, data, chosen, threads_for(part[0], data))
         seconds += pace * feed.steps * sum(r.epochs for r in part)
     return seconds
 

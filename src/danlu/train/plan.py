@@ -119,7 +119,7 @@ def _whole(n: int, chunk: int, workers: int) -> int:
 def quickest(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> float:
     """Seconds of a network's step in what is likely a good way, from one measurement."""
     trial = _Trial(recipes, make, data, device)
-    chunk = 1 if trial.objection() else min(len(recipes), trial.most(32))
+    chunk = 1 if len(recipes) == 1 or trial.objection() else min(len(recipes), trial.most(32))
     return trial.pace(chunk, 1, cores)
 
 
@@ -216,8 +216,7 @@ class _Trial:
     def _unlike(self) -> list[Recipe]:
         """Two of the group that differ in their seeds, if there are any: luck is in a module where nobody looks for it."""
         first = self.recipes[0]
-        others = [r for r in self.recipes[1:] if r.seed != first.seed] or self.recipes[1:]
-        return [first, *others[:1]]
+        return [first, next((r for r in self.recipes[1:] if r.seed != first.seed), self.recipes[1])]
 
     def most(self, n: int) -> int:
         """How many networks at once fit into the free memory."""
