@@ -7,7 +7,7 @@ A message names the thing, its value, the rule, and a way out:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -85,20 +85,6 @@ def unknown(name: str, value: str, options: Iterable[str]) -> str:
     near = nearest(value, known)
     hint = f"did you mean {near!r}?" if near else None
     return wrong(name, value, "must be one of " + ", ".join(known), hint)
-
-
-def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
-    """What each makes, by name; the mistakes of all together."""
-    found: dict[str, Any] = {}
-    mistakes: list[str] = []
-    for name, make in makes.items():
-        try:
-            found[name] = make()
-        except DanluError as e:
-            mistakes += e.mistakes
-    if mistakes:
-        raise DanluError(*mistakes)
-    return found
 
 
 def count(n: int, thing: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from danlu.errors import DanluError
 
 Source = Annotated[
     str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")
@@ -67,6 +70,20 @@ def load_source(
         memory=memory,
         missing=missing,
     )
+
+
+def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
+    """What each makes, by name; the mistakes of all together."""
+    found: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for name, make in makes.items():
+        try:
+            found[name] = make()
+        except DanluError as e:
+            mistakes += e.mistakes
+    if mistakes:
+        raise DanluError(*mistakes)
+    return found
 
 
 def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None) -> Any:

@@ -23,6 +23,7 @@ from danlu.cli.options import (
     Target,
     Task,
     Valid,
+    gather,
     load_source,
     read_recipe,
 )
@@ -66,7 +67,6 @@ def compare(
     json: Json = False,
 ) -> None:
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
-    from danlu.errors import gather
     from danlu.study import grid as grids
 
     found = gather(
@@ -121,7 +121,6 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
-    from danlu.errors import gather
     from danlu.study import space as spaces
 
     found = gather(

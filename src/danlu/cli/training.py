@@ -26,6 +26,7 @@ from danlu.cli.options import (
     Task,
     Trust,
     Valid,
+    gather,
     load_source,
     open_run,
     read_recipe,
@@ -54,8 +55,6 @@ def fit(
     json: Json = False,
 ) -> None:
     """Train one network on a source and report what it reached."""
-    from danlu.errors import gather
-
     found = gather(
         recipe=lambda: read_recipe(recipe, overrides, source),
         data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),

@@ -42,7 +42,7 @@ class Trial:
 
 
 class Trials:
-    """Those of one search.
+    """Those of one search; `store` is Optuna's study, `study` is ours, with the networks.
 
     facts: of the study, which may not be there yet. make: begin the search if the storage does not have it. Raises
     RunError when that does not answer, or has a search of that name on other data, another space, metric or recipe.
@@ -51,7 +51,7 @@ class Trials:
     def __init__(
         self, url: str, facts: Mapping[str, Any], space: Space, fingerprint: str, study: Study | None = None, make: bool = True
     ) -> None:
-        self.url, self.id, self.space, self.shared, self.members = url, facts["id"], space, bool(facts["storage"]), study
+        self.url, self.id, self.space, self.shared, self.study = url, facts["id"], space, bool(facts["storage"]), study
         self.higher = higher_is_better(facts["metric"])
         beating: dict[str, Any] = {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
         self.beat_at = 0.0
@@ -60,17 +60,17 @@ class Trials:
             self.storage = _storage(url, beating)
             if make:
                 direction: Any = "maximize" if self.higher else "minimize"
-                self.study = optuna.create_study(
+                self.store = optuna.create_study(
                     storage=self.storage, study_name=facts["name"], direction=direction, load_if_exists=True
                 )
             else:
-                self.study = optuna.load_study(storage=self.storage, study_name=facts["name"])
-            kept = dict(self.study.user_attrs)
+                self.store = optuna.load_study(storage=self.storage, study_name=facts["name"])
+            kept = dict(self.store.user_attrs)
         own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"], "recipe": facts["base"]}
         for key, value in own.items():
             if key not in kept:
                 with self.asking():
-                    self.study.set_user_attr(key, value)
+                    self.store.set_user_attr(key, value)
             elif kept[key] != value:
                 was = "other data" if key == "data" else f"another {key}"
                 raise RunError(
@@ -96,7 +96,7 @@ class Trials:
     def marked(self) -> list[Any]:
         """Optuna's trials that were given to a member of some study, in their order."""
         with self.asking():
-            return [t for t in self.study.get_trials(deepcopy=False) if {"mark", "round"} <= t.user_attrs.keys()]
+            return [t for t in self.store.get_trials(deepcopy=False) if {"mark", "round"} <= t.user_attrs.keys()]
 
     def begun(self, number: int) -> int:
         """Trials of a round that are or were trained, on whatever machine."""
@@ -111,20 +111,20 @@ class Trials:
         """
         marks = [f"{self.id}:{first + k}" for k in range(n)]
         with self.asking():
-            self.study.sampler = sampler
+            self.store.sampler = sampler
             alive = self.storage.record_heartbeat if self.shared else None
-            proposed = propose(self.study, space, self.space, n, marks, number, possible, alive)
+            proposed = propose(self.store, space, self.space, n, marks, number, possible, alive)
         with self.asking():
             kept = {t.number for t in self._drawn(number)[:most]}
             for trial, _ in proposed:
                 if trial not in kept:
-                    self.study.tell(trial, state=TrialState.FAIL)
+                    self.store.tell(trial, state=TrialState.FAIL)
         return [values for trial, values in proposed if trial in kept]
 
     def _drawn(self, number: int) -> list[Any]:
         """Trials of a round, also those that are about to be marked; not for long, or their machine was killed just then."""
         found = []
-        for t in self.study.get_trials(deepcopy=False):
+        for t in self.store.get_trials(deepcopy=False):
             if t.user_attrs.get("round") != number or t.state == TrialState.FAIL:
                 continue
             if "mark" not in t.user_attrs and time.monotonic() - self.drafts.setdefault(t.number, time.monotonic()) > DEAD:
@@ -147,20 +147,17 @@ class Trials:
 
         A trial that others took for lost, and made up for, is told as one more.
         """
-        ended, newest = self.members.members if self.members is not None else {}, {t.user_attrs["mark"]: t for t in self.marked()}
+        ended, newest = self.study.members if self.study is not None else {}, {t.user_attrs["mark"]: t for t in self.marked()}
         with self.asking():
-            for t in self.study.get_trials(deepcopy=False):
+            for t in self.store.get_trials(deepcopy=False):
                 own = not self.shared or str(t.user_attrs.get("draft", "")).startswith(f"{self.id}:")
                 if "mark" not in t.user_attrs and own and t.state == TrialState.RUNNING:
                     self._fail(t)  # killed before it was marked
         for mark, t in newest.items():
             owner, _, member = mark.partition(":")
             line = ended.get(int(member))
-            if (
-                owner != self.id
-                or t.state not in (TrialState.RUNNING, TrialState.FAIL)
-                or (t.state == TrialState.FAIL and not line)
-            ):
+            untold = t.state == TrialState.RUNNING or (t.state == TrialState.FAIL and line)
+            if owner != self.id or not untold:
                 continue
             figure = line["result"].get(metric, math.nan) if line and line["status"] != "diverged" else math.nan
             with self.asking(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -177,7 +174,7 @@ class Trials:
             state = TrialState.COMPLETE if known else TrialState.PRUNED
             given: Any = {"value": figure} if known else {}
             attrs = {**t.user_attrs, "ended": told}
-            self.study.add_trial(
+            self.store.add_trial(
                 optuna.trial.create_trial(state=state, params=t.params, distributions=t.distributions, user_attrs=attrs, **given)
             )
             return
@@ -211,14 +208,14 @@ class Trials:
                     told(f"waiting for {count(len(others), 'trial')} of other machines…")
                     said = True
                 with self.asking():
-                    optuna.storages.fail_stale_trials(self.study)
+                    optuna.storages.fail_stale_trials(self.store)
                 time.sleep(0.5)
                 if stop.asked:
                     raise Interrupted(f"stopped, saved; go on with: danlu resume {path}")
 
     def ranked(self, before: float = math.inf) -> list[Trial]:
         """Trials that ended with a figure, of rounds before that one, best first; those that were stopped come last."""
-        own = self.members.members if self.members is not None else {}
+        own = self.study.members if self.study is not None else {}
         found = []
         for t in self.marked():
             if t.state != TrialState.COMPLETE or t.user_attrs["round"] >= before:
@@ -241,13 +238,13 @@ class Trials:
     def winner(self) -> dict[str, Any] | None:
         """The trial for which the test part was read, with its figures there."""
         with self.asking():
-            found: dict[str, Any] | None = self.study.user_attrs.get("winner")
+            found: dict[str, Any] | None = self.store.user_attrs.get("winner")
         return found
 
     def crown(self, best: Trial, figures: Mapping[str, Any], where: Any) -> None:
         """Write down for which trial the test part was read."""
         with self.asking():
-            self.study.set_user_attr("winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"})
+            self.store.set_user_attr("winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"})
 
 
 def _storage(url: str, beating: dict[str, Any]) -> Any:

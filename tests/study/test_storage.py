@@ -1,0 +1,380 @@
+"""Storages: shared by machines at once, killed, gone, with passwords; no trial is lost or counted twice."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from searches import BASE, LONG, LONG_SPACE, SPACE
+from typer.testing import CliRunner
+
+from danlu import Data, Recipe, Study, Tuning, load, tune
+from danlu.cli import app
+from danlu.errors import RunError
+from danlu.study import continue_tuning, search
+from danlu.study import trials as trials_module
+from danlu.study.search import open_tuning
+from danlu.study.space import Range
+from danlu.study.strategies import propose
+from danlu.study.trials import Trials, keep_url, masked, url_of
+from danlu.train import record
+from danlu.train.loop import Loop
+
+
+def test_two_processes_on_one_search(found: Tuning) -> None:
+    """Also between two of its batches, when nothing is being trained."""
+    code = f"""
+import time
+from pathlib import Path
+from danlu.runs import folder
+with folder.locked(Path({str(found.study.path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="is being trained by another process"):
+            continue_tuning(found.study)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}", "name": "both"}
+    a = tune(digits, SPACE[:1], trials=4, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE[:1], trials=8, out=tmp_path / "b", **given)
+    rates = [t.own[i].values["optimizer.lr"] for t in (a, b) for i in range(4)]
+    assert len(set(rates)) == 8
+
+
+KILLED = f"""
+import sys
+from danlu import Recipe, load
+from danlu.study import tune
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from searches import BASE, SPACE
+tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=int(sys.argv[3]), strategy=sys.argv[2], out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("strategy", ["random", "halving", "bayes"])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
+def test_killed_and_resumed_no_trial_is_lost_or_told_twice(tmp_path: Path, strategy: str, delay: float) -> None:
+    path, rounds = tmp_path / "study", 1 if strategy == "bayes" else 2
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), strategy, str(rounds)], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not (path / "study.json").is_file() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    t = continue_tuning(Study(path))
+    expected, trials = 12 * rounds, t.trials.store.get_trials(deepcopy=False)
+    complete = [x for x in trials if x.state == optuna.trial.TrialState.COMPLETE]
+    assert len(complete) == len(t.study) == len(t.study.members) == expected
+    assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(range(expected))
+    assert not any(x.state == optuna.trial.TrialState.RUNNING for x in trials)
+    assert t.winner is not None
+    if strategy != "bayes":  # whose proposals know of trials that failed
+        whole = tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=2, strategy=strategy, out=tmp_path / "whole")
+        assert t.study.recipes == whole.study.recipes
+        assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
+
+
+def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    given: dict[str, Any] = {"recipe": BASE, "storage": url, "name": "both"}
+    a = tune(digits, SPACE, trials=8, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE, trials=12, seed=1, out=tmp_path / "b", **given)
+    assert (len(a.study), len(b.study)) == (8, 4), "the second trains what is missing"
+    assert len(b.trials.store.get_trials()) == 12
+    with pytest.raises(RunError, match="has a study of that name on other data; choose another --name"):
+        tune(load("iris"), SPACE, trials=1, out=tmp_path / "c", **given)
+    with pytest.raises(RunError, match="on another space"):
+        tune(digits, SPACE[:1], trials=1, out=tmp_path / "c", **given)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.skipif(not shutil.which("initdb") and not shutil.which("postgres"), reason="no PostgreSQL on this machine")
+def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    tools = Path(os.path.realpath(shutil.which("postgres") or "")).parent
+    user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+    home = Path(tempfile.mkdtemp(prefix="danlu-pg-", dir="/tmp"))
+    os.chmod(home, 0o777)
+    port = str(20000 + os.getpid() % 20000)
+
+    def tool(name: str, *words: str) -> list[str]:
+        return [*user, str(tools / name), *words]
+
+    made = subprocess.run(tool("initdb", "-D", f"{home}/db", "-U", "danlu", "-A", "trust"), capture_output=True, cwd="/")
+    if made.returncode:
+        pytest.skip(f"initdb does not run here: {made.stderr.decode()[-200:]}")
+    server = subprocess.Popen(
+        tool("postgres", "-D", f"{home}/db", "-p", port, "-k", str(home)), cwd="/", stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 30
+        while subprocess.run(tool("pg_isready", "-p", port, "-h", "localhost"), capture_output=True).returncode:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        url = f"postgresql+psycopg2://danlu@localhost:{port}/postgres"
+        t = tune(digits, SPACE, recipe=BASE, trials=6, storage=url, name="pg", out=tmp_path / "t")
+        assert len(t.trials.store.get_trials()) == 6
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@localhost:1/none", "nonsense://x", "sqlite:////no/such/folder/x.db"])
+def test_a_storage_that_does_not_answer(url: str, digits: Data, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="but it does not answer") as e:
+        tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
+    assert len(str(e.value).splitlines()) == 1
+    assert not (tmp_path / "t").exists()
+
+
+SHARER = f"""
+import sys
+from pathlib import Path
+from danlu import load
+from danlu.study import tune
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from searches import BASE, SPACE
+tune(load("digits"), SPACE, recipe=BASE, trials=24, rounds=2, storage=sys.argv[1], name="both", out=sys.argv[2])
+"""
+
+
+def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> None:
+    """As many trials as one would make, one winner, one reading of the test part, and both narrow to the same."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    both = [subprocess.Popen([sys.executable, "-c", SHARER, url, str(tmp_path / k)], stderr=subprocess.PIPE) for k in "ab"]
+    assert [p.wait(240) for p in both] == [0, 0], [p.stderr and p.stderr.read().decode()[-500:] for p in both]
+    a, b = (open_tuning(Study(tmp_path / k)) for k in "ab")
+    trials = a.trials.marked()
+    assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == len(a.ranked) == 48
+    for number in (1, 2):
+        assert sum(t.round == number for t in a.ranked) == 24
+    assert len(a.study) + len(b.study) == 48
+    assert a.winner == b.winner is not None
+    assert a.best == b.best == Recipe.read(str(tmp_path / "a" / "best.toml")) == Recipe.read(str(tmp_path / "b" / "best.toml"))
+    first = [t for t in a.ranked if t.round == 1][:5]
+    rates = sorted(t.values["optimizer.lr"] for t in first)
+    spare = math.exp(max((math.log(rates[-1]) - math.log(rates[0])) / 8, math.log(1e4) / 20)) * 1.000001
+    assert all(rates[0] / spare <= t.values["optimizer.lr"] <= rates[-1] * spare for t in a.ranked if t.round == 2)
+
+
+def test_what_several_reserve_at_once_is_not_more_than_there_is(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    one = t.trials
+    two = Trials(one.url, {**t.study.info, "id": "other"}, one.space, digits.fingerprint)
+    sampler = optuna.samplers.RandomSampler(seed=1)
+    taken = [trials.reserve(one.space, 1, 10, 6, 1, sampler, lambda values: True) for trials in (one, two, one)]
+    assert [len(of) for of in taken] == [6, 3, 0]
+    assert one.begun(1) == 10
+
+
+def test_trials_of_a_machine_that_is_gone_are_made_up_for(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    monkeypatch.setattr(trials_module, "BEAT", 1)
+    monkeypatch.setattr(trials_module, "DEAD", 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search, "extend", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))
+        tune(digits, SPACE[:1], trials=6, out=tmp_path / "gone", **given)
+    heard: list[str] = []
+    t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", told=heard.append, **given)
+    assert "waiting for 6 trials of other machines…" in heard
+    assert len(t.ranked) == len(t.study) == 8
+    back = continue_tuning(Study(tmp_path / "gone"))
+    assert len(back.study) == 0
+    assert back.winner == t.winner
+    assert (tmp_path / "gone" / "best.toml").read_text() == (tmp_path / "a" / "best.toml").read_text()
+
+
+def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    names = iter("bcdefgh")  # of studies: of these the draws are made
+    monkeypatch.setattr(search, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(names))))
+    a = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    b = tune(digits, SPACE[:1], trials=24, out=tmp_path / "b", **given)
+    assert b.ranked[0].figure > a.ranked[0].figure
+    assert b.winner == a.winner
+    assert "It ended after the test part had been read, once, for the best until then" in " ".join(b.sentences())
+    assert b.best == a.best, "what has a test figure"
+    page = CliRunner().invoke(app, ["report", str(b.study.path)])
+    assert f"lr = {b.best.optimizer.lr}" in Path(page.output.strip()).read_text()
+
+
+def test_a_storage_that_goes_away_in_the_middle(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shared.db"
+    real = search.extend
+    monkeypatch.setattr(search, "extend", lambda *a, **k: file.write_bytes(b"no database") and real(*a, **k))
+    with pytest.raises(RunError, match="but it does not answer") as e:
+        tune(digits, SPACE[:1], recipe=BASE, trials=2, storage=f"sqlite:///{file}", out=tmp_path / "t")
+    assert len(str(e.value).splitlines()) == 1
+    assert len(Study(tmp_path / "t").members) == 2, "what was trained is not lost"
+
+
+def test_passwords_are_kept_to_oneself(digits: Data, tmp_path: Path) -> None:
+    url = "postgresql://me:s3cret@localhost:1/none"
+    assert masked(url) == "postgresql://me:***@localhost:1/none"
+    with pytest.raises(RunError) as e:
+        tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
+    assert "s3cret" not in str(e.value)
+    study = tune(digits, SPACE[:1], recipe=BASE, trials=1, out=tmp_path / "s").study
+    keep_url(study, url)
+    assert url_of(study) == url
+    assert (study.path / "storage.url").stat().st_mode & 0o77 == 0
+
+
+IN_THE_MIDDLE = f"""
+import functools, sys
+from danlu import load
+from danlu.study import search
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from searches import LONG, LONG_SPACE
+search.continue_tuning = functools.partial(search.continue_tuning, checkpoint_every=0.02)
+search.tune(load("digits"), LONG_SPACE, recipe=LONG, trials=6, strategy=sys.argv[2], out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("strategy", ["random", "halving"])
+def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    path = tmp_path / "study"
+    process = subprocess.Popen([sys.executable, "-c", IN_THE_MIDDLE, str(path), strategy], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not list(path.glob("checkpoint/*/[0-9]*.safetensors")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(path.glob("checkpoint/*/[0-9]*.safetensors")), "killed in the middle"
+    restored = []
+    restore = Loop.restore
+    monkeypatch.setattr(Loop, "restore", lambda self, *a: restored.append(1) or restore(self, *a))
+    t = continue_tuning(Study(path))
+    assert restored
+    whole = tune(digits, LONG_SPACE, recipe=LONG, trials=6, strategy=strategy, out=tmp_path / "whole")
+    assert t.study.recipes == whole.study.recipes
+    assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
+    assert [r["valid_loss"] for r in t.study.results] == pytest.approx([r["valid_loss"] for r in whole.study.results], rel=1e-4)
+
+
+def test_a_round_waits_for_no_later_one(digits: Data, tmp_path: Path) -> None:
+    """Else a machine whose others are always a batch ahead would never get to train."""
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
+    other = Trials(t.trials.url, {**t.study.info, "id": "other"}, t.space, digits.fingerprint)
+    other.reserve(t.space, 2, 10, 4, 1, optuna.samplers.RandomSampler(seed=1), lambda values: True)
+    heard: list[str] = []
+    t.trials.wait(1, heard.append, tmp_path)
+    assert heard == []
+    assert len(t.trials.running(own=False)) == 4
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
+def test_who_is_marked_has_given_a_sign_of_life(sampler: Any) -> None:
+    study, alive = optuna.create_study(sampler=sampler(seed=0)), []
+
+    def sign(trial: int) -> None:
+        assert "mark" not in study.get_trials()[trial].user_attrs
+        alive.append(trial)
+
+    propose(study, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 3, "abc", 1, lambda values: True, sign)
+    assert alive == [0, 1, 2]
+    assert [t.user_attrs["mark"] for t in study.get_trials()] == ["a", "b", "c"]
+
+
+def test_a_sign_of_life_that_fails_stops_no_training(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    trials = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    trials.reserve(trials.space, 1, 10, 2, 1, optuna.samplers.RandomSampler(seed=1), lambda values: True)
+    beats = []
+
+    def fail(self: Any, trial: int) -> None:
+        beats.append(trial)
+        raise optuna.exceptions.StorageInternalError("locked")
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", fail)
+    trials.beat_at = -1e9
+    trials.beat()
+    assert len(beats) == 1
+    trials.beat()
+    assert len(beats) == 1, "not at every step"
+
+
+def test_results_that_come_late_are_counted_as_more(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others took the machine for dead, and it was not."""
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    real = search.extend
+
+    def slow(study: Study, *a: Any, **k: Any) -> Study:
+        held = optuna.load_study(storage=given["storage"], study_name="danlu")
+        for t in held.get_trials():
+            held.tell(t.number, state=optuna.trial.TrialState.FAIL)
+        return real(study, *a, **k)
+
+    monkeypatch.setattr(search, "extend", slow)
+    t = tune(digits, SPACE[:1], trials=3, out=tmp_path / "a", **given)
+    assert len(t.ranked) == len(t.study) == 3
+    again = continue_tuning(t.study)
+    assert len(again.ranked) == 3, "and not once more"
+
+
+def test_passwords_with_signs_of_their_own() -> None:
+    assert masked("postgresql://u:a@b:c@host/db") == "postgresql://u:***@host/db"
+    assert masked("postgresql://u:p@host:PORT/db") == "postgresql://u:***@host:PORT/db"
+    assert masked("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    with pytest.raises(RunError) as e:
+        tune(load("iris"), SPACE, recipe=BASE, storage="postgresql://u:s3@cr:et@host/db")
+    assert "s3" not in str(e.value)
+    assert "cr:et" not in str(e.value)
+
+
+def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    drawn = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": "gone:0", "round": 1},
+        distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
+    )  # fmt: skip
+    t.store.add_trial(drawn)
+    other = Trials(t.url, {**Study(tmp_path / "a").info, "id": "other"}, t.space, digits.fingerprint)
+    draw = lambda: other.reserve(t.space, 1, 2, 1, 0, optuna.samplers.RandomSampler(), lambda values: True)  # noqa: E731
+    assert draw() == [], "two are all there are, and the other may still be marked"
+    monkeypatch.setattr(trials_module, "DEAD", -1)
+    assert len(draw()) == 1
+
+
+def test_what_this_machine_had_only_drawn_when_it_was_killed_is_drawn_anew(digits: Data, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
+    record.say(tmp_path / "a" / "study.json", trials=3)
+    t.store.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": f"{t.id}:1", "round": 1},
+            distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
+        )
+    )  # fmt: skip
+    assert len(continue_tuning(Study(tmp_path / "a")).ranked) == 3
