@@ -333,7 +333,7 @@ def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
 
 
 def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
-    study = train([Recipe(model="test_population:Residual", epochs=1, batch_size=16)], load("iris"), out=tmp_path / "study")
+    study = train([Recipe(model="test_foreign:Residual", epochs=1, batch_size=16)], load("iris"), out=tmp_path / "study")
     assert study.run(0).status == "finished"
     shutil.rmtree(tmp_path / "study" / "members")
     with pytest.raises(RunError, match="imports networks"):
