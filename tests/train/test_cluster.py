@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_study import assert_same
+from populations import assert_same
 
 from danlu import Recipe, compare, fit, load, tune
 from danlu.errors import Interrupted, RunError

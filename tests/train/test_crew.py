@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_population import equals, members
+from populations import equal_alone, members
 
 from danlu import Data, Recipe
 from danlu.train import chunk as chunk_module
-from danlu.train import plan, record, resume_study, train, workers
+from danlu.train import memory, plan, record, resume_study, train, workers
 from danlu.train.population import Population
 
 
@@ -26,8 +26,7 @@ def test_every_way_gives_the_same(
     recipes = members("cnn", "adam", "dropout")
     monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to"))
     study = train(recipes, pictures, out=tmp_path / "study")
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 @pytest.fixture
@@ -55,8 +54,7 @@ def test_memory_that_runs_out_halves_the_chunk(pictures: Data, tmp_path: Path, m
     recipes = members("dense", "adam", "dropout")
     study = train(recipes, pictures, out=tmp_path / "study")
     assert [(p["chunk"], p["why"]) for p in study.info["plans"]] == [(2, "memory ran out with more at once")]
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
@@ -74,8 +72,7 @@ def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
     recipes = members("dense", "adam", "plain")
     study = train(recipes, pictures, out=tmp_path / "study")
     assert [(p["chunk"], p["noted"]) for p in study.info["plans"]] == [(1, True)]
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -92,8 +89,7 @@ def test_many_structures_train_side_by_side_and_one_that_is_too_large_is_cut_alo
         (0, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2)
     ]  # fmt: skip
     assert side == [2, 2], "all at once, then what memory was too small for"
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -110,8 +106,7 @@ def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
     study.path.joinpath("members.jsonl").write_text("".join(line for line in before if '"member": 0' in line))
     record.say(study.path / "study.json", status="interrupted")
     study = resume_study(study.path, pictures)
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -132,9 +127,9 @@ def test_chunks_of_other_members_have_other_names() -> None:
 
 
 def test_what_a_container_may_take(tmp_path: Path) -> None:
-    assert plan._allowed(tmp_path) == math.inf
+    assert memory._allowed(tmp_path) == math.inf
     (tmp_path / "memory.max").write_text("max\n")
-    assert plan._allowed(tmp_path) == math.inf
+    assert memory._allowed(tmp_path) == math.inf
     for name, text in {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 500\ninactive_file 200\n"}.items():
         (tmp_path / name).write_text(text)
-    assert plan._allowed(tmp_path) == 500
+    assert memory._allowed(tmp_path) == 500

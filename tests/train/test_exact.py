@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,15 +22,6 @@ from danlu.optim.schedules import SCHEDULES
 from danlu.runs.run import build_model
 from danlu.streams import stream
 from danlu.train.code import as_code
-
-
-@pytest.fixture(scope="module")
-def pictures() -> Data:
-    rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    x = rng.integers(0, 120, (90, 1, 16, 16)) + 40 * y[:, None, None, None]
-    return load((x.astype(np.uint8), y))
-
 
 TECHNIQUES: dict[str, dict[str, Any]] = {
     "plain": {},

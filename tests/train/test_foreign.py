@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_population import equals
+from populations import equals
 from torch import nn
 
 from danlu import Recipe, fit, load

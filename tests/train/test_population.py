@@ -7,73 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from populations import MODEL_TECHNIQUES, TECHNIQUES, close, equal_alone, equals, members
 
 from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
 from danlu.optim.rules import RULES
-from danlu.optim.schedules import SCHEDULES
-from danlu.runs import Study
 from danlu.train import plan, train
 from danlu.train.population import Population
-
-WARMUPS = (0.0, 0.5, 0, 1.0, 0.0)
-
-
-# What each technique gives to five members; None leaves a member as it is.
-TECHNIQUES: dict[str, list[dict[str, Any]]] = {
-    "plain": [{}] * 5,
-    "penalties": [{"penalty": p} for p in ({"l1": 0.5}, {"l2": 0.5}, {"l1": 0.1, "l2": 2.0}, {}, {"l1": 0.3, "eps": 1e-4})],
-    "clipping": [{"clip": c} for c in ({"norm": 0.5}, {"value": 0.01}, {"norm": 0.1, "value": 0.1}, {}, {"norm": 1e6})],
-    "smoothing": [{"loss": {"label_smoothing": e}} for e in (0.0, 0.1, 0.3, 0.05, 0.0)],
-    "balanced": [{"loss": {"label_smoothing": e, "class_weights": "balanced"}} for e in (0.0, 0.1, 0.0, 0.2, 0.0)],
-    "explicit": [{"loss": {"name": "cross-entropy-explicit", "label_smoothing": e}} for e in (0.0, 0.1, 0.0, 0.2, 0.0)],
-    "decay": [{"decay": d} for d in (0.0, 0.3, 0.1, 1.0, 0.0)],
-    "augmentation": [{"augment": a} for a in ({}, {"rotate": 9.0}, {"crop": 1, "flip": True}, {"noise": 0.1}, {"rotate": 9.0})],
-    "normalisation": [{"normalize": n} for n in ("zscore", "minmax", "zscore", "none", "whiten")],
-    "sample": [{"sample": s} for s in ({"share": 0.4}, {"bootstrap": True}, {"folds": 3, "fold": 1},
-                                       {"share": 0.5, "bootstrap": True, "seed": 4}, {"folds": 5, "fold": 4, "seed": 1})],
-    "init": [{"init": i} for i in ("auto", {"name": "normal", "std": 0.05}, {"name": "normal", "std": 0.2}, "orthogonal", "he")],
-    "early stopping": [{"early_stopping": {"patience": p}, "epochs": 6} for p in (0, 1, 2, 1, 3)],
-    "epochs": [{"epochs": e} for e in (1, 3, 2, 4, 2)],
-    "schedules": [{"schedule": {"name": s, "warmup": w}, "epochs": 3} for s, w in zip(SCHEDULES, WARMUPS, strict=False)],
-}  # fmt: skip
-
-
-MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
-    "dropout": [{"dropout": p} for p in (0.0, 0.2, 0.5, 0.2, 0.7)],
-    "norm-before": [{"batch_norm": "before"}] * 5,
-    "norm-after": [{"batch_norm": "after", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
-    "factor": [{"factor": 2, "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
-}
-
-
-SEEDS = [{"seed": 0}, {"seed": 1}, {"seed": 0, "data_seed": 5}, {"seed": 2}, {"seed": 3, "data_seed": 5}]
-
-
-def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
-    """Five recipes of one structure that differ in every number they can."""
-    out = []
-    for i, seeds in enumerate(SEEDS):
-        section: dict[str, Any] = {"name": model}
-        if "kernel_size" in MODELS[model].defaults:
-            section["kernel_size"] = 3 if model == "cnn-wide" else 5  # 3: odd sides, which only autograd can pool
-        fields = dict(TECHNIQUES[technique][i]) if technique in TECHNIQUES else {}
-        section |= MODEL_TECHNIQUES[technique][i] if technique in MODEL_TECHNIQUES else {}
-        rule: dict[str, Any] = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}
-        for name, value in RULES[optimizer].defaults.items():
-            if name == "lr":
-                # Half the units dropped and a large rate make rounding grow a hundredfold in an epoch.
-                calm = 0.1 if optimizer == "sgd" and technique in MODEL_TECHNIQUES else 1.0
-                rule["lr"] = calm * value * (1, 0.5, 2, 0.1, 1)[i]
-            elif name == "eps":
-                rule["eps"] = value * (1, 100, 1, 10, 1)[i]
-            elif name != "weight_decay":
-                rule[name] = 1 - (1 - value) * (1, 2, 1, 3, 0.5)[i]
-        out.append(
-            Recipe(**{"model": section, "optimizer": rule, "batch_size": 13, "epochs": 2, "dtype": "float64", **seeds, **fields})
-        )
-    return out
-
 
 EVERYWHERE = ("plain", "penalties", "clipping", "smoothing", "augmentation", "early stopping")  # on every model and rule
 
@@ -87,35 +27,12 @@ CASES = dict.fromkeys([
 ])  # fmt: skip
 
 
-def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 1e-7) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def equals(study: Study, i: int, recipe: Recipe, data: Data, path: Path) -> None:
-    """Member i of the study against the recipe trained alone: weights, curve, final figures."""
-    alone = fit(recipe, data, out=path)
-    close(study.weights(i), alone.model().state_dict())
-    own, theirs = study.history(i), alone.history
-    assert len(own) == len(theirs)
-    for a, b in zip(own, theirs, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
-            {k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8
-        )
-    a, b = study.results[i], alone.result
-    assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
-        {k: v for k, v in b.items() if k != "seconds"}, rel=1e-6, abs=1e-8
-    )
-
-
 @pytest.mark.parametrize(("model", "optimizer", "technique"), CASES)
 def test_a_member_equals_its_recipe_alone(pictures: Data, tmp_path: Path, model: str, optimizer: str, technique: str) -> None:
     recipes = members(model, optimizer, technique)
     study = train(recipes, pictures, out=tmp_path / "study")
     assert [p["chunk"] for p in study.info["plans"]] == [5], "all were to train together"
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 def test_each_keeps_the_best_weights_of_its_own(pictures: Data, tmp_path: Path) -> None:
@@ -178,8 +95,7 @@ def test_places_that_get_free_are_given_to_those_who_wait(
     study = train(recipes, pictures, out=tmp_path / "study")
     assert max(sizes) == (3, 3), "three places, three different beginnings at some time"
     assert len(list((study.path / "weights").iterdir())) == 1
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 def test_structures_train_apart_and_keep_their_numbers(pictures: Data, tmp_path: Path) -> None:
@@ -257,8 +173,7 @@ def test_each_keeps_its_own_dropout_when_others_leave_and_join(
     models = [{"name": "dense", "dropout": p, **section} for p in dropout]
     recipes = [Recipe(model=m, dtype="float64", batch_size=13, epochs=e) for m, e in zip(models, (1, 3, 2), strict=True)]
     study = train(recipes, pictures, out=tmp_path / "study")
-    for i, recipe in enumerate(recipes):
-        equals(study, i, recipe, pictures, tmp_path / f"alone{i}")
+    equal_alone(study, recipes, pictures, tmp_path)
 
 
 def test_a_regression_has_its_population_too(tmp_path: Path) -> None:

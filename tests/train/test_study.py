@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pandas.testing import assert_frame_equal
+from populations import assert_same
+from torch import nn
 
 from danlu import Recipe, Run, fit, load
 from danlu.errors import Interrupted, RecipeError, RunError
@@ -62,21 +63,6 @@ def newer(path: Path, moment: float) -> bool:
             if file.stat().st_mtime > moment:
                 return True
     return False
-
-
-def plain(rows: Any) -> Any:
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in rows]
-
-
-def assert_same(a: Study, b: Study) -> None:
-    assert a.status == b.status == "finished"
-    lines = [r["member"] for r in map(dict, a.members.values())]
-    assert sorted(lines) == list(range(len(a)))
-    assert plain(a.results) == plain(b.results)
-    for i in range(len(a)):
-        x, y = a.weights(i), b.weights(i)
-        assert all(torch.equal(x[k], y[k]) for k in y)
-        assert plain(a.history(i)) == plain(b.history(i))
 
 
 @pytest.fixture(scope="module", params=[(6, 1), (4, 1), (3, 2), (1, 2)], ids=lambda p: f"{p[0]} by {p[1]}")
@@ -332,8 +318,13 @@ def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
     assert_frame_equal(study.curves()[columns], before[columns], rtol=1e-5)
 
 
+class Strangers(nn.Sequential):
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__(nn.Linear(input_shape[0], outputs))
+
+
 def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
-    study = train([Recipe(model="test_foreign:Residual", epochs=1, batch_size=16)], load("iris"), out=tmp_path / "study")
+    study = train([Recipe(model=f"{__name__}:Strangers", epochs=1, batch_size=16)], load("iris"), out=tmp_path / "study")
     assert study.run(0).status == "finished"
     shutil.rmtree(tmp_path / "study" / "members")
     with pytest.raises(RunError, match="imports networks"):

@@ -16,7 +16,7 @@ from danlu.study import grid as grids
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import Grid, Variant
 from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
-from danlu.train import CHECKPOINT_EVERY, StudyListener, check, extend, record, resume_study, train
+from danlu.train import CHECKPOINT_EVERY, StudyListener, extend, mistakes_in, record, resume_study, train
 
 ALPHA = 0.05
 SEEDS = 10
@@ -113,22 +113,12 @@ def _settle(
     except DanluError as e:
         mistakes += e.mistakes
     if not mistakes:
-        mistakes = _untrainable(variants, data)
+        for mistake, of in mistakes_in([v.recipe for v in variants], data).items():
+            names = some([variants[i].name for i in of])
+            mistakes.append(mistake if len(of) == len(variants) else f"{mistake} (variant {names})")
     if mistakes:
         raise RecipeError(*mistakes)
     return variants, chosen
-
-
-def _untrainable(variants: Sequence[Variant], data: Data) -> list[str]:
-    """What the data refuse, with the variants that it is refused of."""
-    found: dict[str, list[str]] = {}
-    for v in variants:
-        try:
-            check(v.recipe, data)
-        except DanluError as e:
-            for mistake in e.mistakes:
-                found.setdefault(mistake, []).append(v.name)
-    return [m if len(names) == len(variants) else f"{m} (variant {some(names)})" for m, names in found.items()]
 
 
 def _not_too_many(grid: Grid) -> None:

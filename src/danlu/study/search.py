@@ -22,10 +22,10 @@ from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import short
 from danlu.study.space import Space
-from danlu.study.strategies import BATCH, STRATEGIES, Halving, sampler
+from danlu.study.strategies import BATCH, STRATEGIES, Halving
 from danlu.study.trials import Trials, keep_url, masked, url_of
 from danlu.study.tuning import Tuning
-from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, record, resume_study
+from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, mistakes_in, record, resume_study
 from danlu.train.cluster import connect
 from danlu.train.stopping import StopRequest
 
@@ -69,8 +69,8 @@ def tune(
     metric = metric or f"valid_{'accuracy' if data.schema.classes else 'r2'}"
     mistakes = _mistakes(data, trials, rounds, strategy, metric, seed)
     try:
-        searched, base = spaces.settle(space, recipe or Recipe())
-        ends = _check_data(searched, base, data)
+        searched, base, ends = spaces.settle(space, recipe or Recipe())
+        mistakes += mistakes_in(ends, data)
     except DanluError as e:
         mistakes += e.mistakes
     if mistakes:
@@ -109,8 +109,10 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, 
     ]
     if strategy not in STRATEGIES:
         mistakes.append(unknown("strategy", strategy, STRATEGIES))
-    if strategy == "bayes" and rounds > 1:
-        mistakes.append(wrong("rounds", rounds, "must be 1 for bayes, which narrows its search by itself", "raise --trials"))
+    elif STRATEGIES[strategy].learns and rounds > 1:
+        mistakes.append(
+            wrong("rounds", rounds, f"must be 1 for {strategy}, which narrows its search by itself", "raise --trials")
+        )
     known = ("valid_accuracy" if data.schema.classes else "valid_r2", "valid_loss")
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
@@ -121,23 +123,6 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, 
     if not data.size("valid"):
         mistakes.append("a search needs a validation part to choose by, and these data have none; leave out --no-valid")
     return mistakes
-
-
-def _check_data(space: Space, base: Recipe, data: Data) -> list[Recipe]:
-    """Recipes at the ends of the space, all of which can be trained on the data. Raises RecipeError, all mistakes at once."""
-    mistakes: list[str] = []
-    found = []
-    first = {p: spaces.ends(s)[0] for p, s in space.items()}
-    for path, s in space.items():
-        for value in spaces.ends(s):
-            try:
-                found.append(base.with_(**{**first, path: value}))
-                check(found[-1], data)
-            except DanluError as e:
-                mistakes += [m for m in e.mistakes if m not in mistakes]
-    if mistakes:
-        raise RecipeError(*mistakes)
-    return found
 
 
 def _possible(base: Recipe, data: Data, values: dict[str, Any]) -> bool:
@@ -200,7 +185,7 @@ class _Search:
     def __init__(self, study: Study, data: Data, trials: Trials, told: Told, how: dict[str, Any]) -> None:
         self.study, self.data, self.trials, self.told, self.how = study, data, trials, told, how
         self.info = study.info
-        self.base = Recipe(**self.info["base"])
+        self.base, self.strategy = Recipe(**self.info["base"]), STRATEGIES[self.info["strategy"]]
 
     def run(self) -> Tuning:
         """To its end."""
@@ -241,11 +226,11 @@ class _Search:
             if stop.asked:
                 raise Interrupted(f"stopped, saved; go on with: danlu resume {self.study.path}")
             return
-        n = min(missing, BATCH if info["strategy"] == "bayes" or info["storage"] else missing)
+        n = min(missing, BATCH if self.strategy.learns or info["storage"] else missing)
         # A stream for each batch of each study that shares the storage: none draws what another drew.
         own = seed_of(info["seed"], "tune", info["id"] if info["storage"] else "", first) % 2**32
         possible = functools.partial(_possible, self.base, self.data)
-        taken = self.trials.reserve(space, number, info["trials"], n, first, sampler(info["strategy"], own), possible)
+        taken = self.trials.reserve(space, number, info["trials"], n, first, self.strategy.sampler(own), possible)
         if not taken:
             return
         recipes = [self.base.with_(**values) for values in taken]
@@ -254,7 +239,7 @@ class _Search:
 
     def _referee(self) -> Halving | None:
         """Who stops trials, if the strategy has it so; knows what all before have reached."""
-        if self.info["strategy"] != "halving":
+        if not self.strategy.halves:
             return None
         referee = Halving(self.info["metric"], higher_is_better(self.info["metric"]))
         if self.study.members and any((self.study.path / "curves").glob("*.parquet")):

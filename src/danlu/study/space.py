@@ -144,12 +144,14 @@ def _sound(path: str, text: str, r: Range, turned: str) -> Range:
     return Range(r.low, r.high, r.log, whole)
 
 
-def settle(space: Mapping[str, Any] | Sequence[str], recipe: Recipe) -> tuple[dict[str, Range | Choice], Recipe]:
-    """(what is searched, the recipe with what is fixed) of a space in any of its forms. Raises RecipeError, all at once."""
+def settle(space: Mapping[str, Any] | Sequence[str], recipe: Recipe) -> tuple[dict[str, Range | Choice], Recipe, list[Recipe]]:
+    """(what is searched, the recipe with what is fixed, recipes at the ends) of a space in any of its forms.
+
+    Raises RecipeError, all mistakes at once.
+    """
     searched, fixed = _read(space) if isinstance(space, Mapping) else parse(space)
     base = recipe.with_(**fixed)
-    _check(searched, base)
-    return searched, base
+    return searched, base, _at_the_ends(searched, base)
 
 
 def _read(space: Mapping[str, Any]) -> tuple[dict[str, Range | Choice], dict[str, Any]]:
@@ -179,8 +181,8 @@ def _read(space: Mapping[str, Any]) -> tuple[dict[str, Range | Choice], dict[str
     return searched, fixed
 
 
-def _check(space: Space, base: Recipe) -> None:
-    """Refuse a space whose ends the recipe cannot take. All mistakes at once."""
+def _at_the_ends(space: Space, base: Recipe) -> list[Recipe]:
+    """The recipe with each field at each of its ends. Refuses a space whose ends it cannot take, all mistakes at once."""
     mistakes: list[str] = []
     if not space:
         mistakes.append("nothing is searched; give a range or several values, such as optimizer.lr=1e-5..1e-1:log")
@@ -191,18 +193,20 @@ def _check(space: Space, base: Recipe) -> None:
             mistakes.append(f"`{path}` cannot be searched: it is luck; danlu compare --seeds shows how much of it there is")
     if mistakes:
         raise RecipeError(*mistakes)
-    first = {p: ends(s)[0] for p, s in space.items()}
+    first = {p: _ends(s)[0] for p, s in space.items()}
+    found = []
     for path, s in space.items():
-        for value in ends(s):
+        for value in _ends(s):
             try:
-                base.with_(**{**first, path: value})
+                found.append(base.with_(**{**first, path: value}))
             except RecipeError as e:
                 mistakes += [m for m in e.mistakes if m not in mistakes]
     if mistakes:
         raise RecipeError(*mistakes)
+    return found
 
 
-def ends(s: Range | Choice) -> list[Any]:
+def _ends(s: Range | Choice) -> list[Any]:
     """The values at the ends of a range, or all choices."""
     if isinstance(s, Choice):
         return list(s.values)

@@ -7,6 +7,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -15,9 +16,29 @@ from danlu.errors import RecipeError
 from danlu.study.grid import show
 from danlu.study.space import Choice, Range, Space
 
-STRATEGIES = ("random", "halving", "bayes")
 _TRIES = 50  # draws for every trial that is wanted
-BATCH = 16  # trials that `bayes` proposes at once: they train together, and the next learn from them
+BATCH = 16  # trials that are proposed at once where later ones learn from them, or machines share the work
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a search chooses."""
+
+    sampler: Callable[[int], Any]  # Optuna's, by seed
+    learns: bool = False  # its draws, from the trials before: so it needs no narrowed ranges
+    halves: bool = False  # whether it stops trials that others are better than
+
+
+def _tpe(seed: int) -> Any:
+    """The tree-structured Parzen estimator (Bergstra et al. 2011)."""
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+STRATEGIES = {
+    "random": Strategy(optuna.samplers.RandomSampler),
+    "halving": Strategy(optuna.samplers.RandomSampler, halves=True),
+    "bayes": Strategy(_tpe, learns=True),
+}
 
 
 @contextlib.contextmanager
@@ -45,13 +66,6 @@ def distribution(s: Range | Choice) -> Any:
 def value(s: Range | Choice, drawn: Any) -> Any:
     """The field's value for what Optuna drew."""
     return next(v for v in s.values if show(v) == drawn) if isinstance(s, Choice) else drawn
-
-
-def sampler(strategy: str, seed: int) -> Any:
-    """The sampler of a strategy: independent draws, or the tree-structured Parzen estimator (Bergstra et al. 2011)."""
-    if strategy != "bayes":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:

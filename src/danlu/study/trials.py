@@ -16,15 +16,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from danlu.errors import DanluError, Interrupted, RunError, count
+from danlu.errors import Interrupted, RunError, count
 from danlu.runs import Study, folder, higher_is_better
 from danlu.study.space import Space
 from danlu.study.strategies import by_path, propose, quiet
 from danlu.train.stopping import StopRequest
 
 BEAT, DEAD = 30, 600  # seconds between two signs of life, and without any
+# What Optuna and SQLAlchemy say of a storage: no driver, no such URL, no answer, tables of another version, no such study.
+_REFUSALS = (OptunaError, SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError, KeyError)
 _SECRET = "storage.url"  # of a study: the URL with its password, for its owner's eyes only
 
 
@@ -83,9 +87,7 @@ class Trials:
         try:
             with quiet():
                 yield
-        except (DanluError, KeyboardInterrupt):
-            raise
-        except Exception as e:  # every database has its own errors
+        except _REFUSALS as e:
             why = (str(e).strip() or type(e).__name__).splitlines()[0].replace(self.url, masked(self.url))[:200]
             if isinstance(e, ImportError) or "DB access module" in why:
                 why = "the database's driver is not installed; for PostgreSQL: pip install 'danlu[postgres]'"
@@ -252,7 +254,7 @@ def _storage(url: str, beating: dict[str, Any]) -> Any:
     for _ in range(5):
         try:
             return optuna.storages.RDBStorage(url, **beating)
-        except Exception as e:  # of any database
+        except (OptunaError, SQLAlchemyError) as e:
             if not any(words in str(e) for words in ("already exists", "duplicate key", "UNIQUE constraint", "locked")):
                 raise
             time.sleep(0.5)

@@ -1,7 +1,7 @@
 """The engine: recipes × data → runs."""
 
 from danlu.train.listener import Listener, StudyListener
-from danlu.train.many import create, estimate_seconds, extend, resume_study, train
+from danlu.train.many import create, estimate_seconds, extend, mistakes_in, resume_study, train
 from danlu.train.ready import check
 from danlu.train.single import CHECKPOINT_EVERY, fit, resume
 
@@ -14,6 +14,7 @@ __all__ = [
     "estimate_seconds",
     "extend",
     "fit",
+    "mistakes_in",
     "resume",
     "resume_study",
     "train",

@@ -18,6 +18,7 @@ from danlu.train.chunk import Chunk, Referee, Tell, checkpoints, populate, train
 from danlu.train.cluster import Cluster, Shift
 from danlu.train.feed import Feed
 from danlu.train.listener import StudyListener
+from danlu.train.memory import out_of_memory
 from danlu.train.ready import choose_device
 from danlu.train.stopping import StopRequest
 
@@ -127,7 +128,7 @@ class Crew:
                 try:
                     self._write(self._chunk(members, way, self._tell))
                 except (RuntimeError, MemoryError) as e:
-                    if not plan.out_of_memory(e):
+                    if not out_of_memory(e):
                         raise
                     return {number}
             return set()
@@ -172,7 +173,7 @@ class Crew:
         if self.stop.asked:
             raise Interrupted(self._stopped())
         for e in errors.values():
-            if not plan.out_of_memory(e):
+            if not out_of_memory(e):
                 raise e
         return set(errors)
 

@@ -150,8 +150,8 @@ def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto"
     return seconds
 
 
-def check_all(recipes: Sequence[Recipe], data: Data) -> None:
-    """Refuse recipes that these data cannot be trained with; every mistake once, with the members that make it."""
+def mistakes_in(recipes: Sequence[Recipe], data: Data) -> dict[str, list[int]]:
+    """Why these data cannot be trained with some of the recipes: every mistake once, with the numbers of those that make it."""
     found: dict[str, list[int]] = {}
     seen: dict[str, tuple[str, ...]] = {}
     for i, recipe in enumerate(recipes):
@@ -164,7 +164,12 @@ def check_all(recipes: Sequence[Recipe], data: Data) -> None:
                 seen[key] = e.mistakes
         for mistake in seen[key]:
             found.setdefault(mistake, []).append(i)
-    if found:
+    return found
+
+
+def check_all(recipes: Sequence[Recipe], data: Data) -> None:
+    """Refuse recipes that these data cannot be trained with."""
+    if found := mistakes_in(recipes, data):
         whole = len(recipes)
         raise RecipeError(*(m if len(of) == whole else f"{m} (recipe {some(of)} of {whole})" for m, of in found.items()))
 

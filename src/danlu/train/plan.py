@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +14,10 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.recipe import Recipe
-from danlu.train.chain import Chain
-from danlu.train.feed import Feed, Step
+from danlu.train.feed import Feed
 from danlu.train.forward import Vectorised
+from danlu.train.memory import free_memory, out_of_memory
+from danlu.train.objection import Make, objection
 from danlu.train.population import Population
 from danlu.train.ready import threads, threads_for
 from danlu.train.workers import available, run
@@ -28,7 +26,6 @@ _SHORT = 2.0  # seconds of work below which nothing is measured
 _SHARE = 0.03  # of the expected time that measuring may take
 _CACHES = 12 << 20  # bytes of a population that is likely the fastest size: it lives in the caches
 _ROOM = 0.5  # share of the free memory that a group may fill
-Make = Callable[[Sequence[Recipe]], Population]
 
 
 @dataclass
@@ -86,7 +83,7 @@ def choose(
         return Plan(1, 1, 1, min(cores, threads_for(recipes[0], data)), "a single network")
     trial = _Trial(recipes, make, data, device, tenants)
     alone = trial.pace(1, 1, 1)
-    note = trial.objection()
+    note = objection(recipes, make, trial.feed)
     work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
     if work < _SHORT and not note:
         chunk = min(-(-n // places), trial.most(n))
@@ -119,7 +116,7 @@ def _whole(n: int, chunk: int, workers: int) -> int:
 def quickest(recipes: Sequence[Recipe], make: Make, data: Data, device: torch.device, cores: int) -> float:
     """Seconds of a network's step in what is likely a good way, from one measurement."""
     trial = _Trial(recipes, make, data, device)
-    chunk = 1 if len(recipes) == 1 or trial.objection() else min(len(recipes), trial.most(32))
+    chunk = 1 if len(recipes) == 1 or objection(recipes, make, trial.feed) else min(len(recipes), trial.most(32))
     return trial.pace(chunk, 1, cores)
 
 
@@ -186,38 +183,6 @@ class _Trial:
         self.spent.append(time.perf_counter() - began)
         return slowest / (chunk * workers)
 
-    def objection(self) -> str | None:
-        """Why the group cannot be vectorised, or None."""
-        try:
-            pair = self.make(self._unlike())
-            if isinstance(pair.passes, Chain):
-                return None
-            segments = self.feed.segments(pair.recipes, [0, 0])
-            pair.sit(segments)
-            steps = list(itertools.islice(self.feed.epoch(pair.recipes, [0, 0], 0, pair.counts), 2))
-            together = _seen(pair, segments, [(x, pair.targets(y), counts) for x, y, counts in steps])
-            of = pair.batch_of.tolist()
-            for i, r in enumerate(pair.recipes):
-                own = [
-                    (x[of[i] : of[i] + 1], y[of[i] : of[i] + 1], None if counts is None else counts[i : i + 1])
-                    for x, y, counts in steps
-                ]
-                one = self.make([r])
-                one.sit([(0, 1)])
-                if not _same(_seen(one, [(0, 1)], own), together, i):
-                    return "vectorised, its numbers are not those it gives alone, so each trains by itself"
-        except Exception as e:  # vmap and anyone's module may raise anything
-            if out_of_memory(e):
-                return "memory does not suffice for two networks, so each trains by itself"
-            said = (str(e).strip() or type(e).__name__).splitlines()[0]
-            return f"cannot be vectorised ({said[:160]}), so each trains by itself"
-        return None
-
-    def _unlike(self) -> list[Recipe]:
-        """Two of the group that differ in their seeds, if there are any: luck is in a module where nobody looks for it."""
-        first = self.recipes[0]
-        return [first, next((r for r in self.recipes[1:] if r.seed != first.seed), self.recipes[1])]
-
     def most(self, n: int) -> int:
         """How many networks at once fit into the free memory."""
         try:
@@ -234,29 +199,6 @@ class _Trial:
         state = pair.stack.theta.nbytes * (4 + len(pair.update.state)) / pair.members
         self.each = state + 3 * _kept(pair, x) / pair.members  # bytes
         return max(1, min(n, int(_ROOM * free_memory(self.device) / self.tenants / self.each)))
-
-
-def _seen(population: Population, segments: list[tuple[int, int]], steps: Sequence[Step]) -> dict[str, Tensor]:
-    """What some steps show of each network, [M, …] by name: outputs in evaluation, losses, the first gradients, buffers."""
-    found = {"outputs": population.outputs(steps[0][0], segments).clone()}
-    for k, (x, y, counts) in enumerate(steps):
-        found[f"loss {k}"] = population.step(x, y, k, counts)[0].clone()
-        if not k:
-            found |= {f"gradient {name}": g.clone() for name, g in population.stack.grads.items()}
-    return found | {f"buffer {name}": b.clone() for name, b in population.stack.rest.items()}
-
-
-def _same(one: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
-    """Whether a network alone is the i-th of several, up to rounding."""
-    sizes = {k: float(v.double().abs().nan_to_num(0, 0, 0).max()) for k, v in one.items() if v.numel()}
-    # A bias before a normalisation has nothing but rounding for a gradient.
-    slack = 1e-4 * max((size for k, size in sizes.items() if k.startswith("gradient")), default=0.0)
-    return all(
-        torch.allclose(
-            one[k][0].double(), together[k][i].double(), 1e-2, slack if k.startswith("gradient") else 1e-3 * size, equal_nan=True
-        )
-        for k, size in sizes.items()
-    )
 
 
 def _kept(population: Population, x: Tensor) -> float:
@@ -282,34 +224,3 @@ def _kept(population: Population, x: Tensor) -> float:
         with torch.no_grad():
             walk(population.passes.forward(x)[1])
     return float(sum(sizes.values()))
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            free = next(float(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
-    return min(free, _allowed(Path("/sys/fs/cgroup")))
-
-
-def _allowed(cgroup: Path) -> float:
-    """Bytes that a container may still take (control groups, version 2, then 1); infinite where nothing limits it."""
-    for limit, used, stat, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            most = float((cgroup / limit).read_text())  # "max" is no number
-            lines = (line.split() for line in (cgroup / stat).read_text().splitlines())
-            idle = next((float(n) for name, n in lines if name == cache), 0.0)  # given back when memory is asked for
-            return most - float((cgroup / used).read_text()) + idle
-    return math.inf
-
-
-def out_of_memory(e: BaseException) -> bool:
-    """Whether an error says that memory ran out (PyTorch has a type for it on GPUs only)."""
-    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e)
