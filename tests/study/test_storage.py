@@ -141,7 +141,17 @@ def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> N
         shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.mark.parametrize("url", ["postgresql://nobody@localhost:1/none", "nonsense://x", "sqlite:////no/such/folder/x.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://nobody@localhost:1/none",
+        "postgresql://nobody@localhost:port/none",
+        "nonsense://x",
+        "nonsense",
+        "sqlite:////no/such/folder/x.db",
+        f"sqlite:///{__file__}",
+    ],
+)
 def test_a_storage_that_does_not_answer(url: str, digits: Data, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="but it does not answer") as e:
         tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
@@ -233,6 +243,14 @@ def test_a_storage_that_goes_away_in_the_middle(digits: Data, tmp_path: Path, mo
     assert len(Study(tmp_path / "t").members) == 2, "what was trained is not lost"
 
 
+def test_a_storage_that_has_lost_the_search(digits: Data, tmp_path: Path) -> None:
+    t = tune(digits, SPACE[:1], recipe=BASE, trials=2, out=tmp_path / "t")
+    optuna.delete_study(study_name="danlu", storage=t.trials.url)
+    with pytest.raises(RunError, match="but it does not answer") as e:
+        open_tuning(Study(tmp_path / "t"))
+    assert len(str(e.value).splitlines()) == 1
+
+
 def test_passwords_are_kept_to_oneself(digits: Data, tmp_path: Path) -> None:
     url = "postgresql://me:s3cret@localhost:1/none"
     assert masked(url) == "postgresql://me:***@localhost:1/none"
@@ -285,9 +303,7 @@ def test_a_round_waits_for_no_later_one(digits: Data, tmp_path: Path) -> None:
     t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
     other = Trials(t.trials.url, {**t.study.info, "id": "other"}, t.space, digits.fingerprint)
     other.reserve(t.space, 2, 10, 4, 1, optuna.samplers.RandomSampler(seed=1), lambda values: True)
-    heard: list[str] = []
-    t.trials.wait(1, heard.append, tmp_path)
-    assert heard == []
+    t.trials.wait(1, pytest.fail, tmp_path)  # it says so before it waits
     assert len(t.trials.running(own=False)) == 4
 
 
