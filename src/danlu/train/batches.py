@@ -56,27 +56,31 @@ class Batches:
         """(x [S, B, …], y [S, B]) of each step from `start` on, normalised and augmented."""
         index = torch.stack([self.index[self.order(o)].int() for o in orders])
         plain = not (self.augment.moves or self.augment.noise)
-        for k, (x, y) in enumerate(self._steps(index.split(self.batch_size, 1), start), start):
+        for k, (x, y) in enumerate(self._steps(index, start), start):
             if not plain:
                 x = torch.stack(
                     [self._augmented(own, seed, e * self.steps + k) for own, (seed, e) in zip(x, orders, strict=True)]
                 )
             yield x, y
 
-    def _steps(self, steps: Sequence[Tensor], start: int) -> Iterator[Batch]:
-        """x [S, B, …] and y [S, B] of each index [S, B] from `start` on, a stretch of them gathered at once."""
-        many = max(1, _BYTES // (self.row * steps[0].numel()))
-        first = start // many * many  # the same stretches as without a stop: products over one may depend on its size
-        stretches = [steps[i : i + many] for i in range(first, len(steps), many)]
-        gathered = self._ahead(stretches) if self.mapped else map(self._gather, stretches)
-        for stretch, (xs, ys) in zip(stretches, gathered, strict=True):
-            sizes = [i.numel() for i in stretch]
-            for k, (i, x, y) in enumerate(zip(stretch, xs.split(sizes), ys.split(sizes), strict=True), first):
+    def _steps(self, index: Tensor, start: int) -> Iterator[Batch]:
+        """x [S, B, …] and y [S, B] of each step of an index [S, examples] from `start` on, a stretch of them gathered at once."""
+        size, whole = self.batch_size, index.shape[1] // self.batch_size
+        many = max(1, _BYTES // (self.row * len(index) * size))
+        first = start // many  # the same stretches as without a stop: products over one may depend on its size
+        stretches = (
+            list(index[:, : whole * size].unflatten(1, (whole, size)).transpose(0, 1).split(many))[first:] if whole else []
+        )
+        if whole < self.steps:
+            stretches.append(index[None, :, whole * size :])
+        k = min(first * many, whole)
+        for x, y in self._ahead(stretches) if self.mapped else map(self._gather, stretches):
+            for pair in zip(x.unbind(), y.unbind(), strict=True):
                 if k >= start:
-                    yield x.view(*i.shape, *x.shape[1:]), y.view(i.shape)
-            first += len(stretch)
+                    yield pair
+                k += 1
 
-    def _ahead(self, stretches: Iterable[Sequence[Tensor]]) -> Iterator[Batch]:
+    def _ahead(self, stretches: Iterable[Tensor]) -> Iterator[Batch]:
         """Gather each stretch while the one before it is trained on: pays where the data come from disk.
 
         In memory a gather is cheaper than handing its result from core to core.
@@ -90,13 +94,14 @@ class Batches:
             if pending is not None:
                 yield pending.result()
 
-    def _gather(self, stretch: Sequence[Tensor]) -> Batch:
-        """The examples of a stretch in a row, already normalised unless pixels are still to be moved, and their targets."""
-        index = torch.cat([i.reshape(-1) for i in stretch])
+    def _gather(self, stretch: Tensor) -> Batch:
+        """x and y of a stretch [steps, S, B], x already normalised unless pixels are still to be moved."""
+        index = stretch.flatten()
         there = index.to(self.device)
         # index_select: several times the speed of x[index]
         x = self.x.index_select(0, index if self.mapped else there).to(self.device)
-        return x if self.augment.moves else self.normalizer(x), self.y.index_select(0, there)
+        x = x if self.augment.moves else self.normalizer(x)
+        return x.unflatten(0, stretch.shape), self.y.index_select(0, there).view(stretch.shape)
 
     def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
         """A batch, its changes drawn from the stream of that step."""

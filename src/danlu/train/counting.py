@@ -31,8 +31,10 @@ class Tally:
         if not self._held:
             return
         losses, outs, ys, counts = zip(*self._held, strict=True)
-        sizes = torch.stack([torch.full((self.members,), float(y.shape[1])) if c is None else c.sum(1).cpu()
-                             for y, c in zip(ys, counts, strict=True)]).double()  # fmt: skip
+        if counts[0] is None:
+            sizes = torch.tensor([[y.shape[1]] for y in ys], dtype=torch.float64)
+        else:
+            sizes = torch.stack([c.sum(1) for c in counts]).cpu().double()
         terms = torch.stack(losses).cpu().double() * sizes
         self.loss = torch.cat([self.loss.unsqueeze(0), terms]).cumsum(0)[-1]  # one by one: the last bit does not tell when
         self.seen += sizes.sum(0)

@@ -52,9 +52,12 @@ class Feed:
             weights = list(whole.split(recipes[0].batch_size, 1)[start:])
         alike = stretches([look(r) for r in firsts])
         streams = [self.looks[look(firsts[a])].epoch(orders[a:z], start) for a, z in alike]
+        if len(streams) == 1:
+            yield from ((x, y, w) for (x, y), w in zip(streams[0], weights, strict=True))
+            return
         for several, w in zip(zip(*streams, strict=True), weights, strict=True):
             xs, ys = zip(*several, strict=True)
-            yield (xs[0], ys[0], w) if len(several) == 1 else (torch.cat(xs), torch.cat(ys), w)
+            yield torch.cat(xs), torch.cat(ys), w
 
 
 def look(r: Recipe) -> Look:

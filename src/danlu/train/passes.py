@@ -9,7 +9,7 @@ beats the library's, else [B, C, H, W], one network at a time.
 Legend: M networks, S batches in a step; g gradient of the loss by a layer's output; B examples, C channels in, q out,
 k kernel, o output side. An entry of the tables binds a layer and gives (forward, backward): forward(x) → (output,
 saved); backward(g, saved, wants_input) → the gradient by the input (if wanted), writing the parameters' into theirs
-(it may overwrite g).
+(it may overwrite g). `size(0)` where steps are counted in microseconds: `len` of a tensor is a function in Python.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Crowd:
 
     def spread(self, x: Tensor) -> Tensor:
         """[S, …] as [M, …]."""
-        if len(x) == self.members:
+        if x.size(0) == self.members:
             return x
         return torch.cat([s.expand(z - a, *s.shape) for s, (a, z) in zip(x, self.segments, strict=True)])
 
@@ -70,7 +70,7 @@ def _dense(layer: Layer) -> Passes:
     m, q, n = w.shape
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        if len(x) == m:
+        if x.size(0) == m:
             return torch.baddbmm(b, w, x), x
         out = x.new_empty(m, q, x.shape[2])
         for s, (a, z) in zip(x, crowd.segments, strict=True):
@@ -78,7 +78,7 @@ def _dense(layer: Layer) -> Passes:
         return out, x
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
-        if len(x) == m:
+        if x.size(0) == m:
             torch.bmm(g, x.mT, out=dw)
         else:
             g = g.contiguous()

@@ -103,7 +103,7 @@ class Population:
 
     def targets(self, y: Tensor) -> Tensor:
         """Targets of each batch [S, B] as those of each network [M or 1, B]."""
-        return y if len(y) in (1, self.members) else y[self.batch_of]
+        return y if y.size(0) in (1, self.members) else y[self.batch_of]
 
     def step(self, x: Tensor, y: Tensor, k: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Train on one batch each: the losses [M] before the update, penalties left out, and the outputs [M, K, B].
