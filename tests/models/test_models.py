@@ -33,9 +33,9 @@ def test_parameter_counts_of_the_notes_nets(name: str, shape: tuple[int, ...], f
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 128, 96)])
 def test_sizes_by_formula_are_what_flows(name: str, shape: tuple[int, ...]) -> None:
-    model = make(name, shape)
+    model = make(name, shape, **({"width": 0.125} if "width" in MODELS[name].defaults else {}))
     rows = summarise(model, shape)
     assert all(r.by_formula == r.output for r in rows)
     assert rows[-1].output == (10,)

@@ -44,7 +44,7 @@ def numpy_loss(o: np.ndarray, y: np.ndarray, eps: float, w: np.ndarray | None) -
 def test_cross_entropy_and_its_gradient(name: str, eps: float, weighted: bool) -> None:
     w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
     o = logits()
-    value = losses.LOSSES[name](o, Y, eps, losses.shares(Y, w))
+    value = losses.LOSSES[name](o, Y, eps, losses.shares(Y, w)[0])
     value.backward()
     want, slope = numpy_loss(o.detach().numpy(), Y.numpy(), eps, None if w is None else w.numpy())
     assert float(value.detach()) == pytest.approx(want, rel=1e-12)
@@ -61,7 +61,7 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
     eps_of = [eps, 0.0, 0.3] if eps else [0.0] * 3
     counts = torch.randint(0, 3, (3, 12), generator=G) + (torch.arange(12) == 5)
     w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if weighted and name == "cross-entropy" else None
-    per = losses.shares(y[None], w, counts) if weighted else None
+    per = losses.shares(y[None], w, counts)[0] if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
     smoothing = torch.tensor(eps_of, dtype=torch.float64).view(3, 1, 1) if eps else 0.0
     for gradient in (losses.GRADIENTS[name], losses.gradient_by_autograd(losses.LOSSES[name])):
@@ -76,10 +76,11 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
 
 def test_what_is_left_out_of_a_sample_counts_nothing() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
-    np.testing.assert_allclose(losses.shares(y, None, counts).numpy(), [0.5, 0, 0.25, 0.25])
-    np.testing.assert_allclose(losses.shares(y, torch.tensor([1.0, 2.0]), counts).numpy(), [0.4, 0, 0.4, 0.2], rtol=1e-6)
-    assert float(losses.shares(y, None, torch.zeros(4)).sum()) == 0  # a batch of which nothing is in the sample
-    assert losses.shares(y, None) is None
+    np.testing.assert_allclose(losses.shares(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25])
+    np.testing.assert_allclose(losses.shares(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(), [0.4, 0, 0.4, 0.2], rtol=1e-6)
+    assert float(losses.shares(y, None, torch.zeros(4))[0].sum()) == 0  # a batch of which nothing is in the sample
+    assert losses.shares(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [5.0]  # what the batch counts as a whole
+    assert losses.shares(y, None) == (None, 4)
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])

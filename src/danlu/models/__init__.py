@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from danlu.models import conv, dense, external
+from danlu.models import alexnet, conv, dense, external, googlenet, resnet, vgg
 from danlu.nn.init import initialise
 
 
@@ -19,10 +20,13 @@ class Model:
     build: Callable[..., nn.Module]
     defaults: dict[str, Any]
     init: dict[str, Any]  # of recipe.init, where it differs from "auto"
+    normed: bool = False  # whether it has batch normalisation, whatever its fields say
 
 
 _DENSE: dict[str, Any] = {"activation": "relu", "batch_norm": "none", "dropout": 0.0}
 _CONV: dict[str, Any] = {"kernel_size": 5, "padding": 0, **_DENSE}
+_STEM: dict[str, Any] = {"width": 1.0, "stem": "auto"}
+_VGG: dict[str, Any] = {"batch_norm": "none", "dropout": 0.5, **_STEM}
 _LINEAR = {"name": "normal", "std": 0.01}
 MODELS: dict[str, Model] = {
     "softmax": Model(dense.build, {"hidden": (), **_DENSE, "factor": 1}, _LINEAR),
@@ -30,6 +34,14 @@ MODELS: dict[str, Model] = {
     "dense": Model(dense.build, {"hidden": (64, 64), **_DENSE, "factor": 1}, {}),
     "cnn": Model(conv.build, {"channels": (6, 6), "hidden": (50,), **_CONV}, {}),
     "cnn-wide": Model(conv.build, {"channels": (6, 16), "hidden": (120, 84), **_CONV}, {}),
+    **{k: Model(partial(alexnet.build, k), {"hidden": (4096, 4096), "dropout": 0.5, **_STEM}, {}) for k in alexnet.ROWS},
+    **{k: Model(partial(vgg.build, k), {"hidden": (4096, 4096), **_VGG}, {}) for k in vgg.BLOCKS},
+    "vgg-narrow": Model(partial(vgg.build, "vgg-narrow"), {"hidden": (), **_VGG, "batch_norm": "before", "dropout": 0.0}, {}),
+    **{
+        k: Model(partial(googlenet.build, k), {"dropout": 0.4, "auxiliary": 0.3, **_STEM}, {}, row.batch_norm)
+        for k, row in googlenet.ROWS.items()
+    },
+    **{k: Model(partial(resnet.build, k), _STEM, {}, True) for k in resnet.ROWS},
 }
 
 

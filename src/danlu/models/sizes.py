@@ -1,8 +1,15 @@
-"""Size formulas of layers: what comes out of what goes in, and what it costs."""
+"""Size formulas of layers: what comes out of what goes in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
 from danlu.errors import ModelError
+
+_SMALL = 64  # pixels up to which networks made for 224 begin with another stem
 
 
 def window(n: int, f: int, stride: int = 1, padding: int = 0) -> int:
@@ -10,11 +17,52 @@ def window(n: int, f: int, stride: int = 1, padding: int = 0) -> int:
     return (n + 2 * padding - f) // stride + 1
 
 
-def check_window(layer: str, size: tuple[int, int], f: int, padding: int, image: tuple[int, ...]) -> None:
-    """Refuse a window larger than what reaches it."""
+def pair(v: Any) -> tuple[int, int]:
+    """A size along both axes, as layers keep it: one number, or two."""
+    return (v, v) if isinstance(v, int) else (v[0], v[1])
+
+
+def check_window(
+    layer: str,
+    size: tuple[int, int],
+    f: int,
+    padding: int,
+    image: tuple[int, ...],
+    way: str = "a smaller `model.kernel_size`,",
+) -> None:
+    """Refuse a window larger than what reaches it; way: what else may help."""
     if min(size) + 2 * padding < f:
         whole = "×".join(map(str, image[1:]))
         raise ModelError(
             f"`{layer}` needs an input of at least {f - 2 * padding}×{f - 2 * padding}, but gets {size[0]}×{size[1]} "
-            f"from images of {whole}; use larger images (--resize), a smaller `model.kernel_size`, or another model"
+            f"from images of {whole}; use larger images (--resize), {way} or another model"
         )
+
+
+def scaled(q: int, width: float, multiple: int = 1) -> int:
+    """A number of filters times `width`, as a whole multiple."""
+    return max(1, round(q * width / multiple)) * multiple
+
+
+def picture(name: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[C, H, W] of the input. Raises ModelError when it is none."""
+    if len(input_shape) != 3:
+        shape = "×".join(map(str, input_shape))
+        raise ModelError(f"{name!r} needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense")
+    return input_shape
+
+
+def small(stem: str, input_shape: tuple[int, ...]) -> bool:
+    """Whether a network made for large pictures begins with the stem for small ones."""
+    return stem == "small" or (stem == "auto" and max(input_shape[1:]) <= _SMALL)
+
+
+def through(layers: Iterable[tuple[str, nn.Module]], of: str, input_shape: tuple[int, ...]) -> tuple[int, int]:
+    """The size that convolutions and poolings leave; `of`: what they are part of. Raises ModelError for too large a window."""
+    size = (input_shape[1], input_shape[2])
+    for name, layer in layers:
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            f, s, p = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
+            check_window(f"{of}.{name}", size, f[0], p[0], input_shape, "`model.stem=small`,")
+            size = (window(size[0], f[0], s[0], p[0]), window(size[1], f[1], s[1], p[1]))
+    return size

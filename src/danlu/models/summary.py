@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from danlu.errors import ModelError
-from danlu.models.sizes import window
-from danlu.nn.layers import Affine, Factorised
+from danlu.models.sizes import pair, window
+from danlu.nn.layers import Affine, Dropout, Factorised
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,15 @@ class Row:
 
 @dataclass
 class _Walk:
-    """Receptive field r and jump j (input pixels between neighbouring outputs) along the chain."""
+    """Receptive field r and jump j (input pixels between neighbouring outputs) of every tensor met."""
 
-    r: int = 1
-    j: int = 1
-    flat: bool = False
+    reach: dict[int, tuple[int, int]] = field(default_factory=dict)  # (r, j) by the tensor's id
+    alive: list[Tensor] = field(default_factory=list)  # so that no id is given twice
     rows: list[Row] = field(default_factory=list)
 
-
-def _pair(v: Any) -> tuple[int, int]:
-    return (v, v) if isinstance(v, int) else (v[0], v[1])
+    def of(self, x: Tensor) -> tuple[int, int]:
+        """(r, j) of a tensor; of one that no layer made, such as a sum of branches, those of the longest way so far."""
+        return self.reach.get(id(x)) or max(self.reach.values(), default=(1, 1))
 
 
 def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -46,16 +45,19 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.dilation != (1, 1)):
         return None
     if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-        f, s, p = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
+        f, s, p = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
         c = layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0]
-        return (c, *(window(n, f[i], s[i], p[i]) for i, n in enumerate(shape[1:])))
+        up = [s[i] - 1 if getattr(layer, "ceil_mode", False) else 0 for i in (0, 1)]  # rounded up instead of down
+        return (c, *(window(n + up[i], f[i], s[i], p[i]) for i, n in enumerate(shape[1:])))
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return (shape[0], *pair(layer.output_size))
     if isinstance(layer, nn.Linear):
         return (*shape[:-1], layer.out_features)
     if isinstance(layer, (Affine, Factorised)):
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):
         return (math.prod(shape),)
-    same = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.BatchNorm1d, nn.BatchNorm2d)
+    same = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.BatchNorm1d, nn.BatchNorm2d, Dropout)
     return shape if isinstance(layer, same) else None
 
 
@@ -70,19 +72,23 @@ def _multiply_adds(layer: nn.Module, shape: tuple[int, ...], out: tuple[int, ...
 
 
 def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
-    """One row per layer, in the order data pass through, from a forward pass of one zero example."""
+    """One row per layer, in the order data pass through, from a forward pass of one zero example.
+
+    Layers that are used in training alone, such as auxiliary classifiers, have rows, too.
+    """
     walk = _Walk()
 
     def see(name: str, layer: nn.Module, args: Any, out: Any) -> None:
         if not isinstance(out, Tensor) or not args or not isinstance(args[0], Tensor):
             return  # a layer of tuples (a recurrent one, say) has no row
         before, after = tuple(args[0].shape[1:]), tuple(out.shape[1:])
+        r, j = walk.of(args[0])
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-            f, s = _pair(layer.kernel_size)[0], _pair(layer.stride)[0]
-            walk.r, walk.j = walk.r + (f - 1) * walk.j, walk.j * s
-        walk.flat = walk.flat or len(after) != 3
+            r, j = r + (pair(layer.kernel_size)[0] - 1) * j, j * pair(layer.stride)[0]
+        walk.reach[id(out)] = (r, j)
+        walk.alive.append(out)
         count = sum(p.numel() for p in layer.parameters())
-        seen = None if walk.flat else walk.r
+        seen = None if len(after) != 3 or isinstance(layer, nn.AdaptiveAvgPool2d) else r
         walk.rows.append(
             Row(name, type(layer).__name__, after, predict(layer, before), count, seen, _multiply_adds(layer, before, after))
         )
@@ -92,7 +98,9 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
     was = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype))
+            model.eval()
+            model.training = True  # the whole, not its layers: auxiliary classifiers speak, but nothing is drawn or counted
+            model(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype))
     except (RuntimeError, ValueError, IndexError) as e:
         shape = "×".join(map(str, input_shape))
         raise ModelError(f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}") from e

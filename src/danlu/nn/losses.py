@@ -22,16 +22,17 @@ def smooth_labels(y: Tensor, classes: int, smoothing: float, dtype: torch.dtype 
     return soft.scatter_(1, y[:, None], 1 - smoothing)
 
 
-def shares(y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None) -> Tensor | None:
-    """What each example of a batch counts, summing to 1 along the batch; None for all alike.
+def shares(y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None) -> tuple[Tensor | None, Any]:
+    """What each example of a batch counts, summing to 1 along the batch (None for all alike), and the batch as a whole.
 
     class_weights [K]; counts [..., B]: how often each example is in the sample (0: left out).
     """
     if class_weights is None and counts is None:
-        return None
+        return None, y.shape[-1]
     w = torch.ones((), device=y.device) if class_weights is None else class_weights[y]
     w = w if counts is None else w * counts
-    return w / w.sum(-1, keepdim=True).clamp_min(1e-30)
+    whole = w.sum(-1, keepdim=True)
+    return w / whole.clamp_min(1e-30), whole
 
 
 def cross_entropy(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:

@@ -9,10 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from danlu.errors import RecipeError, nearest, unknown, wrong
+from danlu.models import MODELS
 from danlu.recipe import sections as s
 from danlu.recipe.mistakes import sentences
 
@@ -39,6 +41,8 @@ class Recipe(s.Section):
     """L1 and L2 terms."""
     clip: s.Clip = s.Clip()
     """Gradient clipping."""
+    average: s.Average = s.Average()
+    """An average of the weights over the training."""
     augment: s.Augment = s.Augment()
     """Random changes of training pictures."""
     sample: s.Sample = s.Sample()
@@ -49,14 +53,16 @@ class Recipe(s.Section):
     """Scaling of the input, fitted on the training part: to [0, 1], to [−1, 1], to mean 0 and variance 1, or PCA whitening."""
     batch_size: Annotated[int, Field(strict=True, ge=1)] = 64
     """Examples per step."""
+    accumulate: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    """Steps whose gradients are averaged before an update."""
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
     """Passes over the training part."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     """Names all random streams: initial weights, order, masks, augmentation."""
     data_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
     """Names the order and the augmentation of examples; without it `seed` does."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Precision of weights and arithmetic."""
+    dtype: Literal["float32", "float64", "bf16-mixed"] = "float32"
+    """Precision of weights and arithmetic; bf16-mixed: float32 weights, products in bfloat16 while training."""
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -70,20 +76,31 @@ class Recipe(s.Section):
         mistakes = []
         if self.schedule.warmup >= self.epochs:
             mistakes.append(wrong("schedule.warmup", self.schedule.warmup, f"must be less than the {self.epochs} epochs"))
-        if self.batch_size == 1 and self.model.batch_norm not in (None, "none"):
-            mistakes.append(wrong("batch_size", 1, "must be at least 2 with `model.batch_norm`", "try 64"))
+        if self.batch_size == 1 and self.normed:
+            mistakes.append(wrong("batch_size", 1, "must be at least 2 with batch normalisation", "try 64"))
         if self.sample.fold >= max(1, self.sample.folds):
             rule = f"must be less than the {self.sample.folds} folds" if self.sample.folds else "needs `sample.folds`"
             mistakes.append(wrong("sample.fold", self.sample.fold, rule, None if self.sample.folds else "try 5"))
         if self.sample.folds == 1:
             mistakes.append(wrong("sample.folds", 1, "must be 0 or at least 2", "try 5"))
-        if not self.sample.whole and self.model.batch_norm not in (None, "none"):
+        if not self.sample.whole and self.normed:
             mistakes.append(
-                "`sample` leaves examples without weight, but `model.batch_norm` would still see them; use one of the two"
+                "`sample` leaves examples without weight, but batch normalisation would still see them; use one of the two"
             )
         if mistakes:
             raise RecipeError(*mistakes)
         return self
+
+    @property
+    def normed(self) -> bool:
+        """Whether the network is known to have batch normalisation."""
+        row = MODELS.get(self.model.name)
+        return self.model.batch_norm not in (None, "none") or (row is not None and row.normed)
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """The type of weights."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
 
     @property
     def order_seed(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -55,7 +55,7 @@ class Variant(Section):
         return {**cls.rows[name], **{k: v for k, v in given.items() if v is not None}}
 
 
-def _one_of(options: Mapping[str, Any], extra: tuple[str, ...] = ()) -> AfterValidator:
+def _one_of(options: Iterable[str], extra: tuple[str, ...] = ()) -> AfterValidator:
     """A name from a table, with "did you mean"."""
 
     def check(value: str) -> str:
@@ -105,6 +105,12 @@ class Model(Variant):
     """Batch normalisation of hidden layers, before or after the activation."""
     dropout: Share | None = None
     """Probability of zeroing a hidden dense unit in training."""
+    width: Annotated[FiniteFloat, Field(strict=True, gt=0, le=16)] | None = None
+    """Factor on the filters of a network's every convolution: 0.5 for half as many as published."""
+    stem: Literal["auto", "full", "small"] | None = None
+    """First layers of a network made for 224 pixels: full, small for pictures of few pixels, auto: small up to 64 pixels."""
+    auxiliary: NotNegative | None = None
+    """What the loss of each auxiliary classifier counts in training; 0 leaves them out."""
     factor: Annotated[int, Field(strict=True, ge=1, le=64)] | None = None
     """n of factorised dense layers, which cost d·q/n weights instead of d·q; 1 for ordinary ones."""
     args: dict[str, Any] | None = None
@@ -115,7 +121,7 @@ class Init(Variant):
     """Initial weights."""
 
     rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {"auto": {}, **{k: {"std": 0.01} if k in SPREAD else {} for k in INITS}}
-    always: ClassVar[frozenset[str]] = frozenset({"name", "bias", "from_run"})
+    always: ClassVar[frozenset[str]] = frozenset({"name", "bias", "from_run", "prefix", "frozen", "lr_factor"})
     default: ClassVar[str] = "auto"
 
     name: Annotated[str, _one_of(INITS, ("auto",))] = "auto"
@@ -125,7 +131,26 @@ class Init(Variant):
     bias: Annotated[FiniteFloat, Field(strict=True)] = 0.0
     """Initial value of every bias."""
     from_run: str | None = None
-    """A finished run (or a safetensors file) whose weights to start from."""
+    """A finished run whose weights to start from, or a file of weights (safetensors, or PyTorch's .pt and .pth)."""
+    prefix: tuple[str, ...] = ()
+    """Take only weights whose names begin with one of these, such as features; without it all, and all must fit."""
+    frozen: Annotated[bool, Field(strict=True)] = False
+    """Whether the weights taken stay as they are."""
+    lr_factor: Positive = 1.0
+    """Factor on the learning rate of the weights taken."""
+
+    @model_validator(mode="after")
+    def _taken(self) -> Init:
+        """Fields that say what becomes of the weights taken need some."""
+        defaults = type(self).model_fields
+        idle = [k for k in ("prefix", "frozen", "lr_factor") if getattr(self, k) != defaults[k].default]
+        if idle and not self.from_run:
+            raise PydanticCustomError("unused", "{field}\0needs `init.from_run`, the weights to start from", {"field": idle[0]})
+        if self.frozen and self.lr_factor != 1:
+            raise PydanticCustomError(
+                "unused", "{field}\0must be left out with `init.frozen`: those weights do not learn", {"field": "lr_factor"}
+            )
+        return self
 
 
 class Loss(Section):
@@ -191,6 +216,20 @@ class Schedule(Variant):
     """Factor at the start of `one-cycle`."""
     peak: Annotated[FiniteFloat, Field(strict=True, gt=0, lt=1)] | None = None
     """Share of the training after which `one-cycle` is at its highest."""
+
+
+class Average(Variant):
+    """An average of the weights over the training, which is what is evaluated and kept."""
+
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {"none": {}, "ema": {"decay": 0.999}, "swa": {"start": 0.75}}
+    default: ClassVar[str] = "none"
+
+    name: Annotated[str, _one_of(("none", "ema", "swa"))] = "none"
+    """ema: exponential, after every step; swa: of the weights at the end of each late epoch (Izmailov et al. 2018)."""
+    decay: Share | None = None
+    """d of ema, w̄ ← d·w̄ + (1 − d)·w; at step t at most (1 + t)/(10 + t), so that the first weights are forgotten."""
+    start: Annotated[FiniteFloat, Field(strict=True, ge=0, lt=1)] | None = None
+    """Share of the epochs after which swa begins."""
 
 
 class Penalty(Section):

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from danlu import models
 from danlu.data import Data, Normalizer, Schema
-from danlu.errors import ModelError, RunError, some, wrong
+from danlu.errors import RunError, some, wrong
 from danlu.nn.layers import Dropout, noise
 from danlu.recipe import Recipe
 from danlu.runs import curves, evaluate, folder
 from danlu.runs.origin import OnData
+from danlu.runs.weights import frozen, load_weights, read_weights
 from danlu.streams import stream
 
 
@@ -95,18 +96,18 @@ class Run(OnData):
         """One row per epoch: epoch, step, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds."""
         return folder.read_lines(self.path / "metrics.jsonl")
 
-    def build(self) -> nn.Module:
-        """A fresh network of the recipe, with its initial values."""
+    def build(self, start: bool = True) -> nn.Module:
+        """A fresh network of the recipe with its initial values; start: with those of `init.from_run`, too."""
         name = self.recipe.model.name
         if ":" in name and not self.trust:
             raise RunError(
                 f"{str(self.path)!r} imports its network, {name!r}, and that runs code; if you trust it, use --trust (trust=True)"
             )
-        return build_model(self.recipe, self.schema)
+        return build_model(self.recipe, self.schema, start)
 
     def model(self) -> nn.Module:
         """The trained network, a plain `nn.Module` in evaluation mode."""
-        model = self.build()
+        model = self.build(start=False)
         load_weights(model, folder.read_tensors(self.path / "weights.safetensors"), str(self.path))
         return model.eval()
 
@@ -184,7 +185,7 @@ class Run(OnData):
 
 def read_normalizer(file: Path, recipe: Recipe) -> Normalizer:
     """The normaliser that a training kept, in its precision."""
-    return read_fitted(file, recipe.normalize).to("cpu", getattr(torch, recipe.dtype))
+    return read_fitted(file, recipe.normalize).to("cpu", recipe.weights_dtype)
 
 
 def read_fitted(file: Path, kind: str) -> Normalizer:
@@ -205,36 +206,23 @@ def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
     folder.write_tensors(path / "test.safetensors", kept, {"part": part})
 
 
-def build_model(recipe: Recipe, schema: Schema) -> nn.Module:
-    """The recipe's network for examples of that schema, in its precision."""
+def build_model(recipe: Recipe, schema: Schema, start: bool = True) -> nn.Module:
+    """The recipe's network for examples of that schema, in its precision; start: with the weights of `init.from_run`."""
     fields = {k: v for k, v in recipe.model.model_dump(exclude_none=True).items() if k != "name"}
     init = recipe.init.model_dump()
     model = models.build(recipe.model.name, schema.input_shape, schema.outputs, fields, init, recipe.seed)
-    model = model.to(getattr(torch, recipe.dtype))
-    if recipe.init.from_run:
-        start = Path(recipe.init.from_run)
-        file = start / "weights.safetensors" if start.is_dir() else start
+    model = model.to(recipe.weights_dtype)
+    if recipe.init.from_run and start:
+        where = Path(recipe.init.from_run)
+        file = where / "weights.safetensors" if where.is_dir() else where
         if not file.is_file():
-            raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a safetensors file"))
-        if (start / "run.json").is_file():
-            Run(start)  # refuses what this danlu does not read
-        load_weights(model, folder.read_tensors(file), str(start))
+            raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a file of weights"))
+        if (where / "run.json").is_file():
+            Run(where)  # refuses what this danlu does not read
+        load_weights(model, read_weights(file), str(where), recipe.init.prefix)
+        if recipe.init.frozen:
+            frozen(model, recipe.init.prefix)
     return model
-
-
-def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Copy weights by name. Raises ModelError, naming the first that do not fit."""
-    own = model.state_dict()
-    absent = [f"`{k}` is missing" for k in own if k not in tensors]
-    strange = [f"`{k}` is not in the network" for k in tensors if k not in own]
-    shapes = [
-        f"`{k}` is {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in tensors and tensors[k].shape != own[k].shape
-    ]
-    if absent or strange or shapes:
-        raise ModelError(f"the weights of {where!r} do not fit this network: {some([*shapes, *absent, *strange])}")
-    model.load_state_dict(tensors)
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

@@ -19,7 +19,8 @@ from danlu.errors import RunError, some, wrong
 from danlu.recipe import Recipe
 from danlu.runs import evaluate, folder
 from danlu.runs.origin import OnData
-from danlu.runs.run import Run, build_model, load_weights, read_normalizer, write_predictions
+from danlu.runs.run import Run, build_model, read_normalizer, write_predictions
+from danlu.runs.weights import load_weights
 
 FORMAT = 2
 
@@ -152,7 +153,7 @@ class Study(OnData):
         part = next((p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"]), None)
         if part is None:  # stopped early, without a validation part
             return
-        model = build_model(recipe, self.schema)
+        model = build_model(recipe, self.schema, start=False)
         load_weights(model, self.weights(told["member"]), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe)
         outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])

@@ -58,9 +58,10 @@ def fits(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> boo
     parameters = list(model.parameters())
     if type(model) is not nn.Sequential or not parameters or not all(p.requires_grad for p in parameters):
         return None
-    layers = list(model)
+    layers = [layer for _, layer in in_order(model)]
     used = [id(p) for layer in layers for p in layer.parameters()]
-    if len(set(used)) < len(used) or any(map(_altered, (model, *layers))):
+    whole = [m for m in model.modules() if type(m) is nn.Sequential]
+    if len(set(used)) < len(used) or any(map(_altered, (*whole, *layers))):
         return None  # a parameter used twice has the sum of two gradients
     x = parameters[0].new_zeros(2, *input_shape)
     tiny, flattened, was = True, len(input_shape) == 1, model.training
@@ -81,6 +82,17 @@ def fits(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> boo
     return (len(input_shape) == 1 or tiny) if x.ndim == 2 else None
 
 
+def in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
+    """The layers of a sequence, also of sequences within it, in order (also a layer that comes twice), with their paths."""
+    found = []
+    for name, layer in model._modules.items():
+        if type(layer) is nn.Sequential:
+            found += in_order(layer, f"{path}{name}.")
+        elif layer is not None:
+            found.append((path + name, layer))
+    return found
+
+
 class Chain:
     """Layers in order, with the passes of each.
 
@@ -97,7 +109,7 @@ class Chain:
         grads: Mapping[str, Tensor],
         p: Mapping[str, Any],
     ) -> None:
-        order = [(k, m) for k, m in model._modules.items() if m is not None]  # also a layer that comes twice
+        order = in_order(model)
         for k in range(len(order) - 1):
             # ReLU after max pooling gives the same numbers as before it, on a quarter of the values.
             if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):

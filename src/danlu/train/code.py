@@ -203,7 +203,7 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
     body.append(("    " if drops else "") + "out = model(x)")
     name, part = losses.chosen(recipe.loss.name, classes), not recipe.sample.whole
     weighted = part or recipe.loss.class_weights == "balanced"
-    per = f"shares(y, class_weights, {'counts[batch]' if part else None})" if weighted else None
+    per = f"shares(y, class_weights, {'counts[batch]' if part else None})[0]" if weighted else None
     m = "counts.sum()" if part else "len(train)"
     body += [
         f"loss = {losses.LOSSES[name].__name__}(out, y, {recipe.loss.label_smoothing}, {per})",

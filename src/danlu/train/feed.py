@@ -23,9 +23,9 @@ class Feed:
 
     def __init__(self, recipes: Sequence[Recipe], data: Data, device: torch.device) -> None:
         first = recipes[0]
-        dtype = getattr(torch, first.dtype)
+        dtype = first.weights_dtype
         # Batch normalisation cannot take a batch of one: such a remainder is left out of that epoch.
-        normed = first.model.batch_norm not in (None, "none") or ":" in first.model.name
+        normed = first.normed or ":" in first.model.name
         self.normalizers: dict[str, Normalizer] = {}
         self.looks: dict[Look, Batches] = {}
         for r in recipes:

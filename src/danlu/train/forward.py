@@ -1,12 +1,14 @@
 """Any module by autograd: as it is for one network, vectorised by `torch.func.vmap` for several.
 
-The interface is that of `danlu.train.chain.Chain`. Legend: M networks, B examples, q outputs.
+The interface is that of `danlu.train.chain.Chain`. A network with auxiliary classifiers gives their outputs after its own
+while training: a tuple. Legend: M networks, B examples, q outputs.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +20,36 @@ from danlu.train.passes import Crowd, keep_scaled
 from danlu.train.stack import Stack
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How the arithmetic is done. mixed: products in bfloat16 while training."""
+
+    device: torch.device
+    mixed: bool = False
+
+    @contextlib.contextmanager
+    def within(self, training: bool) -> Iterator[None]:
+        """Within, a forward pass."""
+        with torch.set_grad_enabled(training), torch.autocast(self.device.type, torch.bfloat16, self.mixed and training):
+            yield
+
+    def arranged(self, x: Tensor) -> Tensor:
+        """Pictures with their channels innermost where that is faster; on a CPU in float32 it is not."""
+        if x.ndim != 4 or not (self.mixed or self.device.type == "cuda"):
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def heads(self, out: Any) -> tuple[Tensor, ...]:
+        """The outputs of every classifier, the network's own first, in the precision of the loss."""
+        every = out if isinstance(out, tuple) else (out,)
+        return tuple(h.float() for h in every) if self.mixed else every
+
+
 class Solo:
     """One network, by its own `forward`. seed: of PyTorch's generators in a step, for modules that draw from them."""
 
-    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack) -> None:
-        self.model, self.crowd, self.stack = model, crowd, stack
+    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner) -> None:
+        self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
         self.seed: int | None = None
         self.buffers = [
             (m, k, b, name)
@@ -43,10 +70,14 @@ class Solo:
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """Outputs [1, q, B] for x [1, B, …], and the graph."""
-        with self._drawing(), torch.set_grad_enabled(self.model.training):
-            out = self.model(x[0])
+        with self._drawing(), self.manner.within(self.model.training):
+            heads = self.manner.heads(self.model(self.manner.arranged(x[0])))
         self._take_back()
-        return out.detach().t().unsqueeze(0), out
+        return heads[0].detach().t().unsqueeze(0), heads
+
+    def aside(self, kept: Any) -> list[Tensor]:
+        """Outputs [1, q, B] of the auxiliary classifiers."""
+        return [h.detach().t().unsqueeze(0) for h in kept[1:]]
 
     @torch.no_grad()
     def _take_back(self) -> None:
@@ -61,17 +92,17 @@ class Solo:
             bound.copy_(found)
             module._buffers[key] = bound
 
-    def backward(self, g: Tensor, kept: Any) -> None:
-        """Overwrite the gradient of every parameter; g [1, q, B]."""
+    def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
+        """Overwrite the gradient of every parameter; g [1, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        kept.backward(g[0].t())
+        torch.autograd.backward(kept, [slope[0].t() for slope in (g, *aside)])
 
 
 class Vectorised:
     """M networks of one structure. Raises RuntimeError where `vmap` cannot follow the module."""
 
-    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, p: dict[str, Any]) -> None:
-        self.model, self.crowd, self.stack = model, crowd, stack
+    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner, p: dict[str, Any]) -> None:
+        self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
         self.leaves = {k: v.detach().requires_grad_() for k, v in stack.parameters.items()}
         for k, leaf in self.leaves.items():
             leaf.grad = stack.grads[k]
@@ -85,15 +116,19 @@ class Vectorised:
         masks = self._masks(x if shared else x[0]) if self.model.training and self.p else []
         rest = dict(self.stack.rest)
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor]) -> Tensor:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor]) -> Any:
             given = iter(masks)
             with noise(lambda layer, value: next(given)):
-                out: Tensor = torch.func.functional_call(self.model, (parameters, buffers), (x,))
-                return out
+                heads = torch.func.functional_call(self.model, (parameters, buffers), (self.manner.arranged(x),))
+                return self.manner.heads(heads)
 
-        with torch.set_grad_enabled(self.model.training):
-            out = torch.func.vmap(one, in_dims=(0, 0, None if shared else 0, 0))(self.leaves, rest, x, masks)
-        return out.detach().mT, out
+        with self.manner.within(self.model.training):
+            heads = torch.func.vmap(one, in_dims=(0, 0, None if shared else 0, 0))(self.leaves, rest, x, masks)
+        return heads[0].detach().mT, heads
+
+    def aside(self, kept: Any) -> list[Tensor]:
+        """Outputs [M, q, B] of the auxiliary classifiers."""
+        return [h.detach().mT for h in kept[1:]]
 
     def _masks(self, x: Tensor) -> list[Tensor]:
         """The masks of a step [M, B, …], in the order in which the module will ask for them."""
@@ -120,7 +155,7 @@ class Vectorised:
             torch.func.functional_call(self.model, first, (x,))
         return calls
 
-    def backward(self, g: Tensor, kept: Any) -> None:
-        """Overwrite the gradient of every parameter; g [M, q, B]."""
+    def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
+        """Overwrite the gradient of every parameter; g [M, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        kept.backward(g.mT)
+        torch.autograd.backward(kept, [slope.mT for slope in (g, *aside)])

@@ -13,7 +13,9 @@ def structure(r: Recipe) -> str:
     """What members of one population share. All else, every number among it, may differ from member to member."""
     model = r.model.model_dump(mode="json", exclude_none=True, exclude={"dropout"})
     loss = (r.loss.name, r.loss.class_weights)
-    return json.dumps([model, loss, r.optimizer.name, r.batch_size, r.dtype, r.sample.whole])
+    taken = (r.init.prefix, r.init.frozen, r.init.lr_factor) if r.init.frozen or r.init.lr_factor != 1 else ()
+    steps = (r.batch_size, r.accumulate, r.average.name)
+    return json.dumps([model, loss, r.optimizer.name, steps, r.dtype, r.sample.whole, taken])
 
 
 def grouped(recipes: Sequence[Recipe]) -> list[list[int]]:

@@ -213,7 +213,7 @@ class Loop:
                 continue
             own = x[next(s for s, (a, z) in enumerate(population.crowd.segments) if a <= i < z)]
             weights = population.stack.row(i)
-            lr = population.update.lr(i, max(self.steps - 1, population.late[i]))
+            lr = population.lr(i, max(self.steps - 1, population.late[i]))
             error = explain(population.network(i), population.recipes[i], own, self.steps_of(place), self.feed.steps, lr)
             place.broke = True
             if population.members > 1:
@@ -226,14 +226,17 @@ class Loop:
         at.epoch, at.within = at.epoch + 1, 0
         self.tally.settle()
         losses, accuracies = self.tally.mean().tolist(), self.tally.accuracy().tolist()
-        valid = self.scores(self.population, "valid") if self.data.size("valid") else None
         rows = []
+        with self.population.averaged():
+            valid = self.scores(self.population, "valid") if self.data.size("valid") else None
+            if valid:
+                self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid])
         for i in alive:
             place = self.places[i]
             row: dict[str, Any] = {
                 "epoch": at.epoch - place.start,
                 "step": self.steps_of(place),
-                "lr": self.population.update.lr(i, self.steps - 1),
+                "lr": self.population.lr(i, self.steps - 1),
                 "train_loss": losses[i],
                 f"train_{metric}": accuracies[i],
             }
@@ -241,8 +244,6 @@ class Loop:
                 row |= {"valid_loss": valid[i].loss, f"valid_{metric}": valid[i].accuracy}
             row["seconds"] = round(place.seconds, 4)
             rows.append((place, row))
-        if valid:
-            self._keep_best([i for i in alive if recipes[i].early_stopping.patience], [v.loss for v in valid])
         self.tally = self._fresh()
         self.ledger.epoch(rows)
         self._leave([i for i in alive if self._done(i)])
@@ -282,13 +283,14 @@ class Loop:
             final, numbers = copy.copy(final), list(range(len(rows)))
             final.keep(rows)
         kept = [n for n, i in zip(numbers, rows, strict=True) if self.places[i].best_epoch]
-        if kept and best is not None:
-            stack = final.stack
-            for (p, _), (b, _) in zip(stack.blocks(stack.theta), stack.blocks(best), strict=True):
-                p[kept] = b[kept]
-            for k, v in stack.rest.items():
-                v[kept] = rest[k][kept]
-        self.ledger.left(self, final, [(self.places[i], n) for i, n in zip(rows, numbers, strict=True)])
+        with final.averaged():
+            if kept and best is not None:
+                stack = final.stack
+                for (p, _), (b, _) in zip(stack.blocks(stack.theta), stack.blocks(best), strict=True):
+                    p[kept] = b[kept]
+                for k, v in stack.rest.items():
+                    v[kept] = rest[k][kept]
+            self.ledger.left(self, final, [(self.places[i], n) for i, n in zip(rows, numbers, strict=True)])
         self._keep(stay) if stay else self.places.clear()
 
     def _keep(self, rows: list[int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,13 @@ from danlu.nn.layers import Dropout
 from danlu.nn.losses import GRADIENTS, LOSSES, balanced_weights, chosen, gradient_by_autograd, shares
 from danlu.optim.rules import State
 from danlu.recipe import Recipe
+from danlu.runs.weights import taken
 from danlu.streams import seed_of, stream
 from danlu.train import chain, sampling
-from danlu.train.forward import Solo, Vectorised
+from danlu.train.average import Average
+from danlu.train.forward import Manner, Solo, Vectorised
 from danlu.train.passes import Crowd
+from danlu.train.rhythm import Rhythm
 from danlu.train.stack import Stack
 from danlu.train.update import Update
 
@@ -60,16 +64,26 @@ class Population:
         self.counts = None if self.counts is None else self.counts.to(stack.theta.dtype)
         if len(every) > len(recipes) == 1:
             stack.bind(self.model)
-        self._seat(list(recipes), stack, None, [0] * len(recipes))
+        init = template.init
+        if init.lr_factor != 1:
+            stack.factors = {k: init.lr_factor for k in stack.shapes if taken(k, init.prefix)}
+        self.manner = Manner(device, template.dtype == "bf16-mixed")
+        self.auxiliary: tuple[float, ...] = getattr(self.model, "auxiliary_weights", ())
+        self.frozen = [
+            m for m in self.model.modules() if (own := list(m.parameters(False))) and not any(p.requires_grad for p in own)
+        ]
+        self.rhythm = Rhythm(per_epoch, template.accumulate)
+        self._seat(list(recipes), stack, None, [0] * len(recipes), Average.start(stack, recipes))
 
-    def _seat(self, recipes: list[Recipe], stack: Stack, state: State | None, late: list[int]) -> None:
+    def _seat(self, recipes: list[Recipe], stack: Stack, state: State | None, late: list[int], average: Average | None) -> None:
         """Everything that depends on who is in."""
-        self.recipes, self.stack, self.members, self.late = recipes, stack, len(recipes), late
+        self.recipes, self.stack, self.members, self.late, self.average = recipes, stack, len(recipes), late, average
         self.broken: list[int] = []  # whose loss was not finite in the last step
         m = [self.examples] * self.members if self.counts is None else self.counts.sum(1).tolist()
-        self.update = Update(stack, recipes, m, self.per_epoch, late)
+        self.update = Update(stack, recipes, m, self.rhythm.updates_per_epoch, [self.rhythm.updates(n) for n in late])
         if state is not None:
             self.update.use(state)
+        self.rhythm.start(stack)
         dtype, loss = stack.theta.dtype, chosen(recipes[0].loss.name, self.class_counts is not None)
         self.gradient = GRADIENTS.get(loss) or gradient_by_autograd(LOSSES[loss])
         smoothing = self.update._column([r.loss.label_smoothing for r in recipes])
@@ -80,7 +94,13 @@ class Population:
         self.passes = self._passes(loss)
         self.explicit = isinstance(self.passes, chain.Chain)
         self.draws = self.imported or bool(self.p)
+        self._train()
+
+    def _train(self) -> None:
+        """Training mode, but for layers that are frozen: their running statistics are as well."""
         self.model.train()
+        for module in self.frozen:
+            module.eval()
 
     def _passes(self, loss: str) -> chain.Chain | Solo | Vectorised:
         p = {
@@ -88,12 +108,14 @@ class Population:
             for k, of in self.p.items()
         }
         columns = chain.fits(self.model, self.input_shape, self.recipes[0].batch_size)
-        if columns is not None and (columns or self.members == 1) and loss in GRADIENTS:
+        if columns is not None and (columns or self.members == 1) and loss in GRADIENTS and not self.manner.mixed:
             return chain.Chain(self.model, columns, self.crowd, self.stack.values, self.stack.grads, p)
         for name, of in self.p.items():
             # A layer whose p is 0 asks for no masks, and others of the group may need them.
             self.model.get_submodule(name).p = max(of)  # type: ignore[assignment]
-        return Vectorised(self.model, self.crowd, self.stack, p) if self.members > 1 else Solo(self.model, self.crowd, self.stack)
+        if self.members > 1:
+            return Vectorised(self.model, self.crowd, self.stack, self.manner, p)
+        return Solo(self.model, self.crowd, self.stack, self.manner)
 
     def sit(self, segments: list[tuple[int, int]]) -> None:
         """Networks a…z see the batch of that place from now on."""
@@ -113,36 +135,54 @@ class Population:
         """
         if self.draws:
             self._draw(k)
-        per = shares(y, self.class_weights, counts)
+        per, whole = shares(y, self.class_weights, counts)
         with torch.inference_mode() if self.explicit else contextlib.nullcontext():
             out, kept = self.passes.forward(x)
             losses, g = self.gradient(out, y, self.smoothing, per)
+            every, aside = self._aside(losses, kept, y, per) if self.auxiliary else (losses, [])
             self.broken = []
-            if not math.isfinite(float(losses if self.members == 1 else losses.sum())):
-                self.broken = [i for i, v in enumerate(losses.tolist()) if not math.isfinite(v)]
+            if not math.isfinite(float(every if self.members == 1 else every.sum())):
+                self.broken = [i for i, v in enumerate(every.tolist()) if not math.isfinite(v)]
                 if self.members == len(self.broken) == 1:
                     return losses, out
-            self.passes.backward(g, kept)
+            self.passes.backward(g, kept, *aside)
             with torch.no_grad():
-                self._change(k)
+                if self.rhythm.every == 1 or self.rhythm.gather(self.stack, whole, k):
+                    self._change(self.rhythm.updates(k))
         return losses, out
+
+    def _aside(self, losses: Tensor, kept: Any, y: Tensor, per: Tensor | None) -> tuple[Tensor, list[list[Tensor]]]:
+        """The losses with those of the auxiliary classifiers, and the gradients of these."""
+        slopes = []
+        for weight, out in zip(self.auxiliary, cast(Solo, self.passes).aside(kept), strict=True):
+            more, g = self.gradient(out, y, self.smoothing, per)
+            losses = losses + weight * more
+            slopes.append(g * weight)
+        return losses, [slopes]
 
     def _change(self, k: int) -> None:
         """The update, from which networks that broke are held back."""
         if not self.broken:
-            self.update(k)
+            self._update(k)
             return
         held = torch.tensor(self.broken, device=self.device)
         vectors = [self.stack.theta, *self.update.state.values()]
         before = [[p[held].clone() for p, _ in self.stack.blocks(v)] for v in vectors]
-        self.update(k)
+        self._update(k)
         for v, rows in zip(vectors, before, strict=True):
             for (p, _), row in zip(self.stack.blocks(v), rows, strict=True):
                 p[held] = row
 
+    def _update(self, k: int) -> None:
+        """Update k = 0, 1, …, which the averages follow."""
+        self.update(k)
+        if self.average:
+            self.average.follow(self.stack, self.recipes, [k + 1 - n for n in self.update.late], self.update.per_epoch)
+
     def still(self, i: int) -> None:
         """Make a broken network harmless until the next compaction takes it out: it starts again from zeros."""
-        for v in (self.stack.theta, *self.update.state.values()):
+        held = [] if self.rhythm.held is None else [self.rhythm.held]
+        for v in (self.stack.theta, *self.update.state.values(), *held):
             for p, _ in self.stack.blocks(v):
                 p[i] = 0
         for t in self.stack.rest.values():
@@ -168,8 +208,16 @@ class Population:
             with torch.inference_mode() if self.explicit else torch.no_grad():
                 return self.passes.forward(x)[0]
         finally:
-            self.model.train()
+            self._train()
             self.crowd.segments = before
+
+    def lr(self, i: int, k: int) -> float:
+        """The learning rate of network i at the population's step k = 0, 1, …"""
+        return self.update.lr(i, self.rhythm.updates(k))
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Within, the networks have their averages for weights, where they keep any."""
+        return self.average.instead(self.stack) if self.average else contextlib.nullcontext()
 
     def network(self, i: int) -> nn.Module:
         """A module with the weights of network i, in training mode (for a population of one: the network itself)."""
@@ -183,10 +231,11 @@ class Population:
         self.p = {k: [of[i] for i in keep] for k, of in self.p.items()}
         self.counts = self.counts[index] if self.counts is not None else None
         state = {n: self.stack.only(s, index) for n, s in self.update.state.items()}
+        average = self.average.only(self.stack, index) if self.average else None
         stack = self.stack.select(index)
         if len(keep) == 1:
             stack.bind(self.model)
-        self._seat([self.recipes[i] for i in keep], stack, state, [self.late[i] for i in keep])
+        self._seat([self.recipes[i] for i in keep], stack, state, [self.late[i] for i in keep], average)
 
     def join(self, other: Population) -> None:
         """Go on with the networks of another population beside these."""
@@ -194,15 +243,19 @@ class Population:
         if self.counts is not None and other.counts is not None:
             self.counts = torch.cat([self.counts, other.counts])
         state = {n: self.stack.joined(s, other.stack, other.update.state[n]) for n, s in self.update.state.items()}
-        self._seat(self.recipes + other.recipes, self.stack.beside(other.stack), state, self.late + other.late)
+        average = self.average
+        if average and other.average:
+            average = average.joined(self.stack, other.average, other.stack)
+        self._seat(self.recipes + other.recipes, self.stack.beside(other.stack), state, self.late + other.late, average)
 
     def since(self, late: list[int]) -> None:
         """Count each network's steps from there on."""
-        self._seat(self.recipes, self.stack, self.update.state, late)
+        self._seat(self.recipes, self.stack, self.update.state, late, self.average)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs to go on."""
-        rest = {f"rest.{k}": v for k, v in self.stack.rest.items()}
+        rest = {f"rest.{k}": v for k, v in self.stack.rest.items()} | self.rhythm.tensors()
+        rest |= self.average.tensors() if self.average else {}
         return {"theta": self.stack.theta, **{f"state.{k}": v for k, v in self.update.state.items()}, **rest}
 
     @torch.no_grad()

@@ -33,6 +33,7 @@ class Stack:
         self.aliases = _aliases(template)  # further names of shared tensors: they are trained under the first
         keys = [k for k in states[0] if k not in self.shapes and k not in self.aliases]
         self.rest = {k: torch.stack([s[k].to(device) for s in states]) for k in keys}  # buffers and frozen parameters
+        self.factors: dict[str, float] = {}  # on the learning rate, by parameter, where it is not 1
         if len(models) == 1:
             self.bind(template)
 
@@ -68,12 +69,16 @@ class Stack:
     def blocks(self, flat: Tensor) -> list[tuple[Tensor, int]]:
         """A vector as rows [M, n] per network, with how many leading columns are weights.
 
-        One network is one row; of several, every parameter is a block.
+        One network is one row; of several, or where rates differ, every parameter is a block.
         """
-        if self.members == 1:
+        if self.members == 1 and not self.factors:
             return [(flat.view(1, -1), sum(math.prod(self.shapes[k]) for k in self.weights))]
         rows = {k: v.reshape(self.members, -1) for k, v in self.views(flat).items()}
         return [(v, v.shape[1] if k in self.weights else 0) for k, v in rows.items()]
+
+    def block_factors(self) -> list[float]:
+        """The factor on the learning rate of each block."""
+        return [self.factors.get(k, 1.0) for k in self.shapes] if self.members > 1 or self.factors else [1.0]
 
     def only(self, flat: Tensor, keep: Tensor) -> Tensor:
         """A vector of this layout with the networks `keep` alone."""
@@ -97,7 +102,7 @@ class Stack:
 
     def _with(self, members: int, theta: Tensor, rest: dict[str, Tensor]) -> Stack:
         new = Stack.__new__(Stack)
-        new.shapes, new.weights, new.aliases = self.shapes, self.weights, self.aliases
+        new.shapes, new.weights, new.aliases, new.factors = self.shapes, self.weights, self.aliases, self.factors
         new._lay(members, theta)
         new.rest = rest
         return new

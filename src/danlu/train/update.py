@@ -31,6 +31,7 @@ class _Tile:
     decayed: list[Tensor]
     hyper: Hyper
     fused: bool
+    factor: float  # on the learning rate
 
     def step(self, rule: Rule, t: Any) -> None:
         for w in self.decayed:
@@ -90,20 +91,32 @@ class Update:
         stack, members = self.stack, self.stack.members
         beside = [stack.blocks(stack.grad), *(stack.blocks(s) for s in self.state.values())]
         decays = _on(self.hyper["weight_decay"])
+        factors = stack.block_factors()
+        alike = [[k for k, f in enumerate(factors) if f == factor] for factor in dict.fromkeys(factors)]
 
         def tile(of: Sequence[int], rows: slice, fused: bool) -> _Tile:
             own = {n: v[rows] if isinstance(v, Tensor) else v for n, v in self.hyper.items()}
             if fused:  # numbers only
                 own = {n: float(getattr(self.recipes[rows.start].optimizer, n)) for n in self.rule.defaults}
+            own["lr"] = own["lr"] * factors[of[0]]
             states = [dict(zip(self.state, (b[k][0][rows] for b in beside[1:]), strict=True)) for k in of]
             shrunk = [blocks[k][0][rows, : blocks[k][1]] for k in of if decays and blocks[k][1]]
-            return _Tile(rows, [blocks[k][0][rows] for k in of], [beside[0][k][0][rows] for k in of], states, shrunk, own, fused)
+            return _Tile(
+                rows,
+                [blocks[k][0][rows] for k in of],
+                [beside[0][k][0][rows] for k in of],
+                states,
+                shrunk,
+                own,
+                fused,
+                factors[of[0]],
+            )
 
         if self.rule.fused:
             if self.alike and not any(isinstance(v, Tensor) for v in self.hyper.values()):
-                return [tile(range(len(blocks)), slice(0, members), True)]
+                return [tile(of, slice(0, members), True) for of in alike]
             if stack.theta.numel() >= _LARGE * members:
-                return [tile(range(len(blocks)), slice(i, i + 1), True) for i in range(members)]
+                return [tile(of, slice(i, i + 1), True) for i in range(members) for of in alike]
         tiles = []
         for k, (p, _) in enumerate(blocks):
             rows = max(1, _TILE // max(1, p.shape[1]))
@@ -147,7 +160,7 @@ class Update:
             lr = self._column([self.lr(i, k) for i in range(self.stack.members)])
         for tile in self.tiles:
             own = lr[tile.rows] if isinstance(lr, Tensor) else lr
-            tile.hyper["lr"] = self.lr(tile.rows.start, k) if tile.fused else own
+            tile.hyper["lr"] = (self.lr(tile.rows.start, k) if tile.fused else own) * tile.factor
 
     def _penalise(self) -> None:
         for w, g, _ in self.rows:

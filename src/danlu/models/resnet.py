@@ -1,0 +1,89 @@
+"""Residual networks (He et al. 2016, table 1), the stride of a bottleneck on its 3×3 convolution as in PyTorch's.
+
+Parameters bear the names of PyTorch's published weights. Legend: c channels in, q channels out.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from danlu.models.sizes import picture, scaled, small
+
+ROWS: dict[str, tuple[bool, tuple[int, int, int, int]]] = {  # bottlenecks?, blocks in each of the four stages
+    "resnet-18": (False, (2, 2, 2, 2)),
+    "resnet-34": (False, (3, 4, 6, 3)),
+    "resnet-50": (True, (3, 4, 6, 3)),
+    "resnet-101": (True, (3, 4, 23, 3)),
+    "resnet-152": (True, (3, 8, 36, 3)),
+}
+_WIDTHS = (64, 128, 256, 512)
+
+
+def _conv(c: int, q: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c, q, kernel, stride, kernel // 2, bias=False)
+
+
+class Block(nn.Module):
+    """relu(F(x) + x): F two 3×3 convolutions, or a bottleneck of 1×1, 3×3 and 1×1 to four times the width."""
+
+    def __init__(self, c: int, width: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        q = 4 * width if bottleneck else width
+        shapes = [(c, width, 1, 1), (width, width, 3, stride), (width, q, 1, 1)]
+        shapes = shapes if bottleneck else [(c, width, 3, stride), (width, q, 3, 1)]
+        self.depth = len(shapes)
+        for k, (n, m, kernel, step) in enumerate(shapes, 1):
+            self.add_module(f"conv{k}", _conv(n, m, kernel, step))
+            self.add_module(f"bn{k}", nn.BatchNorm2d(m))
+        self.relu = nn.ReLU(inplace=True)
+        same = stride == 1 and c == q
+        self.downsample = None if same else nn.Sequential(_conv(c, q, 1, stride), nn.BatchNorm2d(q))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, c, H, W] → [B, q, H/stride, W/stride]."""
+        out = x
+        for k in range(1, self.depth + 1):
+            out = getattr(self, f"bn{k}")(getattr(self, f"conv{k}")(out))
+            out = self.relu(out) if k < self.depth else out
+        return cast(Tensor, self.relu(out + (x if self.downsample is None else self.downsample(x))))
+
+
+class ResNet(nn.Module):
+    """A stem, four stages of blocks, the average over all places, one dense layer."""
+
+    def __init__(
+        self, c: int, outputs: int, bottleneck: bool, blocks: tuple[int, ...], widths: tuple[int, ...], is_small: bool
+    ) -> None:
+        super().__init__()
+        first = widths[0]
+        self.conv1 = _conv(c, first, 3) if is_small else _conv(c, first, 7, 2)
+        self.bn1, self.relu = nn.BatchNorm2d(first), nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if is_small else nn.MaxPool2d(3, 2, 1)
+        c = first
+        for stage, (width, n) in enumerate(zip(widths, blocks, strict=True), 1):
+            layers = []
+            for i in range(n):
+                layers.append(Block(c, width, 2 if stage > 1 and i == 0 else 1, bottleneck))
+                c = 4 * width if bottleneck else width
+            self.add_module(f"layer{stage}", nn.Sequential(*layers))
+        self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.fc = nn.Linear(c, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] → logits [B, K]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in range(1, 5):
+            x = getattr(self, f"layer{stage}")(x)
+        return cast(Tensor, self.fc(self.flatten(self.avgpool(x))))
+
+
+def build(name: str, input_shape: tuple[int, ...], outputs: int, *, width: float, stem: str) -> nn.Module:
+    """The row `name` for pictures [C, H, W], every number of filters times `width`.
+
+    stem: "full" begins with a 7×7 convolution and a pooling, both of stride 2; "small" with a 3×3 convolution.
+    """
+    c, *_ = picture(name, input_shape)
+    bottleneck, blocks = ROWS[name]
+    return ResNet(c, outputs, bottleneck, blocks, tuple(scaled(q, width) for q in _WIDTHS), small(stem, input_shape))

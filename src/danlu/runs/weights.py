@@ -1,0 +1,93 @@
+"""Weights from files: those of runs (safetensors), and those that PyTorch's users publish (.pt, .pth)."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu.errors import ModelError, RunError, some
+from danlu.runs import folder
+
+_FOREIGN = (".pt", ".pth", ".bin")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name. No code in it is run. Raises RunError for a file that holds none."""
+    if path.suffix.lower() not in _FOREIGN:
+        return folder.read_tensors(path)
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
+        said = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise RunError(f"{str(path)!r} is no file of weights that can be read safely: {said}") from e
+    while isinstance(found, Mapping) and not all(isinstance(v, Tensor) for v in found.values()):
+        inner = next((found[k] for k in ("state_dict", "model", "model_state_dict") if isinstance(found.get(k), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        raise RunError(f"{str(path)!r} holds no weights by name; save model.state_dict() there")
+    return {str(k).removeprefix("module."): v for k, v in found.items()}  # as nn.DataParallel calls them
+
+
+def taken(name: str, prefix: Sequence[str]) -> bool:
+    """Whether weights of that name are taken: all without a prefix."""
+    return not prefix or any(name.startswith(p) for p in prefix)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, prefix: Sequence[str] = ()) -> None:
+    """Copy weights by name: all, or those whose names begin with one of `prefix`. Raises ModelError, naming what does not fit."""
+    own = {k: v for k, v in model.state_dict().items() if taken(k, prefix)}
+    given = {k: v for k, v in tensors.items() if taken(k, prefix)}
+    idle = [p for p in prefix if not any(k.startswith(p) for k in own)]
+    if idle:
+        parts = list(dict.fromkeys(k.partition(".")[0] for k in model.state_dict()))
+        raise ModelError(f"`init.prefix` is {some(idle)}, but no weight's name begins so; the network has {some(parts, 12)}")
+    absent = [f"`{k}` is missing" for k in own if k not in given and not k.endswith("num_batches_tracked")]
+    strange = [f"`{k}` is not in the network" for k in given if k not in own]
+    shapes = [
+        f"`{k}` is {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in given and given[k].shape != own[k].shape
+    ]
+    if wrong := [*shapes, *absent, *strange]:
+        raise ModelError(
+            f"{len(wrong):,} of the {len({*own, *given}):,} weights of {where!r} do not fit this network: {some(wrong)}"
+            + _way_out(own, given, bool(prefix))
+        )
+    with torch.no_grad():
+        for k, v in own.items():
+            if k in given:
+                v.copy_(given[k])
+
+
+def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor], chosen: bool) -> str:
+    """The parts of the network that do fit, as a prefix."""
+    parts: dict[str, bool] = {}
+    for k, v in own.items():
+        fits = k.endswith("num_batches_tracked") or (k in given and given[k].shape == v.shape)
+        part = _part(k)
+        parts[part] = parts.get(part, True) and fits
+    good = [p for p, fits in parts.items() if fits]
+    return f"; take what fits with init.prefix={','.join(good)}" if good and not chosen else ""
+
+
+def _part(name: str) -> str:
+    """A block of a network by the name of a weight in it."""
+    return name.partition(".")[0] + ("." if "." in name else "")
+
+
+def frozen(model: nn.Module, prefix: Iterable[str]) -> None:
+    """Let the weights that were taken stay as they are. Raises ModelError when nothing would be left to train."""
+    prefix = tuple(prefix)
+    for name, p in model.named_parameters():
+        if taken(name, prefix):
+            p.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("`init.frozen` leaves nothing to train; name the weights that stay with init.prefix, such as features")
