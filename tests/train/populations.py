@@ -53,7 +53,7 @@ MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
 ZOO = [k for k, m in MODELS.items() if "width" in m.defaults]
 SMALL = [k for k in MODELS if k not in ZOO]
 # Through a hundred layers two channels wide gradients grow, and rounding with them.
-CALM = {**dict.fromkeys(ZOO, 0.01), "resnet-101": 1e-4, "resnet-152": 1e-4}
+CALM = {**dict.fromkeys(ZOO, 0.01), "resnet-101": 1e-4, "resnet-152": 1e-5}
 
 
 def narrow(model: str) -> dict[str, Any]:

@@ -33,6 +33,10 @@ def as_code(recipe: Recipe, source: str) -> str:
         raise RecipeError(
             f"`{field}` brings in weights or code from outside, but a plain loop can only be written for models of the zoo"
         )
+    more = {"average": recipe.average.name != "none", "accumulate": recipe.accumulate > 1, "dtype": recipe.dtype == "bf16-mixed"}
+    more["model.auxiliary"] = bool(recipe.model.auxiliary)
+    if any(more.values()):
+        raise RecipeError(*(f"`{field}` is not written into plain loops; leave it out" for field, on in more.items() if on))
     data = load(source)
     check(recipe, data)
     model = build_model(recipe, data.schema)
@@ -83,9 +87,11 @@ def _source(thing: Any) -> str:
 def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> list[str]:
     used: list[Any] = [streams.seed_of, streams.stream, *_draws(recipe, model)]
     text = [_source(f) for f in used]
-    if drops:
-        text += ['_noise = ContextVar("noise", default=None)', _source(layers.noise)]
-    text += [_source(kind) for kind in _OWN if any(isinstance(m, kind) for m in model.modules())]
+    if not _flat(model):
+        text += ["from danlu.nn.layers import noise"] if drops else []
+    else:
+        text += ['_noise = ContextVar("noise", default=None)', _source(layers.noise)] if drops else []
+        text += [_source(kind) for kind in _OWN if any(isinstance(m, kind) for m in model.modules())]
     name = losses.chosen(recipe.loss.name, classes)
     if name == "cross-entropy-explicit":
         text += [_source(losses.smooth_labels), _source(losses._CrossEntropy)]
@@ -143,6 +149,8 @@ x_test, y_test = data.x[test], {y}[test]"""
 
 
 def _model(recipe: Recipe, model: nn.Module) -> str:
+    if not _flat(model):
+        return "\n".join(["# ---- model", _built(recipe), *_sorted_parameters(recipe)])
     lines = ["# ---- model", "model = nn.Sequential(OrderedDict(["]
     for name, layer in model.named_children():
         own = isinstance(layer, _OWN)
@@ -158,10 +166,27 @@ def _model(recipe: Recipe, model: nn.Module) -> str:
     for name, layer in model.named_children():
         if isinstance(layer, layers.Factorised):
             lines.append(f'    model.{name}.initialise(lambda part: stream({recipe.seed}, "init", f"{name}.{{part}}"))')
-    lines.append(f"model = model.to(torch.{recipe.dtype})")
-    lines.append("weights = [p for p in model.parameters() if p.ndim >= 2]  # what decay and penalties act on")
-    lines.append("parameters = weights + [p for p in model.parameters() if p.ndim < 2]")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_sorted_parameters(recipe)])
+
+
+def _flat(model: nn.Module) -> bool:
+    return all(not list(layer.children()) for layer in model.children())
+
+
+def _built(recipe: Recipe) -> str:
+    """A network of many blocks, as the zoo builds it."""
+    fields = {k: v for k, v in recipe.model.model_dump(exclude_none=True).items() if k != "name"}
+    init_of = {k: v for k, v in recipe.init.model_dump().items() if k in ("name", "std", "bias")}
+    asked = f"{recipe.model.name!r}, data.schema.input_shape, data.schema.outputs, {fields}, {init_of}, {recipe.seed}"
+    return f"from danlu.models import build\n\nmodel = build({asked})"
+
+
+def _sorted_parameters(recipe: Recipe) -> list[str]:
+    return [
+        f"model = model.to(torch.{recipe.dtype})",
+        "weights = [p for p in model.parameters() if p.ndim >= 2]  # what decay and penalties act on",
+        "parameters = weights + [p for p in model.parameters() if p.ndim < 2]",
+    ]
 
 
 def _update(recipe: Recipe, classes: bool) -> str:
@@ -237,8 +262,7 @@ def _step(recipe: Recipe, classes: bool, drops: bool) -> list[str]:
 
 
 def _loop(recipe: Recipe, model: nn.Module, data: Any, classes: bool, drops: bool) -> str:
-    normed = recipe.model.batch_norm not in (None, "none")
-    cut = "[:-1]" if normed and data.size("train") % recipe.batch_size == 1 else ""
+    cut = "[:-1]" if recipe.normed and data.size("train") % recipe.batch_size == 1 else ""
     seen, each = ("len(order)", "len(y)") if recipe.sample.whole else ("counts[order].sum()", "counts[batch].sum()")
     right = "(out.argmax(1) == y)" + ("" if recipe.sample.whole else " * counts[batch]")
     count = f"correct += int(({right}).sum())" if classes else "pass"
