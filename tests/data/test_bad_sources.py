@@ -198,7 +198,7 @@ def test_several_mistakes_of_a_table_come_together_and_a_wrong_target_is_named(t
     assert "column 'b'" in text
     assert "did you mean 'species'?" in said(path, target="specie")
     path.write_bytes(b"a,label\n\xff\xfe,1\n")
-    assert "is not UTF-8" in said(path)
+    assert "is no utf-8 text: byte 0xff at offset 8" in said(path)
 
 
 @pytest.mark.parametrize("cut", [3, 10, 200, -300])

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from danlu.data import images, tables
+from danlu.data import images, tables, text
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.errors import DataError, count, some
@@ -73,8 +73,9 @@ def from_arrow(
     resize: tuple[int, int] | None,
     missing: str | None,
     budget: int,
+    **of_text: Any,
 ) -> Raw:
-    """Examples from Arrow tables, one per part."""
+    """Examples from Arrow tables, one per part; of_text: the options of text."""
     import pyarrow as pa
 
     order = [p for p in ("all", "train", "valid", "test") if p in parts]
@@ -92,11 +93,18 @@ def from_arrow(
     picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
     if picture is None:
         frame = table.to_pandas()
-        raw = tables.from_frame(frame, name, target=target, task=task, missing=missing, budget=budget, mode=mode, resize=resize)
+        options = {"target": target, "task": task, "missing": missing, "mode": mode, "resize": resize, **of_text}
+        if table.column_names == ["text"]:
+            refuse_unused(options, text.OPTIONS, "running text")
+            return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options)
+        if task in ("text", "pairs") or tables.is_text(frame, target, task):
+            refuse_unused(options, (*text.OPTIONS, "target", "task"), "a table of text")
+            return replace(text.from_frame(frame, name, options), official_test=n_test, official_valid=n_valid)
+        raw = tables.from_frame(frame, name, budget=budget, **options)
         if raw.missing:
             n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)
-    refuse_unused({"task": task}, (), "pictures")
+    refuse_unused({"task": task, **of_text}, (), "pictures")
     return _pictures(table, picture, name, classes, target, mode, resize, missing == "drop", budget, n_valid, n_test)
 
 

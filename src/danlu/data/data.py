@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,11 +32,14 @@ class Raw:
     official_test: int = 0
     official_valid: int = 0  # just before the test part
     missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
+    encode: Callable[[Array], tuple[Array, Array, Schema]] | None = None  # of text: all of it, once the training part is known
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Examples x [N, *input_shape] (uint8 or float32) and targets y [N]; a part is an index into them.
+    """Examples x [N, *input_shape] (uint8, float32, or int32 for tokens) and targets y [N] (of each token [N, T]).
+
+    A part is an index into them.
 
     `source` says how to load the same again.
     """
@@ -71,6 +74,7 @@ class Data:
 
     def normalizer(self, kind: str) -> normalize.Normalizer:
         """The normaliser of that kind, fitted on the training part (once)."""
+        kind = self.schema.normalization(kind)
         if kind not in self._fitted:
             self._fitted[kind] = normalize.fit(kind, self.chunks("train"), self.schema.input_shape)
         return self._fitted[kind]
@@ -89,7 +93,8 @@ class Data:
 
     def class_counts(self, part: str) -> Tensor:
         """Examples per class [K] in a part."""
-        return torch.bincount(self.y[self.parts[part]], minlength=len(self.schema.classes))
+        y = self.y[self.parts[part]].flatten()
+        return torch.bincount(y[y >= 0], minlength=self.schema.outputs)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,14 +141,17 @@ class Data:
         labels = raw.y if raw.schema.task == "classification" else None
         parts = _parts(raw, labels, split_as, valid, seed)
         if limit is not None:
-            parts["train"] = _limited(parts["train"], labels, limit, seed)
+            parts["train"] = _limited(parts["train"], labels, limit, seed, raw.schema.task == "language")
         if labels is not None:
             split.check(parts, labels, raw.schema.classes)
+        if raw.encode:
+            encoded = raw.encode(parts["train"])
+            raw = replace(raw, x=encoded[0], y=encoded[1], schema=encoded[2])
         schema = raw.schema
         if schema.task == "regression":
             known = raw.y[parts["train"]].astype(np.float64)
             schema = Schema(**{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)})
-        y = torch.from_numpy(raw.y.astype(np.int64 if labels is not None else np.float32))
+        y = torch.from_numpy(raw.y.astype(np.float32 if schema.is_regression else np.int64 if labels is not None else np.int32))
         index = {k: torch.from_numpy(v) for k, v in parts.items()}
         return cls(torch.from_numpy(raw.x), y, index, schema, source, is_mapped(raw.x), in_memory, raw.missing)
 
@@ -183,6 +191,8 @@ def _check_values(raw: Raw) -> None:
         if not np.isfinite(raw.y).all():
             row = int(np.flatnonzero(~np.isfinite(raw.y))[0])
             raise DataError(f"the target of example {row} is {raw.y[row]}, but must be a finite number")
+        return
+    if raw.schema.task != "classification":
         return
     low, high = int(raw.y.min()), int(raw.y.max())
     if low < 0 or high >= len(classes):
@@ -229,8 +239,8 @@ def _parts(
     return parts
 
 
-def _limited(train: split.Index, labels: Array | None, limit: int, seed: int) -> split.Index:
-    """A stratified, seeded `limit` of the training part."""
+def _limited(train: split.Index, labels: Array | None, limit: int, seed: int, running: bool) -> split.Index:
+    """A stratified, seeded `limit` of the training part; of running text its beginning."""
     if limit < 1:
         raise DataError(wrong("limit", limit, "must be at least 1"))
     kinds = len(np.unique(labels[train])) if labels is not None else 1
@@ -238,5 +248,7 @@ def _limited(train: split.Index, labels: Array | None, limit: int, seed: int) ->
         raise DataError(wrong("limit", limit, f"must be at least {kinds}, one example per class"))
     if limit >= len(train):
         return train
+    if running:
+        return train[:limit]
     inner = labels[train] if labels is not None else None
     return train[split.draw(inner, len(train), limit / len(train), seed, "limit")[1]]

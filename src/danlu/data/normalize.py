@@ -25,7 +25,9 @@ class Normalizer:
     matrix: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """A float batch [N, …]; the argument is left as it is."""
+        """A float batch [N, …] (of tokens: as they are); the argument is left as it is."""
+        if self.kind == "tokens":
+            return x
         if self.kind == "none":
             return x.to(self.scale.dtype)
         if self.matrix is not None:
@@ -52,6 +54,8 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
     covariance I (directions without variance become 0). A constant feature keeps scale 1.
     """
     per = (shape[0], 1, 1) if len(shape) == 3 else shape
+    if kind == "tokens":
+        return Normalizer(kind, torch.zeros(1), torch.ones(1))
     if kind == "none":
         return Normalizer(kind, torch.zeros(per), torch.ones(per))
     if kind == "whiten":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "tagging", "language", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """Task, shapes and names. `input_shape` is [C, H, W] for images and [F] for tables."""
+    """Task, shapes and names. `input_shape` is [C, H, W] for images, [F] for tables and [T] tokens for text."""
 
     task: Task
     input_shape: tuple[int, ...]
@@ -37,6 +37,11 @@ class Schema:
     columns: tuple[Column, ...] = ()
     target: str | None = None
     scale: tuple[float, float] = field(default=(0.0, 1.0))  # mean and spread of a regression target, training part
+    vocabulary: str = ""  # of text, as `danlu.data.vocabulary.Vocabulary` takes it
+    tokens: int = 0  # in the vocabulary
+    source: int = 0  # of pairs: tokens at the beginning of an example that are the source
+    scheme: str | None = None  # of tags that name entities: bmes, bioes or bio
+    lines: bool = False  # of running text: whether every line is a text of its own
 
     @property
     def is_image(self) -> bool:
@@ -45,8 +50,27 @@ class Schema:
 
     @property
     def outputs(self) -> int:
-        """Width of the network's last layer: K classes, or 1."""
-        return len(self.classes) if self.task == "classification" else 1
+        """Width of the network's last layer: K classes, the tokens of the vocabulary, or 1."""
+        return len(self.classes) or self.tokens or 1
+
+    @property
+    def is_text(self) -> bool:
+        """Whether an example is a row of tokens."""
+        return bool(self.tokens)
+
+    @property
+    def each_token(self) -> bool:
+        """Whether every token has a target, −1 where there is none."""
+        return self.task in ("tagging", "language", "pairs")
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether targets are numbers."""
+        return self.task == "regression"
+
+    def normalization(self, kind: str) -> str:
+        """How inputs are brought to a network: as the recipe says, but tokens as they are."""
+        return "tokens" if self.is_text else kind
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `data.json`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from danlu.data import embedded, idx
+from danlu.data import embedded, idx, made, text
 from danlu.data.arrays import Array, parse_bytes
 from danlu.data.data import Data, Raw
 from danlu.data.files import Remote, data_folders, find_or_fetch
@@ -46,9 +47,16 @@ KNOWN = {
 }  # fmt: skip
 
 
+TEXTS = {
+    "tinyshakespeare": "tinyshakespeare.txt",
+    "timemachine": "timemachine.txt",
+    "resume-ner": "train.char.bmes, dev.char.bmes and test.char.bmes",
+}
+
+
 def names() -> list[str]:
     """Every source that goes by a name."""
-    return sorted({*embedded.SETS, *KNOWN})
+    return sorted({*embedded.SETS, *made.MADE, *KNOWN, *TEXTS})
 
 
 def load(
@@ -64,32 +72,47 @@ def load(
     limit: int | None = None,
     memory: str | int | None = None,
     missing: str | None = None,
+    tokens: str | None = None,
+    vocabulary: int | None = None,
+    length: int | None = None,
+    lines: bool = False,
+    encoding: str | None = None,
 ) -> Data:
     """Read a source and split it into training, validation and test parts.
 
-    source: a name (`digits`, `iris`, `wine`, `breast-cancer`, `diabetes`, `mnist`, `fashion-mnist`, `cifar10`),
-        a folder of IDX files, a folder of pictures by class, a CSV/TSV/Parquet file, `hub:owner/name`,
-        arrays (x, y), a dictionary {"train": (x, y), "test": (x, y)}, a data frame, or a PyTorch dataset.
-    target: the column to predict. task: "classification" or "regression" where the target leaves it open.
+    source: a name (`digits`, `iris`, `wine`, `breast-cancer`, `diabetes`, `mnist`, `fashion-mnist`, `cifar10`; text:
+        `prose`, `names`, `dna`, `agreement`, `dates`, `spelling`), a folder of IDX files, a folder of pictures by class,
+        a CSV/TSV/Parquet file, running text (.txt, or a folder of such), tagged text (.bmes, .bio, .conll, or a folder of
+        such), labelled text or pairs (CSV, JSONL), `hub:owner/name`, arrays (x, y), a dictionary {"train": (x, y), "test":
+        (x, y)}, a data frame, or a PyTorch dataset.
+    target: the column to predict. task: "classification" or "regression" where the target leaves it open; "pairs" for a
+        table of two columns of text, "text" for labelled text.
     resize: height and width to bring pictures to. mode: "L" (grey) or "RGB".
     split: shares such as "60/20/20" (train/valid/test) or "70/30" (train/test). Without it the notes' rule
         decides by the amount of data, and a source's own test part stays the test part.
     valid: False for no validation part. seed: of the shuffle. limit: at most so many training examples.
     memory: larger data are mapped from disk, such as "2GB" (half of this machine's memory).
     missing: "drop" leaves out rows with missing cells; without it they are refused.
+    Of text – tokens: chars (default), words or bpe. vocabulary: at most so many tokens. length: tokens in a window of
+    running text (128), or the most an example may have (1,024). lines: whether each line of running text is a text of
+    its own. encoding: of files (utf-8).
 
     Raises DataError, one sentence per mistake.
     """
     options = _options(target, task, mode, resize, missing, memory)
+    of_text = {"tokens": tokens, "vocabulary": vocabulary, "length": length, "lines": lines or None, "encoding": encoding}
+    options |= of_text
     if isinstance(source, (str, Path)):
-        raw, name = _from_name(str(source), options), str(source)
-        if name not in (*embedded.SETS, *KNOWN) and Path(name).expanduser().exists():
+        raw, name = _from_name(str(source), options, split), str(source)
+        if name not in names() and Path(name).expanduser().exists():
             name = str(Path(name).expanduser().resolve())  # so that the run finds it from anywhere
     else:
         raw, name = _from_python(source, options), type(source).__name__
     told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": options["resize"], "mode": mode}
     told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
-    told |= {"missing": options["missing"]}
+    told |= {"missing": options["missing"], **of_text}
+    if raw.schema.task == "language":
+        split = None  # the text was cut where it was read
     return Data.from_raw(
         raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
     )
@@ -99,8 +122,14 @@ def _options(
     target: str | None, task: str | None, mode: str | None, resize: Any, missing: str | None, memory: str | int | None
 ) -> dict[str, Any]:
     """What every source is told; all mistakes at once."""
-    choices = {"task": (task, "classification", "regression"), "mode": (mode, "L", "RGB"), "missing": (missing, "refuse", "drop")}
-    mistakes = [wrong(k, v, f"must be {a} or {b}") for k, (v, a, b) in choices.items() if v not in (None, a, b)]
+    choices: dict[str, tuple[str | None, tuple[str, ...]]] = {
+        "task": (task, ("classification", "regression", "text", "pairs")),
+        "mode": (mode, ("L", "RGB")),
+        "missing": (missing, ("refuse", "drop")),
+    }
+    mistakes = [
+        wrong(k, v, f"must be {', '.join(of[:-1])} or {of[-1]}") for k, (v, of) in choices.items() if v not in (None, *of)
+    ]
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "missing": "drop" if missing == "drop" else None}
     readers: tuple[tuple[str, Any, Any], ...] = (("resize", _size, resize), ("budget", parse_bytes, memory))
     for name, read, value in readers:
@@ -125,13 +154,18 @@ def _size(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return h, w
 
 
-def _from_name(name: str, options: dict[str, Any]) -> Raw:
+def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
     if not name.strip():
         raise DataError(wrong("source", name, "must be a name, a file or a folder", "try digits"))
     if name in embedded.SETS:
         raw = embedded.load(name)
         refuse_unused(options, ("missing", "resize") if raw.schema.is_image else ("missing",), repr(name))
         return _resized(raw, options["resize"])
+    if name in made.MADE:
+        refuse_unused(options, text.OPTIONS, repr(name))
+        return made.MADE[name](options)
+    if name in TEXTS:
+        return _from_texts(name, options, split)
     if name.startswith("hub:"):
         from danlu.data import arrow
 
@@ -141,9 +175,9 @@ def _from_name(name: str, options: dict[str, Any]) -> Raw:
         return _from_known(name, KNOWN[name], options)
     path = Path(name).expanduser()
     if path.is_dir():
-        return _from_folder(path, options)
+        return _from_folder(path, options, split)
     if path.is_file():
-        return _from_file(path, options)
+        return _from_file(path, options, split)
     near = nearest(name, names())
     hint = f"did you mean {near!r}?" if near else f"known names are {', '.join(names())}"
     raise DataError(f"`source` is {name!r}, but is no known name, file or folder; {hint}")
@@ -182,8 +216,22 @@ def _parquet(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _from_folder(path: Path, options: dict[str, Any]) -> Raw:
-    from danlu.data import images
+def _from_texts(name: str, options: dict[str, Any], split: Any) -> Raw:
+    """A published text: a file or a folder of that name, also under `text`."""
+    places = [p for folder in data_folders(name) for p in (folder, folder.parent / "text" / f"{name}.txt")]
+    here = next((p for p in places if p.exists()), None)
+    if here is None:
+        raise DataError(f"{name!r} is not on this machine; put {TEXTS[name]} into {places[0]}")
+    return _from_folder(here, options, split) if here.is_dir() else _from_file(here, options, split)
+
+
+def _from_text_files(files: Sequence[Path], name: str, options: dict[str, Any], split: Any) -> Raw:
+    refuse_unused(options, text.OPTIONS, "running text")
+    return text.running({"all": [text.read(f, options["encoding"]) for f in files]}, name, options, split)
+
+
+def _from_folder(path: Path, options: dict[str, Any], split: Any) -> Raw:
+    from danlu.data import images, tagged
 
     if not any(path.iterdir()):
         raise DataError(f"{str(path)!r} is an empty folder; it needs one subfolder of pictures per class, or IDX files")
@@ -193,6 +241,11 @@ def _from_folder(path: Path, options: dict[str, Any]) -> Raw:
         from danlu.data import arrow
 
         return arrow.load_parquet(files, (), **options)
+    if found := tagged.files(path):
+        refuse_unused(options, text.OPTIONS, "tagged text")
+        return tagged.load(found, options)
+    if texts := sorted(path.glob("*.txt")):
+        return _from_text_files(texts, path.name, options, split)
     refuse_unused(options, ("missing", "resize", "mode"), "a folder of pictures")
     return images.load_folder(path, options["mode"], options["resize"], options["budget"])
 
@@ -206,16 +259,35 @@ def _from_idx(folder: Path, classes: tuple[str, ...], options: dict[str, Any]) -
     return idx.load(folder, classes, options["resize"], options["budget"])
 
 
-def _from_file(path: Path, options: dict[str, Any]) -> Raw:
-    if path.suffix.lower() == ".parquet":
+def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
+    from danlu.data import tagged
+
+    kind, told = path.suffix.lower(), options["target"] or options["task"]
+    if kind == ".parquet":
         from danlu.data import arrow
 
         return arrow.load_parquet({"all": [path]}, (), **options)
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+    if kind == ".txt" and not told:
+        return _from_text_files([path], path.name, options, split)
+    if kind in tagged.SUFFIXES:
+        refuse_unused(options, text.OPTIONS, "tagged text")
+        return tagged.load({"all": path}, options)
+    if kind == ".jsonl":
+        refuse_unused(options, (*text.OPTIONS, "target", "task"), "JSON lines")
+        return text.from_records(path, options)
+    if kind == ".tsv" and options["task"] == "pairs":
+        refuse_unused(options, (*text.OPTIONS, "task"), "pairs")
+        return text.from_pairs(path, options)
+    if kind in (".csv", ".tsv", ".txt"):
         from danlu.data import tables
 
-        return tables.from_frame(tables.read(path), path.name, **options)
-    raise DataError(f"{path.name} is of no kind that can be read; use .csv, .tsv, .parquet, or a folder")
+        frame = tables.read(path, options["encoding"])
+        if options["task"] in ("text", "pairs") or tables.is_text(frame, options["target"], options["task"]):
+            refuse_unused(options, (*text.OPTIONS, "target", "task"), "a table of text")
+            return text.from_frame(frame, path.name, options)
+        return tables.from_frame(frame, path.name, **options)
+    kinds = ".csv, .tsv, .parquet, .jsonl, .txt, .bmes, .bio, .conll, or a folder"
+    raise DataError(f"{path.name} is of no kind that can be read; use {kinds}")
 
 
 def _resized(raw: Raw, size: tuple[int, int] | None) -> Raw:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from danlu.data import text as texts
 from danlu.data.arrays import Array, allocate
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
@@ -26,18 +27,28 @@ _LARGEST = float(np.finfo(np.float32).max)
 _USUAL = ("target", "label", "class", "species", "y")
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
     """The file as a data frame; refuses duplicate headers and ragged or empty files."""
     import pandas as pd
 
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
-        return parse(path.read_text(encoding="utf-8-sig"), path.name, "\t" if path.suffix.lower() == ".tsv" else ",")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {e.start}); save it as UTF-8") from e
+        return parse(texts.read(path, encoding), path.name, "\t" if path.suffix.lower() == ".tsv" else ",")
     except (OSError, ValueError) as e:
         raise DataError(f"{path.name} cannot be read: {str(e).splitlines()[0]}") from e
+
+
+def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
+    """Whether a table holds texts to classify: one column beside the target, of more distinct texts than a category has."""
+    import pandas as pd
+
+    known = [str(c) for c in frame.columns]
+    usual = target or next((c for c in known if c.lower() in _USUAL), None)
+    if task not in (None, "classification") or len(known) != 2 or usual not in known:
+        return False
+    values = frame[next(c for c in known if c != usual)].dropna()
+    return bool(pd.api.types.is_string_dtype(values)) and _numbers(values).isna().mean() > 0.5 and values.nunique() > MAX_LEVELS
 
 
 def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
@@ -67,7 +78,7 @@ def from_frame(
 
     missing: "drop" to leave out rows with missing cells. others: options that mean nothing to a table.
     """
-    refuse_unused(others, (), "a table")
+    refuse_unused(others, ("encoding",), "a table")
     if frame.empty:
         raise DataError(f"{name} has no rows")
     target = _target(frame, name, target)

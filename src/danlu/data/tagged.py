@@ -1,0 +1,214 @@
+"""Tagged text: a token and its tag on each line, an empty line between sentences (CoNLL, BMES, BIO).
+
+Schemes of tags name parts of entities: B-, M- (or I-) and E- its beginning, middle and end, S- a whole of one token, O
+none. Legend: N sentences, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danlu.data import text
+from danlu.data.arrays import Array
+from danlu.data.data import Raw
+from danlu.data.schema import Schema
+from danlu.data.vocabulary import Vocabulary, learn
+from danlu.errors import DataError, nearest, some
+
+SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
+_PARTS = {"train": "train", "dev": "valid", "valid": "valid", "val": "valid", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way of tagging entities: which letter may follow which, within an entity of one kind."""
+
+    letters: str
+    begins: str  # letters with which an entity begins
+    ends: str  # letters after which it is whole
+
+
+SCHEMES = {
+    "bmes": Scheme("BMES", "BS", "ES"),
+    "bioes": Scheme("BIES", "BS", "ES"),
+    "bio": Scheme("BI", "B", "BI"),
+}
+
+
+def scheme_of(tags: Iterable[str]) -> str | None:
+    """The scheme that tags are of: bmes, bioes or bio; None for plain labels, such as parts of speech."""
+    letters = {t[0] for t in tags if t != "O"}
+    if not letters or not all(t == "O" or (len(t) > 2 and t[1] == "-") for t in tags):
+        return None
+    fits = [name for name, s in SCHEMES.items() if letters <= set(s.letters)]
+    return ("bio" if "bio" in fits else fits[0]) if fits else None
+
+
+def broken(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
+    """The first place where tags are out of order, and why; None where all entities are whole."""
+    rules, inside, kind = SCHEMES[scheme], "", ""
+    for i, tag in enumerate([*tags, "O"]):
+        letter, own = (tag[0], tag[2:]) if tag != "O" else ("", "")
+        goes_on = bool(letter) and letter not in rules.begins
+        if goes_on and (not inside or own != kind or (inside in rules.ends and scheme != "bio")):
+            return i, f"{tag!r} begins no entity, but comes after {tags[i - 1]!r}" if i else f"{tag!r} begins no entity"
+        if not goes_on and inside and inside not in rules.ends:
+            after = repr(tag) if i < len(tags) else "the end of the sentence"
+            return i - (i == len(tags)), f"{tags[i - 1]!r} is followed by {after}, but the entity is not closed"
+        inside, kind = letter, own
+    return None
+
+
+def _left_open(tags: Sequence[str], scheme: str) -> list[str]:
+    """The tags at a sentence's end of an entity that is not closed there."""
+    k = len(tags)
+    while k and tags[k - 1] != "O" and tags[k - 1][0] not in SCHEMES[scheme].ends:
+        k -= 1
+        if tags[k][0] in SCHEMES[scheme].begins:
+            return list(tags[k:])
+    return []
+
+
+def _closing(tags: Sequence[str], scheme: str) -> list[str]:
+    """The tags at a sentence's beginning up to where an entity from before is closed."""
+    for k, tag in enumerate(tags):
+        if tag == "O" or tag[0] in SCHEMES[scheme].begins:
+            break
+        if tag[0] in SCHEMES[scheme].ends:
+            return list(tags[: k + 1])
+    return []
+
+
+def spans(tags: Sequence[str], scheme: str | None) -> list[tuple[int, int, str]]:
+    """Entities as (first token, one past the last, kind). Of tags out of order, what can be read as whole."""
+    if scheme is None:
+        return [(i, i + 1, t) for i, t in enumerate(tags)]
+    rules, found, start, kind = SCHEMES[scheme], [], -1, ""
+    for i, tag in enumerate([*tags, "O"]):
+        letter, own = (tag[0], tag[2:]) if tag != "O" else ("", "")
+        goes_on = start >= 0 and bool(letter) and letter not in rules.begins and own == kind
+        if start >= 0 and not goes_on:
+            if scheme == "bio" or tags[i - 1][0] in rules.ends:
+                found.append((start, i, kind))
+            start = -1
+        if letter and letter in rules.begins:
+            start, kind = i, own
+        elif goes_on and scheme != "bio" and letter in rules.ends:
+            found.append((start, i + 1, kind))
+            start = -1
+    return found
+
+
+def parse(content: str, name: str) -> list[tuple[int, list[str], list[str]]]:
+    """(line of the first token, tokens, tags) of each sentence. All mistakes of a kind are refused at once."""
+    sentences: list[tuple[int, list[str], list[str]]] = []
+    tokens: list[str] = []
+    tags: list[str] = []
+    mistakes = []
+    for k, line in enumerate([*content.splitlines(), ""], 1):
+        cells = line.split()
+        if cells and cells[0] == "-DOCSTART-":
+            continue
+        if not cells:
+            if tokens:
+                sentences.append((k - len(tokens), tokens, tags))
+            tokens, tags = [], []
+        elif len(cells) == 1:
+            mistakes.append(f"line {k} of {name} is {line.strip()!r}, but needs a token and its tag")
+        else:
+            tokens.append(cells[0])
+            tags.append(cells[-1])
+    if mistakes:
+        raise DataError(*mistakes[:8], *([f"and {len(mistakes) - 8} more lines like these"] if len(mistakes) > 8 else []))
+    if not sentences:
+        raise DataError(f"{name} holds no sentence; write a token and its tag on each line, and an empty line after a sentence")
+    return sentences
+
+
+def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, scheme: str | None) -> None:
+    """Refuse tags that are out of order, naming their lines.
+
+    An entity that goes on from the end of a sentence to the next is let pass (ResumeNER has two): sentences were cut by a rule.
+    """
+    mistakes = []
+    for k, (first, _, tags) in enumerate(sentences):
+        if scheme is None or not broken(tags, scheme):
+            continue
+        before, after = (sentences[j][2] if 0 <= j < len(sentences) else [] for j in (k - 1, k + 1))
+        start = _left_open(before, scheme) if tags[0][:1] not in SCHEMES[scheme].begins else []
+        end = _closing(after, scheme) if _left_open(tags, scheme) else []
+        if found := broken([*start, *tags, *end], scheme):
+            mistakes.append(f"line {first + found[0] - len(start)} of {name}: {found[1]} ({scheme.upper()}); correct that line")
+    if mistakes:
+        raise DataError(*mistakes[:8], *([f"and {len(mistakes) - 8} more sentences like these"] if len(mistakes) > 8 else []))
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Tagged files of a folder by part."""
+    found: dict[str, Path] = {}
+    for f in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        part = next((_PARTS[w] for w in _PARTS if f.name.lower().startswith(w)), "all")
+        found.setdefault(part, f)
+    return found
+
+
+def load(paths: dict[str, Path], options: dict[str, Any]) -> Raw:
+    """Sentences with a tag for each token: x [N, T] token numbers, y [N, T] tag numbers, −1 where there is no token."""
+    order = [p for p in ("all", "train", "valid", "test") if p in paths]
+    parsed = {p: parse(text.read(paths[p], options.get("encoding")), paths[p].name) for p in order}
+    first = parsed["train" if "train" in parsed else order[0]]
+    known = sorted({t for _, _, tags in first for t in tags}, key=lambda t: (t != "O", t[2:] if t[1:2] == "-" else t, t))
+    scheme = scheme_of(known)
+    for p in order:
+        strange = [(k + i, t) for k, _, tags in parsed[p] for i, t in enumerate(tags) if t not in known]
+        if strange:
+            near = nearest(strange[0][1], known)
+            hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
+            raise DataError(
+                f"line {strange[0][0]} of {paths[p].name}: no training sentence has the tag {strange[0][1]!r}; {hint}"
+            )
+        check(parsed[p], paths[p].name, scheme)
+    sentences = [(tokens, tags) for p in order for _, tokens, tags in parsed[p]]
+    places = [f"the sentence at line {k} of {paths[p].name}" for p in order for k, _, _ in parsed[p]]
+    sizes = {p: len(parsed.get(p, [])) for p in ("valid", "test")}
+    return tagged(sentences, tuple(known), options, places, sizes["valid"], sizes["test"])
+
+
+def tagged(
+    sentences: Sequence[tuple[Sequence[str], Sequence[str]]],
+    classes: tuple[str, ...],
+    options: dict[str, Any],
+    places: Sequence[str],
+    valid: int = 0,
+    test: int = 0,
+) -> Raw:
+    """Sentences as (tokens, tags); the last `valid` and `test` of them are those parts."""
+    index = {t: k for k, t in enumerate(classes)}
+    text.refuse_long([range(len(tokens)) for tokens, _ in sentences], options, lambda i: places[i])
+
+    def encode(train: Array) -> tuple[Array, Array, Schema]:
+        learnt = words([sentences[int(i)][0] for i in train], options)
+        x = text.padded([learnt.numbers(tokens) for tokens, _ in sentences])
+        y = text.padded([[index[t] for t in tags] for _, tags in sentences], -1)
+        return (
+            x,
+            y,
+            Schema("tagging", x.shape[1:], classes, vocabulary=learnt.text, tokens=len(learnt), scheme=scheme_of(classes)),
+        )
+
+    n = len(sentences)
+    placeholder = Schema("tagging", (1,), classes)
+    return Raw(np.zeros((n, 1), np.int32), np.zeros((n, 1), np.int32), placeholder, test, valid, encode=encode)
+
+
+def words(sentences: Sequence[Sequence[str]], options: dict[str, Any]) -> Vocabulary:
+    """The vocabulary of what is cut into tokens already: of characters where all are single ones."""
+    single = all(len(t) == 1 for s in sentences for t in s)
+    joined = ["".join(s) if single else " ".join(s) for s in sentences]
+    kind = options.get("tokens") or ("chars" if single else "words")
+    return learn(joined, kind, options.get("vocabulary"), cut=True)
