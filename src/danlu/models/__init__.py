@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from danlu.models import alexnet, conv, dense, external, googlenet, resnet, vgg
+from danlu.errors import ModelError
+from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, vgg
+from danlu.models.recurrent import Reading
 from danlu.nn.init import initialise
 
 
@@ -21,12 +23,21 @@ class Model:
     defaults: dict[str, Any]
     init: dict[str, Any]  # of recipe.init, where it differs from "auto"
     normed: bool = False  # whether it has batch normalisation, whatever its fields say
+    reads: bool = False  # whether its examples are rows of tokens
 
 
 _DENSE: dict[str, Any] = {"activation": "relu", "batch_norm": "none", "dropout": 0.0}
 _CONV: dict[str, Any] = {"kernel_size": 5, "padding": 0, **_DENSE}
 _STEM: dict[str, Any] = {"width": 1.0, "stem": "auto"}
 _VGG: dict[str, Any] = {"batch_norm": "none", "dropout": 0.5, **_STEM}
+_READS: dict[str, Any] = {
+    "hidden": (128,),
+    "embedding": 64,
+    "bidirectional": False,
+    "carry": False,
+    "dropout": 0.0,
+    "forget_bias": 1.0,
+}
 _LINEAR = {"name": "normal", "std": 0.01}
 MODELS: dict[str, Model] = {
     "softmax": Model(dense.build, {"hidden": (), **_DENSE, "factor": 1}, _LINEAR),
@@ -42,15 +53,23 @@ MODELS: dict[str, Model] = {
         for k, row in googlenet.ROWS.items()
     },
     **{k: Model(partial(resnet.build, k), _STEM, {}, True) for k in resnet.ROWS},
+    **{k: Model(partial(recurrent.build, k), {"cell": (k,), **_READS}, {}, reads=True) for k in ("rnn", "gru", "lstm")},
 }
 
 
 def build(
-    name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], init: dict[str, Any], seed: int
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    fields: dict[str, Any],
+    init: dict[str, Any],
+    seed: int,
+    reading: Reading | None = None,
 ) -> nn.Module:
     """A network with its initial values.
 
-    fields: the model section of a recipe without its name (`args` for an importable factory).
+    fields: the model section of a recipe without its name (`args` for an importable factory). reading: what is read,
+    where examples are rows of tokens.
     init: name, std and bias of `danlu.nn.init.initialise`. Raises ModelError when the input does not fit.
     """
     if ":" in name:
@@ -58,7 +77,10 @@ def build(
         if init["name"] == "auto":
             return model  # an imported network keeps its own initial values
     else:
-        model = MODELS[name].build(input_shape, outputs, **fields)
+        row = MODELS[name]
+        if reading and not row.reads:
+            raise ModelError(f"{name!r} cannot read text; try model=lstm")
+        model = row.build(input_shape, outputs, **fields, **({"reading": reading} if row.reads else {}))
         init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
     initialise(model, init["name"], fields.get("activation", "relu"), init["std"] or 0.0, init["bias"], seed)
     return model

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from danlu.errors import ModelError
 from danlu.models.sizes import pair, window
 from danlu.nn.layers import Affine, Dropout, Factorised
+from danlu.nn.recurrent import Recurrent
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,16 @@ def _multiply_adds(layer: nn.Module, shape: tuple[int, ...], out: tuple[int, ...
         return math.prod(out) * layer.weight[0].numel()
     if isinstance(layer, (nn.Linear, Affine)):
         return math.prod(out[:-1]) * layer.weight.numel()
+    if isinstance(layer, Recurrent):
+        return out[0] * (layer.weight_ih.numel() + layer.weight_hh.numel()) if len(out) > 1 else 0
     if isinstance(layer, Factorised):
         return layer.parts.numel() * layer.n + layer.n**2 * layer.q
     return 0
+
+
+def _shape(x: Tensor, steps_first: bool) -> tuple[int, ...]:
+    """The shape of one example; recurrent networks have steps [T, B, …] first."""
+    return (len(x), *x.shape[2:]) if steps_first and x.ndim > 2 else tuple(x.shape[1:])
 
 
 def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
@@ -79,9 +87,11 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
     walk = _Walk()
 
     def see(name: str, layer: nn.Module, args: Any, out: Any) -> None:
+        if isinstance(layer, Recurrent):
+            out = out[0]
         if not isinstance(out, Tensor) or not args or not isinstance(args[0], Tensor):
             return  # a layer of tuples (a recurrent one, say) has no row
-        before, after = tuple(args[0].shape[1:]), tuple(out.shape[1:])
+        before, after = (_shape(t, hasattr(model, "reading")) for t in (args[0], out))
         r, j = walk.of(args[0])
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
             r, j = r + (pair(layer.kernel_size)[0] - 1) * j, j * pair(layer.stride)[0]
@@ -100,7 +110,8 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
         with torch.no_grad():
             model.eval()
             model.training = True  # the whole, not its layers: auxiliary classifiers speak, but nothing is drawn or counted
-            model(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype))
+            reads = hasattr(model, "reading")
+            model(torch.ones(1, *input_shape, dtype=torch.long if reads else next(model.parameters()).dtype))
     except (RuntimeError, ValueError, IndexError) as e:
         shape = "×".join(map(str, input_shape))
         raise ModelError(f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}") from e

@@ -95,7 +95,11 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
 
     name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the output.
     """
-    weighted = [(k, m) for k, m in model.named_modules() if isinstance(getattr(m, "weight", None), nn.Parameter)]
+    weighted = [
+        (k, m)
+        for k, m in model.named_modules()
+        if isinstance(getattr(m, "weight", None), nn.Parameter) and not hasattr(m, "reset_weights")
+    ]
     dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]
     last = len(dense) - 1
     by_place = [BY_ACTIVATION["identity" if i == last else activation] for i in range(len(dense))]
@@ -116,3 +120,13 @@ def initialise(model: nn.Module, name: str, activation: str, std: float, bias: f
         own = getattr(m, "initialise", None)
         if callable(own):
             own(lambda part, k=k: stream(seed, "init", f"{k}.{part}".lstrip(".")))
+        reset = getattr(m, "reset_weights", None)
+        if callable(reset):
+
+            def fill(part: str, w: Tensor, rule: str, k: str = k) -> None:
+                drawn = {"unit": "normal"}.get(rule, rule) if name == "auto" else name
+                spread = 1.0 if name == "auto" else std
+                shape = tuple(w.shape)
+                w.copy_(INITS[drawn](shape, *fans(shape), spread, stream(seed, "init", f"{k}.{part}".lstrip("."))))
+
+            reset(fill, bias)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from danlu.errors import unknown
 from danlu.models import MODELS
+from danlu.nn.cells import CELLS
 from danlu.nn.init import INITS, SPREAD
 from danlu.nn.layers import ACTIVATIONS
 from danlu.nn.losses import LOSSES
@@ -92,7 +93,17 @@ class Model(Variant):
     name: Annotated[str, AfterValidator(_model_name)] = "dense"
     """A row of the zoo (softmax, dense, cnn, …), or `package.module:factory` for any importable `nn.Module`."""
     hidden: tuple[Width, ...] | None = None
-    """Widths of the hidden dense layers, such as 64,64."""
+    """Widths of the hidden dense layers, such as 64,64; of a recurrent network, units of each layer."""
+    cell: tuple[Annotated[str, _one_of(CELLS)], ...] | None = None
+    """Cell of a recurrent network: one for all layers, or one for each."""
+    embedding: Annotated[int, Field(strict=True, ge=0, le=65536)] | None = None
+    """Length of a token's vector; 0 for one-hot vectors."""
+    bidirectional: Annotated[bool, Field(strict=True)] | None = None
+    """Whether a text is also read from its end."""
+    carry: Annotated[bool, Field(strict=True)] | None = None
+    """Whether a window of running text begins with the state that the one before it ended with."""
+    forget_bias: Annotated[FiniteFloat, Field(strict=True)] | None = None
+    """Initial bias of an LSTM's forget gate: above 0, it remembers from the start."""
     channels: tuple[Width, ...] | None = None
     """Filters of each convolution, such as 6,6."""
     kernel_size: Annotated[int, Field(strict=True, ge=1, le=31)] | None = None
@@ -104,7 +115,7 @@ class Model(Variant):
     batch_norm: Literal["none", "before", "after"] | None = None
     """Batch normalisation of hidden layers, before or after the activation."""
     dropout: Share | None = None
-    """Probability of zeroing a hidden dense unit in training."""
+    """Probability of zeroing a hidden dense unit in training; of a recurrent network, a unit of a layer's input or output."""
     width: Annotated[FiniteFloat, Field(strict=True, gt=0, le=16)] | None = None
     """Factor on the filters of a network's every convolution: 0.5 for half as many as published."""
     stem: Literal["auto", "full", "small"] | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from danlu.data import Data, Normalizer, Schema
 
 _BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
+_LOGITS = 1 << 24  # outputs per pass, where every token has some
+_LANES = 8  # places at which reading of a part begins, where a state is carried from window to window
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,12 @@ class Score:
     n: int
 
 
-def rows_per_pass(shape: tuple[int, ...]) -> int:
+def rows_per_pass(schema: Schema) -> int:
     """Examples to push through at once."""
-    return max(1, min(2048, _BYTES // (4 * max(1, int(torch.Size(shape).numel())))))
+    each = max(1, math.prod(schema.input_shape))
+    if schema.each_token:
+        return max(1, min(64, _LOGITS // (each * schema.outputs)))
+    return max(1, min(2048, _BYTES // (4 * each)))
 
 
 Forward = Callable[[Tensor], Tensor]
@@ -43,8 +50,27 @@ def outputs(model: nn.Module, batches: Iterator[Tensor], normalizer: Normalizer)
 
 
 def alone(model: nn.Module) -> Forward:
-    """A module as a forward pass x [1, B, …] → [1, K, B]."""
-    return lambda x: model(x[0]).t().unsqueeze(0)
+    """A module as a forward pass x [1, B, …] → [1, K, B] (tokens in a row); what it carries goes on from pass to pass."""
+    carried: list[tuple[Tensor, ...]] = []
+
+    def forward(x: Tensor) -> Tensor:
+        if getattr(model, "carries", False):
+            out, states = model(x[0], tuple(s[: x.shape[1]] for s in carried[-1]) if carried else None)
+            carried[:] = [states]
+        else:
+            out = model(x[0])
+        return cast(Tensor, out.flatten(0, -2).t().unsqueeze(0))
+
+    return forward
+
+
+def in_lanes(n: int) -> Iterator[Tensor]:
+    """The numbers of n windows of running text, read at several places at once, each window after the one before it."""
+    steps = -(-n // min(_LANES, n))
+    starts = torch.arange(0, n, steps)
+    for k in range(steps):
+        now = starts + k
+        yield now[now < n]
 
 
 def part_outputs(
@@ -54,21 +80,29 @@ def part_outputs(
     normalizers: Sequence[Normalizer],
     most: int | None = None,
     at_once: int | None = None,
+    carries: bool = False,
 ) -> Outputs:
     """Outputs and targets on a part of the data ("all": the whole), or on an even sample of `most` of it.
 
-    forward: takes x [S, B, …], one for each normaliser; at_once: how large a B may be.
+    forward: takes x [S, B, …], one for each normaliser; at_once: how large a B may be. carries: windows of running text
+    come in order, so that a state can go on from one to the next.
     """
     device = normalizers[0].scale.device
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
-        index = index[torch.linspace(0, len(index) - 1, most).long()]
+        index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
     there = data.placed(device)
-    for rows in index.split(at_once or rows_per_pass(data.schema.input_shape)):
+    batches = (index[k] for k in in_lanes(len(index))) if carries else index.split(at_once or rows_per_pass(data.schema))
+    for rows in batches:
         x = there.index_select(0, rows.to(there.device)).to(device)
         with torch.no_grad():
             out = forward(torch.stack([n(x) for n in normalizers]) if len(normalizers) > 1 else normalizers[0](x).unsqueeze(0))
-        yield out, data.y[rows].to(device)
+        y = data.y[rows].to(device)
+        if data.schema.each_token:
+            y = y.flatten().long()
+            known = y >= 0
+            out, y = out[..., known], y[known]
+        yield out, y
 
 
 def hits(out: Tensor, y: Tensor) -> Tensor:
@@ -100,7 +134,7 @@ def scores(outs: Outputs, schema: Schema) -> list[Score]:
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
     for out, y in outs:
         n += len(y)
-        if schema.task == "regression":
+        if schema.is_regression:
             mean, spread = schema.scale
             target = ((y - mean) / spread).to(out.dtype)
             loss = loss + (out[:, 0] - target).square().sum(1).double()
@@ -110,7 +144,7 @@ def scores(outs: Outputs, schema: Schema) -> list[Score]:
             loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
             right = right + hits(out, y.unsqueeze(0)).sum(1)
     losses = (loss / n).tolist()
-    if schema.task == "regression":
+    if schema.is_regression:
         variance = float(moments[1] / n - (moments[0] / n) ** 2)
         return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
     return [Score(v, k / n, n) for v, k in zip(losses, right.tolist(), strict=True)]

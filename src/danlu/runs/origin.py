@@ -29,7 +29,7 @@ class OnData:
     @property
     def metric(self) -> str:
         """ "accuracy" for classes, "r2" for numbers."""
-        return "accuracy" if self.schema.task == "classification" else "r2"
+        return "r2" if self.schema.is_regression else "accuracy"
 
     def load_data(self) -> Data:
         """The data it trained on, loaded again and held against the fingerprint."""

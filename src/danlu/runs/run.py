@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from danlu import models
 from danlu.data import Data, Normalizer, Schema
 from danlu.errors import RunError, some, wrong
+from danlu.models.recurrent import Reading
 from danlu.nn.layers import Dropout, noise
 from danlu.recipe import Recipe
 from danlu.runs import curves, evaluate, folder
@@ -114,7 +115,7 @@ class Run(OnData):
     @cached_property
     def normalizer(self) -> Normalizer:
         """The normaliser fitted in training."""
-        return read_normalizer(self.path / "normalizer.safetensors", self.recipe)
+        return read_normalizer(self.path / "normalizer.safetensors", self.recipe, self.schema)
 
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
         """Predict raw examples x [N, *input_shape] (normalised here as in training).
@@ -129,7 +130,7 @@ class Run(OnData):
                 wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})")
             )
         model = self.model()
-        batches = raw.split(evaluate.rows_per_pass(self.schema.input_shape))
+        batches = raw.split(evaluate.rows_per_pass(self.schema))
         if not samples:
             out = evaluate.outputs(model, iter(batches), self.normalizer)
             return self._prediction(out[None])
@@ -173,7 +174,8 @@ class Run(OnData):
             )
         if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")
-        found = evaluate.part_outputs(evaluate.alone(self.model()), data, part, [self.normalizer])
+        carries = bool(self.recipe.model.carry)
+        found = evaluate.part_outputs(evaluate.alone(self.model()), data, part, [self.normalizer], carries=carries)
         return evaluate.scores(found, ours)[0]
 
     def plot(self) -> Any:
@@ -183,9 +185,9 @@ class Run(OnData):
         return go.Figure(curves.figure(self.history, self.metric))
 
 
-def read_normalizer(file: Path, recipe: Recipe) -> Normalizer:
+def read_normalizer(file: Path, recipe: Recipe, schema: Schema) -> Normalizer:
     """The normaliser that a training kept, in its precision."""
-    return read_fitted(file, recipe.normalize).to("cpu", recipe.weights_dtype)
+    return read_fitted(file, schema.normalization(recipe.normalize)).to("cpu", recipe.weights_dtype)
 
 
 def read_fitted(file: Path, kind: str) -> Normalizer:
@@ -210,7 +212,8 @@ def build_model(recipe: Recipe, schema: Schema, start: bool = True) -> nn.Module
     """The recipe's network for examples of that schema, in its precision; start: with the weights of `init.from_run`."""
     fields = {k: v for k, v in recipe.model.model_dump(exclude_none=True).items() if k != "name"}
     init = recipe.init.model_dump()
-    model = models.build(recipe.model.name, schema.input_shape, schema.outputs, fields, init, recipe.seed)
+    reading = Reading(schema.task, schema.tokens, schema.source) if schema.is_text else None
+    model = models.build(recipe.model.name, schema.input_shape, schema.outputs, fields, init, recipe.seed, reading)
     model = model.to(recipe.weights_dtype)
     if recipe.init.from_run and start:
         where = Path(recipe.init.from_run)

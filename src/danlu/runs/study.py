@@ -135,7 +135,7 @@ class Study(OnData):
             folder.write_json(path / "data.json", self.data_info)
             folder.write_lines(path / "metrics.jsonl", self.history(i))
             folder.write_tensors(path / "weights.safetensors", self.weights(i))
-            kept = self.path / f"normalizer.{recipe.normalize}.safetensors"
+            kept = self.path / f"normalizer.{self.schema.normalization(recipe.normalize)}.safetensors"
             folder.write(path / "normalizer.safetensors", kept.read_bytes())
             info = self.info
             whole = {"format": folder.FORMAT, "environment": info["environment"], "created": info["created"]}
@@ -151,11 +151,11 @@ class Study(OnData):
         self.check_trust()
         data = self.load_data() if data is None else data
         part = next((p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"]), None)
-        if part is None:  # stopped early, without a validation part
+        if part is None or self.schema.each_token:  # stopped early, without a validation part
             return
         model = build_model(recipe, self.schema, start=False)
         load_weights(model, self.weights(told["member"]), str(path))
-        normalizer = read_normalizer(path / "normalizer.safetensors", recipe)
+        normalizer = read_normalizer(path / "normalizer.safetensors", recipe, self.schema)
         outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])
         write_predictions(path, data, evaluate.collect(outs, data.size(part))[0], part)
 

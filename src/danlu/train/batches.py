@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
 from danlu.streams import stream
+from danlu.train.orders import Arrange
 
 _BYTES = 1 << 20  # of normalised input per stretch: stays in the second-level cache beside the network
 
@@ -32,7 +33,7 @@ class Batches:
         augment: Augmenter,
         device: torch.device,
         dtype: torch.dtype,
-        whole_only: bool = False,
+        arrangement: tuple[Arrange, int],
     ) -> None:
         self.index = data.parts["train"]
         self.batch_size, self.augment, self.device, self.normalizer = batch_size, augment, device, normalizer
@@ -41,19 +42,16 @@ class Batches:
         self.x = data.placed(device)
         mean, spread = data.schema.scale
         self.y = (((data.y - mean) / spread).to(dtype) if data.schema.task == "regression" else data.y).to(device)
-        n = len(self.index)
-        # Batch normalisation cannot take a batch of one: such a remainder is left out of that epoch.
-        self.examples = n - 1 if whole_only and n % batch_size == 1 else n
+        self.arrange, self.examples = arrangement
         self.steps = -(-self.examples // batch_size)
         self.row = max(1, data.x[0].numel()) * dtype.itemsize
 
     def order(self, order: Order) -> Tensor:
         """Places in the training part in that order."""
-        seed, epoch = order
-        return torch.randperm(len(self.index), generator=stream(seed, "order", epoch))[: self.examples]
+        return self.arrange(*order)
 
     def epoch(self, orders: Sequence[Order], start: int = 0) -> Iterator[Batch]:
-        """(x [S, B, …], y [S, B]) of each step from `start` on, normalised and augmented."""
+        """(x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on, normalised and augmented."""
         index = torch.stack([self.index[self.order(o)].int() for o in orders])
         plain = not (self.augment.moves or self.augment.noise)
         for k, (x, y) in enumerate(self._steps(index, start), start):
@@ -101,7 +99,9 @@ class Batches:
         # index_select: several times the speed of x[index]
         x = self.x.index_select(0, index if self.mapped else there).to(self.device)
         x = x if self.augment.moves else self.normalizer(x)
-        return x.unflatten(0, stretch.shape), self.y.index_select(0, there).view(stretch.shape)
+        y = self.y.index_select(0, there)
+        y = y.long() if y.dtype == torch.int32 else y
+        return x.unflatten(0, stretch.shape), y.unflatten(0, stretch.shape)
 
     def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
         """A batch, its changes drawn from the stream of that step."""

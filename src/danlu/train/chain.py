@@ -115,6 +115,7 @@ class Chain:
             if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):
                 order[k], order[k + 1] = order[k + 1], order[k]
         self.columns, self.model = columns, model
+        self.carried = None  # from one batch to the next: nothing
         end = next((k for k, (_, layer) in enumerate(order) if isinstance(layer, nn.Flatten)), 0)
         passes = []
         for k, (name, module) in enumerate(order):

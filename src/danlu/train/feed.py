@@ -13,8 +13,9 @@ from torch import Tensor
 from danlu.data import Augmenter, Data, Normalizer
 from danlu.recipe import Recipe
 from danlu.train.batches import Batches
+from danlu.train.orders import arrangement
 
-Step = tuple[Tensor, Tensor, Tensor | None]  # x [S, B, …], y [S, B], how often each example counts [M, B]
+Step = tuple[Tensor, Tensor, Tensor | None]  # x [S, B, …], y [S, B] or [S, B, T], how often each example counts [M, B]
 Look = tuple[str, str]
 
 
@@ -24,7 +25,6 @@ class Feed:
     def __init__(self, recipes: Sequence[Recipe], data: Data, device: torch.device) -> None:
         first = recipes[0]
         dtype = first.weights_dtype
-        # Batch normalisation cannot take a batch of one: such a remainder is left out of that epoch.
         normed = first.normed or ":" in first.model.name
         self.normalizers: dict[str, Normalizer] = {}
         self.looks: dict[Look, Batches] = {}
@@ -33,7 +33,9 @@ class Feed:
                 self.normalizers[r.normalize] = data.normalizer(r.normalize).to(device, dtype)
             if look(r) not in self.looks:
                 augment, normalizer = Augmenter(**r.augment.model_dump()), self.normalizers[r.normalize]
-                self.looks[look(r)] = Batches(data, normalizer, r.batch_size, augment, device, dtype, whole_only=normed)
+                order = arrangement(r, data, normed)
+                self.looks[look(r)] = Batches(data, normalizer, r.batch_size, augment, device, dtype, order)
+        self.text, self.source = data.schema.is_text, data.schema.source
         self.steps = next(iter(self.looks.values())).steps
 
     def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> list[tuple[int, int]]:
@@ -53,11 +55,18 @@ class Feed:
         alike = stretches([look(r) for r in firsts])
         streams = [self.looks[look(firsts[a])].epoch(orders[a:z], start) for a, z in alike]
         if len(streams) == 1:
-            yield from ((x, y, w) for (x, y), w in zip(streams[0], weights, strict=True))
-            return
-        for several, w in zip(zip(*streams, strict=True), weights, strict=True):
-            xs, ys = zip(*several, strict=True)
-            yield torch.cat(xs), torch.cat(ys), w
+            pairs = streams[0]
+        else:
+            joined = (zip(*several, strict=True) for several in zip(*streams, strict=True))
+            pairs = ((torch.cat(xs), torch.cat(ys)) for xs, ys in joined)
+        if self.text:
+            pairs = (self._trimmed(x, y) for x, y in pairs)
+        yield from ((x, y, w) for (x, y), w in zip(pairs, weights, strict=True))
+
+    def _trimmed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Without the columns that are padding in every example."""
+        end = int((x != 0).flatten(0, -2).any(0).nonzero()[-1]) + 1
+        return x[..., :end], y[..., : end - self.source] if y.ndim == 3 else y
 
 
 def look(r: Recipe) -> Look:

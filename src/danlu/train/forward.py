@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from danlu.errors import ModelError
 from danlu.nn.layers import Dropout, noise
+from danlu.nn.recurrent import several
 from danlu.train.passes import Crowd, keep_scaled
 from danlu.train.stack import Stack
 
@@ -42,6 +43,7 @@ class Manner:
     def heads(self, out: Any) -> tuple[Tensor, ...]:
         """The outputs of every classifier, the network's own first, in the precision of the loss."""
         every = out if isinstance(out, tuple) else (out,)
+        every = tuple(h.flatten(0, -2) for h in every) if every[0].ndim > 2 else every  # tokens of all examples in a row
         return tuple(h.float() for h in every) if self.mixed else every
 
 
@@ -51,6 +53,7 @@ class Solo:
     def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner) -> None:
         self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
         self.seed: int | None = None
+        self.carried: tuple[Tensor, ...] | None = None  # states [1, B, H] from one batch to the next
         self.buffers = [
             (m, k, b, name)
             for path, m in model.named_modules()
@@ -71,7 +74,13 @@ class Solo:
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """Outputs [1, q, B] for x [1, B, …], and the graph."""
         with self._drawing(), self.manner.within(self.model.training):
-            heads = self.manner.heads(self.model(self.manner.arranged(x[0])))
+            if getattr(self.model, "carries", False):
+                states = None if self.carried is None else tuple(s[0, : x.shape[1]] for s in self.carried)
+                out, states = self.model(x[0], states)
+                self.carried = tuple(s.detach().unsqueeze(0) for s in states)
+            else:
+                out = self.model(self.manner.arranged(x[0]))
+            heads = self.manner.heads(out)
         self._take_back()
         return heads[0].detach().t().unsqueeze(0), heads
 
@@ -103,6 +112,8 @@ class Vectorised:
 
     def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner, p: dict[str, Any]) -> None:
         self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
+        self.carried: tuple[Tensor, ...] | None = None  # states [M, B, H] from one batch to the next
+        self.carries = getattr(model, "carries", False)
         self.leaves = {k: v.detach().requires_grad_() for k, v in stack.parameters.items()}
         for k, leaf in self.leaves.items():
             leaf.grad = stack.grads[k]
@@ -116,14 +127,21 @@ class Vectorised:
         masks = self._masks(x if shared else x[0]) if self.model.training and self.p else []
         rest = dict(self.stack.rest)
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor]) -> Any:
-            given = iter(masks)
-            with noise(lambda layer, value: next(given)):
-                heads = torch.func.functional_call(self.model, (parameters, buffers), (self.manner.arranged(x),))
-                return self.manner.heads(heads)
+        size = x.shape[0 if shared else 1]
+        states = None if self.carried is None else tuple(s[:, :size] for s in self.carried)
 
-        with self.manner.within(self.model.training):
-            heads = torch.func.vmap(one, in_dims=(0, 0, None if shared else 0, 0))(self.leaves, rest, x, masks)
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor], states: Any) -> Any:
+            given = iter(masks)
+            inputs = (x, states) if self.carries else (self.manner.arranged(x),)
+            with noise(lambda layer, value: next(given)):
+                out = torch.func.functional_call(self.model, (parameters, buffers), inputs)
+            out, ends = out if self.carries else (out, ())
+            return self.manner.heads(out), ends
+
+        with self.manner.within(self.model.training), several():
+            dims = (0, 0, None if shared else 0, 0, None if states is None else 0)
+            heads, ends = torch.func.vmap(one, in_dims=dims)(self.leaves, rest, x, masks, states)
+        self.carried = tuple(s.detach() for s in ends) if self.carries else None
         return heads[0].detach().mT, heads
 
     def aside(self, kept: Any) -> list[Tensor]:

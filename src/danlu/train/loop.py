@@ -176,9 +176,11 @@ class Loop:
         population = self.population
         epochs = [self.at.epoch - p.start for p in self.places]
         population.sit(self.feed.segments(population.recipes, epochs))
+        if not self.at.within:
+            population.begin()
         for x, y, counts in self.feed.epoch(population.recipes, epochs, self.at.within, population.counts):
-            y = population.targets(y)
-            losses, out = population.step(x, y, self.steps, counts)
+            y, counts = population.targets(y, counts)
+            losses, out = population.step(x, y, counts, self.steps)
             if population.broken:
                 self._broke(x)
                 if not self._alive():
@@ -312,12 +314,17 @@ class Loop:
         segments = stretches(names)
         normalizers = [self.feed.normalizers[names[a]] for a, _ in segments]
         # Of many networks no larger batches than in training, for which there is room.
-        rows = evaluate.rows_per_pass(self.data.schema.input_shape)
+        rows = evaluate.rows_per_pass(self.data.schema)
         rows = max(rows // population.members, min(rows, population.recipes[0].batch_size))
-        return evaluate.part_outputs(lambda x: population.outputs(x, segments), self.data, part, normalizers, most, rows)
+        carries = bool(population.recipes[0].model.carry)
+        with population.aside():
+            outs = evaluate.part_outputs(
+                lambda x: population.outputs(x, segments), self.data, part, normalizers, most, rows, carries
+            )
+            yield from outs
 
     def _fresh(self) -> Tally:
-        return Tally(self.population.members, self.data.schema.task == "classification")
+        return Tally(self.population.members, not self.data.schema.is_regression)
 
     def _clock(self) -> None:
         """Share the time since the last call among those in training."""

@@ -42,13 +42,13 @@ def _alone_as_together(pair: Population, make: Make, feed: Feed) -> bool:
     segments = feed.segments(pair.recipes, [0, 0])
     pair.sit(segments)
     steps = list(itertools.islice(feed.epoch(pair.recipes, [0, 0], 0, pair.counts), 2))
-    together = _seen(pair, segments, [(x, pair.targets(y), counts) for x, y, counts in steps])
+    together = _seen(pair, segments, steps)
     of = pair.batch_of.tolist()
     for i, r in enumerate(pair.recipes):
+        one = make([r])
         own = [
             (x[of[i] : of[i] + 1], y[of[i] : of[i] + 1], None if counts is None else counts[i : i + 1]) for x, y, counts in steps
         ]
-        one = make([r])
         one.sit([(0, 1)])
         if not _same(_seen(one, [(0, 1)], own), together, i):
             return False
@@ -57,9 +57,10 @@ def _alone_as_together(pair: Population, make: Make, feed: Feed) -> bool:
 
 def _seen(population: Population, segments: list[tuple[int, int]], steps: Sequence[Step]) -> dict[str, Tensor]:
     """What some steps show of each network, [M, …] by name: outputs in evaluation, losses, the first gradients, buffers."""
-    found = {"outputs": population.outputs(steps[0][0], segments).clone()}
+    with population.aside():
+        found = {"outputs": population.outputs(steps[0][0], segments).clone()}
     for k, (x, y, counts) in enumerate(steps):
-        found[f"loss {k}"] = population.step(x, y, k, counts)[0].clone()
+        found[f"loss {k}"] = population.step(x, *population.targets(y, counts), k)[0].clone()
         if not k:
             found |= {f"gradient {name}": g.clone() for name, g in population.stack.grads.items()}
     return found | {f"buffer {name}": b.clone() for name, b in population.stack.rest.items()}

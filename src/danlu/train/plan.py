@@ -154,7 +154,7 @@ class _Trial:
         times: list[float] = []
         last = time.perf_counter()
         for k, (x, y, counts) in enumerate(self._batches(recipes, population.counts)):
-            population.step(x, population.targets(y), k, counts)
+            population.step(x, *population.targets(y, counts), k)
             now = time.perf_counter()
             times.append(now - last)
             last = now

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -123,11 +123,20 @@ class Population:
         of = [s for s, (a, z) in enumerate(segments) for _ in range(a, z)]
         self.batch_of = torch.tensor(of, device=self.device)
 
-    def targets(self, y: Tensor) -> Tensor:
-        """Targets of each batch [S, B] as those of each network [M or 1, B]."""
-        return y if y.size(0) in (1, self.members) else y[self.batch_of]
+    def targets(self, y: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Targets of each batch [S, B] as those of each network [M or 1, B], and how often each counts, counts [M, B].
 
-    def step(self, x: Tensor, y: Tensor, k: int, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        Of targets for every token [S, B, T] the tokens of all examples in a row; −1, where there is none, does not count.
+        """
+        y = y if y.size(0) in (1, self.members) else y[self.batch_of]
+        if y.ndim == 3:
+            known = (y >= 0).to(self.stack.theta.dtype)
+            if counts is not None or not bool(known.all()):
+                counts = (known if counts is None else known * counts.unsqueeze(2)).flatten(1)
+            y = y.clamp_min(0).flatten(1)
+        return y, counts
+
+    def step(self, x: Tensor, y: Tensor, counts: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
         """Train on one batch each: the losses [M] before the update, penalties left out, and the outputs [M, K, B].
 
         x [S, B, …], y [M or 1, B]; k: steps taken so far, of which each network missed its `late`; counts [M, B]: how
@@ -201,7 +210,7 @@ class Population:
             self.passes.seed = seed_of(own[0][0], "dropout", own[0][1])
 
     def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Tensor:
-        """Outputs [M, K, B] for x [S, B, …] in evaluation mode."""
+        """Outputs [M, K, B] (tokens in a row) for x [S, B, …] in evaluation mode."""
         before, self.crowd.segments = self.crowd.segments, segments
         self.model.eval()
         try:
@@ -256,6 +265,7 @@ class Population:
         """All that a checkpoint needs to go on."""
         rest = {f"rest.{k}": v for k, v in self.stack.rest.items()} | self.rhythm.tensors()
         rest |= self.average.tensors() if self.average else {}
+        rest |= {f"carried.{k}": t for k, t in enumerate(self.passes.carried or ())}
         return {"theta": self.stack.theta, **{f"state.{k}": v for k, v in self.update.state.items()}, **rest}
 
     @torch.no_grad()
@@ -263,3 +273,19 @@ class Population:
         """Take up where `tensors` left off."""
         for name, own in self.tensors().items():
             own.copy_(tensors[name])
+        carried = [k for k in tensors if k.startswith("carried.")]
+        if carried:
+            self.passes.carried = tuple(tensors[f"carried.{k}"].to(self.device) for k in range(len(carried)))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, other text is read: what is carried in training is taken up again afterwards."""
+        carried, self.passes.carried = self.passes.carried, None
+        try:
+            yield
+        finally:
+            self.passes.carried = carried
+
+    def begin(self) -> None:
+        """A new epoch: what was carried from batch to batch is forgotten."""
+        self.passes.carried = None

@@ -51,7 +51,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
 
 def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
     """The normalisers of a study, each with its kind in the name; those that are there are used."""
-    for kind in sorted(kinds):
+    for kind in sorted({data.schema.normalization(k) for k in kinds}):
         file = path / f"normalizer.{kind}.safetensors"
         if file.is_file():
             data.adopt(read_fitted(file, kind))

@@ -95,7 +95,7 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
         ledger = _Folder(run, data, listener)
         if going_on:
-            data.adopt(read_fitted(run.path / "normalizer.safetensors", run.recipe.normalize))
+            data.adopt(read_fitted(run.path / "normalizer.safetensors", data.schema.normalization(run.recipe.normalize)))
         feed = Feed([run.recipe], data, device)
 
         def make(recipes: Sequence[Recipe]) -> Population:
@@ -120,7 +120,7 @@ def make_population(
     recipes: Sequence[Recipe], build: Any, data: Data, feed: Feed, device: torch.device, others: Sequence[Recipe] = ()
 ) -> Population:
     """A population for these data; others: who may join it."""
-    counts = data.class_counts("train") if data.schema.task == "classification" else None
+    counts = None if data.schema.is_regression else data.class_counts("train")
     return Population(recipes, build, data.schema.input_shape, data.size("train"), feed.steps, counts, device, others)
 
 
@@ -167,10 +167,13 @@ class _Folder:
         last = [p for p in data.parts if data.size(p)][-1]
         for part in (p for p in data.parts if data.size(p)):
             n = min(data.size(part), TRAIN_SAMPLE) if part == "train" else data.size(part)
-            out, y = evaluate.collect(loop.outputs(population, part, n), n)
-            score = evaluate.scores(iter([(out.t().unsqueeze(0), y)]), data.schema)[0]
+            outs = loop.outputs(population, part, n)
+            if not data.schema.each_token:
+                out, y = evaluate.collect(outs, n)
+                outs = iter([(out.t().unsqueeze(0), y)])
+            score = evaluate.scores(outs, data.schema)[0]
             result |= {f"{part}_loss": score.loss, f"{part}_{self.run.metric}": score.accuracy, f"{part}_n": score.n}
-            if part == last:
+            if part == last and not data.schema.each_token:
                 write_predictions(path, data, out, part)
         record.say(path / "run.json", status="finished", result=result)
         checkpoint.forget(path / "checkpoint")

@@ -1,0 +1,150 @@
+"""Recurrent networks over tokens: language models, taggers, classifiers; and encoder–decoders for pairs of texts.
+
+What a network gives follows the task: a class for the whole text, a tag for each token, the next token, or the tokens
+of a second text. Legend: B examples, T tokens, E embedding, H units, K outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from danlu.errors import ModelError, wrong
+from danlu.nn.cells import CELLS
+from danlu.nn.layers import Dropout
+from danlu.nn.recurrent import Recurrent, State, backwards, last
+
+PAD = 0  # as in `danlu.data.vocabulary`
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read: the task, the tokens of the vocabulary, how many of an example's are the source of a pair."""
+
+    task: str
+    tokens: int
+    source: int = 0
+
+
+class Embedding(nn.Module):
+    """Tokens [T, B] as vectors [T, B, E], or as one-hot vectors where E is 0."""
+
+    def __init__(self, tokens: int, size: int) -> None:
+        super().__init__()
+        self.tokens, self.size = tokens, size or tokens
+        if size:
+            self.weight = nn.Parameter(torch.empty(tokens, size))
+
+    def reset_weights(self, fill: Any, bias: float) -> None:
+        """N(0, 1)."""
+        if hasattr(self, "weight"):
+            fill("weight", self.weight, "unit")
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """like: of the type that vectors are to have."""
+        return F.embedding(x, self.weight) if hasattr(self, "weight") else F.one_hot(x.long(), self.tokens).to(like.dtype)
+
+
+def steady(drop: Dropout, x: Tensor) -> Tensor:
+    """Dropout with the same mask at every step of x [T, B, n] (Gal and Ghahramani 2016): what is padded does not change it."""
+    return x * drop.mask(x[:1]) if drop.training and drop.p else x
+
+
+class Stacked(nn.Module):
+    """Layers of cells, each forwards or both ways, with dropout between them."""
+
+    def __init__(
+        self, n: int, cells: tuple[str, ...], hidden: tuple[int, ...], bidirectional: bool, dropout: float, forget_bias: float
+    ) -> None:
+        super().__init__()
+        self.bidirectional = bidirectional
+        self.forwards, self.back, self.drops = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for cell, size in zip(cells, hidden, strict=True):
+            self.forwards.append(Recurrent(cell, n, size, forget_bias))
+            if bidirectional:
+                self.back.append(Recurrent(cell, n, size, forget_bias))
+            self.drops.append(Dropout(dropout))
+            n = 2 * size if bidirectional else size
+        self.width = n
+
+    def forward(self, x: Tensor, lengths: Tensor, states: State | None = None) -> tuple[Tensor, State]:
+        """Outputs [T, B, H] of the last layer (2H both ways) for x [T, B, n], and the last states of every layer in a row."""
+        ends: list[Tensor] = []
+        given = iter(states) if states is not None else None
+        for k, drop in enumerate(self.drops):
+            there = cast(Recurrent, self.forwards[k])
+            size = 2 if CELLS[there.cell].memory else 1
+            out, state = there(x, None if given is None else tuple(itertools.islice(given, size)))
+            if self.bidirectional:
+                back, _ = self.back[k](backwards(x, lengths))
+                out = torch.cat([out, backwards(back, lengths)], 2)
+            ends += state
+            x = steady(cast(Dropout, drop), out)
+        return x, tuple(ends)
+
+
+class Reader(nn.Module):
+    """Reads a text; `carries`: whether its state goes on from one window of running text to the next."""
+
+    def __init__(
+        self, reading: Reading, outputs: int, embedding: int, stacked: dict[str, Any], dropout: float, carry: bool
+    ) -> None:
+        super().__init__()
+        self.reading, self.carries = reading, carry
+        self.embedding = Embedding(reading.tokens, embedding)
+        self.drop = Dropout(dropout)
+        self.layers = Stacked(self.embedding.size, dropout=dropout, **stacked)
+        self.output = nn.Linear(self.layers.width, outputs)
+
+    def forward(self, x: Tensor, states: State | None = None) -> Any:
+        """x [B, T] token numbers → logits [B, K] of the whole, or [B, T, K] of each token; with `carries` the states, too."""
+        lengths = (x != PAD).sum(1)
+        vectors = steady(self.drop, self.embedding(x.t(), self.output.weight))
+        out, ends = self.layers(vectors, lengths, states)
+        if self.reading.task == "classification":
+            return self.output(self._whole(out, lengths))
+        logits = self.output(out).transpose(0, 1)
+        return (logits, ends) if self.carries else logits
+
+    def _whole(self, out: Tensor, lengths: Tensor) -> Tensor:
+        """What each direction holds once it has read all."""
+        if not self.layers.bidirectional:
+            return last(out, lengths)
+        there, back = out.chunk(2, 2)
+        return torch.cat([last(there, lengths), back[0]], 1)
+
+
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    reading: Reading | None,
+    cell: tuple[str, ...],
+    hidden: tuple[int, ...],
+    embedding: int,
+    bidirectional: bool,
+    carry: bool,
+    dropout: float,
+    forget_bias: float,
+) -> nn.Module:
+    """The network for a task. cell: of each layer, or one for all. embedding: 0 for one-hot tokens."""
+    if reading is None:
+        shape = "×".join(map(str, input_shape))
+        raise ModelError(f"{name!r} reads text, but the examples are of shape {shape}; try model=dense")
+    if not hidden:
+        raise ModelError(wrong("model.hidden", hidden, "must have at least one layer", "try 128"))
+    cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
+    if len(cells) != len(hidden):
+        raise ModelError(wrong("model.cell", cells, f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"))
+    if reading.task in ("language", "pairs") and bidirectional:
+        raise ModelError(wrong("model.bidirectional", True, "must be false where later tokens are to be told from earlier ones"))
+    if carry and reading.task != "language":
+        raise ModelError(wrong("model.carry", True, "needs running text, whose windows follow one another"))
+    stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
+    return Reader(reading, outputs, embedding, stacked, dropout, carry)
