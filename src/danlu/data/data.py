@@ -62,6 +62,10 @@ class Data:
         """Number of examples in "train", "valid" or "test"."""
         return len(self.parts[part])
 
+    def targets(self, part: str) -> int:
+        """Number of targets in a part: of its examples, or of their tokens where each has one."""
+        return int((self.y[self.parts[part]] >= 0).sum()) if self.schema.each_token else self.size(part)
+
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """(x, y) of one part, gathered."""
         index = self.parts[name]

@@ -314,8 +314,12 @@ def _from_python(source: Any, options: dict[str, Any]) -> Raw:
         from danlu.data import tables
 
         return tables.from_frame(source, "the data frame", **options)
+    x, y = _pair(source)
+    if x.ndim == y.ndim == 1 and x.dtype.kind in "UO" and all(isinstance(t, str) for t in x.tolist()):
+        refuse_unused(options, text.OPTIONS, "texts with labels")
+        return text.labelled(x.tolist(), [str(k) for k in y.tolist()], "the data", options)
     refuse_unused(options, ("task",), "arrays")
-    return _wrap(*_pair(source), options["task"])
+    return _wrap(x, y, options["task"])
 
 
 def _pair(source: Any) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from danlu.errors import cells, count
+from danlu.nn.information import UNITS, perplexity
 from danlu.runs import Run
 from danlu.runs.folder import read_tensors
 
@@ -26,7 +27,8 @@ def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
 
 def verdict(run: Run) -> list[str]:
     """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
-    said = _classes(run) if run.metric == "accuracy" else _numbers(run)
+    schema = run.schema
+    said = _tokens(run) if schema.each_token else _numbers(run) if schema.is_regression else _classes(run)
     return said + _ending(run) + _data(run)
 
 
@@ -67,6 +69,27 @@ def _classes(run: Run) -> list[str]:
         f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher ({100 * gap_low:.1f} to {100 * gap_high:.1f}): "
         f"the larger part of the error is {larger}.",
     ]
+
+
+def _tokens(run: Run) -> list[str]:
+    """Of text with a target for every token."""
+    part, r = held_out(run), run.result
+    name, loss, n = _NAMES[part], r[f"{part}_loss"], r[f"{part}_n"]
+    if run.schema.task == "tagging":
+        low, high = wilson(r[f"{part}_accuracy"], n)
+        right = f"{_percent(r[f'{part}_accuracy'])} of {n:,} tokens are tagged rightly ({100 * low:.1f} to {100 * high:.1f})"
+        if f"{part}_f1" in r:
+            return [f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}; {right}."]
+        return [f"{name}: {right}."]
+    counts = [c for c in run.data_info["class_counts"] if c]
+    alone = -sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts)
+    said = [
+        f"{name} perplexity is {perplexity(min(loss, 700.0)):.3g}: {loss:.3f} nats ({loss * UNITS['bits']:.3f} bits) a token, "
+        f"on {n:,} tokens. By the frequency of single tokens it would be {perplexity(alone):.3g} ({alone:.3f} nats)."
+    ]
+    if part != "train" and "train_loss" in r:
+        said.append(f"Training loss is {r['train_loss']:.3f} nats.")
+    return said
 
 
 def _numbers(run: Run) -> list[str]:

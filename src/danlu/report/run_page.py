@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danlu.data.vocabulary import Vocabulary
 from danlu.diagnose import verdict
 from danlu.report import html
 from danlu.report.pictures import data_uri
@@ -40,8 +41,9 @@ def write_report(run: Run) -> Path:
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]
-    kept = read_tensors(run.path / "test.safetensors")
-    sections += _classes(run, kept) if run.metric == "accuracy" else _numbers(run, kept)
+    if not run.schema.each_token:
+        kept = read_tensors(run.path / "test.safetensors")
+        sections += _numbers(run, kept) if run.schema.is_regression else _classes(run, kept)
     sections += ["<h2>Recipe</h2>", f"<pre>{html.text(run.recipe.to_toml())}</pre>"]
     path = run.path / "report.html"
     write(path, html.page(f"{run.recipe.model.name} on {told}", sections))
@@ -72,6 +74,10 @@ def _classes(run: Run, kept: dict[str, Tensor]) -> list[str]:
     sections.append("<h2>Most confidently wrong</h2>")
     if run.schema.is_image:
         return [*sections, html.pictures((data_uri(x), c) for x, c in zip(kept["worst_x"], captions, strict=True))]
+    if run.schema.is_text:
+        learnt = Vocabulary(run.schema.vocabulary)
+        texts = [learnt.decode(x) for x in kept["worst_x"].tolist()]
+        return [*sections, html.table(("", "text"), zip(captions, texts, strict=True))]
     columns = [f for c in run.schema.columns for f in c.features]
     shown = [[c, *(f"{v:g}" for v in x.tolist())] for x, c in zip(kept["worst_x"][:10], captions, strict=False)]
     return [*sections, html.table(["", *columns], shown)]

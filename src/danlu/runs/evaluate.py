@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
+from danlu.runs import entities
 
 _BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
 _LOGITS = 1 << 24  # outputs per pass, where every token has some
@@ -19,11 +20,20 @@ _LANES = 8  # places at which reading of a part begins, where a state is carried
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss (cross-entropy in nats, or squared error of the standardised target) and accuracy (or R²) on n examples."""
+    """Mean loss (cross-entropy in nats, or squared error of the standardised target) and accuracy (or R²) on n examples.
+
+    n: tokens, where each has a target. f1: of whole entities, where tags name some.
+    """
 
     loss: float
     accuracy: float
     n: int
+    f1: float | None = None
+
+    def told(self, part: str, metric: str) -> dict[str, float]:
+        """The figures by name, such as test_loss."""
+        found = {f"{part}_loss": self.loss, f"{part}_{metric}": self.accuracy}
+        return found if self.f1 is None else {**found, f"{part}_f1": self.f1}
 
 
 def rows_per_pass(schema: Schema) -> int:
@@ -88,9 +98,7 @@ def part_outputs(
     come in order, so that a state can go on from one to the next.
     """
     device = normalizers[0].scale.device
-    index = data.parts[part] if part != "all" else torch.arange(len(data))
-    if most and len(index) > most:
-        index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
+    index = _sampled(data, part, most, carries)
     there = data.placed(device)
     batches = (index[k] for k in in_lanes(len(index))) if carries else index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
@@ -128,8 +136,9 @@ def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
     return whole, targets
 
 
-def scores(outs: Outputs, schema: Schema) -> list[Score]:
-    """Loss and accuracy of each of M networks."""
+def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Score]:
+    """Loss and accuracy of each of M networks. sizes: tokens of each sentence, where tags name entities."""
+    guesses, targets = [], []
     loss, right, n = torch.zeros(()), torch.zeros(()), 0
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
     for out, y in outs:
@@ -143,8 +152,28 @@ def scores(outs: Outputs, schema: Schema) -> list[Score]:
             rows = y.expand(len(out), 1, -1)
             loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
             right = right + hits(out, y.unsqueeze(0)).sum(1)
+            if sizes:
+                guesses.append(out.argmax(1).cpu())
+                targets.append(y.cpu())
     losses = (loss / n).tolist()
     if schema.is_regression:
         variance = float(moments[1] / n - (moments[0] / n) ** 2)
         return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
-    return [Score(v, k / n, n) for v, k in zip(losses, right.tolist(), strict=True)]
+    f1: list[float | None] = [None] * len(losses)
+    if sizes:
+        true = torch.cat(targets)
+        f1 = [entities.f1(own, true, sizes, schema) for own in torch.cat(guesses, 1)]
+    return [Score(v, k / n, n, f) for v, k, f in zip(losses, right.tolist(), f1, strict=True)]
+
+
+def sentences(data: Data, part: str, most: int | None = None) -> list[int]:
+    """Tokens of each sentence of a part (of the sample that `part_outputs` takes), where tags name entities; else none."""
+    return entities.lengths(data, _sampled(data, part, most)) if data.schema.scheme else []
+
+
+def _sampled(data: Data, part: str, most: int | None, carries: bool = False) -> Tensor:
+    """The examples of a part, or an even sample of `most` (of running text the beginning)."""
+    index = data.parts[part] if part != "all" else torch.arange(len(data))
+    if most and len(index) > most:
+        index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
+    return index

@@ -176,7 +176,7 @@ class Run(OnData):
             raise RunError(f"the data have no {part} part")
         carries = bool(self.recipe.model.carry)
         found = evaluate.part_outputs(evaluate.alone(self.model()), data, part, [self.normalizer], carries=carries)
-        return evaluate.scores(found, ours)[0]
+        return evaluate.scores(found, ours, evaluate.sentences(data, part))[0]
 
     def plot(self) -> Any:
         """The curves as a Plotly figure (shown by notebooks)."""

@@ -140,10 +140,10 @@ class Chunk:
             for part in parts if not place.stopped else [p for p in parts if p == "valid"]:
                 if part in scores:
                     s = scores[part][i]
-                    result |= {f"{part}_loss": s.loss, f"{part}_{metric}": s.accuracy, f"{part}_n": s.n}
+                    result |= s.told(part, metric) | {f"{part}_n": s.n}
                 else:
                     row = self.last[place.index]
-                    result |= {k: row[k] for k in ("valid_loss", f"valid_{metric}")} | {"valid_n": data.size("valid")}
+                    result |= {k: v for k, v in row.items() if k.startswith("valid_")} | {"valid_n": data.targets("valid")}
             status = "stopped" if place.stopped else "finished"
             self._end(place, population.stack.row(i), {"status": status, "result": result})
 

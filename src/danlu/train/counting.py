@@ -31,16 +31,19 @@ class Tally:
         if not self._held:
             return
         losses, outs, ys, counts = zip(*self._held, strict=True)
-        if counts[0] is None:
-            sizes = torch.tensor([[y.shape[1]] for y in ys], dtype=torch.float64)
+        weighted = any(c is not None for c in counts)
+        if weighted:  # of text, a batch without padding may be among them
+            counts = tuple(torch.ones_like(y, dtype=losses[0].dtype) if c is None else c for c, y in zip(counts, ys, strict=True))
+            sizes = torch.stack([c.sum(1).expand(self.members) for c in counts]).cpu().double()
         else:
-            sizes = torch.stack([c.sum(1) for c in counts]).cpu().double()
+            sizes = torch.tensor([[y.shape[1]] for y in ys], dtype=torch.float64)
         terms = torch.stack(losses).cpu().double() * sizes
         self.loss = torch.cat([self.loss.unsqueeze(0), terms]).cumsum(0)[-1]  # one by one: the last bit does not tell when
         self.seen += sizes.sum(0)
         if self.classes:
-            right = hits(torch.cat(outs, 2), torch.cat(ys, 1))
-            right = right if counts[0] is None else right * torch.cat(counts, 1)
+            right = hits(torch.cat(outs, 2), torch.cat([y.expand(max(map(len, ys)), -1) for y in ys], 1))
+            if weighted:
+                right = right * torch.cat([c.expand(max(map(len, counts)), -1) for c in counts], 1)
             self.correct += right.sum(1).cpu().double()
         self._held.clear()
         self._size = 0

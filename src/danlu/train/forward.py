@@ -156,7 +156,7 @@ class Vectorised:
         for layer, shape in self.calls[len(x)]:
             p = self.p[layer]
             u = self.crowd.uniform(shape).expand(self.stack.members, *shape)
-            masks.append(keep_scaled(u, p, x))
+            masks.append(keep_scaled(u, p, self.stack.theta))
         return masks
 
     @torch.no_grad()

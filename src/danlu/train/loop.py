@@ -243,7 +243,7 @@ class Loop:
                 f"train_{metric}": accuracies[i],
             }
             if valid:
-                row |= {"valid_loss": valid[i].loss, f"valid_{metric}": valid[i].accuracy}
+                row |= valid[i].told("valid", metric)
             row["seconds"] = round(place.seconds, 4)
             rows.append((place, row))
         self.tally = self._fresh()
@@ -306,7 +306,7 @@ class Loop:
 
     def scores(self, population: Population, part: str, most: int | None = None) -> list[evaluate.Score]:
         """What each network of the population scores on a part of the data."""
-        return evaluate.scores(self.outputs(population, part, most), self.data.schema)
+        return evaluate.scores(self.outputs(population, part, most), self.data.schema, evaluate.sentences(self.data, part, most))
 
     def outputs(self, population: Population, part: str, most: int | None = None) -> evaluate.Outputs:
         """Outputs [M, K, n] and targets [n] on a part of the data."""

@@ -40,7 +40,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         "fingerprint": fingerprint.result(),
         "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in duplicates.result().items()},
         "missing": data.missing,
-        "class_counts": data.class_counts("train").tolist() if data.schema.classes else [],
+        "class_counts": [] if data.schema.is_regression else data.class_counts("train").tolist(),
     }
     if data.in_memory:
         info["arrays"] = True

@@ -171,8 +171,8 @@ class _Folder:
             if not data.schema.each_token:
                 out, y = evaluate.collect(outs, n)
                 outs = iter([(out.t().unsqueeze(0), y)])
-            score = evaluate.scores(outs, data.schema)[0]
-            result |= {f"{part}_loss": score.loss, f"{part}_{self.run.metric}": score.accuracy, f"{part}_n": score.n}
+            score = evaluate.scores(outs, data.schema, evaluate.sentences(data, part, n))[0]
+            result |= score.told(part, self.run.metric) | {f"{part}_n": score.n}
             if part == last and not data.schema.each_token:
                 write_predictions(path, data, out, part)
         record.say(path / "run.json", status="finished", result=result)

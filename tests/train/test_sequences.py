@@ -1,0 +1,266 @@
+"""Recurrent networks in the engine: against plain PyTorch loops, and populations against each alone; in float64."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from populations import close, equal_alone
+from torch import nn
+
+from danlu import Data, Recipe, fit, load, resume
+from danlu.data.vocabulary import Vocabulary
+from danlu.errors import Interrupted, ModelError
+from danlu.models import MODELS
+from danlu.runs.run import build_model
+from danlu.streams import stream
+from danlu.train import plan, train
+from danlu.train.orders import by_length, lanes
+
+READERS = [k for k, m in MODELS.items() if m.reads]
+SMALL: dict[str, Any] = {"hidden": (5, 4), "embedding": 3}
+FIELDS: dict[str, Any] = {"batch_size": 7, "epochs": 2, "dtype": "float64"}
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    path = tmp_path_factory.mktemp("tagged") / "all.bio"
+    g = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(60):
+        n = int(torch.randint(1, 9, (), generator=g))
+        for k in torch.randint(0, 6, (n,), generator=g).tolist():
+            rows.append(f"{'abcdef'[k]} {'B-X' if k == 2 else 'O'}")
+        rows.append("")
+    path.write_text("\n".join(rows))
+    return load(str(path))
+
+
+@pytest.fixture(scope="module")
+def labelled() -> Data:
+    g = torch.Generator().manual_seed(0)
+    texts, labels = [], []
+    for _ in range(60):
+        n = int(torch.randint(1, 12, (), generator=g))
+        texts.append("".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist()))
+        labels.append(str(texts[-1].count("a") % 2))
+    return load((texts, labels))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    path = tmp_path_factory.mktemp("running") / "text.txt"
+    path.write_text("the cat sat on the mat. the dog sat on the log.\n" * 20)
+    return load(str(path), length=10)
+
+
+DATA = ("tagged", "labelled", "running")
+
+
+def data_of(name: str, request: pytest.FixtureRequest) -> Data:
+    found: Data = request.getfixturevalue(name)
+    return found
+
+
+# ---- against plain loops
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_a_fit_equals_a_plain_loop(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """One LSTM by `nn.LSTM`, text by text and token by token without any padding, the loss a mean over tokens."""
+    data = data_of(kind, request)
+    both = kind != "running"
+    model = {"name": "lstm", "hidden": (5,), "embedding": 3, "bidirectional": both, "carry": kind == "running"}
+    recipe = Recipe(model=model, optimizer={"name": "sgd", "lr": 0.5}, **FIELDS)
+    run = fit(recipe, data, out=tmp_path / "run")
+
+    start = build_model(recipe, data.schema).state_dict()
+    net = nn.LSTM(3, 5, bidirectional=both).double()
+    embed, out = nn.Embedding(data.schema.tokens, 3).double(), nn.Linear(10 if both else 5, data.schema.outputs).double()
+    names = {"weight_ih": "weight_ih_l0", "weight_hh": "weight_hh_l0", "bias": "bias_ih_l0"}
+    with torch.no_grad():
+        for side, suffix in (("forwards", ""), ("back", "_reverse")) if both else (("forwards", ""),):
+            for ours, theirs in names.items():
+                getattr(net, theirs + suffix).copy_(start[f"layers.{side}.0.{ours}"])
+            getattr(net, f"bias_hh_l0{suffix}").zero_()
+        embed.weight.copy_(start["embedding.weight"])
+        out.weight.copy_(start["output.weight"])
+        out.bias.copy_(start["output.bias"])
+    still = {f"bias_hh_l0{s}" for s in ("", "_reverse")}  # the second bias, which ours does without
+    parameters = [*(p for k, p in net.named_parameters() if k not in still), *embed.parameters(), *out.parameters()]
+    x, y = data.part("train")
+    lengths = (x != 0).sum(1)
+    arrange = by_length(lengths, 7) if both else lanes(len(x), 7)
+    for epoch in range(2):
+        carried = None
+        for batch in arrange(0, epoch).split(7):
+            losses = []
+            if both:
+                for i in batch.tolist():
+                    n = int(lengths[i])
+                    states, (h, _) = net(embed(x[i, :n].long()))
+                    if kind == "tagged":
+                        losses.append(F.cross_entropy(out(states), y[i, :n].long(), reduction="none"))
+                    else:
+                        losses.append(F.cross_entropy(out(h.flatten()), y[i].long(), reduction="none")[None])
+            else:
+                states, carried = net(embed(x[batch].t().long()), carried)
+                carried = tuple(s.detach() for s in carried)
+                target = y[batch].t().flatten().long()
+                losses.append(F.cross_entropy(out(states).flatten(0, 1), target, reduction="none", ignore_index=-1)[target >= 0])
+            for p in parameters:
+                p.grad = None
+            torch.cat(losses).mean().backward()
+            with torch.no_grad():
+                for p in parameters:
+                    p -= 0.5 * p.grad
+    own = run.model().state_dict()
+    expected = {f"layers.forwards.0.{k}": getattr(net, v).detach() for k, v in names.items()} | {
+        "embedding.weight": embed.weight.detach(), "output.weight": out.weight.detach(), "output.bias": out.bias.detach()
+    }  # fmt: skip
+    close({k: own[k] for k in expected}, expected)
+
+
+@pytest.mark.parametrize("model", READERS)
+@pytest.mark.parametrize("both", [False, True])
+def test_padding_never_changes_a_result(model: str, both: bool, labelled: Data, tagged: Data) -> None:
+    for data in (labelled, tagged):
+        recipe = Recipe(model={"name": model, **SMALL, "bidirectional": both}, dtype="float64")
+        net = build_model(recipe, data.schema).eval()
+        x = data.x[:20].long()
+        wide = torch.cat([x, torch.zeros(20, 9, dtype=torch.long)], 1)
+        for i in range(20):
+            n = int((x[i] != 0).sum())
+            alone = net(x[i : i + 1, :n])
+            among = net(wide)[i : i + 1]
+            torch.testing.assert_close(
+                among if data.schema.task == "classification" else among[:, :n], alone, rtol=1e-12, atol=1e-12
+            )
+
+
+# ---- populations
+
+MEMBERS: list[dict[str, Any]] = [
+    {"optimizer": {"name": "adam", "lr": 0.01}},
+    {"optimizer": {"name": "adam", "lr": 0.003}, "seed": 1, "clip": {"norm": 0.1}},
+    {"optimizer": {"name": "adam", "lr": 0.01}, "data_seed": 5, "penalty": {"l2": 1.0}},
+    {"optimizer": {"name": "adam", "lr": 0.02}, "seed": 2, "loss": {"label_smoothing": 0.1}},
+]
+CELLS: list[dict[str, Any]] = [
+    *[{"name": k} for k in READERS],
+    {"name": "lstm", "cell": ("lstm-peephole", "gru-before")},
+    {"name": "rnn", "cell": ("rnn-relu", "rnn")},
+    {"name": "gru", "embedding": 0},
+]
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("model", CELLS, ids=lambda m: "-".join(map(str, m.values())))
+def test_a_member_equals_its_recipe_alone(
+    kind: str, model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Deep, mixed, both ways or carrying their state, with dropout that differs by member."""
+    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    data = data_of(kind, request)
+    section = {**SMALL, **model, "bidirectional": kind != "running", "carry": kind == "running"}
+    recipes = [Recipe(model={**section, "dropout": p}, **FIELDS, **m) for m, p in zip(MEMBERS, (0.0, 0.3, 0.5, 0.3), strict=True)]
+    study = train(recipes, data, out=tmp_path / "study")
+    assert [p["chunk"] for p in study.info["plans"]] == [4]
+    equal_alone(study, recipes, data, tmp_path)
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_in_float32_the_framework_s_kernels_serve_both(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    data = data_of(kind, request)
+    section = {"name": "lstm", **SMALL, "bidirectional": kind != "running", "carry": kind == "running"}
+    recipes = [Recipe(model=section, **{**FIELDS, "dtype": "float32"}, seed=k) for k in range(3)]
+    study = train(recipes, data, out=tmp_path / "study")
+    for k, recipe in enumerate(recipes):
+        close(study.weights(k), fit(recipe, data, out=tmp_path / str(k)).model().state_dict(), 2e-5)
+
+
+@pytest.mark.parametrize("sample", [{"share": 0.5}, {"bootstrap": True}])
+def test_samples_of_sentences(sample: dict[str, Any], tagged: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    model = {"name": "gru", **SMALL}
+    recipes = [Recipe(model=model, **FIELDS, sample={**sample, "seed": k}) for k in range(3)]
+    equal_alone(train(recipes, tagged, out=tmp_path / "study"), recipes, tagged, tmp_path)
+
+
+# ---- the rest
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+def test_a_carried_state_is_resumed(stop: int, running: Data, tmp_path: Path) -> None:
+    from test_averages import StopAt
+
+    model = {"name": "lstm", **SMALL, "carry": True, "dropout": 0.2}
+    recipe = Recipe(model=model, **{**FIELDS, "batch_size": 4})
+    through = fit(recipe, running, out=tmp_path / "through").model().state_dict()
+    with pytest.raises(Interrupted):
+        fit(recipe, running, out=tmp_path / "stopped", listener=StopAt(stop))
+    again = resume(tmp_path / "stopped", running).model().state_dict()
+    assert all(torch.equal(through[k], again[k]) for k in through)
+
+
+def test_lanes_follow_one_another() -> None:
+    order = lanes(23, 4)(0, 3)
+    steps = order.view(-1, 4)
+    assert steps.shape == (5, 4)
+    assert (steps.diff(dim=0) == 1).all()  # each reader goes on where it was
+    assert len(set(order.tolist())) == 20
+    assert {int(lanes(23, 4)(0, e)[0]) for e in range(30)} == {0, 1, 2, 3}
+
+
+def test_examples_of_like_length_share_a_batch() -> None:
+    lengths = torch.randint(1, 100, (1003,), generator=stream(0, "test"))
+    order = by_length(lengths, 10)(0, 0)
+    assert sorted(order.tolist()) == list(range(1003))
+    spread = lengths[order[:1000]].view(100, 10).float()
+    assert (spread.amax(1) - spread.amin(1)).mean() < 8
+    assert not torch.equal(order, by_length(lengths, 10)(0, 1))
+
+
+def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_path: Path) -> None:
+    for data, carry in ((running, True), (running, False), (tagged, False)):
+        run = fit(
+            Recipe(model={"name": "lstm", **SMALL, "carry": carry}, batch_size=4, epochs=1),
+            data,
+            out=tmp_path / f"{data.schema.task}{carry}",
+        )
+        for part in ("valid", "test"):
+            score = run.evaluate(data, part)
+            assert score.loss == pytest.approx(run.result[f"{part}_loss"], rel=1e-5)
+            assert score.n == run.result[f"{part}_n"] == data.targets(part)
+        assert run.history[-1]["valid_loss"] == pytest.approx(run.result["valid_loss"], rel=1e-5)
+        if data.schema.scheme:
+            assert run.evaluate(data).f1 == run.result["test_f1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"name": "dense"}, "'dense' cannot read text; try model=lstm"),
+        ({"name": "lstm", "cell": ("lstm", "gru"), "hidden": (4,)}, "as many as the 1 layers"),
+        ({"name": "lstm", "hidden": ()}, "must have at least one layer"),
+        ({"name": "lstm", "bidirectional": True}, "must be false where later tokens"),
+    ],
+)
+def test_networks_that_cannot_be(model: dict[str, Any], said: str, running: Data) -> None:
+    with pytest.raises(ModelError, match=said):
+        build_model(Recipe(model=model), running.schema)
+
+
+def test_readers_need_text(tagged: Data) -> None:
+    with pytest.raises(ModelError, match="'lstm' reads text, but the examples are of shape 4; try model=dense"):
+        build_model(Recipe(model="lstm"), load("iris").schema)
+    with pytest.raises(ModelError, match="needs running text"):
+        build_model(Recipe(model={"name": "gru", "carry": True}), tagged.schema)
+    assert Vocabulary(tagged.schema.vocabulary).decode([3, 4]) != ""
