@@ -5,28 +5,20 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from danlu.cli.options import (
     Json,
-    Limit,
-    Memory,
-    Mode,
     Overrides,
     RecipeName,
-    Resize,
     RunPath,
     Source,
-    Split,
-    SplitSeed,
-    Target,
-    Task,
-    Valid,
     load_source,
     open_run,
     read_recipe,
+    reads,
     study_path,
 )
 from danlu.cli.training import print_results
@@ -126,24 +118,18 @@ def report(run: RunPath) -> None:
     print(write_report(found))
 
 
+@reads
 def data(
     source: Source,
-    target: Target = None,
-    task: Task = None,
-    resize: Resize = None,
-    mode: Mode = None,
-    split: Split = None,
-    valid: Valid = True,
-    split_seed: SplitSeed = 0,
-    limit: Limit = None,
-    memory: Memory = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None,
     json: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """What is in a source: parts, shapes, classes and counts, missing and constant columns, duplicates, samples."""
     from danlu.report import data_page, data_terminal
 
-    d = load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, "drop")
+    d = load_source(source, {**reading, "missing": "drop"})
     if json:
         print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
     else:

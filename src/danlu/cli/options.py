@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -30,46 +31,60 @@ Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the cod
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ray = Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")]
 Target = Annotated[str | None, typer.Option(help="The column to predict.")]
-Task = Annotated[str | None, typer.Option(help="classification or regression.")]
 Resize = Annotated[int | None, typer.Option(help="Side in pixels to bring pictures to.")]
 Mode = Annotated[str | None, typer.Option(help="L (grey) or RGB.")]
-Split = Annotated[str | None, typer.Option(help="Shares such as 60/20/20 or 70/30; without it the amount of data decides.")]
-Valid = Annotated[bool, typer.Option(help="Whether to hold out a validation part.")]
-SplitSeed = Annotated[int, typer.Option(help="Seed of the shuffle before splitting.")]
-Limit = Annotated[int | None, typer.Option(help="At most so many training examples.")]
-Memory = Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")]
 Missing = Annotated[str | None, typer.Option(help="drop: leave out rows with missing cells, which are refused otherwise.")]
+Encoding = Annotated[str | None, typer.Option(help="Of text files, such as gb18030; default: utf-8.")]
+
+# The options of `danlu.load`, in the order of the help: name, type with description, default.
+_READING: dict[str, tuple[Any, Any]] = {
+    "target": (Target, None),
+    "task": (Annotated[str | None, typer.Option(help="classification or regression; of tables of text: text or pairs.")], None),
+    "resize": (Resize, None),
+    "mode": (Mode, None),
+    "split": (
+        Annotated[str | None, typer.Option(help="Shares such as 60/20/20 or 70/30; without it the amount of data decides.")],
+        None,
+    ),
+    "valid": (Annotated[bool, typer.Option(help="Whether to hold out a validation part.")], True),
+    "split_seed": (Annotated[int, typer.Option(help="Seed of the shuffle before splitting.")], 0),
+    "limit": (Annotated[int | None, typer.Option(help="At most so many training examples.")], None),
+    "memory": (Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")], None),
+    "missing": (Missing, None),
+    "tokens": (Annotated[str | None, typer.Option(help="Of text: chars, words or bpe.")], None),
+    "vocabulary": (Annotated[int | None, typer.Option(help="Of text: at most so many tokens.")], None),
+    "length": (
+        Annotated[int | None, typer.Option(help="Of text: tokens in a window of running text, or at most in an example.")],
+        None,
+    ),
+    "lines": (Annotated[bool, typer.Option("--lines", help="Of running text: every line is a text of its own.")], False),
+    "encoding": (Encoding, None),
+}
 
 
-def load_source(
-    source: str,
-    target: str | None,
-    task: str | None,
-    resize: int | None,
-    mode: str | None,
-    split: str | None,
-    valid: bool,
-    split_seed: int,
-    limit: int | None,
-    memory: str | None,
-    missing: str | None,
-) -> Any:
+def reads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `danlu.load`; they reach it together, as `reading`."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "reading"]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    more = [inspect.Parameter(k, kind, annotation=of, default=default) for k, (of, default) in _READING.items()]
+    own = [p.replace(kind=kind) for p in own]
+
+    def run(**given: Any) -> None:
+        reading = {"seed" if k == "split_seed" else k: given.pop(k) for k in _READING}
+        command(**given, reading=reading)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
+    return run
+
+
+def load_source(source: str, reading: dict[str, Any]) -> Any:
     """`danlu.load` with the options of the command line."""
     from danlu.data import load
 
-    return load(
-        source,
-        target=target,
-        task=task,
-        resize=resize,
-        mode=mode,
-        split=split,
-        valid=valid,
-        seed=split_seed,
-        limit=limit,
-        memory=memory,
-        missing=missing,
-    )
+    return load(source, **reading)
 
 
 def gather(**makes: Callable[[], Any]) -> dict[str, Any]:

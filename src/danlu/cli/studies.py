@@ -10,28 +10,20 @@ import typer
 
 from danlu.cli.options import (
     Json,
-    Limit,
-    Memory,
-    Missing,
-    Mode,
     Ray,
     RecipeName,
-    Resize,
     Source,
-    Split,
-    SplitSeed,
-    Target,
-    Task,
-    Valid,
     gather,
     load_source,
     read_recipe,
+    reads,
 )
 
 Explain = Annotated[bool, typer.Option("--explain", help="Say how the networks are trained together, and why.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Begin even more than 1,000 trainings.")]
 
 
+@reads
 def compare(
     source: Source,
     grid: Annotated[
@@ -51,20 +43,12 @@ def compare(
     ] = None,
     yes: Yes = False,
     out: Annotated[Path | None, typer.Option(help="The study's folder.")] = None,
-    target: Target = None,
-    task: Task = None,
-    resize: Resize = None,
-    mode: Mode = None,
-    split: Split = None,
-    valid: Valid = True,
-    split_seed: SplitSeed = 0,
-    limit: Limit = None,
-    memory: Memory = None,
-    missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
     explain: Explain = False,
     json: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
@@ -72,7 +56,7 @@ def compare(
     found = gather(
         recipe=lambda: read_recipe(recipe, [], source),
         grid=lambda: grids.parse(grid or []),
-        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+        data=lambda: load_source(source, reading),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress
@@ -84,6 +68,7 @@ def compare(
     finish_comparison(done, json)
 
 
+@reads
 def tune(
     source: Source,
     space: Annotated[
@@ -105,20 +90,12 @@ def tune(
         str | None, typer.Option(help="Name within the storage: machines that name the same share the trials.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The study's folder.")] = None,
-    target: Target = None,
-    task: Task = None,
-    resize: Resize = None,
-    mode: Mode = None,
-    split: Split = None,
-    valid: Valid = True,
-    split_seed: SplitSeed = 0,
-    limit: Limit = None,
-    memory: Memory = None,
-    missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
     explain: Explain = False,
     json: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
     from danlu.study import space as spaces
@@ -126,7 +103,7 @@ def tune(
     found = gather(
         recipe=lambda: read_recipe(recipe, [], source),
         space=lambda: spaces.parse(space or []),
-        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+        data=lambda: load_source(source, reading),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress

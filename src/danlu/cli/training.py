@@ -10,8 +10,6 @@ import typer
 
 from danlu.cli.options import (
     Json,
-    Limit,
-    Memory,
     Missing,
     Mode,
     Overrides,
@@ -20,44 +18,34 @@ from danlu.cli.options import (
     Resize,
     RunPath,
     Source,
-    Split,
-    SplitSeed,
     Target,
-    Task,
     Trust,
-    Valid,
     gather,
     load_source,
     open_run,
     read_recipe,
+    reads,
     study_path,
 )
 from danlu.errors import DanluError, wrong
 
 
+@reads
 def fit(
     source: Source,
     overrides: Overrides = None,
     recipe: RecipeName = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    target: Target = None,
-    task: Task = None,
-    resize: Resize = None,
-    mode: Mode = None,
-    split: Split = None,
-    valid: Valid = True,
-    split_seed: SplitSeed = 0,
-    limit: Limit = None,
-    memory: Memory = None,
-    missing: Missing = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
     json: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Train one network on a source and report what it reached."""
     found = gather(
         recipe=lambda: read_recipe(recipe, overrides, source),
-        data=lambda: load_source(source, target, task, resize, mode, split, valid, split_seed, limit, memory, missing),
+        data=lambda: load_source(source, reading),
     )
     r, data = found["recipe"], found["data"]
     from danlu import train

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from danlu.data import split
 from danlu.data.arrays import Array
@@ -31,7 +32,7 @@ _TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 _LABEL = ("label", "class", "target", "sentiment", "category", "y")
 _PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
 
-OPTIONS = ("tokens", "vocabulary", "length", "lines", "encoding")  # of `load`, that text heeds
+OPTIONS = ("tokens", "vocabulary", "length", "lines", "encoding", "missing")  # of `load`, that mean something to text
 Options = dict[str, Any]
 
 
@@ -58,6 +59,15 @@ def padded(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = N
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return out
+
+
+def trimmed(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
+    """Tokens x [..., T] without the columns that are padding in every example, and the targets y that go with them.
+
+    source: how many columns come before the first that has a target.
+    """
+    end = int((x != PAD).flatten(0, -2).any(0).nonzero()[-1]) + 1
+    return x[..., :end], y[..., : end - source] if y.ndim == x.ndim else y
 
 
 def vocabulary(texts: Sequence[str], options: Options) -> Vocabulary:

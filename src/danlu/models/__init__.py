@@ -37,6 +37,7 @@ _READS: dict[str, Any] = {
     "carry": False,
     "dropout": 0.0,
     "forget_bias": 1.0,
+    "crf": False,
 }
 _LINEAR = {"name": "normal", "std": 0.01}
 MODELS: dict[str, Model] = {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from danlu.errors import ModelError, wrong
 from danlu.nn.cells import CELLS
+from danlu.nn.crf import CRF, log_marginals, nll, viterbi
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import Recurrent, State, backwards, last
 
@@ -92,7 +93,7 @@ class Reader(nn.Module):
     """Reads a text; `carries`: whether its state goes on from one window of running text to the next."""
 
     def __init__(
-        self, reading: Reading, outputs: int, embedding: int, stacked: dict[str, Any], dropout: float, carry: bool
+        self, reading: Reading, outputs: int, embedding: int, stacked: dict[str, Any], dropout: float, carry: bool, crf: bool
     ) -> None:
         super().__init__()
         self.reading, self.carries = reading, carry
@@ -100,16 +101,44 @@ class Reader(nn.Module):
         self.drop = Dropout(dropout)
         self.layers = Stacked(self.embedding.size, dropout=dropout, **stacked)
         self.output = nn.Linear(self.layers.width, outputs)
+        if crf:
+            self.crf = CRF(outputs)
 
     def forward(self, x: Tensor, states: State | None = None) -> Any:
-        """x [B, T] token numbers → logits [B, K] of the whole, or [B, T, K] of each token; with `carries` the states, too."""
+        """x [B, T] token numbers → logits [B, K] of the whole, or [B, T, K] of each token; with `carries` the states, too.
+
+        With a CRF, in evaluation: log P of each tag, and the likeliest path as one-hot vectors, both [B, T, K].
+        """
+        out, ends, known = self._read(x, states)
+        if self.reading.task == "classification":
+            return self.output(out)
+        logits = self.output(out)
+        if self.structured and not self.training:
+            path = viterbi(logits, known, *self.crf.scores)
+            told = log_marginals(logits, known, *self.crf.scores)
+            return told.transpose(0, 1), F.one_hot(path, logits.shape[2]).to(told.dtype).transpose(0, 1)
+        logits = logits.transpose(0, 1)
+        return (logits, ends) if self.carries else logits
+
+    @property
+    def structured(self) -> bool:
+        """Whether the loss is of a whole sentence: `objective` gives it."""
+        return hasattr(self, "crf")
+
+    def objective(self, x: Tensor, y: Tensor, per: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ per·(−log P(y | x)) over sentences, and the logits [B, T, K]; y [B, T], per [B] what a token of each counts."""
+        out, _, known = self._read(x, None)
+        logits = self.output(out)
+        return (nll(logits, y.t(), known, *self.crf.scores) * per).sum(), logits.transpose(0, 1)
+
+    def _read(self, x: Tensor, states: State | None) -> tuple[Tensor, State, Tensor]:
+        """What the layers give, [B, H] of the whole or [T, B, H]; the last states; where there are tokens [T, B]."""
         lengths = (x != PAD).sum(1)
         vectors = steady(self.drop, self.embedding(x.t(), self.output.weight))
         out, ends = self.layers(vectors, lengths, states)
         if self.reading.task == "classification":
-            return self.output(self._whole(out, lengths))
-        logits = self.output(out).transpose(0, 1)
-        return (logits, ends) if self.carries else logits
+            out = self._whole(out, lengths)
+        return out, ends, (x != PAD).t()
 
     def _whole(self, out: Tensor, lengths: Tensor) -> Tensor:
         """What each direction holds once it has read all."""
@@ -132,6 +161,7 @@ def build(
     carry: bool,
     dropout: float,
     forget_bias: float,
+    crf: bool,
 ) -> nn.Module:
     """The network for a task. cell: of each layer, or one for all. embedding: 0 for one-hot tokens."""
     if reading is None:
@@ -146,5 +176,7 @@ def build(
         raise ModelError(wrong("model.bidirectional", True, "must be false where later tokens are to be told from earlier ones"))
     if carry and reading.task != "language":
         raise ModelError(wrong("model.carry", True, "needs running text, whose windows follow one another"))
+    if crf and reading.task != "tagging":
+        raise ModelError(wrong("model.crf", True, "needs tagged text, whose tags follow one another"))
     stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
-    return Reader(reading, outputs, embedding, stacked, dropout, carry)
+    return Reader(reading, outputs, embedding, stacked, dropout, carry, crf)

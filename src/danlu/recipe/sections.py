@@ -102,6 +102,8 @@ class Model(Variant):
     """Whether a text is also read from its end."""
     carry: Annotated[bool, Field(strict=True)] | None = None
     """Whether a window of running text begins with the state that the one before it ended with."""
+    crf: Annotated[bool, Field(strict=True)] | None = None
+    """Whether a tagger weighs whole sequences of tags (a conditional random field) instead of each tag by itself."""
     forget_bias: Annotated[FiniteFloat, Field(strict=True)] | None = None
     """Initial bias of an LSTM's forget gate: above 0, it remembers from the start."""
     channels: tuple[Width, ...] | None = None

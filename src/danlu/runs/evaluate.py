@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
+from danlu.data.text import trimmed
 from danlu.runs import entities
 
 _BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
@@ -44,8 +45,8 @@ def rows_per_pass(schema: Schema) -> int:
     return max(1, min(2048, _BYTES // (4 * each)))
 
 
-Forward = Callable[[Tensor], Tensor]
-Outputs = Iterator[tuple[Tensor, Tensor]]  # outputs [M, K, n] of M networks, targets [n]
+Forward = Callable[[Tensor], Any]  # gives outputs [M, K, n], or with them what is chosen [M, n] where that is not the largest
+Outputs = Iterator[tuple[Tensor, ...]]  # outputs [M, K, n] of M networks, targets [n], what is chosen where that differs
 
 
 @torch.no_grad()
@@ -63,13 +64,15 @@ def alone(model: nn.Module) -> Forward:
     """A module as a forward pass x [1, B, …] → [1, K, B] (tokens in a row); what it carries goes on from pass to pass."""
     carried: list[tuple[Tensor, ...]] = []
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Any:
         if getattr(model, "carries", False):
             out, states = model(x[0], tuple(s[: x.shape[1]] for s in carried[-1]) if carried else None)
             carried[:] = [states]
         else:
             out = model(x[0])
-        return cast(Tensor, out.flatten(0, -2).t().unsqueeze(0))
+        if isinstance(out, tuple):  # of a CRF
+            return out[0].flatten(0, -2).t().unsqueeze(0), out[1].argmax(-1).flatten().unsqueeze(0)
+        return out.flatten(0, -2).t().unsqueeze(0)
 
     return forward
 
@@ -102,15 +105,18 @@ def part_outputs(
     there = data.placed(device)
     batches = (index[k] for k in in_lanes(len(index))) if carries else index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
-        x = there.index_select(0, rows.to(there.device)).to(device)
+        x, y = there.index_select(0, rows.to(there.device)).to(device), data.y[rows].to(device)
+        if data.schema.is_text:
+            x, y = trimmed(x, y, data.schema.source)
         with torch.no_grad():
             out = forward(torch.stack([n(x) for n in normalizers]) if len(normalizers) > 1 else normalizers[0](x).unsqueeze(0))
-        y = data.y[rows].to(device)
+        out, chosen = out if isinstance(out, tuple) else (out, None)
         if data.schema.each_token:
             y = y.flatten().long()
             known = y >= 0
             out, y = out[..., known], y[known]
-        yield out, y
+            chosen = chosen if chosen is None else chosen[..., known]
+        yield (out, y) if chosen is None else (out, y, chosen)
 
 
 def hits(out: Tensor, y: Tensor) -> Tensor:
@@ -128,7 +134,7 @@ def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
     Copied into place: small tensors kept one by one would lie between the freed activations, and memory would grow.
     """
     whole, targets, at = torch.empty(0), torch.empty(0), 0
-    for out, y in outs:
+    for out, y, *_ in outs:
         if not at:
             whole, targets = torch.empty(n, out.shape[1], dtype=out.dtype), torch.empty(n, dtype=y.dtype)
         whole[at : at + len(y)], targets[at : at + len(y)] = out[0].t(), y
@@ -141,7 +147,7 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
     guesses, targets = [], []
     loss, right, n = torch.zeros(()), torch.zeros(()), 0
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
-    for out, y in outs:
+    for out, y, *chosen in outs:
         n += len(y)
         if schema.is_regression:
             mean, spread = schema.scale
@@ -151,9 +157,9 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
         else:
             rows = y.expand(len(out), 1, -1)
             loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
-            right = right + hits(out, y.unsqueeze(0)).sum(1)
+            right = right + ((chosen[0] == y) if chosen else hits(out, y.unsqueeze(0))).sum(1)
             if sizes:
-                guesses.append(out.argmax(1).cpu())
+                guesses.append((chosen[0] if chosen else out.argmax(1)).cpu())
                 targets.append(y.cpu())
     losses = (loss / n).tolist()
     if schema.is_regression:
@@ -172,8 +178,10 @@ def sentences(data: Data, part: str, most: int | None = None) -> list[int]:
 
 
 def _sampled(data: Data, part: str, most: int | None, carries: bool = False) -> Tensor:
-    """The examples of a part, or an even sample of `most` (of running text the beginning)."""
+    """The examples of a part, or an even sample of `most` (of running text the beginning); sentences by their length."""
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
         index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
+    if data.schema.each_token and data.schema.task != "language":
+        index = index[(data.x[index] != 0).sum(1).argsort(stable=True)]
     return index

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
+from danlu.data.text import trimmed
 from danlu.recipe import Recipe
 from danlu.train.batches import Batches
 from danlu.train.orders import arrangement
@@ -60,13 +61,8 @@ class Feed:
             joined = (zip(*several, strict=True) for several in zip(*streams, strict=True))
             pairs = ((torch.cat(xs), torch.cat(ys)) for xs, ys in joined)
         if self.text:
-            pairs = (self._trimmed(x, y) for x, y in pairs)
+            pairs = (trimmed(x, y, self.source) for x, y in pairs)
         yield from ((x, y, w) for (x, y), w in zip(pairs, weights, strict=True))
-
-    def _trimmed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Without the columns that are padding in every example."""
-        end = int((x != 0).flatten(0, -2).any(0).nonzero()[-1]) + 1
-        return x[..., :end], y[..., : end - self.source] if y.ndim == 3 else y
 
 
 def look(r: Recipe) -> Look:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,22 @@ class Manner:
         every = out if isinstance(out, tuple) else (out,)
         every = tuple(h.flatten(0, -2) for h in every) if every[0].ndim > 2 else every  # tokens of all examples in a row
         return tuple(h.float() for h in every) if self.mixed else every
+
+
+class _Objective(nn.Module):
+    """A network's objective in the place of its forward pass, which is what can be called with other weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Tensor) -> Any:
+        """As the model's `objective`."""
+        return cast(Any, self.model).objective(*args)
+
+
+def _within(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"model.{k}": v for k, v in tensors.items()}
 
 
 class Solo:
@@ -84,6 +100,16 @@ class Solo:
         self._take_back()
         return heads[0].detach().t().unsqueeze(0), heads
 
+    def objective(self, x: Tensor, y: Tensor, per: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """The losses [1], the outputs [1, q, B·T], and the graph, of a network that has its own objective.
+
+        x [1, B, T], y [1, B, T], per [1, B].
+        """
+        with self._drawing(), self.manner.within(True):
+            loss, logits = cast(Any, self.model).objective(x[0], y[0], per[0])
+        self._take_back()
+        return loss.detach().unsqueeze(0), logits.detach().flatten(0, -2).t().unsqueeze(0), (loss,)
+
     def aside(self, kept: Any) -> list[Tensor]:
         """Outputs [1, q, B] of the auxiliary classifiers."""
         return [h.detach().t().unsqueeze(0) for h in kept[1:]]
@@ -104,7 +130,7 @@ class Solo:
     def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
         """Overwrite the gradient of every parameter; g [1, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        torch.autograd.backward(kept, [slope[0].t() for slope in (g, *aside)])
+        torch.autograd.backward(kept, [slope[0].t() if slope.ndim > 1 else slope[0] for slope in (g, *aside)])
 
 
 class Vectorised:
@@ -144,6 +170,21 @@ class Vectorised:
         self.carried = tuple(s.detach() for s in ends) if self.carries else None
         return heads[0].detach().mT, heads
 
+    def objective(self, x: Tensor, y: Tensor, per: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """The losses [M], the outputs [M, q, B·T], and the graph, of networks that have their own objective."""
+        x = self.crowd.spread(x)
+        masks = self._masks(x[0]) if self.p else []
+        y, per = y.expand(self.stack.members, -1, -1), per.expand(self.stack.members, -1)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], masks: list[Tensor], *given: Tensor) -> Any:
+            left = iter(masks)
+            with noise(lambda layer, value: next(left)):
+                return torch.func.functional_call(_Objective(self.model), (_within(parameters), _within(buffers)), given)
+
+        with self.manner.within(True), several():
+            losses, logits = torch.func.vmap(one)(self.leaves, dict(self.stack.rest), masks, x, y, per)
+        return losses.detach(), logits.detach().flatten(1, -2).mT, (losses,)
+
     def aside(self, kept: Any) -> list[Tensor]:
         """Outputs [M, q, B] of the auxiliary classifiers."""
         return [h.detach().mT for h in kept[1:]]
@@ -176,4 +217,4 @@ class Vectorised:
     def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
         """Overwrite the gradient of every parameter; g [M, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        torch.autograd.backward(kept, [slope.mT for slope in (g, *aside)])
+        torch.autograd.backward(kept, [slope.mT if slope.ndim > 1 else slope for slope in (g, *aside)])

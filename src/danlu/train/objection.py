@@ -58,7 +58,8 @@ def _alone_as_together(pair: Population, make: Make, feed: Feed) -> bool:
 def _seen(population: Population, segments: list[tuple[int, int]], steps: Sequence[Step]) -> dict[str, Tensor]:
     """What some steps show of each network, [M, …] by name: outputs in evaluation, losses, the first gradients, buffers."""
     with population.aside():
-        found = {"outputs": population.outputs(steps[0][0], segments).clone()}
+        out = population.outputs(steps[0][0], segments)
+        found = {"outputs": (out[0] if population.structured else out).clone()}
     for k, (x, y, counts) in enumerate(steps):
         found[f"loss {k}"] = population.step(x, *population.targets(y, counts), k)[0].clone()
         if not k:

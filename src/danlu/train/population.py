@@ -69,6 +69,7 @@ class Population:
             stack.factors = {k: init.lr_factor for k in stack.shapes if taken(k, init.prefix)}
         self.manner = Manner(device, template.dtype == "bf16-mixed")
         self.auxiliary: tuple[float, ...] = getattr(self.model, "auxiliary_weights", ())
+        self.structured = bool(getattr(self.model, "structured", False))
         self.frozen = [
             m for m in self.model.modules() if (own := list(m.parameters(False))) and not any(p.requires_grad for p in own)
         ]
@@ -146,8 +147,12 @@ class Population:
             self._draw(k)
         per, whole = shares(y, self.class_weights, counts)
         with torch.inference_mode() if self.explicit else contextlib.nullcontext():
-            out, kept = self.passes.forward(x)
-            losses, g = self.gradient(out, y, self.smoothing, per)
+            if self.structured:
+                losses, out, kept = self._objective(x, y, per)
+                g = torch.ones_like(losses)
+            else:
+                out, kept = self.passes.forward(x)
+                losses, g = self.gradient(out, y, self.smoothing, per)
             every, aside = self._aside(losses, kept, y, per) if self.auxiliary else (losses, [])
             self.broken = []
             if not math.isfinite(float(every if self.members == 1 else every.sum())):
@@ -159,6 +164,12 @@ class Population:
                 if self.rhythm.every == 1 or self.rhythm.gather(self.stack, whole, k):
                     self._change(self.rhythm.updates(k))
         return losses, out
+
+    def _objective(self, x: Tensor, y: Tensor, per: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        """Losses, outputs and graph of networks whose loss is of a whole sentence: what its first token counts, all do."""
+        b, t = x.shape[1:]
+        each = x.new_full((1, b), 1 / (b * t), dtype=self.stack.theta.dtype) if per is None else per.view(-1, b, t)[..., 0]
+        return cast(Solo, self.passes).objective(x, y.view(-1, b, t), each)
 
     def _aside(self, losses: Tensor, kept: Any, y: Tensor, per: Tensor | None) -> tuple[Tensor, list[list[Tensor]]]:
         """The losses with those of the auxiliary classifiers, and the gradients of these."""
@@ -209,13 +220,14 @@ class Population:
         if self.imported and isinstance(self.passes, Solo):
             self.passes.seed = seed_of(own[0][0], "dropout", own[0][1])
 
-    def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Tensor:
-        """Outputs [M, K, B] (tokens in a row) for x [S, B, …] in evaluation mode."""
+    def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Any:
+        """Outputs [M, K, B] (tokens in a row) for x [S, B, …] in evaluation mode; with a CRF also its choice [M, B]."""
         before, self.crowd.segments = self.crowd.segments, segments
         self.model.eval()
         try:
             with torch.inference_mode() if self.explicit else torch.no_grad():
-                return self.passes.forward(x)[0]
+                out, kept = self.passes.forward(x)
+                return (out, cast(Solo, self.passes).aside(kept)[0].argmax(1)) if self.structured else out
         finally:
             self._train()
             self.crowd.segments = before

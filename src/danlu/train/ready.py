@@ -39,6 +39,8 @@ def check(recipe: Recipe, data: Data) -> None:
         value = getattr(recipe.loss, name)
         if regression and value not in (0, "none"):
             mistakes.append(wrong(f"loss.{name}", value, "needs classes, and the target is a number"))
+    if recipe.model.crf and (recipe.loss.label_smoothing or recipe.loss.class_weights != "none" or recipe.loss.name != "auto"):
+        mistakes.append("`loss` is not used with `model.crf`, whose loss is of the whole sentence; leave it out")
     if recipe.augment.crop and data.schema.is_image and recipe.augment.crop >= min(data.schema.input_shape[1:]):
         mistakes.append(
             wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}")
@@ -75,6 +77,8 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     if ":" in recipe.model.name:
         return torch.get_num_threads()  # of anyone's network the cost is not known
     cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
+    if data.schema.is_text:  # token after token
+        cost //= 3 * data.schema.input_shape[0]
     return 1 if cost < _ONE_THREAD else torch.get_num_threads()
 
 
