@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danlu import __version__
-from danlu.cli import looking, recipes, studies, training
+from danlu.cli import looking, reading, recipes, studies, training
 from danlu.cli.options import WithFields
 from danlu.errors import DanluError
 
@@ -27,6 +27,8 @@ app.command()(studies.compare)
 app.command()(studies.tune)
 for command in (training.resume, training.evaluate, training.predict, looking.runs, looking.show, looking.report):
     app.command()(command)
+app.command()(reading.score)
+app.command()(reading.generate)
 app.command()(looking.data)
 app.command()(looking.summary)
 for name in ("show", "check", "diff", "fields", "presets", "schema"):

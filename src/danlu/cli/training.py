@@ -171,7 +171,10 @@ def evaluate(
 def predict(
     run: RunPath,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT…", help="Picture files, folders, CSV files, or - for standard input.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT…", help="Pictures, folders of them, CSV files, texts (or files of a text a line), - for stdin."
+        ),
     ],
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
     samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
@@ -183,7 +186,12 @@ def predict(
     from danlu.runs.inputs import read
 
     found = open_run(run, trust)
-    x, names = read(found.schema, inputs, resize)
+    if found.schema.is_text:
+        x, names = _read_texts(found, inputs, json)
+        if x is None:
+            return
+    else:
+        x, names = read(found.schema, inputs, resize)
     p = found.predict(x, samples=samples)
     if p.probabilities is None:
         rows = [{"input": n, "value": float(v)} for n, v in zip(names, p.values, strict=True)]
@@ -205,3 +213,18 @@ def predict(
         return
     head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
     table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
+
+
+def _read_texts(run: Any, inputs: list[str], json: bool) -> tuple[Any, list[str]]:
+    """Texts as token numbers for a classifier; what a tagger or a translator says is printed here, and nothing given."""
+    from danlu.report.reading import show_tagged
+    from danlu.runs import reading
+    from danlu.runs.inputs import lines
+
+    texts = lines(inputs)
+    if run.schema.task == "classification":
+        return reading.encode(run, texts), texts
+    if run.schema.task == "tagging":
+        show_tagged(reading.tag(run, texts), json)
+        return None, []
+    raise DanluError(f"{str(run.path)!r} was trained to write: use danlu generate or danlu score")

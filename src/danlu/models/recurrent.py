@@ -120,6 +120,11 @@ class Reader(nn.Module):
         logits = logits.transpose(0, 1)
         return (logits, ends) if self.carries else logits
 
+    def step(self, x: Tensor, states: State | None) -> tuple[Tensor, State]:
+        """Logits [B, K] of what follows x [B, T], and the states to go on from."""
+        out, ends, _ = self._read(x, states)
+        return self.output(out[-1]), ends
+
     @property
     def structured(self) -> bool:
         """Whether the loss is of a whole sentence: `objective` gives it."""

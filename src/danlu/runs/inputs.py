@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.data import Schema, images, tables
+from danlu.data import Schema, images, tables, text
 from danlu.errors import DataError, RunError
 
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
@@ -34,6 +34,27 @@ def read(schema: Schema, inputs: Sequence[str], resize: bool = False) -> tuple[T
         out.append(x)
         names += [f"{name}:{i + 1}" for i in range(len(frame))]
     return torch.from_numpy(np.concatenate(out)), names
+
+
+def lines(inputs: Sequence[str]) -> list[str]:
+    """Texts: of files and of standard input (`-`) every line that is not empty, else the inputs themselves."""
+    found: list[str] = []
+    for name in inputs:
+        path = Path(name)
+        if name == "-":
+            try:
+                content = sys.stdin.buffer.read().decode("utf-8-sig")
+            except UnicodeDecodeError as e:
+                raise DataError(f"standard input is no utf-8 text (byte {e.start}); send it as UTF-8") from e
+        elif len(name) < 256 and path.is_file():
+            content = text.read(path)
+        else:
+            found.append(name)
+            continue
+        found += [line for line in content.splitlines() if line.strip()]
+    if not found:
+        raise DataError("there is no text to read; give at least one line")
+    return found
 
 
 def _frame(name: str) -> tuple[str, Any]:

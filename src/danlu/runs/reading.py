@@ -1,0 +1,152 @@
+"""What a finished run does with text: tell classes and tags, weigh sentences, write on, translate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.data.tagged import spans
+from danlu.data.text import padded
+from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
+from danlu.errors import RunError, some, wrong
+from danlu.runs.run import Run
+from danlu.streams import stream
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """How likely a text is: log P in nats, over its tokens and, where lines were learnt, its end."""
+
+    text: str
+    nats: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean −log P of a token."""
+        return float(torch.tensor(-self.nats / self.tokens).exp())
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A sentence with a tag for each token; entities as (first token, one past the last, kind)."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+    entities: tuple[tuple[int, int, str], ...]
+
+
+def needs(run: Run, *tasks: str) -> Vocabulary:
+    """The run's vocabulary. Raises RunError when its task is another."""
+    if run.schema.task not in tasks or not run.schema.is_text:
+        what = f"{run.schema.task} of " + ("text" if run.schema.is_text else "pictures" if run.schema.is_image else "tables")
+        raise RunError(f"{str(run.path)!r} was trained for {what}, but this needs {' or '.join(tasks)} of text")
+    return Vocabulary(run.schema.vocabulary)
+
+
+def encode(run: Run, texts: Sequence[str]) -> Tensor:
+    """Token numbers [N, T] of texts for a classifier. Raises RunError for texts of which it knows no token."""
+    learnt = needs(run, "classification")
+    rows = learnt.encode_all(texts)
+    _refuse_unknown(rows, texts)
+    return torch.from_numpy(padded(rows))
+
+
+def _refuse_unknown(rows: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
+    empty = [t for t in texts if not t.strip()]
+    strange = [t for row, t in zip(rows, texts, strict=True) if t.strip() and all(n == UNK for n in row)]
+    mistakes = ["a text is empty; write at least one token"] if empty else []
+    if strange:
+        mistakes.append(f"no token of {some(map(repr, strange))} was in the training text; use its language and signs")
+    if mistakes:
+        raise RunError(*mistakes)
+
+
+def tag(run: Run, texts: Sequence[str]) -> list[Tagged]:
+    """The tags of each text: of its characters where the run learnt characters, else of what spaces set apart."""
+    learnt = needs(run, "tagging")
+    single = all(len(t) == 1 for t in learnt.tokens[3:])
+    cut = [[c for c in t if not c.isspace()] if single else t.split() for t in texts]
+    rows = [learnt.numbers(tokens) for tokens in cut]
+    _refuse_unknown(rows, texts)
+    found, model, names, schema = [], run.model(), run.schema.classes, run.schema
+    with torch.no_grad():
+        for tokens, row in zip(cut, rows, strict=True):
+            out = model(torch.tensor([row], dtype=torch.int32))
+            guess = out[1].argmax(-1) if isinstance(out, tuple) else out.argmax(-1)
+            tags = [names[int(k)] for k in guess[0]]
+            found.append(Tagged(tuple(tokens), tuple(tags), tuple(spans(tags, schema.scheme)) if schema.scheme else ()))
+    return found
+
+
+def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
+    """log P of each text by a language model, read from the beginning of a text."""
+    learnt = needs(run, "language")
+    rows = learnt.encode_all(texts)
+    _refuse_unknown(rows, texts)
+    model: Any = run.model()
+    found = []
+    with torch.no_grad():
+        for text, row in zip(texts, rows, strict=True):
+            whole = [EOS, *row, *([EOS] if run.schema.lines else [])]
+            out = model(torch.tensor([whole[:-1]], dtype=torch.int32))
+            logits = (out[0] if isinstance(out, tuple) else out)[0]
+            nats = torch.log_softmax(logits.double(), 1).gather(1, torch.tensor(whole[1:]).unsqueeze(1)).sum()
+            found.append(Weighed(text, float(nats), len(whole) - 1))
+    return found
+
+
+def generate(
+    run: Run, prompt: str = "", temperature: float = 1.0, top_k: int = 0, length: int = 500, seed: int = 0
+) -> Iterator[str]:
+    """Write on from a prompt, piece by piece, until `<eos>` or `length` tokens.
+
+    temperature: logits are divided by it; 0 takes the likeliest token each time. top_k: only among the k likeliest.
+    Raises RunError for a prompt that holds nothing the network knows.
+    """
+    learnt = needs(run, "language")
+    mistakes = [wrong("temperature", temperature, "must be at least 0", "try 0.8")] if not temperature >= 0 else []
+    mistakes += [wrong("top_k", top_k, "must be at least 0", "try 40")] if top_k < 0 else []
+    mistakes += [wrong("length", length, "must be at least 1", "try 500")] if length < 1 else []
+    if mistakes:
+        raise RunError(*mistakes)
+    row = learnt.encode(prompt) if prompt else []
+    if prompt:
+        _refuse_unknown([row], [prompt])
+    model: Any = run.model()
+    return _written(model, learnt, row, temperature, top_k, length, seed)
+
+
+def _written(
+    model: Any, learnt: Vocabulary, row: list[int], temperature: float, top_k: int, length: int, seed: int
+) -> Iterator[str]:
+    g, states, now = stream(seed, "generate"), None, [EOS, *row]
+    numbers, shown = list(row), learnt.decode(row)
+    for _ in range(length):
+        with torch.no_grad():
+            logits, states = model.step(torch.tensor([now], dtype=torch.int32), states)
+        chosen = draw(logits[0], temperature, top_k, g)
+        if chosen == EOS:
+            return
+        numbers.append(chosen)
+        now = [chosen]
+        text = learnt.decode(numbers)
+        if text.startswith(shown) and not text.endswith("�"):  # a character of several bytes is not whole yet
+            yield text[len(shown) :]
+            shown = text
+
+
+def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> int:
+    """A token by its logits [K]; never padding, nor what is unknown."""
+    logits = logits.double().clone()
+    logits[[PAD, UNK]] = -torch.inf
+    if top_k:
+        least = logits.topk(min(top_k, len(logits) - 2)).values[-1]
+        logits[logits < least] = -torch.inf
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=g))
