@@ -58,7 +58,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return load(str(path), length=10)
 
 
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    path = tmp_path_factory.mktemp("paired") / "pairs.tsv"
+    g = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(60):
+        n = int(torch.randint(1, 7, (), generator=g))
+        text = "".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist())
+        rows.append(f"{text}\t{text[::-1].upper()[: n // 2 + 1]}")
+    path.write_text("\n".join(rows))
+    return load(str(path), task="pairs")
+
+
 DATA = ("tagged", "labelled", "running")
+EVERY = (*DATA, "paired")
 
 
 def data_of(name: str, request: pytest.FixtureRequest) -> Data:
@@ -125,6 +139,36 @@ def test_a_fit_equals_a_plain_loop(kind: str, tmp_path: Path, request: pytest.Fi
     close({k: own[k] for k in expected}, expected)
 
 
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_translator_equals_one_of_the_framework_s_layers(cell: str, attention: bool, paired: Data) -> None:
+    """Without padding: the encoder's last states are the decoder's first; attention by its formula."""
+    model = {"name": cell, "hidden": (5,), "embedding": 3, "attention": attention}
+    net = build_model(Recipe(model=model, dtype="float64"), paired.schema).eval()
+    w = net.state_dict()
+    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+    layers = {}
+    for side in ("encoder", "decoder"):
+        layer = kinds[cell](3, 5).double()
+        with torch.no_grad():
+            layer.weight_ih_l0.copy_(w[f"{side}.forwards.0.weight_ih"])
+            layer.weight_hh_l0.copy_(w[f"{side}.forwards.0.weight_hh"])
+            layer.bias_ih_l0.copy_(w[f"{side}.forwards.0.bias"])
+            layer.bias_hh_l0.zero_()
+        layers[side] = layer
+    s = paired.schema.source
+    x = paired.x[:20].long()
+    out = net(x)
+    for i in range(20):
+        source, target = x[i, :s][x[i, :s] != 0], x[i, s:][x[i, s:] != 0]
+        memory, state = layers["encoder"](w["embedding.weight"][source])
+        h, _ = layers["decoder"](w["embedding.weight"][target], state)
+        if attention:
+            p = (h @ (memory @ w["attention.keys.weight"].T).T).softmax(1)
+            h = torch.tanh(torch.cat([p @ memory, h], 1) @ w["attention.join.weight"].T + w["attention.join.bias"])
+        torch.testing.assert_close(out[i, : len(target)], h @ w["output.weight"].T + w["output.bias"], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("model", READERS)
 @pytest.mark.parametrize("both", [False, True])
 def test_padding_never_changes_a_result(model: str, both: bool, labelled: Data, tagged: Data) -> None:
@@ -159,7 +203,7 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("model", CELLS, ids=lambda m: "-".join(map(str, m.values())))
 def test_a_member_equals_its_recipe_alone(
     kind: str, model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -169,7 +213,7 @@ def test_a_member_equals_its_recipe_alone(
         pytest.skip("a CRF tells tags")
     monkeypatch.setattr(plan, "_SHORT", math.inf)
     data = data_of(kind, request)
-    section = {**SMALL, **model, "bidirectional": kind != "running", "carry": kind == "running"}
+    section = {**SMALL, **model, "bidirectional": kind != "running", "carry": kind == "running", "attention": kind == "paired"}
     recipes = [
         Recipe(model={**section, "dropout": p}, **FIELDS, **{k: v for k, v in m.items() if k != "loss" or "crf" not in model})
         for m, p in zip(MEMBERS, (0.0, 0.3, 0.5, 0.3), strict=True)
@@ -179,13 +223,13 @@ def test_a_member_equals_its_recipe_alone(
     equal_alone(study, recipes, data, tmp_path)
 
 
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("kind", EVERY)
 def test_in_float32_the_framework_s_kernels_serve_both(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setattr(plan, "_SHORT", math.inf)
     data = data_of(kind, request)
-    section = {"name": "lstm", **SMALL, "bidirectional": kind != "running", "carry": kind == "running"}
+    section = {"name": "lstm", **SMALL, "bidirectional": kind in ("tagged", "labelled"), "carry": kind == "running"}
     recipes = [Recipe(model=section, **{**FIELDS, "dtype": "float32"}, seed=k) for k in range(3)]
     study = train(recipes, data, out=tmp_path / "study")
     for k, recipe in enumerate(recipes):

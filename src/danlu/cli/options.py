@@ -87,6 +87,9 @@ def load_source(source: str, reading: dict[str, Any]) -> Any:
     return load(source, **reading)
 
 
+_PRESETS = {"language": "language", "tagging": "tagging", "classification": "reading", "pairs": "translation"}
+
+
 def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
     """What each makes, by name; the mistakes of all together."""
     found: dict[str, Any] = {}
@@ -101,11 +104,16 @@ def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
     return found
 
 
-def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None) -> Any:
-    """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default."""
+def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None, data: Any = None) -> Any:
+    """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default.
+
+    data: of text, the default is the preset for its task.
+    """
     from danlu.recipe import Recipe, presets
 
     chosen = name or (source if source in presets() else None)
+    if chosen is None and data is not None and data.schema.is_text:
+        chosen = _PRESETS[data.schema.task]
     return (Recipe.read(chosen) if chosen else Recipe()).with_(overrides or [])
 
 

@@ -53,10 +53,11 @@ def compare(
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
 
+    held: dict[str, Any] = {}
     found = gather(
-        recipe=lambda: read_recipe(recipe, [], source),
+        data=lambda: held.setdefault("data", load_source(source, reading)),
+        recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
         grid=lambda: grids.parse(grid or []),
-        data=lambda: load_source(source, reading),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress
@@ -100,10 +101,11 @@ def tune(
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
     from danlu.study import space as spaces
 
+    held: dict[str, Any] = {}
     found = gather(
-        recipe=lambda: read_recipe(recipe, [], source),
+        data=lambda: held.setdefault("data", load_source(source, reading)),
+        recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
         space=lambda: spaces.parse(space or []),
-        data=lambda: load_source(source, reading),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress

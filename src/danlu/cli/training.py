@@ -43,9 +43,10 @@ def fit(
     reading: dict[str, Any],
 ) -> None:
     """Train one network on a source and report what it reached."""
+    held: dict[str, Any] = {}
     found = gather(
-        recipe=lambda: read_recipe(recipe, overrides, source),
-        data=lambda: load_source(source, reading),
+        data=lambda: held.setdefault("data", load_source(source, reading)),
+        recipe=lambda: read_recipe(recipe, overrides, source, held.get("data")),
     )
     r, data = found["recipe"], found["data"]
     from danlu import train
@@ -178,6 +179,7 @@ def predict(
     ],
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
     samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
+    beam: Annotated[int, typer.Option(help="Of a translator: beginnings kept side by side; 1: the likeliest token.", min=1)] = 1,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
@@ -187,7 +189,7 @@ def predict(
 
     found = open_run(run, trust)
     if found.schema.is_text:
-        x, names = _read_texts(found, inputs, json)
+        x, names = _read_texts(found, inputs, beam, json)
         if x is None:
             return
     else:
@@ -215,9 +217,9 @@ def predict(
     table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
 
 
-def _read_texts(run: Any, inputs: list[str], json: bool) -> tuple[Any, list[str]]:
+def _read_texts(run: Any, inputs: list[str], beam: int, json: bool) -> tuple[Any, list[str]]:
     """Texts as token numbers for a classifier; what a tagger or a translator says is printed here, and nothing given."""
-    from danlu.report.reading import show_tagged
+    from danlu.report.reading import show_pairs, show_tagged
     from danlu.runs import reading
     from danlu.runs.inputs import lines
 
@@ -226,5 +228,8 @@ def _read_texts(run: Any, inputs: list[str], json: bool) -> tuple[Any, list[str]
         return reading.encode(run, texts), texts
     if run.schema.task == "tagging":
         show_tagged(reading.tag(run, texts), json)
+        return None, []
+    if run.schema.task == "pairs":
+        show_pairs(texts, reading.translate(run, texts, beam), json)
         return None, []
     raise DanluError(f"{str(run.path)!r} was trained to write: use danlu generate or danlu score")

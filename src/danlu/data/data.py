@@ -32,6 +32,7 @@ class Raw:
     official_test: int = 0
     official_valid: int = 0  # just before the test part
     missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
+    cut: bool = False  # whether these are all the parts there are to be
     encode: Callable[[Array], tuple[Array, Array, Schema]] | None = None  # of text: all of it, once the training part is known
 
 
@@ -218,8 +219,8 @@ def _parts(
             shares = (shares[0], 0.0, shares[1] + shares[2])
         rest, test = split.draw(labels, n, shares[2], seed, "split test")
     else:
-        shares = split.rule(n, valid)
-        if n_test:
+        shares = split.rule(n, valid) if not raw.cut else (1.0, 0.0, 0.0)
+        if n_test or raw.cut:
             rest, test = np.arange(n - n_test), np.arange(n - n_test, n)
         else:  # an official validation part, which lies last, stays whole
             free = n - n_valid

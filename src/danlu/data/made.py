@@ -109,10 +109,9 @@ def dates(options: dict[str, Any], n: int = 5000) -> Raw:
     return text.paired(pairs, "dates", options)
 
 
-def spelling(options: dict[str, Any]) -> Raw:
-    """One input, a sequence out: a number below 1000, as one token, spelt in words."""
-    ones = _ONES.split()
-    tens = _TENS.split()
+def spelling(options: dict[str, Any], copies: int = 10) -> Raw:
+    """One token in, a sequence out: the numbers below 1,000, of which 200 come, spelt in words, each ten times."""
+    ones, tens = _ONES.split(), _TENS.split()
 
     def spell(k: int) -> str:
         if k < 20:
@@ -121,7 +120,8 @@ def spelling(options: dict[str, Any]) -> Raw:
             return tens[k // 10 - 2] + (f" {ones[k % 10]}" if k % 10 else "")
         return f"{ones[k // 100]} hundred" + (f" and {spell(k % 100)}" if k % 100 else "")
 
-    return text.paired([(str(k), spell(k)) for k in range(1000)], "spelling", options)
+    pairs = [(str(k), spell(k)) for k in _draws("spelling").sample(range(1000), 200)] * copies
+    return text.paired(pairs, "spelling", {"tokens": "words", **{k: v for k, v in options.items() if v is not None}})
 
 
 MADE: dict[str, Callable[[dict[str, Any]], Raw]] = {

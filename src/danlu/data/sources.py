@@ -99,7 +99,7 @@ def load(
 
     Raises DataError, one sentence per mistake.
     """
-    options = _options(target, task, mode, resize, missing, memory)
+    options = _options(target, task, mode, resize, missing, memory, length, vocabulary)
     of_text = {"tokens": tokens, "vocabulary": vocabulary, "length": length, "lines": lines or None, "encoding": encoding}
     options |= of_text
     if isinstance(source, (str, Path)):
@@ -119,7 +119,14 @@ def load(
 
 
 def _options(
-    target: str | None, task: str | None, mode: str | None, resize: Any, missing: str | None, memory: str | int | None
+    target: str | None,
+    task: str | None,
+    mode: str | None,
+    resize: Any,
+    missing: str | None,
+    memory: str | int | None,
+    length: int | None,
+    vocabulary: int | None,
 ) -> dict[str, Any]:
     """What every source is told; all mistakes at once."""
     choices: dict[str, tuple[str | None, tuple[str, ...]]] = {
@@ -131,6 +138,8 @@ def _options(
         wrong(k, v, f"must be {', '.join(of[:-1])} or {of[-1]}") for k, (v, of) in choices.items() if v not in (None, *of)
     ]
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "missing": "drop" if missing == "drop" else None}
+    sizes = (("length", length), ("vocabulary", vocabulary))
+    mistakes += [wrong(k, v, "must be at least 1") for k, v in sizes if v is not None and v < 1]
     readers: tuple[tuple[str, Any, Any], ...] = (("resize", _size, resize), ("budget", parse_bytes, memory))
     for name, read, value in readers:
         try:

@@ -104,14 +104,15 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
         if empty:
             raise DataError(f"{name} has no line with text in its training part")
     learnt = vocabulary([line for t in texts["train"] for line in t.splitlines(True)], options)
-    pairs = [_windows(texts.get(p, []), learnt, options) for p in ("train", "valid", "test")]
+    several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end
+    pairs = [_windows(texts.get(p, []), learnt, options, several) for p in ("train", "valid", "test")]
     width = max((len(row) for of in pairs for row in of), default=1) - 1
     if not pairs[0]:
         raise DataError(f"{name} is too short: its training part must hold at least 2 tokens")
     x = np.concatenate([padded([row[:-1] for row in of], PAD, width) for of in pairs if of])
     y = np.concatenate([padded([row[1:] for row in of], -1, width) for of in pairs if of])
     schema = Schema("language", (width,), vocabulary=learnt.text, tokens=len(learnt), lines=bool(options.get("lines")))
-    return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]))
+    return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), cut=True)
 
 
 def _thirds(text: str | list[str], shares: Any) -> dict[str, list[str]]:
@@ -129,20 +130,18 @@ def _thirds(text: str | list[str], shares: Any) -> dict[str, list[str]]:
     return {p: ["".join(of)] if isinstance(text, str) else list(of) for p, of in cut.items() if of}
 
 
-def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options) -> list[list[int]]:
+def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several: bool) -> list[list[int]]:
     """Rows of at most `length` + 1 tokens; each begins with the last of the one before."""
     if options.get("lines"):
         rows = [[EOS, *ids, EOS] for ids in learnt.encode_all(texts)]
         refuse_long(rows, options, lambda i: f"line {texts[i][:30]!r}")
         return rows
     step = options.get("length") or WINDOW
-    if step < 1:
-        raise DataError(wrong("length", step, "must be at least 1", f"try {WINDOW}"))
     stream = [EOS]
     for t in texts:
         lines = learnt.encode_all(t.splitlines(True))
         stream += [n for ids in lines for n in ids]
-        stream += [EOS] if len(texts) > 1 else []
+        stream += [EOS] if several else []
     return [stream[i : i + step + 1] for i in range(0, len(stream) - 1, step)]
 
 

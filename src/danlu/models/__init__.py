@@ -38,6 +38,7 @@ _READS: dict[str, Any] = {
     "dropout": 0.0,
     "forget_bias": 1.0,
     "crf": False,
+    "attention": False,
 }
 _LINEAR = {"name": "normal", "std": 0.01}
 MODELS: dict[str, Model] = {

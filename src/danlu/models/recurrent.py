@@ -73,20 +73,23 @@ class Stacked(nn.Module):
             n = 2 * size if bidirectional else size
         self.width = n
 
-    def forward(self, x: Tensor, lengths: Tensor, states: State | None = None) -> tuple[Tensor, State]:
-        """Outputs [T, B, H] of the last layer (2H both ways) for x [T, B, n], and the last states of every layer in a row."""
-        ends: list[Tensor] = []
+    def forward(self, x: Tensor, lengths: Tensor, states: State | None = None, ends: bool = False) -> tuple[Tensor, State]:
+        """Outputs [T, B, H] of the last layer (2H both ways) for x [T, B, n], and the last states of every layer in a row.
+
+        ends: states after each sequence's own last token, instead of after the last step.
+        """
+        found: list[Tensor] = []
         given = iter(states) if states is not None else None
         for k, drop in enumerate(self.drops):
             there = cast(Recurrent, self.forwards[k])
             size = 2 if CELLS[there.cell].memory else 1
-            out, state = there(x, None if given is None else tuple(itertools.islice(given, size)))
+            out, state = there(x, None if given is None else tuple(itertools.islice(given, size)), each=ends)
             if self.bidirectional:
                 back, _ = self.back[k](backwards(x, lengths))
                 out = torch.cat([out, backwards(back, lengths)], 2)
-            ends += state
+            found += [last(s, lengths) for s in state] if ends else state
             x = steady(cast(Dropout, drop), out)
-        return x, tuple(ends)
+        return x, tuple(found)
 
 
 class Reader(nn.Module):
@@ -167,6 +170,7 @@ def build(
     dropout: float,
     forget_bias: float,
     crf: bool,
+    attention: bool,
 ) -> nn.Module:
     """The network for a task. cell: of each layer, or one for all. embedding: 0 for one-hot tokens."""
     if reading is None:
@@ -177,11 +181,19 @@ def build(
     cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
     if len(cells) != len(hidden):
         raise ModelError(wrong("model.cell", cells, f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"))
-    if reading.task in ("language", "pairs") and bidirectional:
-        raise ModelError(wrong("model.bidirectional", True, "must be false where later tokens are to be told from earlier ones"))
+    if bidirectional and (reading.task == "language" or (reading.task == "pairs" and not attention)):
+        rule = "must be false where later tokens are to be told from earlier ones"
+        rule = "needs `model.attention` to be of use in an encoder" if reading.task == "pairs" else rule
+        raise ModelError(wrong("model.bidirectional", True, rule))
+    if attention and reading.task != "pairs":
+        raise ModelError(wrong("model.attention", True, "needs pairs of texts, of which one looks at the other"))
     if carry and reading.task != "language":
         raise ModelError(wrong("model.carry", True, "needs running text, whose windows follow one another"))
     if crf and reading.task != "tagging":
         raise ModelError(wrong("model.crf", True, "needs tagged text, whose tags follow one another"))
     stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
+    if reading.task == "pairs":
+        from danlu.models.translator import Translator
+
+        return Translator(reading, outputs, embedding, stacked, dropout, attention)
     return Reader(reading, outputs, embedding, stacked, dropout, carry, crf)

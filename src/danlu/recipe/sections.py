@@ -104,6 +104,8 @@ class Model(Variant):
     """Whether a window of running text begins with the state that the one before it ended with."""
     crf: Annotated[bool, Field(strict=True)] | None = None
     """Whether a tagger weighs whole sequences of tags (a conditional random field) instead of each tag by itself."""
+    attention: Annotated[bool, Field(strict=True)] | None = None
+    """Whether the writer of a second text looks back at every token of the first."""
     forget_bias: Annotated[FiniteFloat, Field(strict=True)] | None = None
     """Initial bias of an LSTM's forget gate: above 0, it remembers from the start."""
     channels: tuple[Width, ...] | None = None

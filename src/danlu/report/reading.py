@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from danlu.report.terminal import console
+from danlu.report.terminal import console, table
 from danlu.runs.reading import Tagged
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -22,6 +22,16 @@ def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
             print(jsonlib.dumps({"tokens": s.tokens, "tags": s.tags, "entities": found}, ensure_ascii=False))
             continue
         console.print(coloured(s, kinds))
+
+
+def show_pairs(texts: Sequence[str], found: Sequence[tuple[str, float]], json: bool) -> None:
+    """Each text with what was written to it, and its log P; or as JSON lines."""
+    if json:
+        for text, (other, nats) in zip(texts, found, strict=True):
+            print(jsonlib.dumps({"source": text, "target": other, "nats": nats}, ensure_ascii=False))
+        return
+    rows = [(text, other, f"{nats:.2f}") for text, (other, nats) in zip(texts, found, strict=True)]
+    table(("source", "target", "log P (nats)"), rows)
 
 
 def joined(tokens: Sequence[str]) -> str:

@@ -150,3 +150,49 @@ def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> 
     if temperature == 0:
         return int(logits.argmax())
     return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=g))
+
+
+def translate(run: Run, texts: Sequence[str], beam: int = 1, length: int = 200) -> list[tuple[str, float]]:
+    """The second text of each pair by its first, and its log P; beam: how many beginnings are kept (1: the likeliest token).
+
+    A text that is done keeps its place among the beginnings; the likeliest by log P wins.
+    """
+    learnt = needs(run, "pairs")
+    if beam < 1 or beam > 1000:
+        raise RunError(wrong("beam", beam, "must lie between 1 and 1,000", "try 5"))
+    rows = learnt.encode_all(texts)
+    _refuse_unknown(rows, texts)
+    model: Any = run.model()
+    found = []
+    with torch.no_grad():
+        for row in rows:
+            numbers, nats = _beamed(model, row, beam, length)
+            found.append((learnt.decode(numbers), nats))
+    return found
+
+
+def _beamed(model: Any, row: list[int], beam: int, length: int) -> tuple[list[int], float]:
+    """Legend: W beginnings side by side, K tokens."""
+    states, (values, known) = model.read(torch.tensor([row], dtype=torch.int32))
+    written: list[tuple[list[int], float]] = [([EOS], 0.0)]  # still open, as many as `states` has rows
+    done: list[tuple[list[int], float]] = []
+    for _ in range(length):
+        w = len(written)
+        last = torch.tensor([[numbers[-1]] for numbers, _ in written], dtype=torch.int32)
+        memory = values.expand(-1, w, -1), known.expand(-1, w)
+        logits, states = model.write(last, states, memory)
+        logits = logits[-1].double()
+        logits[:, [PAD, UNK]] = -torch.inf
+        total = logits.log_softmax(1) + torch.tensor([nats for _, nats in written], dtype=torch.float64).unsqueeze(1)
+        top = total.flatten().topk(min(beam, int(total.isfinite().sum())))
+        longer = [(*divmod(int(k), total.shape[1]), float(v)) for k, v in zip(top.indices, top.values, strict=True)]
+        done += [(written[i][0], v) for i, k, v in longer if k == EOS]
+        open_ones = [(i, k, v) for i, k, v in longer if k != EOS]
+        best = max((v for _, v in done), default=-float("inf"))
+        open_ones = [o for o in open_ones if o[2] > best]  # log P only falls
+        if not open_ones:
+            break
+        written, index = [(written[i][0] + [k], v) for i, k, v in open_ones], torch.tensor([i for i, *_ in open_ones])
+        states = tuple(s[index] for s in states)
+    numbers, nats = max(done or written, key=lambda d: d[1])
+    return numbers[1:], nats

@@ -1,0 +1,341 @@
+"""Text from files and generators: vocabularies, windows, tags, pairs; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from danlu import Data, load
+from danlu.data import made
+from danlu.data.tagged import SCHEMES, broken, scheme_of, spans
+from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn
+from danlu.errors import DataError
+
+READABLE = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+
+
+def refused(*args: object, **options: object) -> str:
+    with pytest.raises(DataError) as e:
+        load(*args, **options)  # type: ignore[arg-type]
+    return str(e.value)
+
+
+# ---- vocabularies
+
+
+@given(st.lists(READABLE, min_size=1, max_size=5))
+def test_characters_and_byte_pairs_there_and_back(texts: list[str]) -> None:
+    for kind in ("chars", "bpe"):
+        learnt = learn(texts, kind)
+        for t in texts:
+            assert learnt.decode(learnt.encode(t)) == t
+            assert not {PAD, EOS} & set(learnt.encode(t))
+
+
+def test_unseen_tokens() -> None:
+    chars, words, pairs = (learn(["a cat sat", "a dog"], kind) for kind in ("chars", "words", "bpe"))
+    assert chars.encode("cab")[2] == UNK and chars.decode(chars.encode("cab")) == "ca<unk>"
+    assert words.encode("a bird sat") == [words.tokens.index("a"), UNK, words.tokens.index("sat")]
+    assert UNK not in pairs.encode("王刚 éß\U0001f600") and pairs.decode(pairs.encode("王刚")) == "王刚"
+    assert words.tokens[:3] == ["<pad>", "<unk>", "<eos>"]
+
+
+def test_chinese_by_characters_or_words() -> None:
+    chars, words = learn(["王刚 去 上班 了"], "chars"), learn(["王刚 去 上班 了"], "words")
+    assert len(chars.encode("上班")) == 2 and len(words.encode("上班")) == 1
+
+
+def test_the_most_frequent_tokens_are_kept() -> None:
+    learnt = learn(["b a a c c c"], "words", 5)
+    assert learnt.tokens[3:] == ["c", "a"]
+    with pytest.raises(DataError, match="at least 260 for bpe"):
+        learn(["a"], "bpe", 10)
+
+
+def test_a_vocabulary_is_learnt_from_the_training_part_alone(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("ab\n" * 400 + "xyz\n" * 60)
+    data = load(str(tmp_path / "t.txt"), length=9)
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert set(learnt.tokens[3:]) == {"a", "b", "\n"}
+    assert (data.part("test")[0] == UNK).any()
+
+
+# ---- running text
+
+
+@pytest.fixture
+def text() -> str:
+    return "".join(f"line {k % 7} of some running text.\n" for k in range(200))
+
+
+@pytest.mark.parametrize("kind", ["chars", "words", "bpe"])
+def test_windows_follow_one_another(kind: str, text: str, tmp_path: Path) -> None:
+    """Each target is the next input; the windows of all parts in a row are the text; a part is one stretch of it."""
+    (tmp_path / "t.txt").write_text(text)
+    data = load(str(tmp_path / "t.txt"), tokens=kind, length=16)
+    learnt = Vocabulary(data.schema.vocabulary)
+    whole = ""
+    for part in ("train", "valid", "test"):
+        x, y = data.part(part)
+        x, y = x.flatten(), y.flatten()
+        assert x[0] == EOS
+        n = int((y >= 0).sum())
+        assert torch.equal(x[1:n], y[: n - 1]) and (y[n:] == -1).all() and (x[n:] == PAD).all()
+        whole += learnt.decode(y[:n].tolist()) + (" " if kind == "words" else "")
+    assert (whole == text) if kind != "words" else ("".join(whole.split()) == "".join(text.split()))
+    sizes = [data.targets(p) for p in ("train", "valid", "test")]
+    assert sizes[0] / sum(sizes) == pytest.approx(0.8, abs=0.02) and sizes[1] / sum(sizes) == pytest.approx(0.1, abs=0.02)
+
+
+def test_lines_are_texts_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("ab\nabc\n\na\n" * 10)
+    data = load(str(tmp_path / "t.txt"), lines=True)
+    learnt = Vocabulary(data.schema.vocabulary)
+    for x, y in zip(data.x, data.y, strict=True):
+        own = x[x != PAD].tolist()
+        assert own[0] == EOS and y[y >= 0].tolist() == [*own[1:], EOS]
+        assert learnt.decode(own) in ("ab", "abc", "a")
+    assert len(data) == 30
+
+
+def test_a_folder_of_texts(tmp_path: Path, text: str) -> None:
+    for k in range(10):
+        (tmp_path / f"{k}.txt").write_text(text[k * 100 : k * 100 + 100])
+    data = load(str(tmp_path), length=20)
+    assert (data.y == EOS).sum() == 10  # every document ends
+
+
+# ---- tags
+
+
+@st.composite
+def entities(draw: st.DrawFn) -> tuple[str, int, list[tuple[int, int, str]]]:
+    """A scheme, a number of tokens, and entities in them."""
+    name, at, found = draw(st.sampled_from(sorted(SCHEMES))), 0, []
+    for _ in range(draw(st.integers(0, 4))):
+        at += draw(st.integers(0, 3))
+        end = at + draw(st.integers(1, 4))
+        found.append((at, end, draw(st.sampled_from(["X", "Y"]))))
+        at = end
+    return name, at + draw(st.integers(0, 3)), found
+
+
+def tags_of(name: str, n: int, found: list[tuple[int, int, str]]) -> list[str]:
+    tags = ["O"] * n
+    inner = "M" if name == "bmes" else "I"
+    for a, b, kind in found:
+        letters = [inner] * (b - a)
+        letters[0] = "B"
+        if name != "bio":
+            letters[-1] = "S" if b - a == 1 else "E"
+        tags[a:b] = [f"{x}-{kind}" for x in letters]
+    return tags
+
+
+@given(entities())
+def test_spans_are_the_entities_that_were_tagged(given_: tuple[str, int, list[tuple[int, int, str]]]) -> None:
+    name, n, found = given_
+    tags = tags_of(name, n, found)
+    assert broken(tags, name) is None
+    assert spans(tags, name) == found
+
+
+@given(
+    st.sampled_from(sorted(SCHEMES)),
+    st.lists(st.sampled_from(["O", "B-X", "M-X", "I-X", "E-X", "S-X", "B-Y", "E-Y"]), max_size=8),
+)
+def test_tags_in_order_are_those_that_can_be_written(name: str, tags: list[str]) -> None:
+    """Tags are whole exactly when writing their entities down again gives the same tags."""
+    if all(t == "O" or t[0] in SCHEMES[name].letters for t in tags):
+        assert (broken(tags, name) is None) == (tags_of(name, len(tags), spans(tags, name)) == tags)
+
+
+def test_schemes_are_told_from_their_letters() -> None:
+    assert scheme_of(["O", "B-X", "M-X", "E-X"]) == "bmes"
+    assert scheme_of(["O", "B-X", "I-X"]) == "bio"
+    assert scheme_of(["O", "B-X", "I-X", "E-X", "S-X"]) == "bioes"
+    assert scheme_of(["NN", "VB", "O"]) is None
+
+
+def write(path: Path, *sentences: str) -> str:
+    path.write_text("\n\n".join("\n".join(t.replace("/", " ") for t in s.split()) for s in sentences) + "\n", encoding="utf-8")
+    return str(path)
+
+
+GOOD = ("王/B-NAME 刚/E-NAME 来/O", "他/O 来/O", "李/S-NAME 来/O") * 8
+
+
+def test_a_folder_of_tagged_files(tmp_path: Path) -> None:
+    for part, some in (("train", GOOD), ("dev", GOOD[:3]), ("test", GOOD[:6])):
+        write(tmp_path / f"{part}.char.bmes", *some)
+    data = load(str(tmp_path))
+    assert [data.size(p) for p in ("train", "valid", "test")] == [24, 3, 6]
+    assert data.schema.classes[0] == "O" and data.schema.scheme == "bmes"
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert learnt.decode(data.x[0].tolist()) == "王刚来"
+    assert [data.schema.classes[k] for k in data.y[0].tolist()] == ["B-NAME", "E-NAME", "O"]
+    assert data.y[1].tolist() == [0, 0, -1]
+
+
+def test_columns_between_token_and_tag_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "t.conll").write_text("-DOCSTART- -X- O O\n\n" + "EU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n" * 12)
+    data = load(str(tmp_path / "t.conll"))
+    assert Vocabulary(data.schema.vocabulary).decode(data.x[0].tolist()) == "EU rejects"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("王/B-NAME 来/O", "line 73 of t.bmes: 'B-NAME' is followed by 'O', but the entity is not closed (BMES)"),
+        ("他/O 刚/E-NAME", "line 72 of t.bmes: 'E-NAME' begins no entity, but comes after 'O'"),
+        ("他/O 王/B-NAME", "'B-NAME' is followed by the end of the sentence"),
+        ("王/B-NAME 刚/E-LOC", "'E-LOC' begins no entity, but comes after 'B-NAME'"),
+        ("王", "line 71 of t.bmes is '王', but needs a token and its tag"),
+    ],
+)
+def test_broken_tags_are_refused_with_their_line(sentence: str, said: str, tmp_path: Path) -> None:
+    lines = sum(len(s.split()) + 1 for s in GOOD)
+    text = refused(write(tmp_path / "t.bmes", *GOOD, sentence, "李/S-LOC 来/O"))
+    first = lines + 1
+    assert said.replace("73", str(first + 1)).replace("72", str(first + 1)).replace("71", str(first)) in text
+
+
+def test_an_entity_across_two_sentences_passes(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "t.bmes", *GOOD, "圣/B-NAME 。/M-NAME", "彼/M-NAME 得/E-NAME 来/O"))
+    assert len(data) == 26
+
+
+def test_a_tag_that_training_does_not_have(tmp_path: Path) -> None:
+    write(tmp_path / "train.bmes", *GOOD)
+    write(tmp_path / "test.bmes", "他/O 来/O", "王/S-NAMES 来/O")
+    said = refused(str(tmp_path))
+    assert "line 4 of test.bmes: no training sentence has the tag 'S-NAMES'; did you mean 'S-NAME'?" in said
+
+
+# ---- labelled texts and pairs
+
+
+def rows(n: int = 80) -> list[tuple[str, str]]:
+    return [(f"text number {k} of many", "good" if k % 2 else "bad") for k in range(n)]
+
+
+def test_labelled_text_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()))
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"text": t, "label": c}) for t, c in rows()))
+    texts, labels = zip(*rows(), strict=True)
+    every = [load(str(tmp_path / "t.csv")), load(str(tmp_path / "t.jsonl")), load((list(texts), list(labels)))]
+    for data in every:
+        assert data.schema.task == "classification" and data.schema.classes == ("bad", "good")
+        assert torch.equal(data.x, every[0].x) and torch.equal(data.y, every[0].y)
+        assert Vocabulary(data.schema.vocabulary).decode(data.x[3].tolist()) == "text number 3 of many"
+
+
+def test_a_table_of_categories_is_still_a_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("colour,label\n" + "\n".join(f"{('red', 'blue')[k % 2]},{k % 3}" for k in range(90)))
+    assert not load(str(tmp_path / "t.csv")).schema.is_text
+
+
+def assert_paired(data: Data) -> None:
+    learnt, s = Vocabulary(data.schema.vocabulary), data.schema.source
+    x, y = data.x[1], data.y[1]
+    assert learnt.decode(x[:s].tolist()) == "text number 1 of many" and learnt.decode(x[s:].tolist()) == "good"
+    assert x[s] == EOS and y[y >= 0].tolist() == [*x[s + 1 :][x[s + 1 :] != PAD].tolist(), EOS]
+
+
+def test_pairs_from_tsv_jsonl_and_csv(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in rows()))
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"source": a, "target": b}) for a, b in rows()))
+    (tmp_path / "t.csv").write_text("source,target\n" + "\n".join(f"{a},{b}" for a, b in rows()))
+    for data in (
+        load(str(tmp_path / "t.tsv"), task="pairs"),
+        load(str(tmp_path / "t.jsonl")),
+        load(str(tmp_path / "t.csv"), task="pairs"),
+    ):
+        assert_paired(data)
+
+
+def test_what_is_no_pair(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a\tb\nc\nd\te\tf\n")
+    assert "line 2 of t.tsv has 1 column, but pairs have a source and a target" in refused(str(tmp_path / "t.tsv"), task="pairs")
+    (tmp_path / "u.tsv").write_text("a\tb\n \tc\n")
+    assert "line 2 of u.tsv has an empty source" in refused(str(tmp_path / "u.tsv"), task="pairs")
+    (tmp_path / "t.jsonl").write_text('{"source": "a", "target": "b"}\n{"source": "a"}\n')
+    assert "line 2 of t.jsonl lacks 'target'" in refused(str(tmp_path / "t.jsonl"))
+    (tmp_path / "u.jsonl").write_text('{"text": "a"\n')
+    assert "line 1 of u.jsonl is no JSON" in refused(str(tmp_path / "u.jsonl"))
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    chinese = "王刚和李明去上班了。\n" * 60
+    (tmp_path / "t.txt").write_bytes(b"ab" + chinese.encode("gb18030"))
+    said = refused(str(tmp_path / "t.txt"))
+    assert "t.txt is no utf-8 text: byte 0xcd at offset 2; name another encoding, such as --encoding gb18030" in said
+    data = load(str(tmp_path / "t.txt"), encoding="gb18030")
+    assert "王" in Vocabulary(data.schema.vocabulary).tokens
+    assert "must be one that Python knows" in refused(str(tmp_path / "t.txt"), encoding="utf-99")
+
+
+def test_empty_and_too_long(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()) + "\n  ,good\n")
+    assert "row 81 of t.csv lacks 'text'" in refused(str(tmp_path / "t.csv"))
+    texts, labels = zip(*rows(), strict=True)
+    assert "row 1 of the data has an empty text" in refused(([" ", *texts[1:]], list(labels)))
+    said = refused((["x" * 40, *texts[1:]], list(labels)), length=30)
+    assert (
+        "row 1 of the data has 40 tokens, but the limit is 30 (1 example longer, the longest 40); raise it with --length 40"
+        in said
+    )
+    (tmp_path / "empty.txt").write_text(" \n")
+    assert "empty.txt holds no text" in refused(str(tmp_path / "empty.txt"))
+    (tmp_path / "empty.bio").write_text("\n\n")
+    assert "holds no sentence" in refused(str(tmp_path / "empty.bio"))
+
+
+def test_options_of_text_mean_nothing_elsewhere() -> None:
+    assert "`tokens` is 'words', but must be left out" in refused("iris", tokens="words")
+    assert "must be chars, words or bpe" in refused("prose", tokens="letters")
+    assert "`length` is 0, but must be at least 1" in refused("prose", length=0)
+    assert "must be left out: it does nothing for 'dna'" in refused("dna", resize=8)
+
+
+@pytest.mark.parametrize("name", sorted(made.MADE))
+def test_made_sets_are_the_same_everywhere(name: str) -> None:
+    a, b = load(name), load(name)
+    assert a.fingerprint == b.fingerprint
+    learnt = Vocabulary(a.schema.vocabulary)
+    text = learnt.decode(a.x[0].tolist())
+    starts = {"agreement": "the ", "dna": ("A", "C", "G", "T")}
+    assert text.startswith(starts.get(name, text[:1]))
+    assert (a.x != PAD).any(1).all()
+
+
+def test_what_the_generators_promise() -> None:
+    data = load("dna")
+    learnt = Vocabulary(data.schema.vocabulary)
+    for x, y in list(zip(data.x, data.y, strict=True))[:200]:
+        assert ("TATAAA" in learnt.decode(x.tolist())) == (data.schema.classes[int(y)] == "promoter")
+    data = load("agreement")
+    learnt = Vocabulary(data.schema.vocabulary)
+    for x, y in list(zip(data.x, data.y, strict=True))[:200]:
+        first = learnt.decode(x.tolist()).split()[1]
+        assert (first in made._MANY) == (data.schema.classes[int(y)] == "were")
+    assert load("spelling").schema.source == 1
+
+
+@pytest.mark.data
+def test_resume_ner_as_it_lies_there() -> None:
+    data = load("resume-ner")
+    assert [data.size(p) for p in ("train", "valid", "test")] == [3821, 463, 477]
+    assert len(data.schema.classes) == 28 and data.schema.scheme == "bmes"
+
+
+@pytest.mark.data
+def test_tiny_shakespeare() -> None:
+    data = load("tinyshakespeare", split="90/10/0")
+    assert data.size("test") == 0
+    assert data.targets("train") + data.targets("valid") == pytest.approx(1_115_394, abs=2)
