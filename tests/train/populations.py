@@ -51,7 +51,7 @@ MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
 
 # Networks made for large pictures, a thirty-second as wide, for small ones.
 ZOO = [k for k, m in MODELS.items() if "width" in m.defaults]
-SMALL = [k for k in MODELS if k not in ZOO]
+SMALL = [k for k, m in MODELS.items() if k not in ZOO and not m.reads]
 # Through a hundred layers two channels wide gradients grow, and rounding with them.
 CALM = {**dict.fromkeys(ZOO, 0.01), "resnet-101": 1e-4, "resnet-152": 1e-5}
 

@@ -54,6 +54,8 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return (shape[0], *pair(layer.output_size))
     if isinstance(layer, nn.Linear):
         return (*shape[:-1], layer.out_features)
+    if isinstance(layer, Recurrent):
+        return (shape[0], layer.hidden)
     if isinstance(layer, (Affine, Factorised)):
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):

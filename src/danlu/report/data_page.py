@@ -9,6 +9,7 @@ import torch
 
 from danlu.data import PARTS, Data
 from danlu.data.normalize import moments
+from danlu.data.vocabulary import PAD, UNK, Vocabulary
 from danlu.errors import cells
 from danlu.report import html
 from danlu.report.pictures import data_uri
@@ -31,8 +32,10 @@ def describe(data: Data) -> dict[str, Any]:
     if schema.classes:
         counts = {p: data.class_counts(p).tolist() for p in PARTS}
         said["classes"] = {c: {p: counts[p][k] for p in PARTS} for k, c in enumerate(schema.classes)}
-    else:
+    elif schema.is_regression:
         said["target"] = {"name": schema.target, "mean": schema.scale[0], "standard deviation": schema.scale[1]}
+    if schema.is_text:
+        said["text"] = _text(data)
     if schema.columns:
         names = [f for c in schema.columns for f in c.features]
         low, high, mean, std = (v.tolist() for v in moments(data.chunks("train"), schema.input_shape))
@@ -42,6 +45,30 @@ def describe(data: Data) -> dict[str, Any]:
     if schema.columns or data.missing:
         said["missing values"] = data.missing
     return said
+
+
+def _text(data: Data) -> dict[str, Any]:
+    """Vocabulary, lengths, what is unknown, and a few training examples."""
+    learnt, index = Vocabulary(data.schema.vocabulary), data.parts["train"]
+    tokens = {p: data.x[data.parts[p]] for p in PARTS}
+    return {
+        "vocabulary": data.schema.tokens,
+        "tokens": {p: int((x != PAD).sum()) for p, x in tokens.items()},
+        "unknown": {p: int((x == UNK).sum()) for p, x in tokens.items()},
+        "longest": int((data.x != PAD).sum(1).max()),
+        "samples": [learnt.decode(data.x[i].tolist())[:200] for i in index[:3].tolist()],
+    }
+
+
+def text_sentences(said: dict[str, Any]) -> list[str]:
+    """Vocabulary and examples, in words."""
+    t = said["text"]
+    unknown = ", ".join(f"{100 * t['unknown'][p] / max(1, t['tokens'][p]):.2f} % of {p}" for p in PARTS if t["tokens"][p])
+    return [
+        f"{t['vocabulary']:,} tokens in the vocabulary, learnt from the training part; unknown: {unknown}. The longest "
+        f"example has {t['longest']:,} tokens.",
+        *(repr(s) for s in t["samples"]),
+    ]
 
 
 def samples(data: Data, per_class: int = 8) -> list[tuple[torch.Tensor, str]]:
@@ -73,6 +100,8 @@ def write_page(data: Data, path: Path) -> Path:
         figures = [(n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max"))) for n, v in said["columns"].items()]
         sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), figures)]
     sections += [f"<p>{html.text(sentence)}</p>" for sentence in gaps_sentences(said)]
+    if "text" in said:
+        sections += ["<h2>Text</h2>", *(f"<p>{html.text(s)}</p>" for s in text_sentences(said))]
     if "target" in said:
         sections.insert(4, f"<p>{html.text(target_sentence(said))}</p>")
     if data.schema.is_image:

@@ -20,11 +20,14 @@ def show(data: Data) -> None:
     say(f"{said['source']}: {said['examples']:,} examples of {shape} {said['dtype']}, {said['task']}")
     say("")
     head = ("", *PARTS)
+    tokens = [("tokens", *(f"{n:,}" for n in said["text"]["tokens"].values()))] if "text" in said else []
     sizes = ("examples", *(f"{n:,}" for n in said["parts"].values()))
     classes = [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said.get("classes", {}).items()]
-    table(head, [sizes, *classes])
+    table(head, [sizes, *tokens, *classes])
     if "target" in said:
         say("\n" + data_page.target_sentence(said))
+    for sentence in data_page.text_sentences(said) if "text" in said else []:
+        say("\n" + sentence)
     if "columns" in said:
         say("")
         table(

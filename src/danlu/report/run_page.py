@@ -13,7 +13,9 @@ from danlu.diagnose import verdict
 from danlu.report import html
 from danlu.report.pictures import data_uri
 from danlu.runs import Run, curves
+from danlu.runs.entities import found
 from danlu.runs.folder import read_tensors, write
+from danlu.runs.reading import generate
 
 
 def result_rows(run: Run) -> list[tuple[str, str, str, str]]:
@@ -41,13 +43,27 @@ def write_report(run: Run) -> Path:
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]
-    if not run.schema.each_token:
+    if run.schema.scheme and (run.path / "test.safetensors").is_file():
+        sections += _entities(run)
+    elif run.schema.task == "language":
+        sections += ["<h2>What it writes</h2>", f"<pre>{html.text(''.join(generate(run, temperature=0.8, length=400)))}</pre>"]
+    elif not run.schema.each_token:
         kept = read_tensors(run.path / "test.safetensors")
         sections += _numbers(run, kept) if run.schema.is_regression else _classes(run, kept)
     sections += ["<h2>Recipe</h2>", f"<pre>{html.text(run.recipe.to_toml())}</pre>"]
     path = run.path / "report.html"
     write(path, html.page(f"{run.recipe.model.name} on {told}", sections))
     return path
+
+
+def _entities(run: Run) -> list[str]:
+    kept = read_tensors(run.path / "test.safetensors")
+    by_kind = found(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
+    rows = [
+        (kind, f"{f.true:,}", *(f"{100 * v:.1f}" for v in (f.precision, f.recall, f.f1)))
+        for kind, f in sorted(by_kind.items(), key=lambda pair: (pair[0] == "all", pair[0]))
+    ]
+    return ["<h2>Entities</h2>", html.table(("kind", "number", "precision, %", "recall, %", "F1, %"), rows)]
 
 
 def confusion(kept: dict[str, Tensor], k: int) -> Tensor:

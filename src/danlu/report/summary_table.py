@@ -8,6 +8,7 @@ import math
 
 from danlu.data.schema import Schema
 from danlu.errors import ModelError, wrong
+from danlu.models import MODELS
 from danlu.models.summary import summarise
 from danlu.recipe import Recipe
 from danlu.report.terminal import console, table
@@ -19,7 +20,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     parts = text.replace("×", "x").replace(",", "x").split("x")
     if not text or not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 3):
         raise ModelError(
-            wrong("input", text, "must be a shape such as 1x28x28 for pictures or 13 for tables", "try input=1x28x28")
+            wrong("input", text, "must be a shape such as 1x28x28 for pictures, 13 for tables, 128 for text", "try input=1x28x28")
         )
     shape = tuple(int(p) for p in parts)
     if math.prod(shape) > 10**8:
@@ -28,9 +29,13 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
-    """Print the rows and their totals."""
-    schema = Schema("classification", parse_shape(shape), tuple(map(str, range(classes))))
-    rows = summarise(build_model(recipe, schema), schema.input_shape)
+    """Print the rows and their totals. Networks that read text are summarised as language models of `classes` tokens."""
+    size_of = parse_shape(shape)
+    schema = Schema("classification", size_of, tuple(map(str, range(classes))))
+    if MODELS[recipe.model.name].reads if recipe.model.name in MODELS else False:
+        schema = Schema("language", size_of, tokens=classes)
+    model = build_model(recipe, schema)
+    rows = summarise(model, schema.input_shape)
     if json:
         print(jsonlib.dumps([dataclasses.asdict(r) for r in rows]))
         return
@@ -42,5 +47,5 @@ def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
         (r.name, r.kind, size(r.output), f"{r.parameters:,}", r.receptive_field or "–", f"{r.multiply_adds:,}") for r in rows
     ]
     table(("layer", "kind", "output", "parameters", "receptive field", "multiply-adds"), cells)
-    total, cost = sum(r.parameters for r in rows), sum(r.multiply_adds for r in rows)
+    total, cost = sum(p.numel() for p in model.parameters()), sum(r.multiply_adds for r in rows)
     console.print(f"\n{total:,} parameters, {cost:,} multiply-adds for one example")

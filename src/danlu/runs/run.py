@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,6 +207,17 @@ def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
         worst = wrong_ones[p[wrong_ones].argsort(descending=True)][:24]
         kept |= {"worst": worst, "worst_x": data.x[index[worst]]}
     folder.write_tensors(path / "test.safetensors", kept, {"part": part})
+
+
+def write_tags(path: Path, outs: evaluate.Outputs, sizes: Sequence[int]) -> evaluate.Outputs:
+    """Pass outputs on, and keep what is told of every token [n] beside what is there; sizes: tokens of each sentence."""
+    told, there = [], []
+    for out, y, *chosen in outs:
+        told.append((chosen[0] if chosen else out.argmax(1))[0].cpu())
+        there.append(y.cpu())
+        yield (out, y, *chosen)
+    kept = {"tags": torch.cat(told), "targets": torch.cat(there), "sizes": torch.tensor(sizes)}
+    folder.write_tensors(path / "test.safetensors", kept)
 
 
 def build_model(recipe: Recipe, schema: Schema, start: bool = True) -> nn.Module:

@@ -35,6 +35,7 @@ def as_code(recipe: Recipe, source: str) -> str:
         )
     more = {"average": recipe.average.name != "none", "accumulate": recipe.accumulate > 1, "dtype": recipe.dtype == "bf16-mixed"}
     more["model.auxiliary"] = bool(recipe.model.auxiliary)
+    more["model.name"] = MODELS[recipe.model.name].reads
     if any(more.values()):
         raise RecipeError(*(f"`{field}` is not written into plain loops; leave it out" for field, on in more.items() if on))
     data = load(source)

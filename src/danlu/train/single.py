@@ -14,7 +14,7 @@ from danlu.data import Data
 from danlu.errors import Diverged, Interrupted, RunError, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Run, checkpoint, evaluate, folder
-from danlu.runs.run import read_fitted, write_predictions
+from danlu.runs.run import read_fitted, write_predictions, write_tags
 from danlu.train import record
 from danlu.train.feed import Feed
 from danlu.train.listener import Listener
@@ -168,6 +168,8 @@ class _Folder:
         for part in (p for p in data.parts if data.size(p)):
             n = min(data.size(part), TRAIN_SAMPLE) if part == "train" else data.size(part)
             outs = loop.outputs(population, part, n)
+            if part == last and data.schema.scheme:
+                outs = write_tags(path, outs, evaluate.sentences(data, part, n))
             if not data.schema.each_token:
                 out, y = evaluate.collect(outs, n)
                 outs = iter([(out.t().unsqueeze(0), y)])
