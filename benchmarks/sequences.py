@@ -38,7 +38,7 @@ def load(what, hidden=128):
 
     if what == "tagger":
         return danlu.load("resume-ner")
-    return danlu.load("tinyshakespeare", limit=2000 if what == "language" else 320)
+    return danlu.load("tinyshakespeare", limit=2000 if what == "language" else 1000)
 
 
 def recipe(what, hidden=128, **fields):
@@ -191,7 +191,6 @@ def run_sequential(what, hidden):
     import torch._dynamo
     import torch.nn.functional as F
 
-    torch.set_num_threads(1)  # for networks of this size faster than two
     data = load("population")
     x, y = (t.long() for t in data.part("train"))
     vx, vy = (t.long() for t in data.part("valid"))

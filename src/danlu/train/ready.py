@@ -14,6 +14,7 @@ from danlu.recipe import Recipe
 from danlu.runs.run import build_model
 
 _ONE_THREAD = 20_000_000  # multiply-adds of a step below which a second thread costs more than it brings
+_ONE_THREAD_A_TOKEN = 1_000_000  # of recurrent networks: those of a token of every example
 
 
 def check(recipe: Recipe, data: Data) -> None:
@@ -77,9 +78,10 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     if ":" in recipe.model.name:
         return torch.get_num_threads()  # of anyone's network the cost is not known
     cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
-    if data.schema.is_text:  # token after token
-        cost //= 3 * data.schema.input_shape[0]
-    return 1 if cost < _ONE_THREAD else torch.get_num_threads()
+    least = _ONE_THREAD
+    if data.schema.is_text:
+        cost, least = cost // (3 * data.schema.input_shape[0]), _ONE_THREAD_A_TOKEN
+    return 1 if cost < least else torch.get_num_threads()
 
 
 @contextlib.contextmanager
