@@ -65,6 +65,14 @@ def start(path: Path, tmp_path: Path, mode: str = "often") -> subprocess.Popen[b
     return subprocess.Popen([sys.executable, "-c", TRAIN, str(recipe), str(path), mode], stderr=subprocess.PIPE)
 
 
+def written(file: Path) -> float:
+    """When; 0 for one that has just been replaced by a newer."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def wait_for(what: object, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not what():  # type: ignore[operator]
@@ -89,7 +97,7 @@ def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str)
         begun = time.time()  # a checkpoint younger than this shows that steps are being taken
 
         def at_work(since: float = begun, p: subprocess.Popen[bytes] = process) -> bool:
-            return p.poll() is not None or any(f.stat().st_mtime > since for f in path.glob("checkpoint/*.safetensors"))
+            return p.poll() is not None or any(written(f) > since for f in path.glob("checkpoint/*.safetensors"))
 
         wait_for(at_work)
         time.sleep(delay)
