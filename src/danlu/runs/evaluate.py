@@ -114,8 +114,9 @@ def part_outputs(
         if data.schema.each_token:
             y = y.flatten().long()
             known = y >= 0
-            out, y = out[..., known], y[known]
-            chosen = chosen if chosen is None else chosen[..., known]
+            if not bool(known.all()):
+                out, y = out[..., known], y[known]
+                chosen = chosen if chosen is None else chosen[..., known]
         yield (out, y) if chosen is None else (out, y, chosen)
 
 

@@ -108,6 +108,8 @@ class Crew:
 
         Kept in the plan: a resumed study has the same chunks, and so finds their checkpoints.
         """
+        if way.chunk == 1 and way.workers > 1 and not self.cluster:  # a process of its own for each would warm up anew
+            return max(1, min(_ROUNDS, way.members // (2 * way.workers)))
         recipes = [self.study.recipes[i] for i in members]
         alike = len({r.epochs for r in recipes}) == 1 and not any(r.early_stopping.patience for r in recipes)
         if way.chunk == 1 or (alike and not self.referee):

@@ -83,6 +83,7 @@ def choose(
         return Plan(1, 1, 1, min(cores, threads_for(recipes[0], data)), "a single network")
     trial = _Trial(recipes, make, data, device, tenants)
     alone = trial.pace(1, 1, 1)
+    trial.spent.clear()  # the first steps of all bring everything into memory
     note = objection(recipes, make, trial.feed)
     work = alone * sum(r.epochs for r in recipes) * trial.feed.steps
     if work < _SHORT and not note:
