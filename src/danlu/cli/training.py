@@ -90,11 +90,11 @@ def _finish(run: Any, json: bool) -> None:
 
 def print_results(run: Any) -> None:
     """Loss and accuracy of each part, and what they cost."""
-    from danlu.report.run_page import result_rows
+    from danlu.report.run_page import result_head, result_rows
     from danlu.report.terminal import console, table
 
     console.print()
-    table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), result_rows(run))
+    table(result_head(run), result_rows(run))
     r = run.result
     console.print(f"\n[dim]{r['parameters']:,} parameters, {r['epochs']} epochs, {r['seconds']:.1f} s[/dim]")
 

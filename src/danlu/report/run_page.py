@@ -18,6 +18,11 @@ from danlu.runs.folder import read_tensors, write
 from danlu.runs.reading import generate
 
 
+def result_head(run: Run) -> tuple[str, str, str, str]:
+    """What the columns of `result_rows` are."""
+    return "part", "tokens" if run.schema.each_token else "examples", "loss", "R²" if run.metric == "r2" else run.metric
+
+
 def result_rows(run: Run) -> list[tuple[str, str, str, str]]:
     """(part, examples, loss, accuracy or R²) of a finished run, as text; large training parts are scored on a sample."""
     sizes, r = run.data_info["sizes"], run.result
@@ -39,7 +44,7 @@ def write_report(run: Run) -> Path:
         f'<p class="soft">{r["parameters"]:,} parameters · {r["epochs"]} epochs · {r["steps"]:,} steps · {r["seconds"]:.1f} s · '
         f"{html.text(run.info['environment']['machine'])} · {html.text(run.path.name)}</p>",
         f'<div class="verdict">{said}</div>',
-        html.table(("part", "examples", "loss", "R²" if run.metric == "r2" else run.metric), result_rows(run)),
+        html.table(result_head(run), result_rows(run)),
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]
