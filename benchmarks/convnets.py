@@ -14,11 +14,10 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 
-from fit import machine
+from fit import in_process, machine
 
 NAMES = {
     "danlu": "danlu",
@@ -213,19 +212,11 @@ def run_keras(what, dtype):
     return time.perf_counter() - clock[0]
 
 
-def measure(peer, what, dtype):
-    command = [sys.executable, __file__, "--worker", peer, "--what", what, "--dtype", dtype]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{peer} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def table(what, dtype, repeats, peers):
     found = {p: [] for p in peers}
     for k in range(repeats):
         for p in peers:
-            found[p].append(measure(p, what, dtype))
+            found[p].append(in_process(__file__, worker=p, what=what, dtype=dtype))
             m = found[p][-1]
             print(f"{what} {k + 1}/{repeats} {p:10} {m['seconds']:7.2f} s  {m['peak_mb']:.0f} MB", file=sys.stderr, flush=True)
     if what == "memory":

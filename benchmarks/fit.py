@@ -263,13 +263,18 @@ def run_keras(net, epochs, seed):
     return time.perf_counter() - start, accuracy
 
 
-def measure(peer, net, epochs, seed):
-    """One training in a fresh process: seconds, accuracy, peak memory in MB."""
-    command = [sys.executable, __file__, "--worker", peer, "--net", net, "--epochs", str(epochs), "--seed", str(seed)]
+def in_process(script, **options):
+    """What a benchmark prints last, as JSON, when it is called in a fresh process with these options."""
+    command = [sys.executable, script, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{peer} failed:\n{done.stderr[-2000:]}")
+        sys.exit(f"{options} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(peer, net, epochs, seed):
+    """One training in a fresh process: seconds, accuracy, peak memory in MB."""
+    return in_process(__file__, worker=peer, net=net, epochs=epochs, seed=seed)
 
 
 def table(net, epochs, repeats, peers):

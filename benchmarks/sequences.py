@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from fit import machine
+from fit import in_process, machine
 
 NAMES = {
     "danlu": "danlu",
@@ -222,19 +221,11 @@ def run_generation(what, hidden):
         return time.perf_counter() - start, n
 
 
-def measure(peer, what, hidden):
-    command = [sys.executable, __file__, "--worker", peer, "--what", what, "--hidden", str(hidden)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{peer} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def table(title, what, hidden, repeats, peers):
     found = {p: [] for p in peers}
     for k in range(repeats):
         for p in peers:
-            found[p].append(measure(p, what, hidden))
+            found[p].append(in_process(__file__, worker=p, what=what, hidden=hidden))
             m = found[p][-1]
             told = f"{m['seconds']:7.2f} s  {m['tokens'] / m['seconds']:,.0f} tokens/s"
             print(f"{what} {k + 1}/{repeats} {p:10} {told}", file=sys.stderr, flush=True)

@@ -116,9 +116,27 @@ def test_the_notes_sentence_is_tagged(tmp_path: Path) -> None:
     assert people == [["王刚", "李明"], ["王刚"], []]
 
 
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    texts = [f"number {k} is {'good' if k % 2 else 'dull'}" for k in range(120)]
+    data = load((texts, ["up" if k % 2 else "down" for k in range(120)]), tokens="words")
+    recipe = Recipe(model={"name": "gru", **SMALL}, optimizer={"name": "adam", "lr": 0.02}, epochs=8, batch_size=16)
+    return fit(recipe, data, out=tmp_path_factory.mktemp("reader") / "run")
+
+
+def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
+    texts = ["good", "number 3 is dull", "number number number is is is good"]
+    found = reader.predict(reading.encode(reader, texts))
+    assert found.labels == ["up", "down", "up"]
+    for text, p in zip(texts, found.probabilities, strict=True):  # type: ignore[arg-type]
+        alone = reader.predict(reading.encode(reader, [text])).probabilities
+        torch.testing.assert_close(alone[0], p)  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
+        (lambda r: r.predict(torch.zeros(1, 5, dtype=torch.int32)), "says something of every token"),
         (lambda r: list(reading.generate(r, "王")), "no token of '王' was in the training text"),
         (lambda r: list(reading.generate(r, "the", temperature=-1)), "`temperature` is -1, but must be at least 0"),
         (lambda r: list(reading.generate(r, "the", top_k=-1, length=0)), "`length` is 0, but must be at least 1"),
@@ -132,7 +150,7 @@ def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
         wanted(writer)
 
 
-def test_commands(writer: Run, translator: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_commands(writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import sys
 
     from danlu.cli import main
@@ -147,6 +165,8 @@ def test_commands(writer: Run, translator: Run, capsys: pytest.CaptureFixture[st
     lines = [json.loads(x) for x in said("score", str(writer.path), "teh dgo", "the dog sat.", "--json").splitlines()]
     assert lines[0]["text"] == "the dog sat." and lines[0]["nats"] > lines[1]["nats"]
     assert said("generate", str(writer.path), "--prompt", "a", "--temperature", "0") == "a cat ran.\n"
+    assert json.loads(said("predict", str(reader.path), "number 7 is good", "--json"))["class"] == "up"
+    assert "perplexity" in said("evaluate", str(writer.path)) and "lstm" in said("show", str(writer.path))
     (tmp_path / "words.txt").write_text("abc\nca\n")
     rows = [json.loads(x) for x in said("predict", str(translator.path), str(tmp_path / "words.txt"), "--json").splitlines()]
     assert [r["target"] for r in rows] == ["cba", "ac"]

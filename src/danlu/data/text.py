@@ -100,8 +100,7 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
         texts = _thirds("\n".join(texts["all"]) if len(texts["all"]) == 1 else texts["all"], shares)
     if options.get("lines"):
         texts = {p: [line for t in of for line in t.splitlines() if line.strip()] for p, of in texts.items()}
-        empty = [p for p, of in texts.items() if not of and texts[p] is not None and p == "train"]
-        if empty:
+        if not texts["train"]:
             raise DataError(f"{name} has no line with text in its training part")
     learnt = vocabulary([line for t in texts["train"] for line in t.splitlines(True)], options)
     several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end

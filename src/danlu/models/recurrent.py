@@ -193,7 +193,7 @@ def build(
         raise ModelError(wrong("model.crf", True, "needs tagged text, whose tags follow one another"))
     stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
     if reading.task == "pairs":
-        from danlu.models.translator import Translator
+        from danlu.models.translator import Translator  # made of this file's parts
 
         return Translator(reading, outputs, embedding, stacked, dropout, attention)
     return Reader(reading, outputs, embedding, stacked, dropout, carry, crf)

@@ -124,9 +124,13 @@ class Run(OnData):
         samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo dropout,
         Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is dropped.
         """
+        if self.schema.each_token:
+            raise RunError(
+                f"{str(self.path)!r} says something of every token; use danlu.runs.reading, or danlu predict with texts"
+            )
         raw = torch.as_tensor(x)
         raw = raw[None] if raw.shape == self.schema.input_shape else raw
-        if tuple(raw.shape[1:]) != self.schema.input_shape:
+        if tuple(raw.shape[1:]) != self.schema.input_shape and not (self.schema.is_text and raw.ndim == 2):  # texts of any length
             raise RunError(
                 wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})")
             )
