@@ -235,6 +235,42 @@ def test_labelled_text_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
         assert Vocabulary(data.schema.vocabulary).decode(data.x[3].tolist()) == "text number 3 of many"
 
 
+def test_the_same_texts_from_frames_parquet_and_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` hands over is built here: labelled text, pairs and running text, with official test parts."""
+    import datasets
+    import pandas as pd
+
+    from danlu.data import arrow
+
+    monkeypatch.setattr(arrow, "_hub_answers", lambda: True)
+    labelled = pd.DataFrame({"text": [f"a good {k} film" * (k % 3 + 1) for k in range(40)], "label": ["yes", "no"] * 20})
+    pairs = pd.DataFrame({"from": [f"{k} cats" for k in range(40)], "to": [f"{k} Katzen" for k in range(40)]})
+    running = pd.DataFrame({"text": [f"line {k} of a book, and what follows it\n" * 20 for k in range(12)]})
+    for frame, task in ((labelled, None), (pairs, "pairs")):
+        folder = tmp_path / str(task)
+        folder.mkdir()
+        frame[:30].to_parquet(folder / "train.parquet")
+        frame[30:].to_parquet(folder / "test.parquet")
+        parts = datasets.DatasetDict(
+            train=datasets.Dataset.from_pandas(frame[:30]),
+            test=datasets.Dataset.from_pandas(frame[30:], preserve_index=False),
+        )
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, parts=parts: parts)
+        by_file, by_hub = load(str(folder), task=task), load("hub:owner/name", task=task)
+        assert torch.equal(by_file.x, by_hub.x) and torch.equal(by_file.y, by_hub.y)
+        assert by_hub.size("test") == by_file.size("test") == 10
+        assert by_hub.schema == by_file.schema and by_hub.schema.is_text
+        own = load(frame, task=task)
+        assert own.schema.task == by_hub.schema.task and len(own.x) == 40
+    part = datasets.Dataset.from_pandas(running)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=part, test=part.select(range(3))))
+    data = load("hub:owner/book", length=16)
+    assert data.schema.task == "language"
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert "line 2 of a book" in learnt.decode(data.part("test")[0].flatten().tolist())
+    assert refused("hub:owner/book", length=16, task="pairs")
+
+
 def test_a_table_of_categories_is_still_a_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("colour,label\n" + "\n".join(f"{('red', 'blue')[k % 2]},{k % 3}" for k in range(90)))
     assert not load(str(tmp_path / "t.csv")).schema.is_text

@@ -142,6 +142,17 @@ def googlenet(name: str, t: Tensors, x: Tensor, small: bool) -> tuple[Tensor, ..
     return dense(t, "fc", x.mean((2, 3))), *aside
 
 
+def small(t: Tensors, x: Tensor) -> Tensor:
+    """Logits of the notes' small networks: dense layers, or convolutions before them, ReLU between all."""
+    conv = sorted({k.partition(".")[0] for k in t if k.startswith("conv")})
+    for at in conv:
+        x = F.max_pool2d(F.conv2d(x, t[f"{at}.weight"], t[f"{at}.bias"]).relu(), 2)
+    x = x.flatten(1)
+    for at in sorted({k.partition(".")[0] for k in t if k.startswith("dense")}):
+        x = dense(t, at, x).relu()
+    return dense(t, "output", x)
+
+
 def outputs(name: str, t: Tensors, x: Tensor, small: bool) -> tuple[Tensor, ...]:
     """The logits of every classifier of a network of the zoo."""
     family = name.partition("-")[0].replace("zfnet", "alexnet")

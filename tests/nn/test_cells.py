@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cell_formulas import step
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
 from danlu.nn.recurrent import Recurrent, backwards, several
 
 T, B, H, M = 7, 4, 5, 3
-
-
-def step(name: str, x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of a cell, from the notes' formulas."""
-    sigmoid = torch.sigmoid
-    if name.startswith("rnn"):
-        return (torch.tanh if name == "rnn" else torch.relu)(x + h @ w), c
-    if name.startswith("lstm"):
-        update, forget, new, out = (x + h @ w).chunk(4, -1)
-        if name == "lstm-peephole":
-            update, forget = update + e[0] * c, forget + e[1] * c
-        c = sigmoid(forget) * c + sigmoid(update) * torch.tanh(new)
-        out = out + e[2] * c if name == "lstm-peephole" else out
-        return sigmoid(out) * torch.tanh(c), c
-    p = h @ w
-    reset = sigmoid(x[:, :H] + p[:, :H])
-    gate = sigmoid(x[:, H : 2 * H] + p[:, H : 2 * H])
-    if name == "gru":  # the framework's: the gate says what stays
-        new = torch.tanh(x[:, 2 * H :] + reset * (p[:, 2 * H :] + e[0]))
-        return (1 - gate) * new + gate * h, c
-    new = torch.tanh(x[:, 2 * H :] + (reset * h) @ w[:, 2 * H :])  # the notes': Γᵣ before the product, Γᵤ what is new
-    return (1 - gate) * h + gate * new, c
 
 
 def inputs(name: str) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from cell_formulas import reader
 from populations import close, equal_alone
 from torch import nn
 
@@ -16,6 +17,7 @@ from danlu import Data, Recipe, fit, load, resume
 from danlu.data.vocabulary import Vocabulary
 from danlu.errors import Interrupted, ModelError
 from danlu.models import MODELS
+from danlu.nn.cells import CELLS as KINDS
 from danlu.runs.run import build_model
 from danlu.streams import stream
 from danlu.train import plan, train
@@ -167,6 +169,21 @@ def test_a_translator_equals_one_of_the_framework_s_layers(cell: str, attention:
             p = (h @ (memory @ w["attention.keys.weight"].T).T).softmax(1)
             h = torch.tanh(torch.cat([p @ memory, h], 1) @ w["attention.join.weight"].T + w["attention.join.bias"])
         torch.testing.assert_close(out[i, : len(target)], h @ w["output.weight"].T + w["output.bias"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("cells", [*((k,) for k in KINDS), ("lstm", "gru"), ("rnn-relu", "lstm-peephole", "gru-before")])
+@pytest.mark.parametrize("both", [False, True])
+def test_deep_and_mixed_networks_are_those_of_the_formulas(cells: tuple[str, ...], both: bool, tagged: Data) -> None:
+    hidden = (5, 4, 3)[: len(cells)]
+    model = {"name": "lstm", "cell": cells, "hidden": hidden, "embedding": 3, "bidirectional": both}
+    net = build_model(Recipe(model=model, dtype="float64"), tagged.schema).eval()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.7)
+    x = tagged.x[:20].long()
+    out = net(x)
+    for row, own in zip(x, out, strict=True):
+        tokens = row[row != 0]
+        torch.testing.assert_close(own[: len(tokens)], reader(cells, net.state_dict(), tokens), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("model", READERS)

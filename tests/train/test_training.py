@@ -201,28 +201,6 @@ def test_bad_places_and_devices(tmp_path: Path) -> None:
         fit(Recipe(), load("iris"), device="tpu")
 
 
-@pytest.mark.gpu
-def test_a_gpu_gives_nearly_the_same(tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, model={"name": "dense", "dropout": 0.1})
-    a, b = (fit(recipe, load("digits"), out=tmp_path / d, device=d).result["test_loss"] for d in ("cpu", "cuda"))
-    assert a == pytest.approx(b, rel=1e-3)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("section", [{}, {"factor": 2}, {"batch_norm": "after"}], ids=["chain", "vmap", "norm"])
-def test_a_population_on_a_gpu(tmp_path: Path, section: dict[str, Any]) -> None:
-    """Together there, too, and nearly the numbers of here: dropout, clipping, weights of examples, late joiners."""
-    recipes = [
-        Recipe(epochs=e, seed=s, model={"name": "dense", "dropout": p, **section}, clip={"norm": c}, augment={"rotate": r})
-        for s, (e, p, c, r) in enumerate(((3, 0.0, 1.0, 0.0), (1, 0.2, None, 5.0), (2, 0.1, 0.5, 0.0), (2, 0.2, 1.0, 5.0)))
-    ]
-    recipes[2] = recipes[2].with_(["sample.bootstrap=true"])
-    here, there = (train(recipes, load("digits"), out=tmp_path / d, device=d) for d in ("cpu", "cuda"))
-    assert [p["chunk"] for p in there.info["plans"]] == [4], "none one by one"
-    for a, b in zip(here.results, there.results, strict=True):
-        assert a["test_loss"] == pytest.approx(b["test_loss"], rel=1e-2)
-
-
 def test_a_stack_is_made_where_it_is_to_be() -> None:
     """Every tensor of every network, the first's and the others'; "meta" stands for a GPU here."""
     device = torch.device("meta")

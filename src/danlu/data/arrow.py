@@ -97,10 +97,7 @@ def from_arrow(
         if table.column_names == ["text"]:
             refuse_unused(options, text.OPTIONS, "running text")
             return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options)
-        if task in ("text", "pairs") or tables.is_text(frame, target, task):
-            refuse_unused(options, (*text.OPTIONS, "target", "task"), "a table of text")
-            return replace(text.from_frame(frame, name, options), official_test=n_test, official_valid=n_valid)
-        raw = tables.from_frame(frame, name, budget=budget, **options)
+        raw = text.from_frame(frame, name, {**options, "budget": budget})
         if raw.missing:
             n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)

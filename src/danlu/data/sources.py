@@ -290,11 +290,7 @@ def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
     if kind in (".csv", ".tsv", ".txt"):
         from danlu.data import tables
 
-        frame = tables.read(path, options["encoding"])
-        if options["task"] in ("text", "pairs") or tables.is_text(frame, options["target"], options["task"]):
-            refuse_unused(options, (*text.OPTIONS, "target", "task"), "a table of text")
-            return text.from_frame(frame, path.name, options)
-        return tables.from_frame(frame, path.name, **options)
+        return text.from_frame(tables.read(path, options["encoding"]), path.name, options)
     kinds = ".csv, .tsv, .parquet, .jsonl, .txt, .bmes, .bio, .conll, or a folder"
     raise DataError(f"{path.name} is of no kind that can be read; use {kinds}")
 
@@ -320,9 +316,7 @@ def _from_python(source: Any, options: dict[str, Any]) -> Raw:
         raw = _wrap(x, y, options["task"])
         return Raw(raw.x, raw.y, raw.schema, sizes.get("test", 0), sizes.get("valid", 0))
     if type(source).__module__.startswith("pandas"):
-        from danlu.data import tables
-
-        return tables.from_frame(source, "the data frame", **options)
+        return text.from_frame(source, "the data frame", options)
     x, y = _pair(source)
     if x.ndim == y.ndim == 1 and x.dtype.kind in "UO" and all(isinstance(t, str) for t in x.tolist()):
         refuse_unused(options, text.OPTIONS, "texts with labels")

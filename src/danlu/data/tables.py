@@ -40,7 +40,7 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
 
 
 def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
-    """Whether a table holds texts to classify: one column beside the target, of more distinct texts than a category has."""
+    """Whether a table holds texts to classify: one column beside the target, too varied for a category."""
     import pandas as pd
 
     known = [str(c) for c in frame.columns]
@@ -48,7 +48,9 @@ def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
     if task not in (None, "classification") or len(known) != 2 or usual not in known:
         return False
     values = frame[next(c for c in known if c != usual)].dropna()
-    return bool(pd.api.types.is_string_dtype(values)) and _numbers(values).isna().mean() > 0.5 and values.nunique() > MAX_LEVELS
+    if not pd.api.types.is_string_dtype(values) or _numbers(values).isna().mean() <= 0.5:
+        return False
+    return bool(values.nunique() > min(MAX_LEVELS, len(values) / 2))
 
 
 def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:

@@ -19,6 +19,7 @@ from torch import Tensor
 from danlu.data import split
 from danlu.data.arrays import Array
 from danlu.data.data import Raw
+from danlu.data.options import refuse_unused
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import EOS, PAD, Vocabulary, learn
 from danlu.errors import DataError, count, nearest, some, wrong
@@ -208,7 +209,12 @@ def from_records(path: Path, options: Options) -> Raw:
 
 
 def from_frame(frame: pd.DataFrame, name: str, options: Options) -> Raw:
-    """A table of text, each row an example."""
+    """A table, each row an example: of text, or of numbers and categories."""
+    from danlu.data import tables
+
+    if options["task"] not in ("text", "pairs") and not tables.is_text(frame, options["target"], options["task"]):
+        return tables.from_frame(frame, name, **options)
+    refuse_unused(options, (*OPTIONS, "target", "task"), "a table of text")
     rows = [{str(k): None if v is None or v != v else v for k, v in r.items()} for r in frame.to_dict("records")]
     return from_columns(rows, [f"row {i + 1} of {name}" for i in range(len(rows))], name, options)
 
