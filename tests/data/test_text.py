@@ -313,7 +313,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert "t.txt is no utf-8 text: byte 0xcd at offset 2; name another encoding, such as --encoding gb18030" in said
     data = load(str(tmp_path / "t.txt"), encoding="gb18030")
     assert "王" in Vocabulary(data.schema.vocabulary).tokens
-    assert "must be one that Python knows" in refused(str(tmp_path / "t.txt"), encoding="utf-99")
+    assert "must be one of text that Python knows" in refused(str(tmp_path / "t.txt"), encoding="utf-99")
 
 
 def test_empty_and_too_long(tmp_path: Path) -> None:
@@ -375,3 +375,142 @@ def test_tiny_shakespeare() -> None:
     data = load("tinyshakespeare", split="90/10/0")
     assert data.size("test") == 0
     assert data.targets("train") + data.targets("valid") == pytest.approx(1_115_394, abs=2)
+
+
+# ---- what must not slip through
+
+
+def test_signs_that_spell_a_special_token_are_signs() -> None:
+    for kind in ("chars", "bpe"):
+        learnt = learn(["a <pad> b <eos> c <unk>"] * 3, kind)
+        found = learnt.encode("a<pad>b<eos>")
+        assert min(found) > EOS and learnt.decode(found) == "a<pad>b<eos>"
+        assert Vocabulary(learnt.text).encode("<eos>") == learnt.encode("<eos>")
+    words = learn(["a <pad> b"], "words", cut=True)
+    assert words.encode("a <pad> b")[1] == UNK and words.numbers(["<pad>", "<eos>"]) == [UNK, UNK]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 30])
+def test_every_part_of_a_folder_gets_something(n: int, tmp_path: Path) -> None:
+    for k in range(n):
+        (tmp_path / f"{k:02}.txt").write_text("what is written here is short\n" * 20)
+    data = load(str(tmp_path), length=16)
+    sizes = [data.size(p) for p in ("train", "valid", "test")]
+    assert min(sizes) > 0 and sizes[0] == max(sizes)
+    shares = [0.5, 0.3, 0.2]
+    asked = load(str(tmp_path), length=16, split="50/30/20")
+    if n in (1, 30):
+        for p, share in zip(("train", "valid", "test"), shares, strict=True):
+            assert asked.size(p) / len(asked) == pytest.approx(share, abs=0.06)
+
+
+def test_one_long_line_is_cut_where_it_must_be(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("abcdefgh" * 500 + "\n" + "ijklmnop" * 1500)
+    data = load(str(tmp_path / "one.txt"), length=20)
+    assert data.size("valid") == pytest.approx(80, abs=2) and data.size("test") == pytest.approx(80, abs=2)
+
+
+def test_files_of_a_text_are_parts_by_their_names(tmp_path: Path) -> None:
+    for part, word in (("train", "learn "), ("valid", "check "), ("test", "prove ")):
+        (tmp_path / f"{part}.txt").write_text(word * 100)
+    data = load(str(tmp_path), length=30)
+    learnt = Vocabulary(data.schema.vocabulary)
+    for part, word in (("train", "learn"), ("valid", "<unk>"), ("test", "<unk>")):
+        assert word in learnt.decode(data.part(part)[0].flatten().tolist())
+    (tmp_path / "notes.txt").write_text("more")
+    assert "has files named after parts, and notes.txt; name every file so" in refused(str(tmp_path))
+    for name in ("train.txt", "notes.txt"):
+        (tmp_path / name).unlink()
+    assert "has test.txt, valid.txt, but no file for training" in refused(str(tmp_path))
+
+
+def test_splits_of_running_text_are_as_asked() -> None:
+    data = load("prose", split="50/50")
+    assert data.size("valid") == 0 and data.size("test") / len(data) == pytest.approx(0.5, abs=0.02)
+
+
+def test_one_wrong_tag_does_not_make_a_scheme_vanish(tmp_path: Path) -> None:
+    good = "王\tB-NAME\n刚\tE-NAME\n去\tO\n\n" * 30
+    for bad, said in (("Q-NAME", "'Q-NAME' is no tag of BMES; did you mean"), ("B_NAME", "'B_NAME' is no tag of BMES")):
+        (tmp_path / "t.bmes").write_text(good + f"李\t{bad}\n明\tE-NAME\n\n")
+        assert f"line 121 of t.bmes: {said}" in refused(str(tmp_path / "t.bmes"))
+    (tmp_path / "t.conll").write_text("the DT\ncat NN\n\n" * 30)
+    assert load(str(tmp_path / "t.conll")).schema.scheme is None
+
+
+def test_a_whole_of_one_token_is_an_entity_by_itself() -> None:
+    assert spans(["S-X", "E-X"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "M-X", "O"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "M-X", "E-X"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "S-X", "B-X", "E-X"], "bioes") == [(0, 1, "X"), (1, 2, "X"), (2, 4, "X")]
+
+
+def test_tagged_text_is_cut_already(tmp_path: Path) -> None:
+    (tmp_path / "t.bmes").write_text("王\tB-NAME\n刚\tE-NAME\n\n" * 30)
+    (tmp_path / "w.conll").write_text("the DT\ncat NN\n\n" * 30)
+    for name, tokens in (("t.bmes", "words"), ("t.bmes", "bpe"), ("w.conll", "chars")):
+        assert f"`tokens` is '{tokens}', but must be left out" in refused(str(tmp_path / name), tokens=tokens)
+    assert load(str(tmp_path / "t.bmes"), tokens="chars").schema.tokens == 5
+
+
+def test_rows_of_text_with_gaps_are_left_out_on_request(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()) + "\n,good\n")
+    assert "lacks 'text'; fill it, or leave such rows out with --missing drop" in refused(str(tmp_path / "t.csv"))
+    assert len(load(str(tmp_path / "t.csv"), missing="drop")) == 80
+
+
+def test_odd_files(tmp_path: Path) -> None:
+    """Cells as long as books, carriage returns, half characters, lists, line separators, marks at the beginning."""
+    long = "long " * 40_000
+    (tmp_path / "long.csv").write_text(f'text,label\n"{long}",good\n' + "\n".join(f"{t},{c}" for t, c in rows()))
+    assert "has 200,000 tokens, but the limit is 1,024" in refused(str(tmp_path / "long.csv"))
+    (tmp_path / "cr.tsv").write_bytes(b"a\rb\tc\nd\te\n" * 20)
+    assert load(str(tmp_path / "cr.tsv"), task="pairs").schema.task == "pairs"
+    lines = [json.dumps({"text": t, "label": c}) for t, c in rows()]
+    for bad, said in (('{"text": "a \\ud800 b", "label": "good"}', "line 81 of t.jsonl holds U+D800, half of a pair"),
+                      ('{"text": ["a"], "label": "good"}', "line 81 of t.jsonl has a list as 'text', but it must be text"),
+                      ('{"text": "a", "label": {"x": 0}}', "has a table as 'label', but it must be text")):  # fmt: skip
+        (tmp_path / "t.jsonl").write_text("\n".join([*lines, bad]))
+        assert said in refused(str(tmp_path / "t.jsonl"))
+    (tmp_path / "t.jsonl").write_text("\n".join([*lines, '{"text": "one\u2028two", "label": "good"}']), encoding="utf-8")
+    data = load(str(tmp_path / "t.jsonl"))
+    assert len(data) == 81 and all(type(c) is str for c in data.schema.classes)
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfabcd\xff")
+    assert "byte 0xff at offset 7" in refused(str(tmp_path / "bom.txt"))
+    assert "is no punycode text" in refused(str(tmp_path / "bom.txt"), encoding="punycode")
+    for encoding in ("undefined", "hex"):
+        assert "`encoding` is" in refused(str(tmp_path / "bom.txt"), encoding=encoding)
+
+
+def test_names_hold_no_sentence_twice() -> None:
+    data = load("names")
+    assert not data.duplicates()
+    learnt = Vocabulary(data.schema.vocabulary)
+    texts = {learnt.decode(x.tolist()) for x in data.x}
+    assert len(texts) == len(data) == 1500 and not {"王刚已经离开学校了", "王府内已经没有差事可做了"} & texts
+
+
+# ---- data for a trained run
+
+
+def test_other_data_are_read_as_the_run_s_own(tmp_path: Path) -> None:
+    """Tokens, classes, tags and windows are numbered as there; what it never met is unknown, or refused."""
+    (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 30)
+    (tmp_path / "b.txt").write_text("zzz the mat.\n" * 30)
+    own = load(str(tmp_path / "a.txt"), length=20).schema
+    other = load(str(tmp_path / "b.txt"), like=own)
+    assert other.schema.vocabulary == own.vocabulary and other.schema.input_shape == (20,)
+    assert Vocabulary(own.vocabulary).decode(other.x[0, 1:12].tolist()).startswith("<unk><unk><unk> the mat")
+    assert "must be left out" in refused(str(tmp_path / "b.txt"), like=own, tokens="words")
+    texts, labels = (list(t) for t in zip(*rows(), strict=True))
+    schema = load((texts, labels)).schema
+    some = load((texts[1::2] + texts[:1], labels[1::2] + labels[:1]), like=schema, valid=False)
+    assert some.schema.classes == schema.classes
+    assert some.y.tolist() == [1] * 40 + [0]
+    assert "has the label 'bda', which the run was not trained on; did you mean" in refused((texts, ["bda"] * 80), like=schema)
+    (tmp_path / "p.tsv").write_text("\n".join(f"{t}\t{c}" for t, c in rows()))
+    pairs = load(str(tmp_path / "p.tsv"), task="pairs").schema
+    (tmp_path / "q.tsv").write_text("short\tgood\n" * 20)
+    assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == pairs.source
+    (tmp_path / "q.tsv").write_text("far longer than any that was there in training\tgood\n" * 20)
+    assert "but the run reads at most" in refused(str(tmp_path / "q.tsv"), like=pairs)

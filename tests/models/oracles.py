@@ -101,7 +101,7 @@ def alexnet(name: str, t: Tensors, x: Tensor, small: bool) -> Tensor:
     for k, (stride, padding) in zip((0, 3, 6, 8, 10), (first, second, (1, 1), (1, 1), (1, 1)), strict=True):
         g = groups if k in (3, 8, 10) else 1
         x = F.conv2d(x, t[f"features.{k}.weight"], t[f"features.{k}.bias"], stride, padding, 1, g).relu()
-        x = F.max_pool2d(x, 3, 2) if k in (0, 3, 10) else x
+        x = F.max_pool2d(x, 3, 2, 1 if zf and k < 10 else 0) if k in (0, 3, 10) else x
     return classifier(t, (x if small else F.adaptive_avg_pool2d(x, 6)).flatten(1))
 
 

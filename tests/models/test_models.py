@@ -64,6 +64,26 @@ def test_receptive_field_is_measured_by_gradients() -> None:
     assert rows["pool2"].receptive_field == int(touched) == 16
 
 
+def test_receptive_field_of_branches() -> None:
+    """Of GoogLeNet's third branch: the pixels that move one value, by gradients of a network without a single weight below 0."""
+    model = build("googlenet", (3, 224, 224), 5, {**MODELS["googlenet"].defaults, "width": 1 / 16, "auxiliary": 0.0}, AUTO, 0)
+    rows = {r.name: r.receptive_field for r in summarise(model, (3, 224, 224))}
+    for p in model.parameters():
+        nn.init.uniform_(p, 0.01, 0.1)
+    for m in model.modules():
+        for k, child in m.named_children():
+            if isinstance(child, nn.MaxPool2d):  # a mean passes a gradient to all of its window
+                setattr(m, k, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode))
+    seen = {}
+    layer = model.get_submodule("inception3b.branch3.1.conv")
+    layer.register_forward_hook(lambda m, a, out: seen.update(out=out))
+    x = torch.rand(1, 3, 224, 224, requires_grad=True)
+    model.eval()(x)
+    seen["out"][0, 0, 14, 14].backward()
+    touched = (x.grad[0, 0] != 0).any(0).sum()  # type: ignore[index]
+    assert rows["inception3b.branch3.1.conv"] == int(touched) == 91
+
+
 def test_multiply_adds_by_hand() -> None:
     assert multiply_adds(make("dense", hidden=(8, 8)), (1, 28, 28)) == 784 * 8 + 64 + 80
     assert multiply_adds(make("cnn"), (1, 28, 28)) == 6 * 24 * 24 * 25 + 6 * 8 * 8 * 150 + 96 * 50 + 500

@@ -14,6 +14,7 @@ from danlu import Data, Recipe, fit, load
 from danlu.data import Schema
 from danlu.errors import ModelError, RecipeError, RunError
 from danlu.models import MODELS, build
+from danlu.models.summary import summarise
 from danlu.nn.layers import Dropout
 from danlu.runs.run import build_model
 
@@ -144,8 +145,12 @@ def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) 
     assert all(torch.equal(own[k], v) for k, v in tensors.items())
 
 
-def test_googlenet_has_the_published_names() -> None:
-    own = set(build("googlenet-torch", (3, 96, 96), 5, MODELS["googlenet-torch"].defaults, AUTO, 0).state_dict())
+def test_published_weights_of_googlenet_load_by_name(tmp_path: Path) -> None:
+    """Names of the published file, and the shapes that the paper's table gives them (with 3×3 for 5×5)."""
+    schema = Schema("classification", (3, 96, 96), tuple("abcde"))
+    model = {"name": "googlenet-torch", "stem": "full"}
+    state = build_model(Recipe(model=model), schema).state_dict()
+    own = set(state)
     conv = [f"{k}.{v}" for k in ("conv", "bn") for v in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
     conv = [k for k in conv if k not in {f"conv.{v}" for v in ("bias", "running_mean", "running_var", "num_batches_tracked")}]
     parts = ["conv1", "conv2", "conv3", "aux1.conv", "aux2.conv"]
@@ -154,18 +159,53 @@ def test_googlenet_has_the_published_names() -> None:
         parts += [f"inception{inception}.{b}" for b in branches]
     names = {f"{p}.{k}" for p in parts for k in conv}
     assert own == names | {f"{p}.{k}" for p in ("aux1.fc1", "aux1.fc2", "aux2.fc1", "aux2.fc2", "fc") for k in ("weight", "bias")}
+    shapes = {"conv1": (64, 3, 7), "conv3": (192, 64, 3), "inception3a.branch2.1": (128, 96, 3), "aux2.conv": (128, 528, 1)}
+    shapes |= {
+        "inception3a.branch3.1": (32, 16, 3),
+        "inception4a.branch4.1": (64, 480, 1),
+        "inception5b.branch2.0": (192, 832, 1),
+    }
+    assert all(tuple(state[f"{k}.conv.weight"].shape) == (*s, s[2]) for k, s in shapes.items())
+    assert state["aux1.fc1.weight"].shape == (1024, 2048) and state["fc.weight"].shape == (5, 1024)
+    g = torch.Generator().manual_seed(0)
+    published = {k: torch.randn(v.shape, generator=g) if v.is_floating_point() else v for k, v in state.items()}
+    torch.save(published, tmp_path / "googlenet.pth")
+    found = build_model(Recipe(model=model, init={"from_run": str(tmp_path / "googlenet.pth")}), schema).state_dict()
+    assert all(torch.equal(found[k], v) for k, v in published.items())
+
+
+@pytest.mark.parametrize("name", ["zfnet", "zfnet-lecture"])
+def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
+    model = MODELS[name].build((3, 224, 224), 10, **{**MODELS[name].defaults, "width": 1 / 32, "hidden": (8, 8)})
+    sides = [r.output[1] for r in summarise(model, (3, 224, 224)) if r.kind in ("Conv2d", "MaxPool2d")]
+    assert sides == [110, 55, 26, 13, 13, 13, 13, 6]
 
 
 @pytest.mark.parametrize(
     ("model", "shape", "said"),
     [
-        ({"name": "alexnet", "stem": "full"}, (3, 30, 30), "`features.2` needs an input of at least 3×3, but gets 6×6|features"),
+        (
+            {"name": "alexnet", "stem": "full"},
+            (3, 30, 30),
+            "`features.5` needs an input of at least 3×3, but gets 2×2 from images of 30×30; use larger images \\(--resize\\), "
+            "`model.stem=small`, or another model",
+        ),
         (
             {"name": "vgg-16", "stem": "full"},
             (3, 16, 16),
             "`features.30` needs an input of at least 2×2, but gets 1×1 from images of",
         ),
-        ({"name": "zfnet"}, (1, 8, 8), "`features.12` needs an input of at least 3×3"),
+        (
+            {"name": "alexnet"},
+            (1, 8, 8),
+            "`features.12` needs an input of at least 3×3, but gets 1×1 from .* \\(--resize\\), or another",
+        ),
+        ({"name": "googlenet", "stem": "full"}, (3, 9, 9), "`maxpool3` needs an input of at least 2×2, but gets 1×1"),
+        (
+            {"name": "googlenet"},
+            (3, 4, 4),
+            "`maxpool4` needs an input of at least 2×2, but gets 1×1 .* \\(--resize\\), or another",
+        ),
         ({"name": "resnet-18"}, (7,), "'resnet-18' needs pictures"),
         ({"name": "googlenet"}, (28, 28), "'googlenet' needs pictures .* of shape 28×28; try model=dense"),
     ],
@@ -214,7 +254,8 @@ def test_weights_that_do_not_fit_are_listed(coloured: Data, tmp_path: Path) -> N
     torch.save(build_model(Recipe(model=model), schema).state_dict(), tmp_path / "seven.pth")
     recipe = Recipe(model=model, init={"from_run": str(tmp_path / "seven.pth")}, batch_size=16)
     said = (
-        r"2 of the 122 weights of '.*seven.pth' do not fit this network: `fc.weight` is \(7, 32\) instead of \(3, 32\), `fc.bias`"
+        r"'.*seven.pth' does not fit this network: 2 of its 102 weights differ or are missing there: "
+        r"`fc.weight` is \(7, 32\) instead of \(3, 32\), `fc.bias`"
     )
     with pytest.raises(ModelError, match=said) as e:
         fit(recipe, coloured, out=tmp_path / "run")
@@ -238,17 +279,37 @@ def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights here")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.ckpt")
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04" + bytes(40))
     for name, said in (
-        ("text.pth", "read safely"),
+        ("text.pth", "damaged or no safetensors file"),
         ("none.pt", "no weights by name"),
         ("list.pt", "no weights by name"),
-        ("cut.pth", "safely"),
+        ("cut.pth", "damaged, or holds more than weights"),
+        ("whole.ckpt", "holds more than weights; save model.state_dict\\(\\) there"),
     ):
         with pytest.raises(RunError, match=said):
             build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema)
     with pytest.raises(RunError, match="must be a finished run or a file of weights"):
         build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / "absent.pth")}), coloured.schema)
+
+
+def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
+    """NaN and complex numbers are refused; the kind of a file is seen from its bytes, whatever its name."""
+    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    good = build_model(recipe, coloured.schema).state_dict()
+    for k, (bad, said) in enumerate(((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is of complex"))):
+        torch.save({**good, "fc.bias": bad}, tmp_path / f"{k}.pth.tar")
+        with pytest.raises(ModelError, match=f"1 of its 102 weights differ .*`fc.bias` {said}"):
+            build_model(recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth.tar")}), coloured.schema)
+    torch.save({"state_dict": good}, tmp_path / "good.ckpt", _use_new_zipfile_serialization=False)
+    found = build_model(recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "good.ckpt")}), coloured.schema)
+    assert all(torch.equal(v, good[k]) for k, v in found.state_dict().items())
+    torch.save({"fc.bias": good["fc.bias"], "odd": good["fc.bias"]}, tmp_path / "one.pth")
+    with pytest.raises(
+        ModelError, match="101 of its 102 weights differ or are missing there, 1 weight of that file is not in it"
+    ):
+        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "one.pth")}), coloured.schema)
 
 
 def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
@@ -261,7 +322,7 @@ def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
     torch.save({"fc.weight": Evil()}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
-        with pytest.raises(RunError, match="read safely"):
+        with pytest.raises(RunError, match="holds more than weights"):
             build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema)
     assert not (tmp_path / "ran").exists()
 
@@ -275,6 +336,7 @@ def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) 
         out=tmp_path / "run",
     )
     (tmp_path / "start.pth").unlink()
+    assert all(p.requires_grad for p in run.model().parameters())
     assert run.evaluate(coloured).accuracy == pytest.approx(run.result["test_accuracy"])
 
 

@@ -15,6 +15,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import RunError
 from danlu.runs import reading
+from danlu.streams import stream
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 
@@ -150,17 +151,24 @@ def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
         wanted(writer)
 
 
-def test_commands(writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def says(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
     import sys
 
     from danlu.cli import main
 
+    sys.argv = ["danlu", *args]
+    with pytest.raises(SystemExit) as e:
+        main()
+    told = capsys.readouterr()
+    return int(e.value.code or 0), told.out, told.err
+
+
+def test_commands(writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def said(*args: str) -> str:
-        sys.argv = ["danlu", *args]
-        with pytest.raises(SystemExit) as e:
-            main()
-        assert not e.value.code
-        return capsys.readouterr().out
+        code, out, _ = says(capsys, *args)
+        assert code == 0
+        return out
 
     lines = [json.loads(x) for x in said("score", str(writer.path), "teh dgo", "the dog sat.", "--json").splitlines()]
     assert lines[0]["text"] == "the dog sat." and lines[0]["nats"] > lines[1]["nats"]
@@ -170,3 +178,83 @@ def test_commands(writer: Run, translator: Run, reader: Run, capsys: pytest.Capt
     (tmp_path / "words.txt").write_text("abc\nca\n")
     rows = [json.loads(x) for x in said("predict", str(translator.path), str(tmp_path / "words.txt"), "--json").splitlines()]
     assert [r["target"] for r in rows] == ["cba", "ac"]
+
+
+def test_other_texts_are_scored_by_the_run_s_vocabulary(
+    writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What is told of a file is what the network says of its texts; windows and lengths may be others."""
+    lines = ["the dog ran.", "a cat sat.", "zq the dog sat."]
+    (tmp_path / "other.txt").write_text("\n".join(lines))
+    told = json.loads(says(capsys, "evaluate", str(writer.path), str(tmp_path / "other.txt"), "--json")[1])
+    weighed = reading.score(writer, lines)
+    assert told["tokens"] == sum(w.tokens for w in weighed)
+    assert told["loss"] == pytest.approx(-sum(w.nats for w in weighed) / told["tokens"], rel=1e-4)
+    (tmp_path / "more.tsv").write_text("ab\tba\nabc\tcba\n")
+    told = json.loads(says(capsys, "evaluate", str(translator.path), str(tmp_path / "more.tsv"), "--json")[1])
+    assert told["accuracy"] > 0.8 and told["tokens"] == 7
+    (tmp_path / "more.csv").write_text("text,label\nnumber 5 is good,up\nnumber 900 is good,up\n")
+    told = json.loads(says(capsys, "evaluate", str(reader.path), str(tmp_path / "more.csv"), "--json")[1])
+    assert told["accuracy"] == 1 and told["examples"] == 2
+    with pytest.raises(RunError, match=r"another vocabulary than the run.s; use danlu\.load"):
+        reader.evaluate(load((["other words", "of all kinds"] * 20, ["up", "down"] * 20), tokens="words"))
+
+
+@pytest.mark.parametrize("tokens", ["chars", "words", "bpe"])
+def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path) -> None:
+    """Also where a sign is of several tokens, or words are set apart; to the last of them."""
+    (tmp_path / "t.txt").write_text("王刚 和 李明 去 上班 了 。\n" * 40, encoding="utf-8")
+    data = load(str(tmp_path / "t.txt"), tokens=tokens, length=20)
+    recipe = Recipe(model={"name": "gru", **SMALL}, optimizer={"name": "adam", "lr": 0.03}, epochs=6, batch_size=4)
+    run = fit(recipe, data, out=tmp_path / "run")
+    learnt = Vocabulary(run.schema.vocabulary)
+    for seed in range(4):
+        pieces = list(reading.generate(run, "王刚 和", length=41, seed=seed))
+        row, g, states, now = learnt.encode("王刚 和"), stream(seed, "generate"), None, [EOS, *learnt.encode("王刚 和")]
+        model: Any = run.model()
+        for _ in range(41):
+            logits, states = model.step(torch.tensor([now]), states)
+            now = [reading.draw(logits[0].detach(), 1.0, 0, g)]
+            row += now
+        assert learnt.decode(learnt.encode("王刚 和")) + "".join(pieces) == learnt.decode(row)
+
+
+def test_extreme_temperatures(writer: Run) -> None:
+    coldest = "".join(reading.generate(writer, "a", temperature=1e-320))
+    assert coldest == "".join(reading.generate(writer, "a", temperature=0))
+    for bad in (math.inf, math.nan):
+        with pytest.raises(RunError, match="must be at least 0, and finite"):
+            reading.generate(writer, "a", temperature=bad)
+
+
+def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = says(capsys, "predict", str(reader.path), "number 3 is good " * 20, "王" * 100 + " good")
+    assert code == 0 and "up" in out
+    code, _, err = says(capsys, "predict", str(reader.path), "good", "--beam", "3")
+    assert code and "`beam` is 3, but must be left out: the run is for classification" in err
+
+
+def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A field that only networks for text have is no mistake because the text cannot be read."""
+    (tmp_path / "bad.txt").write_bytes(b"ab\xff\xfe" * 30)
+    _, _, err = says(capsys, "fit", str(tmp_path / "bad.txt"), "model.embedding=8")
+    assert "no utf-8 text" in err and "model.embedding" not in err and len(err.splitlines()) == 1
+
+
+def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""
+    (tmp_path / "l.txt").write_text("the cat sat on the mat.\n" * 30)
+    (tmp_path / "p.tsv").write_text("\n".join(f"{a}{b}\t{b}{a}" for a in "abcdefgh" for b in "abcdefgh"))
+    small = ["model.hidden=8", "model.embedding=4", "epochs=1", "batch_size=8"]
+    for source, metric, more in (
+        (str(tmp_path / "l.txt"), "valid_loss", ["--length", "20"]),
+        ("names", "valid_f1", ["--limit", "60"]),
+        (str(tmp_path / "p.tsv"), "valid_accuracy", ["--task", "pairs"]),
+    ):
+        code, out, _ = says(capsys, "compare", source, *more, *small, "lr=0.01,0.1", "--seeds", "2", "--json")
+        told = json.loads(out)
+        assert code == 0 and told["metric"] == metric and all(v["diverged"] == 0 for v in told["variants"])
+        code, out, _ = says(capsys, "tune", source, *more, *small, "lr=1e-3..1e-1:log", "--trials", "3", "--json")
+        assert code == 0 and json.loads(out)["metric"] == metric
+    code, _, err = says(capsys, "compare", "dna", *small, "lr=0.01,0.1", "--metric", "valid_f1")
+    assert code and "`metric` is 'valid_f1'" in err

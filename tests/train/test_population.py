@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from populations import MODEL_TECHNIQUES, SMALL, TECHNIQUES, ZOO, close, equal_alone, equals, members
+from populations import MODEL_TECHNIQUES, SMALL, TECHNIQUES, ZOO, close, equal_alone, equals, members, narrow
 
 from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
@@ -41,6 +41,38 @@ def test_a_member_equals_its_recipe_alone(
     recipes = members(model, optimizer, technique)
     study = train(recipes, pictures, out=tmp_path / "study")
     assert [p["chunk"] for p in study.info["plans"]] == [5], "all were to train together"
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+@pytest.mark.parametrize("model", ["dense", "vgg-narrow", "resnet-18", "googlenet"])
+def test_bfloat16_together(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Vectorised, with seeds of their own, and each near what it is alone: bfloat16 has eight bits."""
+    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    rule = {"name": "sgd", "lr": 1e-3}
+    recipes = [Recipe(model=narrow(model), optimizer=rule, batch_size=20, epochs=1, dtype="bf16-mixed", seed=k) for k in range(3)]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [p["chunk"] for p in study.info["plans"]] == [3], study.info["plans"]
+    for i, recipe in enumerate(recipes):
+        alone = fit(recipe, pictures, out=tmp_path / str(i))
+        assert study.results[i]["train_loss"] == pytest.approx(alone.result["train_loss"], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "init", [{"frozen": True, "prefix": ("conv1", "bn1", "layer1")}, {"lr_factor": 0.1, "prefix": ("layer",)}]
+)
+def test_members_with_a_start(pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: dict[str, Any]) -> None:
+    """From weights of their own, some of them held or slowed: each as alone."""
+    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    base = Recipe(model=narrow("resnet-18"), optimizer={"name": "momentum", "lr": 1e-3}, batch_size=20, epochs=1, dtype="float64")
+    starts = [fit(base.with_(seed=9 + k), pictures, out=tmp_path / f"start{k}") for k in range(2)]
+    recipes = [
+        base.with_(
+            seed=k, init={"from_run": str(starts[k % 2].path), **init}, optimizer={"name": "momentum", "lr": 1e-3 * (k + 1)}
+        )
+        for k in range(3)
+    ]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [p["chunk"] for p in study.info["plans"]] == [3]
     equal_alone(study, recipes, pictures, tmp_path)
 
 

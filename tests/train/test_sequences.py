@@ -14,8 +14,8 @@ from populations import close, equal_alone
 from torch import nn
 
 from danlu import Data, Recipe, fit, load, resume
-from danlu.data.vocabulary import Vocabulary
-from danlu.errors import Interrupted, ModelError
+from danlu.data.vocabulary import EOS, UNK, Vocabulary
+from danlu.errors import Interrupted, ModelError, RecipeError
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS as KINDS
 from danlu.runs.run import build_model
@@ -208,7 +208,7 @@ def test_padding_never_changes_a_result(model: str, both: bool, labelled: Data, 
 MEMBERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adam", "lr": 0.01}},
     {"optimizer": {"name": "adam", "lr": 0.003}, "seed": 1, "clip": {"norm": 0.1}},
-    {"optimizer": {"name": "adam", "lr": 0.01}, "data_seed": 5, "penalty": {"l2": 1.0}},
+    {"optimizer": {"name": "adam", "lr": 0.01}, "data_seed": 5, "penalty": {"l2": 1.0}, "augment": {"unknown": 0.2}},
     {"optimizer": {"name": "adam", "lr": 0.02}, "seed": 2, "loss": {"label_smoothing": 0.1}},
 ]
 CELLS: list[dict[str, Any]] = [
@@ -262,6 +262,60 @@ def test_samples_of_sentences(sample: dict[str, Any], tagged: Data, tmp_path: Pa
 
 
 # ---- the rest
+
+
+def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
+    """As many as asked, never padding or an end of text, anew at every step, and without end in what is told."""
+    from danlu.train.feed import Feed
+
+    recipe = Recipe(model="lstm", batch_size=len(paired.parts["train"]), augment={"unknown": 0.3})
+    bare = recipe.with_(["augment.unknown=0"])
+    plain = next(Feed([bare], paired, torch.device("cpu")).epoch([bare], [0], 0, None))
+    feed = Feed([recipe], paired, torch.device("cpu"))
+    first, again, later = (next(feed.epoch([recipe], [e], 0, None)) for e in (0, 0, 1))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], plain[1])
+    changed = first[0] != plain[0]
+    assert (first[0][changed] == UNK).all() and not changed[plain[0] <= EOS].any()
+    assert 0.2 < changed.sum() / (plain[0] > EOS).sum() < 0.4
+    assert (later[0] == UNK).sum() != (first[0] == UNK).sum()
+
+
+@pytest.mark.parametrize("kind", ["running", "paired", "tagged"])
+@pytest.mark.parametrize("cell", sorted(KINDS))
+def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Not far from float32, alone and together, whichever kernel serves a cell."""
+    data = data_of(kind, request)
+    section = {"name": "lstm", **SMALL, "cell": (cell,), "attention": kind == "paired", "crf": kind == "tagged"}
+    recipe = Recipe(model=section, optimizer={"name": "sgd", "lr": 0.1}, batch_size=7, epochs=2)
+    full, mixed = (fit(recipe.with_(dtype=t), data, out=tmp_path / t).result["train_loss"] for t in ("float32", "bf16-mixed"))
+    assert mixed == pytest.approx(full, rel=0.02)
+    study = train([recipe.with_(dtype="bf16-mixed", seed=k) for k in range(2)], data, out=tmp_path / "study")
+    assert study.results[0]["train_loss"] == pytest.approx(full, rel=0.02)
+
+
+def test_lines_carry_nothing_on(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("one\ntwo\nthree four\n" * 20)
+    with pytest.raises(RecipeError, match=r"`model\.carry` is True, but must be false"):
+        fit(Recipe.read("language"), load(str(tmp_path / "t.txt"), lines=True))
+
+
+@pytest.mark.parametrize(
+    ("source", "augment", "said"),
+    [
+        (
+            "names",
+            {"flip": True, "noise": 0.1},
+            ["`augment.flip` is True, but needs pictures", "needs numbers, and these data are text"],
+        ),
+        ("iris", {"unknown": 0.1}, ["`augment.unknown` is 0.1, but needs text, and these data are a table"]),
+        ("digits", {"unknown": 0.1}, ["needs text, and these data are pictures"]),
+    ],
+)
+def test_augmentations_that_do_not_fit(source: str, augment: dict[str, Any], said: list[str]) -> None:
+    model = "lstm" if source == "names" else "dense"
+    with pytest.raises(RecipeError) as e:
+        fit(Recipe(model=model, augment=augment), load(source))
+    assert all(any(s in m for m in e.value.mistakes) for s in said)
 
 
 @pytest.mark.parametrize("stop", [3, 8])

@@ -146,9 +146,12 @@ def summary(
     recipe: RecipeName = None,
     json: Json = False,
 ) -> None:
-    """Layers, output shapes, parameters, receptive field and multiply-adds of a network."""
-    from danlu.report.summary_table import show_summary
+    """Layers, output shapes, parameters, receptive field and multiply-adds of a network; alone, every network there is."""
+    from danlu.report.summary_table import show_networks, show_summary
 
+    if not overrides and not input and recipe is None:
+        show_networks()
+        return
     given = list(overrides or [])
     shapes = [o.removeprefix("input=") for o in given if o.startswith("input=")]
     given = [o for o in given if not o.startswith("input=")]

@@ -80,11 +80,11 @@ def reads(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def load_source(source: str, reading: dict[str, Any]) -> Any:
-    """`danlu.load` with the options of the command line."""
+def load_source(source: str, reading: dict[str, Any], like: Any = None) -> Any:
+    """`danlu.load` with the options of the command line; like: the schema of a run that is to read it."""
     from danlu.data import load
 
-    return load(source, **reading)
+    return load(source, **reading, like=like)
 
 
 _PRESETS = {"language": "language", "tagging": "tagging", "classification": "reading", "pairs": "translation"}
@@ -104,17 +104,32 @@ def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
     return found
 
 
-def read_recipe(name: str | None, overrides: list[str] | None, source: str | None = None, data: Any = None) -> Any:
+def read_recipe(
+    name: str | None, overrides: list[str] | None, source: str | None = None, data: Any = None, known: bool = True
+) -> Any:
     """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default.
 
-    data: of text, the default is the preset for its task.
+    data: of text, the default is the preset for its task. known: False where the data could not be read, so that it is not
+    known either which fields the default has.
     """
     from danlu.recipe import Recipe, presets
 
     chosen = name or (source if source in presets() else None)
-    if chosen is None and data is not None and data.schema.is_text:
-        chosen = _PRESETS[data.schema.task]
-    return (Recipe.read(chosen) if chosen else Recipe()).with_(overrides or [])
+    if not known and chosen is None:
+        return None
+    base = Recipe.read(chosen) if chosen else Recipe()
+    if data is not None and data.schema.is_text and chosen is None:
+        base = Recipe.read(_PRESETS[data.schema.task])
+        if data.schema.lines:  # texts of their own: nothing goes on from one to the next
+            base = base.with_(["model.carry=false"])
+    recipe = base.with_(overrides or [])
+    start = recipe.init.from_run
+    return recipe.with_(**{"init.from_run": str(_start(start).resolve())}) if start else recipe
+
+
+def _start(name: str) -> Path:
+    """Weights to start from: a file or folder as it is, or a run by any name it goes by."""
+    return Path(name) if Path(name).exists() else open_run(name).path
 
 
 def open_run(name: str, trust: bool = False) -> Any:

@@ -36,7 +36,10 @@ def compare(
     recipe: RecipeName = None,
     seeds: Annotated[int | None, typer.Option(help="Trainings of every variant; default: 10.")] = None,
     control: Annotated[str | None, typer.Option(help="The variant that the others are held against; default: the first.")] = None,
-    metric: Annotated[str | None, typer.Option(help="valid_accuracy (default), valid_loss, train_loss, test_accuracy, …")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="valid_accuracy, valid_f1 (of entities), valid_loss, test_accuracy, …"),
+    ] = None,
     interval: Annotated[str, typer.Option(help="t (Student) or bca (bootstrap).")] = "t",
     until: Annotated[
         int | None, typer.Option(help="Instead of --seeds: add seeds, up to that many, until every question is settled.")
@@ -83,7 +86,7 @@ def tune(
     trials: Annotated[int, typer.Option(help="Trials of a round.")] = 100,
     rounds: Annotated[int, typer.Option(help="After each round ranges are narrowed to where the best five lie.")] = 1,
     strategy: Annotated[str, typer.Option(help="random, halving or bayes.")] = "random",
-    metric: Annotated[str | None, typer.Option(help="valid_accuracy (default for classes), valid_r2, valid_loss.")] = None,
+    metric: Annotated[str | None, typer.Option(help="valid_accuracy, valid_r2, valid_f1 (of entities), valid_loss.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: SQLite in the study's folder.")] = None,
     yes: Yes = False,

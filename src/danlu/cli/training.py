@@ -10,15 +10,11 @@ import typer
 
 from danlu.cli.options import (
     Json,
-    Missing,
-    Mode,
     Overrides,
     Ray,
     RecipeName,
-    Resize,
     RunPath,
     Source,
-    Target,
     Trust,
     gather,
     load_source,
@@ -46,7 +42,7 @@ def fit(
     held: dict[str, Any] = {}
     found = gather(
         data=lambda: held.setdefault("data", load_source(source, reading)),
-        recipe=lambda: read_recipe(recipe, overrides, source, held.get("data")),
+        recipe=lambda: read_recipe(recipe, overrides, source, held.get("data"), known="data" in held),
     )
     r, data = found["recipe"], found["data"]
     from danlu import train
@@ -123,16 +119,15 @@ def resume(
     _finish(done, json)
 
 
+@reads
 def evaluate(
     run: RunPath,
     source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
     part: Annotated[str | None, typer.Option(help="train, valid, test or all; default test, and all of another source.")] = None,
     trust: Trust = False,
-    target: Target = None,
-    resize: Resize = None,
-    mode: Mode = None,
-    missing: Missing = None,
     json: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Loss and accuracy of a finished run on a part of its data, or of other data."""
     from danlu.errors import RunError, wrong
@@ -143,23 +138,20 @@ def evaluate(
     part = part or ("test" if source is None else "all")
     if part not in ("train", "valid", "test", "all"):
         raise RunError(wrong("part", part, "must be train, valid, test or all"))
-    given = {"target": target, "resize": resize, "mode": mode, "missing": missing}
-    options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    data = None
-    if source is None and options:
-        raise DanluError(*(wrong(k, v, "must be left out without another SOURCE") for k, v in options.items()))
-    if source is not None:
-        from danlu.data import load
-
-        data = load(source, **options)
+    given = {k: v for k, v in reading.items() if v not in (None, False) and (k, v) not in (("valid", True), ("seed", 0))}
+    if source is None and given:
+        raise DanluError(*(wrong(k, v, "must be left out without another SOURCE") for k, v in given.items()))
+    data = None if source is None else load_source(source, reading, found.schema)
     score = found.evaluate(data, part)
     said: dict[str, Any] = {
         "run": str(found.path),
         "part": part,
-        "examples": score.n,
+        "tokens" if found.schema.each_token else "examples": score.n,
         "loss": score.loss,
         found.metric: score.accuracy,
     }
+    if e := score.entities:
+        said |= {"entities": e.true, "precision": e.precision, "recall": e.recall, "f1": e.f1}
     if found.metric == "accuracy":
         said |= {"loss in bits": score.loss * UNITS["bits"], "perplexity": perplexity(min(score.loss, 700.0))}
     if json:
@@ -189,7 +181,7 @@ def predict(
 
     found = open_run(run, trust)
     if found.schema.is_text:
-        x, names = _read_texts(found, inputs, beam, json)
+        x, names = _read_texts(found, inputs, beam, samples, json)
         if x is None:
             return
     else:
@@ -217,12 +209,15 @@ def predict(
     table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
 
 
-def _read_texts(run: Any, inputs: list[str], beam: int, json: bool) -> tuple[Any, list[str]]:
+def _read_texts(run: Any, inputs: list[str], beam: int, samples: int, json: bool) -> tuple[Any, list[str]]:
     """Texts as token numbers for a classifier; what a tagger or a translator says is printed here, and nothing given."""
     from danlu.report.reading import show_pairs, show_tagged
     from danlu.runs import reading
     from danlu.runs.inputs import lines
 
+    idle = [("samples", samples, 0, "classification"), ("beam", beam, 1, "pairs")]
+    if wrongly := [(k, v) for k, v, default, task in idle if v != default and run.schema.task != task]:
+        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {run.schema.task}") for k, v in wrongly))
     texts = lines(inputs)
     if run.schema.task == "classification":
         return reading.encode(run, texts), texts

@@ -20,8 +20,8 @@ from danlu.errors import DataError, count, some
 _LABELS = ("label", "labels", "fine_label", "target", "class")
 
 
-def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **options: Any) -> Raw:
-    """Parquet files by part ("train", "valid", "test" or "all")."""
+def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], shares: Any = None, **options: Any) -> Raw:
+    """Parquet files by part ("train", "valid", "test" or "all"); shares: of running text that each part gets."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -32,7 +32,7 @@ def load_parquet(files: dict[str, list[Path]], classes: tuple[str, ...], **optio
             f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}"
         ) from e
     every = [f for fs in files.values() for f in fs]
-    return from_arrow(parts, every[0].name if len(every) == 1 else every[0].parent.name, classes, **options)
+    return from_arrow(parts, every[0].name if len(every) == 1 else every[0].parent.name, classes, shares=shares, **options)
 
 
 def hub_parts(name: str) -> dict[str, Any]:
@@ -73,9 +73,10 @@ def from_arrow(
     resize: tuple[int, int] | None,
     missing: str | None,
     budget: int,
+    shares: Any = None,
     **of_text: Any,
 ) -> Raw:
-    """Examples from Arrow tables, one per part; of_text: the options of text."""
+    """Examples from Arrow tables, one per part; shares: of running text that each gets; of_text: the options of text."""
     import pyarrow as pa
 
     order = [p for p in ("all", "train", "valid", "test") if p in parts]
@@ -96,7 +97,7 @@ def from_arrow(
         options = {"target": target, "task": task, "missing": missing, "mode": mode, "resize": resize, **of_text}
         if table.column_names == ["text"]:
             refuse_unused(options, text.OPTIONS, "running text")
-            return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options)
+            return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options, shares)
         raw = text.from_frame(frame, name, {**options, "budget": budget})
         if raw.missing:
             n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)

@@ -1,4 +1,4 @@
-"""Augmentations of image batches on the device they lie on: every example draws its own parameters.
+"""Augmentations of batches on the device they lie on: every example draws its own parameters.
 
 Legend: B batch, C channels, H height, W width.
 """
@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from danlu.data.vocabulary import EOS, UNK
+
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Random changes of training images. Zero or False switches each off.
+    """Random changes of training images, or of the tokens of texts. Zero or False switches each off.
 
     flip: left–right for half of the images. rotate: up to ± degrees. scale: factor within 1 ± scale.
     shift: up to ± pixels either way. crop: pad that many pixels, cut the old size at a whole-pixel place.
-    noise: standard deviation of Gaussian noise, in units of the normalised input.
+    noise: standard deviation of Gaussian noise, in units of the normalised input. unknown: of tokens, the probability that
+    each is read as `<unk>` (word dropout, Iyyer et al. 2015).
     """
 
     flip: bool = False
@@ -28,6 +31,7 @@ class Augmenter:
     shift: float = 0.0
     crop: int = 0
     noise: float = 0.0
+    unknown: float = 0.0
 
     @property
     def moves(self) -> bool:
@@ -56,6 +60,11 @@ class Augmenter:
         if not self.noise:
             return x
         return x + self.noise * torch.randn(x.shape, generator=g, dtype=x.dtype).to(x.device)
+
+
+def forget(x: Tensor, share: float, g: torch.Generator) -> Tensor:
+    """Tokens [B, T], a share of them now unknown; padding and ends of text stay."""
+    return torch.where((torch.rand(x.shape, generator=g) < share).to(x.device) & (x > EOS), UNK, x)
 
 
 def flip(x: Tensor, mask: Tensor) -> Tensor:

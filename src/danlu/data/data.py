@@ -59,6 +59,10 @@ class Data:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        shape, sizes = "×".join(map(str, self.schema.input_shape)), ", ".join(f"{self.size(p):,} {p}" for p in PARTS)
+        return f"<Data {self.source.get('source', '')}: {self.schema.task}, examples of {shape}, {sizes}>"
+
     def size(self, part: str) -> int:
         """Number of examples in "train", "valid" or "test"."""
         return len(self.parts[part])
@@ -140,14 +144,17 @@ class Data:
         seed: int = 0,
         limit: int | None = None,
         in_memory: bool = False,
+        whole: bool = False,
     ) -> Data:
-        """Split, check and wrap what a source read."""
-        _check_values(raw)
+        """Split, check and wrap what a source read; whole: all of it is to be scored, so it may lack classes."""
         labels = raw.y if raw.schema.task == "classification" else None
-        parts = _parts(raw, labels, split_as, valid, seed)
+        if not whole:
+            _check_values(raw)
+        none, every = np.arange(0), np.arange(len(raw.x))
+        parts = {"train": none, "valid": none, "test": every} if whole else _parts(raw, labels, split_as, valid, seed)
         if limit is not None:
             parts["train"] = _limited(parts["train"], labels, limit, seed, raw.schema.task == "language")
-        if labels is not None:
+        if labels is not None and not whole:
             split.check(parts, labels, raw.schema.classes)
         if raw.encode:
             encoded = raw.encode(parts["train"])

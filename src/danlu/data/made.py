@@ -16,11 +16,13 @@ from danlu.streams import seed_of
 
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙马朱胡林郭何高罗"
 _GIVEN = "刚明伟芳娜敏静强磊军洋勇艳杰涛超霞平英华玉兰飞燕红梅"
-_PEOPLE = ["{}和{}去上班了", "{}已经离开学校了", "昨天{}来过", "{}是我的老师", "我看见{}在读书", "{}说他认识{}", "老师表扬了{}"]
-# Words that begin with a surname but name nobody: what follows tells.
-_NOBODY = ["王府内已经没有差事可做了", "高山上有一座庙", "张开嘴巴说话", "马路上有很多车", "黄河水很急", "何时才能回家",
-           "林中有鸟叫", "周末我们去爬山", "高兴的时候就唱歌", "李子熟了", "国王和王后去上班了",
-           "杨树已经离开了土地", "罗马是一座城市"]  # fmt: skip
+_WHEN = ("", "昨天", "今天", "听说", "后来", "早上", "刚才", "去年")
+_PEOPLE = ("{}去上班了", "{}已经毕业了", "{}来过这里", "{}是我的老师", "{}在图书馆读书", "{}说他认识{}", "老师表扬了{}",
+           "我看见{}和{}在说话", "{}和{}是同学", "{}把书还给了{}", "大家都喜欢{}", "{}给{}打了电话")  # fmt: skip
+# What begins with a surname but names nobody: what follows tells.
+_PLACES = ("王宫里", "高山上", "马路上", "黄河边", "林中", "江面上", "何处", "周围", "李子树下", "杨树下", "罗马城里", "吴国",
+           "陈列馆里", "刘海下面", "赵州桥上", "徐州", "孙子的房间里", "朱红的大门前", "胡同里", "郭外")  # fmt: skip
+_THINGS = ("有很多车", "没有人", "有一座庙", "站着几个孩子", "很安静", "开满了花", "下着大雨", "住着一位老人", "什么也看不见")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July",
            "August", "September", "October", "November", "December")  # fmt: skip
 _ONE = ("cat", "dog", "child", "teacher", "bird", "house", "river", "doctor", "farmer", "ship")
@@ -36,33 +38,35 @@ def _draws(name: str) -> random.Random:
     return random.Random(seed_of(0, "made", name))
 
 
-def prose(options: dict[str, Any]) -> Raw:
+def prose(options: dict[str, Any], shares: Any = None) -> Raw:
     """English prose: the help topics that come with Python (their wording differs a little between its versions)."""
     try:
         from pydoc_data.topics import topics
     except ImportError as e:
         raise DataError("'prose' is read from Python's help topics, but this Python comes without pydoc_data") from e
-    return text.running({"all": [topics[k] for k in sorted(topics)]}, "prose", options)
+    return text.running({"all": [topics[k] for k in sorted(topics)]}, "prose", options, shares)
 
 
 def names(options: dict[str, Any], n: int = 1500) -> Raw:
-    """Chinese sentences with the names of people tagged (BMES), and as many where a surname begins another word."""
+    """Chinese sentences with the names of people tagged (BMES), and as many where a surname begins another word; no two equal."""
     g = _draws("names")
-    sentences = []
-    for i in range(n):
-        pattern = g.choice(_PEOPLE if i % 2 else _NOBODY)
+    sentences: dict[str, tuple[list[str], list[str]]] = {}
+    while len(sentences) < n:
+        what = g.choice(_PEOPLE) if len(sentences) % 2 else g.choice(_PLACES) + g.choice(_THINGS)
         tokens: list[str] = []
         tags: list[str] = []
-        for k, piece in enumerate(pattern.split("{}")):
+        for k, piece in enumerate((g.choice(_WHEN) + what).split("{}")):
             if k:
                 name = [g.choice(_SURNAMES), *(g.choice(_GIVEN) for _ in range(g.choice((1, 1, 2))))]
                 tokens += name
                 tags += ["B-NAME", *["M-NAME"] * (len(name) - 2), "E-NAME"]
             tokens += piece
             tags += ["O"] * len(piece)
-        sentences.append((tokens, tags))
+        sentences.setdefault("".join(tokens), (tokens, tags))
+    every = list(sentences.values())
+    g.shuffle(every)
     places = [f"sentence {i + 1}" for i in range(n)]
-    return tagged.tagged(sentences, ("O", "B-NAME", "E-NAME", "M-NAME"), options, places)
+    return tagged.tagged(every, ("O", "B-NAME", "E-NAME", "M-NAME"), options, places)
 
 
 def dna(options: dict[str, Any], n: int = 4000, length: int = 60) -> Raw:
@@ -110,7 +114,10 @@ def dates(options: dict[str, Any], n: int = 5000) -> Raw:
 
 
 def spelling(options: dict[str, Any], copies: int = 10) -> Raw:
-    """One token in, a sequence out: the numbers below 1,000, of which 200 come, spelt in words, each ten times."""
+    """One token in, a sequence out: 200 of the numbers below 1,000 spelt in words, each ten times.
+
+    A single token says nothing of another, so the parts hold the same pairs: what can be learnt is a table.
+    """
     ones, tens = _ONES.split(), _TENS.split()
 
     def spell(k: int) -> str:
@@ -125,7 +132,6 @@ def spelling(options: dict[str, Any], copies: int = 10) -> Raw:
 
 
 MADE: dict[str, Callable[[dict[str, Any]], Raw]] = {
-    "prose": prose,
     "names": names,
     "dna": dna,
     "agreement": agreement,

@@ -10,7 +10,7 @@ from danlu.errors import DataError, wrong
 
 def refuse_unused(options: Mapping[str, Any], used: Sequence[str], what: str) -> None:
     """Raise DataError for every option that was given but does nothing for this kind of source."""
-    given = {k: v for k, v in options.items() if v is not None and k not in (*used, "budget")}
+    given = {k: v for k, v in options.items() if v is not None and k not in (*used, "budget", "like")}
     if given:
         raise DataError(*(wrong(k, _typed(v), f"must be left out: it does nothing for {what}") for k, v in given.items()))
 

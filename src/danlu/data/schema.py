@@ -68,6 +68,15 @@ class Schema:
         """Whether targets are numbers."""
         return self.task == "regression"
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a part is scored by; the first is what to choose by."""
+        if self.is_regression:
+            return "r2", "loss"
+        if self.scheme:
+            return "f1", "accuracy", "loss"
+        return ("loss", "accuracy") if self.task == "language" else ("accuracy", "loss")
+
     def normalization(self, kind: str) -> str:
         """How inputs are brought to a network: as the recipe says, but tokens as they are."""
         return "tokens" if self.is_text else kind

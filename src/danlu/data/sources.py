@@ -56,7 +56,7 @@ TEXTS = {
 
 def names() -> list[str]:
     """Every source that goes by a name."""
-    return sorted({*embedded.SETS, *made.MADE, *KNOWN, *TEXTS})
+    return sorted({*embedded.SETS, "prose", *made.MADE, *KNOWN, *TEXTS})
 
 
 def load(
@@ -77,11 +77,13 @@ def load(
     length: int | None = None,
     lines: bool = False,
     encoding: str | None = None,
+    like: Schema | None = None,
 ) -> Data:
     """Read a source and split it into training, validation and test parts.
 
     source: a name (`digits`, `iris`, `wine`, `breast-cancer`, `diabetes`, `mnist`, `fashion-mnist`, `cifar10`; text:
-        `prose`, `names`, `dna`, `agreement`, `dates`, `spelling`), a folder of IDX files, a folder of pictures by class,
+        `prose`, `names`, `dna`, `agreement`, `dates`, `spelling`, and where their files are `tinyshakespeare`, `timemachine`,
+        `resume-ner`), a folder of IDX files, a folder of pictures by class,
         a CSV/TSV/Parquet file, running text (.txt, or a folder of such), tagged text (.bmes, .bio, .conll, or a folder of
         such), labelled text or pairs (CSV, JSONL), `hub:owner/name`, arrays (x, y), a dictionary {"train": (x, y), "test":
         (x, y)}, a data frame, or a PyTorch dataset.
@@ -95,13 +97,18 @@ def load(
     missing: "drop" leaves out rows with missing cells; without it they are refused.
     Of text – tokens: chars (default), words or bpe. vocabulary: at most so many tokens. length: tokens in a window of
     running text (128), or the most an example may have (1,024). lines: whether each line of running text is a text of
-    its own. encoding: of files (utf-8).
+    its own. encoding: of files (utf-8). like: the schema of a trained run, by whose vocabulary, classes and windows a
+    text is read; all of it is the test part.
 
     Raises DataError, one sentence per mistake.
     """
     options = _options(target, task, mode, resize, missing, memory, length, vocabulary)
     of_text = {"tokens": tokens, "vocabulary": vocabulary, "length": length, "lines": lines or None, "encoding": encoding}
     options |= of_text
+    whole = like is not None and like.is_text
+    if like is not None and whole:
+        refuse_unused({"tokens": tokens, "vocabulary": vocabulary}, (), "a run's own vocabulary")
+        options |= {"like": like, "lines": like.lines or None}
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options, split), str(source)
         if name not in names() and Path(name).expanduser().exists():
@@ -114,7 +121,14 @@ def load(
     if raw.schema.task == "language":
         split = None  # the text was cut where it was read
     return Data.from_raw(
-        raw, {k: v for k, v in told.items() if v is not None}, split, valid, seed, limit, not isinstance(source, (str, Path))
+        raw,
+        {k: v for k, v in told.items() if v is not None},
+        split,
+        valid,
+        seed,
+        limit,
+        not isinstance(source, (str, Path)),
+        whole,
     )
 
 
@@ -170,6 +184,9 @@ def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
         raw = embedded.load(name)
         refuse_unused(options, ("missing", "resize") if raw.schema.is_image else ("missing",), repr(name))
         return _resized(raw, options["resize"])
+    if name == "prose":
+        refuse_unused(options, text.OPTIONS, repr(name))
+        return made.prose(options, split)
     if name in made.MADE:
         refuse_unused(options, text.OPTIONS, repr(name))
         return made.MADE[name](options)
@@ -179,7 +196,7 @@ def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
         from danlu.data import arrow
 
         name = name.removeprefix("hub:")
-        return arrow.from_arrow(arrow.hub_parts(name), name, (), **options)
+        return arrow.from_arrow(arrow.hub_parts(name), name, (), shares=split, **options)
     if name in KNOWN:
         return _from_known(name, KNOWN[name], options)
     path = Path(name).expanduser()
@@ -236,7 +253,8 @@ def _from_texts(name: str, options: dict[str, Any], split: Any) -> Raw:
 
 def _from_text_files(files: Sequence[Path], name: str, options: dict[str, Any], split: Any) -> Raw:
     refuse_unused(options, text.OPTIONS, "running text")
-    return text.running({"all": [text.read(f, options["encoding"]) for f in files]}, name, options, split)
+    parts = text.parts_of(files, name) if len(files) > 1 else {"all": files}
+    return text.running({p: [text.read(f, options["encoding"]) for f in of] for p, of in parts.items()}, name, options, split)
 
 
 def _from_folder(path: Path, options: dict[str, Any], split: Any) -> Raw:
@@ -249,7 +267,7 @@ def _from_folder(path: Path, options: dict[str, Any], split: Any) -> Raw:
     if files := _parquet(path):
         from danlu.data import arrow
 
-        return arrow.load_parquet(files, (), **options)
+        return arrow.load_parquet(files, (), shares=split, **options)
     if found := tagged.files(path):
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.load(found, options)
@@ -275,16 +293,16 @@ def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
     if kind == ".parquet":
         from danlu.data import arrow
 
-        return arrow.load_parquet({"all": [path]}, (), **options)
+        return arrow.load_parquet({"all": [path]}, (), shares=split, **options)
     if kind == ".txt" and not told:
         return _from_text_files([path], path.name, options, split)
     if kind in tagged.SUFFIXES:
         refuse_unused(options, text.OPTIONS, "tagged text")
-        return tagged.load({"all": path}, options)
+        return tagged.load({"all": [path]}, options)
     if kind == ".jsonl":
         refuse_unused(options, (*text.OPTIONS, "target", "task"), "JSON lines")
         return text.from_records(path, options)
-    if kind == ".tsv" and options["task"] == "pairs":
+    if kind == ".tsv" and (options["task"] == "pairs" or text.asks_pairs(options)):
         refuse_unused(options, (*text.OPTIONS, "task"), "pairs")
         return text.from_pairs(path, options)
     if kind in (".csv", ".tsv", ".txt"):

@@ -57,6 +57,7 @@ def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
     """CSV text with a header line as a data frame."""
     import pandas as pd
 
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # a cell may be a whole document
     header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
     twice = [repr(h) for h, n in Counter(h.strip() for h in header).items() if n > 1]
     if twice:

@@ -18,10 +18,10 @@ from danlu.data.arrays import Array
 from danlu.data.data import Raw
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import Vocabulary, learn
-from danlu.errors import DataError, nearest, some
+from danlu.errors import DataError, nearest, some, wrong
 
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
-_PARTS = {"train": "train", "dev": "valid", "valid": "valid", "val": "valid", "test": "test"}
+_NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,19 @@ SCHEMES = {
 }
 
 
-def scheme_of(tags: Iterable[str]) -> str | None:
-    """The scheme that tags are of: bmes, bioes or bio; None for plain labels, such as parts of speech."""
-    letters = {t[0] for t in tags if t != "O"}
-    if not letters or not all(t == "O" or (len(t) > 2 and t[1] == "-") for t in tags):
-        return None
-    fits = [name for name, s in SCHEMES.items() if letters <= set(s.letters)]
-    return ("bio" if "bio" in fits else fits[0]) if fits else None
+def _is_of(tag: str, scheme: str) -> bool:
+    return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in SCHEMES[scheme].letters)
+
+
+def scheme_of(tags: Iterable[str], nearly: float = 1.0) -> str | None:
+    """The scheme that tags are of: bio, bmes or bioes; None for plain labels, such as parts of speech.
+
+    nearly: the share of the tags beside O that must be of it.
+    """
+    own = [t for t in tags if t != "O"]
+    fits = {name: sum(_is_of(t, name) for t in own) for name in ("bio", "bmes", "bioes")}
+    best = max(fits, key=lambda name: fits[name])
+    return best if own and fits[best] >= nearly * len(own) else None
 
 
 def broken(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
@@ -98,6 +104,9 @@ def spans(tags: Sequence[str], scheme: str | None) -> list[tuple[int, int, str]]
             start = -1
         if letter and letter in rules.begins:
             start, kind = i, own
+            if scheme != "bio" and letter in rules.ends:  # S, which is whole by itself
+                found.append((i, i + 1, own))
+                start = -1
         elif goes_on and scheme != "bio" and letter in rules.ends:
             found.append((start, i + 1, kind))
             start = -1
@@ -110,7 +119,7 @@ def parse(content: str, name: str) -> list[tuple[int, list[str], list[str]]]:
     tokens: list[str] = []
     tags: list[str] = []
     mistakes = []
-    for k, line in enumerate([*content.splitlines(), ""], 1):
+    for k, line in enumerate([*text.lines_of(content), ""], 1):
         cells = line.split()
         if cells and cells[0] == "-DOCSTART-":
             continue
@@ -148,35 +157,42 @@ def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, sche
         raise DataError(*mistakes[:8], *([f"and {len(mistakes) - 8} more sentences like these"] if len(mistakes) > 8 else []))
 
 
-def files(folder: Path) -> dict[str, Path]:
+def files(folder: Path) -> dict[str, list[Path]]:
     """Tagged files of a folder by part."""
-    found: dict[str, Path] = {}
-    for f in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        part = next((_PARTS[w] for w in _PARTS if f.name.lower().startswith(w)), "all")
-        found.setdefault(part, f)
-    return found
+    return text.parts_of([p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES], folder.name)
 
 
-def load(paths: dict[str, Path], options: dict[str, Any]) -> Raw:
+def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
     """Sentences with a tag for each token: x [N, T] token numbers, y [N, T] tag numbers, −1 where there is no token."""
     order = [p for p in ("all", "train", "valid", "test") if p in paths]
-    parsed = {p: parse(text.read(paths[p], options.get("encoding")), paths[p].name) for p in order}
-    first = parsed["train" if "train" in parsed else order[0]]
-    known = sorted({t for _, _, tags in first for t in tags}, key=lambda t: (t != "O", t[2:] if t[1:2] == "-" else t, t))
-    scheme = scheme_of(known)
-    for p in order:
-        strange = [(k + i, t) for k, _, tags in parsed[p] for i, t in enumerate(tags) if t not in known]
+    parsed = {f: parse(text.read(f, options.get("encoding")), f.name) for p in order for f in paths[p]}
+    first = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
+    scheme = scheme_of(first, _NEARLY)
+    like = options.get("like")
+    known = list(like.classes) if like else sorted({t for t in first if scheme is None or _is_of(t, scheme)}, key=_kind)
+    for f, sentences in parsed.items():
+        strange = [(k + i, t) for k, _, tags in sentences for i, t in enumerate(tags) if t not in known]
         if strange:
-            near = nearest(strange[0][1], known)
-            hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
-            raise DataError(
-                f"line {strange[0][0]} of {paths[p].name}: no training sentence has the tag {strange[0][1]!r}; {hint}"
-            )
-        check(parsed[p], paths[p].name, scheme)
-    sentences = [(tokens, tags) for p in order for _, tokens, tags in parsed[p]]
-    places = [f"the sentence at line {k} of {paths[p].name}" for p in order for k, _, _ in parsed[p]]
-    sizes = {p: len(parsed.get(p, [])) for p in ("valid", "test")}
-    return tagged(sentences, tuple(known), options, places, sizes["valid"], sizes["test"])
+            _refuse_strange(strange, f.name, known, scheme if f in paths[order[0]] else None)
+        check(sentences, f.name, scheme)
+    every = [(tokens, tags) for f in parsed for _, tokens, tags in parsed[f]]
+    places = [f"the sentence at line {k} of {f.name}" for f in parsed for k, _, _ in parsed[f]]
+    sizes = {p: sum(len(parsed[f]) for f in paths.get(p, [])) for p in ("valid", "test")}
+    return tagged(every, tuple(known), options, places, sizes["valid"], sizes["test"])
+
+
+def _kind(tag: str) -> tuple[bool, str, str]:
+    """O first, then by the kind of entity."""
+    return tag != "O", tag[2:] if tag[1:2] == "-" else tag, tag
+
+
+def _refuse_strange(strange: Sequence[tuple[int, str]], name: str, known: Sequence[str], scheme: str | None) -> None:
+    line, tag = strange[0]
+    near = nearest(tag, known)
+    hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
+    what = f"{tag!r} is no tag of {scheme.upper()}" if scheme else f"no training sentence has the tag {tag!r}"
+    more = f" ({len(strange) - 1} more such lines)" if len(strange) > 1 else ""
+    raise DataError(f"line {line} of {name}: {what}{more}; {hint}")
 
 
 def tagged(
@@ -210,5 +226,9 @@ def words(sentences: Sequence[Sequence[str]], options: dict[str, Any]) -> Vocabu
     """The vocabulary of what is cut into tokens already: of characters where all are single ones."""
     single = all(len(t) == 1 for s in sentences for t in s)
     joined = ["".join(s) if single else " ".join(s) for s in sentences]
-    kind = options.get("tokens") or ("chars" if single else "words")
+    kind = "chars" if single else "words"
+    if options.get("tokens") not in (None, kind):
+        raise DataError(wrong("tokens", options["tokens"], f"must be left out: this tagged text is cut into {kind} already"))
+    if like := options.get("like"):
+        return Vocabulary(like.vocabulary)
     return learn(joined, kind, options.get("vocabulary"), cut=True)

@@ -6,10 +6,11 @@ Legend: N examples, T tokens.
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import json
+import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 LONGEST = 1024  # tokens of an example, unless told
 WINDOW = 128  # tokens of running text in an example, unless told
+PARTS = {"train": "train", "valid": "valid", "test": "test", "dev": "valid", "val": "valid", "validation": "valid"}
+_ORDER = ("train", "valid", "test")
+_UNEVEN = 0.05  # how far from its share a part may be, so that no line is cut
 _TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 _LABEL = ("label", "class", "target", "sentiment", "category", "y")
 _PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
@@ -40,17 +44,27 @@ Options = dict[str, Any]
 def read(path: Path, encoding: str | None = None) -> str:
     """The text of a file. Raises DataError, naming the first byte that is none."""
     try:
-        return path.read_bytes().decode(encoding or "utf-8-sig")
-    except UnicodeDecodeError as e:
-        tried = encoding or "utf-8"
-        bad = f"0x{e.object[e.start]:02x}"
-        other = "gb18030" if not encoding else "utf-8"
-        hint = f"name another encoding, such as --encoding {other}, or save it as UTF-8"
-        raise DataError(f"{path.name} is no {tried} text: byte {bad} at offset {e.start:,}; {hint}") from e
-    except LookupError as e:
-        raise DataError(wrong("encoding", encoding, "must be one that Python knows", "try utf-8 or gb18030")) from e
+        return decoded(path.read_bytes(), path.name, encoding)
     except OSError as e:
-        raise DataError(f"{path.name} cannot be read: {e.strerror or e}") from e
+        raise DataError(f"{path.name} cannot be read: {(e.strerror or str(e)).lower()}") from e
+
+
+def decoded(content: bytes, name: str, encoding: str | None = None) -> str:
+    """Bytes as text, by default of UTF-8 with or without a mark at its beginning."""
+    mark = 0 if encoding else len(codecs.BOM_UTF8) * content.startswith(codecs.BOM_UTF8)
+    try:
+        return content[mark:].decode(encoding or "utf-8")
+    except UnicodeDecodeError as e:
+        bad, other = f"0x{e.object[e.start]:02x}", "utf-8" if encoding else "gb18030"
+        hint = f"name another encoding, such as --encoding {other}, or save it as UTF-8"
+        raise DataError(f"{name} is no {encoding or 'utf-8'} text: byte {bad} at offset {e.start + mark:,}; {hint}") from e
+    except (LookupError, ValueError) as e:  # some codecs are of Python's own, and for no text
+        raise DataError(wrong("encoding", encoding, "must be one of text that Python knows", "try utf-8 or gb18030")) from e
+
+
+def lines_of(content: str) -> list[str]:
+    """What line feeds set apart: other signs that Python breaks lines at are text."""
+    return content.replace("\r\n", "\n").split("\n")
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None) -> Array:
@@ -72,7 +86,9 @@ def trimmed(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def vocabulary(texts: Sequence[str], options: Options) -> Vocabulary:
-    """What the options ask for, learnt from these texts."""
+    """What the options ask for, learnt from these texts; a trained network's own, where one is to read them."""
+    if like := options.get("like"):
+        return Vocabulary(like.vocabulary)
     return learn(texts, options.get("tokens") or "chars", options.get("vocabulary"))
 
 
@@ -88,6 +104,24 @@ def refuse_long(rows: Sequence[Sequence[int]], options: Options, what: Callable[
         )
 
 
+def parts_of(files: Sequence[Path], folder: str) -> dict[str, list[Path]]:
+    """Files by the part that their names begin with (train, valid or dev, test); "all" where none does.
+
+    Raises DataError where some say so and others do not, or none is for training.
+    """
+    found: dict[str, list[Path]] = {}
+    for f in sorted(files):
+        found.setdefault(PARTS.get(re.split(r"[^a-z]", f.name.lower())[0], "all"), []).append(f)
+    if len(found) > 1 and "all" in found:
+        rest = some(f.name for f in found["all"])
+        raise DataError(f"{folder} has files named after parts, and {rest}; name every file so (train, valid, test), or none")
+    if found and not {"all", "train"} & set(found):
+        raise DataError(
+            f"{folder} has {some(f.name for of in found.values() for f in of)}, but no file for training; name it train…"
+        )
+    return found
+
+
 def running(texts: dict[str, list[str]], name: str, options: Options, shares: Any = None) -> Raw:
     """Running text for a language model: each token is predicted from those before it.
 
@@ -97,17 +131,20 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     """
     if not any(t.strip() for part in texts.values() for t in part):
         raise DataError(f"{name} holds no text")
-    if "all" in texts:
-        texts = _thirds("\n".join(texts["all"]) if len(texts["all"]) == 1 else texts["all"], shares)
+    texts = {"all": texts["train"]} if set(texts) == {"train"} else texts
+    if options.get("like"):
+        texts = {"test": [t for of in texts.values() for t in of]}
+    elif "all" in texts:
+        texts = _thirds(texts["all"], shares)
     if options.get("lines"):
-        texts = {p: [line for t in of for line in t.splitlines() if line.strip()] for p, of in texts.items()}
-        if not texts["train"]:
+        texts = {p: [line for t in of for line in lines_of(t) if line.strip()] for p, of in texts.items()}
+        if not texts.get("train") and not options.get("like"):
             raise DataError(f"{name} has no line with text in its training part")
-    learnt = vocabulary([line for t in texts["train"] for line in t.splitlines(True)], options)
+    learnt = vocabulary([line for t in texts.get("train", []) for line in t.splitlines(True)], options)
     several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end
     pairs = [_windows(texts.get(p, []), learnt, options, several) for p in ("train", "valid", "test")]
     width = max((len(row) for of in pairs for row in of), default=1) - 1
-    if not pairs[0]:
+    if not pairs[0] and not (options.get("like") and pairs[2]):
         raise DataError(f"{name} is too short: its training part must hold at least 2 tokens")
     x = np.concatenate([padded([row[:-1] for row in of], PAD, width) for of in pairs if of])
     y = np.concatenate([padded([row[1:] for row in of], -1, width) for of in pairs if of])
@@ -115,19 +152,27 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), cut=True)
 
 
-def _thirds(text: str | list[str], shares: Any) -> dict[str, list[str]]:
-    """The beginning for training, then validation and test; cut at line ends (or between documents)."""
+def _thirds(texts: list[str], shares: Any) -> dict[str, list[str]]:
+    """The beginning for training, then validation and test; cut between documents, or of one at line ends."""
     parts = split.parse(shares) if shares is not None else (0.8, 0.1, 0.1)
-    units: Sequence[str] = text.splitlines(True) if isinstance(text, str) else text
-    ends = np.cumsum([len(u) for u in units])
-    a = int(np.searchsorted(ends, parts[0] * ends[-1])) + 1
-    b = int(np.searchsorted(ends, (parts[0] + parts[1]) * ends[-1])) + 1 if parts[1] else a
-    if len(units) < 3:  # one long line
-        whole = "".join(units)
-        i, j = int(parts[0] * len(whole)), int((parts[0] + parts[1]) * len(whole))
-        return {"train": [whole[:i]], "valid": [whole[i:j]], "test": [whole[j:]]}
-    cut = {"train": units[:a], "valid": units[a:b], "test": units[b:]}
-    return {p: ["".join(of)] if isinstance(text, str) else list(of) for p, of in cut.items() if of}
+    wanted = sum(p > 0 for p in parts)
+    units = texts if len(texts) >= wanted else lines_of("\n".join(texts))
+    one = units is not texts
+    units = [f"{u}\n" for u in units[:-1]] + units[-1:] if one else units
+    ends = np.cumsum([0, *map(len, units)])
+    cuts, left = [0], wanted
+    for share in parts[:-1]:  # each at the boundary that is nearest, with something left for every part
+        left -= share > 0
+        least, most = cuts[-1] + (share > 0), len(units) - left
+        place = ends[cuts[-1]] if not share else sum(parts[: len(cuts)]) * ends[-1]
+        cuts.append(min(range(least, max(least, most) + 1), key=lambda k: abs(ends[min(k, len(units))] - place)))
+    cuts.append(len(units))
+    shares_of = np.diff(ends[np.minimum(cuts, len(units))]) / max(1, ends[-1])
+    if one and np.abs(shares_of - parts).max() > _UNEVEN:  # a few long lines
+        whole, places = "".join(units), np.round(np.cumsum([0, *parts]) * ends[-1]).astype(int)
+        return {p: [whole[i:j]] for p, (i, j) in zip(_ORDER, pairwise(places), strict=True) if j > i}
+    found = {p: units[i:j] for p, (i, j) in zip(_ORDER, pairwise(cuts), strict=True) if j > i}
+    return {p: ["".join(of)] if one else list(of) for p, of in found.items()}
 
 
 def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several: bool) -> list[list[int]]:
@@ -136,7 +181,8 @@ def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several
         rows = [[EOS, *ids, EOS] for ids in learnt.encode_all(texts)]
         refuse_long(rows, options, lambda i: f"line {texts[i][:30]!r}")
         return rows
-    step = options.get("length") or WINDOW
+    like = options.get("like")
+    step = options.get("length") or (like.input_shape[0] if like else WINDOW)
     stream = [EOS]
     for t in texts:
         lines = learnt.encode_all(t.splitlines(True))
@@ -151,22 +197,49 @@ def labelled(texts: Sequence[str], labels: Sequence[str], name: str, options: Op
     empty = [i for i, t in enumerate(texts) if not t.strip()]
     if empty:
         raise DataError(f"{place[empty[0]]} has an empty text ({count(len(empty), 'such row')}); remove or fill it")
-    classes, y = np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)
+    for t, where in zip(texts, place, strict=True):
+        _whole(t, where)
+    found, y = np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)
+    classes = tuple(found.tolist())
+    if like := options.get("like"):
+        y = np.array([_known(c, like.classes, name) for c in classes])[y]
+        classes = like.classes
 
     def encode(train: Array) -> tuple[Array, Array, Schema]:
         learnt = vocabulary([texts[int(i)] for i in train], options)
         rows = learnt.encode_all(texts)
         refuse_long(rows, options, lambda i: place[i])
         x = padded([row or [1] for row in rows])
-        return x, y, Schema("classification", x.shape[1:], tuple(classes), vocabulary=learnt.text, tokens=len(learnt))
+        return x, y, Schema("classification", x.shape[1:], classes, vocabulary=learnt.text, tokens=len(learnt))
 
-    placeholder = Schema("classification", (1,), tuple(classes))
+    placeholder = Schema("classification", (1,), classes)
     return Raw(np.zeros((len(texts), 1), np.int32), y.astype(np.int64), placeholder, encode=encode)
+
+
+def _known(label: str, classes: Sequence[str], name: str) -> int:
+    """The number of a class that a trained network tells."""
+    if label not in classes:
+        near = nearest(label, classes)
+        hint = f"did you mean {near!r}?" if near else f"it knows {some(classes, 8)}"
+        raise DataError(f"{name} has the label {label!r}, which the run was not trained on; {hint}")
+    return classes.index(label)
+
+
+def _whole(text: str, place: str) -> str:
+    """The text, unless it holds half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        bad = f"{place} holds U+{ord(text[e.start]):04X}, half of a pair that stands for one sign; correct it"
+        raise DataError(bad) from e
+    return text
 
 
 def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places: Sequence[str] = ()) -> Raw:
     """Sources with targets: x [N, S + T] holds the source and, from `<eos>` on, the target so far; y [N, T] the target."""
     place = places or [f"line {i + 1} of {name}" for i in range(len(pairs))]
+    for p, where in zip(pairs, place, strict=True):
+        _whole("".join(p), where)
     empty = [(i, side) for i, p in enumerate(pairs) for side, t in zip(("source", "target"), p, strict=True) if not t.strip()]
     if empty:
         i, side = empty[0]
@@ -177,7 +250,13 @@ def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places
         sources, targets = (learnt.encode_all([p[side] for p in pairs]) for side in (0, 1))
         for rows in (sources, targets):
             refuse_long(rows, options, lambda i: place[i])
-        left = padded([row or [1] for row in sources])
+        like = options.get("like")
+        if like and max(map(len, sources)) > like.source:
+            i = max(range(len(sources)), key=lambda i: len(sources[i]))
+            raise DataError(
+                f"{place[i]} has a source of {len(sources[i]):,} tokens, but the run reads at most {like.source:,}; shorten it"
+            )
+        left = padded([row or [1] for row in sources], width=like.source if like else None)
         right, y = padded([[EOS, *row] for row in targets]), padded([[*row, EOS] for row in targets], -1)
         schema = Schema(
             "pairs", (left.shape[1] + right.shape[1],), vocabulary=learnt.text, tokens=len(learnt), source=left.shape[1]
@@ -192,7 +271,7 @@ def from_records(path: Path, options: Options) -> Raw:
     """JSONL: an object a line, with a text and a label, or with a source and a target."""
     rows: list[dict[str, Any]] = []
     places: list[str] = []
-    for k, line in enumerate(read(path, options.get("encoding")).splitlines(), 1):
+    for k, line in enumerate(lines_of(read(path, options.get("encoding"))), 1):
         if not line.strip():
             continue
         try:
@@ -212,19 +291,27 @@ def from_frame(frame: pd.DataFrame, name: str, options: Options) -> Raw:
     """A table, each row an example: of text, or of numbers and categories."""
     from danlu.data import tables
 
-    if options["task"] not in ("text", "pairs") and not tables.is_text(frame, options["target"], options["task"]):
+    told = options["task"] in ("text", "pairs") or options.get("like")
+    if not told and not tables.is_text(frame, options["target"], options["task"]):
         return tables.from_frame(frame, name, **options)
     refuse_unused(options, (*OPTIONS, "target", "task"), "a table of text")
     rows = [{str(k): None if v is None or v != v else v for k, v in r.items()} for r in frame.to_dict("records")]
     return from_columns(rows, [f"row {i + 1} of {name}" for i in range(len(rows))], name, options)
 
 
+def asks_pairs(options: Options) -> bool:
+    """Whether a trained run is to read these, and it reads pairs."""
+    like = options.get("like")
+    return like is not None and like.task == "pairs"
+
+
 def from_columns(rows: Sequence[dict[str, Any]], places: Sequence[str], name: str, options: Options) -> Raw:
     """Rows with named cells: labelled texts, or pairs."""
     keys = list(dict.fromkeys(k for r in rows for k in r))
     two = next(((a, b) for a, b in _PAIRS if {a, b} <= set(keys)), None)
-    if options.get("task") == "pairs" or (two and options.get("task") is None):
+    if options.get("task") == "pairs" or asks_pairs(options) or (two and options.get("task") is None):
         a, b = two or _named(keys, name)
+        rows, places = _present(rows, places, (a, b), name, options)
         return paired([(_cell(r, a, p), _cell(r, b, p)) for r, p in zip(rows, places, strict=True)], name, options, places)
     target = options.get("target") or next((k for k in keys if k.lower() in _LABEL), None)
     if target not in keys:
@@ -235,8 +322,21 @@ def from_columns(rows: Sequence[dict[str, Any]], places: Sequence[str], name: st
     text = next((k for k in rest if k.lower() in _TEXT), rest[0] if len(rest) == 1 else None)
     if text is None:
         raise DataError(f"{name} has the fields {some(keys, 8)}, but none is named text; rename the one that holds it")
+    rows, places = _present(rows, places, (text, str(target)), name, options)
     texts, labels = ([_cell(r, k, p) for r, p in zip(rows, places, strict=True)] for k in (text, target))
     return labelled(texts, labels, name, options, places)
+
+
+def _present(
+    rows: Sequence[dict[str, Any]], places: Sequence[str], keys: tuple[str, str], name: str, options: Options
+) -> tuple[Sequence[dict[str, Any]], Sequence[str]]:
+    """All rows, or with `missing="drop"` those that have both cells."""
+    if options.get("missing") != "drop":
+        return rows, places
+    kept = [i for i, r in enumerate(rows) if all(r.get(k) is not None and str(r[k]).strip() for k in keys)]
+    if not kept:
+        raise DataError(f"every row of {name} lacks {keys[0]!r} or {keys[1]!r}; fill them")
+    return [rows[i] for i in kept], [places[i] for i in kept]
 
 
 def _named(keys: Sequence[str], name: str) -> tuple[str, str]:
@@ -246,17 +346,23 @@ def _named(keys: Sequence[str], name: str) -> tuple[str, str]:
 
 
 def _cell(row: dict[str, Any], key: str, place: str) -> str:
-    if row.get(key) is None:
-        raise DataError(f"{place} lacks {key!r}; every line needs it")
-    return str(row[key])
+    value = row.get(key)
+    if value is None:
+        raise DataError(f"{place} lacks {key!r}; fill it, or leave such rows out with --missing drop")
+    if isinstance(value, (list, dict)):
+        raise DataError(
+            f"{place} has a {'list' if isinstance(value, list) else 'table'} as {key!r}, but it must be text; join it"
+        )
+    return str(value)
 
 
 def from_pairs(path: Path, options: Options) -> Raw:
     """TSV without a header: source and target on a line."""
     text = read(path, options.get("encoding"))
     pairs, places = [], []
-    for k, cells in enumerate(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-        if not cells or not any(c.strip() for c in cells):
+    for k, line in enumerate(lines_of(text), 1):
+        cells = line.split("\t")
+        if not line.strip():
             continue
         if len(cells) != 2:
             raise DataError(f"line {k} of {path.name} has {count(len(cells), 'column')}, but pairs have a source and a target")

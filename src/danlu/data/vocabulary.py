@@ -35,7 +35,12 @@ class Vocabulary:
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.text)
+        try:
+            found = Tokenizer.from_str(self.text)
+        except Exception as e:  # the library has no kind of its own
+            raise DataError(f"the vocabulary is damaged ({e}); load the data again, or train the run anew") from e
+        found.encode_special_tokens = True  # a text that holds "<eos>" holds five signs
+        return found
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -49,11 +54,11 @@ class Vocabulary:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of each text."""
-        return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts))]
+        return [[n if n > EOS else UNK for n in e.ids] for e in self._tokenizer.encode_batch_fast(list(texts))]
 
     def numbers(self, tokens: Iterable[str]) -> list[int]:
         """Numbers of what is cut into tokens already."""
-        return [n if (n := self._tokenizer.token_to_id(t)) is not None else UNK for t in tokens]
+        return [n if (n := self._tokenizer.token_to_id(t) or UNK) > EOS else UNK for t in tokens]
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of token numbers, `<pad>` and `<eos>` left out."""
@@ -82,6 +87,8 @@ def _levels(texts: Iterable[str], kind: str, most: int, cut: bool) -> Tokenizer:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordLevel({}, unk_token=SPECIAL[UNK]))
+    if cut:  # a word that is spelt like a special token is not known
+        texts = (" ".join(w for w in t.split() if w not in SPECIAL) for t in texts)
     words: Any = pre_tokenizers.WhitespaceSplit() if cut else pre_tokenizers.Whitespace()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated") if kind == "chars" else words
     trainer = trainers.WordLevelTrainer(vocab_size=most, special_tokens=list(SPECIAL), show_progress=False)

@@ -79,10 +79,15 @@ def build(
         if init["name"] == "auto":
             return model  # an imported network keeps its own initial values
     else:
-        row = MODELS[name]
-        if reading and not row.reads:
-            raise ModelError(f"{name!r} cannot read text; try model=lstm")
-        model = row.build(input_shape, outputs, **fields, **({"reading": reading} if row.reads else {}))
+        model = outline(name, input_shape, outputs, fields, reading)
         init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
     initialise(model, init["name"], fields.get("activation", "relu"), init["std"] or 0.0, init["bias"], seed)
     return model
+
+
+def outline(name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], reading: Reading | None) -> nn.Module:
+    """The network of a row, before its initial values are drawn; arguments as of `build`."""
+    row = MODELS[name]
+    if reading and not row.reads:
+        raise ModelError(f"{name!r} cannot read text; try model=lstm")
+    return row.build(input_shape, outputs, **fields, **({"reading": reading} if row.reads else {}))

@@ -9,9 +9,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from danlu.errors import ModelError
 from danlu.models.dense import Layers, add_block, add_dense
-from danlu.models.sizes import check_window, window
+from danlu.models.sizes import check_window, picture, window
 
 
 def build(
@@ -27,13 +26,8 @@ def build(
     dropout: float,
 ) -> nn.Module:
     """Convolutions halve the picture by 2×2 pooling each; then as a dense network."""
-    if len(input_shape) != 3:
-        shape = "×".join(map(str, input_shape))
-        raise ModelError(
-            f"a convolutional network needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense"
-        )
     layers: Layers = OrderedDict()
-    c, h, w = input_shape
+    c, h, w = picture("cnn", input_shape)
     for k, q in enumerate(channels, 1):
         check_window(f"conv{k}", (h, w), kernel_size, padding, input_shape)
         norm = nn.BatchNorm2d(q) if batch_norm != "none" else None

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from danlu.models.sizes import picture, scaled, small
+from danlu.models.sizes import picture, scaled, small, through
 from danlu.nn.layers import Dropout
 
 
@@ -156,4 +156,8 @@ def build(
     7×7 convolution and a pooling, both of stride 2; "small" with a 3×3 convolution.
     """
     c, *_ = picture(name, input_shape)
-    return GoogLeNet(c, outputs, ROWS[name], dropout, auxiliary, width, small(stem, input_shape))
+    is_small = small(stem, input_shape)
+    model = GoogLeNet(c, outputs, ROWS[name], dropout, auxiliary, width, is_small)
+    pools = ((f"maxpool{k}", model.get_submodule(f"maxpool{k}")) for k in range(1, 5))
+    through([("conv1", model.conv1.conv), *pools], input_shape, is_small)  # inceptions leave the size as it is
+    return model

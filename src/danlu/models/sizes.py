@@ -28,14 +28,14 @@ def check_window(
     f: int,
     padding: int,
     image: tuple[int, ...],
-    way: str = "a smaller `model.kernel_size`,",
+    way: str = " a smaller `model.kernel_size`,",
 ) -> None:
     """Refuse a window larger than what reaches it; way: what else may help."""
     if min(size) + 2 * padding < f:
         whole = "×".join(map(str, image[1:]))
         raise ModelError(
             f"`{layer}` needs an input of at least {f - 2 * padding}×{f - 2 * padding}, but gets {size[0]}×{size[1]} "
-            f"from images of {whole}; use larger images (--resize), {way} or another model"
+            f"from images of {whole}; use larger images (--resize),{way} or another model"
         )
 
 
@@ -57,12 +57,14 @@ def small(stem: str, input_shape: tuple[int, ...]) -> bool:
     return stem == "small" or (stem == "auto" and max(input_shape[1:]) <= _SMALL)
 
 
-def through(layers: Iterable[tuple[str, nn.Module]], of: str, input_shape: tuple[int, ...]) -> tuple[int, int]:
-    """The size that convolutions and poolings leave; `of`: what they are part of. Raises ModelError for too large a window."""
+def through(layers: Iterable[tuple[str, nn.Module]], input_shape: tuple[int, ...], is_small: bool) -> tuple[int, int]:
+    """The size that named convolutions and poolings leave. Raises ModelError for too large a window."""
     size = (input_shape[1], input_shape[2])
+    way = "" if is_small else " `model.stem=small`,"
     for name, layer in layers:
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-            f, s, p = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
-            check_window(f"{of}.{name}", size, f[0], p[0], input_shape, "`model.stem=small`,")
-            size = (window(size[0], f[0], s[0], p[0]), window(size[1], f[1], s[1], p[1]))
+            f, s, p = pair(layer.kernel_size)[0], pair(layer.stride)[0], pair(layer.padding)[0]
+            up = s - 1 if getattr(layer, "ceil_mode", False) else 0  # rounded up instead of down
+            check_window(name, size, f - up, p, input_shape, way)
+            size = (window(size[0] + up, f, s, p), window(size[1] + up, f, s, p))
     return size

@@ -38,7 +38,14 @@ class _Walk:
 
     def of(self, x: Tensor) -> tuple[int, int]:
         """(r, j) of a tensor; of one that no layer made, such as a sum of branches, those of the longest way so far."""
-        return self.reach.get(id(x)) or max(self.reach.values(), default=(1, 1))
+        if id(x) not in self.reach:
+            self.met(x, max(self.reach.values(), default=(1, 1)))
+        return self.reach[id(x)]
+
+    def met(self, x: Tensor, reach: tuple[int, int]) -> None:
+        """Keep what a tensor sees."""
+        self.reach[id(x)] = reach
+        self.alive.append(x)
 
 
 def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -97,8 +104,7 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
         r, j = walk.of(args[0])
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
             r, j = r + (pair(layer.kernel_size)[0] - 1) * j, j * pair(layer.stride)[0]
-        walk.reach[id(out)] = (r, j)
-        walk.alive.append(out)
+        walk.met(out, (r, j))
         count = sum(p.numel() for p in layer.parameters())
         seen = None if len(after) != 3 or isinstance(layer, nn.AdaptiveAvgPool2d) else r
         walk.rows.append(
@@ -113,7 +119,8 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
             model.eval()
             model.training = True  # the whole, not its layers: auxiliary classifiers speak, but nothing is drawn or counted
             reads = hasattr(model, "reading")
-            model(torch.ones(1, *input_shape, dtype=torch.long if reads else next(model.parameters()).dtype))
+            p = next(model.parameters())
+            model(torch.ones(1, *input_shape, dtype=torch.long if reads else p.dtype, device=p.device))
     except (RuntimeError, ValueError, IndexError) as e:
         shape = "×".join(map(str, input_shape))
         raise ModelError(f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}") from e

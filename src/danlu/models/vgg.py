@@ -53,7 +53,7 @@ def build(
             features.append(nn.MaxPool2d(2))
             size = [n // 2 for n in size]
     body = nn.Sequential(*features)
-    through(body.named_children(), "features", input_shape)
+    through(body.named_modules(prefix="features"), input_shape, is_small)
     parts: OrderedDict[str, nn.Module] = OrderedDict(features=body)
     if not is_small:
         parts["avgpool"] = nn.AdaptiveAvgPool2d((7, 7))

@@ -253,5 +253,6 @@ def scan(name: str, x: Tensor, w: Tensor, e: Tensor, h0: Tensor, c0: Tensor) -> 
 
     x [T, B, G·H], w [H, G·H], e [E, H], h0 [B, H], c0 [B, H] (or empty).
     """
-    h, c, *_ = _Scan.apply(name, x, w, e, h0, c0)  # type: ignore[no-untyped-call]
+    with torch.autocast(x.device.type, enabled=False):  # what is written into prepared places must be of one type
+        h, c, *_ = _Scan.apply(name, *(t.to(w.dtype) for t in (x, w, e, h0, c0)))  # type: ignore[no-untyped-call]
     return h, c

@@ -34,6 +34,16 @@ _TRY = {
     "std": "0.01",
     "momentum": "0.9",
     "label_smoothing": "0.1",
+    "width": "0.5",
+    "accumulate": "4",
+    "average.decay": "0.999",
+    "average.start": "0.75",
+    "lr_factor": "0.1",
+    "auxiliary": "0.3",
+    "crop": "4",
+    "unknown": "0.05",
+    "embedding": "64",
+    "forget_bias": "1",
 }
 
 
@@ -53,7 +63,8 @@ def _sentence(e: Any, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return _extra(parts, model)
     leaf = parts[-1] if parts else ""
-    hint = f"try {_TRY[leaf]}" if leaf in _TRY else None
+    value = _TRY.get(path) or _TRY.get(leaf)
+    hint = f"try {value}" if value else None
     if kind in _RULES:
         limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
         rule = _RULES[kind][0].format(**limits).replace(" or ", ", ")

@@ -145,7 +145,7 @@ class Init(Variant):
     """Standard deviation of `normal` and `uniform`."""
     bias: Annotated[FiniteFloat, Field(strict=True)] = 0.0
     """Initial value of every bias."""
-    from_run: str | None = None
+    from_run: Annotated[str, Field(min_length=1)] | None = None
     """A finished run whose weights to start from, or a file of weights (safetensors, or PyTorch's .pt and .pth)."""
     prefix: tuple[str, ...] = ()
     """Take only weights whose names begin with one of these, such as features; without it all, and all must fit."""
@@ -240,7 +240,7 @@ class Average(Variant):
     default: ClassVar[str] = "none"
 
     name: Annotated[str, _one_of(("none", "ema", "swa"))] = "none"
-    """ema: exponential, after every step; swa: of the weights at the end of each late epoch (Izmailov et al. 2018)."""
+    """ema: exponential, after every update; swa: of the weights at the end of each late epoch (Izmailov et al. 2018)."""
     decay: Share | None = None
     """d of ema, w̄ ← d·w̄ + (1 − d)·w; at step t at most (1 + t)/(10 + t), so that the first weights are forgotten."""
     start: Annotated[FiniteFloat, Field(strict=True, ge=0, lt=1)] | None = None
@@ -268,7 +268,7 @@ class Clip(Section):
 
 
 class Augment(Section):
-    """Random changes of the training pictures, new in every epoch; 0 is off."""
+    """Random changes of the training examples, new in every epoch; 0 is off."""
 
     flip: Annotated[bool, Field(strict=True)] = False
     """Mirror half of them left to right."""
@@ -282,6 +282,8 @@ class Augment(Section):
     """Pad by that many pixels and cut the old size out at a random place."""
     noise: NotNegative = 0.0
     """Standard deviation of noise added to the normalised input (tables too)."""
+    unknown: Share = 0.0
+    """Of texts: the probability that a token is read as `<unk>`, so that something is learnt for unknown ones."""
 
 
 class Sample(Section):

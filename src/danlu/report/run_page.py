@@ -18,19 +18,21 @@ from danlu.runs.folder import read_tensors, write
 from danlu.runs.reading import generate
 
 
-def result_head(run: Run) -> tuple[str, str, str, str]:
+def result_head(run: Run) -> tuple[str, ...]:
     """What the columns of `result_rows` are."""
-    return "part", "tokens" if run.schema.each_token else "examples", "loss", "R²" if run.metric == "r2" else run.metric
+    metric = "R²" if run.metric == "r2" else run.metric
+    return "part", "tokens" if run.schema.each_token else "examples", "loss", metric, *(["F1"] if run.schema.scheme else [])
 
 
-def result_rows(run: Run) -> list[tuple[str, str, str, str]]:
-    """(part, examples, loss, accuracy or R²) of a finished run, as text; large training parts are scored on a sample."""
+def result_rows(run: Run) -> list[tuple[str, ...]]:
+    """(part, examples, loss, accuracy or R², F1 of entities) of a finished run, as text; large training parts by a sample."""
     sizes, r = run.data_info["sizes"], run.result
     names = {"train": "training", "valid": "validation", "test": "test"}
     rows = []
     for p in (p for p in names if f"{p}_loss" in r):
         n = f"{r[f'{p}_n']:,}" + (f" of {sizes[p]:,}" if r[f"{p}_n"] < sizes[p] else "")
-        rows.append((names[p], n, f"{r[f'{p}_loss']:.4f}", f"{r[f'{p}_{run.metric}']:.4f}"))
+        f1 = [f"{r[f'{p}_f1']:.4f}"] if f"{p}_f1" in r else []
+        rows.append((names[p], n, f"{r[f'{p}_loss']:.4f}", f"{r[f'{p}_{run.metric}']:.4f}", *f1))
     return rows
 
 

@@ -28,11 +28,24 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return shape
 
 
+def show_networks() -> None:
+    """Print the zoo: every name, what it is for, and the fields it has."""
+    kinds = {True: "text", False: "pictures, tables"}
+    rows = []
+    for name, model in MODELS.items():
+        pictures = "width" in model.defaults or "kernel_size" in model.defaults
+        rows.append((name, "pictures" if pictures else kinds[model.reads], ", ".join(model.defaults)))
+    table(("model", "examples", "fields (model.…)"), rows)
+    console.print("\nlayers and sizes of one: danlu summary model=resnet-18 input=3x32x32")
+
+
 def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
     """Print the rows and their totals. Networks that read text are summarised as language models of `classes` tokens."""
     size_of = parse_shape(shape)
     schema = Schema("classification", size_of, tuple(map(str, range(classes))))
     if MODELS[recipe.model.name].reads if recipe.model.name in MODELS else False:
+        if len(size_of) > 1:
+            raise ModelError(wrong("input", shape, "must be one number of tokens for a network that reads text", "try input=128"))
         schema = Schema("language", size_of, tokens=classes)
     model = build_model(recipe, schema)
     rows = summarise(model, schema.input_shape)
@@ -48,4 +61,6 @@ def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
     ]
     table(("layer", "kind", "output", "parameters", "receptive field", "multiply-adds"), cells)
     total, cost = sum(p.numel() for p in model.parameters()), sum(r.multiply_adds for r in rows)
-    console.print(f"\n{total:,} parameters, {cost:,} multiply-adds for one example")
+    aside = sum(p.numel() for k, p in model.named_parameters() if k.startswith("aux"))
+    more = f", {aside:,} of them in auxiliary classifiers, which only training runs" if aside else ""
+    console.print(f"\n{total:,} parameters{more}, {cost:,} multiply-adds for one example")

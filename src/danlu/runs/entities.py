@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from danlu.data import Data, Schema
@@ -56,8 +55,3 @@ def found(guess: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema) -> 
             counter["all"] += len(some)
         at += n
     return {k: Found(there[k], told[k], right[k]) for k in ["all", *sorted((there | told).keys() - {"all"})]}
-
-
-def f1(guess: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema) -> float:
-    """F1 of all entities."""
-    return found(torch.as_tensor(guess), true, sizes, schema)["all"].f1

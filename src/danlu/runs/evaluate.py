@@ -23,13 +23,18 @@ _LANES = 8  # places at which reading of a part begins, where a state is carried
 class Score:
     """Mean loss (cross-entropy in nats, or squared error of the standardised target) and accuracy (or R²) on n examples.
 
-    n: tokens, where each has a target. f1: of whole entities, where tags name some.
+    n: tokens, where each has a target. entities: how those are found that tags name.
     """
 
     loss: float
     accuracy: float
     n: int
-    f1: float | None = None
+    entities: entities.Found | None = None
+
+    @property
+    def f1(self) -> float | None:
+        """Of whole entities, where tags name some."""
+        return None if self.entities is None else self.entities.f1
 
     def told(self, part: str, metric: str) -> dict[str, float]:
         """The figures by name, such as test_loss."""
@@ -166,11 +171,11 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
     if schema.is_regression:
         variance = float(moments[1] / n - (moments[0] / n) ** 2)
         return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
-    f1: list[float | None] = [None] * len(losses)
+    named: list[entities.Found | None] = [None] * len(losses)
     if sizes:
         true = torch.cat(targets)
-        f1 = [entities.f1(own, true, sizes, schema) for own in torch.cat(guesses, 1)]
-    return [Score(v, k / n, n, f) for v, k, f in zip(losses, right.tolist(), f1, strict=True)]
+        named = [entities.found(own, true, sizes, schema)["all"] for own in torch.cat(guesses, 1)]
+    return [Score(v, k / n, n, f) for v, k, f in zip(losses, right.tolist(), named, strict=True)]
 
 
 def sentences(data: Data, part: str, most: int | None = None) -> list[int]:

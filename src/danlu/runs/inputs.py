@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,14 +41,10 @@ def lines(inputs: Sequence[str]) -> list[str]:
     """Texts: of files and of standard input (`-`) every line that is not empty, else the inputs themselves."""
     found: list[str] = []
     for name in inputs:
-        path = Path(name)
         if name == "-":
-            try:
-                content = sys.stdin.buffer.read().decode("utf-8-sig")
-            except UnicodeDecodeError as e:
-                raise DataError(f"standard input is no utf-8 text (byte {e.start}); send it as UTF-8") from e
-        elif len(name) < 256 and path.is_file():
-            content = text.read(path)
+            content = text.decoded(sys.stdin.buffer.read(), "standard input")
+        elif os.path.isfile(name):  # false of a name too long for a file, where a path's own raises
+            content = text.read(Path(name))
         else:
             found.append(name)
             continue
@@ -59,10 +56,7 @@ def lines(inputs: Sequence[str]) -> list[str]:
 
 def _frame(name: str) -> tuple[str, Any]:
     if name == "-":
-        try:
-            return "standard input", tables.parse(sys.stdin.buffer.read().decode("utf-8-sig"), "standard input")
-        except UnicodeDecodeError as e:
-            raise DataError(f"standard input is not UTF-8 text (byte {e.start}); send it as UTF-8") from e
+        return "standard input", tables.parse(text.decoded(sys.stdin.buffer.read(), "standard input"), "standard input")
     path = Path(name)
     if not path.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file; this network reads CSV rows")

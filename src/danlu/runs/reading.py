@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,8 @@ def generate(
     Raises RunError for a prompt that holds nothing the network knows.
     """
     learnt = needs(run, "language")
-    mistakes = [wrong("temperature", temperature, "must be at least 0", "try 0.8")] if not temperature >= 0 else []
+    bad = not 0 <= temperature < math.inf
+    mistakes = [wrong("temperature", temperature, "must be at least 0, and finite", "try 0.8")] if bad else []
     mistakes += [wrong("top_k", top_k, "must be at least 0", "try 40")] if top_k < 0 else []
     mistakes += [wrong("length", length, "must be at least 1", "try 500")] if length < 1 else []
     if mistakes:
@@ -125,19 +127,21 @@ def _written(
     model: Any, learnt: Vocabulary, row: list[int], temperature: float, top_k: int, length: int, seed: int
 ) -> Iterator[str]:
     g, states, now = stream(seed, "generate"), None, [EOS, *row]
-    numbers, shown = list(row), learnt.decode(row)
+    numbers, since, shown = list(row), max(0, len(row) - 8), len(row)  # written: up to `shown`; decoded anew: from `since`
     for _ in range(length):
         with torch.no_grad():
             logits, states = model.step(torch.tensor([now], dtype=torch.int32), states)
         chosen = draw(logits[0], temperature, top_k, g)
         if chosen == EOS:
-            return
+            break
         numbers.append(chosen)
         now = [chosen]
-        text = learnt.decode(numbers)
-        if text.startswith(shown) and not text.endswith("�"):  # a character of several bytes is not whole yet
-            yield text[len(shown) :]
-            shown = text
+        text = learnt.decode(numbers[since:])
+        if not text.endswith("�"):  # a character of several bytes is not whole yet
+            yield text[len(learnt.decode(numbers[since:shown])) :]
+            since, shown = shown, len(numbers)
+    if shown < len(numbers):
+        yield learnt.decode(numbers[since:])[len(learnt.decode(numbers[since:shown])) :]
 
 
 def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> int:
@@ -149,13 +153,13 @@ def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> 
         logits[logits < least] = -torch.inf
     if temperature == 0:
         return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=g))
+    return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(0), 1, generator=g))
 
 
 def translate(run: Run, texts: Sequence[str], beam: int = 1, length: int = 200) -> list[tuple[str, float]]:
     """The second text of each pair by its first, and its log P; beam: how many beginnings are kept (1: the likeliest token).
 
-    A text that is done keeps its place among the beginnings; the likeliest by log P wins.
+    Texts that are done leave their places to others; the likeliest by log P wins.
     """
     learnt = needs(run, "pairs")
     if beam < 1 or beam > 1000:

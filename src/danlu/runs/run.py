@@ -17,6 +17,7 @@ from danlu.errors import RunError, some, wrong
 from danlu.models.recurrent import Reading
 from danlu.nn.layers import Dropout, noise
 from danlu.recipe import Recipe
+from danlu.recipe.sections import Model
 from danlu.runs import curves, evaluate, folder
 from danlu.runs.origin import OnData
 from danlu.runs.weights import frozen, load_weights, read_weights
@@ -98,18 +99,18 @@ class Run(OnData):
         """One row per epoch: epoch, step, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds."""
         return folder.read_lines(self.path / "metrics.jsonl")
 
-    def build(self, start: bool = True) -> nn.Module:
-        """A fresh network of the recipe with its initial values; start: with those of `init.from_run`, too."""
+    def build(self, start: bool = True, fixed: bool = True) -> nn.Module:
+        """A fresh network of the recipe; start, fixed: as in `build_model`."""
         name = self.recipe.model.name
         if ":" in name and not self.trust:
             raise RunError(
                 f"{str(self.path)!r} imports its network, {name!r}, and that runs code; if you trust it, use --trust (trust=True)"
             )
-        return build_model(self.recipe, self.schema, start)
+        return build_model(self.recipe, self.schema, start, fixed)
 
     def model(self) -> nn.Module:
         """The trained network, a plain `nn.Module` in evaluation mode."""
-        model = self.build(start=False)
+        model = self.build(start=False, fixed=False)
         load_weights(model, folder.read_tensors(self.path / "weights.safetensors"), str(self.path))
         return model.eval()
 
@@ -172,7 +173,10 @@ class Run(OnData):
                 some([c.name + (f" ({'/'.join(c.levels)})" if c.levels else "") for c in s.columns], 6) for s in (theirs, ours)
             )
             raise RunError("the data have the columns {}, but the run was trained on {}".format(*names))
-        if (ours.input_shape, ours.classes, ours.task) != (theirs.input_shape, theirs.classes, theirs.task):
+        if ours.is_text and ours.task == theirs.task and ours.vocabulary != theirs.vocabulary:
+            raise RunError("the data were read with another vocabulary than the run's; use danlu.load(…, like=run.schema)")
+        shapes = [(s.source,) if s.is_text else s.input_shape for s in (ours, theirs)]  # texts may be of any length
+        if (shapes[0], ours.classes, ours.task) != (shapes[1], theirs.classes, theirs.task):
             raise RunError(
                 f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, but the run was trained on "
                 f"{ours.input_shape} and {some(ours.classes)}"
@@ -224,13 +228,13 @@ def write_tags(path: Path, outs: evaluate.Outputs, sizes: Sequence[int]) -> eval
     folder.write_tensors(path / "test.safetensors", kept)
 
 
-def build_model(recipe: Recipe, schema: Schema, start: bool = True) -> nn.Module:
-    """The recipe's network for examples of that schema, in its precision; start: with the weights of `init.from_run`."""
-    fields = {k: v for k, v in recipe.model.model_dump(exclude_none=True).items() if k != "name"}
+def build_model(recipe: Recipe, schema: Schema, start: bool = True, fixed: bool = True) -> nn.Module:
+    """The recipe's network for examples of that schema, in its precision.
+
+    start: with the weights of `init.from_run`; fixed: those of `init.frozen` need no gradient.
+    """
     init = recipe.init.model_dump()
-    reading = Reading(schema.task, schema.tokens, schema.source) if schema.is_text else None
-    model = models.build(recipe.model.name, schema.input_shape, schema.outputs, fields, init, recipe.seed, reading)
-    model = model.to(recipe.weights_dtype)
+    model = models.build(*_described(recipe.model, schema), init, recipe.seed, _reading(schema)).to(recipe.weights_dtype)
     if recipe.init.from_run and start:
         where = Path(recipe.init.from_run)
         file = where / "weights.safetensors" if where.is_dir() else where
@@ -239,9 +243,24 @@ def build_model(recipe: Recipe, schema: Schema, start: bool = True) -> nn.Module
         if (where / "run.json").is_file():
             Run(where)  # refuses what this danlu does not read
         load_weights(model, read_weights(file), str(where), recipe.init.prefix)
-        if recipe.init.frozen:
-            frozen(model, recipe.init.prefix)
+    if recipe.init.frozen and fixed:
+        frozen(model, recipe.init.prefix)
     return model
+
+
+def outline(section: Model, schema: Schema) -> nn.Module:
+    """A network of the zoo without its initial values."""
+    return models.outline(*_described(section, schema), _reading(schema))
+
+
+def _described(section: Model, schema: Schema) -> tuple[str, tuple[int, ...], int, dict[str, Any]]:
+    """A network's name, what goes in, how much comes out, its fields."""
+    fields = {k: v for k, v in section.model_dump(exclude_none=True).items() if k != "name"}
+    return section.name, schema.input_shape, schema.outputs, fields
+
+
+def _reading(schema: Schema) -> Reading | None:
+    return Reading(schema.task, schema.tokens, schema.source) if schema.is_text else None
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

@@ -153,7 +153,7 @@ class Study(OnData):
         part = next((p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"]), None)
         if part is None or self.schema.each_token:  # stopped early, without a validation part
             return
-        model = build_model(recipe, self.schema, start=False)
+        model = build_model(recipe, self.schema, start=False, fixed=False)
         load_weights(model, self.weights(told["member"]), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe, self.schema)
         outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])
@@ -175,7 +175,7 @@ class Study(OnData):
 
 def higher_is_better(metric: str) -> bool:
     """Of a final figure such as "valid_accuracy": more of it is better, unlike of a loss or of epochs."""
-    return metric.endswith(("accuracy", "r2"))
+    return metric.endswith(("accuracy", "r2", "f1"))
 
 
 def list_studies(root: Path | None = None) -> list[Study]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,21 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.errors import ModelError, RunError, some
+from danlu.errors import ModelError, RunError, count, some
 from danlu.runs import folder
 
-_FOREIGN = (".pt", ".pth", ".bin")
+_PYTORCH = (b"PK\x03\x04", b"\x80")  # how its files begin: zip archives, before 1.6 pickles
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name. No code in it is run. Raises RunError for a file that holds none."""
-    if path.suffix.lower() not in _FOREIGN:
+    if not _of_pytorch(path):
         return folder.read_tensors(path)
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of whole modules PyTorch advises to run the code in them
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
-        said = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise RunError(f"{str(path)!r} is no file of weights that can be read safely: {said}") from e
+        raise RunError(f"{str(path)!r} is damaged, or holds more than weights; save model.state_dict() there") from e
     while isinstance(found, Mapping) and not all(isinstance(v, Tensor) for v in found.values()):
         inner = next((found[k] for k in ("state_dict", "model", "model_state_dict") if isinstance(found.get(k), Mapping)), None)
         if inner is None:
@@ -34,6 +36,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise RunError(f"{str(path)!r} holds no weights by name; save model.state_dict() there")
     return {str(k).removeprefix("module."): v for k, v in found.items()}  # as nn.DataParallel calls them
+
+
+def _of_pytorch(path: Path) -> bool:
+    """By its first bytes: names tell little (.pth.tar, .ckpt). Raises RunError where it cannot be read."""
+    try:
+        with path.open("rb") as f:
+            head = f.read(9)
+    except OSError as e:
+        raise RunError(f"{str(path)!r} cannot be read: {(e.strerror or str(e)).lower()}") from e
+    return head.startswith(_PYTORCH) and head[8:] != b"{"  # safetensors: the header's length, then the header
 
 
 def taken(name: str, prefix: Sequence[str]) -> bool:
@@ -51,27 +63,34 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, pr
         raise ModelError(f"`init.prefix` is {some(idle)}, but no weight's name begins so; the network has {some(parts, 12)}")
     absent = [f"`{k}` is missing" for k in own if k not in given and not k.endswith("num_batches_tracked")]
     strange = [f"`{k}` is not in the network" for k in given if k not in own]
-    shapes = [
-        f"`{k}` is {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in given and given[k].shape != own[k].shape
-    ]
-    if wrong := [*shapes, *absent, *strange]:
-        raise ModelError(
-            f"{len(wrong):,} of the {len({*own, *given}):,} weights of {where!r} do not fit this network: {some(wrong)}"
-            + _way_out(own, given, bool(prefix))
-        )
+    unfit = [said for k in own if k in given and (said := _unfit(k, given[k], own[k]))]
+    if found := [*unfit, *absent, *strange]:
+        needed = sum(not k.endswith("num_batches_tracked") for k in own)
+        n, more = len(unfit) + len(absent), len(strange)
+        counts = [f"{n:,} of its {needed:,} weights differ or are missing there"] if n else []
+        counts += [f"{count(more, 'weight')} of that file {'is' if more == 1 else 'are'} not in it"] if more else []
+        told = f"{where!r} does not fit this network: {', '.join(counts)}: {some(found)}"
+        raise ModelError(told + _way_out(own, given, bool(prefix)))
     with torch.no_grad():
         for k, v in own.items():
             if k in given:
                 v.copy_(given[k])
 
 
+def _unfit(name: str, given: Tensor, own: Tensor) -> str:
+    """What keeps a tensor from being one of the network's; empty where nothing does."""
+    if given.shape != own.shape:
+        return f"`{name}` is {tuple(given.shape)} instead of {tuple(own.shape)}"
+    if given.is_complex():
+        return f"`{name}` is of complex numbers"
+    return "" if given.isfinite().all() else f"`{name}` holds NaN or infinite values"
+
+
 def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor], chosen: bool) -> str:
     """The parts of the network that do fit, as a prefix."""
     parts: dict[str, bool] = {}
     for k, v in own.items():
-        fits = k.endswith("num_batches_tracked") or (k in given and given[k].shape == v.shape)
+        fits = k.endswith("num_batches_tracked") or (k in given and not _unfit(k, given[k], v))
         part = _part(k)
         parts[part] = parts.get(part, True) and fits
     good = [p for p, fits in parts.items() if fits]

@@ -43,14 +43,15 @@ def compare(
 
     grid: values by field, such as {"optimizer": ["sgd", "adam"]}, or texts such as "optimizer=sgd,adam". seeds: trainings
     of every variant (10). control: the variant the others are held against (default: the first). metric: a final figure,
-    such as valid_accuracy (the default where there is a validation part; the test part is read only for a metric of it).
+    such as valid_accuracy (the default where there is a validation part, of entities valid_f1, of language models
+    valid_loss; the test part is read only for a metric of it).
     interval: "t" (Student) or "bca" (bootstrap). until: instead of seeds, go on adding them, up to that many, until every
     question is settled; the chance of a false claim stays below 5 % all the same. yes: begin even more than 1,000
     trainings. ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
-    metric = metric or ("valid" if data.size("valid") else "test") + ("_accuracy" if data.schema.classes else "_r2")
+    metric = metric or f"{'valid' if data.size('valid') else 'test'}_{data.schema.figures[0]}"
     variants, chosen = _settle(data, grid, recipe or Recipe(), control, _mistakes(data, seeds, metric, interval, until))
     most = until or seeds or SEEDS
     trainings = len(variants) * most
@@ -145,8 +146,7 @@ def _mistakes(data: Data, seeds: int | None, metric: str, interval: str, until: 
         mistakes.append(wrong("until", until, f"must stand alone, and `seeds` is {seeds}", "leave one out"))
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
-    figures = ("accuracy" if data.schema.classes else "r2", "loss")
-    known = [f"{part}_{f}" for part in ("valid", "test", "train") if data.size(part) for f in figures] + ["epochs"]
+    known = [f"{part}_{f}" for part in ("valid", "test", "train") if data.size(part) for f in data.schema.figures] + ["epochs"]
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
     return mistakes

@@ -66,7 +66,7 @@ def tune(
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or holds a study of other
     data, and what `train` raises.
     """
-    metric = metric or f"valid_{'accuracy' if data.schema.classes else 'r2'}"
+    metric = metric or f"valid_{data.schema.figures[0]}"
     mistakes = _mistakes(data, trials, rounds, strategy, metric, seed)
     try:
         searched, base, ends = spaces.settle(space, recipe or Recipe())
@@ -113,7 +113,7 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, 
         mistakes.append(
             wrong("rounds", rounds, f"must be 1 for {strategy}, which narrows its search by itself", "raise --trials")
         )
-    known = ("valid_accuracy" if data.schema.classes else "valid_r2", "valid_loss")
+    known = [f"valid_{f}" for f in data.schema.figures]
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
     if not 0 <= seed < 2**63:

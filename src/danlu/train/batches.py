@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
+from danlu.data.augment import forget
 from danlu.streams import stream
 from danlu.train.orders import Arrange
 
@@ -53,7 +54,7 @@ class Batches:
     def epoch(self, orders: Sequence[Order], start: int = 0) -> Iterator[Batch]:
         """(x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on, normalised and augmented."""
         index = torch.stack([self.index[self.order(o)].int() for o in orders])
-        plain = not (self.augment.moves or self.augment.noise)
+        plain = not (self.augment.moves or self.augment.noise or self.augment.unknown)
         for k, (x, y) in enumerate(self._steps(index, start), start):
             if not plain:
                 x = torch.stack(
@@ -108,4 +109,6 @@ class Batches:
         g = stream(seed, "augment", step)
         if self.augment.moves:
             x = self.normalizer(self.augment.move(x.to(self.normalizer.scale.dtype), g))
+        if self.augment.unknown:
+            x = forget(x, self.augment.unknown, g)
         return self.augment.add_noise(x, g)

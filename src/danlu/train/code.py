@@ -33,18 +33,27 @@ def as_code(recipe: Recipe, source: str) -> str:
         raise RecipeError(
             f"`{field}` brings in weights or code from outside, but a plain loop can only be written for models of the zoo"
         )
-    more = {"average": recipe.average.name != "none", "accumulate": recipe.accumulate > 1, "dtype": recipe.dtype == "bf16-mixed"}
-    more["model.auxiliary"] = bool(recipe.model.auxiliary)
-    more["model.name"] = MODELS[recipe.model.name].reads
+    never = "is not written into plain loops"
+    more = {
+        f"`average.name` is {recipe.average.name!r}, which {never}; try average=none": recipe.average.name != "none",
+        f"`accumulate` is {recipe.accumulate}, which {never}; try accumulate=1": recipe.accumulate > 1,
+        f"`dtype` is {recipe.dtype!r}, which {never}; try dtype=float32": recipe.dtype == "bf16-mixed",
+        f"`model.auxiliary` is {recipe.model.auxiliary}, which {never}; try model.auxiliary=0": bool(recipe.model.auxiliary),
+        f"`model.name` is {recipe.model.name!r}, and what reads text {never}; try model=dense": MODELS[recipe.model.name].reads,
+    }
     if any(more.values()):
-        raise RecipeError(*(f"`{field}` is not written into plain loops; leave it out" for field, on in more.items() if on))
+        raise RecipeError(*(said for said, on in more.items() if on))
     data = load(source)
     check(recipe, data)
     model = build_model(recipe, data.schema)
     classes = data.schema.task == "classification"
     drops = any(isinstance(m, layers.Dropout) for m in model.modules())
     parts = [
-        _HEAD.format(source=source, threads=threads_for(recipe, data)),
+        _HEAD.format(
+            source=source,
+            threads=threads_for(recipe, data),
+            does="reads and scales the data" if _flat(model) else "reads and scales the data, and builds the network,",
+        ),
         *_helpers(recipe, model, classes, drops),
         _data(recipe, source, classes),
         _model(recipe, model),
@@ -58,7 +67,7 @@ def as_code(recipe: Recipe, source: str) -> str:
     return "\n\n\n".join(p.strip("\n") for p in parts if p) + "\n"
 
 
-_HEAD = '''"""A plain PyTorch loop, written by danlu. danlu itself only reads and scales the data below."""
+_HEAD = '''"""A plain PyTorch loop, written by danlu. danlu itself only {does} below."""
 
 import contextlib
 import hashlib

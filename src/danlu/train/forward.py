@@ -23,10 +23,11 @@ from danlu.train.stack import Stack
 
 @dataclass(frozen=True)
 class Manner:
-    """How the arithmetic is done. mixed: products in bfloat16 while training."""
+    """How the arithmetic is done. mixed: products in bfloat16 while training. classifiers: of a network, those that count."""
 
     device: torch.device
     mixed: bool = False
+    classifiers: int = 1
 
     @contextlib.contextmanager
     def within(self, training: bool) -> Iterator[None]:
@@ -41,8 +42,8 @@ class Manner:
         return x.contiguous(memory_format=torch.channels_last)
 
     def heads(self, out: Any) -> tuple[Tensor, ...]:
-        """The outputs of every classifier, the network's own first, in the precision of the loss."""
-        every = out if isinstance(out, tuple) else (out,)
+        """The outputs of every classifier that counts, the network's own first, in the precision of the loss."""
+        every = out[: self.classifiers] if isinstance(out, tuple) else (out,)
         every = tuple(h.flatten(0, -2) for h in every) if every[0].ndim > 2 else every  # tokens of all examples in a row
         return tuple(h.float() for h in every) if self.mixed else every
 
@@ -149,7 +150,7 @@ class Vectorised:
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """Outputs [M, q, B] for x [S, B, …], and the graph."""
         shared = len(x) == 1
-        x = x[0] if shared else self.crowd.spread(x)
+        x = self.manner.arranged(x[0]) if shared else self.crowd.spread(x)  # within vmap the layout cannot be chosen
         masks = self._masks(x if shared else x[0]) if self.model.training and self.p else []
         rest = dict(self.stack.rest)
 
@@ -158,7 +159,7 @@ class Vectorised:
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, masks: list[Tensor], states: Any) -> Any:
             given = iter(masks)
-            inputs = (x, states) if self.carries else (self.manner.arranged(x),)
+            inputs = (x, states) if self.carries else (x,)
             with noise(lambda layer, value: next(given)):
                 out = torch.func.functional_call(self.model, (parameters, buffers), inputs)
             out, ends = out if self.carries else (out, ())

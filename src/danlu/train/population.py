@@ -67,9 +67,9 @@ class Population:
         init = template.init
         if init.lr_factor != 1:
             stack.factors = {k: init.lr_factor for k in stack.shapes if taken(k, init.prefix)}
-        self.manner = Manner(device, template.dtype == "bf16-mixed")
         self.auxiliary: tuple[float, ...] = getattr(self.model, "auxiliary_weights", ())
-        self.structured = bool(getattr(self.model, "structured", False))
+        self.structured = bool(getattr(self.model, "structured", False))  # then it gives its choice beside the marginals
+        self.manner = Manner(device, template.dtype == "bf16-mixed", 2 if self.structured else 1 + len(self.auxiliary))
         self.frozen = [
             m for m in self.model.modules() if (own := list(m.parameters(False))) and not any(p.requires_grad for p in own)
         ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import torch
 
-from danlu.data import Data
+from danlu.data import Data, Schema
 from danlu.errors import ModelError, RecipeError, RunError, wrong
 from danlu.models.summary import multiply_adds
 from danlu.recipe import Recipe
-from danlu.runs.run import build_model
+from danlu.recipe.sections import Model
+from danlu.runs.run import build_model, outline
 
 _ONE_THREAD = 20_000_000  # multiply-adds of a step below which a second thread costs more than it brings
 _ONE_THREAD_A_TOKEN = 1_000_000  # of recurrent networks: those of a token of every example
@@ -26,11 +28,7 @@ def check(recipe: Recipe, data: Data) -> None:
         mistakes.append(
             wrong("early_stopping.patience", recipe.early_stopping.patience, "needs a validation part, and these data have none")
         )
-    moves = [k for k, v in recipe.augment.model_dump().items() if v and k != "noise"]
-    if moves and not data.schema.is_image:
-        mistakes.append(
-            wrong(f"augment.{moves[0]}", getattr(recipe.augment, moves[0]), "needs pictures, and these data are a table")
-        )
+    mistakes += _augmented(recipe, data)
     regression = data.schema.task == "regression"
     if recipe.loss.name not in ("auto", "squared-error") and regression:
         mistakes.append(wrong("loss.name", recipe.loss.name, "must be auto or squared-error for a target of numbers"))
@@ -41,19 +39,40 @@ def check(recipe: Recipe, data: Data) -> None:
         if regression and value not in (0, "none"):
             mistakes.append(wrong(f"loss.{name}", value, "needs classes, and the target is a number"))
     if recipe.model.crf and (recipe.loss.label_smoothing or recipe.loss.class_weights != "none" or recipe.loss.name != "auto"):
-        mistakes.append("`loss` is not used with `model.crf`, whose loss is of the whole sentence; leave it out")
+        of = {"label_smoothing": 0.0, "class_weights": "none", "name": "auto"}
+        told = [(k, v) for k, default in of.items() if (v := getattr(recipe.loss, k)) != default]
+        mistakes += [wrong(f"loss.{k}", v, "must be left out with model.crf, whose loss is of whole sentences") for k, v in told]
+    if recipe.model.carry and data.schema.lines:
+        mistakes.append(
+            wrong("model.carry", True, "must be false for lines that are texts of their own", "try model.carry=false")
+        )
     if recipe.augment.crop and data.schema.is_image and recipe.augment.crop >= min(data.schema.input_shape[1:]):
         mistakes.append(
             wrong("augment.crop", recipe.augment.crop, f"must be less than the side {min(data.schema.input_shape[1:])}")
         )
     try:
-        build_model(recipe, data.schema)
-    except ModelError as e:
+        if recipe.init.from_run or ":" in recipe.model.name:
+            build_model(recipe, data.schema)
+        else:
+            _cost(recipe.model, data.schema)
+    except (ModelError, RunError) as e:
         if not mistakes:
             raise
         mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)
+
+
+def _augmented(recipe: Recipe, data: Data) -> list[str]:
+    """What is wrong with augmentations that these data cannot have."""
+    are = "text" if data.schema.is_text else "pictures" if data.schema.is_image else "a table"
+    needs = dict.fromkeys(recipe.augment.model_dump(), "pictures") | {"noise": "numbers", "unknown": "text"}
+    given = {k: (v, needs[k]) for k, v in recipe.augment.model_dump().items() if v}
+    return [
+        wrong(f"augment.{k}", v, f"needs {need}, and these data are {are}")
+        for k, (v, need) in given.items()
+        if need != are and not (need == "numbers" and are != "text")
+    ]
 
 
 def choose_device(name: str, has: bool | None = None) -> str:
@@ -77,11 +96,17 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     """
     if ":" in recipe.model.name:
         return torch.get_num_threads()  # of anyone's network the cost is not known
-    cost = 3 * recipe.batch_size * multiply_adds(build_model(recipe, data.schema), data.schema.input_shape)
+    cost = 3 * recipe.batch_size * _cost(recipe.model, data.schema)
     least = _ONE_THREAD
     if data.schema.is_text:
         cost, least = cost // (3 * data.schema.input_shape[0]), _ONE_THREAD_A_TOKEN
     return 1 if cost < least else torch.get_num_threads()
+
+
+@functools.lru_cache(maxsize=256)
+def _cost(model: Model, schema: Schema) -> int:
+    """Multiply-adds of one example by a network of the zoo. Raises ModelError where it cannot take one."""
+    return multiply_adds(outline(model, schema), schema.input_shape)
 
 
 @contextlib.contextmanager

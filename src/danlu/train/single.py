@@ -71,6 +71,7 @@ def resume(
 
 def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
     """The run's folder with what is known before the first step."""
+    environment = record.environment(device, threads_for(recipe, data))
     path = record.make_folder(path, f"{Path(str(data.source.get('source', 'data'))).name}-{recipe.model.name}")
     folder.write(path / "recipe.toml", recipe.to_toml())
     record.write_data(path, data, recipe.normalize)
@@ -78,7 +79,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         path / "run.json",
         status="running",
         format=folder.FORMAT,
-        environment=record.environment(device, threads_for(recipe, data)),
+        environment=environment,
         started=time.strftime("%FT%T%z"),
         created=time.time(),
     )
@@ -94,16 +95,17 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
     device = torch.device(choose_device(environment["device"]))
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
         ledger = _Folder(run, data, listener)
+        saved = checkpoint.load(run.path / "checkpoint", run.identity) if going_on else None
         if going_on:
             data.adopt(read_fitted(run.path / "normalizer.safetensors", data.schema.normalization(run.recipe.normalize)))
         feed = Feed([run.recipe], data, device)
 
         def make(recipes: Sequence[Recipe]) -> Population:
-            return make_population(recipes, lambda _: run.build(), data, feed, device)
+            return make_population(recipes, lambda _: run.build(start=saved is None), data, feed, device)
 
         loop = Loop({0: run.recipe}, make, 1, feed, data, run.metric, ledger, checkpoint_every, stop)
         if going_on:
-            ledger.resume(loop)
+            ledger.resume(loop, saved)
         listener.start(run, run.recipe.epochs * feed.steps, loop.steps)
         try:
             loop.train()
@@ -131,12 +133,11 @@ class _Folder:
         self.run, self.data, self.listener, self.interval = run, data, listener, listener.interval
         self.error: Diverged | None = None
 
-    def resume(self, loop: Loop) -> None:
+    def resume(self, loop: Loop, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
         """Go back to the newest whole checkpoint, and cut the history to it."""
         run = self.run
-        found = checkpoint.load(run.path / "checkpoint", run.identity)
-        if found:
-            loop.restore(*found)
+        if saved:
+            loop.restore(*saved)
         rows = [r for r in run.history if r["epoch"] <= loop.at.epoch]
         folder.write_lines(run.path / "metrics.jsonl", rows)
         record.say(run.path / "run.json", status="running")
