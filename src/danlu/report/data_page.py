@@ -56,8 +56,14 @@ def _text(data: Data) -> dict[str, Any]:
         "tokens": {p: int((x != PAD).sum()) for p, x in tokens.items()},
         "unknown": {p: int((x == UNK).sum()) for p, x in tokens.items()},
         "longest": int((data.x != PAD).sum(1).max()),
-        "samples": [learnt.decode(data.x[i].tolist())[:200] for i in index[:3].tolist()],
+        "samples": [_sample(learnt, data.x[i].tolist(), data.schema.source) for i in index[:3].tolist()],
     }
+
+
+def _sample(learnt: Vocabulary, numbers: list[int], source: int) -> str:
+    """The beginning of an example; of a pair both sides."""
+    sides = [numbers[:source], numbers[source:]] if source else [numbers]
+    return " → ".join(learnt.decode(side)[:200] for side in sides)
 
 
 def text_sentences(said: dict[str, Any]) -> list[str]:
