@@ -1,12 +1,13 @@
 """Recurrent networks: danlu against plain PyTorch, Lightning and Keras on JAX; populations; cost; generation.
 
-    python benchmarks/sequences.py [--what language,tagger,population,cost,generation] [--repeats 3] [--peers danlu,loop,…]
+    python benchmarks/sequences.py [--what language,tagger,population,cost,generation] [--repeats 3] [--units 32,128]
 
 Every measurement is a process of its own; repeats are interleaved. `language`: a character LSTM (embedding 64, 128 units,
-windows of 128, batches of 32, Adam) over a part of tiny Shakespeare. `tagger`: an LSTM both ways (2×128 units) over
+windows of 128, batches of 32, Adam) over tiny Shakespeare. `tagger`: an LSTM both ways (2×128 units) over
 ResumeNER, batches of 16; peers pad each batch to its longest sentence, in shuffled order. The clock starts when the data
 are token numbers in memory, and covers one epoch of training. `population`: 32 such language models with learning rates
-and seeds of their own, on fewer windows. Only the ratios mean something.
+and seeds of their own, on 3,000 windows, each scored once; danlu's time holds choosing a way, starting processes and
+writing the study. Only the ratios mean something.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def load(what, hidden=128):
     import danlu
 
     if what == "tagger":
-        return danlu.load("resume-ner")
-    return danlu.load("tinyshakespeare", limit=2000 if what == "language" else 1000)
+        return danlu.load("resume-ner", valid=False)
+    return danlu.load("tinyshakespeare", limit=None if what == "language" else 3000, valid=what != "language")
 
 
 def recipe(what, hidden=128, **fields):
@@ -208,6 +209,13 @@ def run_sequential(what, hidden):
     return time.perf_counter() - start, 32 * data.targets("train")
 
 
+def run_sequential1(what, hidden):
+    import torch
+
+    torch.set_num_threads(1)
+    return run_sequential(what, hidden)
+
+
 def run_generation(what, hidden):
     """Characters written one by one."""
     import danlu
@@ -235,7 +243,12 @@ def table(title, what, hidden, repeats, peers):
         seconds = statistics.median(m["seconds"] for m in found[p])
         ratios = [m["seconds"] / d["seconds"] for m, d in zip(found[p], first, strict=True)]
         ratio = "" if p == peers[0] else f"{statistics.median(ratios):.2f}×"
-        name = {**NAMES, "population": "danlu, 32 networks", "sequential": "plain PyTorch, one after another"}.get(p, p)
+        name = {
+            **NAMES,
+            "population": "danlu, 32 networks",
+            "sequential": "plain PyTorch, one after another",
+            "sequential1": "the same on one thread",
+        }.get(p, p)
         lines.append(f"| {name} | {seconds:.2f} | {found[p][0]['tokens'] / seconds:,.0f} | {ratio} |")
     return "\n".join(lines) + "\n"
 
@@ -271,6 +284,7 @@ def main():
     parser.add_argument("--peers", default=",".join(NAMES))
     parser.add_argument("--worker")
     parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--units", default="32,128")
     a = parser.parse_args()
     if a.worker:
         seconds, tokens = globals()[f"run_{a.worker}"](a.what, a.hidden)
@@ -282,8 +296,8 @@ def main():
         print(table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, peers), flush=True)
     if "tagger" in what:
         print(table("A tagger both ways on ResumeNER", "tagger", 128, a.repeats, peers), flush=True)
-    for hidden in (32, 128) if "population" in what else ():
-        pair = ["population", "sequential"]
+    for hidden in map(int, a.units.split(",")) if "population" in what else ():
+        pair = ["population", "sequential", "sequential1"]
         print(table(f"32 character LSTMs of {hidden} units", "population", hidden, a.repeats, pair), flush=True)
     if "cost" in what:
         print(cost(5 * a.repeats), flush=True)

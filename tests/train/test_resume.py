@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -347,3 +348,24 @@ def test_ctrl_c_in_a_thread_free_main(tmp_path: Path, whole: Path) -> None:
     with pytest.raises(Interrupted, match="danlu resume"):
         fit(RECIPE.with_(["epochs=10000", "early_stopping.patience=0"]), load("digits"), out=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_resumed_run_needs_its_start_no_more(tmp_path: Path) -> None:
+    """Its checkpoint holds the weights; which of them stay as they are is known from the recipe."""
+    from test_averages import StopAt
+
+    data = load("digits")
+    first = fit(Recipe(epochs=1), data, out=tmp_path / "first")
+    recipe = Recipe(epochs=2, init={"from_run": str(tmp_path / "start.safetensors"), "prefix": ("dense1",), "frozen": True})
+
+    def begin(name: str, **how: Any) -> Any:
+        (tmp_path / "start.safetensors").write_bytes((first.path / "weights.safetensors").read_bytes())
+        return fit(recipe, data, out=tmp_path / name, **how)
+
+    through = begin("through").model().state_dict()
+    with pytest.raises(Interrupted):
+        begin("stopped", listener=StopAt(20))
+    (tmp_path / "start.safetensors").unlink()
+    again = resume(tmp_path / "stopped").model().state_dict()
+    assert all(torch.equal(again[k], v) for k, v in through.items())
+    assert torch.equal(again["dense1.weight"], first.model().state_dict()["dense1.weight"])

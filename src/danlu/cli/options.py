@@ -116,7 +116,7 @@ def read_recipe(
 
     chosen = name or (source if source in presets() else None)
     if not known and chosen is None:
-        return None
+        return _refuse_anyhow(overrides or [])
     base = Recipe.read(chosen) if chosen else Recipe()
     if data is not None and data.schema.is_text and chosen is None:
         base = Recipe.read(_PRESETS[data.schema.task])
@@ -125,6 +125,23 @@ def read_recipe(
     recipe = base.with_(overrides or [])
     start = recipe.init.from_run
     return recipe.with_(**{"init.from_run": str(_start(start).resolve())}) if start else recipe
+
+
+def _refuse_anyhow(overrides: list[str]) -> None:
+    """Raise RecipeError for what is wrong in overrides whatever the data may be."""
+    from danlu.errors import RecipeError
+    from danlu.recipe import Recipe
+
+    found: list[tuple[str, ...]] = []
+    for base in (Recipe(), *map(Recipe.read, _PRESETS.values())):
+        try:
+            base.with_(overrides)
+        except RecipeError as e:
+            found.append(e.mistakes)
+        else:
+            return
+    always = [m for m in found[0] if all(m in mistakes for mistakes in found)]
+    raise RecipeError(*(always or found[0]))
 
 
 def _start(name: str) -> Path:
