@@ -1,6 +1,6 @@
 """A character model of tiny Shakespeare: danlu's LSTM beside a small transformer with nanoGPT's settings for a CPU.
 
-    python benchmarks/language.py [--epochs 8] [--hidden 256] [--repeats 3]
+    python benchmarks/language.py [--epochs 4] [--hidden 256] [--repeats 3]
 
 nanoGPT's README gives 1.88 nats on the validation part after about three minutes of CPU: 4 layers of 4 heads, 128 wide,
 windows of 64, batches of 12, 2,000 steps of AdamW (lr 0.001 with warm-up and cosine to a tenth, β₂ 0.99, decay 0.1,
@@ -28,12 +28,13 @@ WINDOW, BATCH, WIDTH, HEADS, LAYERS, STEPS, LR = 64, 12, 128, 4, 4, 2000, 1e-3
 def run_danlu(epochs, hidden, seed):
     import danlu
     import danlu.train
+    from danlu.runs.reading import generate
 
     data = danlu.load("tinyshakespeare", split="90/10/0")
     recipe = danlu.Recipe.read("language").with_(epochs=epochs, seed=seed, **{"model.hidden": (hidden,)})
     with tempfile.TemporaryDirectory() as folder:
         run = danlu.fit(recipe, data, out=Path(folder) / "run")
-        text = "".join(danlu.runs.reading.generate(run, "ROMEO:", temperature=0.8, length=300, seed=1))
+        text = "".join(generate(run, "ROMEO:", temperature=0.8, length=300, seed=1))
         parameters = sum(p.numel() for p in run.model().parameters())
         return run.history[-1]["seconds"], run.result["valid_loss"], parameters, text
 
@@ -117,7 +118,7 @@ def run_gpt(epochs, hidden, seed):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--worker")

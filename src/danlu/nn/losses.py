@@ -94,7 +94,7 @@ def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tens
     """
     m, k, b = o.shape
     rows = y.unsqueeze(1).expand(m, 1, b)
-    log_p = torch.log_softmax(o, 1)
+    log_p = torch.log_softmax(o.mT, 2).mT if o.stride(1) == 1 < k else torch.log_softmax(o, 1)  # as they lie in memory
     loss = log_p.gather(1, rows)
     if isinstance(smoothing, Tensor) or smoothing:
         rest = smoothing / (k - 1)  # ỹ is `rest` everywhere, and `more` more on the class itself

@@ -41,7 +41,8 @@ class Tally:
         self.loss = torch.cat([self.loss.unsqueeze(0), terms]).cumsum(0)[-1]  # one by one: the last bit does not tell when
         self.seen += sizes.sum(0)
         if self.classes:
-            right = hits(torch.cat(outs, 2), torch.cat([y.expand(max(map(len, ys)), -1) for y in ys], 1))
+            whole = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+            right = hits(whole, torch.cat([y.expand(max(map(len, ys)), -1) for y in ys], 1))
             if weighted:
                 right = right * torch.cat([c.expand(max(map(len, counts)), -1) for c in counts], 1)
             self.correct += right.sum(1).cpu().double()
