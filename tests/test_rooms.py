@@ -85,10 +85,15 @@ def test_help_and_import_load_nothing_heavy() -> None:
     assert not modules & {"torch", "numpy", "pydantic", "pandas", "plotly", "rich"}
 
 
-def test_a_fit_loads_neither_compiler_nor_sklearn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "source"),
+    [("'dense'", "'digits'"), ("{'name': 'resnet-18', 'width': 0.1}", "'digits'"), ("{'name': 'lstm', 'hidden': (4,)}", "'dna'")],
+)
+def test_a_fit_loads_neither_compiler_nor_sklearn(model: str, source: str, tmp_path: Path) -> None:
     code = (
         "import danlu\n"
-        f"run = danlu.fit(danlu.Recipe(epochs=1), danlu.load('digits'), out={str(tmp_path / 'run')!r})\n"
+        f"recipe, data = danlu.Recipe(epochs=1, model={model}), danlu.load({source}, limit=150)\n"
+        f"run = danlu.fit(recipe, data, out={str(tmp_path / 'run')!r})\n"
         "from danlu.report.run_page import write_report; write_report(run)"
     )
     assert not loaded_by(code) & {

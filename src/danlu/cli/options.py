@@ -13,7 +13,11 @@ from typer.core import TyperCommand
 from danlu.errors import DanluError
 
 Source = Annotated[
-    str, typer.Argument(help="A name (digits, iris, mnist, cifar10, …), a folder, a CSV or Parquet file, or hub:owner/name.")
+    str,
+    typer.Argument(
+        help="A name (digits, mnist, cifar10, prose, names, …), a folder, a table (CSV, Parquet), a text (.txt, .bmes, JSONL), "
+        "or hub:owner/name."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
