@@ -58,12 +58,11 @@ def run_danlu(what, dtype):
 
     from danlu.runs.run import build_model
     from danlu.train.feed import Feed
-    from danlu.train.memory import keep_freed_memory
-    from danlu.train.ready import threads, threads_for
+    from danlu.train.ready import reuse_memory, threads, threads_for
     from danlu.train.single import make_population
 
     data, r = pictures(what), recipe(what, dtype)
-    keep_freed_memory()
+    reuse_memory([r], data)
     feed = Feed([r], data, torch.device("cpu"))
     with threads(threads_for(r, data)):
         p = make_population([r], lambda q: build_model(q, data.schema), data, feed, torch.device("cpu"))

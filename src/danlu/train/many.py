@@ -24,8 +24,7 @@ from danlu.train.crew import Crew
 from danlu.train.feed import Feed
 from danlu.train.groups import grouped
 from danlu.train.listener import StudyListener
-from danlu.train.memory import keep_freed_memory
-from danlu.train.ready import check, choose_device, threads_for
+from danlu.train.ready import check, choose_device, reuse_memory, threads_for
 from danlu.train.single import CHECKPOINT_EVERY
 from danlu.train.stopping import StopRequest
 
@@ -183,7 +182,7 @@ def _train(
     ray: str | None = None,
 ) -> None:
     """Every group of the study that is not done."""
-    keep_freed_memory()
+    reuse_memory(study.recipes, data)
     listener = listener or StudyListener()
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from danlu.data import Data, Schema
 from danlu.errors import ModelError, RecipeError, RunError, wrong
-from danlu.models.summary import multiply_adds
+from danlu.models.summary import summarise
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Model
 from danlu.runs.run import build_model, outline
+from danlu.train.memory import keep_freed_memory
 
 _ONE_THREAD = 20_000_000  # multiply-adds of a step below which a second thread costs more than it brings
+_LARGE = 1 << 29  # bytes that the layers of a step give
 _ONE_THREAD_A_TOKEN = 1_000_000  # of recurrent networks: those of a token of every example
 
 
@@ -96,7 +99,7 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     """
     if ":" in recipe.model.name:
         return torch.get_num_threads()  # of anyone's network the cost is not known
-    cost = 3 * recipe.batch_size * _cost(recipe.model, data.schema)
+    cost = 3 * recipe.batch_size * _cost(recipe.model, data.schema)[0]
     least = _ONE_THREAD
     if data.schema.is_text:
         cost, least = cost // (3 * data.schema.input_shape[0]), _ONE_THREAD_A_TOKEN
@@ -104,9 +107,17 @@ def threads_for(recipe: Recipe, data: Data) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _cost(model: Model, schema: Schema) -> int:
-    """Multiply-adds of one example by a network of the zoo. Raises ModelError where it cannot take one."""
-    return multiply_adds(outline(model, schema), schema.input_shape)
+def _cost(model: Model, schema: Schema) -> tuple[int, int]:
+    """Of one example by a network of the zoo: multiply-adds, and values that layers give. Raises ModelError if it cannot be."""
+    rows = summarise(outline(model, schema), schema.input_shape)
+    return sum(r.multiply_adds for r in rows), sum(math.prod(r.output) for r in rows)
+
+
+def reuse_memory(recipes: Iterable[Recipe], data: Data) -> None:
+    """Have the allocator keep what is freed, unless a step is large: then little time is saved, and holes between blocks grow."""
+    known = (r for r in recipes if ":" not in r.model.name)
+    if all(4 * r.batch_size * _cost(r.model, data.schema)[1] < _LARGE for r in known):
+        keep_freed_memory()
 
 
 @contextlib.contextmanager

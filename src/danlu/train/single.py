@@ -19,9 +19,8 @@ from danlu.train import record
 from danlu.train.feed import Feed
 from danlu.train.listener import Listener
 from danlu.train.loop import Loop, Place
-from danlu.train.memory import keep_freed_memory
 from danlu.train.population import Population
-from danlu.train.ready import check, choose_device, threads, threads_for
+from danlu.train.ready import check, choose_device, reuse_memory, threads, threads_for
 from danlu.train.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
@@ -88,7 +87,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
 
 def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, going_on: bool) -> None:
     """One network, from its folder's state to its end."""
-    keep_freed_memory()
+    reuse_memory([run.recipe], data)
     if not checkpoint_every >= 0:
         raise RunError(wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5"))
     environment = run.info["environment"]
