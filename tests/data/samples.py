@@ -29,7 +29,7 @@ def make_pictures(root: Path, per_class: int = 6, size: tuple[int, int] = (8, 10
     return root
 
 
-def said(source: object, **options: object) -> str:
+def refused(source: object, **options: object) -> str:
     with pytest.raises(DanluError) as caught:
         load(source, **options)  # type: ignore[arg-type]
     assert all("\n" not in m for m in caught.value.mistakes)

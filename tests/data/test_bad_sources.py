@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from samples import make_pictures, said, write_idx
+from samples import make_pictures, refused, write_idx
 
 from danlu.data import load
 from danlu.errors import DataError
 
 
 def test_unknown_names() -> None:
-    assert "did you mean 'mnist'?" in said("mnits")
-    assert "known names are" in said("qqqqqqqq")
+    assert "did you mean 'mnist'?" in refused("mnits")
+    assert "known names are" in refused("qqqqqqqq")
 
 
 def test_a_set_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_set_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         raise OSError("no network")
 
     monkeypatch.setattr(files.urllib.request, "urlopen", refuse)
-    text = said("mnist")
+    text = refused("mnist")
     assert "could not be fetched (no network); put train-images-idx3-ubyte.gz" in text
     assert str(tmp_path / "mnist") in text
 
@@ -60,37 +60,37 @@ def test_a_download_is_held_against_its_checksum(monkeypatch: pytest.MonkeyPatch
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    assert "is an empty folder" in said(tmp_path)
+    assert "is an empty folder" in refused(tmp_path)
 
 
 def test_class_folder_without_pictures(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     (tmp_path / "bird").mkdir()
-    assert "no picture lies in the class folder 'bird'" in said(tmp_path)
+    assert "no picture lies in the class folder 'bird'" in refused(tmp_path)
 
 
 def test_one_class_only(tmp_path: Path) -> None:
     x = np.zeros((10, 2), np.float32)
-    assert "one class" in said((x, np.zeros(10, int)))
+    assert "one class" in refused((x, np.zeros(10, int)))
 
 
 def test_fewer_examples_than_classes_and_parts() -> None:
-    assert "there are 2 examples" in said((np.zeros((2, 2), np.float32), np.array([0, 1])))
-    assert "for 100 classes" in said((np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99])))
+    assert "there are 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
+    assert "for 100 classes" in refused((np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99])))
 
 
 def test_a_class_missing_from_a_part() -> None:
     y = np.array([0] * 30 + [1] * 30 + [2])
-    text = said((np.zeros((61, 2), np.float32), y))
+    text = refused((np.zeros((61, 2), np.float32), y))
     assert "has no example of class '2' (1 in all)" in text
 
 
 def test_labels_out_of_range_and_ragged() -> None:
-    assert "`label` is -1, but must lie in 0…" in said((np.zeros((10, 2), np.float32), np.array([-1, 1] * 5)))
-    assert "10 examples, but 9 labels" in said((np.zeros((10, 2), np.float32), np.array([0, 1, 0] * 3)))
-    assert "x has shape" in said((np.zeros(10), np.zeros(10, int)))
-    assert "holds NaN" in said((np.full((10, 2), np.nan, np.float32), np.arange(10) % 2))
-    assert "is a int, but must be" in said(3)
+    assert "`label` is -1, but must lie in 0…" in refused((np.zeros((10, 2), np.float32), np.array([-1, 1] * 5)))
+    assert "10 examples, but 9 labels" in refused((np.zeros((10, 2), np.float32), np.array([0, 1, 0] * 3)))
+    assert "x has shape" in refused((np.zeros(10), np.zeros(10, int)))
+    assert "holds NaN" in refused((np.full((10, 2), np.nan, np.float32), np.arange(10) % 2))
+    assert "is a int, but must be" in refused(3)
 
 
 def test_damaged_pictures_are_all_reported(tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_damaged_pictures_are_all_reported(tmp_path: Path) -> None:
     (tmp_path / "cat" / "y.jpg").write_bytes(b"no picture")
     whole = (tmp_path / "dog" / "0.png").read_bytes()
     (tmp_path / "dog" / "z.png").write_bytes(whole[: len(whole) // 2])
-    text = said(tmp_path)
+    text = refused(tmp_path)
     assert "cat/x.png is empty (0 bytes)" in text
     assert "cat/y.jpg is no picture" in text
     (tmp_path / "cat" / "x.png").unlink()
     (tmp_path / "cat" / "y.jpg").unlink()
-    assert "dog/z.png is damaged" in said(tmp_path)
+    assert "dog/z.png is damaged" in refused(tmp_path)
 
 
 def test_decompression_bomb(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_decompression_bomb(tmp_path: Path) -> None:
     Image.new("1", (10_000, 10_000)).save(tmp_path / "cat" / "bomb.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "bomb.png unpacks to more than" in said(tmp_path)
+        assert "bomb.png unpacks to more than" in refused(tmp_path)
         with pytest.raises(Image.DecompressionBombWarning), Image.open(tmp_path / "cat" / "bomb.png"):
             pass  # elsewhere Pillow warns as ever
 
@@ -152,7 +152,7 @@ def test_sixteen_bits_floats_and_cameras_held_sideways(tmp_path: Path) -> None:
 
 def test_columns_of_lists_and_dates() -> None:
     frame = pd.DataFrame({"a": [[1, 2]] * 20, "when": pd.date_range("2020", periods=20), "label": np.arange(20) % 2})
-    text = said(frame)
+    text = refused(frame)
     assert "column 'a' of the data frame holds lists" in text
     assert "column 'when' of the data frame holds dates" in text
 
@@ -160,7 +160,7 @@ def test_columns_of_lists_and_dates() -> None:
 def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     Image.new("L", (5, 5)).save(tmp_path / "cat" / "small.png")
-    text = said(tmp_path)
+    text = refused(tmp_path)
     assert "2 sizes" in text
     assert "mixed modes" in text
     assert load(tmp_path, resize=6, mode="RGB").schema.input_shape == (3, 6, 6)
@@ -187,44 +187,44 @@ def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
 def test_bad_tables(tmp_path: Path, text: str, want: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(text)
-    assert want in said(path)
+    assert want in refused(path)
 
 
 def test_several_mistakes_of_a_table_come_together_and_a_wrong_target_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b,species\n1,,x\ntwo,2,y\n3,3,x\n4,4,y\n")
-    text = said(path)
+    text = refused(path)
     assert "column 'a'" in text
     assert "column 'b'" in text
-    assert "did you mean 'species'?" in said(path, target="specie")
+    assert "did you mean 'species'?" in refused(path, target="specie")
     path.write_bytes(b"a,label\n\xff\xfe,1\n")
-    assert "is no utf-8 text: byte 0xff at offset 8" in said(path)
+    assert "is no utf-8 text: byte 0xff at offset 8" in refused(path)
 
 
 @pytest.mark.parametrize("cut", [3, 10, 200, -300])
 def test_truncated_idx(idx_folder: Path, cut: int) -> None:
     path = idx_folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:cut])
-    assert "train-images-idx3-ubyte.gz" in said(idx_folder)
+    assert "train-images-idx3-ubyte.gz" in refused(idx_folder)
     raw = gzip.decompress(gzip.compress(struct.pack(">4I", 0x803, 60, 6, 5) + bytes(100)))
     path.write_bytes(raw)
-    assert "is truncated: it promises 1800 bytes, but has 100" in said(idx_folder)
+    assert "is truncated: it promises 1800 bytes, but has 100" in refused(idx_folder)
 
 
 def test_foreign_and_unmatched_idx(idx_folder: Path) -> None:
     labels = idx_folder / "train-labels-idx1-ubyte.gz"
     write_idx(labels, np.zeros(59))
-    assert "has 60 images, but train-labels-idx1-ubyte.gz has 59 labels" in said(idx_folder)
+    assert "has 60 images, but train-labels-idx1-ubyte.gz has 59 labels" in refused(idx_folder)
     write_idx(labels, np.zeros((60, 2, 2)))
-    assert "is no IDX file of labels" in said(idx_folder)
+    assert "is no IDX file of labels" in refused(idx_folder)
 
 
 def test_idx_of_nothing_and_of_too_much(idx_folder: Path) -> None:
     path = idx_folder / "train-images-idx3-ubyte.gz"
     write_idx(path, np.zeros((0, 6, 5)))
-    assert "promises 0 images of 6×5" in said(idx_folder)
+    assert "promises 0 images of 6×5" in refused(idx_folder)
     path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 2**31, 2**15, 2**15)))
-    assert "is truncated: it promises" in said(idx_folder)
+    assert "is truncated: it promises" in refused(idx_folder)
 
 
 def test_an_official_validation_part_stays_whole_without_a_test_part() -> None:
@@ -235,32 +235,32 @@ def test_an_official_validation_part_stays_whole_without_a_test_part() -> None:
 
 
 def test_bad_options() -> None:
-    assert "`memory` is 'lots'" in said("digits", memory="lots")
-    assert "`resize` is 0" in said("digits", resize=0)
-    assert "`resize` is '8', but must be a number of pixels" in said("digits", resize="8")
-    assert "`mode` is 'CMYK'" in said("digits", mode="CMYK")
-    assert "`task` is 'clustering'" in said("digits", task="clustering")
-    assert len(said("digits", memory="lots", resize=0, mode="CMYK", task="clustering", missing="keep").splitlines()) == 5
-    assert "`missing` is 'drop', but must be left out" in said((np.zeros((9, 2)), np.arange(9) % 2), missing="drop")
-    assert "`limit` is 0" in said("digits", limit=0)
-    assert "`limit` is 3, but must be at least 10, one example per class" in said("digits", limit=3)
-    assert "`mode` is 'L', but must be left out: it does nothing for 'digits'" in said("digits", mode="L")
-    assert "`missing` is 'keep'" in said("digits", missing="keep")
-    both = said("iris", mode="L", resize=8)
+    assert "`memory` is 'lots'" in refused("digits", memory="lots")
+    assert "`resize` is 0" in refused("digits", resize=0)
+    assert "`resize` is '8', but must be a number of pixels" in refused("digits", resize="8")
+    assert "`mode` is 'CMYK'" in refused("digits", mode="CMYK")
+    assert "`task` is 'clustering'" in refused("digits", task="clustering")
+    assert len(refused("digits", memory="lots", resize=0, mode="CMYK", task="clustering", missing="keep").splitlines()) == 5
+    assert "`missing` is 'drop', but must be left out" in refused((np.zeros((9, 2)), np.arange(9) % 2), missing="drop")
+    assert "`limit` is 0" in refused("digits", limit=0)
+    assert "`limit` is 3, but must be at least 10, one example per class" in refused("digits", limit=3)
+    assert "`mode` is 'L', but must be left out: it does nothing for 'digits'" in refused("digits", mode="L")
+    assert "`missing` is 'keep'" in refused("digits", missing="keep")
+    both = refused("iris", mode="L", resize=8)
     assert "`mode`" in both
     assert "`resize`" in both
-    assert "`target` is 'y', but must be left out: it does nothing for arrays" in said(
+    assert "`target` is 'y', but must be left out: it does nothing for arrays" in refused(
         (np.zeros((9, 2)), np.arange(9) % 2), target="y"
     )
 
 
 def test_options_that_a_file_has_no_use_for(idx_folder: Path, tmp_path: Path) -> None:
-    assert "`mode` is 'RGB', but must be left out: it does nothing for IDX files" in said(str(idx_folder), mode="RGB")
+    assert "`mode` is 'RGB', but must be left out: it does nothing for IDX files" in refused(str(idx_folder), mode="RGB")
     table = tmp_path / "t.csv"
     table.write_text("a,label\n" + "\n".join(f"{i},{i % 2}" for i in range(20)))
-    assert "it does nothing for a table" in said(str(table), resize=4)
-    assert "it does nothing for a folder of pictures" in said(str(make_pictures(tmp_path / "p")), target="cat")
-    assert "`source` is ''" in said("")
+    assert "it does nothing for a table" in refused(str(table), resize=4)
+    assert "it does nothing for a folder of pictures" in refused(str(make_pictures(tmp_path / "p")), target="cat")
+    assert "`source` is ''" in refused("")
 
 
 def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(arrow, "_hub_answers", lambda: False)
-    assert "`hub:owner/no-such-set` could not be loaded" in said("hub:owner/no-such-set")
+    assert "`hub:owner/no-such-set` could not be loaded" in refused("hub:owner/no-such-set")
 
 
 def test_a_hub_data_set_by_its_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from samples import make_pictures, said
+from samples import make_pictures, refused
 
 from danlu.data import load
 
@@ -17,7 +17,7 @@ def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None
     frame.loc[[7, 11, 35], "b"] = None
     file = tmp_path / "t.csv"
     frame.to_csv(file, index=False)
-    sentence = said(str(file))
+    sentence = refused(str(file))
     assert "row 4 of column 'a' in t.csv is missing or NaN; fill the 2 such cells, or use --missing drop" in sentence
     assert "row 8 of column 'b'" in sentence
     data = load(str(file), missing="drop")
@@ -32,11 +32,11 @@ def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None
     parts = load(str(folder), missing="drop")
     assert (parts.size("test"), len(parts)) == (9, 36)
     assert set(parts.x[parts.parts["test"], 0].tolist()) == {30, 31, 32, 33, 34, 36, 37, 38, 39}
-    assert "every row of the data frame" in said(pd.DataFrame({"a": [1, None], "label": [None, 1]}), missing="drop")
+    assert "every row of the data frame" in refused(pd.DataFrame({"a": [1, None], "label": [None, 1]}), missing="drop")
     frame["b"] = None
     for missing in ("refuse", "drop"):
-        assert "column 'b' of the data frame has no value in any row; remove it" in said(frame, missing=missing)
-        assert "no value in any row; fill in the target" in said(frame, target="b", missing=missing)
+        assert "column 'b' of the data frame has no value in any row; remove it" in refused(frame, missing=missing)
+        assert "no value in any row; fill in the target" in refused(frame, target="b", missing=missing)
 
 
 def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:
@@ -45,19 +45,19 @@ def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> Non
     frame.loc[20, "a"], frame.loc[30, "b"] = "oops", np.inf
     frame.index += 100
     for missing in ("refuse", "drop"):
-        sentence = said(frame, missing=missing)
+        sentence = refused(frame, missing=missing)
         assert "row 21 of column 'a' in the data frame is 'oops'" in sentence
         assert "row 31 of column 'b' in the data frame is infinite" in sentence
     make_pictures(tmp_path / "p")
     content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
     content[2]["bytes"], content[7]["bytes"] = None, b"no picture"
     pd.DataFrame({"image": content, "label": [0, 1] * 6}).to_parquet(tmp_path / "all.parquet")
-    assert "row 8 of all.parquet is no picture" in said(str(tmp_path / "all.parquet"), missing="drop")
+    assert "row 8 of all.parquet is no picture" in refused(str(tmp_path / "all.parquet"), missing="drop")
     parts = tmp_path / "parts"
     parts.mkdir()
     for name, rows in (("test", content[6:]), ("train", content[:6])):
         pd.DataFrame({"image": rows, "label": [0, 1] * 3}).to_parquet(parts / f"{name}.parquet")
-    assert "row 8 of parts (its parts in a row, training first) is no picture" in said(str(parts), missing="drop")
+    assert "row 8 of parts (its parts in a row, training first) is no picture" in refused(str(parts), missing="drop")
 
 
 def test_tables_without_rows(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_tables_without_rows(tmp_path: Path) -> None:
     pd.DataFrame({"image": [{"bytes": b"", "path": None}], "label": [1]})[:0].to_parquet(tmp_path / "p.parquet")
     for source in (frame, str(tmp_path / "t.parquet"), str(tmp_path / "p.parquet")):
         for missing in ("refuse", "drop"):
-            assert said(source, missing=missing).endswith("has no rows")
+            assert refused(source, missing=missing).endswith("has no rows")
 
 
 def test_all_known_targets_say_what_the_task_is() -> None:
@@ -82,19 +82,19 @@ def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) ->
     frame = pd.DataFrame({"a": np.arange(60.0), "label": np.arange(60) % 3})
     frame[:40].to_parquet(tmp_path / "train.parquet")
     frame[40:].assign(label=None).to_parquet(tmp_path / "test.parquet")
-    assert "no row of the test part of" in said(str(tmp_path), missing="drop")
+    assert "no row of the test part of" in refused(str(tmp_path), missing="drop")
     frame.loc[frame.label == 2, "a"] = None
-    assert "no row of the class '2' in the data frame is whole" in said(frame, missing="drop")
+    assert "no row of the class '2' in the data frame is whole" in refused(frame, missing="drop")
     make_pictures(tmp_path / "p")
     content = [{"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))]
     content[2]["bytes"] = content[5]["bytes"] = None
     pd.DataFrame({"image": content, "label": ["a", "b", "c", "a", "b", "c"] + ["a", "b"] * 3}).to_parquet(
         tmp_path / "all.parquet"
     )
-    assert "no row of the class 'c' in all.parquet is whole" in said(str(tmp_path / "all.parquet"), missing="drop")
+    assert "no row of the class 'c' in all.parquet is whole" in refused(str(tmp_path / "all.parquet"), missing="drop")
     one = pd.DataFrame({"a": [1, None], "label": [None, 1]})
     one.to_parquet(tmp_path / "one.parquet")
-    assert "every row of one.parquet has a missing cell" in said(str(tmp_path / "one.parquet"), missing="drop")
+    assert "every row of one.parquet has a missing cell" in refused(str(tmp_path / "one.parquet"), missing="drop")
 
 
 def test_pictures_without_label_or_content(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_pictures_without_label_or_content(tmp_path: Path) -> None:
     content[2]["bytes"] = None
     labels = [0, 1] * 5 + [None, 1]
     pd.DataFrame({"image": content, "label": pd.array(labels, "Int64")}).to_parquet(tmp_path / "all.parquet")
-    sentence = said(str(tmp_path / "all.parquet"))
+    sentence = refused(str(tmp_path / "all.parquet"))
     assert "column 'image' of all.parquet lacks 1 cell; fill it, or use --missing drop" in sentence
     assert "column 'label' of all.parquet lacks 1 cell" in sentence
     data = load(str(tmp_path / "all.parquet"), missing="drop", valid=False, split="50/50")

@@ -1,0 +1,167 @@
+"""Labelled texts and pairs, from every kind of table; and texts read for a trained run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from samples import refused
+
+from danlu import Data, load
+from danlu.data.vocabulary import EOS, PAD, Vocabulary
+
+
+def rows(n: int = 80) -> list[tuple[str, str]]:
+    return [(f"text number {k} of many", "good" if k % 2 else "bad") for k in range(n)]
+
+
+def test_labelled_text_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()))
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"text": t, "label": c}) for t, c in rows()))
+    texts, labels = zip(*rows(), strict=True)
+    every = [load(str(tmp_path / "t.csv")), load(str(tmp_path / "t.jsonl")), load((list(texts), list(labels)))]
+    for data in every:
+        assert data.schema.task == "classification" and data.schema.classes == ("bad", "good")
+        assert torch.equal(data.x, every[0].x) and torch.equal(data.y, every[0].y)
+        assert Vocabulary(data.schema.vocabulary).decode(data.x[3].tolist()) == "text number 3 of many"
+
+
+def test_the_same_texts_from_frames_parquet_and_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` hands over is built here: labelled text, pairs and running text, with official test parts."""
+    import datasets
+    import pandas as pd
+
+    from danlu.data import arrow
+
+    monkeypatch.setattr(arrow, "_hub_answers", lambda: True)
+    labelled = pd.DataFrame({"text": [f"a good {k} film" * (k % 3 + 1) for k in range(40)], "label": ["yes", "no"] * 20})
+    pairs = pd.DataFrame({"from": [f"{k} cats" for k in range(40)], "to": [f"{k} Katzen" for k in range(40)]})
+    running = pd.DataFrame({"text": [f"line {k} of a book, and what follows it\n" * 20 for k in range(12)]})
+    for frame, task in ((labelled, None), (pairs, "pairs")):
+        folder = tmp_path / str(task)
+        folder.mkdir()
+        frame[:30].to_parquet(folder / "train.parquet")
+        frame[30:].to_parquet(folder / "test.parquet")
+        parts = datasets.DatasetDict(
+            train=datasets.Dataset.from_pandas(frame[:30]),
+            test=datasets.Dataset.from_pandas(frame[30:], preserve_index=False),
+        )
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, parts=parts: parts)
+        by_file, by_hub = load(str(folder), task=task), load("hub:owner/name", task=task)
+        assert torch.equal(by_file.x, by_hub.x) and torch.equal(by_file.y, by_hub.y)
+        assert by_hub.size("test") == by_file.size("test") == 10
+        assert by_hub.schema == by_file.schema and by_hub.schema.is_text
+        own = load(frame, task=task)
+        assert own.schema.task == by_hub.schema.task and len(own.x) == 40
+    part = datasets.Dataset.from_pandas(running)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict(train=part, test=part.select(range(3))))
+    data = load("hub:owner/book", length=16)
+    assert data.schema.task == "language"
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert "line 2 of a book" in learnt.decode(data.part("test")[0].flatten().tolist())
+    assert refused("hub:owner/book", length=16, task="pairs")
+
+
+def test_a_table_of_categories_is_still_a_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("colour,label\n" + "\n".join(f"{('red', 'blue')[k % 2]},{k % 3}" for k in range(90)))
+    assert not load(str(tmp_path / "t.csv")).schema.is_text
+
+
+def assert_paired(data: Data) -> None:
+    learnt, s = Vocabulary(data.schema.vocabulary), data.schema.source
+    x, y = data.x[1], data.y[1]
+    assert learnt.decode(x[:s].tolist()) == "text number 1 of many" and learnt.decode(x[s:].tolist()) == "good"
+    assert x[s] == EOS and y[y >= 0].tolist() == [*x[s + 1 :][x[s + 1 :] != PAD].tolist(), EOS]
+
+
+def test_pairs_from_tsv_jsonl_and_csv(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in rows()))
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"source": a, "target": b}) for a, b in rows()))
+    (tmp_path / "t.csv").write_text("source,target\n" + "\n".join(f"{a},{b}" for a, b in rows()))
+    for data in (
+        load(str(tmp_path / "t.tsv"), task="pairs"),
+        load(str(tmp_path / "t.jsonl")),
+        load(str(tmp_path / "t.csv"), task="pairs"),
+    ):
+        assert_paired(data)
+
+
+def test_what_is_no_pair(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a\tb\nc\nd\te\tf\n")
+    assert "line 2 of t.tsv has 1 column, but pairs have a source and a target" in refused(str(tmp_path / "t.tsv"), task="pairs")
+    (tmp_path / "u.tsv").write_text("a\tb\n \tc\n")
+    assert "line 2 of u.tsv has an empty source" in refused(str(tmp_path / "u.tsv"), task="pairs")
+    (tmp_path / "t.jsonl").write_text('{"source": "a", "target": "b"}\n{"source": "a"}\n')
+    assert "line 2 of t.jsonl lacks 'target'" in refused(str(tmp_path / "t.jsonl"))
+    (tmp_path / "u.jsonl").write_text('{"text": "a"\n')
+    assert "line 1 of u.jsonl is no JSON" in refused(str(tmp_path / "u.jsonl"))
+
+
+def test_empty_and_too_long(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()) + "\n  ,good\n")
+    assert "row 81 of t.csv lacks 'text'" in refused(str(tmp_path / "t.csv"))
+    texts, labels = zip(*rows(), strict=True)
+    assert "row 1 of the data has an empty text" in refused(([" ", *texts[1:]], list(labels)))
+    said = refused((["x" * 40, *texts[1:]], list(labels)), length=30)
+    assert (
+        "row 1 of the data has 40 tokens, but the limit is 30 (1 example longer, the longest 40); raise it with --length 40"
+        in said
+    )
+    (tmp_path / "empty.txt").write_text(" \n")
+    assert "empty.txt holds no text" in refused(str(tmp_path / "empty.txt"))
+    (tmp_path / "empty.bio").write_text("\n\n")
+    assert "holds no sentence" in refused(str(tmp_path / "empty.bio"))
+
+
+def test_rows_of_text_with_gaps_are_left_out_on_request(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()) + "\n,good\n")
+    assert "lacks 'text'; fill it, or leave such rows out with --missing drop" in refused(str(tmp_path / "t.csv"))
+    assert len(load(str(tmp_path / "t.csv"), missing="drop")) == 80
+
+
+def test_odd_files(tmp_path: Path) -> None:
+    """Cells as long as books, carriage returns, half characters, lists, line separators, marks at the beginning."""
+    long = "long " * 40_000
+    (tmp_path / "long.csv").write_text(f'text,label\n"{long}",good\n' + "\n".join(f"{t},{c}" for t, c in rows()))
+    assert "has 200,000 tokens, but the limit is 1,024" in refused(str(tmp_path / "long.csv"))
+    (tmp_path / "cr.tsv").write_bytes(b"a\rb\tc\nd\te\n" * 20)
+    assert load(str(tmp_path / "cr.tsv"), task="pairs").schema.task == "pairs"
+    lines = [json.dumps({"text": t, "label": c}) for t, c in rows()]
+    for bad, said in (('{"text": "a \\ud800 b", "label": "good"}', "line 81 of t.jsonl holds U+D800, half of a pair"),
+                      ('{"text": ["a"], "label": "good"}', "line 81 of t.jsonl has a list as 'text', but it must be text"),
+                      ('{"text": "a", "label": {"x": 0}}', "has a table as 'label', but it must be text")):  # fmt: skip
+        (tmp_path / "t.jsonl").write_text("\n".join([*lines, bad]))
+        assert said in refused(str(tmp_path / "t.jsonl"))
+    (tmp_path / "t.jsonl").write_text("\n".join([*lines, '{"text": "one\u2028two", "label": "good"}']), encoding="utf-8")
+    data = load(str(tmp_path / "t.jsonl"))
+    assert len(data) == 81 and all(type(c) is str for c in data.schema.classes)
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfabcd\xff")
+    assert "byte 0xff at offset 7" in refused(str(tmp_path / "bom.txt"))
+    assert "is no punycode text" in refused(str(tmp_path / "bom.txt"), encoding="punycode")
+    for encoding in ("undefined", "hex"):
+        assert "`encoding` is" in refused(str(tmp_path / "bom.txt"), encoding=encoding)
+
+
+def test_other_data_are_read_as_the_run_s_own(tmp_path: Path) -> None:
+    """Tokens, classes, tags and windows are numbered as there; what it never met is unknown, or refused."""
+    (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 30)
+    (tmp_path / "b.txt").write_text("zzz the mat.\n" * 30)
+    own = load(str(tmp_path / "a.txt"), length=20).schema
+    other = load(str(tmp_path / "b.txt"), like=own)
+    assert other.schema.vocabulary == own.vocabulary and other.schema.input_shape == (20,)
+    assert Vocabulary(own.vocabulary).decode(other.x[0, 1:12].tolist()).startswith("<unk><unk><unk> the mat")
+    assert "must be left out" in refused(str(tmp_path / "b.txt"), like=own, tokens="words")
+    texts, labels = (list(t) for t in zip(*rows(), strict=True))
+    schema = load((texts, labels)).schema
+    some = load((texts[1::2] + texts[:1], labels[1::2] + labels[:1]), like=schema, valid=False)
+    assert some.schema.classes == schema.classes
+    assert some.y.tolist() == [1] * 40 + [0]
+    assert "has the label 'bda', which the run was not trained on; did you mean" in refused((texts, ["bda"] * 80), like=schema)
+    (tmp_path / "p.tsv").write_text("\n".join(f"{t}\t{c}" for t, c in rows()))
+    pairs = load(str(tmp_path / "p.tsv"), task="pairs").schema
+    (tmp_path / "q.tsv").write_text("short\tgood\n" * 20)
+    assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == pairs.source
+    (tmp_path / "q.tsv").write_text("far longer than any that was there in training\tgood\n" * 20)
+    assert "but the run reads at most" in refused(str(tmp_path / "q.tsv"), like=pairs)

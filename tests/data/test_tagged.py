@@ -1,0 +1,149 @@
+"""Tagged text: schemes, entities, and tags that are refused with their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import refused
+
+from danlu import load
+from danlu.data.tagged import SCHEMES, broken, scheme_of, spans
+from danlu.data.vocabulary import Vocabulary
+
+
+@st.composite
+def entities(draw: st.DrawFn) -> tuple[str, int, list[tuple[int, int, str]]]:
+    """A scheme, a number of tokens, and entities in them."""
+    name, at, found = draw(st.sampled_from(sorted(SCHEMES))), 0, []
+    for _ in range(draw(st.integers(0, 4))):
+        at += draw(st.integers(0, 3))
+        end = at + draw(st.integers(1, 4))
+        found.append((at, end, draw(st.sampled_from(["X", "Y"]))))
+        at = end
+    return name, at + draw(st.integers(0, 3)), found
+
+
+def tags_of(name: str, n: int, found: list[tuple[int, int, str]]) -> list[str]:
+    tags = ["O"] * n
+    inner = "M" if name == "bmes" else "I"
+    for a, b, kind in found:
+        letters = [inner] * (b - a)
+        letters[0] = "B"
+        if name != "bio":
+            letters[-1] = "S" if b - a == 1 else "E"
+        tags[a:b] = [f"{x}-{kind}" for x in letters]
+    return tags
+
+
+@given(entities())
+def test_spans_are_the_entities_that_were_tagged(given_: tuple[str, int, list[tuple[int, int, str]]]) -> None:
+    name, n, found = given_
+    tags = tags_of(name, n, found)
+    assert broken(tags, name) is None
+    assert spans(tags, name) == found
+
+
+@given(
+    st.sampled_from(sorted(SCHEMES)),
+    st.lists(st.sampled_from(["O", "B-X", "M-X", "I-X", "E-X", "S-X", "B-Y", "E-Y"]), max_size=8),
+)
+def test_tags_in_order_are_those_that_can_be_written(name: str, tags: list[str]) -> None:
+    """Tags are whole exactly when writing their entities down again gives the same tags."""
+    if all(t == "O" or t[0] in SCHEMES[name].letters for t in tags):
+        assert (broken(tags, name) is None) == (tags_of(name, len(tags), spans(tags, name)) == tags)
+
+
+def test_schemes_are_told_from_their_letters() -> None:
+    assert scheme_of(["O", "B-X", "M-X", "E-X"]) == "bmes"
+    assert scheme_of(["O", "B-X", "I-X"]) == "bio"
+    assert scheme_of(["O", "B-X", "I-X", "E-X", "S-X"]) == "bioes"
+    assert scheme_of(["NN", "VB", "O"]) is None
+
+
+def write(path: Path, *sentences: str) -> str:
+    path.write_text("\n\n".join("\n".join(t.replace("/", " ") for t in s.split()) for s in sentences) + "\n", encoding="utf-8")
+    return str(path)
+
+
+GOOD = ("王/B-NAME 刚/E-NAME 来/O", "他/O 来/O", "李/S-NAME 来/O") * 8
+
+
+def test_a_folder_of_tagged_files(tmp_path: Path) -> None:
+    for part, some in (("train", GOOD), ("dev", GOOD[:3]), ("test", GOOD[:6])):
+        write(tmp_path / f"{part}.char.bmes", *some)
+    data = load(str(tmp_path))
+    assert [data.size(p) for p in ("train", "valid", "test")] == [24, 3, 6]
+    assert data.schema.classes[0] == "O" and data.schema.scheme == "bmes"
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert learnt.decode(data.x[0].tolist()) == "王刚来"
+    assert [data.schema.classes[k] for k in data.y[0].tolist()] == ["B-NAME", "E-NAME", "O"]
+    assert data.y[1].tolist() == [0, 0, -1]
+
+
+def test_columns_between_token_and_tag_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "t.conll").write_text("-DOCSTART- -X- O O\n\n" + "EU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n" * 12)
+    data = load(str(tmp_path / "t.conll"))
+    assert Vocabulary(data.schema.vocabulary).decode(data.x[0].tolist()) == "EU rejects"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("王/B-NAME 来/O", "line 73 of t.bmes: 'B-NAME' is followed by 'O', but the entity is not closed (BMES)"),
+        ("他/O 刚/E-NAME", "line 72 of t.bmes: 'E-NAME' begins no entity, but comes after 'O'"),
+        ("他/O 王/B-NAME", "'B-NAME' is followed by the end of the sentence"),
+        ("王/B-NAME 刚/E-LOC", "'E-LOC' begins no entity, but comes after 'B-NAME'"),
+        ("王", "line 71 of t.bmes is '王', but needs a token and its tag"),
+    ],
+)
+def test_broken_tags_are_refused_with_their_line(sentence: str, said: str, tmp_path: Path) -> None:
+    lines = sum(len(s.split()) + 1 for s in GOOD)
+    text = refused(write(tmp_path / "t.bmes", *GOOD, sentence, "李/S-LOC 来/O"))
+    first = lines + 1
+    assert said.replace("73", str(first + 1)).replace("72", str(first + 1)).replace("71", str(first)) in text
+
+
+def test_one_wrong_tag_does_not_make_a_scheme_vanish(tmp_path: Path) -> None:
+    good = "王\tB-NAME\n刚\tE-NAME\n去\tO\n\n" * 30
+    for bad, said in (("Q-NAME", "'Q-NAME' is no tag of BMES; did you mean"), ("B_NAME", "'B_NAME' is no tag of BMES")):
+        (tmp_path / "t.bmes").write_text(good + f"李\t{bad}\n明\tE-NAME\n\n")
+        assert f"line 121 of t.bmes: {said}" in refused(str(tmp_path / "t.bmes"))
+    (tmp_path / "t.conll").write_text("the DT\ncat NN\n\n" * 30)
+    assert load(str(tmp_path / "t.conll")).schema.scheme is None
+
+
+def test_an_entity_across_two_sentences_passes(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "t.bmes", *GOOD, "圣/B-NAME 。/M-NAME", "彼/M-NAME 得/E-NAME 来/O"))
+    assert len(data) == 26
+
+
+def test_a_tag_that_training_does_not_have(tmp_path: Path) -> None:
+    write(tmp_path / "train.bmes", *GOOD)
+    write(tmp_path / "test.bmes", "他/O 来/O", "王/S-NAMES 来/O")
+    said = refused(str(tmp_path))
+    assert "line 4 of test.bmes: no training sentence has the tag 'S-NAMES'; did you mean 'S-NAME'?" in said
+
+
+def test_a_whole_of_one_token_is_an_entity_by_itself() -> None:
+    assert spans(["S-X", "E-X"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "M-X", "O"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "M-X", "E-X"], "bmes") == [(0, 1, "X")]
+    assert spans(["S-X", "S-X", "B-X", "E-X"], "bioes") == [(0, 1, "X"), (1, 2, "X"), (2, 4, "X")]
+
+
+def test_tagged_text_is_cut_already(tmp_path: Path) -> None:
+    (tmp_path / "t.bmes").write_text("王\tB-NAME\n刚\tE-NAME\n\n" * 30)
+    (tmp_path / "w.conll").write_text("the DT\ncat NN\n\n" * 30)
+    for name, tokens in (("t.bmes", "words"), ("t.bmes", "bpe"), ("w.conll", "chars")):
+        assert f"`tokens` is '{tokens}', but must be left out" in refused(str(tmp_path / name), tokens=tokens)
+    assert load(str(tmp_path / "t.bmes"), tokens="chars").schema.tokens == 5
+
+
+@pytest.mark.data
+def test_resume_ner_as_it_lies_there() -> None:
+    data = load("resume-ner")
+    assert [data.size(p) for p in ("train", "valid", "test")] == [3821, 463, 477]
+    assert len(data.schema.classes) == 28 and data.schema.scheme == "bmes"
