@@ -13,7 +13,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from fit import machine
+from measure import machine
 
 NETS = {
     "small": ("cnn-wide", {"batch_size": 64, "normalize": "minmax-symmetric"}),

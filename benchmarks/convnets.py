@@ -14,10 +14,9 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import time
 
-from fit import in_process, machine
+from measure import faster, interleaved, machine
 
 NAMES = {
     "danlu": "danlu",
@@ -212,12 +211,7 @@ def run_keras(what, dtype):
 
 
 def table(what, dtype, repeats, peers):
-    found = {p: [] for p in peers}
-    for k in range(repeats):
-        for p in peers:
-            found[p].append(in_process(__file__, worker=p, what=what, dtype=dtype))
-            m = found[p][-1]
-            print(f"{what} {k + 1}/{repeats} {p:10} {m['seconds']:7.2f} s  {m['peak_mb']:.0f} MB", file=sys.stderr, flush=True)
+    found = interleaved(__file__, peers, repeats, what=what, dtype=dtype)
     if what == "memory":
         head = [
             f"### ResNet-50 at 224 pixels, batches of 16, {dtype}, median of {repeats}",
@@ -231,8 +225,7 @@ def table(what, dtype, repeats, peers):
     lines += ["| | images/s | danlu is faster by |", "|---|---|---|"]
     for p in peers:
         pace = STEPS[what] * BATCH[what] / statistics.median(m["seconds"] for m in found[p])
-        ratios = [m["seconds"] / d["seconds"] for m, d in zip(found[p], found["danlu"], strict=True)]
-        lines.append(f"| {NAMES[p]} | {pace:.0f} | {'' if p == 'danlu' else f'{statistics.median(ratios):.2f}×'} |")
+        lines.append(f"| {NAMES[p]} | {pace:.0f} | {faster(found, p)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import fit as peers
+from measure import machine
 
 DANLU = [sys.executable, "-m", "danlu"]
 
@@ -144,7 +145,7 @@ def main():
     if a.worker:
         print(worker(a.worker, a.rows, a.batch))
         return
-    print(peers.machine() + "\n")
+    print(machine() + "\n")
     parts = {
         "99": lambda: time_to_99(a.repeats),
         "start": lambda: starting(a.repeats),

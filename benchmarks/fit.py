@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measure import faster, interleaved, machine
 
 LR, MOMENTUM, BATCH = 0.01, 0.5, 64
 NAMES = {
@@ -263,31 +262,8 @@ def run_keras(net, epochs, seed):
     return time.perf_counter() - start, accuracy
 
 
-def in_process(script, **options):
-    """What a benchmark prints last, as JSON, when it is called in a fresh process with these options."""
-    command = [sys.executable, script, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{options} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure(peer, net, epochs, seed):
-    """One training in a fresh process: seconds, accuracy, peak memory in MB."""
-    return in_process(__file__, worker=peer, net=net, epochs=epochs, seed=seed)
-
-
 def table(net, epochs, repeats, peers):
-    found = {p: [] for p in peers}
-    for k in range(repeats):
-        for p in peers:
-            found[p].append(measure(p, net, epochs, k))
-            m = found[p][-1]
-            print(
-                f"{net} {k + 1}/{repeats} {p:10} {m['seconds']:7.2f} s  {m['accuracy']:.4f}  {m['peak_mb']:.0f} MB",
-                file=sys.stderr,
-                flush=True,
-            )
+    found = interleaved(__file__, peers, repeats, seeds=True, net=net, epochs=epochs)
     title = {"dense": "784–8–8–10", "cnn": "conv5(6)–pool–conv5(6)–pool–50–10"}[net]
     lines = [
         f"### {title}, {epochs} epochs, median of {repeats}",
@@ -300,19 +276,8 @@ def table(net, epochs, repeats, peers):
         accuracy = statistics.mean(m["accuracy"] for m in found[p])
         spread = statistics.stdev(m["accuracy"] for m in found[p]) if repeats > 1 else 0.0
         peak = statistics.median(m["peak_mb"] for m in found[p])
-        ratios = [m["seconds"] / d["seconds"] for m, d in zip(found[p], found["danlu"], strict=True)]
-        ratio = "" if p == "danlu" else f"{statistics.median(ratios):.2f}×"
-        lines.append(f"| {NAMES[p]} | {mid[p]:.2f} | {ratio} | {accuracy:.4f} ± {spread:.4f} | {peak:.0f} |")
+        lines.append(f"| {NAMES[p]} | {mid[p]:.2f} | {faster(found, p)} | {accuracy:.4f} ± {spread:.4f} | {peak:.0f} |")
     return "\n".join(lines) + "\n"
-
-
-def machine():
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    return f"{os.cpu_count()} cores of {cpu}, {versions}, {time.strftime('%Y-%m-%d')}"
 
 
 def main():

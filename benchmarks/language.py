@@ -15,12 +15,11 @@ import argparse
 import json
 import math
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from fit import in_process, machine
+from measure import interleaved, machine
 
 WINDOW, BATCH, WIDTH, HEADS, LAYERS, STEPS, LR = 64, 12, 128, 4, 4, 2000, 1e-3
 
@@ -128,12 +127,7 @@ def main():
         seconds, nats, parameters, text = globals()[f"run_{a.worker}"](a.epochs, a.hidden, a.seed)
         print(json.dumps({"seconds": seconds, "nats": nats, "parameters": parameters, "text": text}))
         return
-    found = {p: [] for p in ("danlu", "gpt")}
-    for seed in range(a.repeats):
-        for p in found:
-            found[p].append(in_process(__file__, worker=p, epochs=a.epochs, hidden=a.hidden, seed=seed))
-            m = found[p][-1]
-            print(f"{p:6} {m['seconds']:6.1f} s  {m['nats']:.4f} nats", file=sys.stderr, flush=True)
+    found = interleaved(__file__, ("danlu", "gpt"), a.repeats, seeds=True, epochs=a.epochs, hidden=a.hidden)
     print(machine() + "\n")
     print(f"### Characters of tiny Shakespeare, validation loss, median of {a.repeats}\n")
     print("| | parameters | seconds of training | nats a character | perplexity |\n|---|---|---|---|---|")

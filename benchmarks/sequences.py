@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fit import in_process, machine
+from measure import faster, interleaved, machine
 
 NAMES = {
     "danlu": "danlu",
@@ -230,26 +230,18 @@ def run_generation(what, hidden):
 
 
 def table(title, what, hidden, repeats, peers):
-    found = {p: [] for p in peers}
-    for k in range(repeats):
-        for p in peers:
-            found[p].append(in_process(__file__, worker=p, what=what, hidden=hidden))
-            m = found[p][-1]
-            told = f"{m['seconds']:7.2f} s  {m['tokens'] / m['seconds']:,.0f} tokens/s"
-            print(f"{what} {k + 1}/{repeats} {p:10} {told}", file=sys.stderr, flush=True)
+    found = interleaved(__file__, peers, repeats, what=what, hidden=hidden)
     lines = [f"### {title}, median of {repeats}", "", "| | seconds | tokens/s | danlu is faster by |", "|---|---|---|---|"]
-    first = found[peers[0]]
     for p in peers:
         seconds = statistics.median(m["seconds"] for m in found[p])
-        ratios = [m["seconds"] / d["seconds"] for m, d in zip(found[p], first, strict=True)]
-        ratio = "" if p == peers[0] else f"{statistics.median(ratios):.2f}×"
         name = {
             **NAMES,
             "population": "danlu, 32 networks",
             "sequential": "plain PyTorch, one after another",
             "sequential1": "the same on one thread",
         }.get(p, p)
-        lines.append(f"| {name} | {seconds:.2f} | {found[p][0]['tokens'] / seconds:,.0f} | {ratio} |")
+        pace = found[p][0]["tokens"] / seconds
+        lines.append(f"| {name} | {seconds:.2f} | {pace:,.0f} | {faster(found, p, peers[0])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -124,6 +124,16 @@ def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Pat
     assert "made by an earlier danlu" in danlu("fit", "iris", f"init.from_run={old}").err
 
 
+def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> None:
+    for name, epochs in (("young", 1), ("old", 30)):
+        danlu("fit", "iris", f"epochs={epochs}", "--out", str(runs_folder / name))
+    done = danlu("compare", "iris", "init.from_run=young,old", "epochs=1", "lr=1e-9", "--seeds", "2", "--json")
+    young, old = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
+    assert young < old - 0.1
+    assert danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code == 0
+    assert "'never' is no run folder" in danlu("compare", "iris", "init.from_run=young,never").err
+
+
 def test_runs_lists(danlu: Any) -> None:
     assert "no run under" in danlu("runs").out
     danlu("fit", "iris", "epochs=2", "--json")

@@ -68,6 +68,10 @@ def said(**given: Any) -> str:
             "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov",
         ),
         ({"model": {"name": "dense", "channels": (6,)}}, "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide"),
+        (
+            {"model": {"name": "gru", "forget_bias": 2.0}},
+            "`model.forget_bias` is not used by gru; it is by lstm, lstm-peephole",
+        ),
         ({"init": {"name": "he", "std": 0.1}}, "`init.std` is not used by 'he'; it is by normal, uniform"),
         ({"init": {"name": "normal", "std": 0.0}}, "`init.std` is 0.0, but must be greater than 0; try 0.01"),
         ({"init": {"std": 0.1}}, "`init.std` is not used by 'auto'"),

@@ -148,6 +148,16 @@ def _refuse_anyhow(overrides: list[str]) -> None:
     raise RecipeError(*(always or found[0]))
 
 
+def from_runs(texts: list[str] | None) -> list[str]:
+    """`field=a,b` of a grid or a search, with the runs that `init.from_run` names as their folders."""
+    found = []
+    for text in texts or []:
+        key, _, values = text.partition("=")
+        starts = key.strip() in ("init.from_run", "from_run")
+        found.append(f"{key}={','.join(str(_start(v.strip()).resolve()) for v in values.split(','))}" if starts else text)
+    return found
+
+
 def _start(name: str) -> Path:
     """Weights to start from: a file or folder as it is, or a run by any name it goes by."""
     return Path(name) if Path(name).exists() else open_run(name).path

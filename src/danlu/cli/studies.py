@@ -13,6 +13,7 @@ from danlu.cli.options import (
     Ray,
     RecipeName,
     Source,
+    from_runs,
     gather,
     load_source,
     read_recipe,
@@ -60,7 +61,7 @@ def compare(
     found = gather(
         data=lambda: held.setdefault("data", load_source(source, reading)),
         recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
-        grid=lambda: grids.parse(grid or []),
+        grid=lambda: grids.parse(from_runs(grid)),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress
@@ -108,14 +109,14 @@ def tune(
     found = gather(
         data=lambda: held.setdefault("data", load_source(source, reading)),
         recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
-        space=lambda: spaces.parse(space or []),
+        space=lambda: spaces.parse(held.setdefault("space", from_runs(space))),
     )
     from danlu import study
     from danlu.report.study_progress import study_progress
     from danlu.report.terminal import say
 
     done = study.tune(
-        found["data"], space or [], recipe=found["recipe"], trials=trials, rounds=rounds, strategy=strategy,
+        found["data"], held["space"], recipe=found["recipe"], trials=trials, rounds=rounds, strategy=strategy,
         metric=metric, seed=seed, storage=storage, name=name, yes=yes, out=out, device=device,
         listener=None if json else study_progress(explain), told=None if json else say, ray=ray,
     )  # fmt: skip

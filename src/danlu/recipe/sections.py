@@ -131,6 +131,16 @@ class Model(Variant):
     args: dict[str, Any] | None = None
     """Arguments of an imported factory."""
 
+    @model_validator(mode="after")
+    def _gates(self) -> Model:
+        """A forget gate's bias needs one; the default is no wish."""
+        wished = self.forget_bias not in (None, self.rows.get(self.name, {}).get("forget_bias"))
+        if wished and not any(CELLS[c].memory for c in self.cell or ()):
+            cells = ", ".join(k for k, c in CELLS.items() if c.memory)
+            sentence = f"forget_bias\0is not used by {', '.join(self.cell or ())}; it is by {cells}"
+            raise PydanticCustomError("unused", "{sentence}", {"sentence": sentence})
+        return self
+
 
 class Init(Variant):
     """Initial weights."""
