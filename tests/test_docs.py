@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from danlu.models import MODELS
+from danlu.nn.cells import CELLS
 from danlu.recipe import Recipe
 from danlu.report.fields import markdown
 from danlu.train.code import as_code
@@ -44,3 +46,17 @@ def test_the_python_of_the_readme_runs(name: str, tmp_path: Path) -> None:
     code = code.replace('"mnist"', '"digits"').replace('model="cnn"', 'model="dense"').replace("trials=100", "trials=9")
     code = code.replace("seeds=10", "seeds=2")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+
+
+def test_the_table_of_networks_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of the zoo and every cell, with the parameters it has today, and every check right."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    import networks
+
+    text = (ROOT / "docs/networks.md").read_text()
+    rows = {name.strip("`"): count for name, count in re.findall(r"^\| (\S[^|]*?) \| ([\d,]+) \|", text, re.M)}
+    pictures = [k for k, m in MODELS.items() if not m.reads]
+    assert list(rows) == [*pictures, *networks.READ] and set(CELLS) <= set(networks.READ)
+    for name in pictures:
+        assert rows[name] == f"{networks.parameters(name)[0]:,}"
+    assert f"{len(rows)} of {len(rows)} networks have every check right" in text

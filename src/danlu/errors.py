@@ -7,7 +7,7 @@ A message names the thing, its value, the rule, and a way out:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -68,7 +68,8 @@ class Interrupted(TrainingError):
 
 def wrong(name: str, value: Any, rule: str, hint: str | None = None) -> str:
     """One mistake in the grammar; `rule` starts with "must" or "needs", `hint` with a verb."""
-    return f"`{name}` is {value!r}, but {rule}" + (f"; {hint}" if hint else "")
+    names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
+    return f"`{name}` is {', '.join(value) if names else repr(value)}, but {rule}" + (f"; {hint}" if hint else "")
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
@@ -90,6 +91,12 @@ def unknown(name: str, value: str, options: Iterable[str]) -> str:
 def count(n: int, thing: str) -> str:
     """A number of things in words: "1 row", "3 rows"."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def first(mistakes: Sequence[str], things: str, most: int = 8) -> list[str]:
+    """The first few of many mistakes of one kind, and how many more there are."""
+    more = len(mistakes) - most
+    return [*mistakes[:most], *([f"and {more} more {things} like these"] if more > 0 else [])]
 
 
 def cells(gaps: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from danlu.cli.options import (
+    Encoding,
     Json,
     Overrides,
     Ray,
@@ -172,20 +173,35 @@ def predict(
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
     samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
     beam: Annotated[int, typer.Option(help="Of a translator: beginnings kept side by side; 1: the likeliest token.", min=1)] = 1,
+    length: Annotated[int, typer.Option(help="Of a translator: tokens to write at most.", min=1)] = 200,
+    encoding: Encoding = None,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
     """What a trained network says of new examples."""
     from danlu.report.terminal import table
-    from danlu.runs.inputs import read
+    from danlu.runs import reading
+    from danlu.runs.inputs import lines, read
 
     found = open_run(run, trust)
-    if found.schema.is_text:
-        x, names = _read_texts(found, inputs, beam, samples, json)
-        if x is None:
+    task, kind = found.schema.task, "pictures" if found.schema.is_image else "text" if found.schema.is_text else "tables"
+    idle = (
+        ("resize", resize, False, kind != "pictures"),
+        ("encoding", encoding, None, kind == "pictures"),
+        ("samples", samples, 0, found.schema.each_token),
+        ("beam", beam, 1, task != "pairs"),
+        ("length", length, 200, task != "pairs"),
+    )
+    if wrongly := [(k, v) for k, v, default, without in idle if without and v != default]:
+        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {task} of {kind}") for k, v in wrongly))
+    if kind == "text":
+        names = lines(inputs, encoding)
+        if found.schema.each_token:
+            _tell_texts(found, names, beam, length, json)
             return
+        x = reading.encode(found, names)
     else:
-        x, names = read(found.schema, inputs, resize)
+        x, names = read(found.schema, inputs, resize, encoding)
     p = found.predict(x, samples=samples)
     if p.probabilities is None:
         rows = [{"input": n, "value": float(v)} for n, v in zip(names, p.values, strict=True)]
@@ -209,22 +225,14 @@ def predict(
     table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
 
 
-def _read_texts(run: Any, inputs: list[str], beam: int, samples: int, json: bool) -> tuple[Any, list[str]]:
-    """Texts as token numbers for a classifier; what a tagger or a translator says is printed here, and nothing given."""
+def _tell_texts(run: Any, texts: list[str], beam: int, length: int, json: bool) -> None:
+    """What a tagger or a translator says of each text."""
     from danlu.report.reading import show_pairs, show_tagged
     from danlu.runs import reading
-    from danlu.runs.inputs import lines
 
-    idle = [("samples", samples, 0, "classification"), ("beam", beam, 1, "pairs")]
-    if wrongly := [(k, v) for k, v, default, task in idle if v != default and run.schema.task != task]:
-        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {run.schema.task}") for k, v in wrongly))
-    texts = lines(inputs)
-    if run.schema.task == "classification":
-        return reading.encode(run, texts), texts
     if run.schema.task == "tagging":
         show_tagged(reading.tag(run, texts), json)
-        return None, []
-    if run.schema.task == "pairs":
-        show_pairs(texts, reading.translate(run, texts, beam), json)
-        return None, []
-    raise DanluError(f"{str(run.path)!r} was trained to write: use danlu generate or danlu score")
+    elif run.schema.task == "pairs":
+        show_pairs(texts, reading.translate(run, texts, beam, length), json)
+    else:
+        raise DanluError(f"{str(run.path)!r} was trained to write: use danlu generate or danlu score")

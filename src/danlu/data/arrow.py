@@ -96,11 +96,12 @@ def from_arrow(
         frame = table.to_pandas()
         options = {"target": target, "task": task, "missing": missing, "mode": mode, "resize": resize, **of_text}
         if table.column_names == ["text"]:
-            refuse_unused(options, text.OPTIONS, "running text")
+            refuse_unused(options, text.RUNNING, "running text")
             return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options, shares)
         raw = text.from_frame(frame, name, {**options, "budget": budget})
         if raw.missing:
-            n_valid, n_test = _left(frame.notna().all(axis=1).to_numpy(), n_valid, n_test, name)
+            needed = frame[list(raw.missing)].map(text.is_there) if raw.encode else frame.notna()
+            n_valid, n_test = _left(needed.all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)
     refuse_unused({"task": task, **of_text}, (), "pictures")
     return _pictures(table, picture, name, classes, target, mode, resize, missing == "drop", budget, n_valid, n_test)

@@ -41,6 +41,7 @@ class Schema:
     tokens: int = 0  # in the vocabulary
     source: int = 0  # of pairs: tokens at the beginning of an example that are the source
     scheme: str | None = None  # of tags that name entities: bmes, bioes or bio
+    spaced: bool = True  # of tagged text: whether spaces set tokens apart, as between English words
     lines: bool = False  # of running text: whether every line is a text of its own
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def load(
     whole = like is not None and like.is_text
     if like is not None and whole:
         refuse_unused({"tokens": tokens, "vocabulary": vocabulary}, (), "a run's own vocabulary")
-        options |= {"like": like, "lines": like.lines or None}
+        options |= {"like": like}
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options, split), str(source)
         if name not in names() and Path(name).expanduser().exists():
@@ -153,7 +153,8 @@ def _options(
     ]
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "missing": "drop" if missing == "drop" else None}
     sizes = (("length", length), ("vocabulary", vocabulary))
-    mistakes += [wrong(k, v, "must be at least 1") for k, v in sizes if v is not None and v < 1]
+    mistakes += [wrong(k, v, "must be a whole number") for k, v in sizes if v is not None and not isinstance(v, int)]
+    mistakes += [wrong(k, v, "must be at least 1") for k, v in sizes if isinstance(v, int) and v < 1]
     readers: tuple[tuple[str, Any, Any], ...] = (("resize", _size, resize), ("budget", parse_bytes, memory))
     for name, read, value in readers:
         try:
@@ -185,10 +186,10 @@ def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
         refuse_unused(options, ("missing", "resize") if raw.schema.is_image else ("missing",), repr(name))
         return _resized(raw, options["resize"])
     if name == "prose":
-        refuse_unused(options, text.OPTIONS, repr(name))
+        refuse_unused(options, ("tokens", "vocabulary", "length", "lines"), repr(name))
         return made.prose(options, split)
     if name in made.MADE:
-        refuse_unused(options, text.OPTIONS, repr(name))
+        refuse_unused(options, ("tokens", "vocabulary", "length"), repr(name))
         return made.MADE[name](options)
     if name in TEXTS:
         return _from_texts(name, options, split)
@@ -252,7 +253,7 @@ def _from_texts(name: str, options: dict[str, Any], split: Any) -> Raw:
 
 
 def _from_text_files(files: Sequence[Path], name: str, options: dict[str, Any], split: Any) -> Raw:
-    refuse_unused(options, text.OPTIONS, "running text")
+    refuse_unused(options, text.RUNNING, "running text")
     parts = text.parts_of(files, name) if len(files) > 1 else {"all": files}
     return text.running({p: [text.read(f, options["encoding"]) for f in of] for p, of in parts.items()}, name, options, split)
 
@@ -300,10 +301,10 @@ def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.load({"all": [path]}, options)
     if kind == ".jsonl":
-        refuse_unused(options, (*text.OPTIONS, "target", "task"), "JSON lines")
+        refuse_unused(options, (*text.ROWS, "target", "task"), "JSON lines")
         return text.from_records(path, options)
     if kind == ".tsv" and (options["task"] == "pairs" or text.asks_pairs(options)):
-        refuse_unused(options, (*text.OPTIONS, "task"), "pairs")
+        refuse_unused(options, (*text.ROWS, "task"), "pairs")
         return text.from_pairs(path, options)
     if kind in (".csv", ".tsv", ".txt"):
         from danlu.data import tables
@@ -330,12 +331,13 @@ def _from_python(source: Any, options: dict[str, Any]) -> Raw:
         pairs = [_pair(source[p]) for p in order]
         x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
         sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
-        refuse_unused(options, ("task",), "arrays")
-        raw = _wrap(x, y, options["task"])
-        return Raw(raw.x, raw.y, raw.schema, sizes.get("test", 0), sizes.get("valid", 0))
+        return replace(_from_arrays(x, y, options), official_test=sizes.get("test", 0), official_valid=sizes.get("valid", 0))
     if type(source).__module__.startswith("pandas"):
         return text.from_frame(source, "the data frame", options)
-    x, y = _pair(source)
+    return _from_arrays(*_pair(source), options)
+
+
+def _from_arrays(x: Array, y: Array, options: dict[str, Any]) -> Raw:
     if x.ndim == y.ndim == 1 and x.dtype.kind in "UO" and all(isinstance(t, str) for t in x.tolist()):
         refuse_unused(options, text.OPTIONS, "texts with labels")
         return text.labelled(x.tolist(), [str(k) for k in y.tolist()], "the data", options)

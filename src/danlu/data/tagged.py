@@ -6,8 +6,10 @@ none. Legend: N sentences, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from danlu.data.arrays import Array
 from danlu.data.data import Raw
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import Vocabulary, learn
-from danlu.errors import DataError, nearest, some, wrong
+from danlu.errors import DataError, first, nearest, some, wrong
 
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
 _NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
+_SIGNS = 0.8  # of the tokens: from so many single signs on, text is written without spaces between tokens
 
 
 @dataclass(frozen=True)
@@ -120,23 +123,38 @@ def parse(content: str, name: str) -> list[tuple[int, list[str], list[str]]]:
     tags: list[str] = []
     mistakes = []
     for k, line in enumerate([*text.lines_of(content), ""], 1):
-        cells = line.split()
-        if cells and cells[0] == "-DOCSTART-":
+        cells = [c.strip(" ") for c in line.strip("\r").split("\t")] if "\t" in line else re.split(" +", line.strip(" \r"))
+        if cells[0] == "-DOCSTART-":
             continue
-        if not cells:
+        if not line.strip():
             if tokens:
                 sentences.append((k - len(tokens), tokens, tags))
             tokens, tags = [], []
-        elif len(cells) == 1:
+        elif len(cells) == 1 or not (cells[0] and cells[-1]):
             mistakes.append(f"line {k} of {name} is {line.strip()!r}, but needs a token and its tag")
+        elif " " in cells[0]:
+            mistakes.append(f"line {k} of {name} has the token {cells[0]!r}, but a token holds no space; give each word a line")
         else:
             tokens.append(cells[0])
             tags.append(cells[-1])
     if mistakes:
-        raise DataError(*mistakes[:8], *([f"and {len(mistakes) - 8} more lines like these"] if len(mistakes) > 8 else []))
+        raise DataError(*first(mistakes, "lines"))
+    if sentences and all(tokens == [str(i + 1) for i in range(len(tokens))] for _, tokens, _ in sentences):
+        raise DataError(f"{name} begins its lines with numbers (CoNLL-U); keep the columns of the tokens and of the tags")
     if not sentences:
         raise DataError(f"{name} holds no sentence; write a token and its tag on each line, and an empty line after a sentence")
     return sentences
+
+
+def begun(sentences: Sequence[tuple[int, list[str], list[str]]]) -> None:
+    """IOB1 as BIO, in place: there, B- only parts an entity from one of its kind before it, and all others begin with I-."""
+    pairs = [(before, tag) for _, _, tags in sentences for before, tag in pairwise(["O", *tags]) if tag != "O"]
+    if any(tag[0] == "B" and before[2:] != tag[2:] for before, tag in pairs):
+        return
+    for _, _, tags in sentences:
+        for i, (before, tag) in enumerate(pairwise(["O", *tags])):
+            if tag[0] == "I" and before[2:] != tag[2:]:
+                tags[i] = f"B{tag[1:]}"
 
 
 def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, scheme: str | None) -> None:
@@ -145,16 +163,16 @@ def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, sche
     An entity that goes on from the end of a sentence to the next is let pass (ResumeNER has two): sentences were cut by a rule.
     """
     mistakes = []
-    for k, (first, _, tags) in enumerate(sentences):
+    for k, (at, _, tags) in enumerate(sentences):
         if scheme is None or not broken(tags, scheme):
             continue
         before, after = (sentences[j][2] if 0 <= j < len(sentences) else [] for j in (k - 1, k + 1))
         start = _left_open(before, scheme) if tags[0][:1] not in SCHEMES[scheme].begins else []
         end = _closing(after, scheme) if _left_open(tags, scheme) else []
         if found := broken([*start, *tags, *end], scheme):
-            mistakes.append(f"line {first + found[0] - len(start)} of {name}: {found[1]} ({scheme.upper()}); correct that line")
+            mistakes.append(f"line {at + found[0] - len(start)} of {name}: {found[1]} ({scheme.upper()}); correct that line")
     if mistakes:
-        raise DataError(*mistakes[:8], *([f"and {len(mistakes) - 8} more sentences like these"] if len(mistakes) > 8 else []))
+        raise DataError(*first(mistakes, "sentences"))
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
@@ -166,10 +184,13 @@ def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
     """Sentences with a tag for each token: x [N, T] token numbers, y [N, T] tag numbers, −1 where there is no token."""
     order = [p for p in ("all", "train", "valid", "test") if p in paths]
     parsed = {f: parse(text.read(f, options.get("encoding")), f.name) for p in order for f in paths[p]}
-    first = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
-    scheme = scheme_of(first, _NEARLY)
+    told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
+    scheme = scheme_of(told, _NEARLY)
+    if scheme == "bio":
+        begun([s for of in parsed.values() for s in of])
+        told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
     like = options.get("like")
-    known = list(like.classes) if like else sorted({t for t in first if scheme is None or _is_of(t, scheme)}, key=_kind)
+    known = list(like.classes) if like else sorted({t for t in told if scheme is None or _is_of(t, scheme)}, key=_kind)
     for f, sentences in parsed.items():
         strange = [(k + i, t) for k, _, tags in sentences for i, t in enumerate(tags) if t not in known]
         if strange:
@@ -214,7 +235,15 @@ def tagged(
         return (
             x,
             y,
-            Schema("tagging", x.shape[1:], classes, vocabulary=learnt.text, tokens=len(learnt), scheme=scheme_of(classes)),
+            Schema(
+                "tagging",
+                x.shape[1:],
+                classes,
+                vocabulary=learnt.text,
+                tokens=len(learnt),
+                scheme=scheme_of(classes),
+                spaced=spaced([tokens for tokens, _ in sentences]),
+            ),
         )
 
     n = len(sentences)
@@ -222,13 +251,32 @@ def tagged(
     return Raw(np.zeros((n, 1), np.int32), np.zeros((n, 1), np.int32), placeholder, test, valid, encode=encode)
 
 
+def spaced(sentences: Sequence[Sequence[str]]) -> bool:
+    """Whether tokens are written with spaces between them: not where nearly all are single signs, as in Chinese."""
+    single = sum(len(t) == 1 for s in sentences for t in s)
+    return single < _SIGNS * sum(map(len, sentences))
+
+
 def words(sentences: Sequence[Sequence[str]], options: dict[str, Any]) -> Vocabulary:
     """The vocabulary of what is cut into tokens already: of characters where all are single ones."""
     single = all(len(t) == 1 for s in sentences for t in s)
     joined = ["".join(s) if single else " ".join(s) for s in sentences]
-    kind = "chars" if single else "words"
+    kind = "words" if spaced(sentences) else "chars"
     if options.get("tokens") not in (None, kind):
         raise DataError(wrong("tokens", options["tokens"], f"must be left out: this tagged text is cut into {kind} already"))
     if like := options.get("like"):
         return Vocabulary(like.vocabulary)
-    return learn(joined, kind, options.get("vocabulary"), cut=True)
+    return learn(joined, "chars" if single else "words", options.get("vocabulary"), cut=True)
+
+
+def cut(sentence: str, known: Collection[str], spaces: bool) -> list[str]:
+    """A sentence as the tokens of a tagger: at its spaces, or sign by sign with the longest known tokens first."""
+    if spaces:
+        return sentence.split()
+    found, at, most = [], 0, max(map(len, known), default=1)
+    while at < len(sentence):
+        size = next((n for n in range(most, 1, -1) if sentence[at : at + n] in known), 1)
+        if not sentence[at].isspace():
+            found.append(sentence[at : at + size])
+        at += size if not sentence[at].isspace() else 1
+    return found

@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from danlu.data.arrays import Array
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.data.schema import Schema
-from danlu.data.vocabulary import EOS, PAD, Vocabulary, learn
+from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, nearest, some, wrong
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 _LABEL = ("label", "class", "target", "sentiment", "category", "y")
 _PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
 
-OPTIONS = ("tokens", "vocabulary", "length", "lines", "encoding", "missing")  # of `load`, that mean something to text
+OPTIONS = ("tokens", "vocabulary", "length", "encoding")  # of `load`, that mean something to every text
+RUNNING, ROWS = (*OPTIONS, "lines"), (*OPTIONS, "missing")  # to running text; to rows of labelled text and pairs
 Options = dict[str, Any]
 
 
@@ -55,10 +57,11 @@ def decoded(content: bytes, name: str, encoding: str | None = None) -> str:
     try:
         return content[mark:].decode(encoding or "utf-8")
     except UnicodeDecodeError as e:
-        bad, other = f"0x{e.object[e.start]:02x}", "utf-8" if encoding else "gb18030"
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        bad, other = f"0x{e.object[e.start]:02x}", "utf-8" if encoding else "utf-16" if marked else "gb18030"
         hint = f"name another encoding, such as --encoding {other}, or save it as UTF-8"
         raise DataError(f"{name} is no {encoding or 'utf-8'} text: byte {bad} at offset {e.start + mark:,}; {hint}") from e
-    except (LookupError, ValueError) as e:  # some codecs are of Python's own, and for no text
+    except (LookupError, ValueError, TypeError) as e:  # some codecs are of Python's own, and for no text
         raise DataError(wrong("encoding", encoding, "must be one of text that Python knows", "try utf-8 or gb18030")) from e
 
 
@@ -135,24 +138,25 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     if options.get("like"):
         texts = {"test": [t for of in texts.values() for t in of]}
     elif "all" in texts:
-        texts = _thirds(texts["all"], shares)
-    if options.get("lines"):
+        texts = _parted(texts["all"], shares)
+    lines = bool(options["like"].lines if options.get("like") else options.get("lines"))
+    if lines:
         texts = {p: [line for t in of for line in lines_of(t) if line.strip()] for p, of in texts.items()}
         if not texts.get("train") and not options.get("like"):
             raise DataError(f"{name} has no line with text in its training part")
     learnt = vocabulary([line for t in texts.get("train", []) for line in t.splitlines(True)], options)
     several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end
-    pairs = [_windows(texts.get(p, []), learnt, options, several) for p in ("train", "valid", "test")]
+    pairs = [_windows(texts.get(p, []), learnt, options, several, lines) for p in ("train", "valid", "test")]
     width = max((len(row) for of in pairs for row in of), default=1) - 1
     if not pairs[0] and not (options.get("like") and pairs[2]):
         raise DataError(f"{name} is too short: its training part must hold at least 2 tokens")
     x = np.concatenate([padded([row[:-1] for row in of], PAD, width) for of in pairs if of])
     y = np.concatenate([padded([row[1:] for row in of], -1, width) for of in pairs if of])
-    schema = Schema("language", (width,), vocabulary=learnt.text, tokens=len(learnt), lines=bool(options.get("lines")))
+    schema = Schema("language", (width,), vocabulary=learnt.text, tokens=len(learnt), lines=lines)
     return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), cut=True)
 
 
-def _thirds(texts: list[str], shares: Any) -> dict[str, list[str]]:
+def _parted(texts: list[str], shares: Any) -> dict[str, list[str]]:
     """The beginning for training, then validation and test; cut between documents, or of one at line ends."""
     parts = split.parse(shares) if shares is not None else (0.8, 0.1, 0.1)
     wanted = sum(p > 0 for p in parts)
@@ -175,9 +179,9 @@ def _thirds(texts: list[str], shares: Any) -> dict[str, list[str]]:
     return {p: ["".join(of)] if one else list(of) for p, of in found.items()}
 
 
-def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several: bool) -> list[list[int]]:
-    """Rows of at most `length` + 1 tokens; each begins with the last of the one before."""
-    if options.get("lines"):
+def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several: bool, lines: bool) -> list[list[int]]:
+    """Rows of at most `length` + 1 tokens; each begins with the last of the one before. lines: a row each."""
+    if lines:
         rows = [[EOS, *ids, EOS] for ids in learnt.encode_all(texts)]
         refuse_long(rows, options, lambda i: f"line {texts[i][:30]!r}")
         return rows
@@ -185,8 +189,7 @@ def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several
     step = options.get("length") or (like.input_shape[0] if like else WINDOW)
     stream = [EOS]
     for t in texts:
-        lines = learnt.encode_all(t.splitlines(True))
-        stream += [n for ids in lines for n in ids]
+        stream += [n for ids in learnt.encode_all(t.splitlines(True)) for n in ids]
         stream += [EOS] if several else []
     return [stream[i : i + step + 1] for i in range(0, len(stream) - 1, step)]
 
@@ -198,7 +201,7 @@ def labelled(texts: Sequence[str], labels: Sequence[str], name: str, options: Op
     if empty:
         raise DataError(f"{place[empty[0]]} has an empty text ({count(len(empty), 'such row')}); remove or fill it")
     for t, where in zip(texts, place, strict=True):
-        _whole(t, where)
+        sound(t, where)
     found, y = np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)
     classes = tuple(found.tolist())
     if like := options.get("like"):
@@ -209,7 +212,7 @@ def labelled(texts: Sequence[str], labels: Sequence[str], name: str, options: Op
         learnt = vocabulary([texts[int(i)] for i in train], options)
         rows = learnt.encode_all(texts)
         refuse_long(rows, options, lambda i: place[i])
-        x = padded([row or [1] for row in rows])
+        x = padded([row or [UNK] for row in rows])
         return x, y, Schema("classification", x.shape[1:], classes, vocabulary=learnt.text, tokens=len(learnt))
 
     placeholder = Schema("classification", (1,), classes)
@@ -225,7 +228,7 @@ def _known(label: str, classes: Sequence[str], name: str) -> int:
     return classes.index(label)
 
 
-def _whole(text: str, place: str) -> str:
+def sound(text: str, place: str) -> str:
     """The text, unless it holds half a character."""
     try:
         text.encode()
@@ -239,7 +242,7 @@ def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places
     """Sources with targets: x [N, S + T] holds the source and, from `<eos>` on, the target so far; y [N, T] the target."""
     place = places or [f"line {i + 1} of {name}" for i in range(len(pairs))]
     for p, where in zip(pairs, place, strict=True):
-        _whole("".join(p), where)
+        sound("".join(p), where)
     empty = [(i, side) for i, p in enumerate(pairs) for side, t in zip(("source", "target"), p, strict=True) if not t.strip()]
     if empty:
         i, side = empty[0]
@@ -256,7 +259,7 @@ def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places
             raise DataError(
                 f"{place[i]} has a source of {len(sources[i]):,} tokens, but the run reads at most {like.source:,}; shorten it"
             )
-        left = padded([row or [1] for row in sources], width=like.source if like else None)
+        left = padded([row or [UNK] for row in sources], width=like.source if like else None)
         right, y = padded([[EOS, *row] for row in targets]), padded([[*row, EOS] for row in targets], -1)
         schema = Schema(
             "pairs", (left.shape[1] + right.shape[1],), vocabulary=learnt.text, tokens=len(learnt), source=left.shape[1]
@@ -294,7 +297,7 @@ def from_frame(frame: pd.DataFrame, name: str, options: Options) -> Raw:
     told = options["task"] in ("text", "pairs") or options.get("like")
     if not told and not tables.is_text(frame, options["target"], options["task"]):
         return tables.from_frame(frame, name, **options)
-    refuse_unused(options, (*OPTIONS, "target", "task"), "a table of text")
+    refuse_unused(options, (*ROWS, "target", "task"), "a table of text")
     rows = [{str(k): None if v is None or v != v else v for k, v in r.items()} for r in frame.to_dict("records")]
     return from_columns(rows, [f"row {i + 1} of {name}" for i in range(len(rows))], name, options)
 
@@ -311,8 +314,9 @@ def from_columns(rows: Sequence[dict[str, Any]], places: Sequence[str], name: st
     two = next(((a, b) for a, b in _PAIRS if {a, b} <= set(keys)), None)
     if options.get("task") == "pairs" or asks_pairs(options) or (two and options.get("task") is None):
         a, b = two or _named(keys, name)
-        rows, places = _present(rows, places, (a, b), name, options)
-        return paired([(_cell(r, a, p), _cell(r, b, p)) for r, p in zip(rows, places, strict=True)], name, options, places)
+        rows, places, gaps = _present(rows, places, (a, b), name, options)
+        pairs = [(_cell(r, a, p), _cell(r, b, p)) for r, p in zip(rows, places, strict=True)]
+        return replace(paired(pairs, name, options, places), missing=gaps)
     target = options.get("target") or next((k for k in keys if k.lower() in _LABEL), None)
     if target not in keys:
         near = nearest(str(target), keys) if target else None
@@ -322,21 +326,27 @@ def from_columns(rows: Sequence[dict[str, Any]], places: Sequence[str], name: st
     text = next((k for k in rest if k.lower() in _TEXT), rest[0] if len(rest) == 1 else None)
     if text is None:
         raise DataError(f"{name} has the fields {some(keys, 8)}, but none is named text; rename the one that holds it")
-    rows, places = _present(rows, places, (text, str(target)), name, options)
+    rows, places, gaps = _present(rows, places, (text, str(target)), name, options)
     texts, labels = ([_cell(r, k, p) for r, p in zip(rows, places, strict=True)] for k in (text, target))
-    return labelled(texts, labels, name, options, places)
+    return replace(labelled(texts, labels, name, options, places), missing=gaps)
+
+
+def is_there(cell: Any) -> bool:
+    """Whether a cell holds anything to read."""
+    return cell is not None and cell == cell and bool(str(cell).strip())
 
 
 def _present(
     rows: Sequence[dict[str, Any]], places: Sequence[str], keys: tuple[str, str], name: str, options: Options
-) -> tuple[Sequence[dict[str, Any]], Sequence[str]]:
-    """All rows, or with `missing="drop"` those that have both cells."""
+) -> tuple[Sequence[dict[str, Any]], Sequence[str], dict[str, int]]:
+    """All rows, or with `missing="drop"` those that have both cells, and how many cells each column lacked."""
     if options.get("missing") != "drop":
-        return rows, places
-    kept = [i for i, r in enumerate(rows) if all(r.get(k) is not None and str(r[k]).strip() for k in keys)]
+        return rows, places, {}
+    kept = [i for i, r in enumerate(rows) if all(is_there(r.get(k)) for k in keys)]
     if not kept:
         raise DataError(f"every row of {name} lacks {keys[0]!r} or {keys[1]!r}; fill them")
-    return [rows[i] for i in kept], [places[i] for i in kept]
+    gaps = {k: n for k in keys if (n := sum(not is_there(r.get(k)) for r in rows))}
+    return [rows[i] for i in kept], [places[i] for i in kept], gaps
 
 
 def _named(keys: Sequence[str], name: str) -> tuple[str, str]:
@@ -358,11 +368,10 @@ def _cell(row: dict[str, Any], key: str, place: str) -> str:
 
 def from_pairs(path: Path, options: Options) -> Raw:
     """TSV without a header: source and target on a line."""
-    text = read(path, options.get("encoding"))
     pairs, places = [], []
-    for k, line in enumerate(lines_of(text), 1):
+    for k, line in enumerate(lines_of(read(path, options.get("encoding"))), 1):
         cells = line.split("\t")
-        if not line.strip():
+        if not line.strip() or (options.get("missing") == "drop" and not all(c.strip() for c in (*cells, "")[:2])):
             continue
         if len(cells) != 2:
             raise DataError(f"line {k} of {path.name} has {count(len(cells), 'column')}, but pairs have a source and a target")

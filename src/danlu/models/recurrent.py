@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danlu.data.vocabulary import PAD
 from danlu.errors import ModelError, wrong
 from danlu.nn.cells import CELLS
 from danlu.nn.crf import CRF, log_marginals, nll, viterbi
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import Recurrent, State, backwards, last
-
-PAD = 0  # as in `danlu.data.vocabulary`
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.models.recurrent import PAD, Embedding, Reading, Stacked, steady
+from danlu.data.vocabulary import PAD
+from danlu.models.recurrent import Embedding, Reading, Stacked, steady
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import State
 

@@ -18,7 +18,7 @@ def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
     kinds = sorted({kind for s in sentences for *_, kind in s.entities})
     for s in sentences:
         if json:
-            found = [{"text": joined(s.tokens[a:b]), "from": a, "to": b, "kind": kind} for a, b, kind in s.entities]
+            found = [{"text": s.gap.join(s.tokens[a:b]), "from": a, "to": b, "kind": kind} for a, b, kind in s.entities]
             print(jsonlib.dumps({"tokens": s.tokens, "tags": s.tags, "entities": found}, ensure_ascii=False))
             continue
         console.print(coloured(s, kinds))
@@ -34,20 +34,15 @@ def show_pairs(texts: Sequence[str], found: Sequence[tuple[str, float]], json: b
     table(("source", "target", "log P (nats)"), rows)
 
 
-def joined(tokens: Sequence[str]) -> str:
-    """Tokens as text: Chinese characters without spaces."""
-    return ("" if all(len(t) == 1 for t in tokens) else " ").join(tokens)
-
-
 def coloured(s: Tagged, kinds: Sequence[str]) -> Text:
     """A sentence with its entities in brackets, in the colour of their kind; plain tags beside their tokens."""
-    gap = "" if all(len(t) == 1 for t in s.tokens) else " "
+    gap = s.gap
     if not s.entities and set(s.tags) - {"O"}:
         return Text(gap.join(f"{t}/{tag}" for t, tag in zip(s.tokens, s.tags, strict=True)))
     out, at = Text(), 0
     for a, b, kind in s.entities:
         out.append(gap.join(s.tokens[at:a]) + (gap if at < a else ""))
-        out.append(f"[{joined(s.tokens[a:b])} {kind}]" + gap, style=f"bold {_COLOURS[kinds.index(kind) % len(_COLOURS)]}")
+        out.append(f"[{gap.join(s.tokens[a:b])} {kind}]" + gap, style=f"bold {_COLOURS[kinds.index(kind) % len(_COLOURS)]}")
         at = b
     out.append(gap.join(s.tokens[at:]))
     return out

@@ -60,7 +60,8 @@ def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
         (r.name, r.kind, size(r.output), f"{r.parameters:,}", r.receptive_field or "–", f"{r.multiply_adds:,}") for r in rows
     ]
     table(("layer", "kind", "output", "parameters", "receptive field", "multiply-adds"), cells)
-    total, cost = sum(p.numel() for p in model.parameters()), sum(r.multiply_adds for r in rows)
+    total = sum(p.numel() for p in model.parameters())
+    cost = sum(r.multiply_adds for r in rows if not r.name.startswith("aux"))
     aside = sum(p.numel() for k, p in model.named_parameters() if k.startswith("aux"))
     more = f", {aside:,} of them in auxiliary classifiers, which only training runs" if aside else ""
     console.print(f"\n{total:,} parameters{more}, {cost:,} multiply-adds for one example")

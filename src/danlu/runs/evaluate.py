@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
 from danlu.data.text import trimmed
+from danlu.data.vocabulary import PAD
 from danlu.runs import entities
 
 _BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
@@ -189,5 +190,5 @@ def _sampled(data: Data, part: str, most: int | None, carries: bool = False) -> 
     if most and len(index) > most:
         index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
     if data.schema.each_token and data.schema.task != "language":
-        index = index[(data.x[index] != 0).sum(1).argsort(stable=True)]
+        index = index[(data.x[index] != PAD).sum(1).argsort(stable=True)]
     return index

@@ -18,16 +18,17 @@ from danlu.errors import DataError, RunError
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
 
-def read(schema: Schema, inputs: Sequence[str], resize: bool = False) -> tuple[Tensor, list[str]]:
+def read(schema: Schema, inputs: Sequence[str], resize: bool = False, encoding: str | None = None) -> tuple[Tensor, list[str]]:
     """Examples [N, *input_shape] and a name for each; `-` is standard input.
 
-    resize: bring pictures of another size to the network's. Raises DataError, one sentence per bad input.
+    resize: bring pictures of another size to the network's. encoding: of tables (utf-8).
+    Raises DataError, one sentence per bad input.
     """
     if schema.is_image:
         return _pictures(schema, inputs, resize)
     if not schema.columns:
         raise RunError("the run was trained on arrays without columns; predict from Python with run.predict(x)")
-    frames = [_frame(name) for name in inputs]
+    frames = [_frame(name, encoding) for name in inputs]
     out, names = [], []
     for name, frame in frames:
         x = np.empty((len(frame), schema.input_shape[0]), np.float32)
@@ -37,30 +38,31 @@ def read(schema: Schema, inputs: Sequence[str], resize: bool = False) -> tuple[T
     return torch.from_numpy(np.concatenate(out)), names
 
 
-def lines(inputs: Sequence[str]) -> list[str]:
+def lines(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
     """Texts: of files and of standard input (`-`) every line that is not empty, else the inputs themselves."""
     found: list[str] = []
     for name in inputs:
         if name == "-":
-            content = text.decoded(sys.stdin.buffer.read(), "standard input")
+            content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
         elif os.path.isfile(name):  # false of a name too long for a file, where a path's own raises
-            content = text.read(Path(name))
+            content = text.read(Path(name), encoding)
         else:
             found.append(name)
             continue
-        found += [line for line in content.splitlines() if line.strip()]
+        found += [line for line in text.lines_of(content) if line.strip()]
     if not found:
         raise DataError("there is no text to read; give at least one line")
     return found
 
 
-def _frame(name: str) -> tuple[str, Any]:
+def _frame(name: str, encoding: str | None) -> tuple[str, Any]:
     if name == "-":
-        return "standard input", tables.parse(text.decoded(sys.stdin.buffer.read(), "standard input"), "standard input")
+        content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
+        return "standard input", tables.parse(content, "standard input")
     path = Path(name)
     if not path.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file; this network reads CSV rows")
-    return path.name, tables.read(path)
+    return path.name, tables.read(path, encoding)
 
 
 def _pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:

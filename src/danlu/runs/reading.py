@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from danlu.data.tagged import spans
-from danlu.data.text import padded
+from danlu.data.tagged import cut, spans
+from danlu.data.text import padded, sound
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import RunError, some, wrong
 from danlu.runs.run import Run
@@ -34,11 +34,12 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Tagged:
-    """A sentence with a tag for each token; entities as (first token, one past the last, kind)."""
+    """A sentence with a tag for each token; entities as (first token, one past the last, kind); gap: between tokens."""
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     entities: tuple[tuple[int, int, str], ...]
+    gap: str
 
 
 def needs(run: Run, *tasks: str) -> Vocabulary:
@@ -51,44 +52,48 @@ def needs(run: Run, *tasks: str) -> Vocabulary:
 
 def encode(run: Run, texts: Sequence[str]) -> Tensor:
     """Token numbers [N, T] of texts for a classifier. Raises RunError for texts of which it knows no token."""
-    learnt = needs(run, "classification")
-    rows = learnt.encode_all(texts)
-    _refuse_unknown(rows, texts)
-    return torch.from_numpy(padded(rows))
+    return torch.from_numpy(padded(_rows(needs(run, "classification").encode_all, texts)))
 
 
-def _refuse_unknown(rows: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
-    empty = [t for t in texts if not t.strip()]
-    strange = [t for row, t in zip(rows, texts, strict=True) if t.strip() and all(n == UNK for n in row)]
-    mistakes = ["a text is empty; write at least one token"] if empty else []
+def _rows(encode_all: Callable[[Sequence[str]], list[list[int]]], texts: Sequence[str]) -> list[list[int]]:
+    """Token numbers of each text. Raises DanluError for what is no text, empty, or without anything known."""
+    for t in texts:
+        if not isinstance(t, str):
+            raise RunError(f"{t!r} is no text, but {type(t).__name__}; give strings")
+        sound(t, "the text")
+    rows = encode_all(texts)
+    strange = [t for row, t in zip(rows, texts, strict=True) if row and all(n == UNK for n in row)]
+    mistakes = ["a text is empty; write at least one token"] if not all(rows) else []
     if strange:
         mistakes.append(f"no token of {some(map(repr, strange))} was in the training text; use its language and signs")
     if mistakes:
         raise RunError(*mistakes)
+    return rows
 
 
 def tag(run: Run, texts: Sequence[str]) -> list[Tagged]:
-    """The tags of each text: of its characters where the run learnt characters, else of what spaces set apart."""
-    learnt = needs(run, "tagging")
-    single = all(len(t) == 1 for t in learnt.tokens[3:])
-    cut = [[c for c in t if not c.isspace()] if single else t.split() for t in texts]
-    rows = [learnt.numbers(tokens) for tokens in cut]
-    _refuse_unknown(rows, texts)
-    found, model, names, schema = [], run.model(), run.schema.classes, run.schema
+    """The tags of each text: of its signs where the run learnt signs, else of what spaces set apart."""
+    learnt, schema, pieces = needs(run, "tagging"), run.schema, list[list[str]]()
+    known = set(learnt.tokens)
+
+    def encode_all(texts: Sequence[str]) -> list[list[int]]:
+        pieces.extend(cut(t, known, schema.spaced) for t in texts)
+        return [learnt.numbers(tokens) for tokens in pieces]
+
+    rows, found, model, names = _rows(encode_all, texts), [], run.model(), schema.classes
+    gap = " " if schema.spaced else ""
     with torch.no_grad():
-        for tokens, row in zip(cut, rows, strict=True):
+        for tokens, row in zip(pieces, rows, strict=True):
             out = model(torch.tensor([row], dtype=torch.int32))
             guess = out[1].argmax(-1) if isinstance(out, tuple) else out.argmax(-1)
             tags = [names[int(k)] for k in guess[0]]
-            found.append(Tagged(tuple(tokens), tuple(tags), tuple(spans(tags, schema.scheme)) if schema.scheme else ()))
+            found.append(Tagged(tuple(tokens), tuple(tags), tuple(spans(tags, schema.scheme)) if schema.scheme else (), gap))
     return found
 
 
 def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
     """log P of each text by a language model, read from the beginning of a text."""
-    learnt = needs(run, "language")
-    rows = learnt.encode_all(texts)
-    _refuse_unknown(rows, texts)
+    rows = _rows(needs(run, "language").encode_all, texts)
     model: Any = run.model()
     found = []
     with torch.no_grad():
@@ -116,9 +121,7 @@ def generate(
     mistakes += [wrong("length", length, "must be at least 1", "try 500")] if length < 1 else []
     if mistakes:
         raise RunError(*mistakes)
-    row = learnt.encode(prompt) if prompt else []
-    if prompt:
-        _refuse_unknown([row], [prompt])
+    row = _rows(learnt.encode_all, [prompt])[0] if prompt else []
     model: Any = run.model()
     return _written(model, learnt, row, temperature, top_k, length, seed)
 
@@ -164,8 +167,9 @@ def translate(run: Run, texts: Sequence[str], beam: int = 1, length: int = 200) 
     learnt = needs(run, "pairs")
     if beam < 1 or beam > 1000:
         raise RunError(wrong("beam", beam, "must lie between 1 and 1,000", "try 5"))
-    rows = learnt.encode_all(texts)
-    _refuse_unknown(rows, texts)
+    if length < 1:
+        raise RunError(wrong("length", length, "must be at least 1", "try 200"))
+    rows = _rows(learnt.encode_all, texts)
     model: Any = run.model()
     found = []
     with torch.no_grad():

@@ -168,12 +168,15 @@ class Run(OnData):
         """Loss and accuracy on a part ("all" for the whole) of the run's own data, or of other data of the same schema."""
         data = self.load_data() if data is None else data
         ours, theirs = self.schema, data.schema
+        if (ours.task, ours.is_text) != (theirs.task, theirs.is_text):
+            what = (f"{s.task} of {'text' if s.is_text else 'numbers'}" for s in (ours, theirs))
+            raise RunError("the run was trained for {}, but these data are for {}".format(*what))
         if ours.columns != theirs.columns and ours.input_shape == theirs.input_shape:
             names = (
                 some([c.name + (f" ({'/'.join(c.levels)})" if c.levels else "") for c in s.columns], 6) for s in (theirs, ours)
             )
             raise RunError("the data have the columns {}, but the run was trained on {}".format(*names))
-        if ours.is_text and ours.task == theirs.task and ours.vocabulary != theirs.vocabulary:
+        if ours.is_text and ours.vocabulary != theirs.vocabulary:
             raise RunError("the data were read with another vocabulary than the run's; use danlu.load(…, like=run.schema)")
         shapes = [(s.source,) if s.is_text else s.input_shape for s in (ours, theirs)]  # texts may be of any length
         if (shapes[0], ours.classes, ours.task) != (shapes[1], theirs.classes, theirs.task):
@@ -240,12 +243,23 @@ def build_model(recipe: Recipe, schema: Schema, start: bool = True, fixed: bool 
         file = where / "weights.safetensors" if where.is_dir() else where
         if not file.is_file():
             raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a file of weights"))
-        if (where / "run.json").is_file():
-            Run(where)  # refuses what this danlu does not read
+        if (where / "run.json").is_file():  # as a run, which refuses what this danlu does not read
+            _refuse_other_tokens(Run(where).schema, schema, recipe.init.prefix)
         load_weights(model, read_weights(file), str(where), recipe.init.prefix)
     if recipe.init.frozen and fixed:
         frozen(model, recipe.init.prefix)
     return model
+
+
+def _refuse_other_tokens(theirs: Schema, ours: Schema, prefix: Sequence[str]) -> None:
+    """Weights that are of tokens, a row each, mean other tokens by another vocabulary."""
+    tokens = ("embedding", "output") if ours.task in ("language", "pairs") else ("embedding",)
+    taken = not prefix or any(t.startswith(p) or p.startswith(t) for t in tokens for p in prefix)
+    if ours.is_text and theirs.is_text and ours.vocabulary != theirs.vocabulary and taken:
+        raise RunError(
+            "the weights of `init.from_run` are for another vocabulary than these data have; take those of the layers alone, "
+            "with init.prefix=layers"
+        )
 
 
 def outline(section: Model, schema: Schema) -> nn.Module:

@@ -253,7 +253,7 @@ class _Search:
         if ranked and trials.winner is None and ranked[0].owner == trials.id:
             best = ranked[0]
             score = study.run(best.member, self.data).evaluate(self.data, "test")
-            figures = {"test_loss": score.loss, f"test_{study.metric}": score.accuracy, "test_n": score.n}
+            figures = {**score.told("test", study.metric), "test_n": score.n}
             trials.crown(best, figures, study.path.absolute())
         for _ in range(_PATIENCE):  # the machine that has the best is about to read the test part
             if not (ranked and trials.shared and trials.winner is None):

@@ -103,13 +103,14 @@ class Tuning:
 
     def _tested(self, best: Trial) -> list[str]:
         """What the test part says of the winner."""
-        name, test = self.metric.replace("_", " "), f"test_{self.study.metric}"
+        name, test = self.metric.replace("_", " "), f"test_{self.metric.split('_', 1)[1]}"
+        units = "tokens" if self.study.schema.each_token else "examples"
         figure = f"Its {name} is {best.figure:.4f}, flattered by being the best of many"
         if self.winner is None:
             if best.owner == self.trials.id or self.elsewhere:
                 return [f"{figure}; the test part has not been read yet."]
             return [f"{figure}. Another machine has its weights: danlu resume there reads the test part for it."]
-        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} examples)"
+        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} {units})"
         if (self.winner["owner"], self.winner["member"]) == (best.owner, best.member):
             return [f"{figure}; on the test part, read once and for it alone, its {reached}."]
         before = f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f}): its {reached}"

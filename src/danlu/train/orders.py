@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Data
+from danlu.data.vocabulary import PAD
 from danlu.recipe import Recipe
 from danlu.streams import stream
 
@@ -25,8 +26,8 @@ def arrangement(recipe: Recipe, data: Data, whole_only: bool) -> tuple[Arrange, 
         return lanes(n, size), n // size * size
     examples = n - 1 if whole_only and n % size == 1 else n
     if data.schema.is_text and data.schema.task != "language":
-        lengths = (data.x[data.parts["train"]] != 0).sum(1)
-        return by_length(lengths, size), examples
+        lengths = (data.x[data.parts["train"]] != PAD).sum(1)
+        return by_length(lengths, size, examples), examples
     return lambda seed, epoch: torch.randperm(n, generator=stream(seed, "order", epoch))[:examples], examples
 
 
@@ -44,8 +45,11 @@ def lanes(n: int, size: int) -> Arrange:
     return arrange
 
 
-def by_length(lengths: Tensor, size: int) -> Arrange:
-    """Shuffled, but examples of like length share a batch, so that little is padded: sorted within pools of batches."""
+def by_length(lengths: Tensor, size: int, examples: int) -> Arrange:
+    """Shuffled, but examples of like length share a batch, so that little is padded: sorted within pools of batches.
+
+    examples: how many are taken, the last of an epoch left out.
+    """
     n = len(lengths)
     whole = n // size
 
@@ -55,6 +59,6 @@ def by_length(lengths: Tensor, size: int) -> Arrange:
         pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(size * _POOL)]
         order = torch.cat(pools)
         batches = order[: whole * size].view(whole, size)
-        return torch.cat([batches[torch.randperm(whole, generator=g)].flatten(), order[whole * size :]])
+        return torch.cat([batches[torch.randperm(whole, generator=g)].flatten(), order[whole * size :]])[:examples]
 
     return arrange

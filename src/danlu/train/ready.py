@@ -32,6 +32,8 @@ def check(recipe: Recipe, data: Data) -> None:
             wrong("early_stopping.patience", recipe.early_stopping.patience, "needs a validation part, and these data have none")
         )
     mistakes += _augmented(recipe, data)
+    if data.schema.is_text and recipe.normalize != Recipe().normalize:
+        mistakes.append(wrong("normalize", recipe.normalize, "must be left out: text is read token by token"))
     regression = data.schema.task == "regression"
     if recipe.loss.name not in ("auto", "squared-error") and regression:
         mistakes.append(wrong("loss.name", recipe.loss.name, "must be auto or squared-error for a target of numbers"))
