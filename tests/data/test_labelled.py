@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from samples import refused
@@ -165,3 +166,31 @@ def test_other_data_are_read_as_the_run_s_own(tmp_path: Path) -> None:
     assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == pairs.source
     (tmp_path / "q.tsv").write_text("far longer than any that was there in training\tgood\n" * 20)
     assert "but the run reads at most" in refused(str(tmp_path / "q.tsv"), like=pairs)
+
+
+def test_rows_left_out_of_official_parts(tmp_path: Path) -> None:
+    for part, some in (("train", rows(40)), ("test", [("", "good"), *rows(10)])):
+        pd.DataFrame(some, columns=["text", "label"]).to_parquet(tmp_path / f"{part}.parquet")
+    data = load(str(tmp_path), missing="drop")
+    assert data.size("test") == 10 and len(data) == 50 and data.missing == {"text": 1}
+    (tmp_path / "t.tsv").write_text("a\tb\n \tc\nd\n" + "e\tf\n" * 20)
+    assert len(load(str(tmp_path / "t.tsv"), task="pairs", missing="drop")) == 21
+
+
+def test_parts_of_text_in_a_dictionary() -> None:
+    texts, labels = (list(t) for t in zip(*rows(60), strict=True))
+    data = load({"train": (texts[:50], labels[:50]), "test": (texts[50:], labels[50:])})
+    assert data.schema.is_text and data.size("test") == 10
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert learnt.decode(data.part("test")[0][0].tolist()) == "text number 50 of many"
+
+
+def test_options_are_used_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()))
+    (tmp_path / "t.txt").write_text("some text\n" * 200)
+    for name, option in (("t.csv", {"lines": True}), ("t.txt", {"missing": "drop"})):
+        assert f"`{next(iter(option))}` is" in refused(str(tmp_path / name), **option)
+    assert "`length` is 'ten', but must be a whole number" in refused(str(tmp_path / "t.txt"), length="ten")
+    assert "`encoding` is 3" in refused(str(tmp_path / "t.txt"), encoding=3)
+    (tmp_path / "w.txt").write_bytes("some text".encode("utf-16"))
+    assert "such as --encoding utf-16" in refused(str(tmp_path / "w.txt"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from samples import refused
 
 from danlu import load
-from danlu.data.tagged import SCHEMES, broken, scheme_of, spans
+from danlu.data.tagged import SCHEMES, broken, cut, scheme_of, spans
 from danlu.data.vocabulary import Vocabulary
 
 
@@ -147,3 +147,33 @@ def test_resume_ner_as_it_lies_there() -> None:
     data = load("resume-ner")
     assert [data.size(p) for p in ("train", "valid", "test")] == [3821, 463, 477]
     assert len(data.schema.classes) == 28 and data.schema.scheme == "bmes"
+
+
+def test_the_first_dialect_of_bio(tmp_path: Path) -> None:
+    """CoNLL-2003's own files: B- only between two entities of one kind."""
+    (tmp_path / "t.iob").write_text("EU I-ORG\nin I-LOC\nUS B-LOC\nis O\nEU I-ORG\nInc I-ORG\n\n" * 12)
+    data = load(str(tmp_path / "t.iob"))
+    tags = [data.schema.classes[k] for k in data.y[0].tolist()]
+    assert tags == ["B-ORG", "B-LOC", "B-LOC", "O", "B-ORG", "I-ORG"]
+    (tmp_path / "u.bio").write_text("EU B-ORG\nis O\n\n" * 12 + "EU I-ORG\n\n")
+    assert "line 37 of u.bio: 'I-ORG' begins no entity (BIO)" in refused(str(tmp_path / "u.bio"))
+
+
+def test_columns_are_cut_at_tabs(tmp_path: Path) -> None:
+    (tmp_path / "t.bio").write_text("New York\tB-LOC\n\n" * 12)
+    assert "line 1 of t.bio has the token 'New York', but a token holds no space" in refused(str(tmp_path / "t.bio"))
+    (tmp_path / "u.conll").write_text("1\tThe\tDT\n2\tcat\tNN\n\n" * 12)
+    assert "u.conll begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "u.conll"))
+    (tmp_path / "w.bmes").write_text("王 B-NAME\n刚 E-NAME\n\u3000 O\n来 O\n\n" * 12)
+    assert (load(str(tmp_path / "w.bmes")).y >= 0).sum() == 48  # a full-width space is a token
+
+
+def test_numbers_among_characters(tmp_path: Path) -> None:
+    """Text of single signs stays so where a few tokens are longer: those are found again, the longest first."""
+    (tmp_path / "t.bmes").write_text("王 B-NAME\n刚 E-NAME\n来 O\n2010 O\n20 O\n年 O\n去 O\n了 O\n吗 O\n啊 O\n\n" * 12)
+    schema = load(str(tmp_path / "t.bmes")).schema
+    assert not schema.spaced and len(Vocabulary(schema.vocabulary).tokens) == 13
+    known = set(Vocabulary(schema.vocabulary).tokens)
+    assert cut("王刚 2010年201了", known, schema.spaced) == ["王", "刚", "2010", "年", "20", "1", "了"]
+    (tmp_path / "t.bio").write_text("the O\ncat B-X\nsat O\n. O\n\n" * 12)
+    assert load(str(tmp_path / "t.bio")).schema.spaced

@@ -13,8 +13,10 @@ import torch
 
 from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
-from danlu.errors import RunError
+from danlu.diagnose.verdict import verdict
+from danlu.errors import DanluError, RunError
 from danlu.runs import reading
+from danlu.runs.folder import write_tensors
 from danlu.streams import stream
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
@@ -144,11 +146,65 @@ def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
         (lambda r: reading.score(r, ["", "the"]), "a text is empty"),
         (lambda r: reading.tag(r, ["the"]), "was trained for language of text, but this needs tagging of text"),
         (lambda r: reading.translate(r, ["the"]), "needs pairs of text"),
+        (lambda r: reading.score(r, [1]), "1 is no text, but int"),
     ],
 )
 def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
     with pytest.raises(RunError, match=said):
         wanted(writer)
+
+
+def test_what_a_terminal_may_hand_over(writer: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Bytes that are no text, spaces, line separators, other encodings."""
+    for command in (("generate", str(writer.path), "--prompt", "\udcff"), ("score", str(writer.path), "the \udcff")):
+        code, _, err = says(capsys, *command)
+        assert code and "the text holds U+DCFF, half of a pair" in err and "Traceback" not in err
+    assert "".join(reading.generate(writer, " ", temperature=0))  # a sign that it knows
+    (tmp_path / "t.txt").write_bytes("good\u2028bad\ngood é\n".encode("latin-1", "replace"))
+    (tmp_path / "u.txt").write_text("good\u2028bad\ngood\n", encoding="utf-8")
+    for args in ((str(tmp_path / "t.txt"), "--encoding", "latin-1"), (str(tmp_path / "u.txt"),)):
+        assert len(says(capsys, "predict", str(reader.path), *args, "--json")[1].strip().split("\n")) == 2
+    code, _, err = says(capsys, "predict", str(reader.path), "good", "--length", "9", "--resize")
+    assert "`resize` is True, but must be left out" in err and "`length` is 9, but must be left out" in err
+
+
+def test_a_crf_chooses_whole_paths_and_entities_have_kinds(tmp_path: Path) -> None:
+    """P(XX) = 0.4, P(OO) = P(OY) = 0.3: the likeliest path begins with X, though O is the likelier first tag."""
+    x, o, y = "a B-X\nb B-X\n\n", "a O\nb O\n\n", "a O\nb B-Y\n\n"
+    (tmp_path / "t.bio").write_text((x * 10 + o + y) * 4)
+    data = load(str(tmp_path / "t.bio"))
+    recipe = Recipe(model={"name": "gru", **SMALL, "crf": True}, epochs=1, batch_size=16)
+    run = fit(recipe, data, out=tmp_path / "run")
+    weights = run.model().state_dict()
+    kinds = {c: k for k, c in enumerate(data.schema.classes)}
+    for name in ("output.weight", "output.bias", "crf.first", "crf.last"):
+        weights[name].zero_()
+    weights["crf.after"].fill_(-30)
+    for before, after, p in (("B-X", "B-X", 0.4), ("O", "O", 0.3), ("O", "B-Y", 0.3)):
+        weights["crf.after"][kinds[before], kinds[after]] = math.log(p)
+    write_tensors(tmp_path / "run/weights.safetensors", weights)
+    assert reading.tag(run, ["ab"])[0].tags == ("B-X", "B-X")
+    found = run.evaluate(data, "all")
+    assert found.accuracy == pytest.approx(80 / 96)
+    assert found.entities is not None
+    assert (found.entities.true, found.entities.told, found.entities.right) == (84, 96, 80)
+
+
+def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
+    data = load(str(tmp_path / "t.txt"), lines=True)
+    recipe = writer.recipe.with_(epochs=1, **{"init.from_run": str(writer.path)})
+    with pytest.raises(DanluError, match="are for another vocabulary than these data have"):
+        fit(recipe, data, out=tmp_path / "run")
+    assert fit(recipe.with_(**{"init.prefix": ("layers",)}), data, out=tmp_path / "run").status == "finished"
+    assert fit(recipe, writer.load_data(), out=tmp_path / "more").result["train_loss"] < 1
+
+
+def test_the_frequency_of_tokens_is_told_in_nats(writer: Run) -> None:
+    _, y = writer.load_data().part("train")
+    p = torch.bincount(y[y >= 0].long()).double()
+    p = p[p > 0] / p.sum()
+    assert f"({float(-(p * p.log()).sum()):.3f} nats)" in " ".join(verdict(writer))
 
 
 def says(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -256,5 +312,6 @@ def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path:
         assert code == 0 and told["metric"] == metric and all(v["diverged"] == 0 for v in told["variants"])
         code, out, _ = says(capsys, "tune", source, *more, *small, "lr=1e-3..1e-1:log", "--trials", "3", "--json")
         assert code == 0 and json.loads(out)["metric"] == metric
+        assert f"its {metric.replace('valid_', 'test ')} is" in " ".join(json.loads(out)["sentences"])
     code, _, err = says(capsys, "compare", "dna", *small, "lr=0.01,0.1", "--metric", "valid_f1")
     assert code and "`metric` is 'valid_f1'" in err
