@@ -4,7 +4,8 @@
 
 Every measurement is a process of its own; repeats are interleaved. `language`: a character LSTM (embedding 64, 128 units,
 windows of 128, batches of 32, Adam) over tiny Shakespeare. `tagger`: an LSTM both ways (2×128 units) over
-ResumeNER, batches of 16; peers pad each batch to its longest sentence, in shuffled order. The clock starts when the data
+ResumeNER, batches of 16; danlu puts sentences of like length together, as does one of the peers; the others pad each
+batch to its longest sentence, in shuffled order. The clock starts when the data
 are token numbers in memory, and covers one epoch of training. `population`: 32 such language models with learning rates
 and seeds of their own, on 3,000 windows, each scored once; danlu's time holds choosing a way, starting processes and
 writing the study. Only the ratios mean something.
@@ -26,6 +27,7 @@ NAMES = {
     "danlu": "danlu",
     "loop": "plain PyTorch (`nn.LSTM`)",
     "loop1": "plain PyTorch on one thread",
+    "bucketed": "plain PyTorch, sentences of like length together",
     "lightning": "Lightning",
     "keras": "Keras on JAX",
 }
@@ -81,7 +83,7 @@ def torch_net(tokens, outputs, hidden, both):
     return Net()
 
 
-def run_loop(what, hidden):
+def run_loop(what, hidden, bucketed=False):
     import torch
     import torch._dynamo  # torch.optim imports it at its first step; imports are not timed
     import torch.nn.functional as F
@@ -91,7 +93,13 @@ def run_loop(what, hidden):
     net = torch_net(data.schema.tokens, data.schema.outputs, hidden, what == "tagger")
     optimizer = torch.optim.Adam(net.parameters(), LR)
     start = time.perf_counter()
-    for batch in torch.randperm(len(x)).split(BATCH[what]):
+    order = torch.randperm(len(x))
+    if bucketed:  # sorted within pools of 50 batches, as danlu does
+        pools = [pool[(x[pool] != 0).sum(1).argsort()] for pool in order.split(50 * BATCH[what])]
+        order = torch.cat(pools)
+    batches = order.split(BATCH[what])
+    for k in torch.randperm(len(batches)).tolist():
+        batch = batches[k]
         bx, by = x[batch], y[batch]
         if what == "tagger":
             longest = int((bx != 0).sum(1).max())
@@ -101,6 +109,10 @@ def run_loop(what, hidden):
         loss.backward()
         optimizer.step()
     return time.perf_counter() - start, data.targets("train")
+
+
+def run_bucketed(what, hidden):
+    return run_loop(what, hidden, True)
 
 
 def run_loop1(what, hidden):
@@ -285,7 +297,8 @@ def main():
     print(machine() + "\n")
     peers, what = a.peers.split(","), a.what.split(",")
     if "language" in what:
-        print(table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, peers), flush=True)
+        every = [p for p in peers if p != "bucketed"]
+        print(table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, every), flush=True)
     if "tagger" in what:
         print(table("A tagger both ways on ResumeNER", "tagger", 128, a.repeats, peers), flush=True)
     for hidden in map(int, a.units.split(",")) if "population" in what else ():

@@ -124,12 +124,12 @@ def data(
     html: Annotated[Path | None, typer.Option(help="Also write a page with sample pictures there.")] = None,
     json: Json = False,
     *,
-    reading: dict[str, Any],
+    loading: dict[str, Any],
 ) -> None:
     """What is in a source: parts, shapes, classes and counts, missing and constant columns, duplicates, samples."""
     from danlu.report import data_page, data_terminal
 
-    d = load_source(source, {**reading, "missing": "drop"})
+    d = load_source(source, {**loading, "missing": "drop"})
     if json:
         print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
     else:

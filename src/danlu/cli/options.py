@@ -41,7 +41,7 @@ Missing = Annotated[str | None, typer.Option(help="drop: leave out rows with mis
 Encoding = Annotated[str | None, typer.Option(help="Of text files, such as gb18030; default: utf-8.")]
 
 # The options of `danlu.load`, in the order of the help: name, type with description, default.
-_READING: dict[str, tuple[Any, Any]] = {
+_LOADING: dict[str, tuple[Any, Any]] = {
     "target": (Target, None),
     "task": (Annotated[str | None, typer.Option(help="classification or regression; of tables of text: text or pairs.")], None),
     "resize": (Resize, None),
@@ -67,16 +67,16 @@ _READING: dict[str, tuple[Any, Any]] = {
 
 
 def reads(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `danlu.load`; they reach it together, as `reading`."""
+    """Give a command the options of `danlu.load`; they reach it together, as `loading`."""
     hints = get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "reading"]
+    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "loading"]
     kind = inspect.Parameter.KEYWORD_ONLY
-    more = [inspect.Parameter(k, kind, annotation=of, default=default) for k, (of, default) in _READING.items()]
+    more = [inspect.Parameter(k, kind, annotation=of, default=default) for k, (of, default) in _LOADING.items()]
     own = [p.replace(kind=kind) for p in own]
 
     def run(**given: Any) -> None:
-        reading = {"seed" if k == "split_seed" else k: given.pop(k) for k in _READING}
-        command(**given, reading=reading)
+        loading = {"seed" if k == "split_seed" else k: given.pop(k) for k in _LOADING}
+        command(**given, loading=loading)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
@@ -84,14 +84,14 @@ def reads(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def load_source(source: str, reading: dict[str, Any], like: Any = None) -> Any:
+def load_source(source: str, loading: dict[str, Any], like: Any = None) -> Any:
     """`danlu.load` with the options of the command line; like: the schema of a run that is to read it."""
     from danlu.data import load
 
-    return load(source, **reading, like=like)
+    return load(source, **loading, like=like)
 
 
-_PRESETS = {"language": "language", "tagging": "tagging", "classification": "reading", "pairs": "translation"}
+_PRESETS = {"language": "language", "tagging": "tagging", "classification": "text-classification", "pairs": "translation"}
 
 
 def gather(**makes: Callable[[], Any]) -> dict[str, Any]:

@@ -52,14 +52,14 @@ def compare(
     explain: Explain = False,
     json: Json = False,
     *,
-    reading: dict[str, Any],
+    loading: dict[str, Any],
 ) -> None:
     """Train every combination of the values with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
 
     held: dict[str, Any] = {}
     found = gather(
-        data=lambda: held.setdefault("data", load_source(source, reading)),
+        data=lambda: held.setdefault("data", load_source(source, loading)),
         recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
         grid=lambda: grids.parse(from_runs(grid)),
     )
@@ -100,14 +100,14 @@ def tune(
     explain: Explain = False,
     json: Json = False,
     *,
-    reading: dict[str, Any],
+    loading: dict[str, Any],
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once, for the winner."""
     from danlu.study import space as spaces
 
     held: dict[str, Any] = {}
     found = gather(
-        data=lambda: held.setdefault("data", load_source(source, reading)),
+        data=lambda: held.setdefault("data", load_source(source, loading)),
         recipe=lambda: read_recipe(recipe, [], source, held.get("data")),
         space=lambda: spaces.parse(held.setdefault("space", from_runs(space))),
     )

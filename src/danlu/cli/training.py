@@ -37,12 +37,12 @@ def fit(
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 5.0,
     json: Json = False,
     *,
-    reading: dict[str, Any],
+    loading: dict[str, Any],
 ) -> None:
     """Train one network on a source and report what it reached."""
     held: dict[str, Any] = {}
     found = gather(
-        data=lambda: held.setdefault("data", load_source(source, reading)),
+        data=lambda: held.setdefault("data", load_source(source, loading)),
         recipe=lambda: read_recipe(recipe, overrides, source, held.get("data"), known="data" in held),
     )
     r, data = found["recipe"], found["data"]
@@ -128,7 +128,7 @@ def evaluate(
     trust: Trust = False,
     json: Json = False,
     *,
-    reading: dict[str, Any],
+    loading: dict[str, Any],
 ) -> None:
     """Loss and accuracy of a finished run on a part of its data, or of other data."""
     from danlu.errors import RunError, wrong
@@ -139,10 +139,10 @@ def evaluate(
     part = part or ("test" if source is None else "all")
     if part not in ("train", "valid", "test", "all"):
         raise RunError(wrong("part", part, "must be train, valid, test or all"))
-    given = {k: v for k, v in reading.items() if v not in (None, False) and (k, v) not in (("valid", True), ("seed", 0))}
+    given = {k: v for k, v in loading.items() if v not in (None, False) and (k, v) not in (("valid", True), ("seed", 0))}
     if source is None and given:
         raise DanluError(*(wrong(k, v, "must be left out without another SOURCE") for k, v in given.items()))
-    data = None if source is None else load_source(source, reading, found.schema)
+    data = None if source is None else load_source(source, loading, found.schema)
     score = found.evaluate(data, part)
     said: dict[str, Any] = {
         "run": str(found.path),

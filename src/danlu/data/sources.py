@@ -186,10 +186,10 @@ def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
         refuse_unused(options, ("missing", "resize") if raw.schema.is_image else ("missing",), repr(name))
         return _resized(raw, options["resize"])
     if name == "prose":
-        refuse_unused(options, ("tokens", "vocabulary", "length", "lines"), repr(name))
+        refuse_unused(options, ("tokens", "vocabulary", "length", "lines", "missing"), repr(name))
         return made.prose(options, split)
     if name in made.MADE:
-        refuse_unused(options, ("tokens", "vocabulary", "length"), repr(name))
+        refuse_unused(options, ("tokens", "vocabulary", "length", "missing"), repr(name))
         return made.MADE[name](options)
     if name in TEXTS:
         return _from_texts(name, options, split)
@@ -301,10 +301,10 @@ def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.load({"all": [path]}, options)
     if kind == ".jsonl":
-        refuse_unused(options, (*text.ROWS, "target", "task"), "JSON lines")
+        refuse_unused(options, (*text.OPTIONS, "target", "task"), "JSON lines")
         return text.from_records(path, options)
     if kind == ".tsv" and (options["task"] == "pairs" or text.asks_pairs(options)):
-        refuse_unused(options, (*text.ROWS, "task"), "pairs")
+        refuse_unused(options, (*text.OPTIONS, "task"), "pairs")
         return text.from_pairs(path, options)
     if kind in (".csv", ".tsv", ".txt"):
         from danlu.data import tables

@@ -38,8 +38,8 @@ _TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 _LABEL = ("label", "class", "target", "sentiment", "category", "y")
 _PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
 
-OPTIONS = ("tokens", "vocabulary", "length", "encoding")  # of `load`, that mean something to every text
-RUNNING, ROWS = (*OPTIONS, "lines"), (*OPTIONS, "missing")  # to running text; to rows of labelled text and pairs
+OPTIONS = ("tokens", "vocabulary", "length", "encoding", "missing")  # of `load`, for every text
+RUNNING = (*OPTIONS, "lines")
 Options = dict[str, Any]
 
 
@@ -297,7 +297,7 @@ def from_frame(frame: pd.DataFrame, name: str, options: Options) -> Raw:
     told = options["task"] in ("text", "pairs") or options.get("like")
     if not told and not tables.is_text(frame, options["target"], options["task"]):
         return tables.from_frame(frame, name, **options)
-    refuse_unused(options, (*ROWS, "target", "task"), "a table of text")
+    refuse_unused(options, (*OPTIONS, "target", "task"), "a table of text")
     rows = [{str(k): None if v is None or v != v else v for k, v in r.items()} for r in frame.to_dict("records")]
     return from_columns(rows, [f"row {i + 1} of {name}" for i in range(len(rows))], name, options)
 
