@@ -234,7 +234,7 @@ class Comparison:
     @property
     def percent(self) -> bool:
         """Whether figures are shown in per cent."""
-        return str(self.metric).endswith("accuracy")
+        return str(self.metric).endswith(("accuracy", "_f1"))
 
     def show(self, x: float) -> str:
         """A figure in the unit of the metric."""
