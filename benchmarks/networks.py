@@ -39,9 +39,9 @@ NOTES_FIELDS = {"dense": {"hidden": (8, 8)}}
 CELLS = ("rnn", "rnn-relu", "gru", "gru-before", "lstm", "lstm-peephole")
 READ = {  # title: data, model section
     **{k: ("resume-ner", {"cell": (k,), "bidirectional": True}) for k in CELLS},
-    "two layers, LSTM and GRU": ("resume-ner", {"cell": ("lstm", "gru"), "hidden": (32, 32), "bidirectional": True}),
+    "GRU above LSTM": ("resume-ner", {"cell": ("lstm", "gru"), "hidden": (32, 32), "bidirectional": True}),
     "LSTM tagger with CRF": ("resume-ner", {"cell": ("lstm",), "bidirectional": True, "crf": True}),
-    "LSTM language model, state carried": ("tinyshakespeare", {"cell": ("lstm",), "carry": True}),
+    "LSTM language model with its state carried": ("tinyshakespeare", {"cell": ("lstm",), "carry": True}),
     "LSTM classifier": ("agreement", {"cell": ("lstm",)}),
     "encoder–decoder": ("dates", {"cell": ("lstm",)}),
     "encoder–decoder with attention": ("dates", {"cell": ("lstm",), "bidirectional": True, "attention": True}),
