@@ -174,7 +174,8 @@ def test_rows_left_out_of_official_parts(tmp_path: Path) -> None:
     data = load(str(tmp_path), missing="drop")
     assert data.size("test") == 10 and len(data) == 50 and data.missing == {"text": 1}
     (tmp_path / "t.tsv").write_text("a\tb\n \tc\nd\n" + "e\tf\n" * 20)
-    assert len(load(str(tmp_path / "t.tsv"), task="pairs", missing="drop")) == 21
+    pairs = load(str(tmp_path / "t.tsv"), task="pairs", missing="drop")
+    assert len(pairs) == 21 and pairs.missing == {"source": 1, "target": 1}
 
 
 def test_parts_of_text_in_a_dictionary() -> None:

@@ -184,17 +184,8 @@ def predict(
     from danlu.runs.inputs import lines, read
 
     found = open_run(run, trust)
-    task, kind = found.schema.task, "pictures" if found.schema.is_image else "text" if found.schema.is_text else "tables"
-    idle = (
-        ("resize", resize, False, kind != "pictures"),
-        ("encoding", encoding, None, kind == "pictures"),
-        ("samples", samples, 0, found.schema.each_token),
-        ("beam", beam, 1, task != "pairs"),
-        ("length", length, 200, task != "pairs"),
-    )
-    if wrongly := [(k, v) for k, v, default, without in idle if without and v != default]:
-        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {task} of {kind}") for k, v in wrongly))
-    if kind == "text":
+    _refuse_idle(found.schema, {"resize": resize, "encoding": encoding, "samples": samples, "beam": beam, "length": length})
+    if found.schema.is_text:
         names = lines(inputs, encoding)
         if found.schema.each_token:
             _tell_texts(found, names, beam, length, json)
@@ -223,6 +214,20 @@ def predict(
         return
     head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
     table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
+
+
+def _refuse_idle(schema: Any, given: dict[str, Any]) -> None:
+    """Refuse options of `predict` that do nothing for such a network."""
+    kind = "pictures" if schema.is_image else "text" if schema.is_text else "tables"
+    idle = {
+        "resize": (False, kind != "pictures"),
+        "encoding": (None, kind == "pictures"),
+        "samples": (0, schema.each_token),
+        "beam": (1, schema.task != "pairs"),
+        "length": (200, schema.task != "pairs"),
+    }
+    if wrongly := {k: given[k] for k, (default, without) in idle.items() if without and given[k] != default}:
+        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {schema.task} of {kind}") for k, v in wrongly.items()))
 
 
 def _tell_texts(run: Any, texts: list[str], beam: int, length: int, json: bool) -> None:

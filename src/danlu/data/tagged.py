@@ -229,7 +229,8 @@ def tagged(
     text.refuse_long([range(len(tokens)) for tokens, _ in sentences], options, lambda i: places[i])
 
     def encode(train: Array) -> tuple[Array, Array, Schema]:
-        learnt = words([sentences[int(i)][0] for i in train], options)
+        own, like = [sentences[int(i)][0] for i in train], options.get("like")
+        learnt = words(own, options)
         x = text.padded([learnt.numbers(tokens) for tokens, _ in sentences])
         y = text.padded([[index[t] for t in tags] for _, tags in sentences], -1)
         return (
@@ -242,7 +243,7 @@ def tagged(
                 vocabulary=learnt.text,
                 tokens=len(learnt),
                 scheme=scheme_of(classes),
-                spaced=spaced([tokens for tokens, _ in sentences]),
+                spaced=like.spaced if like else spaced(own),
             ),
         )
 

@@ -368,17 +368,19 @@ def _cell(row: dict[str, Any], key: str, place: str) -> str:
 
 def from_pairs(path: Path, options: Options) -> Raw:
     """TSV without a header: source and target on a line."""
-    pairs, places = [], []
+    lines: list[dict[str, Any]] = []
+    where: list[str] = []
     for k, line in enumerate(lines_of(read(path, options.get("encoding"))), 1):
-        cells = line.split("\t")
-        if not line.strip() or (options.get("missing") == "drop" and not all(c.strip() for c in (*cells, "")[:2])):
+        cells = [c.strip() for c in line.split("\t")]
+        if not any(cells):
             continue
-        if len(cells) != 2:
+        if len(cells) != 2 and not (len(cells) == 1 and options.get("missing") == "drop"):
             raise DataError(f"line {k} of {path.name} has {count(len(cells), 'column')}, but pairs have a source and a target")
-        if k == 1 and tuple(c.strip().lower() for c in cells) in _PAIRS:
+        if k == 1 and tuple(c.lower() for c in cells) in _PAIRS:
             continue
-        pairs.append((cells[0].strip(), cells[1].strip()))
-        places.append(f"line {k} of {path.name}")
-    if not pairs:
+        lines.append({"source": cells[0], "target": (*cells, "")[1]})
+        where.append(f"line {k} of {path.name}")
+    if not lines:
         raise DataError(f"{path.name} has no pairs; write a source, a tab and a target on each line")
-    return paired(pairs, path.name, options, places)
+    rows, places, gaps = _present(lines, where, ("source", "target"), path.name, options)
+    return replace(paired([(r["source"], r["target"]) for r in rows], path.name, options, places), missing=gaps)
