@@ -17,13 +17,10 @@ from danlu import Data, Recipe, fit, load, resume
 from danlu.data.vocabulary import EOS, UNK, Vocabulary
 from danlu.errors import Interrupted, ModelError, RecipeError
 from danlu.models import MODELS
-from danlu.models.summary import multiply_adds
 from danlu.nn.cells import CELLS as KINDS
 from danlu.runs.run import build_model
-from danlu.streams import stream
 from danlu.train import plan, train
 from danlu.train.orders import by_length, lanes
-from danlu.train.ready import threads_for
 
 READERS = [k for k, m in MODELS.items() if m.reads]
 SMALL: dict[str, Any] = {"hidden": (5, 4), "embedding": 3}
@@ -333,28 +330,6 @@ def test_a_carried_state_is_resumed(stop: int, running: Data, tmp_path: Path) ->
     assert all(torch.equal(through[k], again[k]) for k in through)
 
 
-def test_lanes_follow_one_another() -> None:
-    order = lanes(23, 4)(0, 3)
-    steps = order.view(-1, 4)
-    assert steps.shape == (5, 4)
-    assert (steps.diff(dim=0) == 1).all()  # each reader goes on where it was
-    assert len(set(order.tolist())) == 20
-    assert {int(lanes(23, 4)(0, e)[0]) for e in range(30)} == {0, 1, 2, 3}
-
-
-def test_examples_of_like_length_share_a_batch() -> None:
-    lengths = torch.randint(1, 100, (1003,), generator=stream(0, "test"))
-    arrange = by_length(lengths, 10, 1003)
-    order = arrange(0, 0)
-    assert sorted(order.tolist()) == list(range(1003))
-    spread = lengths[order[:1000]].view(100, 10).float()
-    assert (spread.amax(1) - spread.amin(1)).mean() < 8
-    assert not torch.equal(order, arrange(0, 1))
-    first = torch.stack([lengths[arrange(0, e)[:10]].float().mean() for e in range(20)])
-    assert first.max() - first.min() > 30  # batches, too, come in any order
-    assert torch.equal(by_length(lengths, 10, 1001)(0, 0), order[:1001])
-
-
 def test_a_batch_of_one_is_left_out_of_texts_for_a_foreign_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: Data
 ) -> None:
@@ -367,45 +342,6 @@ def test_a_batch_of_one_is_left_out_of_texts_for_a_foreign_network(
     size = labelled.size("train") - 1
     recipe = Recipe(model="lengthwise:make", batch_size=size, epochs=2, sample={"share": 0.5})
     assert fit(recipe, labelled, out=tmp_path / "run").result["steps"] == 2
-
-
-def test_initial_values_of_recurrent_networks(running: Data) -> None:
-    """Orthogonal from step to step, N(0, 1/n) for n inputs, N(0, 1) for tokens; the forget gate open, no other."""
-    section = {"name": "lstm", "hidden": (64,), "embedding": 200, "forget_bias": 2.5}
-    w = build_model(Recipe(model=section, dtype="float64"), running.schema).state_dict()
-    for gate in w["layers.forwards.0.weight_hh"].chunk(4):
-        torch.testing.assert_close(gate @ gate.t(), torch.eye(64, dtype=torch.float64))
-    assert w["layers.forwards.0.weight_ih"].std() == pytest.approx(math.sqrt(1 / 200), rel=0.03)
-    assert w["layers.forwards.0.bias"].tolist() == [0.0] * 64 + [2.5] * 64 + [0.0] * 128
-    assert w["embedding.weight"].std() == pytest.approx(1, abs=0.1)
-
-
-def test_the_loss_of_a_crf_is_a_mean_over_tokens(tmp_path: Path) -> None:
-    """Of sentences without padding, too: one plain step, by autograd."""
-    (tmp_path / "t.bio").write_text("a B-X\nb O\na O\n\nb O\nb O\na B-X\n\n" * 30)
-    data = load(str(tmp_path / "t.bio"))
-    recipe = Recipe(model={"name": "gru", "hidden": (3,), "embedding": 2, "crf": True}, optimizer={"name": "sgd", "lr": 1.0},
-                    epochs=1, batch_size=data.size("train"), dtype="float64")  # fmt: skip
-    own = fit(recipe, data, out=tmp_path / "run").model().state_dict()
-    net: Any = build_model(recipe, data.schema).train()
-    x, y = data.part("train")
-    whole, _ = net.objective(x.long(), y.long(), torch.ones(len(x), dtype=torch.float64))
-    (whole / (y >= 0).sum()).backward()
-    for name, p in net.named_parameters():
-        torch.testing.assert_close(own[name], (p - p.grad).detach(), rtol=1e-9, atol=1e-9)
-
-
-def test_threads_are_chosen_by_the_work_of_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 2000)
-    data = load(str(tmp_path / "t.txt"), length=1000)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert threads_for(Recipe(model={"name": "lstm", "hidden": (16,)}, batch_size=32), data) == 1
-    assert threads_for(Recipe(model={"name": "lstm", "hidden": (512,)}, batch_size=32), data) == 7
-
-
-def test_the_cost_of_a_recurrent_network(running: Data) -> None:
-    net = build_model(Recipe(model={"name": "lstm", "hidden": (5,), "embedding": 3}), running.schema)
-    assert multiply_adds(net, (10,)) == 10 * (4 * 5 * (3 + 5) + 5 * running.schema.tokens)
 
 
 def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_path: Path) -> None:
