@@ -109,9 +109,7 @@ def test_a_translator_has_learnt(translator: Run) -> None:
 
 def test_the_notes_sentence_is_tagged(tmp_path: Path) -> None:
     """王刚 is somebody, 王府 is not: what follows tells."""
-    recipe = Recipe(model={"name": "lstm", "hidden": (24,), "embedding": 16, "bidirectional": True, "crf": True},
-                    optimizer={"name": "adam", "lr": 0.01}, epochs=5, batch_size=16)  # fmt: skip
-    run = fit(recipe, load("names"), out=tmp_path / "run")
+    run = fit(Recipe.read("tagging").with_(epochs=10), load("names"), out=tmp_path / "run")
     assert run.result["test_f1"] > 0.95
     notes = ["王刚和李明去上班了", "王刚已经离开学校了", "王府内已经没有差事可做了"]
     found = reading.tag(run, notes)

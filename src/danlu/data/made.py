@@ -22,6 +22,7 @@ _PEOPLE = ("{}去上班了", "{}已经毕业了", "{}来过这里", "{}是我的
 # What begins with a surname but names nobody: what follows tells.
 _PLACES = ("王宫里", "高山上", "马路上", "黄河边", "林中", "江面上", "何处", "周围", "李子树下", "杨树下", "罗马城里", "吴国",
            "陈列馆里", "刘海下面", "赵州桥上", "徐州", "孙子的房间里", "朱红的大门前", "胡同里", "郭外")  # fmt: skip
+_HOUSES, _BY = "府宫家庄村庙宅园店", "里内外前后旁"
 _THINGS = ("有很多车", "没有人", "有一座庙", "站着几个孩子", "很安静", "开满了花", "下着大雨", "住着一位老人", "什么也看不见")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July",
            "August", "September", "October", "November", "December")  # fmt: skip
@@ -48,11 +49,12 @@ def prose(options: dict[str, Any], shares: Any = None) -> Raw:
 
 
 def names(options: dict[str, Any], n: int = 1500) -> Raw:
-    """Chinese sentences with the names of people tagged (BMES), and as many where a surname begins another word; no two equal."""
+    """Chinese sentences with the names of people tagged (BMES), and as many where a surname begins a place; no two equal."""
     g = _draws("names")
     sentences: dict[str, tuple[list[str], list[str]]] = {}
     while len(sentences) < n:
-        what = g.choice(_PEOPLE) if len(sentences) % 2 else g.choice(_PLACES) + g.choice(_THINGS)
+        place = g.choice((g.choice(_PLACES), g.choice(_SURNAMES) + g.choice(_HOUSES) + g.choice(_BY)))
+        what = g.choice(_PEOPLE) if len(sentences) % 2 else place + g.choice(_THINGS)
         tokens: list[str] = []
         tags: list[str] = []
         for k, piece in enumerate((g.choice(_WHEN) + what).split("{}")):
