@@ -263,6 +263,9 @@ def cost(repeats):
 
     import danlu
     from danlu.runs.run import build_model
+    from danlu.train.memory import keep_freed_memory
+
+    keep_freed_memory()  # as danlu does while it trains
 
     lines = ["### Milliseconds of a step (forward, backward) of an LSTM, batches of 32", "", "| | ms |", "|---|---|"]
     torch.set_num_threads(1)
