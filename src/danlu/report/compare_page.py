@@ -60,7 +60,6 @@ def print_comparison(c: Comparison) -> None:
 def write_comparison(c: Comparison) -> Path:
     """Write report.html into the study's folder."""
     told: Any = c.study.data_info["source"]["source"]
-    said = "".join(f"<p>{html.text(s)}</p>" for s in c.sentences())
     info = c.study.info
     ways = "".join(f"<p>{html.text(line)}</p>" for line in _ways(c, info["plans"]))
     fixed = c.study.recipes[0]
@@ -72,7 +71,7 @@ def write_comparison(c: Comparison) -> Path:
     sections = [
         f"<h1>{html.text(len(c.names))} variants on {html.text(told)}</h1>",
         f'<p class="soft">{html.text(" · ".join(facts))}</p>',
-        f'<div class="verdict">{said}</div>',
+        html.verdict(c.sentences()),
         html.table(head(c), table_rows(c)),
         f'<p class="soft">{html.text(c.method())}</p>',
         "<h2>Differences</h2>",

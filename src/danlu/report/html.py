@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ p { margin: .4rem 0; } .soft { color: var(--soft); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
+code { background: #f2ede4; padding: 0 .25rem; border-radius: 3px; font-size: .9em; }
 .wide { overflow-x: auto; } .figure { width: 100%; }
 .pictures { display: flex; flex-wrap: wrap; gap: .9rem; }
 .pictures figure { margin: 0; width: 6.2rem; font-size: .8rem; line-height: 1.3; }
@@ -48,6 +50,12 @@ def page(title: str, sections: Iterable[str], figures: bool = True) -> str:
 def text(value: Any) -> str:
     """Escaped for HTML."""
     return html.escape(str(value))
+
+
+def verdict(sentences: Iterable[str]) -> str:
+    """What is said of the whole; what stands between backticks is code."""
+    said = re.sub("`([^`]+)`", r"<code>\1</code>", "".join(f"<p>{text(s)}</p>" for s in sentences))
+    return f'<div class="verdict">{said}</div>'
 
 
 def figure(name: str, what: dict[str, Any], label: str) -> str:

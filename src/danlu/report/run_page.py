@@ -40,12 +40,11 @@ def write_report(run: Run) -> Path:
     """Write report.html into the run's folder."""
     told = run.data_info["source"]["source"]
     r = run.result
-    said = "".join(f"<p>{html.text(s)}</p>" for s in verdict(run))
     sections = [
         f"<h1>{html.text(run.recipe.model.name)} on {html.text(told)}</h1>",
         f'<p class="soft">{r["parameters"]:,} parameters · {r["epochs"]} epochs · {r["steps"]:,} steps · {r["seconds"]:.1f} s · '
         f"{html.text(run.info['environment']['machine'])} · {html.text(run.path.name)}</p>",
-        f'<div class="verdict">{said}</div>',
+        html.verdict(verdict(run)),
         html.table(result_head(run), result_rows(run)),
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),

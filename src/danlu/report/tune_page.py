@@ -49,7 +49,6 @@ def write_tuning(t: Tuning) -> Path:
     """Write report.html into the study's folder."""
     info = t.study.info
     told: Any = t.study.data_info["source"]["source"]
-    said = "".join(f"<p>{html.text(s)}</p>" for s in t.sentences())
     facts = [
         info["strategy"],
         count(len(t.ranked) + t.diverged, "trial"),
@@ -59,7 +58,7 @@ def write_tuning(t: Tuning) -> Path:
     sections = [
         f"<h1>Search on {html.text(told)}</h1>",
         f'<p class="soft">{html.text(" · ".join([*facts, t.study.path.name]))}</p>',
-        f'<div class="verdict">{said}</div>',
+        html.verdict(t.sentences()),
         html.table(head(t), table_rows(t, 20)),
     ]
     if t.importance:
