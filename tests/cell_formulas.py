@@ -39,9 +39,10 @@ def layer(name: str, t: dict[str, Tensor], at: str, x: Tensor, state: State | No
     gates = x @ t[f"{at}.weight_ih"].T + t[f"{at}.bias"]
     w = t[f"{at}.weight_hh"].T
     h, c = state or (x.new_zeros(1, len(w)),) * 2
+    extra = t.get(f"{at}.extra", w).reshape(-1, len(w))  # peepholes [3, H], or the inner bias [1, H] of a GRU
     out = []
     for g in gates:
-        h, c = step(name, g[None], w, t.get(f"{at}.extra", w), h, c)
+        h, c = step(name, g[None], w, extra, h, c)
         out.append(h[0])
     return torch.stack(out), (h, c)
 

@@ -12,8 +12,10 @@ import torch
 from danlu import Recipe, fit, load
 from danlu.data import Schema
 from danlu.models.summary import multiply_adds
+from danlu.nn.cells import CELLS
 from danlu.runs.run import build_model
 from danlu.train.ready import threads_for
+from danlu.train.stack import Stack
 
 SCHEMA = Schema("language", (10,), tokens=20)
 
@@ -27,6 +29,15 @@ def test_initial_values_of_recurrent_networks() -> None:
     assert w["layers.forwards.0.weight_ih"].std() == pytest.approx(math.sqrt(1 / 200), rel=0.03)
     assert w["layers.forwards.0.bias"].tolist() == [0.0] * 64 + [2.5] * 64 + [0.0] * 128
     assert w["embedding.weight"].std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_decay_and_penalties_act_on_matrices_alone(cell: str) -> None:
+    """Not on biases, the one within a GRU included, nor on peepholes."""
+    section = {"name": "lstm", "cell": (cell,), "hidden": (4,)}
+    stack = Stack([build_model(Recipe(model=section), SCHEMA)], torch.device("cpu"))
+    assert {k.rsplit(".", 1)[1] for k in stack.weights} == {"weight", "weight_ih", "weight_hh"}
+    assert {k.rsplit(".", 1)[1] for k in stack.shapes} - {"extra"} == {"weight", "weight_ih", "weight_hh", "bias"}
 
 
 def test_the_loss_of_a_crf_is_a_mean_over_tokens(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_framework_s_layers_give_the_same(name: str, dtype: torch.dtype) -> 
         ours.bias.copy_(theirs.bias_ih_l0 + theirs.bias_hh_l0)
         if name == "gru":  # its inner bias stays within the reset
             ours.bias[2 * H :] = theirs.bias_ih_l0[2 * H :]
-            ours.extra[0] = theirs.bias_hh_l0[2 * H :]
+            ours.extra.copy_(theirs.bias_hh_l0[2 * H :])
     x = torch.randn(T, B, 6, dtype=dtype)
     a, last = theirs(x)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10

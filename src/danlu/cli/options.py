@@ -47,15 +47,21 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "resize": (Resize, None),
     "mode": (Mode, None),
     "split": (
-        Annotated[str | None, typer.Option(help="Shares such as 60/20/20 or 70/30; without it the amount of data decides.")],
+        Annotated[
+            str | None,
+            typer.Option(help="Shares such as 60/20/20; without it the amount of data decides (running text: 80/10/10)."),
+        ],
         None,
     ),
     "valid": (Annotated[bool, typer.Option(help="Whether to hold out a validation part.")], True),
-    "split_seed": (Annotated[int, typer.Option(help="Seed of the shuffle before splitting.")], 0),
+    "split_seed": (Annotated[int, typer.Option(help="Seed of the shuffle before splitting (running text is cut in order).")], 0),
     "limit": (Annotated[int | None, typer.Option(help="At most so many training examples.")], None),
     "memory": (Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")], None),
     "missing": (Missing, None),
-    "tokens": (Annotated[str | None, typer.Option(help="Of text: chars, words or bpe.")], None),
+    "tokens": (
+        Annotated[str | None, typer.Option(help="Of text: chars, words (at spaces, of which Chinese has none) or bpe.")],
+        None,
+    ),
     "vocabulary": (Annotated[int | None, typer.Option(help="Of text: at most so many tokens.")], None),
     "length": (
         Annotated[int | None, typer.Option(help="Of text: tokens in a window of running text, or at most in an example.")],

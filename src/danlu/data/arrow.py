@@ -7,15 +7,18 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from danlu.data import images, tables, text
+from danlu.data import images, records, tables, text
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.errors import DataError, count, some
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LABELS = ("label", "labels", "fine_label", "target", "class")
 
@@ -98,9 +101,12 @@ def from_arrow(
         if table.column_names == ["text"]:
             refuse_unused(options, text.RUNNING, "running text")
             return text.running({p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order}, name, options, shares)
-        raw = text.from_frame(frame, name, {**options, "budget": budget})
+        for column in frame.columns:
+            if (names := _names(table.schema, column)) and pa.types.is_integer(table.schema.field(column).type):
+                frame[column] = _named(frame[column], names)
+        raw = records.from_frame(frame, name, {**options, "budget": budget})
         if raw.missing:
-            needed = frame[list(raw.missing)].map(text.is_there) if raw.encode else frame.notna()
+            needed = frame[list(raw.missing)].map(records.is_there) if raw.encode else frame.notna()
             n_valid, n_test = _left(needed.all(axis=1).to_numpy(), n_valid, n_test, name)
         return replace(raw, official_test=n_test, official_valid=n_valid)
     refuse_unused({"task": task, **of_text}, (), "pictures")
@@ -183,6 +189,11 @@ def _names(schema: Any, label: str) -> tuple[str, ...]:
         return tuple(features[label]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
+
+
+def _named(numbers: pd.Series[Any], names: tuple[str, ...]) -> list[str | None]:
+    """Classes by their names; of what is below 0, the hub's sign for a missing label, and of gaps none."""
+    return [names[int(k)] if 0 <= k < len(names) else None for k in numbers.fillna(-1)]
 
 
 def _labels(column: Any, names: tuple[str, ...]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:

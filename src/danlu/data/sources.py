@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danlu.data import embedded, idx, made, text
+from danlu.data import embedded, idx, made, records, text
 from danlu.data.arrays import Array, parse_bytes
 from danlu.data.data import Data, Raw
 from danlu.data.files import Remote, data_folders, find_or_fetch
@@ -91,8 +91,9 @@ def load(
         table of two columns of text, "text" for labelled text.
     resize: height and width to bring pictures to. mode: "L" (grey) or "RGB".
     split: shares such as "60/20/20" (train/valid/test) or "70/30" (train/test). Without it the notes' rule
-        decides by the amount of data, and a source's own test part stays the test part.
-    valid: False for no validation part. seed: of the shuffle. limit: at most so many training examples.
+        decides by the amount of data (running text is cut 80/10/10), and a source's own test part stays the test part.
+    valid: False for no validation part. seed: of the shuffle, which running text does without.
+    limit: at most so many training examples.
     memory: larger data are mapped from disk, such as "2GB" (half of this machine's memory).
     missing: "drop" leaves out rows with missing cells; without it they are refused.
     Of text – tokens: chars (default), words or bpe. vocabulary: at most so many tokens. length: tokens in a window of
@@ -119,6 +120,8 @@ def load(
     told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
     told |= {"missing": options["missing"], **of_text}
     if raw.schema.task == "language":
+        if seed:
+            raise DataError(wrong("seed", seed, "must be left out: running text is cut in order, not shuffled"))
         split = None  # the text was cut where it was read
     return Data.from_raw(
         raw,
@@ -302,14 +305,12 @@ def _from_file(path: Path, options: dict[str, Any], split: Any) -> Raw:
         return tagged.load({"all": [path]}, options)
     if kind == ".jsonl":
         refuse_unused(options, (*text.OPTIONS, "target", "task"), "JSON lines")
-        return text.from_records(path, options)
-    if kind == ".tsv" and (options["task"] == "pairs" or text.asks_pairs(options)):
+        return records.from_records(path, options)
+    if kind == ".tsv" and (options["task"] == "pairs" or records.asks_pairs(options)):
         refuse_unused(options, (*text.OPTIONS, "task"), "pairs")
-        return text.from_pairs(path, options)
+        return records.from_pairs(path, options)
     if kind in (".csv", ".tsv", ".txt"):
-        from danlu.data import tables
-
-        return text.from_frame(tables.read(path, options["encoding"]), path.name, options)
+        return records.from_table(path, options)
     kinds = ".csv, .tsv, .parquet, .jsonl, .txt, .bmes, .bio, .conll, or a folder"
     raise DataError(f"{path.name} is of no kind that can be read; use {kinds}")
 
@@ -333,7 +334,7 @@ def _from_python(source: Any, options: dict[str, Any]) -> Raw:
         sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
         return replace(_from_arrays(x, y, options), official_test=sizes.get("test", 0), official_valid=sizes.get("valid", 0))
     if type(source).__module__.startswith("pandas"):
-        return text.from_frame(source, "the data frame", options)
+        return records.from_frame(source, "the data frame", options)
     return _from_arrays(*_pair(source), options)
 
 

@@ -27,14 +27,14 @@ _LARGEST = float(np.finfo(np.float32).max)
 _USUAL = ("target", "label", "class", "species", "y")
 
 
-def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
-    """The file as a data frame; refuses duplicate headers and ragged or empty files."""
+def read(path: Path, encoding: str | None = None, as_text: bool = False) -> pd.DataFrame:
+    """The file as a data frame; refuses duplicate headers and ragged or empty files. as_text: cells as they are written."""
     import pandas as pd
 
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
-        return parse(texts.read(path, encoding), path.name, "\t" if path.suffix.lower() == ".tsv" else ",")
+        return parse(texts.read(path, encoding), path.name, "\t" if path.suffix.lower() == ".tsv" else ",", as_text)
     except (OSError, ValueError) as e:
         raise DataError(f"{path.name} cannot be read: {str(e).splitlines()[0]}") from e
 
@@ -47,13 +47,14 @@ def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
     usual = target or next((c for c in known if c.lower() in _USUAL), None)
     if task not in (None, "classification") or len(known) != 2 or usual not in known:
         return False
-    values = frame[next(c for c in known if c != usual)].dropna()
+    other = next(c for c in known if c != usual)
+    values = frame[other].dropna()
     if not pd.api.types.is_string_dtype(values) or _numbers(values).isna().mean() <= 0.5:
         return False
-    return bool(values.nunique() > min(MAX_LEVELS, len(values) / 2))
+    return other.lower() in texts.TEXT or bool(values.nunique() > min(MAX_LEVELS, len(values) / 2))
 
 
-def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
+def parse(text: str, name: str, separator: str = ",", as_text: bool = False) -> pd.DataFrame:
     """CSV text with a header line as a data frame."""
     import pandas as pd
 
@@ -66,7 +67,8 @@ def parse(text: str, name: str, separator: str = ",") -> pd.DataFrame:
         if row and len(row) != len(header):
             raise DataError(f"line {k} of {name} has {len(row)} cells, but its header has {len(header)}; correct that line")
     try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True, index_col=False)
+        kept: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]} if as_text else {}
+        frame: pd.DataFrame = pd.read_csv(io.StringIO(text), sep=separator, skipinitialspace=True, index_col=False, **kept)
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         raise DataError(f"{name} is no table: {str(e).splitlines()[0]}") from e
     if frame.empty:
@@ -182,7 +184,7 @@ def _column(values: pd.Series[Any], name: str, mistakes: list[str]) -> Column | 
     elif len(levels) > MAX_LEVELS:
         mistakes.append(
             f"column {title!r} of {name} is text with {len(levels)} distinct values, but a category has at most "
-            f"{MAX_LEVELS}; remove the column or group its values"
+            f"{MAX_LEVELS}; remove the column, group its values, or try --task text"
         )
     return Column(title, tuple(levels)) if len(mistakes) == before else None
 

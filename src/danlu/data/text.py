@@ -7,13 +7,11 @@ Legend: N examples, T tokens.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,22 +19,16 @@ from torch import Tensor
 from danlu.data import split
 from danlu.data.arrays import Array
 from danlu.data.data import Raw
-from danlu.data.options import refuse_unused
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, nearest, some, wrong
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LONGEST = 1024  # tokens of an example, unless told
 WINDOW = 128  # tokens of running text in an example, unless told
 PARTS = {"train": "train", "valid": "valid", "test": "test", "dev": "valid", "val": "valid", "validation": "valid"}
 _ORDER = ("train", "valid", "test")
 _UNEVEN = 0.05  # how far from its share a part may be, so that no line is cut
-_TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
-_LABEL = ("label", "class", "target", "sentiment", "category", "y")
-_PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
+TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 
 OPTIONS = ("tokens", "vocabulary", "length", "encoding", "missing")  # of `load`, for every text
 RUNNING = (*OPTIONS, "lines")
@@ -137,9 +129,9 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     texts = {"all": texts["train"]} if set(texts) == {"train"} else texts
     if options.get("like"):
         texts = {"test": [t for of in texts.values() for t in of]}
-    elif "all" in texts:
-        texts = _parted(texts["all"], shares)
     lines = bool(options["like"].lines if options.get("like") else options.get("lines"))
+    if "all" in texts:
+        texts = _parted(texts["all"], shares, lines)
     if lines:
         texts = {p: [line for t in of for line in lines_of(t) if line.strip()] for p, of in texts.items()}
         if not texts.get("train") and not options.get("like"):
@@ -156,8 +148,11 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), cut=True)
 
 
-def _parted(texts: list[str], shares: Any) -> dict[str, list[str]]:
-    """The beginning for training, then validation and test; cut between documents, or of one at line ends."""
+def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:
+    """The beginning for training, then validation and test; cut between documents, or of one at line ends.
+
+    lines: are texts of their own, and none is ever cut.
+    """
     parts = split.parse(shares) if shares is not None else (0.8, 0.1, 0.1)
     wanted = sum(p > 0 for p in parts)
     units = texts if len(texts) >= wanted else lines_of("\n".join(texts))
@@ -172,7 +167,7 @@ def _parted(texts: list[str], shares: Any) -> dict[str, list[str]]:
         cuts.append(min(range(least, max(least, most) + 1), key=lambda k: abs(ends[min(k, len(units))] - place)))
     cuts.append(len(units))
     shares_of = np.diff(ends[np.minimum(cuts, len(units))]) / max(1, ends[-1])
-    if one and np.abs(shares_of - parts).max() > _UNEVEN:  # a few long lines
+    if one and not lines and np.abs(shares_of - parts).max() > _UNEVEN:  # a few long lines
         whole, places = "".join(units), np.round(np.cumsum([0, *parts]) * ends[-1]).astype(int)
         return {p: [whole[i:j]] for p, (i, j) in zip(_ORDER, pairwise(places), strict=True) if j > i}
     found = {p: units[i:j] for p, (i, j) in zip(_ORDER, pairwise(cuts), strict=True) if j > i}
@@ -268,119 +263,3 @@ def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places
 
     x = np.zeros((len(pairs), 1), np.int32)
     return Raw(x, np.zeros((len(pairs), 1), np.int32), Schema("pairs", (1,)), encode=encode)
-
-
-def from_records(path: Path, options: Options) -> Raw:
-    """JSONL: an object a line, with a text and a label, or with a source and a target."""
-    rows: list[dict[str, Any]] = []
-    places: list[str] = []
-    for k, line in enumerate(lines_of(read(path, options.get("encoding"))), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as e:
-            raise DataError(f"line {k} of {path.name} is no JSON: {e}") from e
-        if not isinstance(found, dict):
-            raise DataError(f'line {k} of {path.name} is no JSON object; write {{"text": …, "label": …}}')
-        rows.append(found)
-        places.append(f"line {k} of {path.name}")
-    if not rows:
-        raise DataError(f"{path.name} has no lines")
-    return from_columns([{str(k): v for k, v in r.items()} for r in rows], places, path.name, options)
-
-
-def from_frame(frame: pd.DataFrame, name: str, options: Options) -> Raw:
-    """A table, each row an example: of text, or of numbers and categories."""
-    from danlu.data import tables
-
-    told = options["task"] in ("text", "pairs") or options.get("like")
-    if not told and not tables.is_text(frame, options["target"], options["task"]):
-        return tables.from_frame(frame, name, **options)
-    refuse_unused(options, (*OPTIONS, "target", "task"), "a table of text")
-    rows = [{str(k): None if v is None or v != v else v for k, v in r.items()} for r in frame.to_dict("records")]
-    return from_columns(rows, [f"row {i + 1} of {name}" for i in range(len(rows))], name, options)
-
-
-def asks_pairs(options: Options) -> bool:
-    """Whether a trained run is to read these, and it reads pairs."""
-    like = options.get("like")
-    return like is not None and like.task == "pairs"
-
-
-def from_columns(rows: Sequence[dict[str, Any]], places: Sequence[str], name: str, options: Options) -> Raw:
-    """Rows with named cells: labelled texts, or pairs."""
-    keys = list(dict.fromkeys(k for r in rows for k in r))
-    two = next(((a, b) for a, b in _PAIRS if {a, b} <= set(keys)), None)
-    if options.get("task") == "pairs" or asks_pairs(options) or (two and options.get("task") is None):
-        a, b = two or _named(keys, name)
-        rows, places, gaps = _present(rows, places, (a, b), name, options)
-        pairs = [(_cell(r, a, p), _cell(r, b, p)) for r, p in zip(rows, places, strict=True)]
-        return replace(paired(pairs, name, options, places), missing=gaps)
-    target = options.get("target") or next((k for k in keys if k.lower() in _LABEL), None)
-    if target not in keys:
-        near = nearest(str(target), keys) if target else None
-        hint = f"did you mean {near!r}?" if near else "name the label's with --target"
-        raise DataError(f"{name} has the fields {some(keys, 8)}, but none for the label; {hint}")
-    rest = [k for k in keys if k != target]
-    text = next((k for k in rest if k.lower() in _TEXT), rest[0] if len(rest) == 1 else None)
-    if text is None:
-        raise DataError(f"{name} has the fields {some(keys, 8)}, but none is named text; rename the one that holds it")
-    rows, places, gaps = _present(rows, places, (text, str(target)), name, options)
-    texts, labels = ([_cell(r, k, p) for r, p in zip(rows, places, strict=True)] for k in (text, target))
-    return replace(labelled(texts, labels, name, options, places), missing=gaps)
-
-
-def is_there(cell: Any) -> bool:
-    """Whether a cell holds anything to read."""
-    return cell is not None and cell == cell and bool(str(cell).strip())
-
-
-def _present(
-    rows: Sequence[dict[str, Any]], places: Sequence[str], keys: tuple[str, str], name: str, options: Options
-) -> tuple[Sequence[dict[str, Any]], Sequence[str], dict[str, int]]:
-    """All rows, or with `missing="drop"` those that have both cells, and how many cells each column lacked."""
-    if options.get("missing") != "drop":
-        return rows, places, {}
-    kept = [i for i, r in enumerate(rows) if all(is_there(r.get(k)) for k in keys)]
-    if not kept:
-        raise DataError(f"every row of {name} lacks {keys[0]!r} or {keys[1]!r}; fill them")
-    gaps = {k: n for k in keys if (n := sum(not is_there(r.get(k)) for r in rows))}
-    return [rows[i] for i in kept], [places[i] for i in kept], gaps
-
-
-def _named(keys: Sequence[str], name: str) -> tuple[str, str]:
-    if len(keys) != 2:
-        raise DataError(f"{name} has the fields {some(keys, 8)}, but pairs need a source and a target; name them so")
-    return keys[0], keys[1]
-
-
-def _cell(row: dict[str, Any], key: str, place: str) -> str:
-    value = row.get(key)
-    if value is None:
-        raise DataError(f"{place} lacks {key!r}; fill it, or leave such rows out with --missing drop")
-    if isinstance(value, (list, dict)):
-        raise DataError(
-            f"{place} has a {'list' if isinstance(value, list) else 'table'} as {key!r}, but it must be text; join it"
-        )
-    return str(value)
-
-
-def from_pairs(path: Path, options: Options) -> Raw:
-    """TSV without a header: source and target on a line."""
-    lines: list[dict[str, Any]] = []
-    where: list[str] = []
-    for k, line in enumerate(lines_of(read(path, options.get("encoding"))), 1):
-        cells = [c.strip() for c in line.split("\t")]
-        if not any(cells):
-            continue
-        if len(cells) != 2 and not (len(cells) == 1 and options.get("missing") == "drop"):
-            raise DataError(f"line {k} of {path.name} has {count(len(cells), 'column')}, but pairs have a source and a target")
-        if k == 1 and tuple(c.lower() for c in cells) in _PAIRS:
-            continue
-        lines.append({"source": cells[0], "target": (*cells, "")[1]})
-        where.append(f"line {k} of {path.name}")
-    if not lines:
-        raise DataError(f"{path.name} has no pairs; write a source, a tab and a target on each line")
-    rows, places, gaps = _present(lines, where, ("source", "target"), path.name, options)
-    return replace(paired([(r["source"], r["target"]) for r in rows], path.name, options, places), missing=gaps)

@@ -62,7 +62,8 @@ class Recurrent(nn.Module):
     """One layer of a cell in one direction.
 
     Weights as in PyTorch's own layers: `weight_ih` [G·H, n], `weight_hh` [G·H, H], their gates in the order of
-    `danlu.nn.cells`; one `bias` [G·H]; `extra` [E, H] holds peepholes, or the bias within the framework's GRU.
+    `danlu.nn.cells`; one `bias` [G·H]; `extra` [E·H] holds peepholes, or the bias within the framework's GRU: flat, as
+    decay and penalties act on matrices alone.
     """
 
     def __init__(self, cell: str, n: int, hidden: int, forget_bias: float = 1.0) -> None:
@@ -73,7 +74,7 @@ class Recurrent(nn.Module):
         self.weight_hh = nn.Parameter(torch.empty(kind.gates * hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(kind.gates * hidden))
         if kind.extras:
-            self.extra = nn.Parameter(torch.zeros(kind.extras, hidden))
+            self.extra = nn.Parameter(torch.zeros(kind.extras * hidden))
 
     def reset_weights(self, fill: Callable[[str, Tensor, str], None], bias: float) -> None:
         """Each gate's weights by themselves: inputs by Xavier's rule, recurrent ones orthogonal; the forget gate open."""
@@ -102,7 +103,7 @@ class Recurrent(nn.Module):
         if self._framework(x) and not cell.memory and not each:
             return self._kernel(x, h)
         gates = F.linear(x, self.weight_ih, self.bias)
-        extra = self.extra if cell.extras else x.new_zeros(0, self.hidden)
+        extra = (self.extra if cell.extras else x.new_zeros(0)).view(-1, self.hidden)
         out, c = scan(self.cell, gates, self.weight_hh.t(), extra, h, rest[0] if rest else x.new_zeros(0))
         states = (out, c) if cell.memory else (out,)
         return out, states if each else tuple(s[-1] for s in states)
@@ -119,7 +120,7 @@ class Recurrent(nn.Module):
         """The framework's GRU or RNN."""
         inner = torch.zeros_like(self.bias)
         if CELLS[self.cell].extras:
-            inner = torch.cat([inner[: 2 * self.hidden], self.extra[0]])
+            inner = torch.cat([inner[: 2 * self.hidden], self.extra])
         weights = [self.weight_ih, self.weight_hh, self.bias, inner]
         run = getattr(torch, CELLS[self.cell].fused or "")
         out, last = run(x, h.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False)
