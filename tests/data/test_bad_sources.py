@@ -75,7 +75,7 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 
 def test_fewer_examples_than_classes_and_parts() -> None:
-    assert "there are 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
+    assert "the data have 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
     assert "for 100 classes" in refused((np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99])))
 
 

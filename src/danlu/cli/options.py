@@ -166,7 +166,14 @@ def from_runs(texts: list[str] | None) -> list[str]:
 
 def _start(name: str) -> Path:
     """Weights to start from: a file or folder as it is, or a run by any name it goes by."""
-    return Path(name) if Path(name).exists() else open_run(name).path
+    from danlu.errors import RunError, wrong
+
+    if Path(name).exists():
+        return Path(name)
+    try:
+        return Path(open_run(name).path)
+    except RunError as e:
+        raise RunError(wrong("init.from_run", name, "must be a finished run or a file of weights")) from e
 
 
 def open_run(name: str, trust: bool = False) -> Any:

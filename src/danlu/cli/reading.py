@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsonlib
 import sys
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from danlu.cli.options import Json, RunPath, Trust, open_run
+from danlu.errors import count
 
 
 def score(
@@ -24,16 +26,11 @@ def score(
     found = sorted(reading.score(open_run(run, trust), texts), key=lambda w: -w.nats)
     if json:
         for w in found:
-            print(
-                jsonlib.dumps(
-                    {"text": w.text, "nats": w.nats, "tokens": w.tokens, "perplexity": w.perplexity}, ensure_ascii=False
-                )
-            )
+            print(jsonlib.dumps({**dataclasses.asdict(w), "perplexity": w.perplexity}, ensure_ascii=False))
         return
-    table(
-        ("text", "log P (nats)", "tokens", "perplexity"),
-        [(w.text, f"{w.nats:.2f}", w.tokens, f"{w.perplexity:.3g}") for w in found],
-    )
+    head = ("text", "log P (nats)", "tokens", "perplexity", "unknown tokens")[: 5 if any(w.unknown for w in found) else 4]
+    rows = [(w.text, f"{w.nats:.2f}", w.tokens, f"{w.perplexity:.3g}", w.unknown) for w in found]
+    table(head, [row[: len(head)] for row in rows])
 
 
 def generate(
@@ -50,7 +47,10 @@ def generate(
     """Write on from a prompt, token by token, until the end of a text."""
     from danlu.runs import reading
 
-    pieces = reading.generate(open_run(run, trust), prompt, temperature, top_k, length, seed)
+    found = open_run(run, trust)
+    pieces = reading.generate(found, prompt, temperature, top_k, length, seed)
+    if n := reading.unknown(found, prompt):
+        print(f"{count(n, 'token')} of the prompt {'was' if n == 1 else 'were'} not in the training text", file=sys.stderr)
     sys.stdout.write(prompt)
     for piece in pieces:
         sys.stdout.write(piece)

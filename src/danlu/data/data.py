@@ -15,7 +15,7 @@ from torch import Tensor
 from danlu.data import normalize, split
 from danlu.data.arrays import Array, is_mapped
 from danlu.data.schema import Schema
-from danlu.errors import DataError, some, wrong
+from danlu.errors import DataError, count, some, wrong
 
 PARTS = ("train", "valid", "test")
 _DIGESTED = 1 << 20  # bytes of rows digested at once: the steps of it stay in the cache
@@ -190,9 +190,9 @@ def _check_values(raw: Raw) -> None:
     """Refuse what nothing can be learnt from."""
     n, classes = len(raw.x), raw.schema.classes
     if n != len(raw.y):
-        raise DataError(f"there are {n} examples, but {len(raw.y)} labels; each example needs one")
+        raise DataError(f"the data have {count(n, 'example')}, but {count(len(raw.y), 'label')}; each example needs one")
     if n < 3:
-        raise DataError(f"there are {n} examples, but training, validation and test parts need at least one each")
+        raise DataError(f"the data have {count(n, 'example')}, but training, validation and test parts need at least one each")
     if raw.x.dtype == np.float32:
         for start in range(0, n, _ROWS):
             bad = ~np.isfinite(raw.x[start : start + _ROWS]).reshape(min(_ROWS, n - start), -1).all(1)
@@ -213,7 +213,9 @@ def _check_values(raw: Raw) -> None:
     if len(classes) < 2 or low == high:
         raise DataError(f"every example is of the one class {classes[low]!r}; classification needs at least two")
     if n < len(classes):
-        raise DataError(f"there are {n} examples for {len(classes)} classes, but each class needs at least one per part")
+        raise DataError(
+            f"the data have {count(n, 'example')} of {len(classes)} classes, but each class needs at least one per part"
+        )
 
 
 def _parts(
@@ -247,7 +249,9 @@ def _parts(
     wanted = {"train": shares[0], "valid": shares[1] if valid else 0.0, "test": shares[2]}
     empty = [k for k, v in parts.items() if len(v) == 0 and wanted[k] > 0]
     if empty or not len(train):
-        raise DataError(f"there are {n} examples, too few for {some(PARTS)} parts: {some(empty or ['train'])} would be empty")
+        raise DataError(
+            f"the data have {count(n, 'example')}, too few for {some(PARTS)} parts: {some(empty or ['train'])} would be empty"
+        )
     return parts
 
 

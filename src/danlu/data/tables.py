@@ -140,8 +140,9 @@ def _target(frame: pd.DataFrame, name: str, target: str | None) -> str:
     known = [str(c) for c in frame.columns]
     if target is None:
         usual = [c for c in known if c.lower() in _USUAL]
+        pairs = ", or --task pairs if both are text" if len(known) == 2 else ""
         if len(usual) != 1:
-            raise DataError(f"{name} has the columns {some(known, 8)}, but no target is named; try --target {known[-1]}")
+            raise DataError(f"{name} has the columns {some(known, 8)}, but no target is named; try --target {known[-1]}{pairs}")
         return usual[0]
     if target not in known:
         near = nearest(target, known)

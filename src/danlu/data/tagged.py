@@ -185,16 +185,16 @@ def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
     order = [p for p in ("all", "train", "valid", "test") if p in paths]
     parsed = {f: parse(text.read(f, options.get("encoding")), f.name) for p in order for f in paths[p]}
     told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
-    scheme = scheme_of(told, _NEARLY)
+    like = options.get("like")
+    scheme = like.scheme if like else scheme_of(told, _NEARLY)
     if scheme == "bio":
         begun([s for of in parsed.values() for s in of])
         told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
-    like = options.get("like")
     known = list(like.classes) if like else sorted({t for t in told if scheme is None or _is_of(t, scheme)}, key=_kind)
     for f, sentences in parsed.items():
         strange = [(k + i, t) for k, _, tags in sentences for i, t in enumerate(tags) if t not in known]
         if strange:
-            _refuse_strange(strange, f.name, known, scheme if f in paths[order[0]] else None)
+            _refuse_strange(strange, f.name, known, scheme)
         check(sentences, f.name, scheme)
     every = [(tokens, tags) for f in parsed for _, tokens, tags in parsed[f]]
     places = [f"the sentence at line {k} of {f.name}" for f in parsed for k, _, _ in parsed[f]]
@@ -211,7 +211,8 @@ def _refuse_strange(strange: Sequence[tuple[int, str]], name: str, known: Sequen
     line, tag = strange[0]
     near = nearest(tag, known)
     hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
-    what = f"{tag!r} is no tag of {scheme.upper()}" if scheme else f"no training sentence has the tag {tag!r}"
+    fits = scheme is None or _is_of(tag, scheme)
+    what = f"no training sentence has the tag {tag!r}" if fits else f"{tag!r} is no tag of {str(scheme).upper()}"
     more = f" ({len(strange) - 1} more such lines)" if len(strange) > 1 else ""
     raise DataError(f"line {line} of {name}: {what}{more}; {hint}")
 

@@ -176,7 +176,7 @@ def build(
         shape = "×".join(map(str, input_shape))
         raise ModelError(f"{name!r} reads text, but the examples are of shape {shape}; try model=dense")
     if not hidden:
-        raise ModelError(wrong("model.hidden", hidden, "must have at least one layer", "try 128"))
+        raise ModelError("`model.hidden` is empty, but must have at least one layer; try 128")
     cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
     if len(cells) != len(hidden):
         raise ModelError(wrong("model.cell", cells, f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"))

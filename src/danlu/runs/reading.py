@@ -20,11 +20,12 @@ from danlu.streams import stream
 
 @dataclass(frozen=True)
 class Weighed:
-    """How likely a text is: log P in nats, over its tokens and, where lines were learnt, its end."""
+    """How likely a text is: log P in nats, over its tokens and, where lines were learnt, its end; unknown: of the tokens."""
 
     text: str
     nats: float
     tokens: int
+    unknown: int = 0
 
     @property
     def perplexity(self) -> float:
@@ -91,6 +92,11 @@ def tag(run: Run, texts: Sequence[str]) -> list[Tagged]:
     return found
 
 
+def unknown(run: Run, text: str) -> int:
+    """How many tokens of a text the run has no number for."""
+    return Vocabulary(run.schema.vocabulary).encode(text).count(UNK)
+
+
 def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
     """log P of each text by a language model, read from the beginning of a text."""
     rows = _rows(needs(run, "language").encode_all, texts)
@@ -102,7 +108,7 @@ def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
             out = model(torch.tensor([whole[:-1]], dtype=torch.int32))
             logits = (out[0] if isinstance(out, tuple) else out)[0]
             nats = torch.log_softmax(logits.double(), 1).gather(1, torch.tensor(whole[1:]).unsqueeze(1)).sum()
-            found.append(Weighed(text, float(nats), len(whole) - 1))
+            found.append(Weighed(text, float(nats), len(whole) - 1, row.count(UNK)))
     return found
 
 

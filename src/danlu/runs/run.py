@@ -243,8 +243,8 @@ def build_model(recipe: Recipe, schema: Schema, start: bool = True, fixed: bool 
         file = where / "weights.safetensors" if where.is_dir() else where
         if not file.is_file():
             raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a file of weights"))
-        if (where / "run.json").is_file():  # as a run, which refuses what this danlu does not read
-            _refuse_other_tokens(Run(where).schema, schema, recipe.init.prefix)
+        if file.name == "weights.safetensors" and file.with_name("run.json").is_file():  # a run, which may refuse to be read
+            _refuse_other_tokens(Run(file.parent).schema, schema, recipe.init.prefix)
         load_weights(model, read_weights(file), str(where), recipe.init.prefix)
     if recipe.init.frozen and fixed:
         frozen(model, recipe.init.prefix)

@@ -53,8 +53,12 @@ def taken(name: str, prefix: Sequence[str]) -> bool:
     return not prefix or any(name.startswith(p) for p in prefix)
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, prefix: Sequence[str] = ()) -> None:
-    """Copy weights by name: all, or those whose names begin with one of `prefix`. Raises ModelError, naming what does not fit."""
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, start: Sequence[str] | None = None) -> None:
+    """Copy weights by name. Raises ModelError, naming what does not fit.
+
+    start: of weights to start from, beginnings of the names that are taken, all without any; None: a run's own.
+    """
+    prefix = start or ()
     own = {k: v for k, v in model.state_dict().items() if taken(k, prefix)}
     given = {k: v for k, v in tensors.items() if taken(k, prefix)}
     idle = [p for p in prefix if not any(k.startswith(p) for k in own)]
@@ -70,7 +74,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, pr
         counts = [f"{n:,} of its {needed:,} weights differ or are missing there"] if n else []
         counts += [f"{count(more, 'weight')} of that file {'is' if more == 1 else 'are'} not in it"] if more else []
         told = f"{where!r} does not fit this network: {', '.join(counts)}: {some(found)}"
-        raise ModelError(told + _way_out(own, given, bool(prefix)))
+        raise ModelError(told + (_way_out(own, given) if start == () else ""))
     with torch.no_grad():
         for k, v in own.items():
             if k in given:
@@ -86,7 +90,7 @@ def _unfit(name: str, given: Tensor, own: Tensor) -> str:
     return "" if given.isfinite().all() else f"`{name}` holds NaN or infinite values"
 
 
-def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor], chosen: bool) -> str:
+def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """The parts of the network that do fit, as a prefix."""
     parts: dict[str, bool] = {}
     for k, v in own.items():
@@ -94,7 +98,7 @@ def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor], chosen: boo
         part = _part(k)
         parts[part] = parts.get(part, True) and fits
     good = [p for p, fits in parts.items() if fits]
-    return f"; take what fits with init.prefix={','.join(good)}" if good and not chosen else ""
+    return f"; take what fits with init.prefix={','.join(good)}" if good else ""
 
 
 def _part(name: str) -> str:
