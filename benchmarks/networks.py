@@ -11,9 +11,9 @@
   400 sentences or windows.
 - exact: four networks with rates and seeds of their own trained together, in float64; the largest difference of any
   weight from the network trained alone, relative to that network's largest weight. (Not to the largest of its tensor: a
-  bias before a batch normalisation has no gradient but rounding, and is itself of the order of 1e-19.) Six steps; of the
-  two deepest networks two, as rounding grows from step to step, and faster the deeper: after six it was 1e-3 in
-  ResNet-101 and 3e-2 in ResNet-152.
+  bias before a batch normalisation has no gradient but rounding, and is itself of the order of 1e-19.) Three epochs of
+  60 examples (of pictures six steps); of the two deepest networks one, as rounding grows from step to step, and faster
+  the deeper: after three it was 1e-3 in ResNet-101 and 3e-2 in ResNet-152.
 """
 
 from __future__ import annotations
@@ -211,8 +211,8 @@ def main():
     print("\n`vgg-narrow` of the notes has 9,291,648 parameters: a head of 128 outputs. Ours has one of as many as classes.")
     if set(DEEPEST) & set(only):
         print(
-            f"\nThe last column is after six steps; for {' and '.join(f'`{k}`' for k in DEEPEST)} after two, as rounding grows"
-            " from step to step, and\nfaster the deeper."
+            f"\nThe last column is after three epochs; for {' and '.join(f'`{k}`' for k in DEEPEST)} after one, as rounding grows"
+            " from step to step,\nand faster the deeper."
         )
     print(
         f"\n{len(good)} of {len(only)} networks have every check right"

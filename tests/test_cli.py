@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danlu import Run, load
+from danlu import Recipe, Run, load
 from danlu.cli import main
+from danlu.data import Schema
+from danlu.runs.run import build_model
 
 
 class Result:
@@ -131,7 +133,7 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     young, old = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
     assert young < old - 0.1
     assert danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code == 0
-    assert "'never' is no run folder" in danlu("compare", "iris", "init.from_run=young,never").err
+    assert "`init.from_run` is 'never', but must be a finished run" in danlu("compare", "iris", "init.from_run=young,never").err
 
 
 def test_runs_lists(danlu: Any) -> None:
@@ -232,6 +234,21 @@ def test_summary(danlu: Any) -> None:
     assert "6×24×24" in out
     assert "6,422 parameters, 149,300 multiply-adds" in out
     assert json.loads(danlu("summary", "--input", "13", "--classes", "3", "--json").out)[-1]["output"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "schema"),
+    [
+        ("language", "a language model", Schema("language", (30,), tokens=50)),
+        ("tagging", "a tagger", Schema("tagging", (30,), tuple("abcdefg"), tokens=50)),
+        ("text-classification", "a classifier of texts", Schema("classification", (30,), tuple("abcdefg"), tokens=50)),
+        ("translation", "an encoder and a decoder", Schema("pairs", (61,), tokens=50, source=30)),
+    ],
+)
+def test_summary_of_what_reads(danlu: Any, preset: str, kind: str, schema: Schema) -> None:
+    out = danlu("summary", "-r", preset, "input=30", "--vocabulary", "50", "--classes", "7").out
+    total = sum(p.numel() for p in build_model(Recipe.read(preset), schema).parameters())
+    assert f"{total:,} parameters" in out and f"({kind})" in out
 
 
 def test_recipe_commands(danlu: Any, tmp_path: Path, digits_run: Path) -> None:

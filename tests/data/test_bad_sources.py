@@ -76,7 +76,7 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 def test_fewer_examples_than_classes_and_parts() -> None:
     assert "the data have 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
-    assert "for 100 classes" in refused((np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99])))
+    assert "5 examples of 100 classes" in refused((np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99])))
 
 
 def test_a_class_missing_from_a_part() -> None:

@@ -70,6 +70,43 @@ def test_a_table_of_categories_is_still_a_table(tmp_path: Path) -> None:
     assert not load(str(tmp_path / "t.csv")).schema.is_text
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_cells_of_text_stay_as_they_are_written(suffix: str, tmp_path: Path) -> None:
+    """01 is not 1, and NA and None are words; only an empty cell is missing."""
+    gap, path = {"csv": ",", "tsv": "\t"}[suffix], tmp_path / f"t.{suffix}"
+    path.write_text(
+        "\n".join(gap.join(r) for r in [("text", "label"), *[("NA", "01"), ("0010 1.50", "None"), ("null", "01")] * 20])
+    )
+    data = load(str(path), task="text" if suffix == "tsv" else None)
+    learnt = Vocabulary(data.schema.vocabulary)
+    assert data.schema.classes == ("01", "None")
+    assert {learnt.decode(x[x > 2].tolist()) for x in data.x} == {"NA", "0010 1.50", "null"}
+    path.write_text(path.read_text() + f"\n{gap}01\n")
+    assert "row 61 of t." in (said := refused(str(path), task="text")) and "lacks 'text'" in said
+
+
+def test_lists_in_tables_are_refused_in_words(tmp_path: Path) -> None:
+    texts = [f"sentence number {k}" for k in range(60)]
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"text": texts, "label": [[0, 1]] * 60}).to_parquet(path)
+    assert "row 1 of t.parquet has a list as 'label', but it must be text" in refused(str(path))
+    pd.DataFrame({"tokens": [["a", "b"]] * 60, "ner_tags": [[0, 1]] * 60}).to_parquet(path)
+    assert "has a list as 'tokens', but it must be text" in refused(str(path), task="pairs")
+    pd.DataFrame({"text": texts, "label": ["a", "b"] * 30, "aside": [[0, 1]] * 60}).to_parquet(path)
+    assert load(str(path), task="text").schema.classes == ("a", "b")
+
+
+def test_class_names_that_the_hub_left_in_a_file(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["neg", "pos"]))
+    rows_of = {"text": [f"sentence number {k}" for k in range(60)], "label": [k % 2 for k in range(58)] + [-1, -1]}
+    datasets.Dataset.from_dict(rows_of, features=features).to_parquet(str(tmp_path / "t.parquet"))
+    data = load(str(tmp_path / "t.parquet"), missing="drop")
+    assert data.schema.classes == ("neg", "pos") and len(data) == 58
+    assert data.y.tolist() == [k % 2 for k in range(58)]
+
+
 def assert_paired(data: Data) -> None:
     learnt, s = Vocabulary(data.schema.vocabulary), data.schema.source
     x, y = data.x[1], data.y[1]

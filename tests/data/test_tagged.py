@@ -115,6 +115,16 @@ def test_one_wrong_tag_does_not_make_a_scheme_vanish(tmp_path: Path) -> None:
     assert load(str(tmp_path / "t.conll")).schema.scheme is None
 
 
+def test_tags_are_checked_by_the_scheme_of_the_run_that_reads_them(tmp_path: Path) -> None:
+    schema = load(write(tmp_path / "t.bmes", *GOOD)).schema
+    for sentence, said in (
+        ("王/B-NAME 来/O", "'B-NAME' is followed by 'O', but the entity is not closed (BMES)"),
+        ("王/B-NAME 刚/I-NAME", "'I-NAME' is no tag of BMES"),
+        ("王/B-NAMES 刚/E-NAME", "no training sentence has the tag 'B-NAMES'; did you mean 'B-NAME'?"),
+    ):
+        assert said in refused(write(tmp_path / "new.bio", sentence), like=schema)
+
+
 def test_an_entity_across_two_sentences_passes(tmp_path: Path) -> None:
     data = load(write(tmp_path / "t.bmes", *GOOD, "圣/B-NAME 。/M-NAME", "彼/M-NAME 得/E-NAME 来/O"))
     assert len(data) == 26

@@ -123,6 +123,15 @@ def test_one_long_line_is_cut_where_it_must_be(tmp_path: Path) -> None:
     assert data.size("valid") == pytest.approx(80, abs=2) and data.size("test") == pytest.approx(80, abs=2)
 
 
+def test_lines_that_are_texts_are_never_cut(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("".join(f"line {k}\n" for k in range(300)) + "z" * 2000)
+    assert "has 2,002 tokens, but the limit is 1,024" in refused(str(tmp_path / "l.txt"), lines=True)
+    data = load(str(tmp_path / "l.txt"), lines=True, length=2002)
+    learnt = Vocabulary(data.schema.vocabulary)
+    told = [x[1:][x[1:] != PAD].tolist() for x in data.x]
+    assert len(told) == 301 and len(told[-1]) == 2000 and learnt.decode(told[7]) == "line 7"
+
+
 def test_files_of_a_text_are_parts_by_their_names(tmp_path: Path) -> None:
     for part, word in (("train", "learn "), ("valid", "check "), ("test", "prove ")):
         (tmp_path / f"{part}.txt").write_text(word * 100)
@@ -138,6 +147,7 @@ def test_files_of_a_text_are_parts_by_their_names(tmp_path: Path) -> None:
 
 
 def test_splits_of_running_text_are_as_asked() -> None:
+    assert "`seed` is 5, but must be left out: running text is cut in order" in refused("prose", seed=5)
     data = load("prose", split="50/50")
     assert data.size("valid") == 0 and data.size("test") / len(data) == pytest.approx(0.5, abs=0.02)
 

@@ -192,8 +192,10 @@ def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> N
     (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
     data = load(str(tmp_path / "t.txt"), lines=True)
     recipe = writer.recipe.with_(epochs=1, **{"init.from_run": str(writer.path)})
-    with pytest.raises(DanluError, match="are for another vocabulary than these data have"):
-        fit(recipe, data, out=tmp_path / "run")
+    file = {"init.from_run": str(writer.path / "weights.safetensors")}
+    for start in (recipe, recipe.with_(**file)):
+        with pytest.raises(DanluError, match="are for another vocabulary than these data have"):
+            fit(start, data, out=tmp_path / "run")
     assert fit(recipe.with_(**{"init.prefix": ("layers",)}), data, out=tmp_path / "run").status == "finished"
     assert fit(recipe, writer.load_data(), out=tmp_path / "more").result["train_loss"] < 1
 
@@ -203,6 +205,23 @@ def test_the_frequency_of_tokens_is_told_in_nats(writer: Run) -> None:
     p = torch.bincount(y[y >= 0].long()).double()
     p = p[p > 0] / p.sum()
     assert f"({float(-(p * p.log()).sum()):.3f} nats)" in " ".join(verdict(writer))
+    assert "nothing usable" not in " ".join(verdict(writer))
+
+
+def test_a_language_model_worse_than_the_frequency_of_tokens_has_learnt_nothing(tmp_path: Path) -> None:
+    recipe = Recipe(model={"name": "gru", "hidden": (4,), "embedding": 2}, optimizer={"name": "sgd", "lr": 1e-9}, epochs=1,
+                    batch_size=10)  # fmt: skip
+    run = fit(recipe, load("prose", limit=20), out=tmp_path / "run")
+    assert "no better than the frequency of tokens" in " ".join(verdict(run))
+
+
+def test_unknown_tokens_are_counted_and_told(writer: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    some, none = reading.score(writer, ["the ξ cat ξ", "the cat"])
+    assert (some.unknown, none.unknown) == (2, 0)
+    out = says(capsys, "score", str(writer.path), "the ξ cat", "the cat")[1]
+    assert "unknown tokens" in out and "unknown" not in says(capsys, "score", str(writer.path), "the cat")[1]
+    code, _, err = says(capsys, "generate", str(writer.path), "--prompt", "the ξ cat ξ", "--length", "3")
+    assert code == 0 and err == "2 tokens of the prompt were not in the training text\n"
 
 
 def says(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:

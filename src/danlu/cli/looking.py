@@ -143,6 +143,9 @@ def summary(
     overrides: Overrides = None,
     input: Annotated[str, typer.Option(help="Shape of one example, such as 1x28x28, or write input=… among the fields.")] = "",
     classes: Annotated[int, typer.Option(help="Outputs of the network.", min=1)] = 10,
+    vocabulary: Annotated[
+        int | None, typer.Option(help="Of networks that read text: tokens; else as many as classes.", min=1)
+    ] = None,
     recipe: RecipeName = None,
     json: Json = False,
 ) -> None:
@@ -155,4 +158,4 @@ def summary(
     given = list(overrides or [])
     shapes = [o.removeprefix("input=") for o in given if o.startswith("input=")]
     given = [o for o in given if not o.startswith("input=")]
-    show_summary(read_recipe(recipe, given), (shapes or [input])[-1], classes, json)
+    show_summary(read_recipe(recipe, given), (shapes or [input])[-1], classes, vocabulary, json)

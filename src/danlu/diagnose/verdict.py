@@ -85,8 +85,10 @@ def _tokens(run: Run) -> list[str]:
     alone = -sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts)
     said = [
         f"{name} perplexity is {perplexity(min(loss, 700.0)):.3g}: {loss:.3f} nats ({loss * UNITS['bits']:.3f} bits) a token, "
-        f"on {n:,} tokens. By the frequency of single tokens it would be {perplexity(alone):.3g} ({alone:.3f} nats)."
+        f"on {n:,} tokens. Told by frequency alone, those of the training part have {perplexity(alone):.3g} ({alone:.3f} nats)."
     ]
+    if loss >= alone:
+        said.append("That is no better than the frequency of tokens: the network has learnt nothing usable.")
     if part != "train" and "train_loss" in r:
         said.append(f"Training loss is {r['train_loss']:.3f} nats.")
     return said

@@ -14,6 +14,13 @@ from danlu.recipe import Recipe
 from danlu.report.terminal import console, table
 from danlu.runs.run import build_model
 
+_KINDS = {
+    "language": " (a language model)",
+    "tagging": " (a tagger)",
+    "classification": " (a classifier of texts)",
+    "pairs": " (an encoder and a decoder)",
+}
+
 
 def parse_shape(text: str) -> tuple[int, ...]:
     """ "1x28x28" (or commas) as numbers."""
@@ -39,14 +46,29 @@ def show_networks() -> None:
     console.print("\nlayers and sizes of one: danlu summary model=resnet-18 input=3x32x32")
 
 
-def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
-    """Print the rows and their totals. Networks that read text are summarised as language models of `classes` tokens."""
-    size_of = parse_shape(shape)
-    schema = Schema("classification", size_of, tuple(map(str, range(classes))))
-    if MODELS[recipe.model.name].reads if recipe.model.name in MODELS else False:
-        if len(size_of) > 1:
-            raise ModelError(wrong("input", shape, "must be one number of tokens for a network that reads text", "try input=128"))
-        schema = Schema("language", size_of, tokens=classes)
+def _schema(recipe: Recipe, shape: str, classes: int, tokens: int | None) -> Schema:
+    """Examples of that shape. Of a network that reads text its fields tell the task; a language model's outputs are tokens."""
+    size_of, names = parse_shape(shape), tuple(map(str, range(classes)))
+    reads = recipe.model.name in MODELS and MODELS[recipe.model.name].reads
+    if not reads and tokens:
+        raise ModelError(wrong("vocabulary", tokens, f"must be left out: {recipe.model.name!r} reads no text"))
+    if not reads:
+        return Schema("classification", size_of, names)
+    if len(size_of) > 1:
+        raise ModelError(wrong("input", shape, "must be one number of tokens for a network that reads text", "try input=128"))
+    fields = recipe.model.model_dump()
+    if fields["attention"]:  # as many tokens in the target, and <eos>
+        return Schema("pairs", (2 * size_of[0] + 1,), tokens=tokens or classes, source=size_of[0])
+    if fields["crf"]:
+        return Schema("tagging", size_of, names, tokens=tokens or classes)
+    if fields["bidirectional"]:
+        return Schema("classification", size_of, names, tokens=tokens or classes)
+    return Schema("language", size_of, tokens=tokens or classes)
+
+
+def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, json: bool) -> None:
+    """Print the rows and their totals. tokens: of the vocabulary; without it as many as classes."""
+    schema = _schema(recipe, shape, classes, tokens)
     model = build_model(recipe, schema)
     rows = summarise(model, schema.input_shape)
     if json:
@@ -63,5 +85,6 @@ def show_summary(recipe: Recipe, shape: str, classes: int, json: bool) -> None:
     total = sum(p.numel() for p in model.parameters())
     cost = sum(r.multiply_adds for r in rows if not r.name.startswith("aux"))
     aside = sum(p.numel() for k, p in model.named_parameters() if k.startswith("aux"))
+    kind = _KINDS[schema.task] if schema.is_text else ""
     more = f", {aside:,} of them in auxiliary classifiers, which only training runs" if aside else ""
-    console.print(f"\n{total:,} parameters{more}, {cost:,} multiply-adds for one example")
+    console.print(f"\n{total:,} parameters{more}, {cost:,} multiply-adds for one example{kind}")
