@@ -145,33 +145,45 @@ def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) 
     assert all(torch.equal(own[k], v) for k, v in tensors.items())
 
 
+INCEPTIONS = {  # Szegedy et al. 2014, table 1: channels in; 1×1; 3×3 reduced, 3×3; 5×5 reduced, 5×5; after the pooling
+    "3a": (192, 64, 96, 128, 16, 32, 32),
+    "3b": (256, 128, 128, 192, 32, 96, 64),
+    "4a": (480, 192, 96, 208, 16, 48, 64),
+    "4b": (512, 160, 112, 224, 24, 64, 64),
+    "4c": (512, 128, 128, 256, 24, 64, 64),
+    "4d": (512, 112, 144, 288, 32, 64, 64),
+    "4e": (528, 256, 160, 320, 32, 128, 128),
+    "5a": (832, 256, 160, 320, 32, 128, 128),
+    "5b": (832, 384, 192, 384, 48, 128, 128),
+}
+
+
 def test_published_weights_of_googlenet_load_by_name(tmp_path: Path) -> None:
     """Names of the published file, and the shapes that the paper's table gives them (with 3×3 for 5×5)."""
-    schema = Schema("classification", (3, 96, 96), tuple("abcde"))
-    model = {"name": "googlenet-torch", "stem": "full"}
-    state = build_model(Recipe(model=model), schema).state_dict()
-    own = set(state)
-    conv = [f"{k}.{v}" for k in ("conv", "bn") for v in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
-    conv = [k for k in conv if k not in {f"conv.{v}" for v in ("bias", "running_mean", "running_var", "num_batches_tracked")}]
-    parts = ["conv1", "conv2", "conv3", "aux1.conv", "aux2.conv"]
-    for inception in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
-        branches = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
-        parts += [f"inception{inception}.{b}" for b in branches]
-    names = {f"{p}.{k}" for p in parts for k in conv}
-    assert own == names | {f"{p}.{k}" for p in ("aux1.fc1", "aux1.fc2", "aux2.fc1", "aux2.fc2", "fc") for k in ("weight", "bias")}
-    shapes = {"conv1": (64, 3, 7), "conv3": (192, 64, 3), "inception3a.branch2.1": (128, 96, 3), "aux2.conv": (128, 528, 1)}
-    shapes |= {
-        "inception3a.branch3.1": (32, 16, 3),
-        "inception4a.branch4.1": (64, 480, 1),
-        "inception5b.branch2.0": (192, 832, 1),
+    convs = {
+        "conv1": (64, 3, 7),
+        "conv2": (64, 64, 1),
+        "conv3": (192, 64, 3),
+        "aux1.conv": (128, 512, 1),
+        "aux2.conv": (128, 528, 1),
     }
-    assert all(tuple(state[f"{k}.conv.weight"].shape) == (*s, s[2]) for k, s in shapes.items())
-    assert state["aux1.fc1.weight"].shape == (1024, 2048) and state["fc.weight"].shape == (5, 1024)
+    for name, (n, one, less3, three, less5, five, pool) in INCEPTIONS.items():
+        branches = {"1": (one, n, 1), "2.0": (less3, n, 1), "2.1": (three, less3, 3)}
+        branches |= {"3.0": (less5, n, 1), "3.1": (five, less5, 3), "4.1": (pool, n, 1)}
+        convs |= {f"inception{name}.branch{b}": of for b, of in branches.items()}
+    shapes: dict[str, tuple[int, ...]] = {f"{k}.conv.weight": (q, c, f, f) for k, (q, c, f) in convs.items()}
+    norms = ("weight", "bias", "running_mean", "running_var")
+    shapes |= {f"{k}.bn.{v}": (q,) for k, (q, _, _) in convs.items() for v in norms}
+    shapes |= {f"{k}.bn.num_batches_tracked": () for k in convs}
+    for k, (q, c) in {"aux1.fc1": (1024, 2048), "aux1.fc2": (5, 1024), "fc": (5, 1024)}.items():
+        for at in (k, k.replace("aux1", "aux2")):
+            shapes |= {f"{at}.weight": (q, c), f"{at}.bias": (q,)}
     g = torch.Generator().manual_seed(0)
-    published = {k: torch.randn(v.shape, generator=g) if v.is_floating_point() else v for k, v in state.items()}
+    published = {k: torch.randn(v, generator=g) if v else torch.tensor(3) for k, v in shapes.items()}
     torch.save(published, tmp_path / "googlenet.pth")
-    found = build_model(Recipe(model=model, init={"from_run": str(tmp_path / "googlenet.pth")}), schema).state_dict()
-    assert all(torch.equal(found[k], v) for k, v in published.items())
+    recipe = Recipe(model={"name": "googlenet-torch", "stem": "full"}, init={"from_run": str(tmp_path / "googlenet.pth")})
+    found = build_model(recipe, Schema("classification", (3, 96, 96), tuple("abcde"))).state_dict()
+    assert set(found) == set(published) and all(torch.equal(found[k], v) for k, v in published.items())
 
 
 @pytest.mark.parametrize("name", ["zfnet", "zfnet-lecture"])

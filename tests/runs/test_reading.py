@@ -15,6 +15,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.diagnose.verdict import verdict
 from danlu.errors import DanluError, RunError
+from danlu.report.run_page import write_report
 from danlu.runs import reading
 from danlu.runs.folder import write_tensors
 from danlu.streams import stream
@@ -111,6 +112,7 @@ def test_the_notes_sentence_is_tagged(tmp_path: Path) -> None:
     """王刚 is somebody, 王府 is not: what follows tells."""
     run = fit(Recipe.read("tagging").with_(epochs=10), load("names"), out=tmp_path / "run")
     assert run.result["test_f1"] > 0.95
+    assert "While a conditional random field trains" in write_report(run).read_text(encoding="utf-8")
     notes = ["王刚和李明去上班了", "王刚已经离开学校了", "王府内已经没有差事可做了"]
     found = reading.tag(run, notes)
     people = [["".join(s.tokens[a:b]) for a, b, kind in s.entities if kind == "NAME"] for s in found]

@@ -17,6 +17,11 @@ from danlu.runs.entities import found
 from danlu.runs.folder import read_tensors, write
 from danlu.runs.reading import generate
 
+_WHILE_TRAINING = (
+    "While a conditional random field trains, its loss is −log P of whole sentences, a token, and its accuracy that of the "
+    "tags before they are weighed together; the validation curves and the table are of single tags, weighed together."
+)
+
 
 def result_head(run: Run) -> tuple[str, ...]:
     """What the columns of `result_rows` are."""
@@ -49,6 +54,8 @@ def write_report(run: Run) -> Path:
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]
+    if run.recipe.model.crf:
+        sections.append(f'<p class="soft">{_WHILE_TRAINING}</p>')
     if run.schema.scheme and (run.path / "test.safetensors").is_file():
         sections += _entities(run)
     elif run.schema.task == "language":
