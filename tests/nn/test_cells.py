@@ -120,3 +120,13 @@ def test_backwards_turns_each_sequence_within_its_length() -> None:
     turned = backwards(x, torch.tensor([3, 2, 1]))
     assert turned.tolist() == [[3, 5, 6], [2, 4, 0], [1, 0, 0]]
     assert torch.equal(backwards(turned, torch.tensor([3, 2, 1])), x)
+
+
+def test_bfloat16_by_processors_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The framework's LSTM fails there, so our cell serves."""
+    layer, x = Recurrent("lstm", 6, H), torch.randn(T, B, 6)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert layer._framework(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layer._framework(x)
+        assert layer(x)[0].isfinite().all()

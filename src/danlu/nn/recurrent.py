@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
+from danlu.nn.rows import by_rows
 
 State = tuple[Tensor, ...]  # h [B, H], and c where the cell has one
 _several: ContextVar[bool] = ContextVar("several", default=False)
@@ -51,8 +52,12 @@ class _EachAlone(torch.autograd.Function):
         return tuple(torch.stack(o) for o in outs), (0, 0, 0)
 
 
-def _lstm(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The framework's: outputs [T, B, H], last h and c [B, H]."""
+def _lstm(*args: Tensor) -> tuple[Tensor, ...]:
+    """The framework's: outputs [T, B, H], last h and c [B, H], of x, h, c, w_ih, w_hh and the bias."""
+    return by_rows(_fused_lstm, args, (1, 0, 0, None, None, None), (1, 0, 0))
+
+
+def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
     out, h, c = torch.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, True, False, False)
     return out, h.squeeze(0), c.squeeze(0)
@@ -114,7 +119,10 @@ class Recurrent(nn.Module):
             return False
         if x.is_cuda:
             return not _several.get()
-        return self.cell == "lstm" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        if self.cell != "lstm" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+            return False
+        # In bfloat16 it fails on processors without instructions for it.
+        return not torch.is_autocast_enabled("cpu") or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
     def _kernel(self, x: Tensor, h: Tensor) -> tuple[Tensor, State]:
         """The framework's GRU or RNN."""
