@@ -5,7 +5,8 @@
 Images per second of training on CIFAR-10 (crops and flips where a peer has them for whole batches: danlu, and the plain
 loops, which use danlu's functions for it; Lightning and Keras train on the pictures as they are). Every measurement is a
 process of its own; repeats are interleaved; the clock starts after three steps. `memory`: the largest resident memory of a
-process that trains ResNet-50 for three steps on 16 pictures of 224 pixels. Only the ratios mean something.
+process that trains ResNet-50 for three steps on 16 pictures of 224 pixels. `limit`: the network's convolutions forwards and
+backwards and nothing else, on noise. Only the ratios mean something.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ NAMES = {
     "last": "plain PyTorch, channels-last",
     "lightning": "Lightning",
     "keras": "Keras on JAX",
+    "limit": "PyTorch's convolutions alone",
 }
 BATCH = {"vgg-narrow": 128, "resnet-18": 64, "memory": 16}
 STEPS = {"vgg-narrow": 12, "resnet-18": 8}
@@ -124,6 +126,34 @@ def run_loop(what, dtype, last=False):
 
 def run_last(what, dtype):
     return run_loop(what, dtype, True)
+
+
+def run_limit(what, dtype):
+    """What no program that calls these kernels can be faster than."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    net, calls = net_of(what, pictures(what)), []
+
+    def met(layer, inputs, out):
+        x = torch.randn_like(inputs[0]).requires_grad_(bool(calls))  # pictures need no gradient
+        calls.append((layer, x, torch.randn_like(out)))
+
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(met)
+    with torch.no_grad():
+        net(torch.randn(BATCH[what], 3, 32, 32))
+    for k in range(WARM + STEPS[what]):
+        if k == WARM:
+            start = time.perf_counter()
+        for layer, x, g in calls:
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == MIXED):
+                out = F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding)
+            wanted = [t for t in (x, layer.weight, layer.bias) if t is not None and t.requires_grad]
+            torch.autograd.grad(out, wanted, g.to(out.dtype))
+    return time.perf_counter() - start
 
 
 def run_lightning(what, dtype):

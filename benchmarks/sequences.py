@@ -6,7 +6,8 @@ Every measurement is a process of its own; repeats are interleaved. `language`: 
 windows of 128, batches of 32, Adam) over tiny Shakespeare. `tagger`: an LSTM both ways (2×128 units) over
 ResumeNER, batches of 16; danlu puts sentences of like length together, as does one of the peers; the others pad each
 batch to its longest sentence, in shuffled order. The clock starts when the data
-are token numbers in memory, and covers one epoch of training. `population`: 32 such language models with learning rates
+are token numbers in memory, and covers one epoch of training. `limit`: the language model's `nn.LSTM` forwards and
+backwards and nothing else, as often. `population`: 32 such language models with learning rates
 and seeds of their own, on 3,000 windows, each scored once; danlu's time holds choosing a way, starting processes and
 writing the study. Only the ratios mean something.
 """
@@ -30,6 +31,7 @@ NAMES = {
     "bucketed": "plain PyTorch, sentences of like length together",
     "lightning": "Lightning",
     "keras": "Keras on JAX",
+    "limit": "PyTorch's LSTM alone",
 }
 BATCH = {"language": 32, "tagger": 16, "population": 32}
 LR = 0.002
@@ -120,6 +122,23 @@ def run_loop1(what, hidden):
 
     torch.set_num_threads(1)
     return run_loop(what, hidden)
+
+
+def run_limit(what, hidden):
+    """The LSTM of `run_loop` forwards and backwards and nothing else, on noise."""
+    import torch
+
+    data = load(what)
+    n = data.size("train")
+    net = torch_net(data.schema.tokens, data.schema.outputs, hidden, False).lstm
+    x = torch.randn(BATCH[what], data.schema.input_shape[0], 64, requires_grad=True)
+    g = torch.randn(BATCH[what], data.schema.input_shape[0], hidden)
+    wanted = [x, *net.parameters()]
+    torch.autograd.grad(net(x)[0], wanted, g)  # imports what it needs
+    start = time.perf_counter()
+    for _ in range(-(-n // BATCH[what])):
+        torch.autograd.grad(net(x)[0], wanted, g)
+    return time.perf_counter() - start, data.targets("train")
 
 
 def run_lightning(what, hidden):
@@ -303,7 +322,8 @@ def main():
         every = [p for p in peers if p != "bucketed"]
         print(table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, every), flush=True)
     if "tagger" in what:
-        print(table("A tagger both ways on ResumeNER", "tagger", 128, a.repeats, peers), flush=True)
+        most = [p for p in peers if p != "limit"]
+        print(table("A tagger both ways on ResumeNER", "tagger", 128, a.repeats, most), flush=True)
     for hidden in map(int, a.units.split(",")) if "population" in what else ():
         pair = ["population", "sequential", "sequential1"]
         print(table(f"32 character LSTMs of {hidden} units", "population", hidden, a.repeats, pair), flush=True)

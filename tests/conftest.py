@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_data = pytest.mark.skip(reason="DANLU_DATA names no folder with the real data")
     no_gpu = pytest.mark.skip(reason="no CUDA device")
     for item in items:
-        if "data" in item.keywords and not (folder and Path(folder).is_dir()):
+        if item.get_closest_marker("data") and not (folder and Path(folder).is_dir()):
             item.add_marker(no_data)
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
 
 

@@ -202,7 +202,47 @@ def test_other_data_are_read_as_the_run_s_own(tmp_path: Path) -> None:
     (tmp_path / "q.tsv").write_text("short\tgood\n" * 20)
     assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == pairs.source
     (tmp_path / "q.tsv").write_text("far longer than any that was there in training\tgood\n" * 20)
-    assert "but the run reads at most" in refused(str(tmp_path / "q.tsv"), like=pairs)
+    assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == 46  # as long as they are
+
+
+def test_a_run_of_another_task_cannot_read_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 30)
+    (tmp_path / "t.bio").write_text("a O\nb B-X\n\n" * 30)
+    (tmp_path / "p.tsv").write_text("ab\tba\n" * 30)
+    sources = {"language": "a.txt", "tagging": "t.bio", "pairs": "p.tsv"}
+    schemas = {t: load(str(tmp_path / f), task="pairs" if t == "pairs" else None).schema for t, f in sources.items()}
+    schemas["classification"] = load("dna").schema
+    for task, schema in schemas.items():
+        for other, file in sources.items():
+            if other != task and file != "p.tsv":  # whose columns may be a text and a label
+                said = refused(str(tmp_path / file), like=schema)
+                assert f"the run was trained for {task} of text, but {file} is for {other}" in said
+    assert "trained for tagging of text, but dates is for pairs" in refused("dates", like=schemas["tagging"])
+    assert "trained for pairs of text, but this text is for tagging" in refused("names", like=schemas["pairs"])
+
+
+def test_texts_that_are_in_memory() -> None:
+    pairs = load((["ab", "cd"] * 20, ["ba", "dc"] * 20), task="pairs")
+    assert pairs.schema.task == "pairs" and pairs.schema.source == 2
+    words, tags = [["the", "cat"], ["Rome", "fell", "."]] * 20, [["O", "O"], ["B-LOC", "O", "O"]] * 20
+    tagged = load((words, tags))
+    assert tagged.schema.scheme == "bio" and tagged.schema.spaced and tagged.targets("train") + tagged.targets("test") < 100
+    assert load((words, tags), like=tagged.schema).y.eq(tagged.schema.classes.index("B-LOC")).sum() == 20
+    running = load(["the cat sat. " * 20] * 10, length=16)
+    assert running.schema.task == "language" and int((running.y == EOS).sum()) == 10
+    assert "token 2 of sentence 1: 'I-X' begins no entity" in refused(([["a", "b"]] * 9, [["O", "I-X"]] + [["B-X", "O"]] * 8))
+    assert "the tokens and the tags differ in length" in refused(([["a", "b"]] * 9, [["O"]] * 9))
+    assert "is empty or no text" in refused(([["a", " "]] * 9, [["O", "B-X"]] * 9))
+
+
+def test_json_lines_hold_no_numbers_to_predict(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"text": "good", "label": 0.5}\n' * 20)
+    assert "`task` is 'regression', but must be left out" in refused(str(tmp_path / "r.jsonl"), task="regression")
+
+
+def test_a_text_in_place_of_a_source_is_no_file() -> None:
+    said = refused("the cat sat. " * 50)
+    assert "is no known name, file or folder" in said and len(said) < 400
 
 
 def test_rows_left_out_of_official_parts(tmp_path: Path) -> None:

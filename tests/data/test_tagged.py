@@ -187,3 +187,20 @@ def test_numbers_among_characters(tmp_path: Path) -> None:
     assert cut("王刚 2010年201了", known, schema.spaced) == ["王", "刚", "2010", "年", "20", "1", "了"]
     (tmp_path / "t.bio").write_text("the O\ncat B-X\nsat O\n. O\n\n" * 12)
     assert load(str(tmp_path / "t.bio")).schema.spaced
+
+
+def test_lines_about_a_sentence_are_no_tokens(tmp_path: Path) -> None:
+    """Before a sentence, where tabs part the columns, or there are others than of the tokens; `#` itself is a token."""
+    (tmp_path / "wnut.bio").write_text("# id 0\nParis B-X\nfell O\n\n# O\nParis B-X\n\n" * 20)
+    data = load(str(tmp_path / "wnut.bio"))
+    assert data.schema.classes == ("O", "B-X") and data.targets("train") + data.targets("valid") + data.targets("test") == 80
+    assert {"#", "Paris", "fell"} <= set(Vocabulary(data.schema.vocabulary).tokens)
+    (tmp_path / "x.conll").write_text("# newdoc\n# text = a b\na\tNN\tB-X\n# \tNN\tO\n\n" * 20)
+    assert load(str(tmp_path / "x.conll")).schema.scheme == "bio"
+    (tmp_path / "ud.conll").write_text("# sent_id = 1\n# text = the cat\n1\tthe\tDT\n2\tcat\tNN\n\n" * 20)
+    assert "begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "ud.conll"))
+
+
+def test_one_tag_alone_teaches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "o.bio").write_text("a O\nb O\n\n" * 20)
+    assert "every token has the tag 'O', so there is nothing to learn" in refused(str(tmp_path / "o.bio"))

@@ -117,6 +117,23 @@ def test_every_part_of_a_folder_gets_something(n: int, tmp_path: Path) -> None:
             assert asked.size(p) / len(asked) == pytest.approx(share, abs=0.06)
 
 
+@pytest.mark.parametrize("lines", [(50, 50, 900), (50, 900, 50), (100, 100, 100), (10, 10, 10, 10)])
+def test_files_that_miss_the_shares_are_cut_at_line_ends(lines: tuple[int, ...], tmp_path: Path) -> None:
+    """Each is still a document with an end of its own in every part that it reaches into."""
+    for k, n in enumerate(lines):
+        (tmp_path / f"{k}.txt").write_text("".join(f"file {k} line {i}\n" for i in range(n)))
+    data = load(str(tmp_path), length=16)
+    learnt, whole = Vocabulary(data.schema.vocabulary), ""
+    for part, share in (("train", 0.8), ("valid", 0.1), ("test", 0.1)):
+        assert data.targets(part) / sum(map(data.targets, ("train", "valid", "test"))) == pytest.approx(share, abs=0.03)
+        y = data.part(part)[1].flatten()
+        told = learnt.decode(y[y >= 0].tolist())
+        assert told.startswith("file ") and told.endswith("\n")
+        whole += told
+    assert whole == "".join(f"file {k} line {i}\n" for k, n in enumerate(lines) for i in range(n))
+    assert len(lines) <= int((data.y == EOS).sum()) <= len(lines) + 2
+
+
 def test_one_long_line_is_cut_where_it_must_be(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("abcdefgh" * 500 + "\n" + "ijklmnop" * 1500)
     data = load(str(tmp_path / "one.txt"), length=20)

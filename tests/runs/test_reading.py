@@ -19,6 +19,7 @@ from danlu.report.run_page import write_report
 from danlu.runs import reading
 from danlu.runs.folder import write_tensors
 from danlu.streams import stream
+from danlu.train import train
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 
@@ -134,6 +135,65 @@ def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
     for text, p in zip(texts, found.probabilities, strict=True):  # type: ignore[arg-type]
         alone = reader.predict(reading.encode(reader, [text])).probabilities
         torch.testing.assert_close(alone[0], p)  # type: ignore[index]
+
+
+def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -> None:
+    assert reader.predict(["good", "number 3 is dull"]).labels == ["up", "down"]
+    assert writer.score(["the cat sat."]) == reading.score(writer, ["the cat sat."])
+    assert "".join(writer.generate("a", temperature=0)) == " cat ran."
+    assert translator.translate(["abc"], beam=3) == reading.translate(translator, ["abc"], beam=3)
+    for bad, said in (
+        ("good", "`texts` is one string, but must be a list of them"),
+        ([], "a text is empty"),
+        ([" "], "a text is empty"),
+        (torch.tensor([[1, 999]]), "`x` must hold numbers of tokens"),
+        (torch.tensor([[-1]]), "`x` must hold numbers of tokens"),
+        (torch.tensor([[0.5]]), "`x` must hold numbers of tokens"),
+        (torch.zeros(0, 4, dtype=torch.int32), "`x` holds no example"),
+    ):
+        with pytest.raises(RunError, match=said):
+            reader.predict(bad)
+    with pytest.raises(RunError, match="a text is empty"):
+        translator.translate(["  "])
+    with pytest.raises(RunError, match=r"says something of every token; use run\.translate"):
+        translator.predict(["a"])
+
+
+def test_pairs_longer_than_those_of_training_are_evaluated(translator: Run) -> None:
+    words = ["abcabca", "b"]
+    data = load((words * 10, [w[::-1] for w in words] * 10), task="pairs", like=translator.schema)
+    assert data.schema.source == 7
+    short = load((["b"] * 10, ["b"] * 10), task="pairs", like=translator.schema)
+    among = [load((["b"] * 9 + [w], ["b"] * 9 + ["b"]), task="pairs", like=translator.schema) for w in words]
+    assert translator.evaluate(short, "all").loss == pytest.approx(translator.evaluate(among[1], "all").loss, rel=1e-4)
+    assert translator.evaluate(data, "all").n == 10 * (8 + 2)
+
+
+def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 60)
+    data = load(str(tmp_path / "t.txt"), length=20)
+    base = Recipe(model={"name": "rnn", "cell": ("rnn-relu",), **SMALL}, clip={"norm": 0.0}, epochs=3, batch_size=4)
+    study = train([base.with_(["optimizer=sgd", f"lr={lr}"]) for lr in (1e30, 0.01)], data, out=tmp_path / "study")
+    assert study.run(0).status == "diverged"
+    for command in (("generate",), ("score", "the cat"), ("evaluate",)):
+        code, _, err = says(capsys, command[0], f"{tmp_path / 'study'}:0", *command[1:])
+        assert code and "diverged, so it tells nothing; train it again with a smaller optimizer.lr" in err
+    assert study.run(1).score(["the cat"])[0].nats < 0
+
+
+def test_spaces_between_words_are_not_written_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 60)
+    data = load(str(tmp_path / "t.txt"), length=20, tokens="words")
+    fit(Recipe(model={"name": "gru", **SMALL}, epochs=1, batch_size=4), data, out=tmp_path / "run")
+    out = says(capsys, "generate", str(tmp_path / "run"), "--prompt", "the cat ", "--length", "3")[1]
+    assert out.startswith("the cat ") and "  " not in out
+
+
+def test_names_of_files_are_no_texts(reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, what in (("nofile.txt", "named like a file, but there is none"), (str(tmp_path), "is a folder")):
+        code, _, err = says(capsys, "predict", str(reader.path), "good", name)
+        assert code and what in err
+    assert says(capsys, "predict", str(reader.path), "what is good in nofile.txt")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -284,7 +344,7 @@ def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path
     run = fit(recipe, data, out=tmp_path / "run")
     learnt = Vocabulary(run.schema.vocabulary)
     for seed in range(4):
-        pieces = list(reading.generate(run, "王刚 和", length=41, seed=seed))
+        pieces = list(reading.generate(run, "王刚 和", temperature=1.0, length=41, seed=seed))
         row, g, states, now = learnt.encode("王刚 和"), stream(seed, "generate"), None, [EOS, *learnt.encode("王刚 和")]
         model: Any = run.model()
         for _ in range(41):

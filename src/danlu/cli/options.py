@@ -43,7 +43,13 @@ Encoding = Annotated[str | None, typer.Option(help="Of text files, such as gb180
 # The options of `danlu.load`, in the order of the help: name, type with description, default.
 _LOADING: dict[str, tuple[Any, Any]] = {
     "target": (Target, None),
-    "task": (Annotated[str | None, typer.Option(help="classification or regression; of tables of text: text or pairs.")], None),
+    "task": (
+        Annotated[
+            str | None,
+            typer.Option(help="classification or regression; of tables of text: text or pairs (.tsv: without a header)."),
+        ],
+        None,
+    ),
     "resize": (Resize, None),
     "mode": (Mode, None),
     "split": (

@@ -51,7 +51,7 @@ def generate(
     pieces = reading.generate(found, prompt, temperature, top_k, length, seed)
     if n := reading.unknown(found, prompt):
         print(f"{count(n, 'token')} of the prompt {'was' if n == 1 else 'were'} not in the training text", file=sys.stderr)
-    sys.stdout.write(prompt)
+    sys.stdout.write(reading.without_idle_space(found, prompt))
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()

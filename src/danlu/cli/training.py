@@ -151,6 +151,8 @@ def evaluate(
         "loss": score.loss,
         found.metric: score.accuracy,
     }
+    if found.schema.is_text and data is not None and (n := data.unknown(part)):
+        said |= {"unknown tokens": n}
     if e := score.entities:
         said |= {"entities": e.true, "precision": e.precision, "recall": e.recall, "f1": e.f1}
     if found.metric == "accuracy":

@@ -15,6 +15,7 @@ from torch import Tensor
 from danlu.data import normalize, split
 from danlu.data.arrays import Array, is_mapped
 from danlu.data.schema import Schema
+from danlu.data.vocabulary import UNK
 from danlu.errors import DataError, count, some, wrong
 
 PARTS = ("train", "valid", "test")
@@ -70,6 +71,10 @@ class Data:
     def targets(self, part: str) -> int:
         """Number of targets in a part: of its examples, or of their tokens where each has one."""
         return int((self.y[self.parts[part]] >= 0).sum()) if self.schema.each_token else self.size(part)
+
+    def unknown(self, part: str) -> int:
+        """Of text, number of tokens in a part ("all": the whole) that the vocabulary does not hold."""
+        return int((self.x if part == "all" else self.x[self.parts[part]]).eq(UNK).sum())
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """(x, y) of one part, gathered."""

@@ -23,6 +23,7 @@ from danlu.data.schema import Schema
 from danlu.errors import DataError, some
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+KINDS = "one subfolder of pictures per class, texts (.txt), tagged text (.bmes, .bio, .conll), or IDX or Parquet files"
 _CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow turns TIFF itself)
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 _SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -181,7 +182,7 @@ def load_folder(root: Path, mode: str | None, size: tuple[int, int] | None, budg
     order = [p for p in ("all", "train", "valid", "test") if p in found]
     classes = tuple(sorted({c for part in found.values() for c in part}))
     if not classes:
-        raise DataError(f"{str(root)!r} holds no data: it needs one subfolder of pictures per class, or IDX files")
+        raise DataError(f"{str(root)!r} holds no data: it needs {KINDS}")
     empty = [f"{c!r}" for c in classes if not any(found[p].get(c) for p in order)]
     if empty:
         raise DataError(f"no picture lies in the class folder {some(empty)} of {str(root)!r}; add some or remove it")

@@ -13,7 +13,7 @@ import numpy as np
 from danlu.data.data import Raw
 from danlu.data.options import refuse_unused
 from danlu.data.text import OPTIONS, TEXT, Options, labelled, lines_of, paired, read
-from danlu.errors import DataError, count, nearest, some
+from danlu.errors import DataError, count, nearest, some, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,8 @@ def from_records(path: Path, options: Options) -> Raw:
         places.append(f"line {k} of {path.name}")
     if not rows:
         raise DataError(f"{path.name} has no lines")
+    if options["task"] == "regression":
+        raise DataError(wrong("task", "regression", "must be left out: JSON lines hold texts, with labels or in pairs"))
     return from_columns([{str(k): v for k, v in r.items()} for r in rows], places, path.name, options)
 
 

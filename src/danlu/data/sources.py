@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from danlu.data import embedded, idx, made, records, text
-from danlu.data.arrays import Array, parse_bytes
+from danlu.data.arrays import parse_bytes
 from danlu.data.data import Data, Raw
 from danlu.data.files import Remote, data_folders, find_or_fetch
+from danlu.data.in_memory import from_python
 from danlu.data.options import refuse_unused
-from danlu.data.schema import Column, Schema
+from danlu.data.schema import Schema
 from danlu.errors import DataError, nearest, wrong
 
 
@@ -86,7 +86,8 @@ def load(
         `resume-ner`), a folder of IDX files, a folder of pictures by class,
         a CSV/TSV/Parquet file, running text (.txt, or a folder of such), tagged text (.bmes, .bio, .conll, or a folder of
         such), labelled text or pairs (CSV, JSONL), `hub:owner/name`, arrays (x, y), a dictionary {"train": (x, y), "test":
-        (x, y)}, a data frame, or a PyTorch dataset.
+        (x, y)}, a data frame, or a PyTorch dataset; texts as (texts, labels), with task="pairs" as (sources, targets), as
+        (tokens of each sentence, tags of each), or as a list of documents.
     target: the column to predict. task: "classification" or "regression" where the target leaves it open; "pairs" for a
         table of two columns of text, "text" for labelled text.
     resize: height and width to bring pictures to. mode: "L" (grey) or "RGB".
@@ -112,10 +113,10 @@ def load(
         options |= {"like": like}
     if isinstance(source, (str, Path)):
         raw, name = _from_name(str(source), options, split), str(source)
-        if name not in names() and Path(name).expanduser().exists():
+        if name not in names() and os.path.exists(Path(name).expanduser()):
             name = str(Path(name).expanduser().resolve())  # so that the run finds it from anywhere
     else:
-        raw, name = _from_python(source, options), type(source).__name__
+        raw, name = from_python(source, options, split), type(source).__name__
     told: dict[str, Any] = {"source": name, "target": target, "task": task, "resize": options["resize"], "mode": mode}
     told |= {"split": split, "valid": valid, "seed": seed, "limit": limit, "memory": memory}
     told |= {"missing": options["missing"], **of_text}
@@ -156,8 +157,8 @@ def _options(
     ]
     options: dict[str, Any] = {"target": target, "task": task, "mode": mode, "missing": "drop" if missing == "drop" else None}
     sizes = (("length", length), ("vocabulary", vocabulary))
-    mistakes += [wrong(k, v, "must be a whole number") for k, v in sizes if v is not None and not isinstance(v, int)]
-    mistakes += [wrong(k, v, "must be at least 1") for k, v in sizes if isinstance(v, int) and v < 1]
+    mistakes += [wrong(k, v, "must be a whole number") for k, v in sizes if v is not None and type(v) is not int]
+    mistakes += [wrong(k, v, "must be at least 1") for k, v in sizes if type(v) is int and v < 1]
     readers: tuple[tuple[str, Any, Any], ...] = (("resize", _size, resize), ("budget", parse_bytes, memory))
     for name, read, value in readers:
         try:
@@ -204,12 +205,13 @@ def _from_name(name: str, options: dict[str, Any], split: Any) -> Raw:
     if name in KNOWN:
         return _from_known(name, KNOWN[name], options)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # false of a name too long for a file, where a path's own raises
         return _from_folder(path, options, split)
-    if path.is_file():
+    if os.path.isfile(path):
         return _from_file(path, options, split)
     near = nearest(name, names())
     hint = f"did you mean {near!r}?" if near else f"known names are {', '.join(names())}"
+    name = name if len(name) < 80 else f"{name[:77]}…"
     raise DataError(f"`source` is {name!r}, but is no known name, file or folder; {hint}")
 
 
@@ -265,7 +267,7 @@ def _from_folder(path: Path, options: dict[str, Any], split: Any) -> Raw:
     from danlu.data import images, tagged
 
     if not any(path.iterdir()):
-        raise DataError(f"{str(path)!r} is an empty folder; it needs one subfolder of pictures per class, or IDX files")
+        raise DataError(f"{str(path)!r} is an empty folder; it needs {images.KINDS}")
     if idx.find(path):
         return _from_idx(path, KNOWN[path.name].classes if path.name in KNOWN else (), options)
     if files := _parquet(path):
@@ -275,7 +277,7 @@ def _from_folder(path: Path, options: dict[str, Any], split: Any) -> Raw:
     if found := tagged.files(path):
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.load(found, options)
-    if texts := sorted(path.glob("*.txt")):
+    if texts := sorted(p for p in path.iterdir() if p.suffix.lower() == ".txt"):
         return _from_text_files(texts, path.name, options, split)
     refuse_unused(options, ("missing", "resize", "mode"), "a folder of pictures")
     return images.load_folder(path, options["mode"], options["resize"], options["budget"])
@@ -322,74 +324,3 @@ def _resized(raw: Raw, size: tuple[int, int] | None) -> Raw:
 
     schema = Schema(**{**raw.schema.__dict__, "input_shape": (raw.x.shape[1], *size)})
     return Raw(resize_array(raw.x, size), raw.y, schema, raw.official_test, raw.official_valid)
-
-
-def _from_python(source: Any, options: dict[str, Any]) -> Raw:
-    if isinstance(source, dict):
-        order = [p for p in ("train", "valid", "test") if p in source]
-        if "train" not in order or set(source) - set(order):
-            raise DataError(f"the dictionary has the keys {sorted(source)}, but needs train, and may have valid and test")
-        pairs = [_pair(source[p]) for p in order]
-        x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
-        sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
-        return replace(_from_arrays(x, y, options), official_test=sizes.get("test", 0), official_valid=sizes.get("valid", 0))
-    if type(source).__module__.startswith("pandas"):
-        return records.from_frame(source, "the data frame", options)
-    return _from_arrays(*_pair(source), options)
-
-
-def _from_arrays(x: Array, y: Array, options: dict[str, Any]) -> Raw:
-    if x.ndim == y.ndim == 1 and x.dtype.kind in "UO" and all(isinstance(t, str) for t in x.tolist()):
-        refuse_unused(options, text.OPTIONS, "texts with labels")
-        return text.labelled(x.tolist(), [str(k) for k in y.tolist()], "the data", options)
-    refuse_unused(options, ("task",), "arrays")
-    return _wrap(x, y, options["task"])
-
-
-def _pair(source: Any) -> tuple[Array, Array]:
-    """(x, y) as arrays from a pair, or from a PyTorch dataset by asking for each example once."""
-    if isinstance(source, (tuple, list)) and len(source) == 2:
-        return _array(source[0]), _array(source[1])
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
-        rows = [source[i] for i in range(len(source))]
-        if all(isinstance(r, (tuple, list)) and len(r) == 2 for r in rows):
-            shapes = {np.shape(_array(r[0])) for r in rows}
-            if len(shapes) > 1:
-                raise DataError(f"the examples have {len(shapes)} shapes, but must all have one")
-            return np.stack([_array(r[0]) for r in rows]), np.array([_array(r[1]) for r in rows]).reshape(len(rows))
-    kind = type(source).__name__
-    raise DataError(f"`source` is a {kind}, but must be a name, a path, (x, y), a dictionary of parts or a dataset of pairs")
-
-
-def _array(value: Any) -> Array:
-    return (
-        value.detach().cpu().numpy()
-        if hasattr(value, "detach")
-        else value
-        if isinstance(value, np.ndarray)
-        else np.asarray(value)
-    )
-
-
-def _wrap(x: Array, y: Array, task: str | None) -> Raw:
-    """Arrays as examples: [N, F] tables, [N, H, W] and [N, C, H, W] pictures."""
-    if x.ndim not in (2, 3, 4) or y.ndim != 1:
-        raise DataError(
-            f"x has shape {x.shape} and y {y.shape}, but x must be [N, F], [N, H, W] or [N, C, H, W] and y must be [N]"
-        )
-    if x.dtype.kind not in "buif" or (y.dtype.kind not in "buifUSO"):
-        raise DataError(f"x has the type {x.dtype} and y {y.dtype}, but both must be numbers (labels may be text)")
-    x = x[:, None] if x.ndim == 3 else x
-    x = x if x.dtype in (np.uint8, np.float32) else x.astype(np.float32)
-    columns = tuple(Column(f"x{i}") for i in range(x.shape[1])) if x.ndim == 2 else ()
-    image_mode = {1: "L", 3: "RGB"}.get(x.shape[1]) if x.ndim == 4 else None
-    if y.dtype.kind in "USO":
-        names, index = np.unique(y.astype(str), return_inverse=True)
-        return Raw(x, index.astype(np.int64), Schema("classification", x.shape[1:], tuple(names.tolist()), image_mode, columns))
-    if task == "regression" or (task is None and y.dtype.kind == "f"):
-        return Raw(x, y.astype(np.float64), Schema("regression", x.shape[1:], (), image_mode, columns))
-    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
-        raise DataError("the labels are not whole numbers, but classification needs class numbers; try task='regression'")
-    labels = y.astype(np.int64)
-    classes = tuple(str(k) for k in range(max(int(labels.max()) + 1, 2))) if len(labels) else ()
-    return Raw(x, labels, Schema("classification", x.shape[1:], classes, image_mode, columns))

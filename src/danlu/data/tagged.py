@@ -7,8 +7,10 @@ none. Legend: N sentences, T tokens.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from danlu.data.schema import Schema
 from danlu.data.vocabulary import Vocabulary, learn
 from danlu.errors import DataError, first, nearest, some, wrong
 
+Sentence = tuple[int, list[str], list[str]]  # where it begins, tokens, tags
+Place = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
 _NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
+_REMARK = "# "  # begins a line before a sentence that is about it, where the other lines have tabs or another number of columns
 _SIGNS = 0.8  # of the tokens: from so many single signs on, text is written without spaces between tokens
 
 
@@ -116,15 +121,28 @@ def spans(tags: Sequence[str], scheme: str | None) -> list[tuple[int, int, str]]
     return found
 
 
-def parse(content: str, name: str) -> list[tuple[int, list[str], list[str]]]:
+def _cells(line: str) -> list[str]:
+    return [c.strip(" ") for c in line.strip("\r").split("\t")] if "\t" in line else re.split(" +", line.strip(" \r"))
+
+
+def _columns(lines: Sequence[str]) -> int:
+    """How many most lines have."""
+    told = Counter(len(_cells(line)) for line in lines if line.strip() and not line.startswith(_REMARK))
+    return told.most_common(1)[0][0] if told else 0
+
+
+def parse(content: str, name: str) -> list[Sentence]:
     """(line of the first token, tokens, tags) of each sentence. All mistakes of a kind are refused at once."""
-    sentences: list[tuple[int, list[str], list[str]]] = []
+    sentences: list[Sentence] = []
     tokens: list[str] = []
     tags: list[str] = []
     mistakes = []
-    for k, line in enumerate([*text.lines_of(content), ""], 1):
-        cells = [c.strip(" ") for c in line.strip("\r").split("\t")] if "\t" in line else re.split(" +", line.strip(" \r"))
-        if cells[0] == "-DOCSTART-":
+    lines = [*text.lines_of(content), ""]
+    columns, tabs = _columns(lines), "\t" in content
+    for k, line in enumerate(lines, 1):
+        cells = _cells(line)
+        remark = not tokens and line.startswith(_REMARK) and (tabs or len(cells) != columns) and "\t" not in line
+        if cells[0] == "-DOCSTART-" or remark:
             continue
         if not line.strip():
             if tokens:
@@ -146,7 +164,7 @@ def parse(content: str, name: str) -> list[tuple[int, list[str], list[str]]]:
     return sentences
 
 
-def begun(sentences: Sequence[tuple[int, list[str], list[str]]]) -> None:
+def begun(sentences: Sequence[Sentence]) -> None:
     """IOB1 as BIO, in place: there, B- only parts an entity from one of its kind before it, and all others begin with I-."""
     pairs = [(before, tag) for _, _, tags in sentences for before, tag in pairwise(["O", *tags]) if tag != "O"]
     if any(tag[0] == "B" and before[2:] != tag[2:] for before, tag in pairs):
@@ -157,8 +175,8 @@ def begun(sentences: Sequence[tuple[int, list[str], list[str]]]) -> None:
                 tags[i] = f"B{tag[1:]}"
 
 
-def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, scheme: str | None) -> None:
-    """Refuse tags that are out of order, naming their lines.
+def check(sentences: Sequence[Sentence], place: Place, scheme: str | None) -> None:
+    """Refuse tags that are out of order, naming their places.
 
     An entity that goes on from the end of a sentence to the next is let pass (ResumeNER has two): sentences were cut by a rule.
     """
@@ -170,7 +188,7 @@ def check(sentences: Sequence[tuple[int, list[str], list[str]]], name: str, sche
         start = _left_open(before, scheme) if tags[0][:1] not in SCHEMES[scheme].begins else []
         end = _closing(after, scheme) if _left_open(tags, scheme) else []
         if found := broken([*start, *tags, *end], scheme):
-            mistakes.append(f"line {at + found[0] - len(start)} of {name}: {found[1]} ({scheme.upper()}); correct that line")
+            mistakes.append(f"{place(at, found[0] - len(start))}: {found[1]} ({scheme.upper()}); correct that line")
     if mistakes:
         raise DataError(*first(mistakes, "sentences"))
 
@@ -181,25 +199,50 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 
 def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
-    """Sentences with a tag for each token: x [N, T] token numbers, y [N, T] tag numbers, −1 where there is no token."""
+    """Tagged files by part, read in the order of parts."""
     order = [p for p in ("all", "train", "valid", "test") if p in paths]
-    parsed = {f: parse(text.read(f, options.get("encoding")), f.name) for p in order for f in paths[p]}
-    told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
+    text.refuse_other_task("tagging", some(f.name for p in order for f in paths[p]), options)
+    parsed = {f.name: parse(text.read(f, options.get("encoding")), f.name) for p in order for f in paths[p]}
+    sizes = {p: sum(len(parsed[f.name]) for f in paths.get(p, [])) for p in ("valid", "test")}
+    return _read(parsed, [f.name for f in paths[order[0]]], options, lambda name, at, i: f"line {at + i} of {name}", sizes)
+
+
+def from_lists(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], options: dict[str, Any]) -> Raw:
+    """The same of sentences that are in memory."""
+    if len(tokens) != len(tags) or any(len(a) != len(b) for a, b in zip(tokens, tags, strict=False)):
+        raise DataError("the tokens and the tags differ in length; give every sentence a list of each, and every token its tag")
+    if not all(len(row) and all(isinstance(c, str) and c.strip() for c in row) for of in (tokens, tags) for row in of):
+        raise DataError("a sentence, a token or a tag is empty or no text; remove or fill it")
+    sentences = [(k, list(a), list(b)) for k, (a, b) in enumerate(zip(tokens, tags, strict=True), 1)]
+    return _read({"data": sentences}, ["data"], options, lambda _, at, i: f"token {i + 1} of sentence {at}", {})
+
+
+def _read(
+    parsed: dict[str, list[Sentence]], first_of: Sequence[str], options: dict[str, Any], place: Any, sizes: dict[str, int]
+) -> Raw:
+    """Sentences with a tag for each token: x [N, T] token numbers, y [N, T] tag numbers, −1 where there is no token.
+
+    parsed: by file; first_of: the files that tell which tags there are; place: (file, sentence, token) in words.
+    """
+
+    def every_tag() -> list[str]:
+        return [tag for name in first_of for _, _, tags in parsed[name] for tag in tags]
+
     like = options.get("like")
-    scheme = like.scheme if like else scheme_of(told, _NEARLY)
+    scheme = like.scheme if like else scheme_of(every_tag(), _NEARLY)
     if scheme == "bio":
         begun([s for of in parsed.values() for s in of])
-        told = [tag for f in paths[order[0]] for _, _, tags in parsed[f] for tag in tags]
-    known = list(like.classes) if like else sorted({t for t in told if scheme is None or _is_of(t, scheme)}, key=_kind)
-    for f, sentences in parsed.items():
-        strange = [(k + i, t) for k, _, tags in sentences for i, t in enumerate(tags) if t not in known]
+    known = list(like.classes) if like else sorted({t for t in every_tag() if scheme is None or _is_of(t, scheme)}, key=_kind)
+    for name, sentences in parsed.items():
+        strange = [(place(name, k, i), t) for k, _, tags in sentences for i, t in enumerate(tags) if t not in known]
         if strange:
-            _refuse_strange(strange, f.name, known, scheme)
-        check(sentences, f.name, scheme)
-    every = [(tokens, tags) for f in parsed for _, tokens, tags in parsed[f]]
-    places = [f"the sentence at line {k} of {f.name}" for f in parsed for k, _, _ in parsed[f]]
-    sizes = {p: sum(len(parsed[f]) for f in paths.get(p, [])) for p in ("valid", "test")}
-    return tagged(every, tuple(known), options, places, sizes["valid"], sizes["test"])
+            _refuse_strange(strange, known, scheme)
+        check(sentences, partial(place, name), scheme)
+    if len(known) < 2:
+        raise DataError(f"every token has the tag {known[0]!r}, so there is nothing to learn; tag what is to be found")
+    every = [(tokens, tags) for of in parsed.values() for _, tokens, tags in of]
+    places = [f"the sentence at {place(name, k, 0)}" for name, of in parsed.items() for k, _, _ in of]
+    return tagged(every, tuple(known), options, places, sizes.get("valid", 0), sizes.get("test", 0))
 
 
 def _kind(tag: str) -> tuple[bool, str, str]:
@@ -207,14 +250,15 @@ def _kind(tag: str) -> tuple[bool, str, str]:
     return tag != "O", tag[2:] if tag[1:2] == "-" else tag, tag
 
 
-def _refuse_strange(strange: Sequence[tuple[int, str]], name: str, known: Sequence[str], scheme: str | None) -> None:
-    line, tag = strange[0]
+def _refuse_strange(strange: Sequence[tuple[str, str]], known: Sequence[str], scheme: str | None) -> None:
+    """strange: places and tags."""
+    where, tag = strange[0]
     near = nearest(tag, known)
     hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
     fits = scheme is None or _is_of(tag, scheme)
     what = f"no training sentence has the tag {tag!r}" if fits else f"{tag!r} is no tag of {str(scheme).upper()}"
-    more = f" ({len(strange) - 1} more such lines)" if len(strange) > 1 else ""
-    raise DataError(f"line {line} of {name}: {what}{more}; {hint}")
+    more = f" ({len(strange) - 1} more such places)" if len(strange) > 1 else ""
+    raise DataError(f"{where}: {what}{more}; {hint}")
 
 
 def tagged(
@@ -226,6 +270,7 @@ def tagged(
     test: int = 0,
 ) -> Raw:
     """Sentences as (tokens, tags); the last `valid` and `test` of them are those parts."""
+    text.refuse_other_task("tagging", "this text", options)
     index = {t: k for k, t in enumerate(classes)}
     text.refuse_long([range(len(tokens)) for tokens, _ in sentences], options, lambda i: places[i])
 

@@ -87,6 +87,13 @@ def vocabulary(texts: Sequence[str], options: Options) -> Vocabulary:
     return learn(texts, options.get("tokens") or "chars", options.get("vocabulary"))
 
 
+def refuse_other_task(task: str, name: str, options: Options) -> None:
+    """Raise DataError where a trained run of another task is to read this."""
+    like = options.get("like")
+    if like and like.task != task:
+        raise DataError(f"the run was trained for {like.task} of text, but {name} is for {task}; give it a source of its kind")
+
+
 def refuse_long(rows: Sequence[Sequence[int]], options: Options, what: Callable[[int], str]) -> None:
     """Raise DataError for examples longer than the limit; what: names one."""
     most = options.get("length") or LONGEST
@@ -126,6 +133,7 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     """
     if not any(t.strip() for part in texts.values() for t in part):
         raise DataError(f"{name} holds no text")
+    refuse_other_task("language", name, options)
     texts = {"all": texts["train"]} if set(texts) == {"train"} else texts
     if options.get("like"):
         texts = {"test": [t for of in texts.values() for t in of]}
@@ -149,29 +157,38 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
 
 
 def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:
-    """The beginning for training, then validation and test; cut between documents, or of one at line ends.
+    """The beginning for training, then validation and test: cut between documents, where that misses a share at line ends,
+    and where lines are as long anywhere.
 
     lines: are texts of their own, and none is ever cut.
     """
-    parts = split.parse(shares) if shares is not None else (0.8, 0.1, 0.1)
-    wanted = sum(p > 0 for p in parts)
-    units = texts if len(texts) >= wanted else lines_of("\n".join(texts))
-    one = units is not texts
-    units = [f"{u}\n" for u in units[:-1]] + units[-1:] if one else units
-    ends = np.cumsum([0, *map(len, units)])
-    cuts, left = [0], wanted
-    for share in parts[:-1]:  # each at the boundary that is nearest, with something left for every part
+    parts = np.array(split.parse(shares) if shares is not None else (0.8, 0.1, 0.1))
+    whole, ends = "".join(texts), np.cumsum([0, *map(len, texts)])
+    feeds = [m.end() for m in re.finditer("\n", whole)]
+    levels = [ends, np.union1d(ends, feeds)] + ([] if lines else [np.arange(len(whole) + 1)])
+    cuts = next((c for places in levels if _misses(c := _cuts(places, parts), parts) <= _UNEVEN), None)
+    cuts = _cuts(levels[1], parts) if cuts is None else cuts
+    found: dict[str, list[str]] = {}
+    for part, (start, end) in zip(_ORDER, pairwise(cuts.tolist()), strict=True):
+        own = [whole[max(start, a) : min(end, b)] for a, b in pairwise(ends.tolist()) if max(start, a) < min(end, b)]
+        found |= {part: own} if own else {}
+    return found
+
+
+def _cuts(places: Array, parts: Array) -> Array:
+    """Beginning, two cuts and end: each cut at the place that is nearest, with something left for every part."""
+    cuts, left, last = [0], int((parts > 0).sum()), len(places) - 1
+    for share, wanted in zip(parts[:-1], np.cumsum(parts) * places[-1], strict=False):
         left -= share > 0
-        least, most = cuts[-1] + (share > 0), len(units) - left
-        place = ends[cuts[-1]] if not share else sum(parts[: len(cuts)]) * ends[-1]
-        cuts.append(min(range(least, max(least, most) + 1), key=lambda k: abs(ends[min(k, len(units))] - place)))
-    cuts.append(len(units))
-    shares_of = np.diff(ends[np.minimum(cuts, len(units))]) / max(1, ends[-1])
-    if one and not lines and np.abs(shares_of - parts).max() > _UNEVEN:  # a few long lines
-        whole, places = "".join(units), np.round(np.cumsum([0, *parts]) * ends[-1]).astype(int)
-        return {p: [whole[i:j]] for p, (i, j) in zip(_ORDER, pairwise(places), strict=True) if j > i}
-    found = {p: units[i:j] for p, (i, j) in zip(_ORDER, pairwise(cuts), strict=True) if j > i}
-    return {p: ["".join(of)] if one else list(of) for p, of in found.items()}
+        least = min(cuts[-1] + (share > 0), last)
+        near = places[least : max(least, last - left) + 1]
+        cuts.append(least + int(np.abs(near - (wanted if share else places[cuts[-1]])).argmin()))
+    return places[[*cuts, last]]
+
+
+def _misses(cuts: Array, parts: Array) -> float:
+    """How far the part that is farthest off its share is."""
+    return float(np.abs(np.diff(cuts) / max(1, cuts[-1]) - parts).max())
 
 
 def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several: bool, lines: bool) -> list[list[int]]:
@@ -191,6 +208,7 @@ def _windows(texts: Sequence[str], learnt: Vocabulary, options: Options, several
 
 def labelled(texts: Sequence[str], labels: Sequence[str], name: str, options: Options, places: Sequence[str] = ()) -> Raw:
     """Texts with a class each: x [N, T], y [N]. places: how each is named in errors."""
+    refuse_other_task("classification", name, options)
     place = places or [f"row {i + 1} of {name}" for i in range(len(texts))]
     empty = [i for i, t in enumerate(texts) if not t.strip()]
     if empty:
@@ -235,6 +253,7 @@ def sound(text: str, place: str) -> str:
 
 def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places: Sequence[str] = ()) -> Raw:
     """Sources with targets: x [N, S + T] holds the source and, from `<eos>` on, the target so far; y [N, T] the target."""
+    refuse_other_task("pairs", name, options)
     place = places or [f"line {i + 1} of {name}" for i in range(len(pairs))]
     for p, where in zip(pairs, place, strict=True):
         sound("".join(p), where)
@@ -249,12 +268,7 @@ def paired(pairs: Sequence[tuple[str, str]], name: str, options: Options, places
         for rows in (sources, targets):
             refuse_long(rows, options, lambda i: place[i])
         like = options.get("like")
-        if like and max(map(len, sources)) > like.source:
-            i = max(range(len(sources)), key=lambda i: len(sources[i]))
-            raise DataError(
-                f"{place[i]} has a source of {len(sources[i]):,} tokens, but the run reads at most {like.source:,}; shorten it"
-            )
-        left = padded([row or [UNK] for row in sources], width=like.source if like else None)
+        left = padded([row or [UNK] for row in sources], width=max(like.source if like else 0, *map(len, sources)))
         right, y = padded([[EOS, *row] for row in targets]), padded([[*row, EOS] for row in targets], -1)
         schema = Schema(
             "pairs", (left.shape[1] + right.shape[1],), vocabulary=learnt.text, tokens=len(learnt), source=left.shape[1]

@@ -155,6 +155,20 @@ class Reader(nn.Module):
         return torch.cat([last(there, lengths), back[0]], 1)
 
 
+def _unfit(task: str, bidirectional: bool, carry: bool, crf: bool, attention: bool) -> list[str]:
+    """Fields that a task has no use for."""
+    ahead = "must be false where later tokens are to be told from earlier ones"
+    blind = "needs `model.attention` to be of use in an encoder"
+    needs = (
+        ("bidirectional", bidirectional and task == "language", ahead),
+        ("bidirectional", bidirectional and task == "pairs" and not attention, blind),
+        ("attention", attention and task != "pairs", "needs pairs of texts, of which one looks at the other"),
+        ("carry", carry and task != "language", "needs running text, whose windows follow one another"),
+        ("crf", crf and task != "tagging", "needs tagged text, whose tags follow one another"),
+    )
+    return [wrong(f"model.{field}", True, rule, f"try model.{field}=false") for field, broken, rule in needs if broken]
+
+
 def build(
     name: str,
     input_shape: tuple[int, ...],
@@ -175,21 +189,14 @@ def build(
     if reading is None:
         shape = "×".join(map(str, input_shape))
         raise ModelError(f"{name!r} reads text, but the examples are of shape {shape}; try model=dense")
-    if not hidden:
-        raise ModelError("`model.hidden` is empty, but must have at least one layer; try 128")
     cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
-    if len(cells) != len(hidden):
-        raise ModelError(wrong("model.cell", cells, f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"))
-    if bidirectional and (reading.task == "language" or (reading.task == "pairs" and not attention)):
-        rule = "must be false where later tokens are to be told from earlier ones"
-        rule = "needs `model.attention` to be of use in an encoder" if reading.task == "pairs" else rule
-        raise ModelError(wrong("model.bidirectional", True, rule))
-    if attention and reading.task != "pairs":
-        raise ModelError(wrong("model.attention", True, "needs pairs of texts, of which one looks at the other"))
-    if carry and reading.task != "language":
-        raise ModelError(wrong("model.carry", True, "needs running text, whose windows follow one another"))
-    if crf and reading.task != "tagging":
-        raise ModelError(wrong("model.crf", True, "needs tagged text, whose tags follow one another"))
+    mistakes = [] if hidden else ["`model.hidden` is empty, but must have at least one layer; try 128"]
+    if hidden and len(cells) != len(hidden):
+        rule = f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"
+        mistakes.append(wrong("model.cell", cells, rule))
+    mistakes += _unfit(reading.task, bidirectional, carry, crf, attention)
+    if mistakes:
+        raise ModelError(*mistakes)
     stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
     if reading.task == "pairs":
         from danlu.models.translator import Translator  # made of this file's parts

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
-from danlu.errors import unknown
+from danlu.errors import unknown, wrong
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS
 from danlu.nn.init import INITS, SPREAD
@@ -74,6 +74,8 @@ def _model_name(value: str) -> str:
     if value in MODELS:
         return value
     sentence = unknown("\0", value, [*MODELS, "package.module:factory"])
+    if value in CELLS:
+        sentence = wrong("\0", value, "must be a network, and this is a cell", f"try model=lstm model.cell={value}")
     raise PydanticCustomError("unknown", "{sentence}", {"sentence": sentence})
 
 

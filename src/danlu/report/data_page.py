@@ -9,7 +9,7 @@ import torch
 
 from danlu.data import PARTS, Data
 from danlu.data.normalize import moments
-from danlu.data.vocabulary import PAD, UNK, Vocabulary
+from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.errors import cells
 from danlu.report import html
 from danlu.report.pictures import data_uri
@@ -54,7 +54,7 @@ def _text(data: Data) -> dict[str, Any]:
     return {
         "vocabulary": data.schema.tokens,
         "tokens": {p: int((x != PAD).sum()) for p, x in tokens.items()},
-        "unknown": {p: int((x == UNK).sum()) for p, x in tokens.items()},
+        "unknown": {p: data.unknown(p) for p in PARTS},
         "longest": int((data.x != PAD).sum(1).max()),
         "samples": [_sample(learnt, data.x[i].tolist(), data.schema.source) for i in index[:3].tolist()],
     }

@@ -27,7 +27,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     parts = text.replace("×", "x").replace(",", "x").split("x")
     if not text or not all(p.strip().isdigit() and int(p) > 0 for p in parts) or len(parts) not in (1, 3):
         raise ModelError(
-            wrong("input", text, "must be a shape such as 1x28x28 for pictures, 13 for tables, 128 for text", "try input=1x28x28")
+            wrong("input", text, "must be a shape", "try input=1x28x28 for pictures, input=13 for tables, input=128 for text")
         )
     shape = tuple(int(p) for p in parts)
     if math.prod(shape) > 10**8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from danlu.data import Schema, images, tables, text
 from danlu.errors import DataError, RunError
 
+_NAMED = re.compile(r"[^.]\.(txt|csv|tsv|json|jsonl|md|parquet|bmes|bioe?s?|conll|iob2?|ner)$", re.IGNORECASE)  # files of text
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
 
@@ -46,6 +48,11 @@ def lines(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
             content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
         elif os.path.isfile(name):  # false of a name too long for a file, where a path's own raises
             content = text.read(Path(name), encoding)
+        elif os.path.isdir(name) or (_NAMED.search(name) and len(name.split()) == 1):
+            what = "a folder" if os.path.isdir(name) else "named like a file, but there is none"
+            raise DataError(
+                f"`input` is {name!r}, which is {what}; give files of a text a line, or texts (through - whatever they are)"
+            )
         else:
             found.append(name)
             continue

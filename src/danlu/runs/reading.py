@@ -56,15 +56,21 @@ def encode(run: Run, texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(padded(_rows(needs(run, "classification").encode_all, texts)))
 
 
-def _rows(encode_all: Callable[[Sequence[str]], list[list[int]]], texts: Sequence[str]) -> list[list[int]]:
-    """Token numbers of each text. Raises DanluError for what is no text, empty, or without anything known."""
+def _rows(encode_all: Callable[[Sequence[str]], list[list[int]]], texts: Sequence[str], blank: bool = False) -> list[list[int]]:
+    """Token numbers of each text. Raises DanluError for what is no text, empty, or without anything known.
+
+    blank: whether a text may be of spaces alone.
+    """
+    if isinstance(texts, str):
+        raise RunError(f"`texts` is one string, but must be a list of them; try [{texts[:30]!r}]")
     for t in texts:
         if not isinstance(t, str):
             raise RunError(f"{t!r} is no text, but {type(t).__name__}; give strings")
         sound(t, "the text")
     rows = encode_all(texts)
+    empty = not rows or not all(row and (blank or t.strip()) for row, t in zip(rows, texts, strict=True))
     strange = [t for row, t in zip(rows, texts, strict=True) if row and all(n == UNK for n in row)]
-    mistakes = ["a text is empty; write at least one token"] if not all(rows) else []
+    mistakes = ["a text is empty; write at least one token"] if empty else []
     if strange:
         mistakes.append(f"no token of {some(map(repr, strange))} was in the training text; use its language and signs")
     if mistakes:
@@ -97,9 +103,15 @@ def unknown(run: Run, text: str) -> int:
     return Vocabulary(run.schema.vocabulary).encode(text).count(UNK)
 
 
+def without_idle_space(run: Run, text: str) -> str:
+    """The text without the space at its end where that is no token: words bring theirs along."""
+    learnt, short = Vocabulary(run.schema.vocabulary), text.rstrip()
+    return short if learnt.encode(short) == learnt.encode(text) else text
+
+
 def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
     """log P of each text by a language model, read from the beginning of a text."""
-    rows = _rows(needs(run, "language").encode_all, texts)
+    rows = _rows(needs(run, "language").encode_all, texts, blank=True)
     model: Any = run.model()
     found = []
     with torch.no_grad():
@@ -113,7 +125,7 @@ def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
 
 
 def generate(
-    run: Run, prompt: str = "", temperature: float = 1.0, top_k: int = 0, length: int = 500, seed: int = 0
+    run: Run, prompt: str = "", temperature: float = 0.8, top_k: int = 0, length: int = 500, seed: int = 0
 ) -> Iterator[str]:
     """Write on from a prompt, piece by piece, until `<eos>` or `length` tokens.
 
@@ -121,13 +133,13 @@ def generate(
     Raises RunError for a prompt that holds nothing the network knows.
     """
     learnt = needs(run, "language")
-    bad = not 0 <= temperature < math.inf
+    bad = not (isinstance(temperature, (int, float)) and 0 <= temperature < math.inf)
     mistakes = [wrong("temperature", temperature, "must be at least 0, and finite", "try 0.8")] if bad else []
     mistakes += [wrong("top_k", top_k, "must be at least 0", "try 40")] if top_k < 0 else []
     mistakes += [wrong("length", length, "must be at least 1", "try 500")] if length < 1 else []
     if mistakes:
         raise RunError(*mistakes)
-    row = _rows(learnt.encode_all, [prompt])[0] if prompt else []
+    row = _rows(learnt.encode_all, [prompt], blank=True)[0] if prompt else []
     model: Any = run.model()
     return _written(model, learnt, row, temperature, top_k, length, seed)
 

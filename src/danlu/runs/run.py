@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ from danlu.runs import curves, evaluate, folder
 from danlu.runs.origin import OnData
 from danlu.runs.weights import frozen, load_weights, read_weights
 from danlu.streams import stream
+
+if TYPE_CHECKING:
+    from danlu.runs.reading import Tagged, Weighed
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class Run(OnData):
         return build_model(self.recipe, self.schema, start, fixed)
 
     def model(self) -> nn.Module:
-        """The trained network, a plain `nn.Module` in evaluation mode."""
+        """The trained network, a plain `nn.Module` in evaluation mode. Raises RunError where it diverged."""
+        if self.status == "diverged":
+            raise RunError(f"{str(self.path)!r} diverged, so it tells nothing; train it again with a smaller optimizer.lr")
         model = self.build(start=False, fixed=False)
         load_weights(model, folder.read_tensors(self.path / "weights.safetensors"), str(self.path))
         return model.eval()
@@ -120,21 +126,16 @@ class Run(OnData):
         return read_normalizer(self.path / "normalizer.safetensors", self.recipe, self.schema)
 
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
-        """Predict raw examples x [N, *input_shape] (normalised here as in training).
+        """Predict raw examples x [N, *input_shape] (normalised here as in training), or texts.
 
         samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo dropout,
         Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is dropped.
         """
         if self.schema.each_token:
-            raise RunError(
-                f"{str(self.path)!r} says something of every token; use danlu.runs.reading, or danlu predict with texts"
-            )
-        raw = torch.as_tensor(x)
-        raw = raw[None] if raw.shape == self.schema.input_shape else raw
-        if tuple(raw.shape[1:]) != self.schema.input_shape and not (self.schema.is_text and raw.ndim == 2):  # texts of any length
-            raise RunError(
-                wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, self.schema.input_shape))})")
-            )
+            ways = {"tagging": "run.tag(texts)", "pairs": "run.translate(texts)", "language": "run.score or run.generate"}
+            way = ways[self.schema.task]
+            raise RunError(f"{str(self.path)!r} says something of every token; use {way}")
+        raw = self._raw(x)
         model = self.model()
         batches = raw.split(evaluate.rows_per_pass(self.schema))
         if not samples:
@@ -152,6 +153,47 @@ class Run(OnData):
                     torch.default_generator.manual_seed(seed + k)
                     passes.append(torch.cat([model(self.normalizer(b)) for b in batches]))
         return self._prediction(torch.stack(passes))
+
+    def _raw(self, x: Any) -> Tensor:
+        """Examples as a tensor of the network's shape; of texts, which may be of any length, their token numbers [N, T]."""
+        from danlu.runs import reading
+
+        schema = self.schema
+        if schema.is_text and not isinstance(x, (Tensor, np.ndarray)):
+            return reading.encode(self, x)
+        raw = torch.as_tensor(x)
+        raw = raw[None] if raw.shape == schema.input_shape else raw
+        if tuple(raw.shape[1:]) != schema.input_shape and not (schema.is_text and raw.ndim == 2):
+            raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, schema.input_shape))})"))
+        if not len(raw):
+            raise RunError("`x` holds no example; give at least one")
+        if schema.is_text and (raw.is_floating_point() or not bool(((raw >= 0) & (raw < schema.tokens)).all())):
+            raise RunError(f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts")
+        return raw
+
+    def tag(self, texts: Sequence[str]) -> list[Tagged]:
+        """The tags of each text, by a tagger (`danlu.runs.reading.tag`)."""
+        from danlu.runs import reading
+
+        return reading.tag(self, texts)
+
+    def translate(self, texts: Sequence[str], **how: int) -> list[tuple[str, float]]:
+        """The second text of each pair by its first, and its log P; how: as of `danlu.runs.reading.translate`."""
+        from danlu.runs import reading
+
+        return reading.translate(self, texts, **how)
+
+    def score(self, texts: Sequence[str]) -> list[Weighed]:
+        """log P of each text, by a language model (`danlu.runs.reading.score`)."""
+        from danlu.runs import reading
+
+        return reading.score(self, texts)
+
+    def generate(self, prompt: str = "", **how: Any) -> Iterator[str]:
+        """What a language model writes on from a prompt, piece by piece; how: as of `danlu.runs.reading.generate`."""
+        from danlu.runs import reading
+
+        return reading.generate(self, prompt, **how)
 
     def _prediction(self, passes: Tensor) -> Prediction:
         """Mean and spread over passes [S, N, K]."""
@@ -178,7 +220,7 @@ class Run(OnData):
             raise RunError("the data have the columns {}, but the run was trained on {}".format(*names))
         if ours.is_text and ours.vocabulary != theirs.vocabulary:
             raise RunError("the data were read with another vocabulary than the run's; use danlu.load(…, like=run.schema)")
-        shapes = [(s.source,) if s.is_text else s.input_shape for s in (ours, theirs)]  # texts may be of any length
+        shapes = [() if s.is_text else s.input_shape for s in (ours, theirs)]  # texts may be of any length
         if (shapes[0], ours.classes, ours.task) != (shapes[1], theirs.classes, theirs.task):
             raise RunError(
                 f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, but the run was trained on "
@@ -186,8 +228,10 @@ class Run(OnData):
             )
         if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")
-        carries = bool(self.recipe.model.carry)
-        found = evaluate.part_outputs(evaluate.alone(self.model()), data, part, [self.normalizer], carries=carries)
+        carries, model = bool(self.recipe.model.carry), cast(Any, self.model())
+        if ours.source:
+            model.reading = _reading(theirs)
+        found = evaluate.part_outputs(evaluate.alone(model), data, part, [self.normalizer], carries=carries)
         return evaluate.scores(found, ours, evaluate.sentences(data, part))[0]
 
     def plot(self) -> Any:
