@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from samples import refused
 
 from danlu import load
-from danlu.data.tagged import SCHEMES, broken, cut, scheme_of, spans
+from danlu.data.tagged import SCHEMES, broken, cut, order, scheme_of, spans
 from danlu.data.vocabulary import Vocabulary
 
 
@@ -54,6 +55,19 @@ def test_tags_in_order_are_those_that_can_be_written(name: str, tags: list[str])
     """Tags are whole exactly when writing their entities down again gives the same tags."""
     if all(t == "O" or t[0] in SCHEMES[name].letters for t in tags):
         assert (broken(tags, name) is None) == (tags_of(name, len(tags), spans(tags, name)) == tags)
+
+
+@given(
+    st.sampled_from(sorted(SCHEMES)),
+    st.lists(st.sampled_from(["O", "B-X", "M-X", "I-X", "E-X", "S-X", "B-Y", "E-Y"]), max_size=8),
+)
+def test_an_order_of_pairs_is_that_of_the_whole(name: str, tags: list[str]) -> None:
+    """Tags are in order exactly when every neighbour, the first and the last may be where they are."""
+    kinds = ["O", *(f"{letter}-{kind}" for letter in SCHEMES[name].letters for kind in "XY")]
+    if set(tags) <= set(kinds) and tags:
+        may, row = order(kinds, name), [-1, *map(kinds.index, tags), -1]
+        assert (broken(tags, name) is None) == all(may[a][b] for a, b in pairwise(row))
+    assert order(kinds, None) == ()
 
 
 def test_schemes_are_told_from_their_letters() -> None:

@@ -66,3 +66,23 @@ def test_large_scores_stay_finite() -> None:
     e = torch.randn(6, 2, K) * 1e4
     known, zero = torch.ones(6, 2, dtype=torch.bool), torch.zeros(K)
     assert crf.nll(e, torch.zeros(6, 2, dtype=torch.long), known, torch.zeros(K, K), zero, zero).isfinite().all()
+
+
+def test_what_is_told_keeps_to_the_order(given: tuple[Tensor, ...]) -> None:
+    """The best of the paths in which 1 comes after 0 alone, is not first, and 0 is not last; without one, some path."""
+    e, known, *_ = given
+    order = [[True, True, True, False], [True, False, True, True], [True, False, True, True], [True, False, True, True]]
+    layer = crf.CRF(K, order).double()
+    with torch.no_grad():
+        for own, v in zip(layer.scores, given[2:5], strict=True):
+            own.copy_(v)
+    best = layer.best(e, known)
+    for i, n in enumerate(LENGTHS):
+        paths = [
+            p for p in itertools.product(range(K), repeat=n) if all(order[a][b] for a, b in itertools.pairwise((-1, *p, -1)))
+        ]
+        scores = torch.stack([path_score(e[:, i], *layer.scores, p) for p in paths])
+        assert tuple(best[:n, i].tolist()) == paths[int(scores.argmax())]
+    never = crf.CRF(K, [[False] * (K + 1)] * (K + 1)).double()
+    assert never.best(e, known).shape == (T, B)
+    assert set(layer.state_dict()) == {"after", "first", "last"}

@@ -78,6 +78,24 @@ def broken(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
     return None
 
 
+def order(tags: Sequence[str], scheme: str | None) -> tuple[tuple[bool, ...], ...]:
+    """Which tag may follow which [K + 1, K + 1]: row K is of what a sentence begins with, column K of what it ends with.
+
+    Empty without a scheme.
+    """
+    if scheme is None:
+        return ()
+    rules, edge = SCHEMES[scheme], [*tags, ""]
+
+    def may(before: str, after: str) -> bool:
+        open_ = before not in ("", "O")
+        if after not in ("", "O") and after[0] not in rules.begins:  # goes on
+            return open_ and before[2:] == after[2:] and (scheme == "bio" or before[0] not in rules.ends)
+        return not open_ or before[0] in rules.ends
+
+    return tuple(tuple(may(a, b) for b in edge) for a in edge)
+
+
 def _left_open(tags: Sequence[str], scheme: str) -> list[str]:
     """The tags at a sentence's end of an entity that is not closed there."""
     k = len(tags)

@@ -17,18 +17,22 @@ from torch import Tensor, nn
 from danlu.data.vocabulary import PAD
 from danlu.errors import ModelError, wrong
 from danlu.nn.cells import CELLS
-from danlu.nn.crf import CRF, log_marginals, nll, viterbi
+from danlu.nn.crf import CRF, log_marginals, nll
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import Recurrent, State, backwards, last
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read: the task, the tokens of the vocabulary, how many of an example's are the source of a pair."""
+    """What is read: the task, the tokens of the vocabulary, how many of an example's are the source of a pair.
+
+    order: which tag may follow which, as of `danlu.nn.crf.CRF`.
+    """
 
     task: str
     tokens: int
     source: int = 0
+    order: tuple[tuple[bool, ...], ...] = ()
 
 
 class Embedding(nn.Module):
@@ -104,7 +108,7 @@ class Reader(nn.Module):
         self.layers = Stacked(self.embedding.size, dropout=dropout, **stacked)
         self.output = nn.Linear(self.layers.width, outputs)
         if crf:
-            self.crf = CRF(outputs)
+            self.crf = CRF(outputs, reading.order)
 
     def forward(self, x: Tensor, states: State | None = None) -> Any:
         """x [B, T] token numbers → logits [B, K] of the whole, or [B, T, K] of each token; with `carries` the states, too.
@@ -116,7 +120,7 @@ class Reader(nn.Module):
             return self.output(out)
         logits = self.output(out)
         if self.structured and not self.training:
-            path = viterbi(logits, known, *self.crf.scores)
+            path = self.crf.best(logits, known)
             told = log_marginals(logits, known, *self.crf.scores)
             return told.transpose(0, 1), F.one_hot(path, logits.shape[2]).to(told.dtype).transpose(0, 1)
         logits = logits.transpose(0, 1)

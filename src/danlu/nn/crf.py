@@ -8,8 +8,12 @@ first and the last; known [T, B] where there is a token (the first ones of each 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+_BARRED = 1e4  # of a score: finite, so that of paths that are all out of order one is still the best
 
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -65,12 +69,22 @@ def viterbi(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor
 
 
 class CRF(nn.Module):
-    """The scores a, b, c, all 0 at first: then every tag is told by itself."""
+    """The scores a, b, c, all 0 at first: then every tag is told by itself.
 
-    def __init__(self, tags: int) -> None:
+    order: which tag may follow which [K + 1, K + 1], what a sentence may begin and end with last; else all may. What is told
+    keeps to it; training does not, as real sentences may be cut within an entity.
+    """
+
+    def __init__(self, tags: int, order: Sequence[Sequence[bool]] = ()) -> None:
         super().__init__()
+        self.barred = -_BARRED * (~torch.tensor(order)).float() if order else torch.zeros(tags + 1, tags + 1)
         self.after = nn.Parameter(torch.zeros(tags, tags))
         self.first, self.last = nn.Parameter(torch.zeros(tags)), nn.Parameter(torch.zeros(tags))
+
+    def best(self, e: Tensor, known: Tensor) -> Tensor:
+        """The path of the highest score of those in order, tags [T, B]."""
+        barred = self.barred.to(e)
+        return viterbi(e, known, self.after + barred[:-1, :-1], self.first + barred[-1, :-1], self.last + barred[:-1, -1])
 
     @property
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:

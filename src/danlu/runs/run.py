@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu import models
-from danlu.data import Data, Normalizer, Schema
+from danlu.data import Data, Normalizer, Schema, tagged
 from danlu.errors import RunError, some, wrong
 from danlu.models.recurrent import Reading
 from danlu.nn.layers import Dropout, noise
@@ -318,7 +318,9 @@ def _described(section: Model, schema: Schema) -> tuple[str, tuple[int, ...], in
 
 
 def _reading(schema: Schema) -> Reading | None:
-    return Reading(schema.task, schema.tokens, schema.source) if schema.is_text else None
+    if not schema.is_text:
+        return None
+    return Reading(schema.task, schema.tokens, schema.source, tagged.order(schema.classes, schema.scheme))
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
