@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from danlu import Recipe, Run, load
@@ -132,8 +133,23 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     done = danlu("compare", "iris", "init.from_run=young,old", "epochs=1", "lr=1e-9", "--seeds", "2", "--json")
     young, old = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
     assert young < old - 0.1
+    done = danlu(
+        "compare", "iris", "init.from_run=none,old", "init.frozen=false", "epochs=1", "lr=1e-9", "--seeds", "2", "--json"
+    )
+    scratch, again = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
+    assert scratch < again - 0.1 and again == old
+    assert "has an empty value" in danlu("compare", "iris", "init.from_run=,old", "--seeds", "2").err
     assert danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code == 0
     assert "`init.from_run` is 'never', but must be a finished run" in danlu("compare", "iris", "init.from_run=young,never").err
+
+
+def test_slow_arithmetic_is_told(danlu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, told in ((True, False), (False, True)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)
+        for command in (("fit", "iris"), ("compare", "iris", "lr=0.1,0.2", "--seeds", "2")):
+            out = danlu(*command, "epochs=1", "dtype=bf16-mixed").out
+            assert ("has no instructions for bfloat16: float32 is many times as fast here" in " ".join(out.split())) == told
+    assert "bfloat16" not in danlu("fit", "iris", "epochs=1").out
 
 
 def test_runs_lists(danlu: Any) -> None:

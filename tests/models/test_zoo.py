@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,53 @@ def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
         ModelError, match="101 of its 102 weights differ or are missing there, 1 weight of that file is not in it"
     ):
         build_model(recipe.with_(**{"init.from_run": str(tmp_path / "one.pth")}), coloured.schema)
+
+
+def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> None:
+    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    good = build_model(recipe, coloured.schema).state_dict()
+    row = torch.zeros_like(good["fc.weight"])
+    huge = row.double() + 1e300  # of which float32 makes infinity
+    quantised = torch.quantize_per_tensor(row, 0.1, 0, torch.qint8)
+    for k, (bad, said) in enumerate(((row.to_sparse(), "sparse"), (quantised, "quantised"), (huge, "holds NaN or infinite"))):
+        torch.save({**good, "fc.weight": bad}, tmp_path / f"{k}.pth")
+        with pytest.raises(ModelError, match=f"`fc.weight` (is )?{said}"):
+            build_model(recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth")}), coloured.schema)
+
+
+@pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "module.net."])
+def test_what_a_wrapper_put_before_every_name_is_taken_off(wrapped: str, coloured: Data, tmp_path: Path) -> None:
+    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    good = build_model(recipe, coloured.schema).state_dict()
+    torch.save({f"{wrapped}{k}": v for k, v in sorted(good.items(), reverse=True)}, tmp_path / "w.pth")
+    found = build_model(recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "w.pth")}), coloured.schema).state_dict()
+    assert all(torch.equal(v, good[k]) for k, v in found.items())
+
+
+def test_the_way_out_of_a_deeper_file_leads_out(coloured: Data, tmp_path: Path) -> None:
+    deep, flat = (Recipe(model={"name": k, **SMALLER}) for k in ("resnet-34", "resnet-18"))
+    torch.save(build_model(deep, coloured.schema).state_dict(), tmp_path / "deep.pth")
+    start = {"init.from_run": str(tmp_path / "deep.pth")}
+    with pytest.raises(ModelError, match="weights of that file are not in it") as e:
+        build_model(flat.with_(**start), coloured.schema)
+    way = str(e.value).rpartition("init.prefix=")[2].split(",")
+    assert way == ["conv1.", "bn1.", "fc."]
+    build_model(flat.with_(**start, **{"init.prefix": tuple(way)}), coloured.schema)
+
+
+# The smallest of each kind, and the deepest of all; narrow, with the stem for small pictures.
+LEARN = ("alexnet", "zfnet", "vgg-11", "vgg-narrow", "googlenet", "googlenet-torch", "resnet-18", "resnet-152")
+
+
+@pytest.mark.parametrize("name", LEARN)
+def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
+    """Three classes of brightness: far better than by chance, whose loss is ln 3."""
+    fields = {k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)}
+    model = {"name": name, "width": 1 / 8, "stem": "small", **fields}
+    recipe = Recipe(model=model, optimizer={"name": "adam", "lr": 1e-3}, batch_size=9, epochs=10)
+    run = fit(recipe, coloured, out=tmp_path / "run")
+    assert run.history[-1]["train_loss"] < 0.75 * math.log(3)
+    assert run.history[-1]["train_accuracy"] > 0.6
 
 
 def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:

@@ -166,7 +166,9 @@ def from_runs(texts: list[str] | None) -> list[str]:
     for text in texts or []:
         key, _, values = text.partition("=")
         starts = key.strip() in ("init.from_run", "from_run")
-        found.append(f"{key}={','.join(str(_start(v.strip()).resolve()) for v in values.split(','))}" if starts else text)
+        named = [v.strip() for v in values.split(",")]
+        folders = (v if v in ("", "none") else str(_start(v).resolve()) for v in named)
+        found.append(f"{key}={','.join(folders)}" if starts else text)
     return found
 
 

@@ -53,13 +53,13 @@ class Dropout(nn.Module):
         return x * self.mask(x) if self.training and self.p else x
 
     def mask(self, x: Tensor) -> Tensor:
-        """A fresh mask of x's shape: 0 with probability p, else 1/(1−p)."""
+        """A fresh mask of x's shape: 0 with probability p, else 1/(1−p), which bfloat16 would round."""
         g = _noise.get()
         if callable(g):
             made: Tensor = g(self, x)
             return made
         keep = torch.rand(x.shape, generator=g, device=g.device if g else x.device, dtype=torch.float32) >= self.p
-        return keep.to(x.device, x.dtype) * (1 / (1 - self.p))
+        return keep.to(x.device, torch.float32 if x.dtype == torch.bfloat16 else x.dtype) * (1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         """Shown in `print(model)`."""

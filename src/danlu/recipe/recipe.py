@@ -62,7 +62,8 @@ class Recipe(s.Section):
     data_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
     """Names the order and the augmentation of examples; without it `seed` does."""
     dtype: Literal["float32", "float64", "bf16-mixed"] = "float32"
-    """Precision of weights and arithmetic; bf16-mixed: float32 weights, products in bfloat16 while training."""
+    """Precision of weights and arithmetic; bf16-mixed: float32 weights, products in bfloat16 while training, which
+    pays on GPUs and on processors with instructions for it."""
 
     def __init__(self, **fields: Any) -> None:
         try:

@@ -158,13 +158,22 @@ class Init(Variant):
     bias: Annotated[FiniteFloat, Field(strict=True)] = 0.0
     """Initial value of every bias."""
     from_run: Annotated[str, Field(min_length=1)] | None = None
-    """A finished run whose weights to start from, or a file of weights (safetensors, or PyTorch's .pt and .pth)."""
+    """A finished run whose weights to start from, or a file of weights (safetensors, or PyTorch's .pt and .pth); none: neither,
+    and the three fields below do nothing (to compare with)."""
     prefix: tuple[str, ...] = ()
     """Take only weights whose names begin with one of these, such as features; without it all, and all must fit."""
     frozen: Annotated[bool, Field(strict=True)] = False
     """Whether the weights taken stay as they are."""
     lr_factor: Positive = 1.0
     """Factor on the learning rate of the weights taken."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without(cls, given: Any) -> Any:
+        """Without a start there is nothing that is taken."""
+        if isinstance(given, dict) and given.get("from_run") == "none":
+            return {k: v for k, v in given.items() if k not in ("from_run", "prefix", "frozen", "lr_factor")}
+        return given
 
     @model_validator(mode="after")
     def _taken(self) -> Init:
@@ -252,7 +261,8 @@ class Average(Variant):
     default: ClassVar[str] = "none"
 
     name: Annotated[str, _one_of(("none", "ema", "swa"))] = "none"
-    """ema: exponential, after every update; swa: of the weights at the end of each late epoch (Izmailov et al. 2018)."""
+    """ema: exponential, after every update; swa: of the weights at the end of each late epoch (Izmailov et al. 2018);
+    running statistics are averaged likewise."""
     decay: Share | None = None
     """d of ema, w̄ ← d·w̄ + (1 − d)·w; at step t at most (1 + t)/(10 + t), so that the first weights are forgotten."""
     start: Annotated[FiniteFloat, Field(strict=True, ge=0, lt=1)] | None = None

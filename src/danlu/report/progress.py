@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from danlu.errors import clock
+from danlu.report.terminal import warn_of_emulation
 from danlu.runs import Run, curves
 from danlu.train import Listener
 
@@ -19,6 +20,7 @@ class _Timed(Listener):
         self.rows: list[dict[str, Any]] = run.history
         self.epochs = run.recipe.epochs
         self.percent = run.metric == "accuracy"
+        warn_of_emulation([run.recipe], run.info["environment"]["device"])
 
     def step(self, done: int, loss: float, accuracy: float) -> None:
         self.done, self.loss, self.accuracy = done, loss, accuracy

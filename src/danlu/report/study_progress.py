@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from danlu.errors import clock, count
+from danlu.report.terminal import warn_of_emulation
 from danlu.runs import Study, higher_is_better
 from danlu.train import StudyListener
 
@@ -25,6 +26,7 @@ class _Counting(StudyListener):
         self.all = steps * self.members // max(1, len(study))  # later trials are taken to be as long
         self.metric = study.info.get("metric") or f"valid_{study.metric}"
         self.best: float | None = None
+        warn_of_emulation(study.recipes[:1], info["environment"]["device"])
         for told in study.members.values():
             self._see(told.get("result", {}))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from danlu.recipe import Recipe
 
 # A pipe has no width: nothing is cut or wrapped there.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
@@ -30,3 +33,11 @@ def _escape(cell: Any) -> str:
 def say(line: str) -> None:
     """A plain line; long ones wrap."""
     console.print(line, markup=False)
+
+
+def warn_of_emulation(recipes: Iterable[Recipe], device: str) -> None:
+    """Say that a training will be slow, where its arithmetic is not the processor's."""
+    from danlu.train.ready import is_emulated
+
+    if any(is_emulated(r, device) for r in recipes):
+        say("`dtype` is bf16-mixed, but this processor has no instructions for bfloat16: float32 is many times as fast here")

@@ -141,9 +141,11 @@ class Run(OnData):
         if not samples:
             out = evaluate.outputs(model, iter(batches), self.normalizer)
             return self._prediction(out[None])
-        drops = [m for m in model.modules() if isinstance(m, (Dropout, nn.Dropout))]
+        aside = "aux"  # auxiliary classifiers, which only training runs
+        drops = [m for k, m in model.named_modules() if isinstance(m, (Dropout, nn.Dropout)) and not k.startswith(aside)]
         if not any(m.p for m in drops):
-            raise RunError("`samples` needs a network with dropout, but this one has none; train with model.dropout=0.5")
+            way = "train with model.dropout=0.5" if self.recipe.model.dropout is not None else "train one that can have it"
+            raise RunError(f"`samples` needs a network with dropout, but this one has none; {way}")
         for m in drops:
             m.train()
         passes = []

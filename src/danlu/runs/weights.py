@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,46 +58,61 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, st
 
     start: of weights to start from, beginnings of the names that are taken, all without any; None: a run's own.
     """
-    prefix = start or ()
-    own = {k: v for k, v in model.state_dict().items() if taken(k, prefix)}
-    given = {k: v for k, v in tensors.items() if taken(k, prefix)}
+    prefix, every = start or (), model.state_dict()
+    tensors = _unwrapped(tensors, every) if start is not None else tensors
+    own, given = ({k: v for k, v in of.items() if taken(k, prefix)} for of in (every, tensors))
     idle = [p for p in prefix if not any(k.startswith(p) for k in own)]
     if idle:
-        parts = list(dict.fromkeys(k.partition(".")[0] for k in model.state_dict()))
+        parts = list(dict.fromkeys(k.partition(".")[0] for k in every))
         raise ModelError(f"`init.prefix` is {some(idle)}, but no weight's name begins so; the network has {some(parts, 12)}")
-    absent = [f"`{k}` is missing" for k in own if k not in given and not k.endswith("num_batches_tracked")]
-    strange = [f"`{k}` is not in the network" for k in given if k not in own]
-    unfit = [said for k in own if k in given and (said := _unfit(k, given[k], own[k]))]
-    if found := [*unfit, *absent, *strange]:
-        needed = sum(not k.endswith("num_batches_tracked") for k in own)
-        n, more = len(unfit) + len(absent), len(strange)
-        counts = [f"{n:,} of its {needed:,} weights differ or are missing there"] if n else []
-        counts += [f"{count(more, 'weight')} of that file {'is' if more == 1 else 'are'} not in it"] if more else []
+    absent = [k for k in own if k not in given and not _counts(k)]
+    strange = [k for k in given if k not in own and not _counts(k)]
+    unfit = {k: said for k in own if k in given and (said := _unfit(k, given[k], own[k]))}
+    if unfit or absent or strange:
+        n = sum(not _counts(k) for k in unfit) + len(absent)
+        counts = [f"{n:,} of its {sum(not _counts(k) for k in own):,} weights differ or are missing there"] if n else []
+        counts += (
+            [f"{count(len(strange), 'weight')} of that file {'is' if len(strange) == 1 else 'are'} not in it"] if strange else []
+        )
+        found = [*unfit.values(), *(f"`{k}` is missing" for k in absent), *(f"`{k}` is not in the network" for k in strange)]
         told = f"{where!r} does not fit this network: {', '.join(counts)}: {some(found)}"
-        raise ModelError(told + (_way_out(own, given) if start == () else ""))
+        raise ModelError(told + (_way_out(own, {*unfit, *absent, *strange}) if start == () else ""))
     with torch.no_grad():
         for k, v in own.items():
             if k in given:
                 v.copy_(given[k])
 
 
+def _counts(name: str) -> bool:
+    """Whether it is a normalisation's count of batches, which old files lack."""
+    return name.endswith("num_batches_tracked")
+
+
+def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without what a wrapper put before every name (`model.` of Lightning, `_orig_mod.` of a compiled network)."""
+    first = next(iter(own))
+    before = min((k.removesuffix(first) for k in tensors if k.endswith(f".{first}")), key=len, default="")
+    if not before or first in tensors or not all(k.startswith(before) for k in tensors):
+        return tensors
+    return {k.removeprefix(before): v for k, v in tensors.items()}
+
+
 def _unfit(name: str, given: Tensor, own: Tensor) -> str:
     """What keeps a tensor from being one of the network's; empty where nothing does."""
+    if given.layout != torch.strided or given.is_quantized or given.is_meta:
+        kind = "quantised" if given.is_quantized else "without values" if given.is_meta else "sparse"
+        return f"`{name}` is {kind}"
     if given.shape != own.shape:
         return f"`{name}` is {tuple(given.shape)} instead of {tuple(own.shape)}"
     if given.is_complex():
         return f"`{name}` is of complex numbers"
-    return "" if given.isfinite().all() else f"`{name}` holds NaN or infinite values"
+    return "" if given.to(own.dtype).isfinite().all() else f"`{name}` holds NaN or infinite values"
 
 
-def _way_out(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def _way_out(own: Mapping[str, Tensor], wrong: Collection[str]) -> str:
     """The parts of the network that do fit, as a prefix."""
-    parts: dict[str, bool] = {}
-    for k, v in own.items():
-        fits = k.endswith("num_batches_tracked") or (k in given and not _unfit(k, given[k], v))
-        part = _part(k)
-        parts[part] = parts.get(part, True) and fits
-    good = [p for p, fits in parts.items() if fits]
+    bad = {_part(k) for k in wrong}
+    good = [p for p in dict.fromkeys(map(_part, own)) if p not in bad]
     return f"; take what fits with init.prefix={','.join(good)}" if good else ""
 
 

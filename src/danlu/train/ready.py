@@ -94,6 +94,11 @@ def choose_device(name: str, has: bool | None = None) -> str:
     return ("cuda" if has else "cpu") if name == "auto" else name
 
 
+def is_emulated(recipe: Recipe, device: str) -> bool:
+    """Whether arithmetic in bfloat16 is asked of a processor that has no instructions for it."""
+    return recipe.dtype == "bf16-mixed" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def threads_for(recipe: Recipe, data: Data) -> int:
     """Threads to train with: one for small steps, else all.
 
