@@ -211,9 +211,8 @@ def main():
     torch.set_num_threads(2)
     only = a.only.split(",") if a.only else [*(k for k, m in MODELS.items() if not m.reads), *READ]
     print("# Networks\n\nMade by `python benchmarks/networks.py`, whose head says what each column is.\n")
-    print(
-        "| network | parameters | published | forward | loss while learning | by frequency | exact |\n|---|---|---|---|---|---|---|"
-    )
+    print("| network | parameters | published | forward | loss while learning | by frequency | exact |")
+    print("|---|---|---|---|---|---|---|")
     good = [name for name in only if (read_row if name in READ else picture_row)(name)]
     print("\n`vgg-narrow` of the notes has 9,291,648 parameters: a head of 128 outputs. Ours has one of as many as classes.")
     print("\nGoogLeNet has a ninth of the parameters of AlexNet as counted here; its paper says a twelfth.")
