@@ -143,6 +143,15 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     assert "`init.from_run` is 'never', but must be a finished run" in danlu("compare", "iris", "init.from_run=young,never").err
 
 
+def test_a_default_batch_is_no_larger_than_the_training_part(danlu: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 30)
+    small = ("model.hidden=4", "model.embedding=4", "epochs=1", "--json")
+    done = danlu("fit", str(tmp_path / "t.txt"), *small)
+    assert done.code == 0 and "batch_size = 5" in (Path(json.loads(done.out)["run"]) / "recipe.toml").read_text()
+    said = danlu("fit", str(tmp_path / "t.txt"), *small, "batch_size=6")
+    assert "`batch_size` is 6, but must be at most the 5 training examples; try 5" in said.err
+
+
 def test_slow_arithmetic_is_told(danlu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for has, told in ((True, False), (False, True)):
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)

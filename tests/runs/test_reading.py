@@ -144,8 +144,8 @@ def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -
     assert translator.translate(["abc"], beam=3) == reading.translate(translator, ["abc"], beam=3)
     for bad, said in (
         ("good", "`texts` is one string, but must be a list of them"),
-        ([], "a text is empty"),
-        ([" "], "a text is empty"),
+        ([], "there is no text"),
+        (["good", " "], "text 2 is empty"),
         (torch.tensor([[1, 999]]), "`x` must hold numbers of tokens"),
         (torch.tensor([[-1]]), "`x` must hold numbers of tokens"),
         (torch.tensor([[0.5]]), "`x` must hold numbers of tokens"),
@@ -153,7 +153,7 @@ def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -
     ):
         with pytest.raises(RunError, match=said):
             reader.predict(bad)
-    with pytest.raises(RunError, match="a text is empty"):
+    with pytest.raises(RunError, match="text 1 is empty"):
         translator.translate(["  "])
     with pytest.raises(RunError, match=r"says something of every token; use run\.translate"):
         translator.predict(["a"])
@@ -203,7 +203,7 @@ def test_names_of_files_are_no_texts(reader: Run, capsys: pytest.CaptureFixture[
         (lambda r: list(reading.generate(r, "王")), "no token of '王' was in the training text"),
         (lambda r: list(reading.generate(r, "the", temperature=-1)), "`temperature` is -1, but must be at least 0"),
         (lambda r: list(reading.generate(r, "the", top_k=-1, length=0)), "`length` is 0, but must be at least 1"),
-        (lambda r: reading.score(r, ["", "the"]), "a text is empty"),
+        (lambda r: reading.score(r, ["", "the"]), "text 1 is empty"),
         (lambda r: reading.tag(r, ["the"]), "was trained for language of text, but this needs tagging of text"),
         (lambda r: reading.translate(r, ["the"]), "needs pairs of text"),
         (lambda r: reading.score(r, [1]), "1 is no text, but int"),

@@ -37,11 +37,16 @@ def runs(json: Json = False) -> None:
             source, model = r.data_info["source"]["source"], r.recipe.model.name
         except (DanluError, KeyError):  # one damaged run does not hide the others
             rows.append(
-                {"run": r.path.name, "status": "damaged", **dict.fromkeys(("source", "model", "epochs", "score", "seconds"))}
+                {
+                    "run": r.path.name,
+                    "status": "damaged",
+                    **dict.fromkeys(("source", "model", "epochs", "figure", "score", "seconds")),
+                }
             )
             continue
         result = r.result
-        value = next((result[f"{p}_{r.metric}"] for p in ("test", "valid", "train") if f"{p}_{r.metric}" in result), None)
+        figure = r.schema.figures[0]
+        value = next((result[f"{p}_{figure}"] for p in ("test", "valid", "train") if f"{p}_{figure}" in result), None)
         rows.append(
             {
                 "run": r.path.name,
@@ -49,6 +54,7 @@ def runs(json: Json = False) -> None:
                 "source": source,
                 "model": model,
                 "epochs": result.get("epochs", len(r.history)),
+                "figure": figure,
                 "score": value,
                 "seconds": result.get("seconds"),
             }
@@ -58,7 +64,7 @@ def runs(json: Json = False) -> None:
         kind, done = s.info["kind"], f"{len(s.members)} of {len(s)}"
         source = s.data_info["source"]["source"]
         row = {"run": s.path.name, "status": s.status, "source": source, "model": kind, "epochs": done}
-        rows.append({**row, "score": None, "seconds": None})
+        rows.append({**row, "figure": None, "score": None, "seconds": None})
     unread = len(list(runs_root().glob("*/run.json"))) - found
     if unread:
         what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"

@@ -125,7 +125,7 @@ def read_recipe(
 ) -> Any:
     """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default.
 
-    data: of text, the default is the preset for its task. known: False where the data could not be read, so that it is not
+    data: of text, the default is the preset for its task; a default batch is no larger than the training part. known: False where the data could not be read, so that it is not
     known either which fields the default has.
     """
     from danlu.recipe import Recipe, presets
@@ -138,6 +138,8 @@ def read_recipe(
         base = Recipe.read(_PRESETS[data.schema.task])
         if data.schema.lines:  # texts of their own: nothing goes on from one to the next
             base = base.with_(["model.carry=false"])
+    if data is not None and chosen is None and 0 < data.size("train") < base.batch_size:  # what nobody asked for is no mistake
+        base = base.with_([f"batch_size={data.size('train')}"])
     recipe = base.with_(overrides or [])
     start = recipe.init.from_run
     return recipe.with_(**{"init.from_run": str(_start(start).resolve())}) if start else recipe

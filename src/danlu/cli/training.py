@@ -24,7 +24,7 @@ from danlu.cli.options import (
     reads,
     study_path,
 )
-from danlu.errors import DanluError, wrong
+from danlu.errors import DanluError, count, wrong
 
 
 @reads
@@ -93,7 +93,7 @@ def print_results(run: Any) -> None:
     console.print()
     table(result_head(run), result_rows(run))
     r = run.result
-    console.print(f"\n[dim]{r['parameters']:,} parameters, {r['epochs']} epochs, {r['seconds']:.1f} s[/dim]")
+    console.print(f"\n[dim]{r['parameters']:,} parameters, {count(r['epochs'], 'epoch')}, {r['seconds']:.1f} s[/dim]")
 
 
 def resume(
@@ -181,7 +181,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """What a trained network says of new examples."""
-    from danlu.report.terminal import table
+    from danlu.report.terminal import shortened, table
     from danlu.runs import reading
     from danlu.runs.inputs import lines, read
 
@@ -215,7 +215,7 @@ def predict(
             print(jsonlib.dumps(row, ensure_ascii=False))
         return
     head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
-    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
+    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else shortened(str(r[k])) for k in head] for r in rows])
 
 
 def _refuse_idle(schema: Any, given: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import math
 
 from danlu.errors import cells, count
 from danlu.nn.information import UNITS, perplexity
-from danlu.runs import Run
+from danlu.runs import Run, entities
 from danlu.runs.folder import read_tensors
 
 Z = 1.959964  # 95 %
@@ -79,7 +79,7 @@ def _tokens(run: Run) -> list[str]:
         low, high = wilson(r[f"{part}_accuracy"], n)
         right = f"{_percent(r[f'{part}_accuracy'])} of {n:,} tokens are tagged rightly ({100 * low:.1f} to {100 * high:.1f})"
         if f"{part}_f1" in r:
-            return [f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}; {right}."]
+            return [f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}{_f1_interval(run)}; {right}."]
         return [f"{name}: {right}."]
     counts = [c for c in run.data_info["class_counts"] if c]
     alone = -sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts)
@@ -92,6 +92,17 @@ def _tokens(run: Run) -> list[str]:
     if part != "train" and "train_loss" in r:
         said.append(f"Training loss is {r['train_loss']:.3f} nats.")
     return said
+
+
+def _f1_interval(run: Run) -> str:
+    """In brackets, where what was told of the part is kept."""
+    if not (run.path / "test.safetensors").is_file():
+        return ""
+    kept = read_tensors(run.path / "test.safetensors")
+    low, high = entities.interval(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
+    if low == high:  # all or nothing was found: drawing again tells nothing
+        return ""
+    return f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, by sentences)"
 
 
 def _numbers(run: Run) -> list[str]:

@@ -28,6 +28,9 @@ code { background: #f2ede4; padding: 0 .25rem; border-radius: 3px; font-size: .9
 .pictures figure { margin: 0; width: 6.2rem; font-size: .8rem; line-height: 1.3; }
 .pictures img { width: 100%; image-rendering: pixelated; border: 1px solid var(--line); display: block; margin-bottom: .25rem; }
 pre { background: #f2ede4; padding: 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; border-radius: 4px; }
+.sentence { margin: .9rem 0 0; line-height: 1.9; } .sentence.soft { margin: 0 0 .9rem 1.5rem; }
+mark { background: #f4e3d3; color: inherit; padding: .1rem .3rem; border-radius: 3px; }
+mark small { color: var(--accent); font-size: .7em; letter-spacing: .04em; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
 """
 

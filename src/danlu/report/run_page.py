@@ -10,17 +10,28 @@ from torch import Tensor
 
 from danlu.data.vocabulary import Vocabulary
 from danlu.diagnose import verdict
-from danlu.report import html
+from danlu.errors import count
+from danlu.recipe import Recipe
+from danlu.report import html, text_page
 from danlu.report.pictures import data_uri
+from danlu.report.terminal import shortened
 from danlu.runs import Run, curves
-from danlu.runs.entities import found
 from danlu.runs.folder import read_tensors, write
-from danlu.runs.reading import generate
 
-_WHILE_TRAINING = (
+_OF_A_CRF = (
     "While a conditional random field trains, its loss is −log P of whole sentences, a token, and its accuracy that of the "
     "tags before they are weighed together; the validation curves and the table are of single tags, weighed together."
 )
+
+
+def _while_training(recipe: Recipe) -> list[str]:
+    """Why the training curves are not of the same thing as the validation curves and the table."""
+    harder = [f"augment.{k}" for k, v in recipe.augment.model_dump().items() if v]
+    harder += ["model.dropout"] if recipe.model.dropout else []
+    harder += ["loss.label_smoothing"] if recipe.loss.label_smoothing else []
+    what = ", ".join(f"<code>{k}</code>" for k in harder)
+    said = [f"The training curves are taken with {what}, which the validation curves and the table do without."] if what else []
+    return said + ([_OF_A_CRF] if recipe.model.crf else [])
 
 
 def result_head(run: Run) -> tuple[str, ...]:
@@ -45,38 +56,26 @@ def write_report(run: Run) -> Path:
     """Write report.html into the run's folder."""
     told = run.data_info["source"]["source"]
     r = run.result
+    about = [f"{r['parameters']:,} parameters", count(r["epochs"], "epoch"), count(r["steps"], "step"), f"{r['seconds']:.1f} s"]
+    about += [run.info["environment"]["machine"], run.path.name]
     sections = [
         f"<h1>{html.text(run.recipe.model.name)} on {html.text(told)}</h1>",
-        f'<p class="soft">{r["parameters"]:,} parameters · {r["epochs"]} epochs · {r["steps"]:,} steps · {r["seconds"]:.1f} s · '
-        f"{html.text(run.info['environment']['machine'])} · {html.text(run.path.name)}</p>",
+        f'<p class="soft">{" · ".join(map(html.text, about))}</p>',
         html.verdict(verdict(run)),
         html.table(result_head(run), result_rows(run)),
         "<h2>Curves</h2>",
         html.figure("curves", curves.figure(run.history, run.metric), "Loss and accuracy by epoch"),
     ]
-    if run.recipe.model.crf:
-        sections.append(f'<p class="soft">{_WHILE_TRAINING}</p>')
-    if run.schema.scheme and (run.path / "test.safetensors").is_file():
-        sections += _entities(run)
-    elif run.schema.task == "language":
-        sections += ["<h2>What it writes</h2>", f"<pre>{html.text(''.join(generate(run, temperature=0.8, length=400)))}</pre>"]
-    elif not run.schema.each_token:
+    sections += [f'<p class="soft">{sentence}</p>' for sentence in _while_training(run.recipe)]
+    if run.schema.each_token:
+        sections += text_page.sections(run)
+    else:
         kept = read_tensors(run.path / "test.safetensors")
         sections += _numbers(run, kept) if run.schema.is_regression else _classes(run, kept)
     sections += ["<h2>Recipe</h2>", f"<pre>{html.text(run.recipe.to_toml())}</pre>"]
     path = run.path / "report.html"
     write(path, html.page(f"{run.recipe.model.name} on {told}", sections))
     return path
-
-
-def _entities(run: Run) -> list[str]:
-    kept = read_tensors(run.path / "test.safetensors")
-    by_kind = found(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
-    rows = [
-        (kind, f"{f.true:,}", *(f"{100 * v:.1f}" for v in (f.precision, f.recall, f.f1)))
-        for kind, f in sorted(by_kind.items(), key=lambda pair: (pair[0] == "all", pair[0]))
-    ]
-    return ["<h2>Entities</h2>", html.table(("kind", "number", "precision, %", "recall, %", "F1, %"), rows)]
 
 
 def confusion(kept: dict[str, Tensor], k: int) -> Tensor:
@@ -116,6 +115,8 @@ def _matrix(counts: Tensor, names: list[str]) -> dict[str, Any]:
     share = counts / counts.sum(1, keepdim=True).clamp_min(1)
     few = len(names) <= 20
     size = 150 + min(560, max(220, 40 * len(names)))
+    short = [shortened(name, 24) for name in names]
+    room = max(50, 7 * max(map(len, short)))  # pixels for the longest
     trace = {
         "type": "heatmap",
         "x": names,
@@ -132,14 +133,15 @@ def _matrix(counts: Tensor, names: list[str]) -> dict[str, Any]:
     }
     if few:
         trace |= {"text": counts.tolist(), "texttemplate": "%{text}"}
+    ticks = {"type": "category", "tickvals": names, "ticktext": short}
     layout = {
-        "height": size,
-        "width": size + 40,
-        "margin": {"l": 110, "r": 16, "t": 8, "b": 90},
+        "height": size + room - 50,
+        "width": size + room - 20,
+        "margin": {"l": room + 40, "r": 16, "t": 8, "b": room + 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {"title": {"text": "predicted"}, "type": "category", "tickangle": -40 if max(map(len, names)) > 3 else 0},
-        "yaxis": {"title": {"text": "true"}, "type": "category", "autorange": "reversed"},
+        "xaxis": {"title": {"text": "predicted", "standoff": 12}, **ticks, "tickangle": -40 if max(map(len, names)) > 3 else 0},
+        "yaxis": {"title": {"text": "true", "standoff": 12}, **ticks, "autorange": "reversed"},
     }
     return {"data": [trace], "layout": layout}
 

@@ -30,6 +30,11 @@ def _escape(cell: Any) -> str:
     return str(cell).replace("[", "\\[")
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """A text as a cell of a table, of so many characters at most."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def say(line: str) -> None:
     """A plain line; long ones wrap."""
     console.print(line, markup=False)

@@ -107,7 +107,7 @@ def part_outputs(
     come in order, so that a state can go on from one to the next.
     """
     device = normalizers[0].scale.device
-    index = _sampled(data, part, most, carries)
+    index = in_order(data, part, most, carries)
     there = data.placed(device)
     batches = (index[k] for k in in_lanes(len(index))) if carries else index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
@@ -181,10 +181,10 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
 
 def sentences(data: Data, part: str, most: int | None = None) -> list[int]:
     """Tokens of each sentence of a part (of the sample that `part_outputs` takes), where tags name entities; else none."""
-    return entities.lengths(data, _sampled(data, part, most)) if data.schema.scheme else []
+    return entities.lengths(data, in_order(data, part, most)) if data.schema.scheme else []
 
 
-def _sampled(data: Data, part: str, most: int | None, carries: bool = False) -> Tensor:
+def in_order(data: Data, part: str, most: int | None, carries: bool = False) -> Tensor:
     """The examples of a part, or an even sample of `most` (of running text the beginning); sentences by their length."""
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:

@@ -68,9 +68,10 @@ def _rows(encode_all: Callable[[Sequence[str]], list[list[int]]], texts: Sequenc
             raise RunError(f"{t!r} is no text, but {type(t).__name__}; give strings")
         sound(t, "the text")
     rows = encode_all(texts)
-    empty = not rows or not all(row and (blank or t.strip()) for row, t in zip(rows, texts, strict=True))
+    empty = [k for k, (row, t) in enumerate(zip(rows, texts, strict=True), 1) if not row or not (blank or t.strip())]
     strange = [t for row, t in zip(rows, texts, strict=True) if row and all(n == UNK for n in row)]
-    mistakes = ["a text is empty; write at least one token"] if empty else []
+    mistakes = [] if rows else ["there is no text; give at least one"]
+    mistakes += [f"text {some(map(str, empty))} is empty; write at least one token"] if empty else []
     if strange:
         mistakes.append(f"no token of {some(map(repr, strange))} was in the training text; use its language and signs")
     if mistakes:
@@ -187,19 +188,20 @@ def translate(run: Run, texts: Sequence[str], beam: int = 1, length: int = 200) 
         raise RunError(wrong("beam", beam, "must lie between 1 and 1,000", "try 5"))
     if length < 1:
         raise RunError(wrong("length", length, "must be at least 1", "try 200"))
-    rows = _rows(learnt.encode_all, texts)
-    model: Any = run.model()
-    found = []
+    return write_to(run, _rows(learnt.encode_all, texts), beam, length)
+
+
+def write_to(run: Run, sources: Sequence[Sequence[int]], beam: int = 1, length: int = 200) -> list[tuple[str, float]]:
+    """The same of sources as numbers of tokens, known or not."""
+    learnt, model = Vocabulary(run.schema.vocabulary), run.model()
     with torch.no_grad():
-        for row in rows:
-            numbers, nats = _beamed(model, row, beam, length)
-            found.append((learnt.decode(numbers), nats))
-    return found
+        found = [_beamed(model, row, beam, length) for row in sources]
+    return [(learnt.decode(numbers), nats) for numbers, nats in found]
 
 
-def _beamed(model: Any, row: list[int], beam: int, length: int) -> tuple[list[int], float]:
+def _beamed(model: Any, row: Sequence[int], beam: int, length: int) -> tuple[list[int], float]:
     """Legend: W beginnings side by side, K tokens."""
-    states, (values, known) = model.read(torch.tensor([row], dtype=torch.int32))
+    states, (values, known) = model.read(torch.tensor([list(row)], dtype=torch.int32))
     written: list[tuple[list[int], float]] = [([EOS], 0.0)]  # still open, as many as `states` has rows
     done: list[tuple[list[int], float]] = []
     for _ in range(length):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from danlu import models
 from danlu.data import Data, Normalizer, Schema, tagged
+from danlu.data.vocabulary import PAD
 from danlu.errors import RunError, some, wrong
 from danlu.models.recurrent import Reading
 from danlu.nn.layers import Dropout, noise
@@ -21,7 +22,7 @@ from danlu.recipe import Recipe
 from danlu.recipe.sections import Model
 from danlu.runs import curves, evaluate, folder
 from danlu.runs.origin import OnData
-from danlu.runs.weights import frozen, load_weights, read_weights
+from danlu.runs.weights import frozen, load_weights, read_weights, start_file
 from danlu.streams import stream
 
 if TYPE_CHECKING:
@@ -266,14 +267,14 @@ def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
     folder.write_tensors(path / "test.safetensors", kept, {"part": part})
 
 
-def write_tags(path: Path, outs: evaluate.Outputs, sizes: Sequence[int]) -> evaluate.Outputs:
-    """Pass outputs on, and keep what is told of every token [n] beside what is there; sizes: tokens of each sentence."""
+def write_tags(path: Path, outs: evaluate.Outputs, x: Tensor) -> evaluate.Outputs:
+    """Pass outputs on, and keep what is told of every token [n] beside what is there; x: the sentences [N, T] in that order."""
     told, there = [], []
     for out, y, *chosen in outs:
         told.append((chosen[0] if chosen else out.argmax(1))[0].cpu())
         there.append(y.cpu())
         yield (out, y, *chosen)
-    kept = {"tags": torch.cat(told), "targets": torch.cat(there), "sizes": torch.tensor(sizes)}
+    kept = {"tags": torch.cat(told), "targets": torch.cat(there), "sizes": (x != PAD).sum(1), "tokens": x[x != PAD]}
     folder.write_tensors(path / "test.safetensors", kept)
 
 
@@ -285,13 +286,10 @@ def build_model(recipe: Recipe, schema: Schema, start: bool = True, fixed: bool 
     init = recipe.init.model_dump()
     model = models.build(*_described(recipe.model, schema), init, recipe.seed, _reading(schema)).to(recipe.weights_dtype)
     if recipe.init.from_run and start:
-        where = Path(recipe.init.from_run)
-        file = where / "weights.safetensors" if where.is_dir() else where
-        if not file.is_file():
-            raise RunError(wrong("init.from_run", recipe.init.from_run, "must be a finished run or a file of weights"))
+        file = start_file(recipe.init.from_run)
         if file.name == "weights.safetensors" and file.with_name("run.json").is_file():  # a run, which may refuse to be read
             _refuse_other_tokens(Run(file.parent).schema, schema, recipe.init.prefix)
-        load_weights(model, read_weights(file), str(where), recipe.init.prefix)
+        load_weights(model, read_weights(file), recipe.init.from_run, recipe.init.prefix)
     if recipe.init.frozen and fixed:
         frozen(model, recipe.init.prefix)
     return model

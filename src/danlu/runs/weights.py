@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.errors import ModelError, RunError, count, some
+from danlu.errors import ModelError, RunError, count, some, wrong
 from danlu.runs import folder
 
 _PYTORCH = (b"PK\x03\x04", b"\x80")  # how its files begin: zip archives, before 1.6 pickles
@@ -36,6 +36,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise RunError(f"{str(path)!r} holds no weights by name; save model.state_dict() there")
     return {str(k).removeprefix("module."): v for k, v in found.items()}  # as nn.DataParallel calls them
+
+
+def start_file(start: str) -> Path:
+    """The file of the weights that `init.from_run` names: itself, or of a run. Raises RunError where there is none."""
+    where = Path(start)
+    file = where / "weights.safetensors" if where.is_dir() else where
+    if not file.is_file():
+        raise RunError(wrong("init.from_run", start, "must be a finished run or a file of weights"))
+    return file
 
 
 def _of_pytorch(path: Path) -> bool:
@@ -109,9 +118,9 @@ def _unfit(name: str, given: Tensor, own: Tensor) -> str:
     return "" if given.to(own.dtype).isfinite().all() else f"`{name}` holds NaN or infinite values"
 
 
-def _way_out(own: Mapping[str, Tensor], wrong: Collection[str]) -> str:
+def _way_out(own: Mapping[str, Tensor], unfit: Collection[str]) -> str:
     """The parts of the network that do fit, as a prefix."""
-    bad = {_part(k) for k in wrong}
+    bad = {_part(k) for k in unfit}
     good = [p for p in dict.fromkeys(map(_part, own)) if p not in bad]
     return f"; take what fits with init.prefix={','.join(good)}" if good else ""
 

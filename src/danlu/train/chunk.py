@@ -21,7 +21,7 @@ from danlu.train.loop import Loop, Place
 from danlu.train.plan import Plan
 from danlu.train.population import Population
 from danlu.train.ready import threads
-from danlu.train.single import TRAIN_SAMPLE, make_population
+from danlu.train.single import make_population, train_sample
 from danlu.train.stopping import StopRequest
 
 Tell = Callable[..., None]
@@ -133,7 +133,7 @@ class Chunk:
         told = not any(place.best_epoch for place, _ in leaving)  # the last row's validation is that of the final weights
         whole = not all(place.stopped for place, _ in leaving)
         fresh = [p for p in parts if (p == "valid" and not told) or (p != "valid" and whole)]
-        scores = {p: loop.scores(population, p, TRAIN_SAMPLE if p == "train" else None) for p in fresh}
+        scores = {p: loop.scores(population, p, train_sample(data) if p == "train" else None) for p in fresh}
         numel = sum(p.numel() for p in population.model.parameters())
         for place, i in leaving:
             result = {**loop.told(place), "parameters": numel}

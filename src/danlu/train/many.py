@@ -85,6 +85,7 @@ def create(
         status="running" if recipes else "finished",
         format=FORMAT,
         parts=list(parts),
+        starts=record.starts(recipes),
         environment=record.environment(chosen, torch.get_num_threads()) | there,
         started=time.strftime("%FT%T%z"),
         created=time.time(),
@@ -106,6 +107,7 @@ def resume_study(
     """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
     study = study if isinstance(study, Study) else Study(study, trust)
     data = record.data_to_resume(study, data)
+    record.check_starts(study)
     _train(study, data, listener, checkpoint_every, referee, ray)
     return study
 
@@ -129,8 +131,10 @@ def extend(
             raise RunError(f"{str(study.path)!r} is not finished; go on with: danlu resume {study.path}")
         study.check_data(data)
         check_all(recipes, data)
+        record.check_starts(study)
         lines = [r.to_dict() for r in [*Study(study.path).recipes, *recipes]]
-        record.say(study.path / "study.json", status="interrupted")
+        known = {**study.info.get("starts", {}), **record.starts(recipes)}
+        record.say(study.path / "study.json", status="interrupted", starts=known)
         folder.write_lines(study.path / "recipes.jsonl", lines)
         study = Study(study.path, study.trust)
         _train(study, data, listener, checkpoint_every, referee, ray)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterable
@@ -13,8 +14,10 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import RunError
+from danlu.recipe import Recipe
 from danlu.runs import Run, Study, folder
 from danlu.runs.run import read_fitted
+from danlu.runs.weights import start_file
 
 
 def make_folder(path: Path | None, label: str) -> Path:
@@ -67,6 +70,22 @@ def data_to_resume(found: Run | Study, data: Data | None) -> Data:
         return found.load_data()
     found.check_data(data)
     return data
+
+
+def starts(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """A digest of each file of weights that recipes start from."""
+    found = {}
+    for start in sorted({r.init.from_run for r in recipes if r.init.from_run}):
+        with start_file(start).open("rb") as f:
+            found[start] = hashlib.file_digest(f, "blake2b").hexdigest()[:32]
+    return found
+
+
+def check_starts(found: Run | Study) -> None:
+    """Raise RunError where weights that a training starts from are no longer what they were when it was made."""
+    for start, digest in found.info.get("starts", {}).items():
+        if Path(start).exists() and starts([Recipe(init={"from_run": start})])[start] != digest:
+            raise RunError(f"the weights of {start!r}, which {str(found.path)!r} starts from, have changed; train it anew")
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

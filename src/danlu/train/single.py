@@ -25,6 +25,8 @@ from danlu.train.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
 TRAIN_SAMPLE = 10_000  # training examples a finished network is scored on
+PAIRS_KEPT = 12  # to be shown beside what is written
+TOKENS_SAMPLE = 200_000  # of text in which each token has a target: so many places
 
 
 def fit(
@@ -79,6 +81,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
         status="running",
         format=folder.FORMAT,
         environment=environment,
+        starts=record.starts([recipe]),
         started=time.strftime("%FT%T%z"),
         created=time.time(),
     )
@@ -95,6 +98,8 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
         ledger = _Folder(run, data, listener)
         saved = checkpoint.load(run.path / "checkpoint", run.identity) if going_on else None
+        if going_on and not saved:  # what was saved needs its start no more
+            record.check_starts(run)
         if going_on:
             data.adopt(read_fitted(run.path / "normalizer.safetensors", data.schema.normalization(run.recipe.normalize)))
         feed = Feed([run.recipe], data, device)
@@ -115,6 +120,13 @@ def _train(run: Run, data: Data, listener: Listener, checkpoint_every: float, go
             listener.end(run)
     if ledger.error is not None:
         raise ledger.error
+
+
+def train_sample(data: Data) -> int:
+    """Training examples that a finished network is scored on."""
+    if not data.schema.each_token:
+        return TRAIN_SAMPLE
+    return max(1, TOKENS_SAMPLE * data.size("train") // max(1, data.targets("train")))
 
 
 def make_population(
@@ -166,10 +178,12 @@ class _Folder:
         result = {**loop.told(place), "parameters": sum(p.numel() for p in population.model.parameters())}
         last = [p for p in data.parts if data.size(p)][-1]
         for part in (p for p in data.parts if data.size(p)):
-            n = min(data.size(part), TRAIN_SAMPLE) if part == "train" else data.size(part)
+            n = min(data.size(part), train_sample(data)) if part == "train" else data.size(part)
             outs = loop.outputs(population, part, n)
             if part == last and data.schema.scheme:
-                outs = write_tags(path, outs, evaluate.sentences(data, part, n))
+                outs = write_tags(path, outs, data.x[evaluate.in_order(data, part, n)])
+            elif part == last and data.schema.task == "pairs":
+                folder.write_tensors(path / "test.safetensors", {"pairs": data.x[data.parts[part][:PAIRS_KEPT]]})
             if not data.schema.each_token:
                 out, y = evaluate.collect(outs, n)
                 outs = iter([(out.t().unsqueeze(0), y)])
