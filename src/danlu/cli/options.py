@@ -125,8 +125,8 @@ def read_recipe(
 ) -> Any:
     """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default.
 
-    data: of text, the default is the preset for its task; a default batch is no larger than the training part. known: False where the data could not be read, so that it is not
-    known either which fields the default has.
+    data: of text, the default is the preset for its task; a default batch is no larger than the training part. known: False
+    where the data could not be read, so that it is not known either which fields the default has.
     """
     from danlu.recipe import Recipe, presets
 

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
-from danlu.nn.rows import by_rows
 
 State = tuple[Tensor, ...]  # h [B, H], and c where the cell has one
 _several: ContextVar[bool] = ContextVar("several", default=False)
@@ -52,12 +51,8 @@ class _EachAlone(torch.autograd.Function):
         return tuple(torch.stack(o) for o in outs), (0, 0, 0)
 
 
-def _lstm(*args: Tensor) -> tuple[Tensor, ...]:
-    """The framework's: outputs [T, B, H], last h and c [B, H], of x, h, c, w_ih, w_hh and the bias."""
-    return by_rows(_fused_lstm, args, (1, 0, 0, None, None, None), (1, 0, 0))
-
-
-def _fused_lstm(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _lstm(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The framework's: outputs [T, B, H], last h and c [B, H]."""
     weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
     out, h, c = torch.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, True, False, False)
     return out, h.squeeze(0), c.squeeze(0)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from danlu.errors import ModelError
 from danlu.nn.layers import Dropout, noise
 from danlu.nn.recurrent import several
-from danlu.nn.rows import go_back
 from danlu.train.passes import Crowd, keep_scaled
 from danlu.train.stack import Stack
 
@@ -47,6 +46,24 @@ class Manner:
         every = out[: self.classifiers] if isinstance(out, tuple) else (out,)
         every = tuple(h.flatten(0, -2) for h in every) if every[0].ndim > 2 else every  # tokens of all examples in a row
         return tuple(h.float() for h in every) if self.mixed else every
+
+
+class _Known(torch.autograd.Function):
+    """A number whose gradient by some tensors is known: theirs come first, then what it is."""
+
+    @staticmethod
+    def forward(ctx: Any, *both: Tensor) -> Tensor:
+        ctx.slopes = both[len(both) // 2 :]
+        return both[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        return *ctx.slopes, *(None for _ in ctx.slopes)
+
+
+def _go_back(outs: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
+    """`torch.autograd.backward(outs, slopes)`, which would import a library of symbolic algebra first (half a second)."""
+    cast(Tensor, _Known.apply(*outs, *slopes)).backward()  # type: ignore[no-untyped-call]
 
 
 class _Objective(nn.Module):
@@ -132,7 +149,7 @@ class Solo:
     def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
         """Overwrite the gradient of every parameter; g [1, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        go_back(kept, [slope[0].t() if slope.ndim > 1 else slope[0] for slope in (g, *aside)])
+        _go_back(kept, [slope[0].t() if slope.ndim > 1 else slope[0] for slope in (g, *aside)])
 
 
 class Vectorised:
@@ -219,4 +236,4 @@ class Vectorised:
     def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
         """Overwrite the gradient of every parameter; g [M, q, B], and of each auxiliary classifier its own."""
         self.stack.grad.zero_()
-        go_back(kept, [slope.mT if slope.ndim > 1 else slope for slope in (g, *aside)])
+        _go_back(kept, [slope.mT if slope.ndim > 1 else slope for slope in (g, *aside)])
