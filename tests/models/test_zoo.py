@@ -372,6 +372,17 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     assert run.history[-1]["train_accuracy"] > 0.6
 
 
+def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_path: Path) -> None:
+    x = coloured.part("test")[0]
+    for name, fields, way in (
+        ("googlenet", {"dropout": 0.0}, "train with model.dropout=0.5"),
+        ("resnet-18", {}, "train one that can"),
+    ):
+        run = fit(Recipe(model={"name": name, "width": 1 / 16, **fields}, batch_size=16, epochs=1), coloured, out=tmp_path / name)
+        with pytest.raises(RunError, match=f"`samples` needs a network with dropout, but this one has none; {way}"):
+            run.predict(x, samples=3)
+
+
 def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
     import pickle
 

@@ -223,3 +223,11 @@ def test_batch_norm_equals_the_formula() -> None:
     np.testing.assert_allclose(layer(x).detach().numpy(), (n - n.mean(0)) / np.sqrt(n.var(0) + 1e-5), rtol=1e-10)
     np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * n.mean(0), rtol=1e-10)
     np.testing.assert_allclose(layer.running_var.numpy(), 0.9 + 0.1 * n.var(0, ddof=1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.4])
+def test_dropout_keeps_the_mean_in_bfloat16(p: float) -> None:
+    """1/(1 − p) is not rounded to eight bits."""
+    layer = Dropout(p).train()
+    out = layer(torch.ones(1000, dtype=torch.bfloat16))
+    assert out[out > 0].unique().item() == pytest.approx(1 / (1 - p), rel=1e-6)

@@ -142,8 +142,8 @@ class Run(OnData):
         if not samples:
             out = evaluate.outputs(model, iter(batches), self.normalizer)
             return self._prediction(out[None])
-        aside = "aux"  # auxiliary classifiers, which only training runs
-        drops = [m for k, m in model.named_modules() if isinstance(m, (Dropout, nn.Dropout)) and not k.startswith(aside)]
+        every = [(k, m) for k, m in model.named_modules() if isinstance(m, (Dropout, nn.Dropout))]
+        drops = [m for k, m in every if not k.startswith("aux")]  # auxiliary classifiers are run in training only
         if not any(m.p for m in drops):
             way = "train with model.dropout=0.5" if self.recipe.model.dropout is not None else "train one that can have it"
             raise RunError(f"`samples` needs a network with dropout, but this one has none; {way}")
