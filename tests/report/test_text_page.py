@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from danlu import Recipe, fit, load
 from danlu.diagnose.verdict import verdict
+from danlu.report.data_page import write_page
 from danlu.report.run_page import write_report
 from danlu.report.text_page import marked
 from danlu.runs.folder import read_tensors
@@ -58,3 +61,18 @@ def test_curves_that_are_not_of_the_same_thing_are_explained(tmp_path: Path) -> 
     assert "1 epoch ·" in page
     plain = write_report(fit(Recipe(epochs=2), load("iris"), out=tmp_path / "plain")).read_text(encoding="utf-8")
     assert "taken with" not in plain and "2 epochs ·" in plain
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("names", "<mark>"),
+        ("agreement", "<th>text</th><th>class</th>"),
+        ("dates", "<th>source</th><th>target</th>"),
+        ("prose", "<pre>The &quot;assert&quot; statement\n"),
+    ],
+)
+def test_pages_of_data_show_text_as_it_is(source: str, shown: str, tmp_path: Path) -> None:
+    data = load(source)
+    page = write_page(data, tmp_path / "data.html").read_text(encoding="utf-8")
+    assert shown in page and "<th>tokens</th>" in page and "\\n" not in page

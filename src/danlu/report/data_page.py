@@ -9,10 +9,12 @@ import torch
 
 from danlu.data import PARTS, Data
 from danlu.data.normalize import moments
+from danlu.data.tagged import spans
 from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.errors import cells
 from danlu.report import html
 from danlu.report.pictures import data_uri
+from danlu.report.text_page import marked
 from danlu.runs.folder import write
 
 
@@ -87,6 +89,31 @@ def samples(data: Data, per_class: int = 8) -> list[tuple[torch.Tensor, str]]:
     return found
 
 
+def _text_samples(data: Data, n: int = 8) -> list[str]:
+    """A few training examples as they are: with their entities, their class, their other side."""
+    schema, learnt = data.schema, Vocabulary(data.schema.vocabulary)
+    index = data.parts["train"][:n].tolist()
+    if schema.task == "tagging" and schema.scheme:
+        gap, tokens, names = " " if schema.spaced else "", learnt.tokens, schema.classes
+        rows = [(data.x[i][data.x[i] != PAD].tolist(), data.y[i][data.y[i] >= 0].tolist()) for i in index]
+        told = [marked([tokens[k] for k in x], spans([names[k] for k in y], schema.scheme), gap) for x, y in rows]
+        return [f'<p class="sentence">{line}</p>' for line in told]
+    texts = [learnt.decode(data.x[i].tolist()) for i in index]
+    if schema.task == "classification":
+        return [html.table(("text", "class"), [(t, schema.classes[int(data.y[i])]) for i, t in zip(index, texts, strict=True)])]
+    if schema.task == "pairs":
+        sides = [(data.x[i][: schema.source], data.x[i][schema.source :]) for i in index]
+        return [html.table(("source", "target"), [tuple(learnt.decode(s.tolist()) for s in pair) for pair in sides])]
+    return [f"<pre>{html.text(t)}</pre>" for t in texts[:3]]
+
+
+def _parts(said: dict[str, Any]) -> str:
+    """Examples of each part, and of text their tokens."""
+    tokens = said["text"]["tokens"] if "text" in said else {}
+    head = ("part", "examples", *(["tokens"] if tokens else []))
+    return html.table(head, [(p, f"{n:,}", *([f"{tokens[p]:,}"] if tokens else [])) for p, n in said["parts"].items()])
+
+
 def write_page(data: Data, path: Path) -> Path:
     """The description as a page."""
     said = describe(data)
@@ -94,7 +121,7 @@ def write_page(data: Data, path: Path) -> Path:
     sections = [
         f"<h1>{html.text(said['source'])}</h1>",
         f'<p class="soft">{said["examples"]:,} examples of {shape} {said["dtype"]} · {said["task"]}</p>',
-        html.table(("part", "examples"), [(p, f"{n:,}") for p, n in said["parts"].items()]),
+        _parts(said),
         f"<p>{html.text(duplicates_sentence(said))}</p>",
     ]
     if "classes" in said:
@@ -107,7 +134,7 @@ def write_page(data: Data, path: Path) -> Path:
         sections += ["<h2>Columns (training part)</h2>", html.table(("column", "mean", "std", "min", "max"), figures)]
     sections += [f"<p>{html.text(sentence)}</p>" for sentence in gaps_sentences(said)]
     if "text" in said:
-        sections += ["<h2>Text</h2>", *(f"<p>{html.text(s)}</p>" for s in text_sentences(said))]
+        sections += ["<h2>Text</h2>", f"<p>{html.text(text_sentences(said)[0])}</p>", *_text_samples(data)]
     if "target" in said:
         sections.insert(4, f"<p>{html.text(target_sentence(said))}</p>")
     if data.schema.is_image:
