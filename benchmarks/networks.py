@@ -179,7 +179,8 @@ def picture_row(name):
         section |= {"dropout": 0.0} if "dropout" in fields else {}
     data = danlu.load("cifar10", limit=600)
     deep = "width" in fields and not MODELS[name].normed
-    recipe = danlu.Recipe(model=section, optimizer={"name": "adam", "lr": 1e-3 if deep else 3e-3}, batch_size=50, epochs=20)
+    recipe = danlu.Recipe(model=section, optimizer={"name": "adam", "lr": 1e-3 if deep else 3e-3}, batch_size=50,
+                          epochs=20 if {"width", "dropout"} <= set(fields) else 12)  # fmt: skip
     calm = recipe.with_(optimizer={"name": "sgd", "lr": 1e-3}, batch_size=30)
     if "width" in fields:
         calm = calm.with_(**{"model.width": 1 / 32})

@@ -148,6 +148,7 @@ def test_a_default_batch_is_no_larger_than_the_training_part(danlu: Any, tmp_pat
     small = ("model.hidden=4", "model.embedding=4", "epochs=1", "--json")
     done = danlu("fit", str(tmp_path / "t.txt"), *small)
     assert done.code == 0 and "batch_size = 5" in (Path(json.loads(done.out)["run"]) / "recipe.toml").read_text()
+    assert danlu("fit", "digits", "--limit", "20", "epochs=1", "--json").code == 0  # whose own preset has 32
     said = danlu("fit", str(tmp_path / "t.txt"), *small, "batch_size=6")
     assert "`batch_size` is 6, but must be at most the 5 training examples; try 5" in said.err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -232,7 +233,20 @@ def test_texts_that_are_in_memory() -> None:
     assert running.schema.task == "language" and int((running.y == EOS).sum()) == 10
     assert "token 2 of sentence 1: 'I-X' begins no entity" in refused(([["a", "b"]] * 9, [["O", "I-X"]] + [["B-X", "O"]] * 8))
     assert "the tokens and the tags differ in length" in refused(([["a", "b"]] * 9, [["O"]] * 9))
-    assert "is empty or no text" in refused(([["a", " "]] * 9, [["O", "B-X"]] * 9))
+    assert "sentence 1 has the token ' ', but needs tokens of text without spaces" in refused(
+        ([["a", " "]] * 9, [["O", "B-X"]] * 9)
+    )
+    assert "has the token 'New York'" in refused(([["New York"]] * 9, [["B-X"]] * 9))
+    assert "sentence 10 has no token" in refused(([*words[:9], []], [*tags[:9], []]))
+    assert "has the tag 1, but needs tags of text" in refused(([["a"]] * 9, [[1]] * 9))
+    parts = load({"train": (words, tags), "valid": (words[:4], tags[:4]), "test": (words[:6], tags[:6])})
+    assert [parts.size(p) for p in ("train", "valid", "test")] == [40, 4, 6]
+    assert load(([np.array(w) for w in words], [np.array(t) for t in tags])).schema.scheme == "bio"
+    for bad in ((["a"] * 9, ["b"] * 8), (["a", "b"] * 9, ["c", None] * 9)):
+        assert "pairs need as many targets as sources" in refused(bad, task="pairs")
+    for bad in (["ab \ud800"] * 9, ([["\ud800"]] * 9, [["B-X"]] * 9)):
+        assert "half of a pair" in refused(bad)
+    assert "several shapes" in refused(([[1, 2], [3]], [0, 1]))
 
 
 def test_json_lines_hold_no_numbers_to_predict(tmp_path: Path) -> None:

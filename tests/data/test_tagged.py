@@ -211,6 +211,11 @@ def test_lines_about_a_sentence_are_no_tokens(tmp_path: Path) -> None:
     assert {"#", "Paris", "fell"} <= set(Vocabulary(data.schema.vocabulary).tokens)
     (tmp_path / "x.conll").write_text("# newdoc\n# text = a b\na\tNN\tB-X\n# \tNN\tO\n\n" * 20)
     assert load(str(tmp_path / "x.conll")).schema.scheme == "bio"
+    (tmp_path / "four.conll").write_text("#begin document (a);\n# sent_id = 1\nRome x y B-X\n# x y O\n\n" * 20)
+    four = load(str(tmp_path / "four.conll"))
+    assert four.schema.classes == ("O", "B-X") and four.targets("train") + four.targets("valid") + four.targets("test") == 40
+    (tmp_path / "one.bio").write_text("# O\nRome B-X\n\nthe O\ncat\tO\n\n" * 20)
+    assert "#" in Vocabulary(load(str(tmp_path / "one.bio")).schema.vocabulary).tokens
     (tmp_path / "ud.conll").write_text("# sent_id = 1\n# text = the cat\n1\tthe\tDT\n2\tcat\tNN\n\n" * 20)
     assert "begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "ud.conll"))
 

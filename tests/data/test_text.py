@@ -134,6 +134,15 @@ def test_files_that_miss_the_shares_are_cut_at_line_ends(lines: tuple[int, ...],
     assert len(lines) <= int((data.y == EOS).sum()) <= len(lines) + 2
 
 
+def test_texts_without_a_line_end(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The cat sat on the mat")
+    sizes = [load(str(tmp_path / "a.txt")).targets(p) for p in ("train", "valid", "test")]
+    assert sum(sizes) == 22 and sizes[0] == 18
+    assert "the data have 1 example, but training" in refused(str(tmp_path / "a.txt"), lines=True)
+    data = load(["the cat sat", "a dog ran away", "the end is near"], lines=True)
+    assert [data.size(p) for p in ("train", "valid", "test")] == [1, 1, 1]
+
+
 def test_one_long_line_is_cut_where_it_must_be(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("abcdefgh" * 500 + "\n" + "ijklmnop" * 1500)
     data = load(str(tmp_path / "one.txt"), length=20)

@@ -337,6 +337,17 @@ def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> N
             build_model(recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth")}), coloured.schema)
 
 
+def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path: Path) -> None:
+    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    good = build_model(recipe, coloured.schema).state_dict()
+    torch.save({**good, "bn1.num_batches_tracked": torch.zeros(1)}, tmp_path / "c.pth")
+    with pytest.raises(ModelError, match=r"1 of its 103 weights differ or are missing there: `bn1\.num_batches_tracked` is"):
+        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "c.pth")}), coloured.schema)
+    torch.save({**{f"model.{k}": v for k, v in good.items()}, "loss.weight": torch.ones(3)}, tmp_path / "more.pth")
+    with pytest.raises(ModelError, match=r"network: 1 weight of that file is not in it: `loss\.weight` is not in the network"):
+        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "more.pth")}), coloured.schema)
+
+
 @pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "module.net."])
 def test_what_a_wrapper_put_before_every_name_is_taken_off(wrapped: str, coloured: Data, tmp_path: Path) -> None:
     recipe = Recipe(model={"name": "resnet-18", **SMALLER})

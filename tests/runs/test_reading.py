@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,7 +139,9 @@ def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
 
 
 def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -> None:
-    assert reader.predict(["good", "number 3 is dull"]).labels == ["up", "down"]
+    texts = ["good", "number 3 is dull"]
+    for given in (texts, tuple(texts), np.array(texts), np.array(texts, object), iter(texts)):
+        assert reader.predict(given).labels == ["up", "down"]
     assert writer.score(["the cat sat."]) == reading.score(writer, ["the cat sat."])
     assert "".join(writer.generate("a", temperature=0)) == " cat ran."
     assert translator.translate(["abc"], beam=3) == reading.translate(translator, ["abc"], beam=3)
@@ -150,9 +153,14 @@ def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -
         (torch.tensor([[-1]]), "`x` must hold numbers of tokens"),
         (torch.tensor([[0.5]]), "`x` must hold numbers of tokens"),
         (torch.zeros(0, 4, dtype=torch.int32), "`x` holds no example"),
+        (torch.zeros(2, 0, dtype=torch.int32), "`x` holds no example"),
+        (None, "`texts` is None, but must be a list of strings"),
     ):
         with pytest.raises(RunError, match=said):
             reader.predict(bad)
+    for bad, said in ((2.5, "must be a whole number"), (0, "must be at least 1"), (1001, "must be at most 1,000")):
+        with pytest.raises(RunError, match=f"`beam` is {bad}, but {said}; try 5"):
+            translator.translate(["a"], beam=bad)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="text 1 is empty"):
         translator.translate(["  "])
     with pytest.raises(RunError, match=r"says something of every token; use run\.translate"):
@@ -190,7 +198,7 @@ def test_spaces_between_words_are_not_written_twice(tmp_path: Path, capsys: pyte
 
 
 def test_names_of_files_are_no_texts(reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for name, what in (("nofile.txt", "named like a file, but there is none"), (str(tmp_path), "is a folder")):
+    for name, what in (("nofile.txt", "the name of a file that is not there"), (str(tmp_path), "this is a folder")):
         code, _, err = says(capsys, "predict", str(reader.path), "good", name)
         assert code and what in err
     assert says(capsys, "predict", str(reader.path), "what is good in nofile.txt")[0] == 0
@@ -207,6 +215,7 @@ def test_names_of_files_are_no_texts(reader: Run, capsys: pytest.CaptureFixture[
         (lambda r: reading.tag(r, ["the"]), "was trained for language of text, but this needs tagging of text"),
         (lambda r: reading.translate(r, ["the"]), "needs pairs of text"),
         (lambda r: reading.score(r, [1]), "1 is no text, but int"),
+        (lambda r: r.generate("the", top_k=2.5), "`top_k` is 2.5, but must be a whole number; try 40"),
     ],
 )
 def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:

@@ -138,7 +138,7 @@ def read_recipe(
         base = Recipe.read(_PRESETS[data.schema.task])
         if data.schema.lines:  # texts of their own: nothing goes on from one to the next
             base = base.with_(["model.carry=false"])
-    if data is not None and chosen is None and 0 < data.size("train") < base.batch_size:  # what nobody asked for is no mistake
+    if data is not None and name is None and 0 < data.size("train") < base.batch_size:  # what nobody asked for is no mistake
         base = base.with_([f"batch_size={data.size('train')}"])
     recipe = base.with_(overrides or [])
     start = recipe.init.from_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -215,7 +216,9 @@ def predict(
             print(jsonlib.dumps(row, ensure_ascii=False))
         return
     head = [k for k in ("input", "class", "value", "probability", "spread") if k in rows[0]]
-    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else shortened(str(r[k])) for k in head] for r in rows])
+    if found.schema.is_text and sys.stdout.isatty():
+        rows = [{**r, "input": shortened(str(r["input"]))} for r in rows]
+    table(head, [[f"{r[k]:.4f}" if isinstance(r[k], float) else r[k] for k in head] for r in rows])
 
 
 def _refuse_idle(schema: Any, given: dict[str, Any]) -> None:

@@ -23,10 +23,14 @@ def from_python(source: Any, options: dict[str, Any], split: Any) -> Raw:
     if _are_sentences(source):
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.from_lists(source[0], source[1], options)
+    if isinstance(source, dict) and source and all(_are_sentences(pair) for pair in source.values()):
+        refuse_unused(options, text.OPTIONS, "tagged text")
+        order = [p for p in ("train", "valid", "test") if p in _parts(source)]
+        tokens, tags = ([row for p in order for row in source[p][i]] for i in (0, 1))
+        sizes = {p: len(source[p][0]) for p in order}
+        return tagged.from_lists(tokens, tags, options, sizes.get("valid", 0), sizes.get("test", 0))
     if isinstance(source, dict):
-        order = [p for p in ("train", "valid", "test") if p in source]
-        if "train" not in order or set(source) - set(order):
-            raise DataError(f"the dictionary has the keys {sorted(source)}, but needs train, and may have valid and test")
+        order = [p for p in ("train", "valid", "test") if p in _parts(source)]
         pairs = [_pair(source[p]) for p in order]
         x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
         sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
@@ -36,17 +40,31 @@ def from_python(source: Any, options: dict[str, Any], split: Any) -> Raw:
     return _from_arrays(*_pair(source), options)
 
 
+def _parts(source: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary itself. Raises DataError unless its keys are names of parts."""
+    if "train" not in source or set(source) - {"train", "valid", "test"}:
+        raise DataError(f"the dictionary has the keys {sorted(source)}, but needs train, and may have valid and test")
+    return source
+
+
 def _are_sentences(source: Any) -> bool:
-    """Whether it is sentences of tokens, and as many of tags."""
-    pair = isinstance(source, (list, tuple)) and len(source) == 2 and all(isinstance(s, (list, tuple)) and s for s in source)
-    return pair and all(isinstance(row, (list, tuple)) and row and isinstance(row[0], str) for of in source for row in of)
+    """Whether it is sentences of tokens, and as many of tags; whether they are right is looked at later."""
+    pair = isinstance(source, (list, tuple)) and len(source) == 2 and all(isinstance(s, (list, tuple)) for s in source)
+    return pair and any(_is_row(row) and len(row) and isinstance(row[0], str) for row in source[0])
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
 def _from_arrays(x: Array, y: Array, options: dict[str, Any]) -> Raw:
     if x.ndim == y.ndim == 1 and x.dtype.kind in "UO" and all(isinstance(t, str) for t in x.tolist()):
         if options["task"] == "pairs" or records.asks_pairs(options):
             refuse_unused(options, (*text.OPTIONS, "task"), "pairs of texts")
-            return text.paired(list(zip(x.tolist(), map(str, y.tolist()), strict=True)), "the data", options)
+            sources, targets = x.tolist(), y.tolist()
+            if len(sources) != len(targets) or not all(isinstance(t, str) for t in targets):
+                raise DataError("pairs need as many targets as sources, all of them texts; correct or leave out what is not")
+            return text.paired(list(zip(sources, targets, strict=True)), "the data", options)
         refuse_unused(options, text.OPTIONS, "texts with labels")
         return text.labelled(x.tolist(), [str(k) for k in y.tolist()], "the data", options)
     refuse_unused(options, ("task",), "arrays")
@@ -69,13 +87,12 @@ def _pair(source: Any) -> tuple[Array, Array]:
 
 
 def _array(value: Any) -> Array:
-    return (
-        value.detach().cpu().numpy()
-        if hasattr(value, "detach")
-        else value
-        if isinstance(value, np.ndarray)
-        else np.asarray(value)
-    )
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()  # type: ignore[no-any-return]
+    try:
+        return value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as e:
+        raise DataError("the examples have several shapes, but must all have one") from e
 
 
 def _wrap(x: Array, y: Array, task: str | None) -> Raw:

@@ -28,7 +28,7 @@ Sentence = tuple[int, list[str], list[str]]  # where it begins, tokens, tags
 Place = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
 _NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
-_REMARK = "# "  # begins a line before a sentence that is about it, where the other lines have tabs or another number of columns
+_ABOUT = re.compile(r"#\s*\w+\s*=|#(begin|end) document")  # is about a sentence, whatever the other lines are like
 _SIGNS = 0.8  # of the tokens: from so many single signs on, text is written without spaces between tokens
 
 
@@ -143,10 +143,16 @@ def _cells(line: str) -> list[str]:
     return [c.strip(" ") for c in line.strip("\r").split("\t")] if "\t" in line else re.split(" +", line.strip(" \r"))
 
 
-def _columns(lines: Sequence[str]) -> int:
-    """How many most lines have."""
-    told = Counter(len(_cells(line)) for line in lines if line.strip() and not line.startswith(_REMARK))
-    return told.most_common(1)[0][0] if told else 0
+def _is_remark(line: str) -> bool:
+    """Whether a line may be about a sentence: whether it is depends on what the others are like."""
+    return line.startswith("# ") or bool(_ABOUT.match(line))
+
+
+def _columns(lines: Sequence[str]) -> tuple[int, bool]:
+    """How many most lines have, and whether tabs part them."""
+    others = [line for line in lines if line.strip() and not _is_remark(line)]
+    told = Counter(len(_cells(line)) for line in others)
+    return told.most_common(1)[0][0] if told else 0, 2 * sum("\t" in line for line in others) > len(others)
 
 
 def parse(content: str, name: str) -> list[Sentence]:
@@ -156,11 +162,12 @@ def parse(content: str, name: str) -> list[Sentence]:
     tags: list[str] = []
     mistakes = []
     lines = [*text.lines_of(content), ""]
-    columns, tabs = _columns(lines), "\t" in content
+    columns, tabs = _columns(lines)
     for k, line in enumerate(lines, 1):
         cells = _cells(line)
-        remark = not tokens and line.startswith(_REMARK) and (tabs or len(cells) != columns) and "\t" not in line
-        if cells[0] == "-DOCSTART-" or remark:
+        other = tabs or len(cells) != columns or bool(_ABOUT.match(line))
+        remark = _is_remark(line) and not tokens and "\t" not in line
+        if cells[0] == "-DOCSTART-" or (remark and other):
             continue
         if not line.strip():
             if tokens:
@@ -225,14 +232,23 @@ def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
     return _read(parsed, [f.name for f in paths[order[0]]], options, lambda name, at, i: f"line {at + i} of {name}", sizes)
 
 
-def from_lists(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], options: dict[str, Any]) -> Raw:
-    """The same of sentences that are in memory."""
+def from_lists(
+    tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], options: dict[str, Any], valid: int = 0, test: int = 0
+) -> Raw:
+    """The same of sentences that are in memory; the last `valid` and `test` of them are those parts."""
     if len(tokens) != len(tags) or any(len(a) != len(b) for a, b in zip(tokens, tags, strict=False)):
         raise DataError("the tokens and the tags differ in length; give every sentence a list of each, and every token its tag")
-    if not all(len(row) and all(isinstance(c, str) and c.strip() for c in row) for of in (tokens, tags) for row in of):
-        raise DataError("a sentence, a token or a tag is empty or no text; remove or fill it")
+    for what, of in (("token", tokens), ("tag", tags)):
+        for k, row in enumerate(of, 1):
+            bad = next((c for c in row if not isinstance(c, str) or c.split() != [c]), None)
+            if bad is not None or not len(row):
+                told = f"has the {what} {bad!r}" if bad is not None else f"has no {what}"
+                raise DataError(f"sentence {k} {told}, but needs {what}s of text without spaces; correct or remove it")
+            text.sound("".join(row), f"sentence {k}")
     sentences = [(k, list(a), list(b)) for k, (a, b) in enumerate(zip(tokens, tags, strict=True), 1)]
-    return _read({"data": sentences}, ["data"], options, lambda _, at, i: f"token {i + 1} of sentence {at}", {})
+    return _read(
+        {"data": sentences}, ["data"], options, lambda _, at, i: f"token {i + 1} of sentence {at}", {"valid": valid, "test": test}
+    )
 
 
 def _read(

@@ -133,6 +133,8 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     """
     if not any(t.strip() for part in texts.values() for t in part):
         raise DataError(f"{name} holds no text")
+    for t in (t for part in texts.values() for t in part):
+        sound(t, name)
     refuse_other_task("language", name, options)
     texts = {"all": texts["train"]} if set(texts) == {"train"} else texts
     if options.get("like"):
@@ -164,10 +166,11 @@ def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:
     """
     parts = np.array(split.parse(shares) if shares is not None else (0.8, 0.1, 0.1))
     whole, ends = "".join(texts), np.cumsum([0, *map(len, texts)])
-    feeds = [m.end() for m in re.finditer("\n", whole)]
-    levels = [ends, np.union1d(ends, feeds)] + ([] if lines else [np.arange(len(whole) + 1)])
-    cuts = next((c for places in levels if _misses(c := _cuts(places, parts), parts) <= _UNEVEN), None)
-    cuts = _cuts(levels[1], parts) if cuts is None else cuts
+    cuts = _cuts(ends, parts)
+    if _misses(cuts, parts) > _UNEVEN:
+        cuts = _cuts(np.union1d(ends, np.array([m.end() for m in re.finditer("\n", whole)], np.int64)), parts)
+    if _misses(cuts, parts) > _UNEVEN and not lines:
+        cuts = np.round(np.cumsum([0, *parts]) * len(whole)).astype(np.int64)
     found: dict[str, list[str]] = {}
     for part, (start, end) in zip(_ORDER, pairwise(cuts.tolist()), strict=True):
         own = [whole[max(start, a) : min(end, b)] for a, b in pairwise(ends.tolist()) if max(start, a) < min(end, b)]

@@ -31,6 +31,11 @@ def several() -> Iterator[None]:
         _several.reset(token)
 
 
+def has_bfloat16() -> bool:
+    """Whether PyTorch's kernels for CPUs can work in bfloat16 on this processor."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class _EachAlone(torch.autograd.Function):
     """The framework's LSTM of every network of a population in turn: on a CPU faster than all together step by step."""
 
@@ -116,8 +121,7 @@ class Recurrent(nn.Module):
             return not _several.get()
         if self.cell != "lstm" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
             return False
-        # In bfloat16 it fails on processors without instructions for it.
-        return not torch.is_autocast_enabled("cpu") or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return not torch.is_autocast_enabled("cpu") or has_bfloat16()  # without it, it fails
 
     def _kernel(self, x: Tensor, h: Tensor) -> tuple[Tensor, State]:
         """The framework's GRU or RNN."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Schema, images, tables, text
-from danlu.errors import DataError, RunError
+from danlu.errors import DataError, RunError, wrong
 
 _NAMED = re.compile(r"[^.]\.(txt|csv|tsv|json|jsonl|md|parquet|bmes|bioe?s?|conll|iob2?|ner)$", re.IGNORECASE)  # files of text
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
@@ -49,10 +49,9 @@ def lines(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
         elif os.path.isfile(name):  # false of a name too long for a file, where a path's own raises
             content = text.read(Path(name), encoding)
         elif os.path.isdir(name) or (_NAMED.search(name) and len(name.split()) == 1):
-            what = "a folder" if os.path.isdir(name) else "named like a file, but there is none"
-            raise DataError(
-                f"`input` is {name!r}, which is {what}; give files of a text a line, or texts (through - whatever they are)"
-            )
+            what = "a folder" if os.path.isdir(name) else "the name of a file that is not there"
+            rule = f"must be a text or a file of a text a line, and this is {what}"
+            raise DataError(wrong("input", name, rule, "hand over a text of that name by standard input (-)"))
         else:
             found.append(name)
             continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,9 @@ def _rows(encode_all: Callable[[Sequence[str]], list[list[int]]], texts: Sequenc
     """
     if isinstance(texts, str):
         raise RunError(f"`texts` is one string, but must be a list of them; try [{texts[:30]!r}]")
+    if not isinstance(texts, Iterable):
+        raise RunError(wrong("texts", texts, "must be a list of strings"))
+    texts = list(texts)
     for t in texts:
         if not isinstance(t, str):
             raise RunError(f"{t!r} is no text, but {type(t).__name__}; give strings")
@@ -134,15 +138,21 @@ def generate(
     Raises RunError for a prompt that holds nothing the network knows.
     """
     learnt = needs(run, "language")
-    bad = not (isinstance(temperature, (int, float)) and 0 <= temperature < math.inf)
+    bad = not (isinstance(temperature, numbers.Real) and 0 <= temperature < math.inf)
     mistakes = [wrong("temperature", temperature, "must be at least 0, and finite", "try 0.8")] if bad else []
-    mistakes += [wrong("top_k", top_k, "must be at least 0", "try 40")] if top_k < 0 else []
-    mistakes += [wrong("length", length, "must be at least 1", "try 500")] if length < 1 else []
+    mistakes += _whole(top_k=(top_k, 0, 40), length=(length, 1, 500))
     if mistakes:
         raise RunError(*mistakes)
     row = _rows(learnt.encode_all, [prompt], blank=True)[0] if prompt else []
     model: Any = run.model()
     return _written(model, learnt, row, temperature, top_k, length, seed)
+
+
+def _whole(**given: tuple[Any, int, int]) -> list[str]:
+    """What is wrong with whole numbers by name: each given, at least, and what to try."""
+    kinds = [(k, v, least, f"try {way}") for k, (v, least, way) in given.items()]
+    mistakes = [wrong(k, v, "must be a whole number", way) for k, v, _, way in kinds if not isinstance(v, numbers.Integral)]
+    return mistakes or [wrong(k, v, f"must be at least {least}", way) for k, v, least, way in kinds if v < least]
 
 
 def _written(
@@ -184,10 +194,10 @@ def translate(run: Run, texts: Sequence[str], beam: int = 1, length: int = 200) 
     Texts that are done leave their places to others; the likeliest by log P wins.
     """
     learnt = needs(run, "pairs")
-    if beam < 1 or beam > 1000:
-        raise RunError(wrong("beam", beam, "must lie between 1 and 1,000", "try 5"))
-    if length < 1:
-        raise RunError(wrong("length", length, "must be at least 1", "try 200"))
+    mistakes = _whole(beam=(beam, 1, 5), length=(length, 1, 200))
+    mistakes += [wrong("beam", beam, "must be at most 1,000", "try 5")] if beam > 1000 else []
+    if mistakes:
+        raise RunError(*mistakes)
     return write_to(run, _rows(learnt.encode_all, texts), beam, length)
 
 

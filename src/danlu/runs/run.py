@@ -162,13 +162,13 @@ class Run(OnData):
         from danlu.runs import reading
 
         schema = self.schema
-        if schema.is_text and not isinstance(x, (Tensor, np.ndarray)):
-            return reading.encode(self, x)
+        if schema.is_text and not isinstance(x, Tensor) and (not isinstance(x, np.ndarray) or x.dtype.kind in "UO"):
+            return reading.encode(self, x.tolist() if isinstance(x, np.ndarray) else x)
         raw = torch.as_tensor(x)
         raw = raw[None] if raw.shape == schema.input_shape else raw
         if tuple(raw.shape[1:]) != schema.input_shape and not (schema.is_text and raw.ndim == 2):
             raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, schema.input_shape))})"))
-        if not len(raw):
+        if not raw.numel():
             raise RunError("`x` holds no example; give at least one")
         if schema.is_text and (raw.is_floating_point() or not bool(((raw >= 0) & (raw < schema.tokens)).all())):
             raise RunError(f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts")

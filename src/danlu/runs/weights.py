@@ -78,8 +78,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, st
     strange = [k for k in given if k not in own and not _counts(k)]
     unfit = {k: said for k in own if k in given and (said := _unfit(k, given[k], own[k]))}
     if unfit or absent or strange:
-        n = sum(not _counts(k) for k in unfit) + len(absent)
-        counts = [f"{n:,} of its {sum(not _counts(k) for k in own):,} weights differ or are missing there"] if n else []
+        n, needed = len(unfit) + len(absent), len({k for k in own if not _counts(k)} | set(unfit))
+        counts = [f"{n:,} of its {needed:,} weights differ or are missing there"] if n else []
         counts += (
             [f"{count(len(strange), 'weight')} of that file {'is' if len(strange) == 1 else 'are'} not in it"] if strange else []
         )
@@ -99,9 +99,9 @@ def _counts(name: str) -> bool:
 
 def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Without what a wrapper put before every name (`model.` of Lightning, `_orig_mod.` of a compiled network)."""
-    first = next(iter(own))
+    first = next(iter(own), "")
     before = min((k.removesuffix(first) for k in tensors if k.endswith(f".{first}")), key=len, default="")
-    if not before or first in tensors or not all(k.startswith(before) for k in tensors):
+    if not before or first in tensors or not all(f"{before}{k}" in tensors for k in own if not _counts(k)):
         return tensors
     return {k.removeprefix(before): v for k, v in tensors.items()}
 

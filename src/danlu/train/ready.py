@@ -12,6 +12,7 @@ import torch
 from danlu.data import Data, Schema
 from danlu.errors import ModelError, RecipeError, RunError, wrong
 from danlu.models.summary import summarise
+from danlu.nn.recurrent import has_bfloat16
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Model
 from danlu.runs.run import build_model, outline
@@ -96,7 +97,7 @@ def choose_device(name: str, has: bool | None = None) -> str:
 
 def is_emulated(recipe: Recipe, device: str) -> bool:
     """Whether arithmetic in bfloat16 is asked of a processor that has no instructions for it."""
-    return recipe.dtype == "bf16-mixed" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return recipe.dtype == "bf16-mixed" and device == "cpu" and not has_bfloat16()
 
 
 def threads_for(recipe: Recipe, data: Data) -> int:
