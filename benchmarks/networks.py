@@ -168,24 +168,30 @@ def row(name, count, published, difference, losses, together):
     return (published in (None, count)) and difference < 1e-9 and last < 0.9 * chance and together < 1e-8
 
 
-def picture_row(name):
+def picture_recipe(name):
+    """For the loss while learning."""
     import danlu
     from danlu.models import MODELS
 
-    fields = {**MODELS[name].defaults}
+    fields = MODELS[name].defaults
     section = {"name": name}
     if "width" in fields:
         section |= {"width": 1 / 8, "stem": "small", **({"hidden": (64, 64)} if fields.get("hidden") else {})}
         section |= {"dropout": 0.0} if "dropout" in fields else {}
-    data = danlu.load("cifar10", limit=600)
-    deep = "width" in fields and not MODELS[name].normed
-    recipe = danlu.Recipe(model=section, optimizer={"name": "adam", "lr": 1e-3 if deep else 3e-3}, batch_size=50,
-                          epochs=20 if {"width", "dropout"} <= set(fields) else 12)  # fmt: skip
+    rule = {"name": "adam", "lr": 1e-3 if "width" in fields and not MODELS[name].normed else 3e-3}
+    return danlu.Recipe(model=section, optimizer=rule, batch_size=50, epochs=20 if {"width", "dropout"} <= set(fields) else 12)
+
+
+def picture_row(name):
+    import danlu
+    from danlu.models import MODELS
+
+    recipe, fields = picture_recipe(name), MODELS[name].defaults
     calm = recipe.with_(optimizer={"name": "sgd", "lr": 1e-3}, batch_size=30)
     if "width" in fields:
-        calm = calm.with_(**{"model.width": 1 / 32})
-    few = danlu.load("cifar10", limit=60)
-    return row(f"`{name}`", *parameters(name), forward(name), learns(recipe, data), exact(calm, few, 1 if name in DEEPEST else 3))
+        calm = calm.with_(**{"model.width": 1 / 32, **({"model.dropout": fields["dropout"]} if "dropout" in fields else {})})
+    lost, few = learns(recipe, danlu.load("cifar10", limit=600)), danlu.load("cifar10", limit=60)
+    return row(f"`{name}`", *parameters(name), forward(name), lost, exact(calm, few, 1 if name in DEEPEST else 3))
 
 
 def read_row(title):
