@@ -16,9 +16,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.diagnose.verdict import verdict
 from danlu.errors import DanluError, RunError
-from danlu.report.run_page import write_report
 from danlu.runs import reading
-from danlu.runs.folder import write_tensors
 from danlu.streams import stream
 from danlu.train import train
 
@@ -108,17 +106,6 @@ def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
 def test_a_translator_has_learnt(translator: Run) -> None:
     found = reading.translate(translator, ["abc", "ca", "b"], beam=3)
     assert [t for t, _ in found] == ["cba", "ac", "b"]
-
-
-def test_the_notes_sentence_is_tagged(tmp_path: Path) -> None:
-    """王刚 is somebody, 王府 is not: what follows tells."""
-    run = fit(Recipe.read("tagging").with_(epochs=10), load("names"), out=tmp_path / "run")
-    assert run.result["test_f1"] > 0.95
-    assert "While a conditional random field trains" in write_report(run).read_text(encoding="utf-8")
-    notes = ["王刚和李明去上班了", "王刚已经离开学校了", "王府内已经没有差事可做了"]
-    found = reading.tag(run, notes)
-    people = [["".join(s.tokens[a:b]) for a, b, kind in s.entities if kind == "NAME"] for s in found]
-    assert people == [["王刚", "李明"], ["王刚"], []]
 
 
 @pytest.fixture(scope="module")
@@ -235,28 +222,6 @@ def test_what_a_terminal_may_hand_over(writer: Run, reader: Run, capsys: pytest.
         assert len(says(capsys, "predict", str(reader.path), *args, "--json")[1].strip().split("\n")) == 2
     code, _, err = says(capsys, "predict", str(reader.path), "good", "--length", "9", "--resize")
     assert "`resize` is True, but must be left out" in err and "`length` is 9, but must be left out" in err
-
-
-def test_a_crf_chooses_whole_paths_and_entities_have_kinds(tmp_path: Path) -> None:
-    """P(XX) = 0.4, P(OO) = P(OY) = 0.3: the likeliest path begins with X, though O is the likelier first tag."""
-    x, o, y = "a B-X\nb B-X\n\n", "a O\nb O\n\n", "a O\nb B-Y\n\n"
-    (tmp_path / "t.bio").write_text((x * 10 + o + y) * 4)
-    data = load(str(tmp_path / "t.bio"))
-    recipe = Recipe(model={"name": "gru", **SMALL, "crf": True}, epochs=1, batch_size=16)
-    run = fit(recipe, data, out=tmp_path / "run")
-    weights = run.model().state_dict()
-    kinds = {c: k for k, c in enumerate(data.schema.classes)}
-    for name in ("output.weight", "output.bias", "crf.first", "crf.last"):
-        weights[name].zero_()
-    weights["crf.after"].fill_(-30)
-    for before, after, p in (("B-X", "B-X", 0.4), ("O", "O", 0.3), ("O", "B-Y", 0.3)):
-        weights["crf.after"][kinds[before], kinds[after]] = math.log(p)
-    write_tensors(tmp_path / "run/weights.safetensors", weights)
-    assert reading.tag(run, ["ab"])[0].tags == ("B-X", "B-X")
-    found = run.evaluate(data, "all")
-    assert found.accuracy == pytest.approx(80 / 96)
-    assert found.entities is not None
-    assert (found.entities.true, found.entities.told, found.entities.right) == (84, 96, 80)
 
 
 def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
