@@ -44,7 +44,9 @@ def main():
     for net in a.net.split(","):
         model, fields = NETS[net]
         preset = danlu.Recipe.read(f"cifar10-{net}").with_(seed=a.seed, dtype=a.dtype)
-        own = danlu.Recipe(model=model, init="torch", optimizer={"name": "adam", "lr": 1e-3}, epochs=10, **fields)
+        own = danlu.Recipe(
+            model=model, init="torch", optimizer={"name": "adam", "lr": 1e-3}, epochs=10, **fields
+        )
         todo = {
             "preset": {f"preset `cifar10-{net}`": preset},
             "notes": {"the notes' settings": own.with_(seed=a.seed, dtype=a.dtype)},
@@ -52,11 +54,16 @@ def main():
         if preset.epochs > 10:
             todo["preset"]["the preset in ten epochs"] = preset.with_(epochs=10)
         print(f"### {model}, {data.size('train'):,} training examples, {a.dtype}\n")
-        print("| | epochs | seconds | validation accuracy by epoch | test accuracy |\n|---|---|---|---|---|")
+        print(
+            "| | epochs | seconds | validation accuracy by epoch | test accuracy |\n|---|---|---|---|---|"
+        )
         for name, recipe in (pair for which in a.which.split(",") for pair in todo[which].items()):
             rows, result = train(recipe, data)
             curve = " ".join(f"{100 * v:.1f}" for _, _, v in rows)
-            print(f"| {name} | {len(rows)} | {rows[-1][1]:.0f} | {curve} | {result['test_accuracy']:.4f} |", flush=True)
+            print(
+                f"| {name} | {len(rows)} | {rows[-1][1]:.0f} | {curve} | {result['test_accuracy']:.4f} |",
+                flush=True,
+            )
         print(flush=True)
 
 

@@ -39,7 +39,9 @@ def recipe(what, dtype):
     name = "resnet-50" if what == "memory" else what
     augment = {} if what == "memory" else {"flip": True, "crop": 4}
     rule = {"name": "nesterov", "lr": 0.01}
-    return danlu.Recipe(model=name, optimizer=rule, batch_size=BATCH[what], augment=augment, dtype=dtype)
+    return danlu.Recipe(
+        model=name, optimizer=rule, batch_size=BATCH[what], augment=augment, dtype=dtype
+    )
 
 
 def pictures(what):
@@ -58,15 +60,17 @@ def run_danlu(what, dtype):
     import torch
 
     from danlu.runs.run import build_model
-    from danlu.train.feed import Feed
-    from danlu.train.ready import reuse_memory, threads, threads_for
-    from danlu.train.single import make_population
+    from danlu.train.batches.batch_stream import Feed
+    from danlu.train.dispatch.preflight import reuse_memory, threads, threads_for
+    from danlu.train.dispatch.single import make_population
 
     data, r = pictures(what), recipe(what, dtype)
     reuse_memory([r], data)
     feed = Feed([r], data, torch.device("cpu"))
     with threads(threads_for(r, data)):
-        p = make_population([r], lambda q: build_model(q, data.schema), data, feed, torch.device("cpu"))
+        p = make_population(
+            [r], lambda q: build_model(q, data.schema), data, feed, torch.device("cpu")
+        )
         p.sit([(0, 1)])
         start = time.perf_counter()
         for k, (x, y, counts) in enumerate(feed.epoch([r], [0], 0, None), 1):
@@ -170,7 +174,9 @@ def run_lightning(what, dtype):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     data = pictures(what)
     x, y = data.part("train")
-    loader = DataLoader(TensorDataset(data.normalizer("zscore")(x), y), batch_size=BATCH[what], shuffle=True)
+    loader = DataLoader(
+        TensorDataset(data.normalizer("zscore")(x), y), batch_size=BATCH[what], shuffle=True
+    )
     clock = []
 
     class Net(L.LightningModule):
@@ -186,7 +192,12 @@ def run_lightning(what, dtype):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.01, 0.9, nesterov=True)
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     precision = MIXED if dtype == MIXED else "32-true"
     L.Trainer(max_epochs=1, accelerator="cpu", precision=precision, **quiet).fit(Net(), loader)
     return time.perf_counter() - clock[0]
@@ -212,12 +223,16 @@ def run_keras(what, dtype):
             if q == "M":
                 h = layers.MaxPool2D(2)(h)
             else:
-                h = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(q, 3, padding="same")(h)))
+                h = layers.ReLU()(
+                    layers.BatchNormalization()(layers.Conv2D(q, 3, padding="same")(h))
+                )
         h = layers.Flatten()(h)
     else:
 
         def conv(h, q, k, stride):
-            return layers.BatchNormalization()(layers.Conv2D(q, k, stride, padding="same", use_bias=False)(h))
+            return layers.BatchNormalization()(
+                layers.Conv2D(q, k, stride, padding="same", use_bias=False)(h)
+            )
 
         h = layers.ReLU()(conv(inputs, 64, 3, 1))
         for stage, q in enumerate((64, 128, 256, 512)):
@@ -249,7 +264,10 @@ def table(what, dtype, repeats, peers):
             "| | peak memory, MB |",
             "|---|---|",
         ]
-        rows = [f"| {NAMES[p]} | {statistics.median(m['peak_mb'] for m in found[p]):.0f} |" for p in peers]
+        rows = [
+            f"| {NAMES[p]} | {statistics.median(m['peak_mb'] for m in found[p]):.0f} |"
+            for p in peers
+        ]
         return "\n".join([*head, *rows]) + "\n"
     lines = [f"### {what} on 32-pixel pictures, {dtype}, median of {repeats}", ""]
     lines += ["| | images/s | danlu is faster by |", "|---|---|---|"]
@@ -269,11 +287,20 @@ def main():
     a = parser.parse_args()
     if a.worker:
         seconds = globals()[f"run_{a.worker}"](a.what, a.dtype)
-        print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        print(
+            json.dumps(
+                {
+                    "seconds": seconds,
+                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                }
+            )
+        )
         return
     print(machine() + "\n")
     for what in a.what.split(","):
-        peers = [p for p in a.peers.split(",") if what != "memory" or p in ("danlu", "loop", "last")]
+        peers = [
+            p for p in a.peers.split(",") if what != "memory" or p in ("danlu", "loop", "last")
+        ]
         print(table(what, a.dtype, a.repeats, peers), flush=True)
 
 

@@ -29,7 +29,16 @@ def time_to_99(repeats):
     for seed in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            words = ["fit", "mnist", "--recipe", "mnist-99", f"seed={seed}", "--json", "--out", f"{folder}/run"]
+            words = [
+                "fit",
+                "mnist",
+                "--recipe",
+                "mnist-99",
+                f"seed={seed}",
+                "--json",
+                "--out",
+                f"{folder}/run",
+            ]
             done = subprocess.run([*DANLU, *words], capture_output=True, text=True, check=True)
             whole = time.perf_counter() - start
         result = json.loads(done.stdout)["result"]
@@ -47,7 +56,9 @@ def wall(command, until_first_line=False):
     """Seconds of a command, or until it prints its first progress line."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DANLU_RUNS": folder})
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "DANLU_RUNS": folder}
+        )
         if until_first_line:
             next(line for line in process.stdout if line.startswith("epoch"))
             seconds = time.perf_counter() - start
@@ -69,13 +80,30 @@ def starting(repeats):
     for _ in range(repeats):
         for name, (command, first) in cases.items():
             found[name].append(wall(command, first))
-    lines = ["### From command to result, median of " + str(repeats), "", "| | seconds |", "|---|---|"]
-    return "\n".join(lines + [f"| {n} | {statistics.median(v):.2f} |" for n, v in found.items()]) + "\n"
+    lines = [
+        "### From command to result, median of " + str(repeats),
+        "",
+        "| | seconds |",
+        "|---|---|",
+    ]
+    return (
+        "\n".join(lines + [f"| {n} | {statistics.median(v):.2f} |" for n, v in found.items()])
+        + "\n"
+    )
 
 
 def one(peer, rows, batch):
     """Seconds per 1,000 examples of one epoch of the 784–8–8–10 net, preparation left out."""
-    command = [sys.executable, __file__, "--worker", peer, "--rows", str(rows), "--batch", str(batch)]
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        peer,
+        "--rows",
+        str(rows),
+        "--batch",
+        str(batch),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-2000:])
@@ -129,7 +157,9 @@ def by(name, cases, repeats):
     for label, rows, batch in cases:
         pairs = [(one("danlu", rows, batch), one("loop", rows, batch)) for _ in range(repeats)]
         ours, theirs = (statistics.median(v) * 1e3 for v in zip(*pairs, strict=True))
-        lines.append(f"| {label:,} | {ours:.1f} | {theirs:.1f} | {statistics.median(b / a for a, b in pairs):.2f}× |")
+        lines.append(
+            f"| {label:,} | {ours:.1f} | {theirs:.1f} | {statistics.median(b / a for a, b in pairs):.2f}× |"
+        )
         print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines) + "\n"
 

@@ -40,8 +40,16 @@ def arrays():
     folder = Path(os.environ["DANLU_DATA"]) / "mnist"
     out = []
     for part in ("train", "t10k"):
-        x = np.frombuffer(gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-        y = np.frombuffer(gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+        x = np.frombuffer(
+            gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes()),
+            np.uint8,
+            offset=16,
+        )
+        y = np.frombuffer(
+            gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()),
+            np.uint8,
+            offset=8,
+        )
         out += [x.reshape(-1, 1, 28, 28), y.astype(np.int64)]
     return out
 
@@ -50,7 +58,9 @@ def torch_net(net):
     from torch import nn
 
     if net == "dense":
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10))
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10)
+        )
     return nn.Sequential(
         nn.Conv2d(1, 6, 5),
         nn.ReLU(),
@@ -70,7 +80,10 @@ def torch_accuracy(model, x, y):
 
     model.eval()
     with torch.no_grad():
-        return sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(1000), y.split(1000), strict=True)) / len(y)
+        return sum(
+            int((model(a).argmax(1) == b).sum())
+            for a, b in zip(x.split(1000), y.split(1000), strict=True)
+        ) / len(y)
 
 
 def scaled(x):
@@ -111,14 +124,22 @@ def run_loader(net, epochs, seed):
 
         def __init__(self, x, y):
             self.x, self.y = torch.from_numpy(x[:, 0].copy()), torch.from_numpy(y)
-            self.mean, self.std = torch.tensor([0.1307]).view(-1, 1, 1), torch.tensor([0.3081]).view(-1, 1, 1)
+            self.mean, self.std = (
+                torch.tensor([0.1307]).view(-1, 1, 1),
+                torch.tensor([0.3081]).view(-1, 1, 1),
+            )
 
         def __len__(self):
             return len(self.x)
 
         def __getitem__(self, i):
             image = Image.fromarray(self.x[i].numpy(), mode="L")
-            t = torch.from_numpy(np.array(image, np.uint8, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous()
+            t = (
+                torch.from_numpy(np.array(image, np.uint8, copy=True))
+                .view(28, 28, 1)
+                .permute(2, 0, 1)
+                .contiguous()
+            )
             return t.to(torch.float32).div(255).sub_(self.mean).div_(self.std), int(self.y[i])
 
     torch.manual_seed(seed)
@@ -191,7 +212,9 @@ def run_lightning(net, epochs, seed):
     torch.manual_seed(seed)
     start = time.perf_counter()
     x, y, xt, yt = arrays()
-    loader = DataLoader(TensorDataset(scaled(x), torch.from_numpy(y)), batch_size=BATCH, shuffle=True)
+    loader = DataLoader(
+        TensorDataset(scaled(x), torch.from_numpy(y)), batch_size=BATCH, shuffle=True
+    )
     model = Net()
     trainer = L.Trainer(
         max_epochs=epochs,
@@ -243,7 +266,12 @@ def run_keras(net, epochs, seed):
     x, y, xt, yt = arrays()
     x, xt = ((a.transpose(0, 2, 3, 1).astype(np.float32) / 255 - 0.1307) / 0.3081 for a in (x, xt))
     if net == "dense":
-        body = [layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(8, "relu"), layers.Dense(10)]
+        body = [
+            layers.Flatten(),
+            layers.Dense(8, "relu"),
+            layers.Dense(8, "relu"),
+            layers.Dense(10),
+        ]
     else:
         body = [
             layers.Conv2D(6, 5, activation="relu"),
@@ -276,7 +304,9 @@ def table(net, epochs, repeats, peers):
         accuracy = statistics.mean(m["accuracy"] for m in found[p])
         spread = statistics.stdev(m["accuracy"] for m in found[p]) if repeats > 1 else 0.0
         peak = statistics.median(m["peak_mb"] for m in found[p])
-        lines.append(f"| {NAMES[p]} | {mid[p]:.2f} | {faster(found, p)} | {accuracy:.4f} ± {spread:.4f} | {peak:.0f} |")
+        lines.append(
+            f"| {NAMES[p]} | {mid[p]:.2f} | {faster(found, p)} | {accuracy:.4f} ± {spread:.4f} | {peak:.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -27,10 +27,12 @@ WINDOW, BATCH, WIDTH, HEADS, LAYERS, STEPS, LR = 64, 12, 128, 4, 4, 2000, 1e-3
 def run_danlu(epochs, hidden, seed):
     import danlu
     import danlu.train
-    from danlu.runs.reading import generate
+    from danlu.predict.text import generate
 
     data = danlu.load("tinyshakespeare", split="90/10/0")
-    recipe = danlu.Recipe.read("language").with_(epochs=epochs, seed=seed, **{"model.hidden": (hidden,)})
+    recipe = danlu.Recipe.read("language").with_(
+        epochs=epochs, seed=seed, **{"model.hidden": (hidden,)}
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = danlu.fit(recipe, data, out=Path(folder) / "run")
         text = "".join(generate(run, "ROMEO:", temperature=0.8, length=300, seed=1))
@@ -47,13 +49,24 @@ def transformer(tokens):
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
-            self.qkv, self.join = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
-            self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
+            self.norm1, self.norm2 = (
+                nn.LayerNorm(WIDTH, bias=False),
+                nn.LayerNorm(WIDTH, bias=False),
+            )
+            self.qkv, self.join = (
+                nn.Linear(WIDTH, 3 * WIDTH, bias=False),
+                nn.Linear(WIDTH, WIDTH, bias=False),
+            )
+            self.up, self.down = (
+                nn.Linear(WIDTH, 4 * WIDTH, bias=False),
+                nn.Linear(4 * WIDTH, WIDTH, bias=False),
+            )
 
         def forward(self, x):
             b, t, _ = x.shape
-            q, k, v = (p.view(b, t, HEADS, -1).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, 2))
+            q, k, v = (
+                p.view(b, t, HEADS, -1).transpose(1, 2) for p in self.qkv(self.norm1(x)).chunk(3, 2)
+            )
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.join(y.transpose(1, 2).flatten(2))
             return x + self.down(F.gelu(self.up(self.norm2(x))))
@@ -62,7 +75,10 @@ def transformer(tokens):
         def __init__(self):
             super().__init__()
             self.embedding, self.place = nn.Embedding(tokens, WIDTH), nn.Embedding(WINDOW, WIDTH)
-            self.blocks, self.norm = nn.Sequential(*(Block() for _ in range(LAYERS))), nn.LayerNorm(WIDTH, bias=False)
+            self.blocks, self.norm = (
+                nn.Sequential(*(Block() for _ in range(LAYERS))),
+                nn.LayerNorm(WIDTH, bias=False),
+            )
             for name, p in self.named_parameters():
                 if p.ndim == 2:
                     residual = name.endswith(("join.weight", "down.weight"))
@@ -89,13 +105,18 @@ def run_gpt(epochs, hidden, seed):
     torch.manual_seed(seed)
     net = transformer(len(known))
     groups = [
-        {"params": [p for p in net.parameters() if (p.ndim == 2) == two], "weight_decay": 0.1 * two} for two in (True, False)
+        {"params": [p for p in net.parameters() if (p.ndim == 2) == two], "weight_decay": 0.1 * two}
+        for two in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, LR, (0.9, 0.99))
     reach = torch.arange(WINDOW + 1)
     start = time.perf_counter()
     for k in range(STEPS):
-        rate = LR * (k + 1) / 101 if k < 100 else LR * (0.1 + 0.45 * (1 + math.cos(math.pi * (k - 100) / (STEPS - 100))))
+        rate = (
+            LR * (k + 1) / 101
+            if k < 100
+            else LR * (0.1 + 0.45 * (1 + math.cos(math.pi * (k - 100) / (STEPS - 100))))
+        )
         for g in optimizer.param_groups:
             g["lr"] = rate
         rows = train[torch.randint(len(train) - WINDOW - 1, (BATCH, 1)) + reach]
@@ -125,20 +146,30 @@ def main():
     a = parser.parse_args()
     if a.worker:
         seconds, nats, parameters, text = globals()[f"run_{a.worker}"](a.epochs, a.hidden, a.seed)
-        print(json.dumps({"seconds": seconds, "nats": nats, "parameters": parameters, "text": text}))
+        print(
+            json.dumps({"seconds": seconds, "nats": nats, "parameters": parameters, "text": text})
+        )
         return
-    found = interleaved(__file__, ("danlu", "gpt"), a.repeats, seeds=True, epochs=a.epochs, hidden=a.hidden)
+    found = interleaved(
+        __file__, ("danlu", "gpt"), a.repeats, seeds=True, epochs=a.epochs, hidden=a.hidden
+    )
     print(machine() + "\n")
     print(f"### Characters of tiny Shakespeare, validation loss, median of {a.repeats}\n")
-    print("| | parameters | seconds of training | nats a character | perplexity |\n|---|---|---|---|---|")
+    print(
+        "| | parameters | seconds of training | nats a character | perplexity |\n|---|---|---|---|---|"
+    )
     names = {
         "danlu": f"danlu, `--recipe language`, {a.hidden} units, {a.epochs} epochs",
         "gpt": "nanoGPT's settings, plain PyTorch",
     }
     for p, ms in found.items():
         seconds, nats = (statistics.median(m[k] for m in ms) for k in ("seconds", "nats"))
-        print(f"| {names[p]} | {ms[0]['parameters']:,} | {seconds:.0f} | {nats:.3f} | {math.exp(nats):.2f} |")
-    print(f"\nWritten by danlu's after `ROMEO:` at temperature 0.8:\n\n```\n{found['danlu'][0]['text']}\n```")
+        print(
+            f"| {names[p]} | {ms[0]['parameters']:,} | {seconds:.0f} | {nats:.3f} | {math.exp(nats):.2f} |"
+        )
+    print(
+        f"\nWritten by danlu's after `ROMEO:` at temperature 0.8:\n\n```\n{found['danlu'][0]['text']}\n```"
+    )
 
 
 if __name__ == "__main__":

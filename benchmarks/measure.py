@@ -14,7 +14,11 @@ from pathlib import Path
 
 def in_process(script, **options):
     """What a benchmark prints last, as JSON, when it is called in a fresh process with these options."""
-    command = [sys.executable, script, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+    command = [
+        sys.executable,
+        script,
+        *(part for k, v in options.items() for part in (f"--{k}", str(v))),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{options} failed:\n{done.stderr[-2000:]}")
@@ -44,6 +48,8 @@ def machine():
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    cpu = next(
+        (line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor()
+    )
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
     return f"{os.cpu_count()} cores of {cpu}, {versions}, {time.strftime('%Y-%m-%d')}"

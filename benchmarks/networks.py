@@ -43,12 +43,21 @@ NOTES_FIELDS = {"dense": {"hidden": (8, 8)}}
 CELLS = ("rnn", "rnn-relu", "gru", "gru-before", "lstm", "lstm-peephole")
 READ = {  # title: data, model section
     **{k: ("resume-ner", {"cell": (k,), "bidirectional": True}) for k in CELLS},
-    "GRU above LSTM": ("resume-ner", {"cell": ("lstm", "gru"), "hidden": (32, 32), "bidirectional": True}),
+    "GRU above LSTM": (
+        "resume-ner",
+        {"cell": ("lstm", "gru"), "hidden": (32, 32), "bidirectional": True},
+    ),
     "LSTM tagger with CRF": ("resume-ner", {"cell": ("lstm",), "bidirectional": True, "crf": True}),
-    "LSTM language model with its state carried": ("tinyshakespeare", {"cell": ("lstm",), "carry": True}),
+    "LSTM language model with its state carried": (
+        "tinyshakespeare",
+        {"cell": ("lstm",), "carry": True},
+    ),
     "LSTM classifier": ("agreement", {"cell": ("lstm",)}),
     "encoder–decoder": ("dates", {"cell": ("lstm",)}),
-    "encoder–decoder with attention": ("dates", {"cell": ("lstm",), "bidirectional": True, "attention": True}),
+    "encoder–decoder with attention": (
+        "dates",
+        {"cell": ("lstm",), "bidirectional": True, "attention": True},
+    ),
 }
 
 
@@ -69,7 +78,9 @@ def parameters(name):
         return sum(p.numel() for p in net.parameters()), NOTES.get(name)
     with torch.device("meta"):
         net = MODELS[name].build((3, 224, 224), 1000, **MODELS[name].defaults)
-    return sum(p.numel() for k, p in net.named_parameters() if not k.startswith("aux")), PUBLISHED.get(name)
+    return sum(
+        p.numel() for k, p in net.named_parameters() if not k.startswith("aux")
+    ), PUBLISHED.get(name)
 
 
 def forward(name):
@@ -83,7 +94,14 @@ def forward(name):
     torch.manual_seed(0)
     auto = {"name": "auto", "std": None, "bias": 0.0}
     shape = SMALL.get(name, (3, 224, 224))
-    net = build(name, shape, 10 if name in SMALL else 1000, {**MODELS[name].defaults, **NOTES_FIELDS.get(name, {})}, auto, 1)
+    net = build(
+        name,
+        shape,
+        10 if name in SMALL else 1000,
+        {**MODELS[name].defaults, **NOTES_FIELDS.get(name, {})},
+        auto,
+        1,
+    )
     net = net.double().eval()
     for m in net.modules():
         if isinstance(m, Dropout):
@@ -94,12 +112,21 @@ def forward(name):
     x = torch.randn(2, *shape, dtype=torch.float64)
     with torch.no_grad():
         if name in SMALL:
-            second = outputs(name, dict(net.state_dict()), x, True)[0] if name in VGG else small(dict(net.state_dict()), x)
+            second = (
+                outputs(name, dict(net.state_dict()), x, True)[0]
+                if name in VGG
+                else small(dict(net.state_dict()), x)
+            )
             return largest(net(x), second)
         expected = outputs(name, dict(net.state_dict()), x, False)
-        net.training = len(expected) > 1  # the whole, not its layers: auxiliary classifiers speak in training only
+        net.training = (
+            len(expected) > 1
+        )  # the whole, not its layers: auxiliary classifiers speak in training only
         found = net(x)
-    return max(largest(a, b) for a, b in zip(found if len(expected) > 1 else (found,), expected, strict=True))
+    return max(
+        largest(a, b)
+        for a, b in zip(found if len(expected) > 1 else (found,), expected, strict=True)
+    )
 
 
 def forward_read(data, recipe):
@@ -141,11 +168,14 @@ def exact(recipe, data, epochs=3):
     import torch
 
     import danlu
-    from danlu.train import plan, train
+    from danlu.train import train
+    from danlu.train.dispatch import plan
 
     plan._SHORT = math.inf  # all together, whichever way is the fastest
     recipes = [
-        recipe.with_(dtype="float64", epochs=epochs, seed=k // 2, **{"optimizer.lr": recipe.optimizer.lr * f})
+        recipe.with_(
+            dtype="float64", epochs=epochs, seed=k // 2, **{"optimizer.lr": recipe.optimizer.lr * f}
+        )
         for k, f in enumerate((1, 0.5, 0.2, 0.1))
     ]
     worst = 0.0
@@ -164,8 +194,15 @@ def row(name, count, published, difference, losses, together):
     told = "–" if published is None else f"{published:,}"
     first, last, chance = losses
     fell = f"{first:.2f} → {last:.2f} | {chance:.2f}"
-    print(f"| {name} | {count:,} | {told} | {difference:.0e} | {fell} | {together:.0e} |", flush=True)
-    return (published in (None, count)) and difference < 1e-9 and last < 0.9 * chance and together < 1e-8
+    print(
+        f"| {name} | {count:,} | {told} | {difference:.0e} | {fell} | {together:.0e} |", flush=True
+    )
+    return (
+        (published in (None, count))
+        and difference < 1e-9
+        and last < 0.9 * chance
+        and together < 1e-8
+    )
 
 
 def picture_recipe(name):
@@ -176,10 +213,19 @@ def picture_recipe(name):
     fields = MODELS[name].defaults
     section = {"name": name}
     if "width" in fields:
-        section |= {"width": 1 / 8, "stem": "small", **({"hidden": (64, 64)} if fields.get("hidden") else {})}
+        section |= {
+            "width": 1 / 8,
+            "stem": "small",
+            **({"hidden": (64, 64)} if fields.get("hidden") else {}),
+        }
         section |= {"dropout": 0.0} if "dropout" in fields else {}
     rule = {"name": "adam", "lr": 1e-3 if "width" in fields and not MODELS[name].normed else 3e-3}
-    return danlu.Recipe(model=section, optimizer=rule, batch_size=50, epochs=20 if {"width", "dropout"} <= set(fields) else 12)
+    return danlu.Recipe(
+        model=section,
+        optimizer=rule,
+        batch_size=50,
+        epochs=20 if {"width", "dropout"} <= set(fields) else 12,
+    )
 
 
 def picture_row(name):
@@ -189,9 +235,20 @@ def picture_row(name):
     recipe, fields = picture_recipe(name), MODELS[name].defaults
     calm = recipe.with_(optimizer={"name": "sgd", "lr": 1e-3}, batch_size=30)
     if "width" in fields:
-        calm = calm.with_(**{"model.width": 1 / 32, **({"model.dropout": fields["dropout"]} if "dropout" in fields else {})})
+        calm = calm.with_(
+            **{
+                "model.width": 1 / 32,
+                **({"model.dropout": fields["dropout"]} if "dropout" in fields else {}),
+            }
+        )
     lost, few = learns(recipe, danlu.load("cifar10", limit=600)), danlu.load("cifar10", limit=60)
-    return row(f"`{name}`", *parameters(name), forward(name), lost, exact(calm, few, 1 if name in DEEPEST else 3))
+    return row(
+        f"`{name}`",
+        *parameters(name),
+        forward(name),
+        lost,
+        exact(calm, few, 1 if name in DEEPEST else 3),
+    )
 
 
 def read_row(title):
@@ -201,10 +258,14 @@ def read_row(title):
     source, section = READ[title]
     data = danlu.load(source, limit=400)
     model = {"name": "lstm", "hidden": (64,), "embedding": 32, **section}
-    recipe = danlu.Recipe(model=model, optimizer={"name": "adam", "lr": 5e-3}, batch_size=20, epochs=6)
+    recipe = danlu.Recipe(
+        model=model, optimizer={"name": "adam", "lr": 5e-3}, batch_size=20, epochs=6
+    )
     count = sum(p.numel() for p in build_model(recipe, data.schema).parameters())
     few = danlu.load(source, limit=60)
-    return row(title, count, None, forward_read(data, recipe), learns(recipe, data), exact(recipe, few))
+    return row(
+        title, count, None, forward_read(data, recipe), learns(recipe, data), exact(recipe, few)
+    )
 
 
 def main():
@@ -217,12 +278,20 @@ def main():
 
     torch.set_num_threads(2)
     only = a.only.split(",") if a.only else [*(k for k, m in MODELS.items() if not m.reads), *READ]
-    print("# Networks\n\nMade by `python benchmarks/networks.py`, whose head says what each column is.\n")
-    print("| network | parameters | published | forward | loss while learning | by frequency | exact |")
+    print(
+        "# Networks\n\nMade by `python benchmarks/networks.py`, whose head says what each column is.\n"
+    )
+    print(
+        "| network | parameters | published | forward | loss while learning | by frequency | exact |"
+    )
     print("|---|---|---|---|---|---|---|")
     good = [name for name in only if (read_row if name in READ else picture_row)(name)]
-    print("\n`vgg-narrow` of the notes has 9,291,648 parameters: a head of 128 outputs. Ours has one of as many as classes.")
-    print("\nGoogLeNet has a ninth of the parameters of AlexNet as counted here; its paper says a twelfth.")
+    print(
+        "\n`vgg-narrow` of the notes has 9,291,648 parameters: a head of 128 outputs. Ours has one of as many as classes."
+    )
+    print(
+        "\nGoogLeNet has a ninth of the parameters of AlexNet as counted here; its paper says a twelfth."
+    )
     if set(DEEPEST) & set(only):
         print(
             f"\nThe last column is after three epochs; for {' and '.join(f'`{k}`' for k in DEEPEST)} after one, as rounding grows"
@@ -230,7 +299,11 @@ def main():
         )
     print(
         f"\n{len(good)} of {len(only)} networks have every check right"
-        + ("." if len(good) == len(only) else f"; not: {', '.join(k for k in only if k not in good)}.")
+        + (
+            "."
+            if len(good) == len(only)
+            else f"; not: {', '.join(k for k in only if k not in good)}."
+        )
     )
 
 

@@ -41,17 +41,36 @@ NAMES = {
     "products": "its matrix products alone, two processes",
     "gemm": "matrix products of 1024×1024",
 }
-PEERS = {"a": ("loop", "joblib", "sklearn", "jax"), "b": ("loop", "joblib", "sklearn", "jax"), "c": ("loop", "joblib", "jax")}
+PEERS = {
+    "a": ("loop", "joblib", "sklearn", "jax"),
+    "b": ("loop", "joblib", "sklearn", "jax"),
+    "c": ("loop", "joblib", "jax"),
+}
 LARGE = {"b": [512], "c": [128]}  # measured once, on fewer examples: a step costs the same
-ALSO = {"a": [("danlu-own", 128), ("products", 64)], "b": [("danlu-own", 32), ("products", 8)], "c": [("danlu-own", 8)]}
+ALSO = {
+    "a": [("danlu-own", 128), ("products", 64)],
+    "b": [("danlu-own", 32), ("products", 8)],
+    "c": [("danlu-own", 8)],
+}
 
 
 def measure(peer, case, members):
     """In a process of its own."""
-    words = [sys.executable, str(Path(__file__).with_name("population_peers.py")), peer, case, str(members)]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    words = [
+        sys.executable,
+        str(Path(__file__).with_name("population_peers.py")),
+        peer,
+        case,
+        str(members),
+    ]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
     if done.returncode:
-        print(f"{peer} {case} {members} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        print(
+            f"{peer} {case} {members} failed: {done.stderr.strip().splitlines()[-1:]}",
+            file=sys.stderr,
+        )
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -66,8 +85,16 @@ def populations(cases, sizes, repeats, peers):
     found, ways = {}, {}
     for repeat in range(repeats):
         for case in cases:
-            jobs = [(p, 128 if p == "jax" and case != "c" else 8 if p == "jax" else 1) for p in PEERS[case] if p in peers]
-            jobs += [("danlu", m) for m in sizes if not (case != "a" and m > 128) and not (case == "c" and m > 32)]
+            jobs = [
+                (p, 128 if p == "jax" and case != "c" else 8 if p == "jax" else 1)
+                for p in PEERS[case]
+                if p in peers
+            ]
+            jobs += [
+                ("danlu", m)
+                for m in sizes
+                if not (case != "a" and m > 128) and not (case == "c" and m > 32)
+            ]
             if "danlu" in peers:
                 jobs += ALSO[case] + [("danlu-short", m) for m in LARGE.get(case, []) if not repeat]
             for peer, m in [*jobs, ("gemm", 1)]:
@@ -75,7 +102,11 @@ def populations(cases, sizes, repeats, peers):
                 if isinstance(value, list):
                     value, ways[case, peer, m] = value
                 found.setdefault((case, peer, m), []).append(value)
-                print(f"{repeat + 1}/{repeats} {case} {peer} {m}: {value}", file=sys.stderr, flush=True)
+                print(
+                    f"{repeat + 1}/{repeats} {case} {peer} {m}: {value}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return found, ways
 
 
@@ -91,13 +122,23 @@ def report(found, ways, cases):
         loop = rows.get(("loop", 1), float("nan"))
         gemm = rows.pop(("gemm", 1))
         danlu = min((v for (p, _), v in rows.items() if p == "danlu"), default=float("nan"))
-        lines += [f"### {case}", "", "| | networks | µs a network and step | × plain PyTorch | way |", "|---|---|---|---|---|"]
+        lines += [
+            f"### {case}",
+            "",
+            "| | networks | µs a network and step | × plain PyTorch | way |",
+            "|---|---|---|---|---|",
+        ]
         for (p, m), v in sorted(rows.items(), key=lambda r: (r[0][0] == "danlu", r[0])):
             many = p.startswith("danlu") or p in ("jax", "products")
-            lines.append(f"| {NAMES[p]} | {m if many else '–'} | {1e6 * v:.1f} | {loop / v:.1f} | {ways.get((case, p, m), '')} |")
+            lines.append(
+                f"| {NAMES[p]} | {m if many else '–'} | {1e6 * v:.1f} | {loop / v:.1f} | {ways.get((case, p, m), '')} |"
+            )
         if beside := {p: v for (p, _), v in rows.items() if p in ("joblib", "sklearn")}:
             name = min(beside, key=beside.__getitem__)
-            lines += ["", f"danlu at best is {beside[name] / danlu:.1f}× the best process-parallel peer ({NAMES[name]})."]
+            lines += [
+                "",
+                f"danlu at best is {beside[name] / danlu:.1f}× the best process-parallel peer ({NAMES[name]}).",
+            ]
         alone = min((v for (p, _), v in rows.items() if p == "products"), default=None)
         if alone:
             c = CASES[case]
@@ -120,7 +161,12 @@ def searches(repeats, peers):
             found.setdefault(peer, []).append(value)
             print(f"{repeat + 1}/{repeats} d {peer}: {value}", file=sys.stderr, flush=True)
     base = median([v[0] for v in found.get("optuna", []) if v])
-    lines = ["### d", "", "| | seconds | × Optuna and PyTorch | best validation accuracy |", "|---|---|---|---|"]
+    lines = [
+        "### d",
+        "",
+        "| | seconds | × Optuna and PyTorch | best validation accuracy |",
+        "|---|---|---|---|",
+    ]
     for peer, values in found.items():
         whole = [v for v in values if v]
         lines.append(f"| {NAMES[peer]} | {median([v[0] for v in whole]):.1f} | {base / median([v[0] for v in whole]):.1f} | "
@@ -129,7 +175,9 @@ def searches(repeats, peers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", default="a,b,c,d")
     parser.add_argument("--members", default="1,8,32,128,512")
     parser.add_argument("--repeats", type=int, default=3)
@@ -138,7 +186,9 @@ def main():
     cases, peers = given.cases.split(","), given.peers.split(",")
     nets = [c for c in cases if c != "d"]
     if nets:
-        found, ways = populations(nets, [int(m) for m in given.members.split(",")], given.repeats, peers)
+        found, ways = populations(
+            nets, [int(m) for m in given.members.split(",")], given.repeats, peers
+        )
         print(report(found, ways, nets))
     if "d" in cases:
         print(searches(given.repeats, peers))

@@ -75,7 +75,10 @@ def draw(found, path):
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for colour, (legend, line) in zip(("#1f6feb", "#d1570c"), lines, strict=False):
             xs = [x for x, *_ in line]
-            for peer, style, name in (("loop-short", "--", "PyTorch loop"), ("danlu-short", "o-", "danlu")):
+            for peer, style, name in (
+                ("loop-short", "--", "PyTorch loop"),
+                ("danlu-short", "o-", "danlu"),
+            ):
                 ys = [1e6 * found[peer, c, 1 if peer == "loop-short" else m] for _, c, m in line]
                 axis.plot(xs, ys, style, color=colour, label=f"{legend}: {name}".strip(": "))
         axis.set(xscale="log", yscale="log", xlabel=title)
@@ -88,7 +91,9 @@ def draw(found, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--figure", default=str(Path(__file__).with_suffix(".svg")))
     given = parser.parse_args()

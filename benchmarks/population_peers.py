@@ -14,11 +14,23 @@ from pathlib import Path
 
 CASES = {
     "a": {"hidden": (8, 8), "batch": 64, "macs": 784 * 8 + 8 * 8 + 8 * 10, "first": 784 * 8},
-    "b": {"hidden": (100,) * 5, "batch": 100, "macs": 784 * 100 + 4 * 100 * 100 + 100 * 10, "first": 784 * 100},
-    "c": {"hidden": None, "batch": 64, "macs": 24 * 24 * 6 * 25 + 8 * 8 * 36 * 25 + 96 * 50 + 50 * 10},
+    "b": {
+        "hidden": (100,) * 5,
+        "batch": 100,
+        "macs": 784 * 100 + 4 * 100 * 100 + 100 * 10,
+        "first": 784 * 100,
+    },
+    "c": {
+        "hidden": None,
+        "batch": 64,
+        "macs": 24 * 24 * 6 * 25 + 8 * 8 * 36 * 25 + 96 * 50 + 50 * 10,
+    },
 }
 LR, EPOCHS = 0.05, 3
-SHORT, SECONDS = 6400, 4.0  # examples, and about how long, where cost is measured against size, depth and width
+SHORT, SECONDS = (
+    6400,
+    4.0,
+)  # examples, and about how long, where cost is measured against size, depth and width
 
 
 def shape(case):
@@ -26,7 +38,12 @@ def shape(case):
     if case not in CASES:
         width, depth, batch = map(int, re.fullmatch(r"(\d+)x(\d+)b(\d+)", case).groups())
         macs = 784 * width + (depth - 1) * width * width + width * 10
-        CASES[case] = {"hidden": (width,) * depth, "batch": batch, "macs": macs, "first": 784 * width}
+        CASES[case] = {
+            "hidden": (width,) * depth,
+            "batch": batch,
+            "macs": macs,
+            "first": 784 * width,
+        }
     return CASES[case]
 
 
@@ -104,7 +121,9 @@ def measure_joblib(case, members):
     x, y = pictures()
     steps = len(x) // shape(case)["batch"]
     with Parallel(n_jobs=2) as pool:
-        pool(delayed(one_of_two)(case, x, y, 5) for _ in range(2))  # start the processes, import PyTorch
+        pool(
+            delayed(one_of_two)(case, x, y, 5) for _ in range(2)
+        )  # start the processes, import PyTorch
         start = time.perf_counter()
         pool(delayed(one_of_two)(case, x, y, steps) for _ in range(2))
         return (time.perf_counter() - start) / steps / 2
@@ -120,7 +139,13 @@ def one_sklearn(case, x, y):
     c = shape(case)
     with threadpool_limits(1):
         MLPClassifier(
-            c["hidden"], solver="sgd", momentum=0, batch_size=c["batch"], learning_rate_init=LR, alpha=0, max_iter=1
+            c["hidden"],
+            solver="sgd",
+            momentum=0,
+            batch_size=c["batch"],
+            learning_rate_init=LR,
+            alpha=0,
+            max_iter=1,
         ).fit(x, y)
 
 
@@ -148,7 +173,9 @@ def measure_jax(case, members):
     rng = np.random.default_rng(0)
 
     def weight(*shape):
-        return jnp.asarray(rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), (members, *shape)), jnp.float32)
+        return jnp.asarray(
+            rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), (members, *shape)), jnp.float32
+        )
 
     if case == "c":
         p = [
@@ -201,7 +228,14 @@ def recipe(case, **fields):
 
     model = {"name": "cnn"} if case == "c" else {"name": "dense", "hidden": shape(case)["hidden"]}
     rule = {"name": "sgd", "lr": LR}
-    return danlu.Recipe(model=model, init="torch", optimizer=rule, batch_size=shape(case)["batch"], epochs=EPOCHS, **fields)
+    return danlu.Recipe(
+        model=model,
+        init="torch",
+        optimizer=rule,
+        batch_size=shape(case)["batch"],
+        epochs=EPOCHS,
+        **fields,
+    )
 
 
 def measure_danlu(case, members, own=False, short=False):
@@ -216,7 +250,9 @@ def measure_danlu(case, members, own=False, short=False):
         epochs = max(1, min(100, round(SECONDS / (members * steps * pace))))
     base = recipe(case).with_(epochs=epochs)
     recipes = [
-        base.with_(**{"optimizer.lr": LR * (0.5 + 0.5 * i / members), **({"data_seed": i} if own else {})})
+        base.with_(
+            **{"optimizer.lr": LR * (0.5 + 0.5 * i / members), **({"data_seed": i} if own else {})}
+        )
         for i in range(members)
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -283,7 +319,9 @@ def measure_search(strategy):
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         space = ["optimizer.lr=1e-6..1e-2:log", "optimizer.weight_decay=1e-8..1e-4:log"]
-        found = danlu.tune(data, space, recipe=base, trials=100, strategy=strategy, out=Path(folder) / "study")
+        found = danlu.tune(
+            data, space, recipe=base, trials=100, strategy=strategy, out=Path(folder) / "study"
+        )
         return time.perf_counter() - start, max(t.figure for t in found.ranked)
 
 
@@ -295,11 +333,16 @@ def measure_search_optuna():
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     data = danlu.load("mnist", limit=48_000)
-    (x, y), (vx, vy) = (((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid")))
+    (x, y), (vx, vy) = (
+        ((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid"))
+    )
     steps = 2 * -(-len(x) // 64)
 
     def objective(trial):
-        lr, decay = trial.suggest_float("lr", 1e-6, 1e-2, log=True), trial.suggest_float("decay", 1e-8, 1e-4, log=True)
+        lr, decay = (
+            trial.suggest_float("lr", 1e-6, 1e-2, log=True),
+            trial.suggest_float("decay", 1e-8, 1e-4, log=True),
+        )
         model = train_torch("a", x, y, steps, trial.number, lr, decay)
         with torch.no_grad():
             return float((model(vx).argmax(1) == vy).float().mean())
@@ -307,7 +350,9 @@ def measure_search_optuna():
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         study = optuna.create_study(
-            storage=f"sqlite:///{folder}/s.db", sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize"
+            storage=f"sqlite:///{folder}/s.db",
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            direction="maximize",
         )
         study.optimize(objective, n_trials=100)
         return time.perf_counter() - start, study.best_value
@@ -323,7 +368,9 @@ def measure_search_skorch():
     import danlu
 
     data = danlu.load("mnist", limit=48_000)
-    (x, y), (vx, vy) = (((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid")))
+    (x, y), (vx, vy) = (
+        ((u.float() / 255 - 0.1307) / 0.3081, t) for u, t in map(data.part, ("train", "valid"))
+    )
     torch.set_num_threads(1)
     model = NeuralNetClassifier(
         net("a"),
@@ -337,7 +384,9 @@ def measure_search_skorch():
     space = {"lr": loguniform(1e-6, 1e-2), "optimizer__weight_decay": loguniform(1e-8, 1e-4)}
     fold = PredefinedSplit(np.r_[np.full(len(x), -1), np.zeros(len(vx))])
     trials = 10  # its time per trial is constant: ten are measured and counted as a hundred (the best is of ten)
-    search = RandomizedSearchCV(model, space, n_iter=trials, cv=fold, n_jobs=2, refit=False, random_state=0)
+    search = RandomizedSearchCV(
+        model, space, n_iter=trials, cv=fold, n_jobs=2, refit=False, random_state=0
+    )
     start = time.perf_counter()
     search.fit(torch.cat([x, vx]).numpy(), torch.cat([y, vy]).numpy())
     return (time.perf_counter() - start) * 100 / trials, float(search.best_score_)

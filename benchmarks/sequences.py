@@ -42,14 +42,27 @@ def load(what, hidden=128):
 
     if what == "tagger":
         return danlu.load("resume-ner", valid=False)
-    return danlu.load("tinyshakespeare", limit=None if what == "language" else 3000, valid=what != "language")
+    return danlu.load(
+        "tinyshakespeare", limit=None if what == "language" else 3000, valid=what != "language"
+    )
 
 
 def recipe(what, hidden=128, **fields):
     import danlu
 
-    model = {"name": "lstm", "hidden": (hidden,), "embedding": 64, "bidirectional": what == "tagger"}
-    return danlu.Recipe(model=model, optimizer={"name": "adam", "lr": LR}, batch_size=BATCH[what], epochs=1, **fields)
+    model = {
+        "name": "lstm",
+        "hidden": (hidden,),
+        "embedding": 64,
+        "bidirectional": what == "tagger",
+    }
+    return danlu.Recipe(
+        model=model,
+        optimizer={"name": "adam", "lr": LR},
+        batch_size=BATCH[what],
+        epochs=1,
+        **fields,
+    )
 
 
 def run_danlu(what, hidden):
@@ -77,7 +90,9 @@ def torch_net(tokens, outputs, hidden, both):
             if not both:
                 return self.output(self.lstm(self.embedding(x))[0])
             lengths = (x != 0).sum(1)
-            packed = nn.utils.rnn.pack_padded_sequence(self.embedding(x), lengths, batch_first=True, enforce_sorted=False)
+            packed = nn.utils.rnn.pack_padded_sequence(
+                self.embedding(x), lengths, batch_first=True, enforce_sorted=False
+            )
             out, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
             return self.output(out)
 
@@ -172,7 +187,12 @@ def run_lightning(what, hidden):
             return torch.optim.Adam(self.parameters(), LR)
 
     loader = DataLoader(TensorDataset(x, y), batch_size=BATCH[what], shuffle=True)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer, net = L.Trainer(max_epochs=1, accelerator="cpu", **quiet), Net()
     start = time.perf_counter()
     trainer.fit(net, loader)
@@ -191,9 +211,16 @@ def run_keras(what, hidden):
     layers = keras.layers
     lstm = layers.LSTM(hidden, return_sequences=True)
     both = what == "tagger"
-    body = [layers.Embedding(data.schema.tokens, 64, mask_zero=both), layers.Bidirectional(lstm) if both else lstm]
-    net = keras.Sequential([keras.Input((x.shape[1],), dtype="int32"), *body, layers.Dense(data.schema.outputs)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1 if both else None)
+    body = [
+        layers.Embedding(data.schema.tokens, 64, mask_zero=both),
+        layers.Bidirectional(lstm) if both else lstm,
+    ]
+    net = keras.Sequential(
+        [keras.Input((x.shape[1],), dtype="int32"), *body, layers.Dense(data.schema.outputs)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1 if both else None
+    )
     net.compile(keras.optimizers.Adam(LR), loss)
     net.fit(x[: BATCH[what]], y[: BATCH[what]], batch_size=BATCH[what], verbose=0)  # compiles
     start = time.perf_counter()
@@ -206,13 +233,19 @@ def run_population(what, hidden):
     from danlu.train import train
 
     data = load("population")
-    recipes = [recipe("population", hidden, seed=k).with_(**{"optimizer.lr": LR * (1 + k / 32)}) for k in range(32)]
+    recipes = [
+        recipe("population", hidden, seed=k).with_(**{"optimizer.lr": LR * (1 + k / 32)})
+        for k in range(32)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         study = train(recipes, data, out=Path(folder) / "study", parts=("valid",))
         seconds = time.perf_counter() - start
         way = study.info["plans"][0]
-    print(f"{way['chunk']} at once, {way['workers']} workers, {way['threads']} threads: {way['why']}", file=sys.stderr)
+    print(
+        f"{way['chunk']} at once, {way['workers']} workers, {way['threads']} threads: {way['why']}",
+        file=sys.stderr,
+    )
     return seconds, 32 * data.targets("train")
 
 
@@ -250,7 +283,7 @@ def run_sequential1(what, hidden):
 def run_generation(what, hidden):
     """Characters written one by one."""
     import danlu
-    from danlu.runs.reading import generate
+    from danlu.predict.text import generate
 
     with tempfile.TemporaryDirectory() as folder:
         run = danlu.fit(recipe("population", hidden), load("population"), out=Path(folder) / "run")
@@ -262,7 +295,12 @@ def run_generation(what, hidden):
 
 def table(title, what, hidden, repeats, peers):
     found = interleaved(__file__, peers, repeats, what=what, hidden=hidden)
-    lines = [f"### {title}, median of {repeats}", "", "| | seconds | tokens/s | danlu is faster by |", "|---|---|---|---|"]
+    lines = [
+        f"### {title}, median of {repeats}",
+        "",
+        "| | seconds | tokens/s | danlu is faster by |",
+        "|---|---|---|---|",
+    ]
     for p in peers:
         seconds = statistics.median(m["seconds"] for m in found[p])
         name = {
@@ -282,11 +320,16 @@ def cost(repeats):
 
     import danlu
     from danlu.runs.run import build_model
-    from danlu.train.memory import keep_freed_memory
+    from danlu.train.dispatch.memory import keep_freed_memory
 
     keep_freed_memory()  # as danlu does while it trains
 
-    lines = ["### Milliseconds of a step (forward, backward) of an LSTM, batches of 32", "", "| | ms |", "|---|---|"]
+    lines = [
+        "### Milliseconds of a step (forward, backward) of an LSTM, batches of 32",
+        "",
+        "| | ms |",
+        "|---|---|",
+    ]
     torch.set_num_threads(1)
     rows = [(f"{n} tokens, 128 units", n, (128,)) for n in (32, 64, 128, 256, 512)]
     rows += [(f"128 tokens, {h} units", 128, (h,)) for h in (32, 64, 256, 512)]
@@ -320,17 +363,32 @@ def main():
     peers, what = a.peers.split(","), a.what.split(",")
     if "language" in what:
         every = [p for p in peers if p != "bucketed"]
-        print(table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, every), flush=True)
+        print(
+            table("A character LSTM on tiny Shakespeare", "language", 128, a.repeats, every),
+            flush=True,
+        )
     if "tagger" in what:
         most = [p for p in peers if p != "limit"]
         print(table("A tagger both ways on ResumeNER", "tagger", 128, a.repeats, most), flush=True)
     for hidden in map(int, a.units.split(",")) if "population" in what else ():
         pair = ["population", "sequential", "sequential1"]
-        print(table(f"32 character LSTMs of {hidden} units", "population", hidden, a.repeats, pair), flush=True)
+        print(
+            table(f"32 character LSTMs of {hidden} units", "population", hidden, a.repeats, pair),
+            flush=True,
+        )
     if "cost" in what:
         print(cost(5 * a.repeats), flush=True)
     if "generation" in what:
-        print(table("Characters written one by one, 128 units", "generation", 128, a.repeats, ["generation"]), flush=True)
+        print(
+            table(
+                "Characters written one by one, 128 units",
+                "generation",
+                128,
+                a.repeats,
+                ["generation"],
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

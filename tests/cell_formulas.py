@@ -27,19 +27,25 @@ def step(name: str, x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> tu
     if name == "gru":  # the framework's: the gate says what stays
         new = torch.tanh(x[:, 2 * size :] + reset * (p[:, 2 * size :] + e[0]))
         return (1 - gate) * new + gate * h, c
-    new = torch.tanh(x[:, 2 * size :] + (reset * h) @ w[:, 2 * size :])  # the notes': Γᵣ before the product, Γᵤ what is new
+    new = torch.tanh(
+        x[:, 2 * size :] + (reset * h) @ w[:, 2 * size :]
+    )  # the notes': Γᵣ before the product, Γᵤ what is new
     return (1 - gate) * h + gate * new, c
 
 
 State = tuple[Tensor, Tensor]
 
 
-def layer(name: str, t: dict[str, Tensor], at: str, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+def layer(
+    name: str, t: dict[str, Tensor], at: str, x: Tensor, state: State | None = None
+) -> tuple[Tensor, State]:
     """Outputs [T, H] of a layer in one direction for x [T, n], and its last state; weights in t under the name `at`."""
     gates = x @ t[f"{at}.weight_ih"].T + t[f"{at}.bias"]
     w = t[f"{at}.weight_hh"].T
     h, c = state or (x.new_zeros(1, len(w)),) * 2
-    extra = t.get(f"{at}.extra", w).reshape(-1, len(w))  # peepholes [3, H], or the inner bias [1, H] of a GRU
+    extra = t.get(f"{at}.extra", w).reshape(
+        -1, len(w)
+    )  # peepholes [3, H], or the inner bias [1, H] of a GRU
     out = []
     for g in gates:
         h, c = step(name, g[None], w, extra, h, c)
@@ -58,7 +64,9 @@ def reader(cells: tuple[str, ...], t: dict[str, Tensor], tokens: Tensor) -> Tens
     return x @ t["output.weight"].T + t["output.bias"]
 
 
-def translator(cells: tuple[str, ...], t: dict[str, Tensor], source: Tensor, target: Tensor) -> Tensor:
+def translator(
+    cells: tuple[str, ...], t: dict[str, Tensor], source: Tensor, target: Tensor
+) -> Tensor:
     """Logits [T, K] of what follows each token of the target, whose first states are the source's last."""
     x, y = t["embedding.weight"][source], t["embedding.weight"][target]
     for k, cell in enumerate(cells):
@@ -69,5 +77,7 @@ def translator(cells: tuple[str, ...], t: dict[str, Tensor], source: Tensor, tar
         x = read
     if "attention.keys.weight" in t:
         p = (y @ (x @ t["attention.keys.weight"].T).T).softmax(1)
-        y = torch.tanh(torch.cat([p @ x, y], 1) @ t["attention.join.weight"].T + t["attention.join.bias"])
+        y = torch.tanh(
+            torch.cat([p @ x, y], 1) @ t["attention.join.weight"].T + t["attention.join.bias"]
+        )
     return y @ t["output.weight"].T + t["output.bias"]

@@ -44,7 +44,9 @@ def danlu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def digits_run(danlu: Any, tmp_path: Path) -> Path:
-    assert danlu("fit", "digits", "epochs=4", "model.dropout=0.1", "--out", tmp_path / "run").code == 0
+    assert (
+        danlu("fit", "digits", "epochs=4", "model.dropout=0.1", "--out", tmp_path / "run").code == 0
+    )
     return tmp_path / "run"
 
 
@@ -57,7 +59,14 @@ def picture(path: Path, i: int = 0) -> Path:
 def test_fit_prints_progress_table_verdict_and_path(danlu: Any, runs_folder: Path) -> None:
     r = danlu("fit", "digits", "epochs=3")
     assert r.code == 0
-    for words in ("epoch 3/3", "test ", "Test accuracy is", "95 % interval", "always answering", "report.html"):
+    for words in (
+        "epoch 3/3",
+        "test ",
+        "Test accuracy is",
+        "95 % interval",
+        "always answering",
+        "report.html",
+    ):
         assert words in r.out
     (run,) = runs_folder.iterdir()
     assert {f.name for f in run.iterdir()} >= {
@@ -94,7 +103,9 @@ def test_mistakes_of_recipe_and_source_come_together(danlu: Any) -> None:
         (["data", "digits", "--split", "1/2/3/4"], "`split` is '1/2/3/4'"),
     ],
 )
-def test_each_mistake_is_a_sentence_and_exit_code_2(danlu: Any, words: list[str], sentence: str) -> None:
+def test_each_mistake_is_a_sentence_and_exit_code_2(
+    danlu: Any, words: list[str], sentence: str
+) -> None:
     r = danlu(*words)
     assert r.code == 2
     assert sentence in r.err
@@ -130,25 +141,55 @@ def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Pat
 def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> None:
     for name, epochs in (("young", 1), ("old", 30)):
         danlu("fit", "iris", f"epochs={epochs}", "--out", str(runs_folder / name))
-    done = danlu("compare", "iris", "init.from_run=young,old", "epochs=1", "lr=1e-9", "--seeds", "2", "--json")
+    done = danlu(
+        "compare",
+        "iris",
+        "init.from_run=young,old",
+        "epochs=1",
+        "lr=1e-9",
+        "--seeds",
+        "2",
+        "--json",
+    )
     young, old = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
     assert young < old - 0.1
     done = danlu(
-        "compare", "iris", "init.from_run=none,old", "init.frozen=false", "epochs=1", "lr=1e-9", "--seeds", "2", "--json"
+        "compare",
+        "iris",
+        "init.from_run=none,old",
+        "init.frozen=false",
+        "epochs=1",
+        "lr=1e-9",
+        "--seeds",
+        "2",
+        "--json",
     )
     scratch, again = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
     assert scratch < again - 0.1 and again == old
-    assert "has an empty value" in danlu("compare", "iris", "init.from_run=,old", "--seeds", "2").err
-    assert danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code == 0
-    assert "`init.from_run` is 'never', but must be a finished run" in danlu("compare", "iris", "init.from_run=young,never").err
+    assert (
+        "has an empty value" in danlu("compare", "iris", "init.from_run=,old", "--seeds", "2").err
+    )
+    assert (
+        danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code
+        == 0
+    )
+    assert (
+        "`init.from_run` is 'never', but must be a finished run"
+        in danlu("compare", "iris", "init.from_run=young,never").err
+    )
 
 
 def test_a_default_batch_is_no_larger_than_the_training_part(danlu: Any, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 30)
     small = ("model.hidden=4", "model.embedding=4", "epochs=1", "--json")
     done = danlu("fit", str(tmp_path / "t.txt"), *small)
-    assert done.code == 0 and "batch_size = 5" in (Path(json.loads(done.out)["run"]) / "recipe.toml").read_text()
-    assert danlu("fit", "digits", "--limit", "20", "epochs=1", "--json").code == 0  # whose own preset has 32
+    assert (
+        done.code == 0
+        and "batch_size = 5" in (Path(json.loads(done.out)["run"]) / "recipe.toml").read_text()
+    )
+    assert (
+        danlu("fit", "digits", "--limit", "20", "epochs=1", "--json").code == 0
+    )  # whose own preset has 32
     said = danlu("fit", str(tmp_path / "t.txt"), *small, "batch_size=6")
     assert "`batch_size` is 6, but must be at most the 5 training examples; try 5" in said.err
 
@@ -158,7 +199,10 @@ def test_slow_arithmetic_is_told(danlu: Any, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)
         for command in (("fit", "iris"), ("compare", "iris", "lr=0.1,0.2", "--seeds", "2")):
             out = danlu(*command, "epochs=1", "dtype=bf16-mixed").out
-            assert ("has no instructions for bfloat16: float32 is many times as fast here" in " ".join(out.split())) == told
+            assert (
+                "has no instructions for bfloat16: float32 is many times as fast here"
+                in " ".join(out.split())
+            ) == told
     assert "bfloat16" not in danlu("fit", "iris", "epochs=1").out
 
 
@@ -170,19 +214,26 @@ def test_runs_lists(danlu: Any) -> None:
     assert "iris" in danlu("show", "last").out
 
 
-def test_predict_pictures_folder_stdin_and_spread(danlu: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_predict_pictures_folder_stdin_and_spread(
+    danlu: Any, digits_run: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     files = [picture(folder / f"{i}.png", i) for i in range(3)]
-    rows = [json.loads(line) for line in danlu("predict", digits_run, *files, "--json").out.splitlines()]
+    rows = [
+        json.loads(line) for line in danlu("predict", digits_run, *files, "--json").out.splitlines()
+    ]
     assert [r["input"] for r in rows] == [str(f) for f in files]
     want = Run(digits_run).predict(load("digits").x[:3])
     assert [r["class"] for r in rows] == want.labels
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert [r["class"] for r in rows] == [
-        json.loads(line)["class"] for line in danlu("predict", digits_run, folder, "--json").out.splitlines()
+        json.loads(line)["class"]
+        for line in danlu("predict", digits_run, folder, "--json").out.splitlines()
     ]
-    from_pipe = json.loads(danlu("predict", digits_run, "-", "--json", stdin=files[0].read_bytes()).out)
+    from_pipe = json.loads(
+        danlu("predict", digits_run, "-", "--json", stdin=files[0].read_bytes()).out
+    )
     assert from_pipe["class"] == rows[0]["class"]
     listed = danlu("predict", digits_run, "-", stdin="\n".join(map(str, files)).encode()).out
     assert len([line for line in listed.splitlines() if line.strip()]) == 4  # a head and three rows
@@ -190,7 +241,10 @@ def test_predict_pictures_folder_stdin_and_spread(danlu: Any, digits_run: Path, 
     assert 0 < spread["spread"] < 0.5
     big = tmp_path / "big.png"
     Image.new("RGB", (50, 40)).save(big)
-    assert "big.png is 40×50, but the network takes 8×8; use --resize" in danlu("predict", digits_run, big).err
+    assert (
+        "big.png is 40×50, but the network takes 8×8; use --resize"
+        in danlu("predict", digits_run, big).err
+    )
     assert danlu("predict", digits_run, big, "--resize").code == 0
     r = danlu("predict", digits_run, tmp_path / "none.png", tmp_path)
     assert "there is no such file" in r.err
@@ -200,11 +254,18 @@ def test_predict_rows(danlu: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [f"{i % 7},{'red' if i % 2 else 'blue'},{'yes' if i % 2 else 'no'}" for i in range(200)]
     table.write_text("a,colour,answer\n" + "\n".join(rows))
-    assert danlu("fit", table, "--target", "answer", "epochs=30", "lr=0.01", "--out", tmp_path / "run").code == 0
+    assert (
+        danlu(
+            "fit", table, "--target", "answer", "epochs=30", "lr=0.01", "--out", tmp_path / "run"
+        ).code
+        == 0
+    )
     said = danlu("predict", tmp_path / "run", "-", stdin=b"colour,a\nred,3\nblue,2\n").out
     assert "yes" in said
     assert "no" in said
-    assert "lacks the column 'colour'" in danlu("predict", tmp_path / "run", "-", stdin=b"a\n3\n").err
+    assert (
+        "lacks the column 'colour'" in danlu("predict", tmp_path / "run", "-", stdin=b"a\n3\n").err
+    )
     bad = danlu("predict", tmp_path / "run", "-", stdin=b"a,colour\nx,green\n").err
     assert "'green', but must be one of blue, red" in bad
     assert "'x', but must be a finite number" in bad
@@ -216,50 +277,97 @@ def test_predict_numbers(danlu: Any, tmp_path: Path) -> None:
     header = ",".join(c.name for c in run.schema.columns)
     data = load("diabetes")
     row = ",".join(f"{v}" for v in data.x[0].tolist())
-    value = json.loads(danlu("predict", tmp_path / "run", "-", "--json", stdin=f"{header}\n{row}\n".encode()).out)["value"]
+    value = json.loads(
+        danlu("predict", tmp_path / "run", "-", "--json", stdin=f"{header}\n{row}\n".encode()).out
+    )["value"]
     assert value == pytest.approx(float(run.predict(data.x[:1]).values[0]), rel=1e-4)
     assert 25 < value < 346
     assert (
         "needs a network with dropout"
-        in danlu("predict", tmp_path / "run", "-", "--samples", "3", stdin=f"{header}\n{row}\n".encode()).err
+        in danlu(
+            "predict", tmp_path / "run", "-", "--samples", "3", stdin=f"{header}\n{row}\n".encode()
+        ).err
     )
 
 
 def test_data(danlu: Any, tmp_path: Path) -> None:
     out = danlu("data", "wine", "--html", tmp_path / "wine.html").out
-    for words in ("class_1", "alcohol", "No column is constant.", "No value is missing.", "No example lies in two parts."):
+    for words in (
+        "class_1",
+        "alcohol",
+        "No column is constant.",
+        "No value is missing.",
+        "No example lies in two parts.",
+    ):
         assert words in out
     assert "alcohol" in (tmp_path / "wine.html").read_text()
     table = tmp_path / "t.csv"
     rows = [f"{i},7,{i * i}" for i in range(40)]
     table.write_text("a,same,price\n" + "\n".join([*rows, ",7,3", "5,,4"]))
-    for text in (danlu("data", table, "--target", "price", "--html", tmp_path / "t.html").out, (tmp_path / "t.html").read_text()):
-        for words in ("Constant columns: same.", "Missing values: 1 in a, 1 in same.", "Target price: mean", "--missing drop"):
+    for text in (
+        danlu("data", table, "--target", "price", "--html", tmp_path / "t.html").out,
+        (tmp_path / "t.html").read_text(),
+    ):
+        for words in (
+            "Constant columns: same.",
+            "Missing values: 1 in a, 1 in same.",
+            "Target price: mean",
+            "--missing drop",
+        ):
             assert words in text
     assert "--missing drop" in danlu("fit", table, "--target", "price").err
     out = tmp_path / "run"
-    told = danlu("fit", table, "--target", "price", "--missing", "drop", "epochs=1", "batch_size=8", "--out", out).out
+    told = danlu(
+        "fit",
+        table,
+        "--target",
+        "price",
+        "--missing",
+        "drop",
+        "epochs=1",
+        "batch_size=8",
+        "--out",
+        out,
+    ).out
     assert "Rows with missing cells were left out (1 in a, 1 in same)." in told
     assert "row 41 of column 'a' in t.csv is missing; fill it" in danlu("predict", out, table).err
     refused = danlu("evaluate", out, "--missing", "drop", "--mode", "L").err
     assert "`mode` is 'L', but must be left out without another SOURCE" in refused
     assert "`missing`" in refused
     assert (
-        json.loads(danlu("fit", table, "--target", "price", "--missing", "drop", "epochs=1", "batch_size=8", "--json").out)[
-            "result"
-        ]["epochs"]
+        json.loads(
+            danlu(
+                "fit",
+                table,
+                "--target",
+                "price",
+                "--missing",
+                "drop",
+                "epochs=1",
+                "batch_size=8",
+                "--json",
+            ).out
+        )["result"]["epochs"]
         == 1
     )
     said = json.loads(danlu("data", "digits", "--json").out)
     assert said["parts"] == {"train": 1079, "valid": 359, "test": 359}
-    assert "<img" in (danlu("data", "digits", "--html", tmp_path / "d.html"), (tmp_path / "d.html").read_text())[1]
+    assert (
+        "<img"
+        in (
+            danlu("data", "digits", "--html", tmp_path / "d.html"),
+            (tmp_path / "d.html").read_text(),
+        )[1]
+    )
 
 
 def test_summary(danlu: Any) -> None:
     out = danlu("summary", "model=cnn", "input=1x28x28").out
     assert "6×24×24" in out
     assert "6,422 parameters, 149,300 multiply-adds" in out
-    assert json.loads(danlu("summary", "--input", "13", "--classes", "3", "--json").out)[-1]["output"] == [3]
+    assert json.loads(danlu("summary", "--input", "13", "--classes", "3", "--json").out)[-1][
+        "output"
+    ] == [3]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +375,11 @@ def test_summary(danlu: Any) -> None:
     [
         ("language", "a language model", Schema("language", (30,), tokens=50)),
         ("tagging", "a tagger", Schema("tagging", (30,), tuple("abcdefg"), tokens=50)),
-        ("text-classification", "a classifier of texts", Schema("classification", (30,), tuple("abcdefg"), tokens=50)),
+        (
+            "text-classification",
+            "a classifier of texts",
+            Schema("classification", (30,), tuple("abcdefg"), tokens=50),
+        ),
         ("translation", "an encoder and a decoder", Schema("pairs", (61,), tokens=50, source=30)),
     ],
 )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from danlu.export.plain_loop import as_code
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS
 from danlu.recipe import Recipe
 from danlu.report.fields import markdown
-from danlu.train.code import as_code
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,11 +28,15 @@ def test_the_plain_loop_is_current_and_runs(tmp_path: Path) -> None:
     assert code.strip() == re.search(r"```python\n(.*)```", text, re.S)[1].strip()  # type: ignore[index]
     script = tmp_path / "loop.py"
     script.write_text(code)
-    out = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True
+    ).stdout
     assert "epoch 3" in out
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/decisions.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/decisions.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
@@ -43,7 +47,11 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_the_python_of_the_readme_runs(name: str, tmp_path: Path) -> None:
     """On digits instead of MNIST, with a dense net: the same lines."""
     code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S))
-    code = code.replace('"mnist"', '"digits"').replace('model="cnn"', 'model="dense"').replace("trials=100", "trials=9")
+    code = (
+        code.replace('"mnist"', '"digits"')
+        .replace('model="cnn"', 'model="dense"')
+        .replace("trials=100", "trials=9")
+    )
     code = code.replace("seeds=10", "seeds=2")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
 
@@ -54,7 +62,10 @@ def test_the_table_of_networks_is_whole(monkeypatch: pytest.MonkeyPatch) -> None
     import networks
 
     text = (ROOT / "docs/networks.md").read_text()
-    rows = {name.strip("`"): count for name, count in re.findall(r"^\| (\S[^|]*?) \| ([\d,]+) \|", text, re.M)}
+    rows = {
+        name.strip("`"): count
+        for name, count in re.findall(r"^\| (\S[^|]*?) \| ([\d,]+) \|", text, re.M)
+    }
     pictures = [k for k, m in MODELS.items() if not m.reads]
     assert list(rows) == [*pictures, *networks.READ] and set(CELLS) <= set(networks.READ)
     for name in pictures:

@@ -45,7 +45,9 @@ def imported(path: Path) -> set[str]:
     return rooms - {"__version__"}
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+@pytest.mark.parametrize(
+    "path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE))
+)
 def test_imports_point_down(path: Path) -> None:
     room = room_of(path)
     assert room in FLOOR, f"{room} is in no floor"
@@ -75,7 +77,10 @@ def test_public_names() -> None:
 
 def loaded_by(code: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stdout.splitlines()[-1].split())
 
@@ -87,7 +92,11 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("model", "source"),
-    [("'dense'", "'digits'"), ("{'name': 'resnet-18', 'width': 0.1}", "'digits'"), ("{'name': 'lstm', 'hidden': (4,)}", "'dna'")],
+    [
+        ("'dense'", "'digits'"),
+        ("{'name': 'resnet-18', 'width': 0.1}", "'digits'"),
+        ("{'name': 'lstm', 'hidden': (4,)}", "'dna'"),
+    ],
 )
 def test_a_fit_loads_neither_compiler_nor_sklearn(model: str, source: str, tmp_path: Path) -> None:
     code = (

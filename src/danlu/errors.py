@@ -69,7 +69,9 @@ class Interrupted(TrainingError):
 def wrong(name: str, value: Any, rule: str, hint: str | None = None) -> str:
     """One mistake in the grammar; `rule` starts with "must" or "needs", `hint` with a verb."""
     names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
-    return f"`{name}` is {', '.join(value) if names else repr(value)}, but {rule}" + (f"; {hint}" if hint else "")
+    return f"`{name}` is {', '.join(value) if names else repr(value)}, but {rule}" + (
+        f"; {hint}" if hint else ""
+    )
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -15,17 +15,24 @@ from danlu.errors import DanluError
 
 
 def write_idx(path: Path, array: np.ndarray, zipped: bool = True) -> None:
-    content = struct.pack(f">{array.ndim + 1}I", 0x800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    content = (
+        struct.pack(f">{array.ndim + 1}I", 0x800 + array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
     path.write_bytes(gzip.compress(content) if zipped else content)
 
 
-def make_pictures(root: Path, per_class: int = 6, size: tuple[int, int] = (8, 10), mode: str = "RGB") -> Path:
+def make_pictures(
+    root: Path, per_class: int = 6, size: tuple[int, int] = (8, 10), mode: str = "RGB"
+) -> Path:
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)
         for i in range(per_class):
             shape = (*size, 3) if mode == "RGB" else size
-            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(
+                root / name / f"{i}.png"
+            )
     return root
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from danlu.data import Augmenter, augment
-from danlu.streams import stream
+from danlu.rng import stream
 
 
 def sample(image: np.ndarray, row: float, column: float) -> float:
@@ -21,14 +21,19 @@ def sample(image: np.ndarray, row: float, column: float) -> float:
     return total
 
 
-def warp_one(image: np.ndarray, degrees: float, factor: float, right: float, down: float) -> np.ndarray:
+def warp_one(
+    image: np.ndarray, degrees: float, factor: float, right: float, down: float
+) -> np.ndarray:
     """For every output pixel, undo the shift, the turn (anticlockwise, y points down) and the enlargement."""
     h, w = image.shape
     out, a = np.zeros((h, w)), math.radians(degrees)
     for r in range(h):
         for c in range(w):
             x, y = c - (w - 1) / 2 - right, r - (h - 1) / 2 - down
-            x, y = (x * math.cos(a) - y * math.sin(a)) / factor, (x * math.sin(a) + y * math.cos(a)) / factor
+            x, y = (
+                (x * math.cos(a) - y * math.sin(a)) / factor,
+                (x * math.sin(a) + y * math.cos(a)) / factor,
+            )
             out[r, c] = sample(image, y + (h - 1) / 2, x + (w - 1) / 2)
     return out
 
@@ -41,13 +46,21 @@ def test_warp_equals_the_per_image_oracle_also_on_oblong_pictures() -> None:
     got = augment.warp(x, degrees.double(), factor.double(), shift.double())
     for i in range(4):
         for c in range(2):
-            want = warp_one(x[i, c].numpy(), float(degrees[i]), float(factor[i]), float(shift[i, 0]), float(shift[i, 1]))
+            want = warp_one(
+                x[i, c].numpy(),
+                float(degrees[i]),
+                float(factor[i]),
+                float(shift[i, 0]),
+                float(shift[i, 1]),
+            )
             np.testing.assert_allclose(got[i, c].numpy(), want, atol=1e-10)
 
 
 def test_a_quarter_turn_is_numpys() -> None:
     x = torch.arange(16.0, dtype=torch.float64).view(1, 1, 4, 4)
-    got = augment.warp(x, torch.tensor([90.0]).double(), torch.ones(1).double(), torch.zeros(1, 2).double())
+    got = augment.warp(
+        x, torch.tensor([90.0]).double(), torch.ones(1).double(), torch.zeros(1, 2).double()
+    )
     np.testing.assert_allclose(got[0, 0].numpy(), np.rot90(x[0, 0].numpy()), atol=1e-9)
 
 
@@ -60,7 +73,9 @@ def test_flip_and_crop_equal_loops() -> None:
     corner = torch.tensor([[0, 4], [2, 2], [3, 1]])
     padded = np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
     for i, (r, c) in enumerate(corner.tolist()):
-        np.testing.assert_array_equal(augment.crop(x, corner, 2)[i].numpy(), padded[i, :, r : r + 5, c : c + 6])
+        np.testing.assert_array_equal(
+            augment.crop(x, corner, 2)[i].numpy(), padded[i, :, r : r + 5, c : c + 6]
+        )
 
 
 def test_noise_has_the_stated_spread_and_draws_are_named() -> None:

@@ -9,7 +9,10 @@ from danlu.data import KINDS, load
 
 def table(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) * [1, 10, 100, 0.1, 3] + [0, 5, 1000, 0, -3]).astype(np.float32)
+    return (
+        rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) * [1, 10, 100, 0.1, 3]
+        + [0, 5, 1000, 0, -3]
+    ).astype(np.float32)
 
 
 FORMULAS = {
@@ -38,7 +41,11 @@ def test_nothing_leaks_from_valid_and_test(kind: str) -> None:
     spoilt = x.copy()
     spoilt[held] *= 1000
     other = load((spoilt, np.arange(400) % 2))
-    for a, b in zip(data.normalizer(kind).tensors().values(), other.normalizer(kind).tensors().values(), strict=True):
+    for a, b in zip(
+        data.normalizer(kind).tensors().values(),
+        other.normalizer(kind).tensors().values(),
+        strict=True,
+    ):
         assert torch.equal(a, b)
 
 
@@ -46,7 +53,9 @@ def test_whitened_training_features_have_identity_covariance() -> None:
     data = load((table(), np.arange(400) % 2))
     white = data.normalizer("whiten").to("cpu", torch.float64)(data.part("train")[0])
     centred = white - white.mean(0)
-    assert torch.allclose(centred.T @ centred / len(white), torch.eye(5, dtype=torch.float64), atol=1e-3)
+    assert torch.allclose(
+        centred.T @ centred / len(white), torch.eye(5, dtype=torch.float64), atol=1e-3
+    )
     assert white.mean(0).abs().max() < 1e-3
 
 

@@ -30,7 +30,9 @@ def test_the_rule_is_monotone(n: int, more: int, valid: bool) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=10, max_size=300), st.floats(0.05, 0.6), st.integers(0, 10))
+@given(
+    st.lists(st.integers(0, 4), min_size=10, max_size=300), st.floats(0.05, 0.6), st.integers(0, 10)
+)
 def test_draw_is_a_stratified_partition(labels: list[int], share: float, seed: int) -> None:
     y = np.array(labels)
     rest, taken = split.draw(y, len(y), share, seed, "test")
@@ -55,7 +57,10 @@ def test_parts_of_digits_are_disjoint_and_complete() -> None:
     assert not np.array_equal(load("digits", seed=1).parts["test"], data.parts["test"])
 
 
-@pytest.mark.parametrize(("text", "shares"), [("60/20/20", (0.6, 0.2, 0.2)), ("7/3", (0.7, 0, 0.3)), ((0.5, 0.5), (0.5, 0, 0.5))])
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [("60/20/20", (0.6, 0.2, 0.2)), ("7/3", (0.7, 0, 0.3)), ((0.5, 0.5), (0.5, 0, 0.5))],
+)
 def test_told_shares(text: str, shares: tuple[float, ...]) -> None:
     assert split.parse(text) == pytest.approx(shares)
 
@@ -88,13 +93,17 @@ def test_zero_of_either_sign_is_one_number() -> None:
     parts = load((x, np.arange(60) % 2), valid=False).parts
     known, asked = int(parts["train"][0]), int(parts["test"][0])
     x[known], x[asked] = 0.0, -0.0
-    assert load((x, np.arange(60) % 2), valid=False).duplicates() == {("train", "test"): [(known, asked)]}
+    assert load((x, np.arange(60) % 2), valid=False).duplicates() == {
+        ("train", "test"): [(known, asked)]
+    }
 
 
 @pytest.mark.parametrize("columns", [1, 3, 24])
 def test_duplicates_equal_a_search_of_every_pair(columns: int) -> None:
     choice = np.random.default_rng(columns).integers(0, 7, (400, -(-columns // 8)))
-    x = np.eye(8, dtype=np.float32)[choice].reshape(400, -1)[:, :columns]  # most rows occur many times
+    x = np.eye(8, dtype=np.float32)[choice].reshape(400, -1)[
+        :, :columns
+    ]  # most rows occur many times
     data = load((x, np.arange(400) % 2))
     want: dict[tuple[str, str], int] = {}
     for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):

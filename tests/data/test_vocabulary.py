@@ -25,10 +25,15 @@ def test_characters_and_byte_pairs_there_and_back(texts: list[str]) -> None:
 
 
 def test_unseen_tokens() -> None:
-    chars, words, pairs = (learn(["a cat sat", "a dog"], kind) for kind in ("chars", "words", "bpe"))
+    chars, words, pairs = (
+        learn(["a cat sat", "a dog"], kind) for kind in ("chars", "words", "bpe")
+    )
     assert chars.encode("cab")[2] == UNK and chars.decode(chars.encode("cab")) == "ca<unk>"
     assert words.encode("a bird sat") == [words.tokens.index("a"), UNK, words.tokens.index("sat")]
-    assert UNK not in pairs.encode("王刚 éß\U0001f600") and pairs.decode(pairs.encode("王刚")) == "王刚"
+    assert (
+        UNK not in pairs.encode("王刚 éß\U0001f600")
+        and pairs.decode(pairs.encode("王刚")) == "王刚"
+    )
     assert words.tokens[:3] == ["<pad>", "<unk>", "<eos>"]
 
 

@@ -10,4 +10,6 @@ from danlu import Data, load
 def coloured() -> Data:
     rng = np.random.default_rng(0)
     y = np.arange(90) % 3
-    return load(((rng.integers(0, 160, (90, 3, 32, 32)) + 20 * y[:, None, None, None]).astype(np.uint8), y))
+    return load(
+        ((rng.integers(0, 160, (90, 3, 32, 32)) + 20 * y[:, None, None, None]).astype(np.uint8), y)
+    )

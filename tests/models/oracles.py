@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-BOTTLENECK = {"resnet-18": False, "resnet-34": False, "resnet-50": True, "resnet-101": True, "resnet-152": True}
+BOTTLENECK = {
+    "resnet-18": False,
+    "resnet-34": False,
+    "resnet-50": True,
+    "resnet-101": True,
+    "resnet-152": True,
+}
 STAGES = {
     "resnet-18": (2, 2, 2, 2),
     "resnet-34": (3, 4, 6, 3),
@@ -46,7 +52,10 @@ PUBLISHED = {  # parameters at 224 pixels and 1000 classes
 
 
 def norm(t: Tensors, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
-    mean, var, w, b = (t[f"{name}.{k}"].view(1, -1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias"))
+    mean, var, w, b = (
+        t[f"{name}.{k}"].view(1, -1, 1, 1)
+        for k in ("running_mean", "running_var", "weight", "bias")
+    )
     return (x - mean) / (var + eps).sqrt() * w + b
 
 
@@ -61,18 +70,33 @@ def resnet(name: str, t: Tensors, x: Tensor, small: bool) -> Tensor:
     for stage, blocks in enumerate(STAGES[name], 1):
         for i in range(blocks):
             at, stride, out = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1, x
-            convs = [(1, 1, 0), (2, stride, 1), (3, 1, 0)] if BOTTLENECK[name] else [(1, stride, 1), (2, 1, 1)]
+            convs = (
+                [(1, 1, 0), (2, stride, 1), (3, 1, 0)]
+                if BOTTLENECK[name]
+                else [(1, stride, 1), (2, 1, 1)]
+            )
             for k, step, padding in convs:
-                out = norm(t, f"{at}.bn{k}", F.conv2d(out, t[f"{at}.conv{k}.weight"], stride=step, padding=padding))
+                out = norm(
+                    t,
+                    f"{at}.bn{k}",
+                    F.conv2d(out, t[f"{at}.conv{k}.weight"], stride=step, padding=padding),
+                )
                 out = out.relu() if k < len(convs) else out
             if f"{at}.downsample.0.weight" in t:
-                x = norm(t, f"{at}.downsample.1", F.conv2d(x, t[f"{at}.downsample.0.weight"], stride=stride))
+                x = norm(
+                    t,
+                    f"{at}.downsample.1",
+                    F.conv2d(x, t[f"{at}.downsample.0.weight"], stride=stride),
+                )
             x = (out + x).relu()
     return dense(t, "fc", x.mean((2, 3)))
 
 
 def classifier(t: Tensors, x: Tensor) -> Tensor:
-    names = sorted({k.rpartition(".")[0] for k in t if k.startswith("classifier")}, key=lambda k: int(k.rpartition(".")[2]))
+    names = sorted(
+        {k.rpartition(".")[0] for k in t if k.startswith("classifier")},
+        key=lambda k: int(k.rpartition(".")[2]),
+    )
     for name in names[:-1]:
         x = dense(t, name, x).relu()
     return dense(t, names[-1], x)
@@ -95,12 +119,21 @@ def vgg(name: str, t: Tensors, x: Tensor, small: bool) -> Tensor:
 
 def alexnet(name: str, t: Tensors, x: Tensor, small: bool) -> Tensor:
     zf = name.startswith("zf")
-    first = {(False, False): (4, 2), (False, True): (1, 2), (True, False): (2, 1), (True, True): (1, 1)}[zf, small]
+    first = {
+        (False, False): (4, 2),
+        (False, True): (1, 2),
+        (True, False): (2, 1),
+        (True, True): (1, 1),
+    }[zf, small]
     second = (2, 0) if zf and not small else (1, 2)
     groups = 2 if name == "alexnet" else 1
-    for k, (stride, padding) in zip((0, 3, 6, 8, 10), (first, second, (1, 1), (1, 1), (1, 1)), strict=True):
+    for k, (stride, padding) in zip(
+        (0, 3, 6, 8, 10), (first, second, (1, 1), (1, 1), (1, 1)), strict=True
+    ):
         g = groups if k in (3, 8, 10) else 1
-        x = F.conv2d(x, t[f"features.{k}.weight"], t[f"features.{k}.bias"], stride, padding, 1, g).relu()
+        x = F.conv2d(
+            x, t[f"features.{k}.weight"], t[f"features.{k}.bias"], stride, padding, 1, g
+        ).relu()
         x = F.max_pool2d(x, 3, 2, 1 if zf and k < 10 else 0) if k in (0, 3, 10) else x
     return classifier(t, (x if small else F.adaptive_avg_pool2d(x, 6)).flatten(1))
 

@@ -14,8 +14,12 @@ from danlu.models.summary import multiply_adds, summarise
 AUTO = {"name": "auto", "std": 0.01, "bias": 0.0}
 
 
-def make(name: str, shape: tuple[int, ...] = (1, 28, 28), seed: int = 0, **fields: object) -> nn.Module:
-    return build(name, shape, 10, {**(MODELS[name].defaults if name in MODELS else {}), **fields}, AUTO, seed)
+def make(
+    name: str, shape: tuple[int, ...] = (1, 28, 28), seed: int = 0, **fields: object
+) -> nn.Module:
+    return build(
+        name, shape, 10, {**(MODELS[name].defaults if name in MODELS else {}), **fields}, AUTO, seed
+    )
 
 
 COUNTS = [
@@ -28,7 +32,9 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("name", "shape", "fields", "count"), COUNTS)
-def test_parameter_counts_of_the_notes_nets(name: str, shape: tuple[int, ...], fields: dict[str, object], count: int) -> None:
+def test_parameter_counts_of_the_notes_nets(
+    name: str, shape: tuple[int, ...], fields: dict[str, object], count: int
+) -> None:
     assert sum(p.numel() for p in make(name, shape, **fields).parameters()) == count
 
 
@@ -55,7 +61,11 @@ def test_receptive_field_is_measured_by_gradients() -> None:
     x = torch.rand(1, 1, 28, 28, requires_grad=True)
     conv = nn.Sequential(
         *[
-            m if not isinstance(m, (nn.ReLU, nn.MaxPool2d)) else nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else nn.Identity()
+            m
+            if not isinstance(m, (nn.ReLU, nn.MaxPool2d))
+            else nn.AvgPool2d(2)
+            if isinstance(m, nn.MaxPool2d)
+            else nn.Identity()
             for m in list(model)[:6]
         ]
     )
@@ -66,14 +76,25 @@ def test_receptive_field_is_measured_by_gradients() -> None:
 
 def test_receptive_field_of_branches() -> None:
     """Of GoogLeNet's third branch: the pixels that move one value, by gradients of a network without a single weight below 0."""
-    model = build("googlenet", (3, 224, 224), 5, {**MODELS["googlenet"].defaults, "width": 1 / 16, "auxiliary": 0.0}, AUTO, 0)
+    model = build(
+        "googlenet",
+        (3, 224, 224),
+        5,
+        {**MODELS["googlenet"].defaults, "width": 1 / 16, "auxiliary": 0.0},
+        AUTO,
+        0,
+    )
     rows = {r.name: r.receptive_field for r in summarise(model, (3, 224, 224))}
     for p in model.parameters():
         nn.init.uniform_(p, 0.01, 0.1)
     for m in model.modules():
         for k, child in m.named_children():
             if isinstance(child, nn.MaxPool2d):  # a mean passes a gradient to all of its window
-                setattr(m, k, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode))
+                setattr(
+                    m,
+                    k,
+                    nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode),
+                )
     seen = {}
     layer = model.get_submodule("inception3b.branch3.1.conv")
     layer.register_forward_hook(lambda m, a, out: seen.update(out=out))
@@ -86,7 +107,10 @@ def test_receptive_field_of_branches() -> None:
 
 def test_multiply_adds_by_hand() -> None:
     assert multiply_adds(make("dense", hidden=(8, 8)), (1, 28, 28)) == 784 * 8 + 64 + 80
-    assert multiply_adds(make("cnn"), (1, 28, 28)) == 6 * 24 * 24 * 25 + 6 * 8 * 8 * 150 + 96 * 50 + 500
+    assert (
+        multiply_adds(make("cnn"), (1, 28, 28))
+        == 6 * 24 * 24 * 25 + 6 * 8 * 8 * 150 + 96 * 50 + 500
+    )
 
 
 def test_softmax_regression_starts_as_the_notes_say() -> None:
@@ -98,7 +122,10 @@ def test_softmax_regression_starts_as_the_notes_say() -> None:
 
 
 def test_batch_norm_before_or_after_the_activation() -> None:
-    for place, order in (("before", ["dense1", "norm1", "relu1"]), ("after", ["dense1", "relu1", "norm1"])):
+    for place, order in (
+        ("before", ["dense1", "norm1", "relu1"]),
+        ("after", ["dense1", "relu1", "norm1"]),
+    ):
         names = [k for k, _ in make("dense", batch_norm=place).named_children()]
         assert names[1:4] == order
 
@@ -121,14 +148,21 @@ def test_too_small_pictures_name_the_layer_and_both_sizes(
 
 
 def test_factor_must_divide() -> None:
-    with pytest.raises(ModelError, match=r"`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`"):
+    with pytest.raises(
+        ModelError,
+        match=r"`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`",
+    ):
         make("dense", factor=3)
-    plain, cheap = (sum(p.numel() for p in make("dense", hidden=(64,), factor=n).parameters()) for n in (1, 4))
+    plain, cheap = (
+        sum(p.numel() for p in make("dense", hidden=(64,), factor=n).parameters()) for n in (1, 4)
+    )
     assert plain - cheap == 784 * 64 * 3 // 4 - 4**3
 
 
 def external(width: int = 3, outputs: int = 2, input_shape: tuple[int, ...] = ()) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), width), nn.Linear(width, outputs))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(input_shape), width), nn.Linear(width, outputs)
+    )
 
 
 def wrong_width() -> nn.Module:
@@ -141,10 +175,16 @@ def no_module() -> int:
 
 def test_anyones_factory() -> None:
     here = __name__
-    a, b = (build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 5) for _ in range(2))
+    a, b = (
+        build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 5)
+        for _ in range(2)
+    )
     assert a[1].out_features == 7
     assert torch.equal(a[1].weight, b[1].weight)
-    assert not torch.equal(a[1].weight, build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 6)[1].weight)
+    assert not torch.equal(
+        a[1].weight,
+        build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 6)[1].weight,
+    )
     for path, words in (
         ("no.such.module:f", "cannot be imported"),
         (f"{here}:nothing", "has no callable 'nothing'"),

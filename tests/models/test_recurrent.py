@@ -14,8 +14,8 @@ from danlu.data import Schema
 from danlu.models.summary import multiply_adds
 from danlu.nn.cells import CELLS
 from danlu.runs.run import build_model
-from danlu.train.ready import threads_for
-from danlu.train.stack import Stack
+from danlu.train.dispatch.preflight import threads_for
+from danlu.train.forward.stack import Stack
 
 SCHEMA = Schema("language", (10,), tokens=20)
 
@@ -37,7 +37,12 @@ def test_decay_and_penalties_act_on_matrices_alone(cell: str) -> None:
     section = {"name": "lstm", "cell": (cell,), "hidden": (4,)}
     stack = Stack([build_model(Recipe(model=section), SCHEMA)], torch.device("cpu"))
     assert {k.rsplit(".", 1)[1] for k in stack.weights} == {"weight", "weight_ih", "weight_hh"}
-    assert {k.rsplit(".", 1)[1] for k in stack.shapes} - {"extra"} == {"weight", "weight_ih", "weight_hh", "bias"}
+    assert {k.rsplit(".", 1)[1] for k in stack.shapes} - {"extra"} == {
+        "weight",
+        "weight_ih",
+        "weight_hh",
+        "bias",
+    }
 
 
 def test_the_loss_of_a_crf_is_a_mean_over_tokens(tmp_path: Path) -> None:
@@ -55,7 +60,9 @@ def test_the_loss_of_a_crf_is_a_mean_over_tokens(tmp_path: Path) -> None:
         torch.testing.assert_close(own[name], (p - p.grad).detach(), rtol=1e-9, atol=1e-9)
 
 
-def test_threads_are_chosen_by_the_work_of_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_chosen_by_the_work_of_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 2000)
     data = load(str(tmp_path / "t.txt"), length=1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)

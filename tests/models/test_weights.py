@@ -26,14 +26,25 @@ def test_a_start_by_prefix(coloured: Data, tmp_path: Path) -> None:
     def after(**init: Any) -> dict[str, torch.Tensor]:
         k = len(list(tmp_path.iterdir()))
         init = {"from_run": str(first.path), **init}
-        recipe = Recipe(model=model, init=init, optimizer={"name": "sgd", "lr": 1e-3}, batch_size=16, epochs=1, seed=1)
+        recipe = Recipe(
+            model=model,
+            init=init,
+            optimizer={"name": "sgd", "lr": 1e-3},
+            batch_size=16,
+            epochs=1,
+            seed=1,
+        )
         return fit(recipe, coloured, out=tmp_path / f"run{k}").model().state_dict()
 
     held = after(prefix=body, frozen=True)
     for k, v in held.items():  # running statistics stay, too
         assert torch.equal(v, weights[k]) == (not k.startswith("fc")), k
     whole, slow = after(prefix=body), after(prefix=body, lr_factor=0.01)
-    moved = {k: (v - weights[k]).abs().max() for k, v in whole.items() if k.startswith("layer") and k.endswith("conv1.weight")}
+    moved = {
+        k: (v - weights[k]).abs().max()
+        for k, v in whole.items()
+        if k.startswith("layer") and k.endswith("conv1.weight")
+    }
     moved_slowly = {k: (slow[k] - weights[k]).abs().max() for k in moved}
     assert all(0 < moved_slowly[k] < 0.05 * moved[k] for k in moved)
     assert (slow["fc.bias"]).abs().max() > 0
@@ -82,25 +93,37 @@ def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
         ("whole.ckpt", "holds more than weights; save model.state_dict\\(\\) there"),
     ):
         with pytest.raises(RunError, match=said):
-            build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema)
+            build_model(
+                Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema
+            )
     with pytest.raises(RunError, match="must be a finished run or a file of weights"):
-        build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / "absent.pth")}), coloured.schema)
+        build_model(
+            Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / "absent.pth")}),
+            coloured.schema,
+        )
 
 
 def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
     """NaN and complex numbers are refused; the kind of a file is seen from its bytes, whatever its name."""
     recipe = Recipe(model={"name": "resnet-18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
-    for k, (bad, said) in enumerate(((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is of complex"))):
+    for k, (bad, said) in enumerate(
+        ((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is of complex"))
+    ):
         torch.save({**good, "fc.bias": bad}, tmp_path / f"{k}.pth.tar")
         with pytest.raises(ModelError, match=f"1 of its 102 weights differ .*`fc.bias` {said}"):
-            build_model(recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth.tar")}), coloured.schema)
+            build_model(
+                recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth.tar")}), coloured.schema
+            )
     torch.save({"state_dict": good}, tmp_path / "good.ckpt", _use_new_zipfile_serialization=False)
-    found = build_model(recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "good.ckpt")}), coloured.schema)
+    found = build_model(
+        recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "good.ckpt")}), coloured.schema
+    )
     assert all(torch.equal(v, good[k]) for k, v in found.state_dict().items())
     torch.save({"fc.bias": good["fc.bias"], "odd": good["fc.bias"]}, tmp_path / "one.pth")
     with pytest.raises(
-        ModelError, match="101 of its 102 weights differ or are missing there, 1 weight of that file is not in it"
+        ModelError,
+        match="101 of its 102 weights differ or are missing there, 1 weight of that file is not in it",
     ):
         build_model(recipe.with_(**{"init.from_run": str(tmp_path / "one.pth")}), coloured.schema)
 
@@ -111,29 +134,48 @@ def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> N
     row = torch.zeros_like(good["fc.weight"])
     huge = row.double() + 1e300  # of which float32 makes infinity
     quantised = torch.quantize_per_tensor(row, 0.1, 0, torch.qint8)
-    for k, (bad, said) in enumerate(((row.to_sparse(), "sparse"), (quantised, "quantised"), (huge, "holds NaN or infinite"))):
+    for k, (bad, said) in enumerate(
+        ((row.to_sparse(), "sparse"), (quantised, "quantised"), (huge, "holds NaN or infinite"))
+    ):
         torch.save({**good, "fc.weight": bad}, tmp_path / f"{k}.pth")
         with pytest.raises(ModelError, match=f"`fc.weight` (is )?{said}"):
-            build_model(recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth")}), coloured.schema)
+            build_model(
+                recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth")}), coloured.schema
+            )
 
 
 def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path: Path) -> None:
     recipe = Recipe(model={"name": "resnet-18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     torch.save({**good, "bn1.num_batches_tracked": torch.zeros(1)}, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match=r"1 of its 103 weights differ or are missing there: `bn1\.num_batches_tracked` is"):
+    with pytest.raises(
+        ModelError,
+        match=r"1 of its 103 weights differ or are missing there: `bn1\.num_batches_tracked` is",
+    ):
         build_model(recipe.with_(**{"init.from_run": str(tmp_path / "c.pth")}), coloured.schema)
-    torch.save({**{f"model.{k}": v for k, v in good.items()}, "loss.weight": torch.ones(3)}, tmp_path / "more.pth")
-    with pytest.raises(ModelError, match=r"network: 1 weight of that file is not in it: `loss\.weight` is not in the network"):
+    torch.save(
+        {**{f"model.{k}": v for k, v in good.items()}, "loss.weight": torch.ones(3)},
+        tmp_path / "more.pth",
+    )
+    with pytest.raises(
+        ModelError,
+        match=r"network: 1 weight of that file is not in it: `loss\.weight` is not in the network",
+    ):
         build_model(recipe.with_(**{"init.from_run": str(tmp_path / "more.pth")}), coloured.schema)
 
 
 @pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "module.net."])
-def test_what_a_wrapper_put_before_every_name_is_taken_off(wrapped: str, coloured: Data, tmp_path: Path) -> None:
+def test_what_a_wrapper_put_before_every_name_is_taken_off(
+    wrapped: str, coloured: Data, tmp_path: Path
+) -> None:
     recipe = Recipe(model={"name": "resnet-18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
-    torch.save({f"{wrapped}{k}": v for k, v in sorted(good.items(), reverse=True)}, tmp_path / "w.pth")
-    found = build_model(recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "w.pth")}), coloured.schema).state_dict()
+    torch.save(
+        {f"{wrapped}{k}": v for k, v in sorted(good.items(), reverse=True)}, tmp_path / "w.pth"
+    )
+    found = build_model(
+        recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "w.pth")}), coloured.schema
+    ).state_dict()
     assert all(torch.equal(v, good[k]) for k, v in found.items())
 
 
@@ -159,15 +201,21 @@ def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
     torch.save({"fc.weight": Evil()}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(RunError, match="holds more than weights"):
-            build_model(Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema)
+            build_model(
+                Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema
+            )
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) -> None:
     model = {"name": "vgg-narrow", **SMALLER}
-    torch.save(build_model(Recipe(model=model), coloured.schema).state_dict(), tmp_path / "start.pth")
+    torch.save(
+        build_model(Recipe(model=model), coloured.schema).state_dict(), tmp_path / "start.pth"
+    )
     run = fit(
-        Recipe(model=model, init={"from_run": str(tmp_path / "start.pth")}, epochs=1, batch_size=16),
+        Recipe(
+            model=model, init={"from_run": str(tmp_path / "start.pth")}, epochs=1, batch_size=16
+        ),
         coloured,
         out=tmp_path / "run",
     )

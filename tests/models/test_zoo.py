@@ -34,31 +34,60 @@ def test_published_counts(name: str) -> None:
         model = MODELS[name].build((3, 224, 224), 1000, **MODELS[name].defaults)
     n = sum(p.numel() for k, p in model.named_parameters() if not k.startswith("aux"))
     assert n == PUBLISHED.get(name, n)
-    assert (name in PUBLISHED) or name in ("zfnet", "zfnet-lecture", "vgg-narrow", "googlenet-naive", "googlenet-factorised")
+    assert (name in PUBLISHED) or name in (
+        "zfnet",
+        "zfnet-lecture",
+        "vgg-narrow",
+        "googlenet-naive",
+        "googlenet-factorised",
+    )
 
 
 def test_what_the_notes_say_of_sizes() -> None:
     """GoogLeNet a fraction of AlexNet, its reductions and small kernels each save; ZFNet's filters; the notes' narrow VGG."""
     n = {}
-    for name in ("googlenet", "googlenet-naive", "googlenet-factorised", "zfnet", "zfnet-lecture", "vgg-narrow"):
+    for name in (
+        "googlenet",
+        "googlenet-naive",
+        "googlenet-factorised",
+        "zfnet",
+        "zfnet-lecture",
+        "vgg-narrow",
+    ):
         with torch.device("meta"):
             n[name] = MODELS[name].build(
-                (3, 224, 224), 1000, **{**MODELS[name].defaults, **({"auxiliary": 0.0} if "goog" in name else {})}
+                (3, 224, 224),
+                1000,
+                **{**MODELS[name].defaults, **({"auxiliary": 0.0} if "goog" in name else {})},
             )
     count = {k: sum(p.numel() for p in m.parameters()) for k, m in n.items()}
     assert count["googlenet-factorised"] < count["googlenet"] < count["googlenet-naive"]
     assert 8 < PUBLISHED["alexnet-ungrouped"] / count["googlenet"] < 12
-    assert [m.out_channels for m in n["zfnet"].modules() if isinstance(m, torch.nn.Conv2d)] == [96, 256, 512, 512, 1024]
-    assert [m.out_channels for m in n["zfnet-lecture"].modules() if isinstance(m, torch.nn.Conv2d)] == [96, 256, 512, 1024, 512]
-    layers = [m for m in n["googlenet"].modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+    assert [m.out_channels for m in n["zfnet"].modules() if isinstance(m, torch.nn.Conv2d)] == [
+        96,
+        256,
+        512,
+        512,
+        1024,
+    ]
+    assert [
+        m.out_channels for m in n["zfnet-lecture"].modules() if isinstance(m, torch.nn.Conv2d)
+    ] == [96, 256, 512, 1024, 512]
+    layers = [
+        m for m in n["googlenet"].modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))
+    ]
     assert len(layers) == 3 + 9 * 6 + 1  # 22 deep: of an inception two lie one after another
     own = build("vgg-narrow", (3, 32, 32), 10, MODELS["vgg-narrow"].defaults, AUTO, 0)
-    assert sum(p.numel() for p in own.parameters()) == 9_231_114  # features 9,225,984 and a head for the classes there are
+    assert (
+        sum(p.numel() for p in own.parameters()) == 9_231_114
+    )  # features 9,225,984 and a head for the classes there are
     assert own.classifier[-1].weight.shape == (10, 512)  # type: ignore[index,union-attr]
 
 
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("side", [28, 32, 64, 96])  # the last is large: the stem is the published one
+@pytest.mark.parametrize(
+    "side", [28, 32, 64, 96]
+)  # the last is large: the stem is the published one
 def test_outputs_are_those_of_the_paper(name: str, side: int) -> None:
     torch.manual_seed(0)
     model = build(name, (3, side, side), 5, fields_of(name, **SMALLER), AUTO, 1).double()
@@ -100,7 +129,10 @@ def public_names(name: str) -> dict[str, tuple[int, ...]]:
             w = 4 * 2 ** (stage - 1)
             for i in range(blocks):
                 at = f"layer{stage}.{i}"
-                for k, (q, n, f) in enumerate([(w, c, 1), (w, w, 3), (4 * w, w, 1)] if wide == 4 else [(w, c, 3), (w, w, 3)], 1):
+                for k, (q, n, f) in enumerate(
+                    [(w, c, 1), (w, w, 3), (4 * w, w, 1)] if wide == 4 else [(w, c, 3), (w, w, 3)],
+                    1,
+                ):
                     conv(f"{at}.conv{k}", q, n, f, False)
                     norm(f"{at}.bn{k}", q)
                 if i == 0 and (stage > 1 or wide == 4):
@@ -118,7 +150,13 @@ def public_names(name: str) -> dict[str, tuple[int, ...]]:
         for k, q, n in ((0, 12, c * 49), (3, 8, 12), (6, 5, 8)):
             dense(f"classifier.{k}", q, n)
     elif name == "alexnet-torch":
-        for k, q, c, f in ((0, 4, 3, 11), (3, 12, 4, 5), (6, 24, 12, 3), (8, 16, 24, 3), (10, 16, 16, 3)):
+        for k, q, c, f in (
+            (0, 4, 3, 11),
+            (3, 12, 4, 5),
+            (6, 24, 12, 3),
+            (8, 16, 24, 3),
+            (10, 16, 16, 3),
+        ):
             conv(f"features.{k}", q, c, f, True)
         for k, q, n in ((1, 12, 16 * 36), (4, 8, 12), (6, 5, 8)):
             dense(f"classifier.{k}", q, n)
@@ -132,13 +170,17 @@ def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) 
     tensors = {k: torch.randn(shape, generator=g) for k, shape in public_names(name).items()}
     path = tmp_path / f"weights.{suffix}"
     if suffix == "pth":
-        torch.save({f"module.{k}": v for k, v in tensors.items()} if name == "vgg-11" else tensors, path)
+        torch.save(
+            {f"module.{k}": v for k, v in tensors.items()} if name == "vgg-11" else tensors, path
+        )
     else:
         from safetensors.torch import save_file
 
         save_file(tensors, path)
     hidden = {"hidden": (12, 8)} if "hidden" in MODELS[name].defaults else {}
-    recipe = Recipe(model={"name": name, **SMALLER, **hidden, "stem": "full"}, init={"from_run": str(path)})
+    recipe = Recipe(
+        model={"name": name, **SMALLER, **hidden, "stem": "full"}, init={"from_run": str(path)}
+    )
     schema = Schema("classification", (3, 96, 96), tuple("abcde"))
     own = build_model(recipe, schema).state_dict()
     assert {k for k in own if not k.endswith("num_batches_tracked")} == set(tensors)
@@ -171,7 +213,9 @@ def test_published_weights_of_googlenet_load_by_name(tmp_path: Path) -> None:
         branches = {"1": (one, n, 1), "2.0": (less3, n, 1), "2.1": (three, less3, 3)}
         branches |= {"3.0": (less5, n, 1), "3.1": (five, less5, 3), "4.1": (pool, n, 1)}
         convs |= {f"inception{name}.branch{b}": of for b, of in branches.items()}
-    shapes: dict[str, tuple[int, ...]] = {f"{k}.conv.weight": (q, c, f, f) for k, (q, c, f) in convs.items()}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{k}.conv.weight": (q, c, f, f) for k, (q, c, f) in convs.items()
+    }
     norms = ("weight", "bias", "running_mean", "running_var")
     shapes |= {f"{k}.bn.{v}": (q,) for k, (q, _, _) in convs.items() for v in norms}
     shapes |= {f"{k}.bn.num_batches_tracked": () for k in convs}
@@ -179,17 +223,28 @@ def test_published_weights_of_googlenet_load_by_name(tmp_path: Path) -> None:
         for at in (k, k.replace("aux1", "aux2")):
             shapes |= {f"{at}.weight": (q, c), f"{at}.bias": (q,)}
     g = torch.Generator().manual_seed(0)
-    published = {k: torch.randn(v, generator=g) if v else torch.tensor(3) for k, v in shapes.items()}
+    published = {
+        k: torch.randn(v, generator=g) if v else torch.tensor(3) for k, v in shapes.items()
+    }
     torch.save(published, tmp_path / "googlenet.pth")
-    recipe = Recipe(model={"name": "googlenet-torch", "stem": "full"}, init={"from_run": str(tmp_path / "googlenet.pth")})
+    recipe = Recipe(
+        model={"name": "googlenet-torch", "stem": "full"},
+        init={"from_run": str(tmp_path / "googlenet.pth")},
+    )
     found = build_model(recipe, Schema("classification", (3, 96, 96), tuple("abcde"))).state_dict()
-    assert set(found) == set(published) and all(torch.equal(found[k], v) for k, v in published.items())
+    assert set(found) == set(published) and all(
+        torch.equal(found[k], v) for k, v in published.items()
+    )
 
 
 @pytest.mark.parametrize("name", ["zfnet", "zfnet-lecture"])
 def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
-    model = MODELS[name].build((3, 224, 224), 10, **{**MODELS[name].defaults, "width": 1 / 32, "hidden": (8, 8)})
-    sides = [r.output[1] for r in summarise(model, (3, 224, 224)) if r.kind in ("Conv2d", "MaxPool2d")]
+    model = MODELS[name].build(
+        (3, 224, 224), 10, **{**MODELS[name].defaults, "width": 1 / 32, "hidden": (8, 8)}
+    )
+    sides = [
+        r.output[1] for r in summarise(model, (3, 224, 224)) if r.kind in ("Conv2d", "MaxPool2d")
+    ]
     assert sides == [110, 55, 26, 13, 13, 13, 13, 6]
 
 
@@ -212,30 +267,58 @@ def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
             (1, 8, 8),
             "`features.12` needs an input of at least 3×3, but gets 1×1 from .* \\(--resize\\), or another",
         ),
-        ({"name": "googlenet", "stem": "full"}, (3, 9, 9), "`maxpool3` needs an input of at least 2×2, but gets 1×1"),
+        (
+            {"name": "googlenet", "stem": "full"},
+            (3, 9, 9),
+            "`maxpool3` needs an input of at least 2×2, but gets 1×1",
+        ),
         (
             {"name": "googlenet"},
             (3, 4, 4),
             "`maxpool4` needs an input of at least 2×2, but gets 1×1 .* \\(--resize\\), or another",
         ),
         ({"name": "resnet-18"}, (7,), "'resnet-18' needs pictures"),
-        ({"name": "googlenet"}, (28, 28), "'googlenet' needs pictures .* of shape 28×28; try model=dense"),
+        (
+            {"name": "googlenet"},
+            (28, 28),
+            "'googlenet' needs pictures .* of shape 28×28; try model=dense",
+        ),
     ],
 )
-def test_sizes_that_cannot_be_are_named(model: dict[str, Any], shape: tuple[int, ...], said: str) -> None:
+def test_sizes_that_cannot_be_are_named(
+    model: dict[str, Any], shape: tuple[int, ...], said: str
+) -> None:
     name = model["name"]
     with pytest.raises(ModelError, match=said):
-        build(name, shape, 5, {**MODELS[name].defaults, **SMALLER, **{k: v for k, v in model.items() if k != "name"}}, AUTO, 0)
+        build(
+            name,
+            shape,
+            5,
+            {**MODELS[name].defaults, **SMALLER, **{k: v for k, v in model.items() if k != "name"}},
+            AUTO,
+            0,
+        )
 
 
 # The smallest of each kind, and the deepest of all; narrow, with the stem for small pictures.
-LEARN = ("alexnet", "zfnet", "vgg-11", "vgg-narrow", "googlenet", "googlenet-torch", "resnet-18", "resnet-152")
+LEARN = (
+    "alexnet",
+    "zfnet",
+    "vgg-11",
+    "vgg-narrow",
+    "googlenet",
+    "googlenet-torch",
+    "resnet-18",
+    "resnet-152",
+)
 
 
 @pytest.mark.parametrize("name", LEARN)
 def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     """Three classes of brightness: far better than by chance, whose loss is ln 3."""
-    fields = {k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)}
+    fields = {
+        k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)
+    }
     model = {"name": name, "width": 1 / 8, "stem": "small", **fields}
     recipe = Recipe(model=model, optimizer={"name": "adam", "lr": 1e-3}, batch_size=9, epochs=10)
     run = fit(recipe, coloured, out=tmp_path / "run")
@@ -249,6 +332,12 @@ def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_pa
         ("googlenet", {"dropout": 0.0}, "train with model.dropout=0.5"),
         ("resnet-18", {}, "train one that can"),
     ):
-        run = fit(Recipe(model={"name": name, "width": 1 / 16, **fields}, batch_size=16, epochs=1), coloured, out=tmp_path / name)
-        with pytest.raises(RunError, match=f"`samples` needs a network with dropout, but this one has none; {way}"):
+        run = fit(
+            Recipe(model={"name": name, "width": 1 / 16, **fields}, batch_size=16, epochs=1),
+            coloured,
+            out=tmp_path / name,
+        )
+        with pytest.raises(
+            RunError, match=f"`samples` needs a network with dropout, but this one has none; {way}"
+        ):
             run.predict(x, samples=3)

@@ -13,19 +13,23 @@ from torch import nn
 
 from danlu.nn import information, init, losses, penalties
 from danlu.nn.layers import ACTIVATIONS, Dropout, Factorised, noise
-from danlu.streams import seed_of, stream
+from danlu.rng import seed_of, stream
 
 G = torch.Generator().manual_seed(0)
 
 
 def logits(scale: float = 3.0) -> torch.Tensor:
-    return (torch.randn(12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * scale).requires_grad_()
+    return (
+        torch.randn(12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * scale
+    ).requires_grad_()
 
 
 Y = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 0])
 
 
-def numpy_loss(o: np.ndarray, y: np.ndarray, eps: float, w: np.ndarray | None) -> tuple[float, np.ndarray]:
+def numpy_loss(
+    o: np.ndarray, y: np.ndarray, eps: float, w: np.ndarray | None
+) -> tuple[float, np.ndarray]:
     """Cross-entropy with ε/(K−1) on the other classes, and its gradient, by the textbook."""
     k = o.shape[1]
     p = np.exp(o - o.max(1, keepdims=True))
@@ -34,7 +38,11 @@ def numpy_loss(o: np.ndarray, y: np.ndarray, eps: float, w: np.ndarray | None) -
     soft[np.arange(len(y)), y] = 1 - eps
     weight = np.ones(len(y)) if w is None else w[y]
     weight = weight / weight.sum()
-    log_p = o - o.max(1, keepdims=True) - np.log(np.exp(o - o.max(1, keepdims=True)).sum(1, keepdims=True))
+    log_p = (
+        o
+        - o.max(1, keepdims=True)
+        - np.log(np.exp(o - o.max(1, keepdims=True)).sum(1, keepdims=True))
+    )
     return float(-(weight[:, None] * soft * log_p).sum()), weight[:, None] * (p - soft)
 
 
@@ -60,7 +68,11 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
     y = Y if name == "cross-entropy" else torch.randn(12, generator=G, dtype=torch.float64)
     eps_of = [eps, 0.0, 0.3] if eps else [0.0] * 3
     counts = torch.randint(0, 3, (3, 12), generator=G) + (torch.arange(12) == 5)
-    w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if weighted and name == "cross-entropy" else None
+    w = (
+        torch.rand(5, generator=G, dtype=torch.float64) + 0.1
+        if weighted and name == "cross-entropy"
+        else None
+    )
     per = losses.shares(y[None], w, counts)[0] if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
     smoothing = torch.tensor(eps_of, dtype=torch.float64).view(3, 1, 1) if eps else 0.0
@@ -77,9 +89,15 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
 def test_what_is_left_out_of_a_sample_counts_nothing() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
     np.testing.assert_allclose(losses.shares(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25])
-    np.testing.assert_allclose(losses.shares(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(), [0.4, 0, 0.4, 0.2], rtol=1e-6)
-    assert float(losses.shares(y, None, torch.zeros(4))[0].sum()) == 0  # a batch of which nothing is in the sample
-    assert losses.shares(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [5.0]  # what the batch counts as a whole
+    np.testing.assert_allclose(
+        losses.shares(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(), [0.4, 0, 0.4, 0.2], rtol=1e-6
+    )
+    assert (
+        float(losses.shares(y, None, torch.zeros(4))[0].sum()) == 0
+    )  # a batch of which nothing is in the sample
+    assert losses.shares(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [
+        5.0
+    ]  # what the batch counts as a whole
     assert losses.shares(y, None) == (None, 4)
 
 
@@ -99,11 +117,16 @@ def test_soft_labels_are_the_notes() -> None:
 
 
 def test_balanced_weights() -> None:
-    np.testing.assert_allclose(losses.balanced_weights(torch.tensor([30, 10])).numpy(), [40 / 60, 2.0])
+    np.testing.assert_allclose(
+        losses.balanced_weights(torch.tensor([30, 10])).numpy(), [40 / 60, 2.0]
+    )
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+@given(
+    st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+    st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+)
 def test_information_identities(a: list[float], b: list[float]) -> None:
     p, q = (torch.tensor(v, dtype=torch.float64) / sum(v) for v in (a, b))
     h, c = float(information.entropy(p)), float(information.cross_entropy(p, q))
@@ -124,7 +147,11 @@ def test_penalties_values_and_gradients() -> None:
     w = torch.randn(50, generator=G, dtype=torch.float64, requires_grad=True)
     n = w.detach().numpy()
     for value, slope, want in (
-        (penalties.l1(w, 0.3, 20, 1e-6), penalties.l1_gradient(w, 0.3, 20, 1e-6), 0.3 / 40 * np.sqrt(n**2 + 1e-6).sum()),
+        (
+            penalties.l1(w, 0.3, 20, 1e-6),
+            penalties.l1_gradient(w, 0.3, 20, 1e-6),
+            0.3 / 40 * np.sqrt(n**2 + 1e-6).sum(),
+        ),
         (penalties.l2(w, 0.3, 20), penalties.l2_gradient(w, 0.3, 20), 0.3 / 40 * (n**2).sum()),
     ):
         assert float(value) == pytest.approx(want)
@@ -170,7 +197,8 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "rule"), [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")]
+    ("activation", "rule"),
+    [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")],
 )
 def test_auto_follows_the_activation(activation: str, rule: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), ACTIVATIONS[activation](), nn.Linear(5, 2))
@@ -189,7 +217,18 @@ def test_a_parameter_draws_the_same_whatever_else_there_is() -> None:
 
 def test_streams_are_named() -> None:
     assert seed_of(0, "init", "a") == seed_of(0, "init", "a")
-    assert len({seed_of(0, "a"), seed_of(1, "a"), seed_of(0, "b"), seed_of(0, "a", 0), seed_of(0, "a", 1)}) == 5
+    assert (
+        len(
+            {
+                seed_of(0, "a"),
+                seed_of(1, "a"),
+                seed_of(0, "b"),
+                seed_of(0, "a", 0),
+                seed_of(0, "a", 1),
+            }
+        )
+        == 5
+    )
     assert 0 <= seed_of(2**62, "x") < 2**63
 
 
@@ -220,7 +259,9 @@ def test_batch_norm_equals_the_formula() -> None:
     x = torch.randn(30, 4, generator=G, dtype=torch.float64) * 3 + 2
     layer = nn.BatchNorm1d(4).double()
     n = x.numpy()
-    np.testing.assert_allclose(layer(x).detach().numpy(), (n - n.mean(0)) / np.sqrt(n.var(0) + 1e-5), rtol=1e-10)
+    np.testing.assert_allclose(
+        layer(x).detach().numpy(), (n - n.mean(0)) / np.sqrt(n.var(0) + 1e-5), rtol=1e-10
+    )
     np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * n.mean(0), rtol=1e-10)
     np.testing.assert_allclose(layer.running_var.numpy(), 0.9 + 0.1 * n.var(0, ddof=1), rtol=1e-10)
 

@@ -15,11 +15,19 @@ T, B, H, M = 7, 4, 5, 3
 
 def inputs(name: str) -> tuple[Tensor, ...]:
     g, cell = torch.Generator().manual_seed(0), CELLS[name]
-    shapes = ((M, T, B, cell.gates * H), (M, H, cell.gates * H), (M, cell.extras, H), (M, B, H), (M, B, H))
+    shapes = (
+        (M, T, B, cell.gates * H),
+        (M, H, cell.gates * H),
+        (M, cell.extras, H),
+        (M, B, H),
+        (M, B, H),
+    )
     return tuple(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes)
 
 
-def every_state(name: str, x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def every_state(
+    name: str, x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor]:
     hs, cs = [], []
     for xt in x:
         h, c = step(name, xt, w, e, h, c)
@@ -33,7 +41,10 @@ def every_state(name: str, x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor
 def test_values_and_gradients_are_those_of_the_formulas(name: str, way: str) -> None:
     args, g = inputs(name), torch.Generator().manual_seed(1)
     by_h, by_c = (torch.randn(M, T, B, H, generator=g, dtype=torch.float64) for _ in range(2))
-    expected = [torch.stack(s) for s in zip(*(every_state(name, *(a[i] for a in args)) for i in range(M)), strict=True)]
+    expected = [
+        torch.stack(s)
+        for s in zip(*(every_state(name, *(a[i] for a in args)) for i in range(M)), strict=True)
+    ]
     if way == "alone":
         pairs = [scan(name, *(a[i] for a in args)) for i in range(M)]
         found = [torch.stack([p[k] for p in pairs]) for k in (0, 1)]
@@ -54,7 +65,10 @@ def test_values_and_gradients_are_those_of_the_formulas(name: str, way: str) -> 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
 def test_gradients_by_finite_differences(name: str) -> None:
-    args = [a[0, :3].detach().requires_grad_() if i == 0 else a[0].detach().requires_grad_() for i, a in enumerate(inputs(name))]
+    args = [
+        a[0, :3].detach().requires_grad_() if i == 0 else a[0].detach().requires_grad_()
+        for i, a in enumerate(inputs(name))
+    ]
     kept = args if CELLS[name].memory else args[:4]
     rest = [] if CELLS[name].memory else [torch.zeros(0, dtype=torch.float64)]
     assert torch.autograd.gradcheck(lambda *a: scan(name, *a, *rest)[0], kept)
@@ -65,7 +79,12 @@ def test_gradients_by_finite_differences(name: str) -> None:
 def test_the_framework_s_layers_give_the_same(name: str, dtype: torch.dtype) -> None:
     """Values, last states and gradients of `nn.LSTM`, `nn.GRU` and `nn.RNN`, from the same weights."""
     torch.manual_seed(0)
-    kinds = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN, "rnn-relu": lambda n, h: nn.RNN(n, h, nonlinearity="relu")}
+    kinds = {
+        "lstm": nn.LSTM,
+        "gru": nn.GRU,
+        "rnn": nn.RNN,
+        "rnn-relu": lambda n, h: nn.RNN(n, h, nonlinearity="relu"),
+    }
     theirs, ours = kinds[name](6, H).to(dtype), Recurrent(name, 6, H).to(dtype)
     with torch.no_grad():
         ours.weight_ih.copy_(theirs.weight_ih_l0)
@@ -83,7 +102,9 @@ def test_the_framework_s_layers_give_the_same(name: str, dtype: torch.dtype) -> 
         b, states = ours(x, each=each)
         torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
         last_h = last[0] if name == "lstm" else last
-        torch.testing.assert_close(states[0][-1] if each else states[0], last_h[0], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            states[0][-1] if each else states[0], last_h[0], rtol=tolerance, atol=tolerance
+        )
         a.square().sum().backward(retain_graph=True)
         b.square().sum().backward()
         for p, q in ((ours.weight_ih, theirs.weight_ih_l0), (ours.weight_hh, theirs.weight_hh_l0)):
@@ -112,7 +133,9 @@ def test_several_at_once_are_each_alone(name: str, dtype: torch.dtype) -> None:
         own.square().sum().backward()
         torch.testing.assert_close(out[i], own, rtol=tolerance, atol=tolerance)
         for k, p in layer.named_parameters():
-            torch.testing.assert_close(stacked[k].grad[i], p.grad, rtol=20 * tolerance, atol=20 * tolerance)  # type: ignore[index]
+            torch.testing.assert_close(
+                stacked[k].grad[i], p.grad, rtol=20 * tolerance, atol=20 * tolerance
+            )  # type: ignore[index]
 
 
 def test_backwards_turns_each_sequence_within_its_length() -> None:

@@ -26,7 +26,12 @@ def given() -> tuple[Tensor, ...]:
 
 def path_score(e: Tensor, a: Tensor, b: Tensor, c: Tensor, path: tuple[int, ...]) -> Tensor:
     steps = sum((a[i, j] for i, j in itertools.pairwise(path)), torch.zeros(()))
-    return sum((e[t, k] for t, k in enumerate(path)), torch.zeros(())) + steps + b[path[0]] + c[path[-1]]
+    return (
+        sum((e[t, k] for t, k in enumerate(path)), torch.zeros(()))
+        + steps
+        + b[path[0]]
+        + c[path[-1]]
+    )
 
 
 def test_all_paths(given: tuple[Tensor, ...]) -> None:
@@ -41,7 +46,9 @@ def test_all_paths(given: tuple[Tensor, ...]) -> None:
         assert tuple(best[:n, i].tolist()) == paths[int(scores.argmax())]
         p = scores.softmax(0)
         for t in range(n):
-            expected = torch.stack([p[[k for k, path in enumerate(paths) if path[t] == tag]].sum() for tag in range(K)])
+            expected = torch.stack(
+                [p[[k for k, path in enumerate(paths) if path[t] == tag]].sum() for tag in range(K)]
+            )
             torch.testing.assert_close(marginals[t, i], expected)
 
 
@@ -54,9 +61,15 @@ def test_gradients(given: tuple[Tensor, ...]) -> None:
     torch.testing.assert_close(g, expected * known[:, :, None])
 
 
-def test_without_scores_of_its_own_it_is_a_softmax_for_each_token(given: tuple[Tensor, ...]) -> None:
+def test_without_scores_of_its_own_it_is_a_softmax_for_each_token(
+    given: tuple[Tensor, ...],
+) -> None:
     e, known, *_, tags = given
-    none = torch.zeros(K, K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
+    none = (
+        torch.zeros(K, K, dtype=torch.float64),
+        torch.zeros(K, dtype=torch.float64),
+        torch.zeros(K, dtype=torch.float64),
+    )
     each = -(e.log_softmax(2).gather(2, tags[:, :, None])[:, :, 0] * known).sum(0)
     torch.testing.assert_close(crf.nll(e, tags, known, *none), each)
     torch.testing.assert_close(crf.log_marginals(e, known, *none)[known], e.log_softmax(2)[known])
@@ -65,13 +78,22 @@ def test_without_scores_of_its_own_it_is_a_softmax_for_each_token(given: tuple[T
 def test_large_scores_stay_finite() -> None:
     e = torch.randn(6, 2, K) * 1e4
     known, zero = torch.ones(6, 2, dtype=torch.bool), torch.zeros(K)
-    assert crf.nll(e, torch.zeros(6, 2, dtype=torch.long), known, torch.zeros(K, K), zero, zero).isfinite().all()
+    assert (
+        crf.nll(e, torch.zeros(6, 2, dtype=torch.long), known, torch.zeros(K, K), zero, zero)
+        .isfinite()
+        .all()
+    )
 
 
 def test_what_is_told_keeps_to_the_order(given: tuple[Tensor, ...]) -> None:
     """The best of the paths in which 1 comes after 0 alone, is not first, and 0 is not last; without one, some path."""
     e, known, *_ = given
-    order = [[True, True, True, False], [True, False, True, True], [True, False, True, True], [True, False, True, True]]
+    order = [
+        [True, True, True, False],
+        [True, False, True, True],
+        [True, False, True, True],
+        [True, False, True, True],
+    ]
     layer = crf.CRF(K, order).double()
     with torch.no_grad():
         for own, v in zip(layer.scores, given[2:5], strict=True):
@@ -79,7 +101,9 @@ def test_what_is_told_keeps_to_the_order(given: tuple[Tensor, ...]) -> None:
     best = layer.best(e, known)
     for i, n in enumerate(LENGTHS):
         paths = [
-            p for p in itertools.product(range(K), repeat=n) if all(order[a][b] for a, b in itertools.pairwise((-1, *p, -1)))
+            p
+            for p in itertools.product(range(K), repeat=n)
+            if all(order[a][b] for a, b in itertools.pairwise((-1, *p, -1)))
         ]
         scores = torch.stack([path_score(e[:, i], *layer.scores, p) for p in paths])
         assert tuple(best[:n, i].tolist()) == paths[int(scores.argmax())]

@@ -13,7 +13,7 @@ from danlu.errors import RecipeError
 from danlu.nn import penalties
 from danlu.optim import Optimizer, schedules
 from danlu.optim.clip import clip_norm, clip_value, norm_factor
-from danlu.optim.rules import RULES, columns
+from danlu.optim.optimizers import RULES, columns
 
 STEPS = 30
 RNG = np.random.default_rng(0)
@@ -50,7 +50,9 @@ def numpy_path(name: str, h: dict[str, float]) -> np.ndarray:
         else:
             m = h["beta1"] * m + (1 - h["beta1"]) * g
             s = h["beta2"] * s + (1 - h["beta2"]) * g**2
-            w = w - h["lr"] * (m / (1 - h["beta1"] ** t)) / (np.sqrt(s / (1 - h["beta2"] ** t)) + h["eps"])
+            w = w - h["lr"] * (m / (1 - h["beta1"] ** t)) / (
+                np.sqrt(s / (1 - h["beta2"] ** t)) + h["eps"]
+            )
         out.append(w)
     return np.array(out)
 
@@ -87,7 +89,9 @@ def test_rules_equal_the_formulas(name: str, decay: float) -> None:
 def test_tensors_as_hyper_parameters_give_the_same(name: str) -> None:
     h = {**RULES[name].defaults, "lr": 0.02}
     np.testing.assert_allclose(
-        own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}), own_path(name, h), rtol=1e-11
+        own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}),
+        own_path(name, h),
+        rtol=1e-11,
     )
 
 
@@ -105,8 +109,12 @@ TORCH = {
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_rules_equal_pytorchs_and_so_does_the_optimizer_for_any_loop(name: str) -> None:
     theirs = torch_path(TORCH[name])
-    np.testing.assert_allclose(own_path(name, {**RULES[name].defaults, "lr": 0.02}), theirs, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(torch_path(lambda p: Optimizer(p, name, lr=0.02)), theirs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        own_path(name, {**RULES[name].defaults, "lr": 0.02}), theirs, rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        torch_path(lambda p: Optimizer(p, name, lr=0.02)), theirs, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_optimizer_has_groups_state_dict_and_takes_pytorchs_schedulers() -> None:
@@ -169,7 +177,14 @@ def closed(name: str, t: float, total: float) -> float:
 @pytest.mark.parametrize("name", sorted(schedules.SCHEDULES))
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 2.0])
 def test_schedules_in_closed_form(name: str, warmup: float) -> None:
-    h = {"gamma": 0.5 if name == "step" else 0.9, "every": 3.0, "decay": 0.7, "final": 0.1, "initial": 0.04, "peak": 0.3}
+    h = {
+        "gamma": 0.5 if name == "step" else 0.9,
+        "every": 3.0,
+        "decay": 0.7,
+        "final": 0.1,
+        "initial": 0.04,
+        "peak": 0.3,
+    }
     per_epoch, epochs = 10, 12
     for k in range(per_epoch * epochs):
         got = schedules.factor(name, k, per_epoch, epochs, warmup, h)
@@ -211,10 +226,15 @@ def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
 def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str) -> None:
     """Two networks side by side whose β differ: in float32, 1 − 0.9999 from a rounded 0.9999 is off by 10⁻⁴ of itself."""
     rule = RULES[name]
-    fields = [{**rule.defaults, **{k: b for k in ("beta1", "beta2", "rho") if k in rule.defaults}} for b in (0.9999, 0.999995)]
+    fields = [
+        {**rule.defaults, **{k: b for k in ("beta1", "beta2", "rho") if k in rule.defaults}}
+        for b in (0.9999, 0.999995)
+    ]
     hyper: dict[str, Any] = {}
     for k in rule.defaults:
-        hyper |= columns(k, torch.tensor([[f[k]] for f in fields], dtype=torch.float64), torch.float32)
+        hyper |= columns(
+            k, torch.tensor([[f[k]] for f in fields], dtype=torch.float64), torch.float32
+        )
     g = torch.linspace(0.5, 1, 6)
     p = torch.zeros(2, 6)
     state = rule.start(p)
@@ -230,5 +250,9 @@ def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str
 
 def test_who_is_not_clipped_may_have_a_gradient_beyond_all_bounds() -> None:
     sizes = torch.tensor([[math.inf], [math.inf], [4.0]])
-    assert norm_factor(sizes, torch.tensor([[math.inf], [1.0], [1.0]])).tolist() == [[1.0], [0.0], [0.25]]
+    assert norm_factor(sizes, torch.tensor([[math.inf], [1.0], [1.0]])).tolist() == [
+        [1.0],
+        [0.0],
+        [0.25],
+    ]
     assert float(norm_factor(torch.tensor(math.inf), math.inf)) == 1

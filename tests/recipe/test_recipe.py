@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from danlu.errors import RecipeError
 from danlu.models import MODELS
-from danlu.optim.rules import RULES
+from danlu.optim.optimizers import RULES
 from danlu.optim.schedules import SCHEDULES
 from danlu.recipe import Recipe, fields, presets
 
 recipes = st.builds(
     Recipe,
     model=st.sampled_from(sorted(MODELS)),
-    optimizer=st.fixed_dictionaries({"name": st.sampled_from(sorted(RULES)), "lr": st.floats(1e-6, 10)}),
+    optimizer=st.fixed_dictionaries(
+        {"name": st.sampled_from(sorted(RULES)), "lr": st.floats(1e-6, 10)}
+    ),
     schedule=st.sampled_from(sorted(SCHEDULES)),
     penalty=st.fixed_dictionaries({"l1": st.floats(0, 1), "l2": st.floats(0, 1)}),
     init=st.sampled_from(["auto", "he", "orthogonal"]),
@@ -58,7 +60,10 @@ def said(**given: Any) -> str:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"optimizer": {"name": "sgd", "lr": -0.1}}, "`optimizer.lr` is -0.1, but must be greater than 0; try 0.01"),
+        (
+            {"optimizer": {"name": "sgd", "lr": -0.1}},
+            "`optimizer.lr` is -0.1, but must be greater than 0; try 0.01",
+        ),
         ({"optimizer": "adm"}, "did you mean 'adam'?"),
         ({"model": "dens"}, "did you mean 'dense'?"),
         ({"optimzer": "adam"}, "`optimzer` is no field of a recipe; did you mean `optimizer`?"),
@@ -67,27 +72,45 @@ def said(**given: Any) -> str:
             {"optimizer": {"name": "sgd", "momentum": 0.9}},
             "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov",
         ),
-        ({"model": {"name": "dense", "channels": (6,)}}, "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide"),
+        (
+            {"model": {"name": "dense", "channels": (6,)}},
+            "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide",
+        ),
         (
             {"model": {"name": "gru", "forget_bias": 2.0}},
             "`model.forget_bias` is not used by gru; it is by lstm, lstm-peephole",
         ),
-        ({"init": {"name": "he", "std": 0.1}}, "`init.std` is not used by 'he'; it is by normal, uniform"),
-        ({"init": {"name": "normal", "std": 0.0}}, "`init.std` is 0.0, but must be greater than 0; try 0.01"),
+        (
+            {"init": {"name": "he", "std": 0.1}},
+            "`init.std` is not used by 'he'; it is by normal, uniform",
+        ),
+        (
+            {"init": {"name": "normal", "std": 0.0}},
+            "`init.std` is 0.0, but must be greater than 0; try 0.01",
+        ),
         ({"init": {"std": 0.1}}, "`init.std` is not used by 'auto'"),
         ({"epochs": 0}, "`epochs` is 0, but must be at least 1; try 10"),
         ({"epochs": 2.5}, "`epochs` is 2.5, but must be a whole number"),
         ({"batch_size": "many"}, "`batch_size` is 'many', but must be a whole number"),
         ({"normalize": "zscor"}, "did you mean 'zscore'?"),
-        ({"model": {"name": "dense", "dropout": 1.0}}, "`model.dropout` is 1.0, but must be less than 1; try 0.5"),
+        (
+            {"model": {"name": "dense", "dropout": 1.0}},
+            "`model.dropout` is 1.0, but must be less than 1; try 0.5",
+        ),
         ({"optimizer": {"lr": float("nan")}}, "`optimizer.lr` is nan, but must be a finite number"),
         ({"optimizer": {"lr": [1]}}, "`optimizer.lr` is [1], but must be a number"),
         ({"epochs": "10"}, "`epochs` is '10', but must be a whole number"),
         ({"epochs": True}, "`epochs` is True, but must be a whole number"),
         ({"augment": {"flip": "yes"}}, "`augment.flip` is 'yes', but must be true or false"),
         ({"optimizer": 3}, "`optimizer` is 3, but must be a table of names and values"),
-        ({"schedule": {"warmup": 20}}, "`schedule.warmup` is 20.0, but must be less than the 10 epochs"),
-        ({"batch_size": 1, "model": {"name": "dense", "batch_norm": "after"}}, "`batch_size` is 1, but must be at least 2"),
+        (
+            {"schedule": {"warmup": 20}},
+            "`schedule.warmup` is 20.0, but must be less than the 10 epochs",
+        ),
+        (
+            {"batch_size": 1, "model": {"name": "dense", "batch_norm": "after"}},
+            "`batch_size` is 1, but must be at least 2",
+        ),
     ],
 )
 def test_each_mistake_is_one_sentence(given: dict[str, Any], sentence: str) -> None:
@@ -111,7 +134,15 @@ def test_wrong_types_in_toml_and_no_toml() -> None:
 
 def test_overrides() -> None:
     r = Recipe().with_(
-        ["lr=0.5", "optimizer=sgd", "model.hidden=8,8", "epochs=3", "model.dropout=.5", "schedule=one-cycle", "schedule.peak=0.2"]
+        [
+            "lr=0.5",
+            "optimizer=sgd",
+            "model.hidden=8,8",
+            "epochs=3",
+            "model.dropout=.5",
+            "schedule=one-cycle",
+            "schedule.peak=0.2",
+        ]
     )
     assert (r.optimizer.name, r.optimizer.lr, r.optimizer.beta1) == ("sgd", 0.5, None)
     assert (r.model.hidden, r.model.dropout, r.epochs, r.schedule.peak) == ((8, 8), 0.5, 3, 0.2)

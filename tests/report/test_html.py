@@ -1,4 +1,4 @@
-from danlu.report import html
+from danlu.report.pages import html
 
 
 def test_what_stands_between_backticks_is_code_and_no_tag_gets_through() -> None:

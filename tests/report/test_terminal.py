@@ -11,10 +11,16 @@ import torch
 from rich.console import Console
 
 from danlu import Recipe, fit, load
-from danlu.report import study_progress, terminal
-from danlu.report.braille import chart
-from danlu.report.pictures import as_image, half_blocks
-from danlu.report.progress import LogProgress, NotebookProgress, TerminalProgress, clock, terminal_curves
+from danlu.report.pages.pictures import as_image, half_blocks
+from danlu.report.terminal import console, study_progress
+from danlu.report.terminal.braille import chart
+from danlu.report.terminal.progress import (
+    LogProgress,
+    NotebookProgress,
+    TerminalProgress,
+    clock,
+    terminal_curves,
+)
 from danlu.train import train
 
 
@@ -51,7 +57,9 @@ def test_clock() -> None:
     assert [clock(s) for s in (0, 65, 3661)] == ["0:00", "1:05", "1:01:01"]
 
 
-def test_log_has_one_line_an_epoch_with_time_left(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_log_has_one_line_an_epoch_with_time_left(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     fit(Recipe(epochs=3), load("iris"), out=tmp_path / "a", listener=LogProgress())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -97,7 +105,9 @@ def test_a_study_says_who_is_done_the_best_and_the_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps as the engine would tell them, at known times: two networks of 100 steps each, half a second a step."""
-    study = train([Recipe(seed=s, epochs=1) for s in range(2)], load("iris"), out=tmp_path / "study")
+    study = train(
+        [Recipe(seed=s, epochs=1) for s in range(2)], load("iris"), out=tmp_path / "study"
+    )
     study.path.joinpath("members.jsonl").write_text("")
     now = [10.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
@@ -112,9 +122,20 @@ def test_a_study_says_who_is_done_the_best_and_the_time_left(
     for done in range(101, 201):
         log.progress(done)
     assert 10 <= len(capsys.readouterr().out.splitlines()) <= 21, "not a line for each step"
-    log.plan([0, 1], "one by one", "cannot be vectorised (…), so it trains one by one", {}, noted=True)
-    log.plan([0, 1], "vectorised by 2", "fastest of 3 ways measured", {"vectorised by 2": 1e-4}, noted=False)
-    assert capsys.readouterr().out == "2 networks one by one: cannot be vectorised (…), so it trains one by one\n"
+    log.plan(
+        [0, 1], "one by one", "cannot be vectorised (…), so it trains one by one", {}, noted=True
+    )
+    log.plan(
+        [0, 1],
+        "vectorised by 2",
+        "fastest of 3 ways measured",
+        {"vectorised by 2": 1e-4},
+        noted=False,
+    )
+    assert (
+        capsys.readouterr().out
+        == "2 networks one by one: cannot be vectorised (…), so it trains one by one\n"
+    )
 
 
 def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from danlu import Recipe, fit, load
 from danlu.diagnose.verdict import verdict
-from danlu.report.data_page import write_page
-from danlu.report.run_page import write_report
-from danlu.report.text_page import marked
+from danlu.report.pages.data import write_page
+from danlu.report.pages.run import write_report
+from danlu.report.pages.text import marked
 from danlu.runs.folder import read_tensors, write_tensors
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
@@ -19,24 +19,42 @@ SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 
 def test_entities_are_marked_and_named() -> None:
     tokens = ["the", "<b>", "of", "New", "York"]
-    assert marked(tokens, [(3, 5, "LOC")], " ") == "the &lt;b&gt; of <mark>New York <small>LOC</small></mark>"
-    assert marked(list("王刚走了"), [(0, 2, "NAME")], "") == "<mark>王刚 <small>NAME</small></mark>走了"
+    assert (
+        marked(tokens, [(3, 5, "LOC")], " ")
+        == "the &lt;b&gt; of <mark>New York <small>LOC</small></mark>"
+    )
+    assert (
+        marked(list("王刚走了"), [(0, 2, "NAME")], "")
+        == "<mark>王刚 <small>NAME</small></mark>走了"
+    )
     assert marked(tokens, [], " ") == "the &lt;b&gt; of New York"
 
 
 def test_mistaken_sentences_are_shown_with_what_is_right(tmp_path: Path) -> None:
     sentences = [["in", "Rome", "<i>"], ["we", "saw", "Bonn"], ["in", "May"]] * 40
-    data = load((sentences, [["B-LOC" if t in ("Rome", "Bonn") else "O" for t in s] for s in sentences]))
-    run = fit(Recipe(model={"name": "gru", **SMALL}, epochs=1, batch_size=16), data, out=tmp_path / "run")
+    data = load(
+        (sentences, [["B-LOC" if t in ("Rome", "Bonn") else "O" for t in s] for s in sentences])
+    )
+    run = fit(
+        Recipe(model={"name": "gru", **SMALL}, epochs=1, batch_size=16), data, out=tmp_path / "run"
+    )
     kept = read_tensors(run.path / "test.safetensors")
-    assert kept["tokens"].shape == kept["tags"].shape and int(kept["sizes"].sum()) == len(kept["tokens"])
+    assert kept["tokens"].shape == kept["tags"].shape and int(kept["sizes"].sum()) == len(
+        kept["tokens"]
+    )
     page = write_report(run).read_text(encoding="utf-8")
     shown = page[page.index("<h2>Sentences</h2>") : page.index("<h2>Recipe</h2>")]
-    assert ("should be:" in shown) == (run.result["test_f1"] < 1) and 'class="sentence"' in shown and "<i>" not in shown
+    assert (
+        ("should be:" in shown) == (run.result["test_f1"] < 1)
+        and 'class="sentence"' in shown
+        and "<i>" not in shown
+    )
     kept["tags"] = kept["targets"].clone()
     kept["tags"][kept["targets"].nonzero()[:3]] = 0  # three of the entities are not told
     write_tensors(run.path / "test.safetensors", kept)
-    assert "by sentences)" in verdict(run)[0] and "should be:" in write_report(run).read_text(encoding="utf-8")
+    assert "by sentences)" in verdict(run)[0] and "should be:" in write_report(run).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_pairs_are_shown_beside_what_is_written(tmp_path: Path) -> None:
@@ -51,7 +69,10 @@ def test_pairs_are_shown_beside_what_is_written(tmp_path: Path) -> None:
     from danlu.data.vocabulary import Vocabulary
 
     learnt = Vocabulary(data.schema.vocabulary)
-    source, (written, _) = learnt.decode(x[:s].tolist()), run.translate([learnt.decode(x[:s].tolist())])[0]
+    source, (written, _) = (
+        learnt.decode(x[:s].tolist()),
+        run.translate([learnt.decode(x[:s].tolist())])[0],
+    )
     assert f"<td>{source}</td><td>{source[::-1]}</td><td>{written}</td>" in shown
     assert "<td>yes</td>" in shown
 
@@ -61,7 +82,9 @@ def test_curves_that_are_not_of_the_same_thing_are_explained(tmp_path: Path) -> 
     page = write_report(fit(recipe, load("iris"), out=tmp_path / "run")).read_text(encoding="utf-8")
     assert "taken with <code>model.dropout</code>, <code>loss.label_smoothing</code>, which" in page
     assert "1 epoch ·" in page
-    plain = write_report(fit(Recipe(epochs=2), load("iris"), out=tmp_path / "plain")).read_text(encoding="utf-8")
+    plain = write_report(fit(Recipe(epochs=2), load("iris"), out=tmp_path / "plain")).read_text(
+        encoding="utf-8"
+    )
     assert "taken with" not in plain and "2 epochs ·" in plain
 
 

@@ -10,7 +10,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.diagnose import verdict
 from danlu.diagnose.verdict import difference, wilson
 from danlu.errors import ModelError, RunError
-from danlu.report.run_page import confusion, write_report
+from danlu.report.pages.run import confusion, write_report
 from danlu.runs import folder
 
 
@@ -43,7 +43,10 @@ def test_monte_carlo_dropout_is_a_mean_over_masks(run: Run) -> None:
     assert torch.equal(p.probabilities, run.predict(x[:20], samples=200).probabilities)
     # Two independent means of 200 passes differ by about √(2/200) spreads.
     other = run.predict(x[:20], samples=200, seed=1)
-    assert float((other.probabilities - p.probabilities).abs().max()) < 5 * float(p.spread.max()) * (2 / 200) ** 0.5
+    assert (
+        float((other.probabilities - p.probabilities).abs().max())
+        < 5 * float(p.spread.max()) * (2 / 200) ** 0.5
+    )
 
 
 def test_wrong_shapes_and_no_dropout(run: Run, tmp_path: Path) -> None:
@@ -60,7 +63,10 @@ def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     folder.write_tensors(copy / "weights.safetensors", {"dense1.weight": torch.zeros(2, 2)})
-    with pytest.raises(ModelError, match=r"`dense1.weight` is \(2, 2\) instead of \(64, 64\), `dense1.bias` is missing"):
+    with pytest.raises(
+        ModelError,
+        match=r"`dense1.weight` is \(2, 2\) instead of \(64, 64\), `dense1.bias` is missing",
+    ):
         Run(copy).model()
     (copy / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(RunError, match="is damaged or no safetensors file"):
@@ -85,9 +91,17 @@ def test_intervals_against_published_values() -> None:
 
 def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
     data = load("digits")
-    constant = fit(Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}), data, out=tmp_path / "a")
+    constant = fit(
+        Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}),
+        data,
+        out=tmp_path / "a",
+    )
     assert "has learnt nothing usable" in " ".join(verdict(constant))
-    few = fit(Recipe(epochs=60, optimizer={"lr": 0.01}, batch_size=10), load("digits", limit=60), out=tmp_path / "b")
+    few = fit(
+        Recipe(epochs=60, optimizer={"lr": 0.01}, batch_size=10),
+        load("digits", limit=60),
+        out=tmp_path / "b",
+    )
     assert "variance (over-fitting)" in " ".join(verdict(few))
     short = fit(Recipe(epochs=5), data, out=tmp_path / "c")
     assert "still falling at the end" in " ".join(verdict(short))
@@ -127,14 +141,20 @@ def test_plot_is_a_plotly_figure(run: Run) -> None:
 
 def test_a_strangers_text_is_escaped(tmp_path: Path) -> None:
     y = np.array(["<script>alert(1)</script>", "b"] * 100)
-    run = fit(Recipe(epochs=1), load((np.random.default_rng(0).normal(size=(200, 2)), y)), out=tmp_path / "run")
+    run = fit(
+        Recipe(epochs=1),
+        load((np.random.default_rng(0).normal(size=(200, 2)), y)),
+        out=tmp_path / "run",
+    )
     assert "<script>alert(1)" not in write_report(run).read_text()
 
 
 def test_a_strangers_network_runs_only_when_trusted(tmp_path: Path) -> None:
     run = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
     mark = tmp_path / "ran"
-    (run.path / "recipe.toml").write_text(f'[model]\nname = "os:system"\nargs = {{command = "touch {mark}"}}\n')
+    (run.path / "recipe.toml").write_text(
+        f'[model]\nname = "os:system"\nargs = {{command = "touch {mark}"}}\n'
+    )
     for act in (lambda r: r.model(), lambda r: r.predict(np.zeros((1, 4))), lambda r: r.evaluate()):
         with pytest.raises(RunError, match="imports its network, 'os:system'"):
             act(Run(run.path))
@@ -144,9 +164,13 @@ def test_a_strangers_network_runs_only_when_trusted(tmp_path: Path) -> None:
 def test_other_data_must_have_the_same_columns(tmp_path: Path) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame({"a": np.arange(100.0), "b": -np.arange(100.0), "label": np.arange(100) % 2})
+    frame = pd.DataFrame(
+        {"a": np.arange(100.0), "b": -np.arange(100.0), "label": np.arange(100) % 2}
+    )
     run = fit(Recipe(epochs=1, batch_size=10), load(frame, target="label"), out=tmp_path / "run")
-    with pytest.raises(RunError, match="the data have the columns b, a, but the run was trained on a, b"):
+    with pytest.raises(
+        RunError, match="the data have the columns b, a, but the run was trained on a, b"
+    ):
         run.evaluate(load(frame[["b", "a", "label"]], target="label"))
     assert run.evaluate(load(frame, target="label"), "all").n == 100
 

@@ -15,4 +15,6 @@ def digits() -> Data:
 
 @pytest.fixture(scope="module")
 def found(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
-    return tune(digits, SPACE, recipe=BASE, trials=24, rounds=2, out=tmp_path_factory.mktemp("t") / "study")
+    return tune(
+        digits, SPACE, recipe=BASE, trials=24, rounds=2, out=tmp_path_factory.mktemp("t") / "study"
+    )

@@ -50,7 +50,11 @@ with folder.locked(Path({str(found.study.path)!r})):
 
 
 def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}", "name": "both"}
+    given: dict[str, Any] = {
+        "recipe": BASE,
+        "storage": f"sqlite:///{tmp_path / 'shared.db'}",
+        "name": "both",
+    }
     a = tune(digits, SPACE[:1], trials=4, out=tmp_path / "a", **given)
     b = tune(digits, SPACE[:1], trials=8, out=tmp_path / "b", **given)
     rates = [t.own[i].values["optimizer.lr"] for t in (a, b) for i in range(4)]
@@ -64,14 +68,19 @@ def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:
     b = tune(digits, SPACE, trials=12, seed=1, out=tmp_path / "b", **given)
     assert (len(a.study), len(b.study)) == (8, 4), "the second trains what is missing"
     assert len(b.trials.store.get_trials()) == 12
-    with pytest.raises(RunError, match="has a study of that name on other data; choose another --name"):
+    with pytest.raises(
+        RunError, match="has a study of that name on other data; choose another --name"
+    ):
         tune(load("iris"), SPACE, trials=1, out=tmp_path / "c", **given)
     with pytest.raises(RunError, match="on another space"):
         tune(digits, SPACE[:1], trials=1, out=tmp_path / "c", **given)
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.skipif(not shutil.which("initdb") and not shutil.which("postgres"), reason="no PostgreSQL on this machine")
+@pytest.mark.skipif(
+    not shutil.which("initdb") and not shutil.which("postgres"),
+    reason="no PostgreSQL on this machine",
+)
 def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> None:
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
     tools = Path(os.path.realpath(shutil.which("postgres") or "")).parent
@@ -83,15 +92,23 @@ def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> N
     def tool(name: str, *words: str) -> list[str]:
         return [*user, str(tools / name), *words]
 
-    made = subprocess.run(tool("initdb", "-D", f"{home}/db", "-U", "danlu", "-A", "trust"), capture_output=True, cwd="/")
+    made = subprocess.run(
+        tool("initdb", "-D", f"{home}/db", "-U", "danlu", "-A", "trust"),
+        capture_output=True,
+        cwd="/",
+    )
     if made.returncode:
         pytest.skip(f"initdb does not run here: {made.stderr.decode()[-200:]}")
     server = subprocess.Popen(
-        tool("postgres", "-D", f"{home}/db", "-p", port, "-k", str(home)), cwd="/", stderr=subprocess.DEVNULL
+        tool("postgres", "-D", f"{home}/db", "-p", port, "-k", str(home)),
+        cwd="/",
+        stderr=subprocess.DEVNULL,
     )
     try:
         end = time.monotonic() + 30
-        while subprocess.run(tool("pg_isready", "-p", port, "-h", "localhost"), capture_output=True).returncode:
+        while subprocess.run(
+            tool("pg_isready", "-p", port, "-h", "localhost"), capture_output=True
+        ).returncode:
             assert time.monotonic() < end
             time.sleep(0.1)
         url = f"postgresql+psycopg2://danlu@localhost:{port}/postgres"
@@ -117,8 +134,15 @@ tune(load("digits"), SPACE, recipe=BASE, trials=24, rounds=2, storage=sys.argv[1
 def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> None:
     """As many trials as one would make, one winner, one reading of the test part, and both narrow to the same."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    both = [subprocess.Popen([sys.executable, "-c", SHARER, url, str(tmp_path / k)], stderr=subprocess.PIPE) for k in "ab"]
-    assert [p.wait(240) for p in both] == [0, 0], [p.stderr and p.stderr.read().decode()[-500:] for p in both]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARER, url, str(tmp_path / k)], stderr=subprocess.PIPE
+        )
+        for k in "ab"
+    ]
+    assert [p.wait(240) for p in both] == [0, 0], [
+        p.stderr and p.stderr.read().decode()[-500:] for p in both
+    ]
     a, b = (open_tuning(Study(tmp_path / k)) for k in "ab")
     trials = a.trials.marked()
     assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == len(a.ranked) == 48
@@ -126,20 +150,36 @@ def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> No
         assert sum(t.round == number for t in a.ranked) == 24
     assert len(a.study) + len(b.study) == 48
     assert a.winner == b.winner is not None
-    assert a.best == b.best == Recipe.read(str(tmp_path / "a" / "best.toml")) == Recipe.read(str(tmp_path / "b" / "best.toml"))
+    assert (
+        a.best
+        == b.best
+        == Recipe.read(str(tmp_path / "a" / "best.toml"))
+        == Recipe.read(str(tmp_path / "b" / "best.toml"))
+    )
     first = [t for t in a.ranked if t.round == 1][:5]
     rates = sorted(t.values["optimizer.lr"] for t in first)
-    spare = math.exp(max((math.log(rates[-1]) - math.log(rates[0])) / 8, math.log(1e4) / 20)) * 1.000001
-    assert all(rates[0] / spare <= t.values["optimizer.lr"] <= rates[-1] * spare for t in a.ranked if t.round == 2)
+    spare = (
+        math.exp(max((math.log(rates[-1]) - math.log(rates[0])) / 8, math.log(1e4) / 20)) * 1.000001
+    )
+    assert all(
+        rates[0] / spare <= t.values["optimizer.lr"] <= rates[-1] * spare
+        for t in a.ranked
+        if t.round == 2
+    )
 
 
-def test_what_several_reserve_at_once_is_not_more_than_there_is(digits: Data, tmp_path: Path) -> None:
+def test_what_several_reserve_at_once_is_not_more_than_there_is(
+    digits: Data, tmp_path: Path
+) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
     one = t.trials
     two = Trials(one.url, {**t.study.info, "id": "other"}, one.space, digits.fingerprint)
     sampler = optuna.samplers.RandomSampler(seed=1)
-    taken = [trials.reserve(one.space, 1, 10, 6, 1, sampler, lambda values: True) for trials in (one, two, one)]
+    taken = [
+        trials.reserve(one.space, 1, 10, 6, 1, sampler, lambda values: True)
+        for trials in (one, two, one)
+    ]
     assert [len(of) for of in taken] == [6, 3, 0]
     assert one.begun(1) == 10
 
@@ -149,12 +189,16 @@ def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     names = iter("bcdefgh")  # of studies: of these the draws are made
-    monkeypatch.setattr(search, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(names))))
+    monkeypatch.setattr(
+        search, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(names)))
+    )
     a = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given)
     b = tune(digits, SPACE[:1], trials=24, out=tmp_path / "b", **given)
     assert b.ranked[0].figure > a.ranked[0].figure
     assert b.winner == a.winner
-    assert "It ended after the test part had been read, once, for the best until then" in " ".join(b.sentences())
+    assert "It ended after the test part had been read, once, for the best until then" in " ".join(
+        b.sentences()
+    )
     assert b.best == a.best, "what has a test figure"
     page = CliRunner().invoke(app, ["report", str(b.study.path)])
     assert f"lr = {b.best.optimizer.lr}" in Path(page.output.strip()).read_text()
@@ -195,7 +239,9 @@ def test_who_is_marked_has_given_a_sign_of_life(sampler: Any) -> None:
     assert [t.user_attrs["mark"] for t in study.get_trials()] == ["a", "b", "c"]
 
 
-def test_results_that_come_late_are_counted_as_more(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_come_late_are_counted_as_more(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others took the machine for dead, and it was not."""
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     real = search.extend

@@ -57,19 +57,30 @@ def test_the_winner_alone_reads_the_test_part(found: Tuning) -> None:
     best = found.ranked[0].member
     assert found.ranked[0].figure == max(t.figure for t in found.ranked)
     assert found.winner["member"] == best
-    assert found.winner["test_accuracy"] == pytest.approx(found.study.run(best).evaluate(part="test").accuracy)
+    assert found.winner["test_accuracy"] == pytest.approx(
+        found.study.run(best).evaluate(part="test").accuracy
+    )
     again = Recipe.read(str(found.study.path / "best.toml"))
     assert again == found.study.recipes[best]
 
 
 def test_the_rate_matters_most(digits: Data, tmp_path: Path) -> None:
-    t = tune(digits, ["optimizer.lr=1e-6..1e-1:log", "weight_decay=1e-8..1e-4:log"], recipe=BASE, trials=40, out=tmp_path / "t")
+    t = tune(
+        digits,
+        ["optimizer.lr=1e-6..1e-1:log", "weight_decay=1e-8..1e-4:log"],
+        recipe=BASE,
+        trials=40,
+        out=tmp_path / "t",
+    )
     assert t.importance["optimizer.lr"] > 0.8
     assert sum(t.importance.values()) == pytest.approx(1)
 
 
 def test_equal_seeds_give_equal_searches(digits: Data, tmp_path: Path) -> None:
-    a, b, c = (tune(digits, SPACE, recipe=BASE, trials=5, seed=s, out=tmp_path / str(k)) for k, s in enumerate((3, 3, 4)))
+    a, b, c = (
+        tune(digits, SPACE, recipe=BASE, trials=5, seed=s, out=tmp_path / str(k))
+        for k, s in enumerate((3, 3, 4))
+    )
     assert a.study.recipes == b.study.recipes != c.study.recipes
     assert [t.figure for t in a.ranked] == [t.figure for t in b.ranked]
 
@@ -77,10 +88,16 @@ def test_equal_seeds_give_equal_searches(digits: Data, tmp_path: Path) -> None:
 def test_random_search_finds_what_a_fine_grid_finds(digits: Data, tmp_path: Path) -> None:
     """One field: the best of 40 draws is as good as the best of 40 points, to the luck of a training."""
     grid = danlu.compare(
-        digits, {"optimizer.lr": np.geomspace(1e-6, 1e-1, 40).tolist()}, recipe=BASE, seeds=2, out=tmp_path / "g"
+        digits,
+        {"optimizer.lr": np.geomspace(1e-6, 1e-1, 40).tolist()},
+        recipe=BASE,
+        seeds=2,
+        out=tmp_path / "g",
     )
     best = max(r.mean.mean for r in grid.rows)
-    drawn = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=40, out=tmp_path / "t")
+    drawn = tune(
+        digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=40, out=tmp_path / "t"
+    )
     assert drawn.ranked[0].figure >= best - 0.02
 
 
@@ -105,7 +122,10 @@ def test_halving_by_the_book() -> None:
     h = Halving("valid_loss", higher_is_better=False, eta=3)
     for epoch in (1, 2, 3):
         alive = [m for m in range(9) if epoch == 1 or m < 3]
-        rows = [{"member": m, "epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan} for m in alive]
+        rows = [
+            {"member": m, "epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan}
+            for m in alive
+        ]
         stopped = sorted(h.judge(rows))
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
 
@@ -119,13 +139,22 @@ def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
 
 
 def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -> None:
-    t = tune(digits, ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"], recipe=BASE, trials=6, rounds=2, out=tmp_path / "t")
+    t = tune(
+        digits,
+        ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"],
+        recipe=BASE,
+        trials=6,
+        rounds=2,
+        out=tmp_path / "t",
+    )
     assert {x.values["optimizer.name"] for x in t.ranked} <= {"sgd", "adam"}
     assert t.best_lines(1)[0].startswith("Best-1 (valid accuracy")
 
 
 def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: Path) -> None:
-    t = tune(digits, ["epochs=2,1", "schedule.warmup=0..1.5"], recipe=BASE, trials=8, out=tmp_path / "t")
+    t = tune(
+        digits, ["epochs=2,1", "schedule.warmup=0..1.5"], recipe=BASE, trials=8, out=tmp_path / "t"
+    )
     assert len(t.study.recipes) == 8
     assert all(r.schedule.warmup < r.epochs for r in t.study.recipes)
     with pytest.raises(RecipeError, match="hardly any values"):
@@ -134,7 +163,9 @@ def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: 
 
 
 def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="`batch_size` is 256, but must be at most the 90 training examples"):
+    with pytest.raises(
+        RecipeError, match="`batch_size` is 256, but must be at most the 90 training examples"
+    ):
         tune(load("iris"), ["batch_size=16..256"], recipe=BASE, out=tmp_path / "t")
     with pytest.raises(RecipeError, match="`seed` is -1"):
         tune(load("iris"), SPACE, recipe=BASE, seed=-1, out=tmp_path / "t")
@@ -142,8 +173,18 @@ def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) ->
 
 
 def test_bayes_learns_from_its_batches(digits: Data, tmp_path: Path) -> None:
-    t = tune(digits, ["optimizer.lr=1e-6..1e-1:log"], recipe=BASE, trials=48, strategy="bayes", out=tmp_path / "b")
-    first, last = (np.mean([t.own[i].figure for i in part if i in t.own]) for part in (range(16), range(32, 48)))
+    t = tune(
+        digits,
+        ["optimizer.lr=1e-6..1e-1:log"],
+        recipe=BASE,
+        trials=48,
+        strategy="bayes",
+        out=tmp_path / "b",
+    )
+    first, last = (
+        np.mean([t.own[i].figure for i in part if i in t.own])
+        for part in (range(16), range(32, 48))
+    )
     assert last > first + 0.1
 
 
@@ -157,7 +198,13 @@ def test_a_search_whose_trials_diverge(digits: Data, tmp_path: Path) -> None:
 
 def test_ranges() -> None:
     searched, fixed = space.parse(
-        [*SPACE, "batch_size=16..64:log", "optimizer.beta1=0.5..0.99", "seed=3", "model.activation=tanh"]
+        [
+            *SPACE,
+            "batch_size=16..64:log",
+            "optimizer.beta1=0.5..0.99",
+            "seed=3",
+            "model.activation=tanh",
+        ]
     )
     assert searched["optimizer.lr"] == Range(1e-5, 0.1, True)
     assert searched["epochs"] == Range(1, 3, whole=True)
@@ -167,8 +214,15 @@ def test_ranges() -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(1e-6, 1e3), st.floats(1.001, 1e6), st.booleans(), st.lists(st.floats(0, 1), min_size=1, max_size=5))
-def test_a_narrowed_range_lies_within_and_holds_the_best(low: float, ratio: float, log: bool, shares: list[float]) -> None:
+@given(
+    st.floats(1e-6, 1e3),
+    st.floats(1.001, 1e6),
+    st.booleans(),
+    st.lists(st.floats(0, 1), min_size=1, max_size=5),
+)
+def test_a_narrowed_range_lies_within_and_holds_the_best(
+    low: float, ratio: float, log: bool, shares: list[float]
+) -> None:
     whole = Range(low, low * ratio, log)
     best = [low * ratio**s for s in shares]
     part = whole.narrowed(best)
@@ -179,20 +233,41 @@ def test_a_narrowed_range_lies_within_and_holds_the_best(low: float, ratio: floa
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"space": ["optimiser.lr=1..2"]}, "did you mean `optimizer.lr`?"),
-    "empty range": ({"space": ["optimizer.lr=1e-1..1e-3:log"]}, "is an empty range; did you mean optimizer.lr=1e-3..1e-1:log?"),
+    "empty range": (
+        {"space": ["optimizer.lr=1e-1..1e-3:log"]},
+        "is an empty range; did you mean optimizer.lr=1e-3..1e-1:log?",
+    ),
     "a point": ({"space": ["optimizer.lr=0.1..0.1"]}, "is an empty range"),
-    "through zero": ({"space": ["weight_decay=0..1:log"]}, "is a log range through zero; its lower end must be greater than 0"),
-    "below zero": ({"space": ["optimizer.lr=-1..1"]}, "`optimizer.lr` is -1, but must be greater than 0"),
+    "through zero": (
+        {"space": ["weight_decay=0..1:log"]},
+        "is a log range through zero; its lower end must be greater than 0",
+    ),
+    "below zero": (
+        {"space": ["optimizer.lr=-1..1"]},
+        "`optimizer.lr` is -1, but must be greater than 0",
+    ),
     "endless": ({"space": ["optimizer.lr=1..inf"]}, "must have two finite ends"),
-    "twice": ({"space": ["lr=1e-4..1e-1:log", "optimizer.lr=0.01"]}, "`optimizer.lr` is given twice"),
+    "twice": (
+        {"space": ["lr=1e-4..1e-1:log", "optimizer.lr=0.01"]},
+        "`optimizer.lr` is given twice",
+    ),
     "equal values": ({"space": ["epochs=1,1"]}, "`epochs` names 1 more than once"),
-    "empty in Python": ({"space": {"lr": Range(0.1, 0.001, log=True)}}, "empty range; did you mean optimizer.lr=0.001..0.1:log?"),
-    "zero in Python": ({"space": {"weight_decay": Range(0, 1, log=True)}}, "is a log range through zero"),
+    "empty in Python": (
+        {"space": {"lr": Range(0.1, 0.001, log=True)}},
+        "empty range; did you mean optimizer.lr=0.001..0.1:log?",
+    ),
+    "zero in Python": (
+        {"space": {"weight_decay": Range(0, 1, log=True)}},
+        "is a log range through zero",
+    ),
     "half in Python": ({"space": {"epochs": Range(1, 2.5)}}, "must run between whole numbers"),
     "narrow bayes": ({"strategy": "bayes", "rounds": 2}, "`rounds` is 2, but must be 1 for bayes"),
     "many": ({"trials": 501, "rounds": 2}, "the search has 1,002 trainings, about 0:"),
     "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is no range of numbers"),
-    "another scale": ({"space": ["optimizer.lr=1..2:ln"]}, "ends in 'ln', but a range can only be :log"),
+    "another scale": (
+        {"space": ["optimizer.lr=1..2:ln"]},
+        "ends in 'ln', but a range can only be :log",
+    ),
     "half epochs": ({"space": ["epochs=1.5..3"]}, "must run between whole numbers"),
     "nothing": ({"space": ["epochs=3"]}, "nothing is searched"),
     "seed": ({"space": ["seed=1..9"]}, "`seed` cannot be searched: it is luck"),
@@ -221,7 +296,19 @@ def test_no_validation_part(tmp_path: Path) -> None:
 
 def test_the_command_prints_the_best_and_writes_a_page(tmp_path: Path) -> None:
     out = str(tmp_path / "t")
-    words = ["tune", "digits", "lr=1e-4..1e-1:log", "model=dense", "epochs=1", "--trials", "8", "--rounds", "2", "--out", out]
+    words = [
+        "tune",
+        "digits",
+        "lr=1e-4..1e-1:log",
+        "model=dense",
+        "epochs=1",
+        "--trials",
+        "8",
+        "--rounds",
+        "2",
+        "--out",
+        out,
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "round 1 of 2: optimizer.lr=0.0001..0.1:log" in done.output
@@ -236,21 +323,29 @@ def test_the_command_prints_the_best_and_writes_a_page(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["show", out, "--json"])
     assert json.loads(shown.output)["winner"] == json.loads(again.output)["winner"]
     member = CliRunner().invoke(app, ["evaluate", f"{out}:3", "--part", "valid", "--json"])
-    assert json.loads(member.output)["accuracy"] == pytest.approx(Study(out).results[3]["valid_accuracy"])
+    assert json.loads(member.output)["accuracy"] == pytest.approx(
+        Study(out).results[3]["valid_accuracy"]
+    )
 
 
 def test_a_member_is_shown_like_any_run(found: Tuning, tmp_path: Path) -> None:
     """Though it was scored on the validation part alone; of numbers, too."""
-    numbers = tune(load("diabetes"), ["lr=1e-3..1e-1:log"], recipe=BASE, trials=3, out=tmp_path / "t")
+    numbers = tune(
+        load("diabetes"), ["lr=1e-3..1e-1:log"], recipe=BASE, trials=3, out=tmp_path / "t"
+    )
     for study in (found.study, numbers.study):
         for words in (["show"], ["report"]):
             done = CliRunner().invoke(app, [*words, f"{study.path}:1"], catch_exceptions=False)
             assert done.exit_code == 0, done.output
     assert "Validation R² is" in CliRunner().invoke(app, ["show", f"{numbers.study.path}:1"]).output
-    assert CliRunner().invoke(app, ["report", str(numbers.study.path)]).output.strip() == str(tmp_path / "t" / "report.html")
+    assert CliRunner().invoke(app, ["report", str(numbers.study.path)]).output.strip() == str(
+        tmp_path / "t" / "report.html"
+    )
 
 
-def test_a_search_that_is_not_over_says_so(digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_not_over_says_so(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed between two batches, all that is there is trained, but more is to come."""
     monkeypatch.setenv("DANLU_RUNS", str(tmp_path))
     batch = search._Search._batch
@@ -267,9 +362,9 @@ def test_a_search_that_is_not_over_says_so(digits: Data, tmp_path: Path, monkeyp
     assert (study.trained, study.status, len(study)) == (True, "interrupted", 16)
     with folder.locked(study.path):
         assert study.status == "running"
-    assert "interrupted, 16 of 16 trained; go on with: danlu resume" in CliRunner().invoke(app, ["show", "last"]).output.replace(
-        "\n", ""
-    )
+    assert "interrupted, 16 of 16 trained; go on with: danlu resume" in CliRunner().invoke(
+        app, ["show", "last"]
+    ).output.replace("\n", "")
     with pytest.raises(RunError, match="is interrupted; only a finished study has a report"):
         CliRunner().invoke(app, ["report", str(study.path)], catch_exceptions=False)
     done = CliRunner().invoke(app, ["resume", "last", "--json"])
@@ -287,7 +382,14 @@ def test_layers_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
 
 def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
     wild = BASE.with_(["optimizer=sgd"])
-    t = tune(digits, ["optimizer.lr=1e-3..1e9:log"], recipe=wild, trials=64, strategy="bayes", out=tmp_path / "t")
+    t = tune(
+        digits,
+        ["optimizer.lr=1e-3..1e9:log"],
+        recipe=wild,
+        trials=64,
+        strategy="bayes",
+        out=tmp_path / "t",
+    )
     states = [x.state == optuna.trial.TrialState.PRUNED for x in t.trials.marked()]
     assert t.diverged == sum(states)
     assert sum(states[:16]) > 3
@@ -301,8 +403,15 @@ def test_ranges_narrow_where_the_best_agree() -> None:
 
 
 def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
-    given = {"lr": Range(1e-3, 1e-2, log=True), "epochs": Range(1, 2), "model.hidden": [[8], [4, 4]], "batch_size": 16}
-    t = tune(digits, {**given, "model.dropout": "0.1..0.2"}, recipe=BASE, trials=4, out=tmp_path / "t")
+    given = {
+        "lr": Range(1e-3, 1e-2, log=True),
+        "epochs": Range(1, 2),
+        "model.hidden": [[8], [4, 4]],
+        "batch_size": 16,
+    }
+    t = tune(
+        digits, {**given, "model.dropout": "0.1..0.2"}, recipe=BASE, trials=4, out=tmp_path / "t"
+    )
     for x in t.ranked:
         assert isinstance(x.values["epochs"], int)
         assert x.values["model.hidden"] in ([8], [4, 4])
@@ -311,9 +420,18 @@ def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"`lr=../runs` is no range of numbers"):
         tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
     fixed = parse(["init.from_run=../runs/a", "model.args.width=16..64"])
-    assert fixed == ({"model.args.width": Range(16, 64, whole=True)}, {"init.from_run": "../runs/a"})
+    assert fixed == (
+        {"model.args.width": Range(16, 64, whole=True)},
+        {"init.from_run": "../runs/a"},
+    )
 
 
 def test_the_time_of_many_trials_of_several_structures(digits: Data, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the search has 1,001 trainings, about 0:"):
-        tune(digits, ["optimizer=sgd,adam", "model.hidden=4,8"], recipe=BASE, trials=1001, out=tmp_path / "t")
+        tune(
+            digits,
+            ["optimizer=sgd,adam", "model.hidden=4,8"],
+            recipe=BASE,
+            trials=1001,
+            out=tmp_path / "t",
+        )

@@ -11,7 +11,7 @@ import torch
 
 from danlu import Data, Recipe, fit
 from danlu.models import MODELS
-from danlu.optim.rules import RULES
+from danlu.optim.optimizers import RULES
 from danlu.optim.schedules import SCHEDULES
 from danlu.runs import Study
 
@@ -60,14 +60,22 @@ def narrow(model: str) -> dict[str, Any]:
     """The model section of a test."""
     section: dict[str, Any] = {"name": model}
     if "kernel_size" in MODELS[model].defaults:
-        section["kernel_size"] = 3 if model == "cnn-wide" else 5  # 3: odd sides, which only autograd can pool
+        section["kernel_size"] = (
+            3 if model == "cnn-wide" else 5
+        )  # 3: odd sides, which only autograd can pool
     if model in ZOO:
         section |= {"width": 1 / 32, "stem": "small"}
         section |= {"hidden": (8, 6)} if MODELS[model].defaults.get("hidden") else {}
     return section
 
 
-SEEDS = [{"seed": 0}, {"seed": 1}, {"seed": 0, "data_seed": 5}, {"seed": 2}, {"seed": 3, "data_seed": 5}]
+SEEDS = [
+    {"seed": 0},
+    {"seed": 1},
+    {"seed": 0, "data_seed": 5},
+    {"seed": 2},
+    {"seed": 3, "data_seed": 5},
+]
 
 
 def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
@@ -81,14 +89,28 @@ def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
         for name, value in RULES[optimizer].defaults.items():
             if name == "lr":
                 # Half the units dropped and a large rate make rounding grow a hundredfold in an epoch.
-                calm = 0.1 if optimizer == "sgd" and technique in MODEL_TECHNIQUES else CALM.get(model, 1.0)
+                calm = (
+                    0.1
+                    if optimizer == "sgd" and technique in MODEL_TECHNIQUES
+                    else CALM.get(model, 1.0)
+                )
                 rule["lr"] = calm * value * (1, 0.5, 2, 0.1, 1)[i]
             elif name == "eps":
                 rule["eps"] = value * (1, 100, 1, 10, 1)[i]
             elif name != "weight_decay":
                 rule[name] = 1 - (1 - value) * (1, 2, 1, 3, 0.5)[i]
         out.append(
-            Recipe(**{"model": section, "optimizer": rule, "batch_size": 13, "epochs": 2, "dtype": "float64", **seeds, **fields})
+            Recipe(
+                **{
+                    "model": section,
+                    "optimizer": rule,
+                    "batch_size": 13,
+                    "epochs": 2,
+                    "dtype": "float64",
+                    **seeds,
+                    **fields,
+                }
+            )
         )
     return out
 
@@ -100,7 +122,9 @@ def untimed(row: dict[str, Any]) -> dict[str, Any]:
 def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 1e-7) -> None:
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def equals(study: Study, i: int, recipe: Recipe, data: Data, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danlu import __version__
-from danlu.cli import looking, reading, recipes, studies, training
+from danlu.cli import recipes, show, study, text, training
 from danlu.cli.options import WithFields
 from danlu.errors import DanluError
 
@@ -23,14 +23,21 @@ app = typer.Typer(
 recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare recipes.")
 
 app.command(cls=WithFields)(training.fit)
-app.command()(studies.compare)
-app.command()(studies.tune)
-for command in (training.resume, training.evaluate, training.predict, looking.runs, looking.show, looking.report):
+app.command()(study.compare)
+app.command()(study.tune)
+for command in (
+    training.resume,
+    training.evaluate,
+    training.predict,
+    show.runs,
+    show.show,
+    show.report,
+):
     app.command()(command)
-app.command()(reading.score)
-app.command()(reading.generate)
-app.command()(looking.data)
-app.command()(looking.summary)
+app.command()(text.score)
+app.command()(text.generate)
+app.command()(show.data)
+app.command()(show.summary)
 for name in ("show", "check", "diff", "fields", "presets", "schema"):
     recipe_app.command(name)(getattr(recipes, f"recipe_{name}"))
 app.add_typer(recipe_app, name="recipe")
@@ -44,7 +51,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -21,7 +21,10 @@ Source = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]…", help="Recipe fields, such as model=cnn lr=0.01 (see: danlu recipe fields)."),
+    typer.Argument(
+        metavar="[KEY=VALUE]…",
+        help="Recipe fields, such as model=cnn lr=0.01 (see: danlu recipe fields).",
+    ),
 ]
 RecipeName = Annotated[str | None, typer.Option("--recipe", "-r", help="A preset or a TOML file.")]
 RunPath = Annotated[
@@ -31,14 +34,23 @@ RunPath = Annotated[
         help="A run's or study's folder, or its name under the runs folder; `last` for the newest; STUDY:3 for a study's member.",
     ),
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Let the run import the code of its own network.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Let the run import the code of its own network.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Ray = Annotated[str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")]
+Ray = Annotated[
+    str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+]
 Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Resize = Annotated[int | None, typer.Option(help="Side in pixels to bring pictures to.")]
 Mode = Annotated[str | None, typer.Option(help="L (grey) or RGB.")]
-Missing = Annotated[str | None, typer.Option(help="drop: leave out rows with missing cells, which are refused otherwise.")]
-Encoding = Annotated[str | None, typer.Option(help="Of text files, such as gb18030; default: utf-8.")]
+Missing = Annotated[
+    str | None,
+    typer.Option(help="drop: leave out rows with missing cells, which are refused otherwise."),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of text files, such as gb18030; default: utf-8.")
+]
 
 # The options of `danlu.load`, in the order of the help: name, type with description, default.
 _LOADING: dict[str, tuple[Any, Any]] = {
@@ -46,7 +58,9 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "task": (
         Annotated[
             str | None,
-            typer.Option(help="classification or regression; of tables of text: text or pairs (.tsv: without a header)."),
+            typer.Option(
+                help="classification or regression; of tables of text: text or pairs (.tsv: without a header)."
+            ),
         ],
         None,
     ),
@@ -55,25 +69,56 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "split": (
         Annotated[
             str | None,
-            typer.Option(help="Shares such as 60/20/20; without it the amount of data decides (running text: 80/10/10)."),
+            typer.Option(
+                help="Shares such as 60/20/20; without it the amount of data decides (running text: 80/10/10)."
+            ),
         ],
         None,
     ),
     "valid": (Annotated[bool, typer.Option(help="Whether to hold out a validation part.")], True),
-    "split_seed": (Annotated[int, typer.Option(help="Seed of the shuffle before splitting (running text is cut in order).")], 0),
+    "split_seed": (
+        Annotated[
+            int,
+            typer.Option(
+                help="Seed of the shuffle before splitting (running text is cut in order)."
+            ),
+        ],
+        0,
+    ),
     "limit": (Annotated[int | None, typer.Option(help="At most so many training examples.")], None),
-    "memory": (Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")], None),
+    "memory": (
+        Annotated[str | None, typer.Option(help="Map larger data from disk, such as 2GB.")],
+        None,
+    ),
     "missing": (Missing, None),
     "tokens": (
-        Annotated[str | None, typer.Option(help="Of text: chars, words (at spaces, of which Chinese has none) or bpe.")],
+        Annotated[
+            str | None,
+            typer.Option(
+                help="Of text: chars, words (at spaces, of which Chinese has none) or bpe."
+            ),
+        ],
         None,
     ),
-    "vocabulary": (Annotated[int | None, typer.Option(help="Of text: at most so many tokens.")], None),
+    "vocabulary": (
+        Annotated[int | None, typer.Option(help="Of text: at most so many tokens.")],
+        None,
+    ),
     "length": (
-        Annotated[int | None, typer.Option(help="Of text: tokens in a window of running text, or at most in an example.")],
+        Annotated[
+            int | None,
+            typer.Option(
+                help="Of text: tokens in a window of running text, or at most in an example."
+            ),
+        ],
         None,
     ),
-    "lines": (Annotated[bool, typer.Option("--lines", help="Of running text: every line is a text of its own.")], False),
+    "lines": (
+        Annotated[
+            bool, typer.Option("--lines", help="Of running text: every line is a text of its own.")
+        ],
+        False,
+    ),
     "encoding": (Encoding, None),
 }
 
@@ -81,9 +126,16 @@ _LOADING: dict[str, tuple[Any, Any]] = {
 def reads(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `danlu.load`; they reach it together, as `loading`."""
     hints = get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values() if p.name != "loading"]
+    own = [
+        p.replace(annotation=hints[p.name])
+        for p in inspect.signature(command).parameters.values()
+        if p.name != "loading"
+    ]
     kind = inspect.Parameter.KEYWORD_ONLY
-    more = [inspect.Parameter(k, kind, annotation=of, default=default) for k, (of, default) in _LOADING.items()]
+    more = [
+        inspect.Parameter(k, kind, annotation=of, default=default)
+        for k, (of, default) in _LOADING.items()
+    ]
     own = [p.replace(kind=kind) for p in own]
 
     def run(**given: Any) -> None:
@@ -103,7 +155,12 @@ def load_source(source: str, loading: dict[str, Any], like: Any = None) -> Any:
     return load(source, **loading, like=like)
 
 
-_PRESETS = {"language": "language", "tagging": "tagging", "classification": "text-classification", "pairs": "translation"}
+_PRESETS = {
+    "language": "language",
+    "tagging": "tagging",
+    "classification": "text-classification",
+    "pairs": "translation",
+}
 
 
 def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
@@ -121,7 +178,11 @@ def gather(**makes: Callable[[], Any]) -> dict[str, Any]:
 
 
 def read_recipe(
-    name: str | None, overrides: list[str] | None, source: str | None = None, data: Any = None, known: bool = True
+    name: str | None,
+    overrides: list[str] | None,
+    source: str | None = None,
+    data: Any = None,
+    known: bool = True,
 ) -> Any:
     """A preset, file or run's recipe with overrides; without a name the source's own preset, else the default.
 
@@ -138,7 +199,9 @@ def read_recipe(
         base = Recipe.read(_PRESETS[data.schema.task])
         if data.schema.lines:  # texts of their own: nothing goes on from one to the next
             base = base.with_(["model.carry=false"])
-    if data is not None and name is None and 0 < data.size("train") < base.batch_size:  # what nobody asked for is no mistake
+    if (
+        data is not None and name is None and 0 < data.size("train") < base.batch_size
+    ):  # what nobody asked for is no mistake
         base = base.with_([f"batch_size={data.size('train')}"])
     recipe = base.with_(overrides or [])
     start = recipe.init.from_run
@@ -183,7 +246,9 @@ def _start(name: str) -> Path:
     try:
         return Path(open_run(name).path)
     except RunError as e:
-        raise RunError(wrong("init.from_run", name, "must be a finished run or a file of weights")) from e
+        raise RunError(
+            wrong("init.from_run", name, "must be a finished run or a file of weights")
+        ) from e
 
 
 def open_run(name: str, trust: bool = False) -> Any:
@@ -203,7 +268,9 @@ def open_run(name: str, trust: bool = False) -> Any:
 
         return Study(folder, trust).run(int(member))
     path = Path(name)
-    return Run(path if path.exists() or not (runs_root() / name).exists() else runs_root() / name, trust)
+    return Run(
+        path if path.exists() or not (runs_root() / name).exists() else runs_root() / name, trust
+    )
 
 
 def study_path(name: str) -> Path | None:
@@ -214,7 +281,9 @@ def study_path(name: str) -> Path | None:
     if name == "last":
         every: list[Any] = [*list_runs(), *list_studies()]
         newest = max(every, key=lambda found: found.info.get("created", 0.0), default=None)
-        return newest.path if newest is not None and (newest.path / "study.json").is_file() else None
+        return (
+            newest.path if newest is not None and (newest.path / "study.json").is_file() else None
+        )
     return next((p for p in (Path(name), runs_root() / name) if (p / "study.json").is_file()), None)
 
 

@@ -11,9 +11,13 @@ from danlu.cli.options import Json, Overrides, read_recipe
 
 
 def recipe_show(
-    name: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|RUN]", help="Default: the default recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PRESET|FILE|RUN]", help="Default: the default recipe.")
+    ] = None,
     overrides: Overrides = None,
-    as_code: Annotated[bool, typer.Option("--as-code", help="The plain PyTorch loop it stands for.")] = False,
+    as_code: Annotated[
+        bool, typer.Option("--as-code", help="The plain PyTorch loop it stands for.")
+    ] = False,
     source: Annotated[str, typer.Option(help="The data the code loads.")] = "digits",
     json: Json = False,
 ) -> None:
@@ -23,7 +27,7 @@ def recipe_show(
         given, name = [name, *given], None
     r = read_recipe(name, given)
     if as_code:
-        from danlu.train.code import as_code as write_code
+        from danlu.export.plain_loop import as_code as write_code
 
         print(write_code(r, source))
     else:
@@ -46,22 +50,31 @@ def recipe_check(
 
 
 def recipe_diff(
-    a: Annotated[str, typer.Argument(metavar="A")], b: Annotated[str, typer.Argument(metavar="B")], json: Json = False
+    a: Annotated[str, typer.Argument(metavar="A")],
+    b: Annotated[str, typer.Argument(metavar="B")],
+    json: Json = False,
 ) -> None:
     """What differs between two recipes (presets, files or runs)."""
     from danlu.recipe import Recipe
-    from danlu.report.terminal import table
+    from danlu.report.terminal.console import table
 
     found = Recipe.read(a).diff(Recipe.read(b))
     if json:
         print(jsonlib.dumps([{"field": k, "a": x, "b": y} for k, x, y in found]))
     elif found:
-        table(("field", a, b), [(k, "–" if x is None else x, "–" if y is None else y) for k, x, y in found])
+        table(
+            ("field", a, b),
+            [(k, "–" if x is None else x, "–" if y is None else y) for k, x, y in found],
+        )
     else:
         print("no difference")
 
 
-def recipe_fields(markdown: Annotated[bool, typer.Option("--markdown", help="Print the page of the docs.")] = False) -> None:
+def recipe_fields(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page of the docs.")
+    ] = False,
+) -> None:
     """Every field with its default and what it does."""
     from danlu.report import fields
 

@@ -44,38 +44,55 @@ def fit(
     held: dict[str, Any] = {}
     found = gather(
         data=lambda: held.setdefault("data", load_source(source, loading)),
-        recipe=lambda: read_recipe(recipe, overrides, source, held.get("data"), known="data" in held),
+        recipe=lambda: read_recipe(
+            recipe, overrides, source, held.get("data"), known="data" in held
+        ),
     )
     r, data = found["recipe"], found["data"]
     from danlu import train
-    from danlu.report.progress import best_progress
+    from danlu.report.terminal.progress import best_progress
 
     if not json:
         _announce(data, r)
     run = train.fit(
-        r, data, out=out, device=device, listener=None if json else best_progress(), checkpoint_every=checkpoint_every
+        r,
+        data,
+        out=out,
+        device=device,
+        listener=None if json else best_progress(),
+        checkpoint_every=checkpoint_every,
     )
     _finish(run, json)
 
 
 def _announce(data: Any, recipe: Any) -> None:
-    from danlu.report.terminal import say
+    from danlu.report.terminal.console import say
 
-    sizes = ", ".join(f"{data.size(p):,} {n}" for p, n in (("train", "training"), ("valid", "validation"), ("test", "test")))
-    say(f"{recipe.model.name} on {data.source['source']}: {sizes} examples of {'×'.join(map(str, data.schema.input_shape))}")
+    sizes = ", ".join(
+        f"{data.size(p):,} {n}"
+        for p, n in (("train", "training"), ("valid", "validation"), ("test", "test"))
+    )
+    say(
+        f"{recipe.model.name} on {data.source['source']}: {sizes} examples of {'×'.join(map(str, data.schema.input_shape))}"
+    )
 
 
 def _finish(run: Any, json: bool) -> None:
     """The report, the table, the verdict, the path."""
     from danlu.diagnose import verdict
-    from danlu.report.run_page import write_report
-    from danlu.report.terminal import say
+    from danlu.report.pages.run import write_report
+    from danlu.report.terminal.console import say
 
     report = write_report(run)
     if json:
         print(
             jsonlib.dumps(
-                {"run": str(run.path), "result": run.result, "verdict": verdict(run), "report": str(report)},
+                {
+                    "run": str(run.path),
+                    "result": run.result,
+                    "verdict": verdict(run),
+                    "report": str(report),
+                },
                 ensure_ascii=False,
             )
         )
@@ -88,13 +105,15 @@ def _finish(run: Any, json: bool) -> None:
 
 def print_results(run: Any) -> None:
     """Loss and accuracy of each part, and what they cost."""
-    from danlu.report.run_page import result_head, result_rows
-    from danlu.report.terminal import console, table
+    from danlu.report.pages.run import result_head, result_rows
+    from danlu.report.terminal.console import console, table
 
     console.print()
     table(result_head(run), result_rows(run))
     r = run.result
-    console.print(f"\n[dim]{r['parameters']:,} parameters, {count(r['epochs'], 'epoch')}, {r['seconds']:.1f} s[/dim]")
+    console.print(
+        f"\n[dim]{r['parameters']:,} parameters, {count(r['epochs'], 'epoch')}, {r['seconds']:.1f} s[/dim]"
+    )
 
 
 def resume(
@@ -106,26 +125,35 @@ def resume(
 ) -> None:
     """Go on with an interrupted or killed run or study, to the same weights as if nothing had happened."""
     from danlu import train
-    from danlu.report.progress import best_progress
+    from danlu.report.terminal.progress import best_progress
 
     path = study_path(run)
     if path is not None:
-        from danlu.cli.studies import go_on
+        from danlu.cli.study import go_on
 
         go_on(path, trust, checkpoint_every, ray, json)
         return
     if ray is not None:
-        raise DanluError(wrong("ray", ray, "needs a study: a single run is trained here", "leave out --ray"))
+        raise DanluError(
+            wrong("ray", ray, "needs a study: a single run is trained here", "leave out --ray")
+        )
     found = open_run(run, trust)
-    done = train.resume(found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every)
+    done = train.resume(
+        found, listener=None if json else best_progress(), checkpoint_every=checkpoint_every
+    )
     _finish(done, json)
 
 
 @reads
 def evaluate(
     run: RunPath,
-    source: Annotated[str | None, typer.Argument(help="Other data of the same kind; else the run's own.")] = None,
-    part: Annotated[str | None, typer.Option(help="train, valid, test or all; default test, and all of another source.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="Other data of the same kind; else the run's own.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="train, valid, test or all; default test, and all of another source."),
+    ] = None,
     trust: Trust = False,
     json: Json = False,
     *,
@@ -134,15 +162,21 @@ def evaluate(
     """Loss and accuracy of a finished run on a part of its data, or of other data."""
     from danlu.errors import RunError, wrong
     from danlu.nn.information import UNITS, perplexity
-    from danlu.report.terminal import say, table
+    from danlu.report.terminal.console import say, table
 
     found = open_run(run, trust)
     part = part or ("test" if source is None else "all")
     if part not in ("train", "valid", "test", "all"):
         raise RunError(wrong("part", part, "must be train, valid, test or all"))
-    given = {k: v for k, v in loading.items() if v not in (None, False) and (k, v) not in (("valid", True), ("seed", 0))}
+    given = {
+        k: v
+        for k, v in loading.items()
+        if v not in (None, False) and (k, v) not in (("valid", True), ("seed", 0))
+    }
     if source is None and given:
-        raise DanluError(*(wrong(k, v, "must be left out without another SOURCE") for k, v in given.items()))
+        raise DanluError(
+            *(wrong(k, v, "must be left out without another SOURCE") for k, v in given.items())
+        )
     data = None if source is None else load_source(source, loading, found.schema)
     score = found.evaluate(data, part)
     said: dict[str, Any] = {
@@ -157,7 +191,10 @@ def evaluate(
     if e := score.entities:
         said |= {"entities": e.true, "precision": e.precision, "recall": e.recall, "f1": e.f1}
     if found.metric == "accuracy":
-        said |= {"loss in bits": score.loss * UNITS["bits"], "perplexity": perplexity(min(score.loss, 700.0))}
+        said |= {
+            "loss in bits": score.loss * UNITS["bits"],
+            "perplexity": perplexity(min(score.loss, 700.0)),
+        }
     if json:
         print(jsonlib.dumps(said))
         return
@@ -170,30 +207,51 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT…", help="Pictures, folders of them, CSV files, texts (or files of a text a line), - for stdin."
+            metavar="INPUT…",
+            help="Pictures, folders of them, CSV files, texts (or files of a text a line), - for stdin.",
         ),
     ],
-    resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the network's size.")] = False,
-    samples: Annotated[int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)] = 0,
-    beam: Annotated[int, typer.Option(help="Of a translator: beginnings kept side by side; 1: the likeliest token.", min=1)] = 1,
-    length: Annotated[int, typer.Option(help="Of a translator: tokens to write at most.", min=1)] = 200,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Bring pictures to the network's size.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)
+    ] = 0,
+    beam: Annotated[
+        int,
+        typer.Option(
+            help="Of a translator: beginnings kept side by side; 1: the likeliest token.", min=1
+        ),
+    ] = 1,
+    length: Annotated[
+        int, typer.Option(help="Of a translator: tokens to write at most.", min=1)
+    ] = 200,
     encoding: Encoding = None,
     trust: Trust = False,
     json: Json = False,
 ) -> None:
     """What a trained network says of new examples."""
-    from danlu.report.terminal import shortened, table
-    from danlu.runs import reading
-    from danlu.runs.inputs import lines, read
+    from danlu.predict import text
+    from danlu.predict.inputs import lines, read
+    from danlu.report.terminal.console import shortened, table
 
     found = open_run(run, trust)
-    _refuse_idle(found.schema, {"resize": resize, "encoding": encoding, "samples": samples, "beam": beam, "length": length})
+    _refuse_idle(
+        found.schema,
+        {
+            "resize": resize,
+            "encoding": encoding,
+            "samples": samples,
+            "beam": beam,
+            "length": length,
+        },
+    )
     if found.schema.is_text:
         names = lines(inputs, encoding)
         if found.schema.each_token:
             _tell_texts(found, names, beam, length, json)
             return
-        x = reading.encode(found, names)
+        x = text.encode(found, names)
     else:
         x, names = read(found.schema, inputs, resize, encoding)
     p = found.predict(x, samples=samples)
@@ -208,7 +266,9 @@ def predict(
         ]
         for i, row in enumerate(rows):
             if json:
-                row["probabilities"] = dict(zip(p.classes, p.probabilities[i].tolist(), strict=True))
+                row["probabilities"] = dict(
+                    zip(p.classes, p.probabilities[i].tolist(), strict=True)
+                )
             if p.spread is not None:
                 row["spread"] = float(p.spread[i, int(p.values[i])])
     if json:
@@ -231,18 +291,27 @@ def _refuse_idle(schema: Any, given: dict[str, Any]) -> None:
         "beam": (1, schema.task != "pairs"),
         "length": (200, schema.task != "pairs"),
     }
-    if wrongly := {k: given[k] for k, (default, without) in idle.items() if without and given[k] != default}:
-        raise DanluError(*(wrong(k, v, f"must be left out: the run is for {schema.task} of {kind}") for k, v in wrongly.items()))
+    if wrongly := {
+        k: given[k] for k, (default, without) in idle.items() if without and given[k] != default
+    }:
+        raise DanluError(
+            *(
+                wrong(k, v, f"must be left out: the run is for {schema.task} of {kind}")
+                for k, v in wrongly.items()
+            )
+        )
 
 
 def _tell_texts(run: Any, texts: list[str], beam: int, length: int, json: bool) -> None:
     """What a tagger or a translator says of each text."""
-    from danlu.report.reading import show_pairs, show_tagged
-    from danlu.runs import reading
+    from danlu.predict import text
+    from danlu.report.terminal.text import show_pairs, show_tagged
 
     if run.schema.task == "tagging":
-        show_tagged(reading.tag(run, texts), json)
+        show_tagged(text.tag(run, texts), json)
     elif run.schema.task == "pairs":
-        show_pairs(texts, reading.translate(run, texts, beam, length), json)
+        show_pairs(texts, text.translate(run, texts, beam, length), json)
     else:
-        raise DanluError(f"{str(run.path)!r} was trained to write: use danlu generate or danlu score")
+        raise DanluError(
+            f"{str(run.path)!r} was trained to write: use danlu generate or danlu score"
+        )

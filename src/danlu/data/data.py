@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import normalize, split
-from danlu.data.arrays import Array, is_mapped
+from danlu.data.memmap import Array, is_mapped
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import UNK
 from danlu.errors import DataError, count, some, wrong
@@ -32,9 +32,13 @@ class Raw:
     schema: Schema
     official_test: int = 0
     official_valid: int = 0  # just before the test part
-    missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
+    missing: dict[str, int] = field(
+        default_factory=dict
+    )  # cells a column lacked, in rows that were left out
     cut: bool = False  # whether these are all the parts there are to be
-    encode: Callable[[Array], tuple[Array, Array, Schema]] | None = None  # of text: all of it, once the training part is known
+    encode: Callable[[Array], tuple[Array, Array, Schema]] | None = (
+        None  # of text: all of it, once the training part is known
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,9 @@ class Data:
     source: dict[str, Any] = field(default_factory=dict)
     mapped: bool = False
     in_memory: bool = False  # made from arrays: cannot be loaded again by name
-    missing: dict[str, int] = field(default_factory=dict)  # cells a column lacked, in rows that were left out
+    missing: dict[str, int] = field(
+        default_factory=dict
+    )  # cells a column lacked, in rows that were left out
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
     _placed: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -61,7 +67,10 @@ class Data:
         return len(self.x)
 
     def __repr__(self) -> str:
-        shape, sizes = "×".join(map(str, self.schema.input_shape)), ", ".join(f"{self.size(p):,} {p}" for p in PARTS)
+        shape, sizes = (
+            "×".join(map(str, self.schema.input_shape)),
+            ", ".join(f"{self.size(p):,} {p}" for p in PARTS),
+        )
         return f"<Data {self.source.get('source', '')}: {self.schema.task}, examples of {shape}, {sizes}>"
 
     def size(self, part: str) -> int:
@@ -70,7 +79,11 @@ class Data:
 
     def targets(self, part: str) -> int:
         """Number of targets in a part: of its examples, or of their tokens where each has one."""
-        return int((self.y[self.parts[part]] >= 0).sum()) if self.schema.each_token else self.size(part)
+        return (
+            int((self.y[self.parts[part]] >= 0).sum())
+            if self.schema.each_token
+            else self.size(part)
+        )
 
     def unknown(self, part: str) -> int:
         """Of text, number of tokens in a part ("all": the whole) that the vocabulary does not hold."""
@@ -122,7 +135,9 @@ class Data:
 
     def duplicates(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """Pairs of equal examples lying in two different parts, by part names; indices into x."""
-        rows = np.concatenate([_row_digests(r.numpy()) for r in self.x.split(max(1, _DIGESTED // self.x[0].nbytes))])
+        rows = np.concatenate(
+            [_row_digests(r.numpy()) for r in self.x.split(max(1, _DIGESTED // self.x[0].nbytes))]
+        )
         owner = np.full(len(rows), -1)
         for k, p in enumerate(PARTS):
             owner[self.parts[p].numpy()] = k
@@ -132,10 +147,16 @@ class Data:
         groups = (order[i:j] for i, j in zip(edges[:-1][equal], edges[1:][equal], strict=True))
         found: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for group in (g for g in groups if len(set(owner[g]) - {-1}) > 1):
-            first = {k: int(group[owner[group] == k][0]) for k in range(3) if (owner[group] == k).any()}
+            first = {
+                k: int(group[owner[group] == k][0]) for k in range(3) if (owner[group] == k).any()
+            }
             for i in group:
                 for k in range(owner[i]):
-                    if k in first and owner[i] > k and torch.equal(self.x[first[k]], self.x[int(i)]):
+                    if (
+                        k in first
+                        and owner[i] > k
+                        and torch.equal(self.x[first[k]], self.x[int(i)])
+                    ):
                         found.setdefault((PARTS[k], PARTS[owner[i]]), []).append((first[k], int(i)))
         return {pair: sorted(both) for pair, both in found.items()}
 
@@ -156,9 +177,15 @@ class Data:
         if not whole:
             _check_values(raw)
         none, every = np.arange(0), np.arange(len(raw.x))
-        parts = {"train": none, "valid": none, "test": every} if whole else _parts(raw, labels, split_as, valid, seed)
+        parts = (
+            {"train": none, "valid": none, "test": every}
+            if whole
+            else _parts(raw, labels, split_as, valid, seed)
+        )
         if limit is not None:
-            parts["train"] = _limited(parts["train"], labels, limit, seed, raw.schema.task == "language")
+            parts["train"] = _limited(
+                parts["train"], labels, limit, seed, raw.schema.task == "language"
+            )
         if labels is not None and not whole:
             split.check(parts, labels, raw.schema.classes)
         if raw.encode:
@@ -167,10 +194,25 @@ class Data:
         schema = raw.schema
         if schema.task == "regression":
             known = raw.y[parts["train"]].astype(np.float64)
-            schema = Schema(**{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)})
-        y = torch.from_numpy(raw.y.astype(np.float32 if schema.is_regression else np.int64 if labels is not None else np.int32))
+            schema = Schema(
+                **{**schema.__dict__, "scale": (float(known.mean()), float(known.std()) or 1.0)}
+            )
+        y = torch.from_numpy(
+            raw.y.astype(
+                np.float32 if schema.is_regression else np.int64 if labels is not None else np.int32
+            )
+        )
         index = {k: torch.from_numpy(v) for k, v in parts.items()}
-        return cls(torch.from_numpy(raw.x), y, index, schema, source, is_mapped(raw.x), in_memory, raw.missing)
+        return cls(
+            torch.from_numpy(raw.x),
+            y,
+            index,
+            schema,
+            source,
+            is_mapped(raw.x),
+            in_memory,
+            raw.missing,
+        )
 
 
 def _row_digests(rows: Array) -> np.ndarray[Any, Any]:
@@ -180,8 +222,12 @@ def _row_digests(rows: Array) -> np.ndarray[Any, Any]:
     octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
     words = octets.view(np.uint64)
     rng = np.random.default_rng(0)
-    offsets, factors = (rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1) for _ in range(2))
-    mixed = words + offsets  # every bit must reach the upper half before and after the product: floats differ only there
+    offsets, factors = (
+        rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1) for _ in range(2)
+    )
+    mixed = (
+        words + offsets
+    )  # every bit must reach the upper half before and after the product: floats differ only there
     mixed ^= mixed >> np.uint64(32)
     mixed *= factors
     mixed ^= mixed >> np.uint64(29)
@@ -195,28 +241,42 @@ def _check_values(raw: Raw) -> None:
     """Refuse what nothing can be learnt from."""
     n, classes = len(raw.x), raw.schema.classes
     if n != len(raw.y):
-        raise DataError(f"the data have {count(n, 'example')}, but {count(len(raw.y), 'label')}; each example needs one")
+        raise DataError(
+            f"the data have {count(n, 'example')}, but {count(len(raw.y), 'label')}; each example needs one"
+        )
     if n < 3:
-        raise DataError(f"the data have {count(n, 'example')}, but training, validation and test parts need at least one each")
+        raise DataError(
+            f"the data have {count(n, 'example')}, but training, validation and test parts need at least one each"
+        )
     if raw.x.dtype == np.float32:
         for start in range(0, n, _ROWS):
-            bad = ~np.isfinite(raw.x[start : start + _ROWS]).reshape(min(_ROWS, n - start), -1).all(1)
+            bad = ~np.isfinite(raw.x[start : start + _ROWS]).reshape(min(_ROWS, n - start), -1).all(
+                1
+            )
             if bad.any():
                 row = start + int(np.flatnonzero(bad)[0])
-                raise DataError(f"example {row} holds NaN or an infinite value; remove or fill such values before loading")
+                raise DataError(
+                    f"example {row} holds NaN or an infinite value; remove or fill such values before loading"
+                )
     if raw.schema.task == "regression":
         if not np.isfinite(raw.y).all():
             row = int(np.flatnonzero(~np.isfinite(raw.y))[0])
-            raise DataError(f"the target of example {row} is {raw.y[row]}, but must be a finite number")
+            raise DataError(
+                f"the target of example {row} is {raw.y[row]}, but must be a finite number"
+            )
         return
     if raw.schema.task != "classification":
         return
     low, high = int(raw.y.min()), int(raw.y.max())
     if low < 0 or high >= len(classes):
         worst = low if low < 0 else high
-        raise DataError(wrong("label", worst, f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)"))
+        raise DataError(
+            wrong("label", worst, f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)")
+        )
     if len(classes) < 2 or low == high:
-        raise DataError(f"every example is of the one class {classes[low]!r}; classification needs at least two")
+        raise DataError(
+            f"every example is of the one class {classes[low]!r}; classification needs at least two"
+        )
     if n < len(classes):
         raise DataError(
             f"the data have {count(n, 'example')} of {len(classes)} classes, but each class needs at least one per part"
@@ -260,7 +320,9 @@ def _parts(
     return parts
 
 
-def _limited(train: split.Index, labels: Array | None, limit: int, seed: int, running: bool) -> split.Index:
+def _limited(
+    train: split.Index, labels: Array | None, limit: int, seed: int, running: bool
+) -> split.Index:
     """A stratified, seeded `limit` of the training part; of running text its beginning."""
     if limit < 1:
         raise DataError(wrong("limit", limit, "must be at least 1"))

@@ -39,7 +39,9 @@ class Normalizer:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Normalizer:
         """The same on another device or in another precision."""
         matrix = None if self.matrix is None else self.matrix.to(device, dtype)
-        return Normalizer(self.kind, self.shift.to(device, dtype), self.scale.to(device, dtype), matrix)
+        return Normalizer(
+            self.kind, self.shift.to(device, dtype), self.scale.to(device, dtype), matrix
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run keeps of it."""
@@ -70,14 +72,20 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
     return Normalizer(kind, shift.float().view(per), scale.float().view(per))
 
 
-def moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def moments(
+    chunks: Iterable[Tensor], shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Minimum, maximum, mean and standard deviation per channel or feature."""
     n, low, high = 0, None, None
-    total = square = centre = torch.zeros(1, dtype=torch.float64)  # sums are taken about the first chunk's mean: no cancellation
+    total = square = centre = torch.zeros(
+        1, dtype=torch.float64
+    )  # sums are taken about the first chunk's mean: no cancellation
     for chunk in chunks:
         if len(shape) == 3 and chunk.dtype == torch.uint8:
             # Bytes are counted, not converted: exact and without a float copy.
-            counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]).double()
+            counts = torch.stack(
+                [torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]
+            ).double()
             v = torch.arange(256, dtype=torch.float64)
             n += int(counts[0].sum())
             total = total + counts @ v
@@ -85,7 +93,9 @@ def moments(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, T
             seen = torch.where(counts > 0, v, torch.nan)
             lo, hi = seen.nan_to_num(torch.inf).amin(1), seen.nan_to_num(-torch.inf).amax(1)
         else:
-            flat = chunk.double().transpose(0, 1).flatten(1) if len(shape) == 3 else chunk.double().T
+            flat = (
+                chunk.double().transpose(0, 1).flatten(1) if len(shape) == 3 else chunk.double().T
+            )
             if n == 0:
                 centre = flat.mean(1)
             lo, hi = flat.amin(1), flat.amax(1)

@@ -36,7 +36,9 @@ class Schema:
     mode: str | None = None  # Pillow's "L" or "RGB" for images
     columns: tuple[Column, ...] = ()
     target: str | None = None
-    scale: tuple[float, float] = field(default=(0.0, 1.0))  # mean and spread of a regression target, training part
+    scale: tuple[float, float] = field(
+        default=(0.0, 1.0)
+    )  # mean and spread of a regression target, training part
     vocabulary: str = ""  # of text, as `danlu.data.vocabulary.Vocabulary` takes it
     tokens: int = 0  # in the vocabulary
     source: int = 0  # of pairs: tokens at the beginning of an example that are the source
@@ -91,4 +93,12 @@ class Schema:
         """The inverse of `to_json`."""
         columns = tuple(Column(c["name"], tuple(c["levels"])) for c in d["columns"])
         shape, scale = tuple(d["input_shape"]), (d["scale"][0], d["scale"][1])
-        return cls(**{**d, "input_shape": shape, "classes": tuple(d["classes"]), "columns": columns, "scale": scale})
+        return cls(
+            **{
+                **d,
+                "input_shape": shape,
+                "classes": tuple(d["classes"]),
+                "columns": columns,
+                "scale": scale,
+            }
+        )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from danlu.errors import DataError, some, wrong
-from danlu.streams import seed_of
+from danlu.rng import seed_of
 
 Index = NDArray[np.int64]
 SMALL, LARGE = 10**4, 10**6
@@ -38,15 +38,24 @@ def parse(split: str | tuple[float, ...]) -> tuple[float, float, float]:
         parts = [float(p) for p in (split.split("/") if isinstance(split, str) else split)]
     except ValueError:
         parts = []
-    good = len(parts) in (2, 3) and all(math.isfinite(p) and p >= 0 for p in parts) and parts[0] > 0 and sum(parts) > 0
+    good = (
+        len(parts) in (2, 3)
+        and all(math.isfinite(p) and p >= 0 for p in parts)
+        and parts[0] > 0
+        and sum(parts) > 0
+    )
     if not good:
-        raise DataError(wrong("split", split, "must be two or three shares such as 60/20/20", "try 60/20/20"))
+        raise DataError(
+            wrong("split", split, "must be two or three shares such as 60/20/20", "try 60/20/20")
+        )
     train, valid, test = (parts[0], 0.0, parts[1]) if len(parts) == 2 else parts
     total = train + valid + test
     return train / total, valid / total, test / total
 
 
-def draw(labels: NDArray[Any] | None, n: int, share: float, seed: int, purpose: str) -> tuple[Index, Index]:
+def draw(
+    labels: NDArray[Any] | None, n: int, share: float, seed: int, purpose: str
+) -> tuple[Index, Index]:
     """Two disjoint index sets of n examples, the second holding ⌊n·share + ½⌋; by class when labels are given.
 
     Every class gives its share to within one example, and at least one to each side when it has two.

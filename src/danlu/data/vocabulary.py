@@ -38,7 +38,9 @@ class Vocabulary:
         try:
             found = Tokenizer.from_str(self.text)
         except Exception as e:  # the library has no kind of its own
-            raise DataError(f"the vocabulary is damaged ({e}); load the data again, or train the run anew") from e
+            raise DataError(
+                f"the vocabulary is damaged ({e}); load the data again, or train the run anew"
+            ) from e
         found.encode_special_tokens = True  # a text that holds "<eos>" holds five signs
         return found
 
@@ -54,7 +56,10 @@ class Vocabulary:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of each text."""
-        return [[n if n > EOS else UNK for n in e.ids] for e in self._tokenizer.encode_batch_fast(list(texts))]
+        return [
+            [n if n > EOS else UNK for n in e.ids]
+            for e in self._tokenizer.encode_batch_fast(list(texts))
+        ]
 
     def numbers(self, tokens: Iterable[str]) -> list[int]:
         """Numbers of what is cut into tokens already."""
@@ -62,10 +67,16 @@ class Vocabulary:
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text of token numbers, `<pad>` and `<eos>` left out."""
-        return str(self._tokenizer.decode([n for n in numbers if n not in (PAD, EOS)], skip_special_tokens=False))
+        return str(
+            self._tokenizer.decode(
+                [n for n in numbers if n not in (PAD, EOS)], skip_special_tokens=False
+            )
+        )
 
 
-def learn(texts: Iterable[str], kind: str = "chars", size: int | None = None, cut: bool = False) -> Vocabulary:
+def learn(
+    texts: Iterable[str], kind: str = "chars", size: int | None = None, cut: bool = False
+) -> Vocabulary:
     """The vocabulary of some texts: the most frequent tokens, `size` of them with the special ones.
 
     chars: every character is a token; words: runs of letters and digits, and every other sign (Chinese: what spaces
@@ -78,7 +89,9 @@ def learn(texts: Iterable[str], kind: str = "chars", size: int | None = None, cu
     least = 260 if kind == "bpe" else len(SPECIAL) + 1
     if most < least:
         raise DataError(wrong("vocabulary", size, f"must be at least {least} for {kind}"))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns of every process that is forked later
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "false"
+    )  # else it warns of every process that is forked later
     tokenizer = _bpe(texts, most) if kind == "bpe" else _levels(texts, kind, most, cut)
     return Vocabulary(tokenizer.to_str())
 
@@ -90,8 +103,12 @@ def _levels(texts: Iterable[str], kind: str, most: int, cut: bool) -> Tokenizer:
     if cut:  # a word that is spelt like a special token is not known
         texts = (" ".join(w for w in t.split() if w not in SPECIAL) for t in texts)
     words: Any = pre_tokenizers.WhitespaceSplit() if cut else pre_tokenizers.Whitespace()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated") if kind == "chars" else words
-    trainer = trainers.WordLevelTrainer(vocab_size=most, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated") if kind == "chars" else words
+    )
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=most, special_tokens=list(SPECIAL), show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     if kind == "chars":
         tokenizer.decoder = decoders.Fuse()

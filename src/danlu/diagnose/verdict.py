@@ -6,7 +6,8 @@ import math
 
 from danlu.errors import cells, count
 from danlu.nn.information import UNITS, perplexity
-from danlu.runs import Run, entities
+from danlu.predict import ner_metrics
+from danlu.runs import Run
 from danlu.runs.folder import read_tensors
 
 Z = 1.959964  # 95 %
@@ -28,7 +29,13 @@ def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
 def verdict(run: Run) -> list[str]:
     """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
     schema = run.schema
-    said = _tokens(run) if schema.each_token else _numbers(run) if schema.is_regression else _classes(run)
+    said = (
+        _tokens(run)
+        if schema.each_token
+        else _numbers(run)
+        if schema.is_regression
+        else _classes(run)
+    )
     return said + _ending(run) + _data(run)
 
 
@@ -46,7 +53,9 @@ def _classes(run: Run) -> list[str]:
     r = run.result
     n, reached = r[f"{part}_n"], r[f"{part}_accuracy"]
     low, high = wilson(reached, n)
-    counts = run.data_info["class_counts"]  # of the training part: the constant answer is learnt there, too
+    counts = run.data_info[
+        "class_counts"
+    ]  # of the training part: the constant answer is learnt there, too
     most = counts.index(max(counts))
     usual = run.schema.classes[most]
     share = float((read_tensors(run.path / "test.safetensors")["targets"] == most).sum()) / n
@@ -55,14 +64,22 @@ def _classes(run: Run) -> list[str]:
         f"always answering {usual!r} would give {_percent(share)}."
     ]
     if low <= share:
-        return [*said, "That is not shown to be better than the constant answer: the network has learnt nothing usable."]
-    if part == "train" or "train_n" not in r:  # members of a search are scored on the validation part alone
+        return [
+            *said,
+            "That is not shown to be better than the constant answer: the network has learnt nothing usable.",
+        ]
+    if (
+        part == "train" or "train_n" not in r
+    ):  # members of a search are scored on the validation part alone
         return said
     m, trained = r["train_n"], r["train_accuracy"]
     gap_low, gap_high = difference(trained, m, reached, n)
     bias, gap = 1 - trained, trained - reached
     if gap_low <= 0:
-        return [*said, f"Training accuracy is {_percent(trained)}; no gap to the {_NAMES[part].lower()} part is shown."]
+        return [
+            *said,
+            f"Training accuracy is {_percent(trained)}; no gap to the {_NAMES[part].lower()} part is shown.",
+        ]
     larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
     return [
         *said,
@@ -79,7 +96,9 @@ def _tokens(run: Run) -> list[str]:
         low, high = wilson(r[f"{part}_accuracy"], n)
         right = f"{_percent(r[f'{part}_accuracy'])} of {n:,} tokens are tagged rightly ({100 * low:.1f} to {100 * high:.1f})"
         if f"{part}_f1" in r:
-            return [f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}{_f1_interval(run)}; {right}."]
+            return [
+                f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}{_f1_interval(run)}; {right}."
+            ]
         return [f"{name}: {right}."]
     counts = [c for c in run.data_info["class_counts"] if c]
     alone = -sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts)
@@ -88,7 +107,9 @@ def _tokens(run: Run) -> list[str]:
         f"on {n:,} tokens. Told by frequency alone, those of the training part have {perplexity(alone):.3g} ({alone:.3f} nats)."
     ]
     if loss >= alone:
-        said.append("That is no better than the frequency of tokens: the network has learnt nothing usable.")
+        said.append(
+            "That is no better than the frequency of tokens: the network has learnt nothing usable."
+        )
     if part != "train" and "train_loss" in r:
         said.append(f"Training loss is {r['train_loss']:.3f} nats.")
     return said
@@ -99,7 +120,9 @@ def _f1_interval(run: Run) -> str:
     if not (run.path / "test.safetensors").is_file():
         return ""
     kept = read_tensors(run.path / "test.safetensors")
-    low, high = entities.interval(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
+    low, high = ner_metrics.interval(
+        kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema
+    )
     if low == high:  # all or nothing was found: drawing again tells nothing
         return ""
     return f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, by sentences)"
@@ -126,7 +149,9 @@ def _data(run: Run) -> list[str]:
     for pair, n in run.data_info["duplicates"].items():
         a, b = (_NAMES[p].lower() for p in pair.split("/"))
         equal = "equals" if n == 1 else "equal"
-        said.append(f"{count(n, 'example')} of the {b} part {equal} one of the {a} part; its score is flattered.")
+        said.append(
+            f"{count(n, 'example')} of the {b} part {equal} one of the {a} part; its score is flattered."
+        )
     if gaps := run.data_info["missing"]:
         said.append(f"Rows with missing cells were left out ({cells(gaps)}).")
     return said
@@ -142,8 +167,12 @@ def _ending(run: Run) -> list[str]:
         return ["Validation loss was still falling at the end: train longer (`epochs`)."]
     if run.result.get("best_epoch"):
         if run.result["epochs"] == run.recipe.epochs:
-            return [f"The weights are those of epoch {run.result['best_epoch']}, the best on validation."]
-        return [f"Stopped early; the weights are those of epoch {run.result['best_epoch']}, the best on validation."]
+            return [
+                f"The weights are those of epoch {run.result['best_epoch']}, the best on validation."
+            ]
+        return [
+            f"Stopped early; the weights are those of epoch {run.result['best_epoch']}, the best on validation."
+        ]
     if losses[-1] > 1.05 * losses[best]:
         return [
             f"Validation loss was lowest after epoch {best + 1} ({losses[best]:.4f}) and ended at {losses[-1]:.4f}: "

@@ -47,15 +47,30 @@ MODELS: dict[str, Model] = {
     "dense": Model(dense.build, {"hidden": (64, 64), **_DENSE, "factor": 1}, {}),
     "cnn": Model(conv.build, {"channels": (6, 6), "hidden": (50,), **_CONV}, {}),
     "cnn-wide": Model(conv.build, {"channels": (6, 16), "hidden": (120, 84), **_CONV}, {}),
-    **{k: Model(partial(alexnet.build, k), {"hidden": (4096, 4096), "dropout": 0.5, **_STEM}, {}) for k in alexnet.ROWS},
-    **{k: Model(partial(vgg.build, k), {"hidden": (4096, 4096), **_VGG}, {}) for k in vgg.BLOCKS},
-    "vgg-narrow": Model(partial(vgg.build, "vgg-narrow"), {"hidden": (), **_VGG, "batch_norm": "before", "dropout": 0.0}, {}),
     **{
-        k: Model(partial(googlenet.build, k), {"dropout": 0.4, "auxiliary": 0.3, **_STEM}, {}, row.batch_norm)
+        k: Model(partial(alexnet.build, k), {"hidden": (4096, 4096), "dropout": 0.5, **_STEM}, {})
+        for k in alexnet.ROWS
+    },
+    **{k: Model(partial(vgg.build, k), {"hidden": (4096, 4096), **_VGG}, {}) for k in vgg.BLOCKS},
+    "vgg-narrow": Model(
+        partial(vgg.build, "vgg-narrow"),
+        {"hidden": (), **_VGG, "batch_norm": "before", "dropout": 0.0},
+        {},
+    ),
+    **{
+        k: Model(
+            partial(googlenet.build, k),
+            {"dropout": 0.4, "auxiliary": 0.3, **_STEM},
+            {},
+            row.batch_norm,
+        )
         for k, row in googlenet.ROWS.items()
     },
     **{k: Model(partial(resnet.build, k), _STEM, {}, True) for k in resnet.ROWS},
-    **{k: Model(partial(recurrent.build, k), {"cell": (k,), **_READS}, {}, reads=True) for k in ("rnn", "gru", "lstm")},
+    **{
+        k: Model(partial(recurrent.build, k), {"cell": (k,), **_READS}, {}, reads=True)
+        for k in ("rnn", "gru", "lstm")
+    },
 }
 
 
@@ -81,11 +96,24 @@ def build(
     else:
         model = outline(name, input_shape, outputs, fields, reading)
         init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
-    initialise(model, init["name"], fields.get("activation", "relu"), init["std"] or 0.0, init["bias"], seed)
+    initialise(
+        model,
+        init["name"],
+        fields.get("activation", "relu"),
+        init["std"] or 0.0,
+        init["bias"],
+        seed,
+    )
     return model
 
 
-def outline(name: str, input_shape: tuple[int, ...], outputs: int, fields: dict[str, Any], reading: Reading | None) -> nn.Module:
+def outline(
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    fields: dict[str, Any],
+    reading: Reading | None,
+) -> nn.Module:
     """The network of a row, before its initial values are drawn; arguments as of `build`."""
     row = MODELS[name]
     if reading and not row.reads:

@@ -31,14 +31,27 @@ class Row:
 ROWS = {
     "alexnet": Row(groups=2),
     "alexnet-ungrouped": Row(),
-    "alexnet-torch": Row(filters=(64, 192, 384, 256, 256), dropout_first=True),  # Krizhevsky 2014; PyTorch's weights
-    "zfnet": Row((7, 2, 1), (96, 256, 512, 512, 1024), second_stride=2, pool_padding=1, small=(3, 1, 1)),  # as the notes have it
-    "zfnet-lecture": Row((7, 2, 1), (96, 256, 512, 1024, 512), second_stride=2, pool_padding=1, small=(3, 1, 1)),
+    "alexnet-torch": Row(
+        filters=(64, 192, 384, 256, 256), dropout_first=True
+    ),  # Krizhevsky 2014; PyTorch's weights
+    "zfnet": Row(
+        (7, 2, 1), (96, 256, 512, 512, 1024), second_stride=2, pool_padding=1, small=(3, 1, 1)
+    ),  # as the notes have it
+    "zfnet-lecture": Row(
+        (7, 2, 1), (96, 256, 512, 1024, 512), second_stride=2, pool_padding=1, small=(3, 1, 1)
+    ),
 }
 
 
 def build(
-    name: str, input_shape: tuple[int, ...], outputs: int, *, hidden: tuple[int, ...], dropout: float, width: float, stem: str
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    hidden: tuple[int, ...],
+    dropout: float,
+    width: float,
+    stem: str,
 ) -> nn.Module:
     """The row `name` for pictures [C, H, W], every number of filters times `width`.
 
@@ -55,7 +68,11 @@ def build(
 
     layers: list[nn.Module] = [nn.Conv2d(c, a, kernel, stride, padding), nn.ReLU(), pool()]
     second = 1 if is_small else row.second_stride
-    layers += [nn.Conv2d(a, b, 5, second, 2 if second == 1 else 0, groups=row.groups), nn.ReLU(), pool()]
+    layers += [
+        nn.Conv2d(a, b, 5, second, 2 if second == 1 else 0, groups=row.groups),
+        nn.ReLU(),
+        pool(),
+    ]
     for i, q in enumerate(rest):
         layers += [nn.Conv2d(b, q, 3, padding=1, groups=row.groups if i else 1), nn.ReLU()]
         b = q

@@ -31,11 +31,29 @@ def build(
     for k, q in enumerate(channels, 1):
         check_window(f"conv{k}", (h, w), kernel_size, padding, input_shape)
         norm = nn.BatchNorm2d(q) if batch_norm != "none" else None
-        add_block(layers, str(k), nn.Conv2d(c, q, kernel_size, padding=padding), norm, activation, batch_norm, "conv")
+        add_block(
+            layers,
+            str(k),
+            nn.Conv2d(c, q, kernel_size, padding=padding),
+            norm,
+            activation,
+            batch_norm,
+            "conv",
+        )
         h, w = window(h, kernel_size, padding=padding), window(w, kernel_size, padding=padding)
         check_window(f"pool{k}", (h, w), 2, 0, input_shape)
         layers[f"pool{k}"] = nn.MaxPool2d(2)
         c, h, w = q, window(h, 2, 2), window(w, 2, 2)
     layers["flatten"] = nn.Flatten()
-    add_dense(layers, c * h * w, outputs, hidden, activation, batch_norm, dropout, 1, first=len(channels) + 1)
+    add_dense(
+        layers,
+        c * h * w,
+        outputs,
+        hidden,
+        activation,
+        batch_norm,
+        dropout,
+        1,
+        first=len(channels) + 1,
+    )
     return nn.Sequential(layers)

@@ -17,7 +17,13 @@ Layers = OrderedDict[str, nn.Module]
 
 
 def add_block(
-    layers: Layers, k: str, layer: nn.Module, norm: nn.Module | None, activation: str, batch_norm: str, kind: str = "dense"
+    layers: Layers,
+    k: str,
+    layer: nn.Module,
+    norm: nn.Module | None,
+    activation: str,
+    batch_norm: str,
+    kind: str = "dense",
 ) -> None:
     """A layer, its activation, and batch normalisation before or after that."""
     layers[f"{kind}{k}"] = layer
@@ -42,7 +48,14 @@ def add_dense(
     """Hidden layers and the output layer, numbered from `first`."""
     for k, q in enumerate(hidden, first):
         layer = nn.Linear(n, q) if factor == 1 else _factorised(n, q, factor, k)
-        add_block(layers, str(k), layer, nn.BatchNorm1d(q) if batch_norm != "none" else None, activation, batch_norm)
+        add_block(
+            layers,
+            str(k),
+            layer,
+            nn.BatchNorm1d(q) if batch_norm != "none" else None,
+            activation,
+            batch_norm,
+        )
         if dropout:
             layers[f"dropout{k}"] = Dropout(dropout)
         n = q
@@ -51,7 +64,11 @@ def add_dense(
 
 def _factorised(n: int, q: int, factor: int, k: int) -> Factorised:
     if n % factor or q % factor:
-        raise ModelError(wrong("model.factor", factor, f"must divide the {n} inputs and {q} outputs of `dense{k}`"))
+        raise ModelError(
+            wrong(
+                "model.factor", factor, f"must divide the {n} inputs and {q} outputs of `dense{k}`"
+            )
+        )
     return Factorised(n, q, factor)
 
 
@@ -67,10 +84,14 @@ def build(
 ) -> nn.Module:
     """Flatten, hidden layers, output logits."""
     layers: Layers = OrderedDict(flatten=nn.Flatten())
-    add_dense(layers, math.prod(input_shape), outputs, hidden, activation, batch_norm, dropout, factor)
+    add_dense(
+        layers, math.prod(input_shape), outputs, hidden, activation, batch_norm, dropout, factor
+    )
     return nn.Sequential(layers)
 
 
 def build_explicit(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """Softmax regression from first principles: o = XW + b written out."""
-    return nn.Sequential(OrderedDict(flatten=nn.Flatten(), output=Affine(math.prod(input_shape), outputs)))
+    return nn.Sequential(
+        OrderedDict(flatten=nn.Flatten(), output=Affine(math.prod(input_shape), outputs))
+    )

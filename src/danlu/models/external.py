@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from danlu.errors import ModelError
-from danlu.streams import seed_of
+from danlu.rng import seed_of
 
 
 def find(path: str) -> Callable[..., Any]:
@@ -24,14 +24,18 @@ def find(path: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as e:
-        raise ModelError(f"`model.name` is {path!r}, but {module_name!r} cannot be imported: {e}") from e
+        raise ModelError(
+            f"`model.name` is {path!r}, but {module_name!r} cannot be imported: {e}"
+        ) from e
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ModelError(f"`model.name` is {path!r}, but {module_name!r} has no callable {name!r}")
     return factory  # type: ignore[no-any-return]
 
 
-def build(path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str, Any], seed: int) -> nn.Module:
+def build(
+    path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str, Any], seed: int
+) -> nn.Module:
     """Call the factory with `args`, and with `input_shape` and `outputs` if it takes arguments of those names.
 
     Its own initial values are kept; they are drawn under a seed of their own, so equal recipes give equal networks.
@@ -47,11 +51,17 @@ def build(path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str,
         try:
             model = factory(**{k: v for k, v in offered.items() if k in takes}, **args)
         except Exception as e:  # anyone's code may raise anything
-            raise ModelError(f"`model.name` is {path!r}, but calling it failed: {e}; give its arguments in `model.args`") from e
+            raise ModelError(
+                f"`model.name` is {path!r}, but calling it failed: {e}; give its arguments in `model.args`"
+            ) from e
     if isinstance(model, nn.Module) and not any(True for _ in model.parameters()):
-        raise ModelError(f"`model.name` is {path!r}, but the network has no parameters; there is nothing to train")
+        raise ModelError(
+            f"`model.name` is {path!r}, but the network has no parameters; there is nothing to train"
+        )
     if not isinstance(model, nn.Module):
-        raise ModelError(f"`model.name` is {path!r}, but it makes a {type(model).__name__}, not a torch.nn.Module")
+        raise ModelError(
+            f"`model.name` is {path!r}, but it makes a {type(model).__name__}, not a torch.nn.Module"
+        )
     _check(model, path, input_shape, outputs)
     return model
 
@@ -63,7 +73,9 @@ def _check(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: i
         with torch.no_grad():
             out = model.eval()(torch.zeros(2, *input_shape))
     except Exception as e:  # anyone's code may raise anything
-        raise ModelError(f"{path!r} cannot take examples of shape {input_shape}: {str(e).splitlines()[0]}") from e
+        raise ModelError(
+            f"{path!r} cannot take examples of shape {input_shape}: {str(e).splitlines()[0]}"
+        ) from e
     finally:
         model.train(was)
     got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__

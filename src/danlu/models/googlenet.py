@@ -28,8 +28,12 @@ class Row:
 ROWS = {
     "googlenet": Row(),
     "googlenet-naive": Row(reduced=False),
-    "googlenet-factorised": Row(fives=(3, 3)),  # small kernels for large (Szegedy et al. 2016, section 3.1)
-    "googlenet-torch": Row(fives=(3,), batch_norm=True, last_pool=2),  # PyTorch's weights have 3×3 for 5×5
+    "googlenet-factorised": Row(
+        fives=(3, 3)
+    ),  # small kernels for large (Szegedy et al. 2016, section 3.1)
+    "googlenet-torch": Row(
+        fives=(3,), batch_norm=True, last_pool=2
+    ),  # PyTorch's weights have 3×3 for 5×5
 }
 # Filters of 1×1; of 3×3, after a reduction to; of 5×5, after a reduction to; after the pooling.
 INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -48,7 +52,9 @@ INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
 class Conv(nn.Module):
     """A convolution that keeps the size (at stride 1), batch normalisation where the row has it, ReLU."""
 
-    def __init__(self, c: int, q: int, kernel: int, stride: int = 1, batch_norm: bool = False) -> None:
+    def __init__(
+        self, c: int, q: int, kernel: int, stride: int = 1, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c, q, kernel, stride, kernel // 2, bias=not batch_norm)
         self.bn = nn.BatchNorm2d(q, eps=0.001) if batch_norm else None
@@ -79,7 +85,9 @@ class Inception(nn.Module):
         self.branch2 = branch(three_from, three, (3,))
         self.branch3 = branch(five_from, five, row.fives)
         pool = nn.MaxPool2d(3, 1, 1)
-        self.branch4 = nn.Sequential(pool, conv(c, pooled, 1)) if row.reduced else nn.Sequential(pool)
+        self.branch4 = (
+            nn.Sequential(pool, conv(c, pooled, 1)) if row.reduced else nn.Sequential(pool)
+        )
         self.channels = one + three + five + (pooled if row.reduced else c)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,9 +101,15 @@ class Auxiliary(nn.Module):
     def __init__(self, c: int, outputs: int, width: float, batch_norm: bool) -> None:
         super().__init__()
         q, hidden = scaled(128, width), scaled(1024, width)
-        self.pool = nn.AdaptiveAvgPool2d(4)  # at 224 pixels the paper's 5×5 of stride 3 gives 4×4 as well
+        self.pool = nn.AdaptiveAvgPool2d(
+            4
+        )  # at 224 pixels the paper's 5×5 of stride 3 gives 4×4 as well
         self.conv = Conv(c, q, 1, batch_norm=batch_norm)
-        self.flatten, self.fc1, self.relu = nn.Flatten(), nn.Linear(16 * q, hidden), nn.ReLU(inplace=True)
+        self.flatten, self.fc1, self.relu = (
+            nn.Flatten(),
+            nn.Linear(16 * q, hidden),
+            nn.ReLU(inplace=True),
+        )
         self.dropout, self.fc2 = Dropout(0.7), nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,12 +124,24 @@ class GoogLeNet(nn.Module):
     `auxiliary_weights`: what each auxiliary one's loss counts.
     """
 
-    def __init__(self, c: int, outputs: int, row: Row, dropout: float, auxiliary: float, width: float, is_small: bool) -> None:
+    def __init__(
+        self,
+        c: int,
+        outputs: int,
+        row: Row,
+        dropout: float,
+        auxiliary: float,
+        width: float,
+        is_small: bool,
+    ) -> None:
         super().__init__()
         norm, first, last = row.batch_norm, scaled(64, width), scaled(192, width)
         self.conv1 = Conv(c, first, 3, 1, norm) if is_small else Conv(c, first, 7, 2, norm)
         self.maxpool1 = nn.Identity() if is_small else nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2, self.conv3 = Conv(first, first, 1, batch_norm=norm), Conv(first, last, 3, batch_norm=norm)
+        self.conv2, self.conv3 = (
+            Conv(first, first, 1, batch_norm=norm),
+            Conv(first, last, 3, batch_norm=norm),
+        )
         self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool4 = nn.MaxPool2d(row.last_pool, 2, ceil_mode=True)
@@ -130,7 +156,11 @@ class GoogLeNet(nn.Module):
             c = inception.channels
         for name, head in heads.items():
             self.add_module(name, head)
-        self.avgpool, self.flatten, self.dropout = nn.AdaptiveAvgPool2d(1), nn.Flatten(), Dropout(dropout)
+        self.avgpool, self.flatten, self.dropout = (
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            Dropout(dropout),
+        )
         self.fc = nn.Linear(c, outputs)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -148,7 +178,14 @@ class GoogLeNet(nn.Module):
 
 
 def build(
-    name: str, input_shape: tuple[int, ...], outputs: int, *, dropout: float, auxiliary: float, width: float, stem: str
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    dropout: float,
+    auxiliary: float,
+    width: float,
+    stem: str,
 ) -> nn.Module:
     """The row `name` for pictures [C, H, W], every number of filters times `width`.
 
@@ -159,5 +196,7 @@ def build(
     is_small = small(stem, input_shape)
     model = GoogLeNet(c, outputs, ROWS[name], dropout, auxiliary, width, is_small)
     pools = ((f"maxpool{k}", model.get_submodule(f"maxpool{k}")) for k in range(1, 5))
-    through([("conv1", model.conv1.conv), *pools], input_shape, is_small)  # inceptions leave the size as it is
+    through(
+        [("conv1", model.conv1.conv), *pools], input_shape, is_small
+    )  # inceptions leave the size as it is
     return model

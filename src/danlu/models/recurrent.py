@@ -51,7 +51,11 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
         """like: of the type that vectors are to have."""
-        return F.embedding(x, self.weight) if hasattr(self, "weight") else F.one_hot(x.long(), self.tokens).to(like.dtype)
+        return (
+            F.embedding(x, self.weight)
+            if hasattr(self, "weight")
+            else F.one_hot(x.long(), self.tokens).to(like.dtype)
+        )
 
 
 def steady(drop: Dropout, x: Tensor) -> Tensor:
@@ -63,7 +67,13 @@ class Stacked(nn.Module):
     """Layers of cells, each forwards or both ways, with dropout between them."""
 
     def __init__(
-        self, n: int, cells: tuple[str, ...], hidden: tuple[int, ...], bidirectional: bool, dropout: float, forget_bias: float
+        self,
+        n: int,
+        cells: tuple[str, ...],
+        hidden: tuple[int, ...],
+        bidirectional: bool,
+        dropout: float,
+        forget_bias: float,
     ) -> None:
         super().__init__()
         self.bidirectional = bidirectional
@@ -76,7 +86,9 @@ class Stacked(nn.Module):
             n = 2 * size if bidirectional else size
         self.width = n
 
-    def forward(self, x: Tensor, lengths: Tensor, states: State | None = None, ends: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, lengths: Tensor, states: State | None = None, ends: bool = False
+    ) -> tuple[Tensor, State]:
         """Outputs [T, B, H] of the last layer (2H both ways) for x [T, B, n], and the last states of every layer in a row.
 
         ends: states after each sequence's own last token, instead of after the last step.
@@ -86,7 +98,9 @@ class Stacked(nn.Module):
         for k, drop in enumerate(self.drops):
             there = cast(Recurrent, self.forwards[k])
             size = 2 if CELLS[there.cell].memory else 1
-            out, state = there(x, None if given is None else tuple(itertools.islice(given, size)), each=ends)
+            out, state = there(
+                x, None if given is None else tuple(itertools.islice(given, size)), each=ends
+            )
             if self.bidirectional:
                 back, _ = self.back[k](backwards(x, lengths))
                 out = torch.cat([out, backwards(back, lengths)], 2)
@@ -99,7 +113,14 @@ class Reader(nn.Module):
     """Reads a text; `carries`: whether its state goes on from one window of running text to the next."""
 
     def __init__(
-        self, reading: Reading, outputs: int, embedding: int, stacked: dict[str, Any], dropout: float, carry: bool, crf: bool
+        self,
+        reading: Reading,
+        outputs: int,
+        embedding: int,
+        stacked: dict[str, Any],
+        dropout: float,
+        carry: bool,
+        crf: bool,
     ) -> None:
         super().__init__()
         self.reading, self.carries = reading, carry
@@ -122,7 +143,9 @@ class Reader(nn.Module):
         if self.structured and not self.training:
             path = self.crf.best(logits, known)
             told = log_marginals(logits, known, *self.crf.scores)
-            return told.transpose(0, 1), F.one_hot(path, logits.shape[2]).to(told.dtype).transpose(0, 1)
+            return told.transpose(0, 1), F.one_hot(path, logits.shape[2]).to(told.dtype).transpose(
+                0, 1
+            )
         logits = logits.transpose(0, 1)
         return (logits, ends) if self.carries else logits
 
@@ -166,11 +189,23 @@ def _unfit(task: str, bidirectional: bool, carry: bool, crf: bool, attention: bo
     needs = (
         ("bidirectional", bidirectional and task == "language", ahead),
         ("bidirectional", bidirectional and task == "pairs" and not attention, blind),
-        ("attention", attention and task != "pairs", "needs pairs of texts, of which one looks at the other"),
-        ("carry", carry and task != "language", "needs running text, whose windows follow one another"),
+        (
+            "attention",
+            attention and task != "pairs",
+            "needs pairs of texts, of which one looks at the other",
+        ),
+        (
+            "carry",
+            carry and task != "language",
+            "needs running text, whose windows follow one another",
+        ),
         ("crf", crf and task != "tagging", "needs tagged text, whose tags follow one another"),
     )
-    return [wrong(f"model.{field}", True, rule, f"try model.{field}=false") for field, broken, rule in needs if broken]
+    return [
+        wrong(f"model.{field}", True, rule, f"try model.{field}=false")
+        for field, broken, rule in needs
+        if broken
+    ]
 
 
 def build(
@@ -192,18 +227,27 @@ def build(
     """The network for a task. cell: of each layer, or one for all. embedding: 0 for one-hot tokens."""
     if reading is None:
         shape = "×".join(map(str, input_shape))
-        raise ModelError(f"{name!r} reads text, but the examples are of shape {shape}; try model=dense")
+        raise ModelError(
+            f"{name!r} reads text, but the examples are of shape {shape}; try model=dense"
+        )
     cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
-    mistakes = [] if hidden else ["`model.hidden` is empty, but must have at least one layer; try 128"]
+    mistakes = (
+        [] if hidden else ["`model.hidden` is empty, but must have at least one layer; try 128"]
+    )
     if hidden and len(cells) != len(hidden):
         rule = f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"
         mistakes.append(wrong("model.cell", cells, rule))
     mistakes += _unfit(reading.task, bidirectional, carry, crf, attention)
     if mistakes:
         raise ModelError(*mistakes)
-    stacked = {"cells": cells, "hidden": hidden, "bidirectional": bidirectional, "forget_bias": forget_bias}
+    stacked = {
+        "cells": cells,
+        "hidden": hidden,
+        "bidirectional": bidirectional,
+        "forget_bias": forget_bias,
+    }
     if reading.task == "pairs":
-        from danlu.models.translator import Translator  # made of this file's parts
+        from danlu.models.encoder_decoder import Translator  # made of this file's parts
 
         return Translator(reading, outputs, embedding, stacked, dropout, attention)
     return Reader(reading, outputs, embedding, stacked, dropout, carry, crf)

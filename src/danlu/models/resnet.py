@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from danlu.models.sizes import picture, scaled, small
 
-ROWS: dict[str, tuple[bool, tuple[int, int, int, int]]] = {  # bottlenecks?, blocks in each of the four stages
+ROWS: dict[
+    str, tuple[bool, tuple[int, int, int, int]]
+] = {  # bottlenecks?, blocks in each of the four stages
     "resnet-18": (False, (2, 2, 2, 2)),
     "resnet-34": (False, (3, 4, 6, 3)),
     "resnet-50": (True, (3, 4, 6, 3)),
@@ -54,7 +56,13 @@ class ResNet(nn.Module):
     """A stem, four stages of blocks, the average over all places, one dense layer."""
 
     def __init__(
-        self, c: int, outputs: int, bottleneck: bool, blocks: tuple[int, ...], widths: tuple[int, ...], is_small: bool
+        self,
+        c: int,
+        outputs: int,
+        bottleneck: bool,
+        blocks: tuple[int, ...],
+        widths: tuple[int, ...],
+        is_small: bool,
     ) -> None:
         super().__init__()
         first = widths[0]
@@ -79,11 +87,20 @@ class ResNet(nn.Module):
         return cast(Tensor, self.fc(self.flatten(self.avgpool(x))))
 
 
-def build(name: str, input_shape: tuple[int, ...], outputs: int, *, width: float, stem: str) -> nn.Module:
+def build(
+    name: str, input_shape: tuple[int, ...], outputs: int, *, width: float, stem: str
+) -> nn.Module:
     """The row `name` for pictures [C, H, W], every number of filters times `width`.
 
     stem: "full" begins with a 7×7 convolution and a pooling, both of stride 2; "small" with a 3×3 convolution.
     """
     c, *_ = picture(name, input_shape)
     bottleneck, blocks = ROWS[name]
-    return ResNet(c, outputs, bottleneck, blocks, tuple(scaled(q, width) for q in _WIDTHS), small(stem, input_shape))
+    return ResNet(
+        c,
+        outputs,
+        bottleneck,
+        blocks,
+        tuple(scaled(q, width) for q in _WIDTHS),
+        small(stem, input_shape),
+    )

@@ -48,7 +48,9 @@ def picture(name: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """[C, H, W] of the input. Raises ModelError when it is none."""
     if len(input_shape) != 3:
         shape = "×".join(map(str, input_shape))
-        raise ModelError(f"{name!r} needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense")
+        raise ModelError(
+            f"{name!r} needs pictures [C, H, W], but the examples are of shape {shape}; try model=dense"
+        )
     return input_shape
 
 
@@ -57,7 +59,9 @@ def small(stem: str, input_shape: tuple[int, ...]) -> bool:
     return stem == "small" or (stem == "auto" and max(input_shape[1:]) <= _SMALL)
 
 
-def through(layers: Iterable[tuple[str, nn.Module]], input_shape: tuple[int, ...], is_small: bool) -> tuple[int, int]:
+def through(
+    layers: Iterable[tuple[str, nn.Module]], input_shape: tuple[int, ...], is_small: bool
+) -> tuple[int, int]:
     """The size that named convolutions and poolings leave. Raises ModelError for too large a window."""
     size = (input_shape[1], input_shape[2])
     way = "" if is_small else " `model.stem=small`,"

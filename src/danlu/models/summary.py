@@ -50,12 +50,16 @@ class _Walk:
 
 def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The output shape (without the batch) by formula."""
-    if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.dilation != (1, 1)):
+    if isinstance(layer, nn.Conv2d) and (
+        isinstance(layer.padding, str) or layer.dilation != (1, 1)
+    ):
         return None
     if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
         f, s, p = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
         c = layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0]
-        up = [s[i] - 1 if getattr(layer, "ceil_mode", False) else 0 for i in (0, 1)]  # rounded up instead of down
+        up = [
+            s[i] - 1 if getattr(layer, "ceil_mode", False) else 0 for i in (0, 1)
+        ]  # rounded up instead of down
         return (c, *(window(n + up[i], f[i], s[i], p[i]) for i, n in enumerate(shape[1:])))
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return (shape[0], *pair(layer.output_size))
@@ -67,7 +71,18 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):
         return (math.prod(shape),)
-    same = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.BatchNorm1d, nn.BatchNorm2d, Dropout)
+    same = (
+        nn.ReLU,
+        nn.LeakyReLU,
+        nn.ELU,
+        nn.GELU,
+        nn.Sigmoid,
+        nn.Tanh,
+        nn.Identity,
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        Dropout,
+    )
     return shape if isinstance(layer, same) else None
 
 
@@ -108,7 +123,15 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
         count = sum(p.numel() for p in layer.parameters())
         seen = None if len(after) != 3 or isinstance(layer, nn.AdaptiveAvgPool2d) else r
         walk.rows.append(
-            Row(name, type(layer).__name__, after, predict(layer, before), count, seen, _multiply_adds(layer, before, after))
+            Row(
+                name,
+                type(layer).__name__,
+                after,
+                predict(layer, before),
+                count,
+                seen,
+                _multiply_adds(layer, before, after),
+            )
         )
 
     leaves = [(k, m) for k, m in model.named_modules() if not list(m.children())]
@@ -120,10 +143,14 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
             model.training = True  # the whole, not its layers: auxiliary classifiers speak, but nothing is drawn or counted
             reads = hasattr(model, "reading")
             p = next(model.parameters())
-            model(torch.ones(1, *input_shape, dtype=torch.long if reads else p.dtype, device=p.device))
+            model(
+                torch.ones(1, *input_shape, dtype=torch.long if reads else p.dtype, device=p.device)
+            )
     except (RuntimeError, ValueError, IndexError) as e:
         shape = "×".join(map(str, input_shape))
-        raise ModelError(f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}") from e
+        raise ModelError(
+            f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}"
+        ) from e
     finally:
         model.train(was)
         for h in hooks:

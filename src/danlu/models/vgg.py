@@ -63,7 +63,9 @@ def build(
     return nn.Sequential(parts)
 
 
-def head(n: int, outputs: int, hidden: tuple[int, ...], dropout: float, dropout_first: bool = False) -> nn.Sequential:
+def head(
+    n: int, outputs: int, hidden: tuple[int, ...], dropout: float, dropout_first: bool = False
+) -> nn.Sequential:
     """Dense layers with ReLU, and dropout after each hidden one (or before it), numbered as in the published weights."""
     layers: list[nn.Module] = []
     for q in hidden:

@@ -29,7 +29,9 @@ def _gates(x: Tensor, n: int) -> tuple[Tensor, ...]:
     return x.chunk(n, -1)
 
 
-def _rnn(activate: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> tuple[Any, Any]:
+def _rnn(
+    activate: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
+) -> tuple[Any, Any]:
     """h ← g(x + hW) (the notes' a⟨t⟩ = g₁(W_a[a⟨t−1⟩; x⟨t⟩] + b_a))."""
 
     def forward(x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> Saved:
@@ -38,7 +40,9 @@ def _rnn(activate: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
             activate(after)
         return ()
 
-    def backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved) -> Any:
+    def backward(
+        gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved
+    ) -> Any:
         dx, slopes, wt = torch.empty_like(gh), slope(h[1:]), w.mT.contiguous()
         dh = torch.zeros_like(h[0])
         for g, s, d in reversed(list(_steps(gh, slopes, dx))):
@@ -78,15 +82,25 @@ def _lstm_forward(x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> Save
     return gates, t
 
 
-def _lstm_backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved) -> Any:
+def _lstm_backward(
+    gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved
+) -> Any:
     gates, t = saved
     i, f, g, o = _gates(gates, 4)
     dx, wt, peeps = torch.empty_like(gates), w.mT.contiguous(), e.unsqueeze(2).unbind(1)
     # What a step's ∂h and ∂c are multiplied by, of all steps at once.
-    to_c, to_i, to_f, to_g, to_o = o * (1 - t * t), g * i * (1 - i), c[:-1] * f * (1 - f), i * (1 - g * g), t * o * (1 - o)
+    to_c, to_i, to_f, to_g, to_o = (
+        o * (1 - t * t),
+        g * i * (1 - i),
+        c[:-1] * f * (1 - f),
+        i * (1 - g * g),
+        t * o * (1 - o),
+    )
     dh, dc = torch.zeros_like(h[0]), torch.zeros_like(h[0])
     more = gc if gc is not None else [None] * len(gh)
-    rows = list(zip(*(v.unbind() for v in (gh, dx, to_c, to_i, to_f, to_g, to_o, f)), more, strict=True))
+    rows = list(
+        zip(*(v.unbind() for v in (gh, dx, to_c, to_i, to_f, to_g, to_o, f)), more, strict=True)
+    )
     for g_h, d, kc, ki, kf, kg, ko, keep, g_c in reversed(rows):
         di, df, dg, do = _gates(d, 4)
         dh = dh + g_h
@@ -106,7 +120,9 @@ def _lstm_backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tenso
     de = None
     if peeps:
         di, df, _, do = _gates(dx, 4)
-        de = torch.stack([(d * s).sum((0, 2)) for d, s in ((di, c[:-1]), (df, c[:-1]), (do, c[1:]))], 1)
+        de = torch.stack(
+            [(d * s).sum((0, 2)) for d, s in ((di, c[:-1]), (df, c[:-1]), (do, c[1:]))], 1
+        )
     return dx, _recurrent(h[:-1], dx), de, dh, dc
 
 
@@ -126,14 +142,18 @@ def _gru_forward(x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> Saved
     return gates, inner
 
 
-def _gru_backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved) -> Any:
+def _gru_backward(
+    gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved
+) -> Any:
     gates, inner = saved
     r, z, n = _gates(gates, 3)
     size = w.shape[1]
     dx, through, wt = torch.empty_like(gates), torch.empty_like(gates), w.mT.contiguous()
     to_n, to_z, to_r = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z), inner * r * (1 - r)
     dh = torch.zeros_like(h[0])
-    for g_h, d, at, kn, kz, kr, r_t, z_t in reversed(list(_steps(gh, dx, through, to_n, to_z, to_r, r, z))):
+    for g_h, d, at, kn, kz, kr, r_t, z_t in reversed(
+        list(_steps(gh, dx, through, to_n, to_z, to_r, r, z))
+    ):
         dr, dz, dn = _gates(d, 3)
         dh = dh + g_h
         torch.mul(dh, kn, out=dn)
@@ -142,7 +162,13 @@ def _gru_backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor
         at[..., : 2 * size] = d[..., : 2 * size]
         torch.mul(dn, r_t, out=at[..., 2 * size :])
         dh = torch.baddbmm(dh * z_t, at, wt)
-    return dx, _recurrent(h[:-1], through), through[..., 2 * size :].sum((0, 2)).unsqueeze(1), dh, None
+    return (
+        dx,
+        _recurrent(h[:-1], through),
+        through[..., 2 * size :].sum((0, 2)).unsqueeze(1),
+        dh,
+        None,
+    )
 
 
 def _reset_before_forward(x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor) -> Saved:
@@ -159,13 +185,20 @@ def _reset_before_forward(x: Tensor, w: Tensor, e: Tensor, h: Tensor, c: Tensor)
     return gates, kept
 
 
-def _reset_before_backward(gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved) -> Any:
+def _reset_before_backward(
+    gh: Tensor, gc: Tensor | None, w: Tensor, e: Tensor, h: Tensor, c: Tensor, saved: Saved
+) -> Any:
     gates, kept = saved
     r, u, n = _gates(gates, 3)
     size = w.shape[1]
     wt_gates, wt_new = (v.mT.contiguous() for v in (w[..., : 2 * size], w[..., 2 * size :]))
     dx = torch.empty_like(gates)
-    to_n, to_u, to_r, stay = u * (1 - n * n), (n - h[:-1]) * u * (1 - u), h[:-1] * r * (1 - r), 1 - u
+    to_n, to_u, to_r, stay = (
+        u * (1 - n * n),
+        (n - h[:-1]) * u * (1 - u),
+        h[:-1] * r * (1 - r),
+        1 - u,
+    )
     dh = torch.zeros_like(h[0])
     for g_h, d, kn, ku, kr, r_t, s_t in reversed(list(_steps(gh, dx, to_n, to_u, to_r, r, stay))):
         dr, du, dn = _gates(d, 3)
@@ -208,7 +241,13 @@ class _Scan(torch.autograd.Function):
     def forward(name: str, x: Tensor, w: Tensor, e: Tensor, h0: Tensor, c0: Tensor) -> Any:
         cell, alone = CELLS[name], x.ndim == 3
         if alone:
-            x, w, e, h0, c0 = x.unsqueeze(1), w.unsqueeze(0), e.unsqueeze(0), h0.unsqueeze(0), c0.unsqueeze(0)
+            x, w, e, h0, c0 = (
+                x.unsqueeze(1),
+                w.unsqueeze(0),
+                e.unsqueeze(0),
+                h0.unsqueeze(0),
+                c0.unsqueeze(0),
+            )
         h = x.new_empty(len(x) + 1, *h0.shape)
         h[0] = h0
         c = torch.empty_like(h) if cell.memory else x.new_empty(0)
@@ -228,31 +267,43 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         w, e, h, c, *saved = ctx.saved_tensors
-        gh, gc = (None if g is None or not g.numel() else g.unsqueeze(1) if ctx.alone else g for g in grads[:2])
+        gh, gc = (
+            None if g is None or not g.numel() else g.unsqueeze(1) if ctx.alone else g
+            for g in grads[:2]
+        )
         cell = CELLS[ctx.name]
         if ctx.alone:
             w, e = w.unsqueeze(0), e.unsqueeze(0)
         gh = torch.zeros_like(h[1:]) if gh is None else gh
         found = cell.backward(gh, gc, w.contiguous(), e, h, c, tuple(saved))
-        dx, dw, de, dh, dc = (d if d is None or not ctx.alone else d.squeeze(1 if i == 0 else 0) for i, d in enumerate(found))
+        dx, dw, de, dh, dc = (
+            d if d is None or not ctx.alone else d.squeeze(1 if i == 0 else 0)
+            for i, d in enumerate(found)
+        )
         return None, dx, dw, de, dh, dc if cell.memory else None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, name: str, *args: Tensor) -> Any:
         m, places = info.batch_size, (1, 0, 0, 0, 0)
         every = [
-            a.movedim(d, at) if d is not None else a.unsqueeze(at).expand(*a.shape[:at], m, *a.shape[at:])
+            a.movedim(d, at)
+            if d is not None
+            else a.unsqueeze(at).expand(*a.shape[:at], m, *a.shape[at:])
             for a, d, at in zip(args, in_dims[1:], places, strict=True)
         ]
         out = _Scan.apply(name, *every)  # type: ignore[no-untyped-call]
         return out, tuple(1 if o.ndim > 1 else None for o in out)
 
 
-def scan(name: str, x: Tensor, w: Tensor, e: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor]:
+def scan(
+    name: str, x: Tensor, w: Tensor, e: Tensor, h0: Tensor, c0: Tensor
+) -> tuple[Tensor, Tensor]:
     """The states h and c [T, B, H] after every step of one network, c empty for cells without one.
 
     x [T, B, G·H], w [H, G·H], e [E, H], h0 [B, H], c0 [B, H] (or empty).
     """
-    with torch.autocast(x.device.type, enabled=False):  # what is written into prepared places must be of one type
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # what is written into prepared places must be of one type
         h, c, *_ = _Scan.apply(name, *(t.to(w.dtype) for t in (x, w, e, h0, c0)))  # type: ignore[no-untyped-call]
     return h, c

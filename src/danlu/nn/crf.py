@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_BARRED = 1e4  # of a score: finite, so that of paths that are all out of order one is still the best
+_BARRED = (
+    1e4  # of a score: finite, so that of paths that are all out of order one is still the best
+)
 
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -77,14 +79,22 @@ class CRF(nn.Module):
 
     def __init__(self, tags: int, order: Sequence[Sequence[bool]] = ()) -> None:
         super().__init__()
-        self.barred = -_BARRED * (~torch.tensor(order)).float() if order else torch.zeros(tags + 1, tags + 1)
+        self.barred = (
+            -_BARRED * (~torch.tensor(order)).float() if order else torch.zeros(tags + 1, tags + 1)
+        )
         self.after = nn.Parameter(torch.zeros(tags, tags))
         self.first, self.last = nn.Parameter(torch.zeros(tags)), nn.Parameter(torch.zeros(tags))
 
     def best(self, e: Tensor, known: Tensor) -> Tensor:
         """The path of the highest score of those in order, tags [T, B]."""
         barred = self.barred.to(e)
-        return viterbi(e, known, self.after + barred[:-1, :-1], self.first + barred[-1, :-1], self.last + barred[:-1, -1])
+        return viterbi(
+            e,
+            known,
+            self.after + barred[:-1, :-1],
+            self.first + barred[-1, :-1],
+            self.last + barred[:-1, -1],
+        )
 
     @property
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from danlu.streams import stream
+from danlu.rng import stream
 
 Draw = Callable[[tuple[int, ...], int, int, float, torch.Generator], Tensor]
 
@@ -107,13 +107,17 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int) -> None:
+def initialise(
+    model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int
+) -> None:
     """Fill weights by the named rule, biases with a constant; normalisation layers keep γ = 1, β = 0."""
     for k, m, rule in plan(model, name, activation):
         w, b = m.weight, getattr(m, "bias", None)
         assert isinstance(w, nn.Parameter)
         shape = tuple(w.shape)
-        w.copy_(INITS[rule](shape, *fans(shape), std, stream(seed, "init", f"{k}.weight".lstrip("."))))
+        w.copy_(
+            INITS[rule](shape, *fans(shape), std, stream(seed, "init", f"{k}.weight".lstrip(".")))
+        )
         if isinstance(b, nn.Parameter):
             b.fill_(bias)
     for k, m in model.named_modules():
@@ -127,6 +131,10 @@ def initialise(model: nn.Module, name: str, activation: str, std: float, bias: f
                 drawn = {"unit": "normal"}.get(rule, rule) if name == "auto" else name
                 spread = 1.0 if name == "auto" else std
                 shape = tuple(w.shape)
-                w.copy_(INITS[drawn](shape, *fans(shape), spread, stream(seed, "init", f"{k}.{part}".lstrip("."))))
+                w.copy_(
+                    INITS[drawn](
+                        shape, *fans(shape), spread, stream(seed, "init", f"{k}.{part}".lstrip("."))
+                    )
+                )
 
             reset(fill, bias)

@@ -58,8 +58,15 @@ class Dropout(nn.Module):
         if callable(g):
             made: Tensor = g(self, x)
             return made
-        keep = torch.rand(x.shape, generator=g, device=g.device if g else x.device, dtype=torch.float32) >= self.p
-        return keep.to(x.device, torch.float32 if x.dtype == torch.bfloat16 else x.dtype) * (1 / (1 - self.p))
+        keep = (
+            torch.rand(
+                x.shape, generator=g, device=g.device if g else x.device, dtype=torch.float32
+            )
+            >= self.p
+        )
+        return keep.to(x.device, torch.float32 if x.dtype == torch.bfloat16 else x.dtype) * (
+            1 / (1 - self.p)
+        )
 
     def extra_repr(self) -> str:
         """Shown in `print(model)`."""

@@ -16,13 +16,17 @@ Loss = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
 Gradient = Callable[[Tensor, Tensor, Any, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def smooth_labels(y: Tensor, classes: int, smoothing: float, dtype: torch.dtype = torch.float32) -> Tensor:
+def smooth_labels(
+    y: Tensor, classes: int, smoothing: float, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Soft labels [B, K]: 1 − ε on the class, ε/(K − 1) on each other one."""
     soft = torch.full((len(y), classes), smoothing / (classes - 1), dtype=dtype, device=y.device)
     return soft.scatter_(1, y[:, None], 1 - smoothing)
 
 
-def shares(y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None) -> tuple[Tensor | None, Any]:
+def shares(
+    y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None
+) -> tuple[Tensor | None, Any]:
     """What each example of a batch counts, summing to 1 along the batch (None for all alike), and the batch as a whole.
 
     class_weights [K]; counts [..., B]: how often each example is in the sample (0: left out).
@@ -35,7 +39,9 @@ def shares(y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None
     return w / whole.clamp_min(1e-30), whole
 
 
-def cross_entropy(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None
+) -> Tensor:
     """Mean of −Σₖ ỹₖ log softmax(o)ₖ with soft labels ỹ.
 
     The framework's log-softmax takes the maximum out, so logits of ±10⁴ stay finite.
@@ -66,14 +72,18 @@ class _CrossEntropy(torch.autograd.Function):
         return grads[0] * (p - soft) * w[:, None], None, None
 
 
-def cross_entropy_explicit(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
+def cross_entropy_explicit(
+    o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None
+) -> Tensor:
     """The same from first principles: log-sum-exp by hand, gradient (softmax(o) − ỹ)/B."""
     per = torch.full_like(o[:, 0], 1 / len(o)) if per is None else per.to(o.dtype)
     loss: Tensor = _CrossEntropy.apply(o, smooth_labels(y, o.shape[1], smoothing, o.dtype), per)  # type: ignore[no-untyped-call]
     return loss
 
 
-def squared_error(o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None) -> Tensor:
+def squared_error(
+    o: Tensor, y: Tensor, smoothing: float = 0.0, per: Tensor | None = None
+) -> Tensor:
     """Mean of (o − y)² over the batch; o [B, 1], y [B]."""
     gap = o.squeeze(1) - y
     return gap.square().mean() if per is None else (gap.square() * per).sum()
@@ -86,7 +96,9 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cross_entropy_gradient(
+    o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The losses [M] and their gradient by the logits, (softmax(o) − ỹ)·per.
 
     Classes are rows: the kernels then run along the batch, which is several times faster for few classes.
@@ -94,7 +106,9 @@ def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tens
     """
     m, k, b = o.shape
     rows = y.unsqueeze(1).expand(m, 1, b)
-    log_p = torch.log_softmax(o.mT, 2).mT if o.stride(1) == 1 < k else torch.log_softmax(o, 1)  # as they lie in memory
+    log_p = (
+        torch.log_softmax(o.mT, 2).mT if o.stride(1) == 1 < k else torch.log_softmax(o, 1)
+    )  # as they lie in memory
     loss = log_p.gather(1, rows)
     if isinstance(smoothing, Tensor) or smoothing:
         rest = smoothing / (k - 1)  # ỹ is `rest` everywhere, and `more` more on the class itself
@@ -110,7 +124,9 @@ def cross_entropy_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tens
     return -(loss * per).sum((1, 2)), g.mul_(per)
 
 
-def squared_error_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def squared_error_gradient(
+    o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The losses [M] and their gradient 2(o − y)·per."""
     gap = o - y.unsqueeze(1)
     if per is None:
@@ -122,7 +138,9 @@ def squared_error_gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tens
 def gradient_by_autograd(loss: Loss) -> Gradient:
     """The same interface for a loss without a closed gradient."""
 
-    def gradient(o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def gradient(
+        o: Tensor, y: Tensor, smoothing: Any = 0.0, per: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         o = o.detach().requires_grad_()
         of = smoothing.flatten().tolist() if isinstance(smoothing, Tensor) else [smoothing] * len(o)
         values = []

@@ -11,7 +11,9 @@ def l1(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
     return (w.square() + eps).sqrt().sum() * (strength / (2 * m))
 
 
-def l1_gradient(w: Tensor, strength: float | Tensor, m: float | Tensor, eps: float | Tensor = 1e-8) -> Tensor:
+def l1_gradient(
+    w: Tensor, strength: float | Tensor, m: float | Tensor, eps: float | Tensor = 1e-8
+) -> Tensor:
     """λ/(2m)·w/√(w² + ε); λ, m and ε are numbers, or tensors that broadcast against w."""
     return w * (w.square() + eps).rsqrt() * (strength / (2 * m))
 

@@ -33,7 +33,9 @@ def several() -> Iterator[None]:
 
 def has_bfloat16() -> bool:
     """Whether PyTorch's kernels for CPUs can work in bfloat16 on this processor."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class _EachAlone(torch.autograd.Function):
@@ -50,16 +52,21 @@ class _EachAlone(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Tensor) -> Any:
         of = [
-            [a.select(d, i) if d is not None else a for a, d in zip(args, in_dims, strict=True)] for i in range(info.batch_size)
+            [a.select(d, i) if d is not None else a for a, d in zip(args, in_dims, strict=True)]
+            for i in range(info.batch_size)
         ]
         outs = zip(*(_lstm(*own) for own in of), strict=True)
         return tuple(torch.stack(o) for o in outs), (0, 0, 0)
 
 
-def _lstm(x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _lstm(
+    x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The framework's: outputs [T, B, H], last h and c [B, H]."""
     weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
-    out, h, c = torch.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, True, False, False)
+    out, h, c = torch.lstm(
+        x, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, True, False, False
+    )
     return out, h.squeeze(0), c.squeeze(0)
 
 
@@ -97,7 +104,9 @@ class Recurrent(nn.Module):
         zeros = x.new_zeros(x.shape[1], self.hidden)
         return (zeros, zeros) if CELLS[self.cell].memory else (zeros,)
 
-    def forward(self, x: Tensor, state: State | None = None, each: bool = False) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, each: bool = False
+    ) -> tuple[Tensor, State]:
         """Outputs [T, B, H] for x [T, B, n], and the last state; with `each` the states after every step [T, B, H]."""
         h, *rest = self.start(x) if state is None else state
         cell = CELLS[self.cell]
@@ -109,7 +118,9 @@ class Recurrent(nn.Module):
             return self._kernel(x, h)
         gates = F.linear(x, self.weight_ih, self.bias)
         extra = (self.extra if cell.extras else x.new_zeros(0)).view(-1, self.hidden)
-        out, c = scan(self.cell, gates, self.weight_hh.t(), extra, h, rest[0] if rest else x.new_zeros(0))
+        out, c = scan(
+            self.cell, gates, self.weight_hh.t(), extra, h, rest[0] if rest else x.new_zeros(0)
+        )
         states = (out, c) if cell.memory else (out,)
         return out, states if each else tuple(s[-1] for s in states)
 
@@ -119,7 +130,11 @@ class Recurrent(nn.Module):
             return False
         if x.is_cuda:
             return not _several.get()
-        if self.cell != "lstm" or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        if (
+            self.cell != "lstm"
+            or x.dtype != torch.float32
+            or not torch.backends.mkldnn.is_available()
+        ):
             return False
         return not torch.is_autocast_enabled("cpu") or has_bfloat16()  # without it, it fails
 

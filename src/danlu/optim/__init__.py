@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 __all__ = ["Optimizer"]
 
 
-def __getattr__(name: str) -> Any:  # importing torch.optim's base class costs time that the engine does not pay
+def __getattr__(
+    name: str,
+) -> Any:  # importing torch.optim's base class costs time that the engine does not pay
     if name == "Optimizer":
         from danlu.optim.torch import Optimizer
 

@@ -11,8 +11,14 @@ from torch import Tensor
 def norm_factor(size: Tensor, most: float | Tensor) -> Tensor:
     """min(1, most/size): what a gradient of that length is multiplied by; 1 where `most` is infinite."""
     factor = (most / size.clamp_min(1e-30)).clamp_max(1.0)
-    endless = most.isinf() if isinstance(most, Tensor) else torch.tensor(math.isinf(most), device=size.device)
-    return factor.masked_fill(endless, 1.0)  # also where the length itself is more than the type can hold
+    endless = (
+        most.isinf()
+        if isinstance(most, Tensor)
+        else torch.tensor(math.isinf(most), device=size.device)
+    )
+    return factor.masked_fill(
+        endless, 1.0
+    )  # also where the length itself is more than the type can hold
 
 
 def clip_norm(g: Tensor, most: float) -> None:

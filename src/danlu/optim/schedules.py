@@ -43,7 +43,9 @@ def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
     """
     x = min(1.0, t / total)
     up = x < h["peak"]
-    low, part = (h["initial"], 1 - x / h["peak"]) if up else (h["final"], (x - h["peak"]) / (1 - h["peak"]))
+    low, part = (
+        (h["initial"], 1 - x / h["peak"]) if up else (h["final"], (x - h["peak"]) / (1 - h["peak"]))
+    )
     return float(low + (1 - low) * (1 + math.cos(math.pi * part)) / 2)
 
 
@@ -65,7 +67,9 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def factor(name: str, k: int, per_epoch: int, epochs: float, warmup: float, h: dict[str, Any]) -> float:
+def factor(
+    name: str, k: int, per_epoch: int, epochs: float, warmup: float, h: dict[str, Any]
+) -> float:
     """The schedule's factor at step k = 0, 1, …; the first `warmup` epochs climb linearly from 1/steps to 1."""
     if k < warmup * per_epoch:
         return min(1.0, (k + 1) / (warmup * per_epoch))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from danlu.errors import RecipeError, unknown, wrong
-from danlu.optim.rules import RULES
+from danlu.optim.optimizers import RULES
 
 
 class Optimizer(torch.optim.Optimizer):

@@ -69,13 +69,18 @@ def _sentence(e: Any, model: type[BaseModel]) -> str:
         limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
         rule = _RULES[kind][0].format(**limits).replace(" or ", ", ")
         near = (
-            nearest(str(e["input"]), [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")])
+            nearest(
+                str(e["input"]),
+                [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")],
+            )
             if "expected" in context
             else None
         )
         return wrong(path, e["input"], rule, f"did you mean {near!r}?" if near else hint)
     family = kind.rpartition("_")[0].split("_")[0]
-    return wrong(path, e["input"], f"must be {_TYPES.get(family, 'something else (' + e['msg'] + ')')}", hint)
+    return wrong(
+        path, e["input"], f"must be {_TYPES.get(family, 'something else (' + e['msg'] + ')')}", hint
+    )
 
 
 def _extra(parts: list[str], model: type[BaseModel]) -> str:
@@ -87,8 +92,12 @@ def _extra(parts: list[str], model: type[BaseModel]) -> str:
     prefix = "".join(f"{p}." for p in parts[:-1])
     if near is None:  # perhaps it belongs to another section
         owners = [
-            f"{k}.{parts[-1]}" for k, f in model.model_fields.items() if parts[-1] in getattr(f.annotation, "model_fields", {})
+            f"{k}.{parts[-1]}"
+            for k, f in model.model_fields.items()
+            if parts[-1] in getattr(f.annotation, "model_fields", {})
         ]
         near, prefix = (owners[0], "") if owners else (None, prefix)
-    hint = f"did you mean `{prefix}{near}`?" if near else f"known are {', '.join(holder.model_fields)}"
+    hint = (
+        f"did you mean `{prefix}{near}`?" if near else f"known are {', '.join(holder.model_fields)}"
+    )
     return f"`{'.'.join(parts)}` is no field of a recipe; {hint}"

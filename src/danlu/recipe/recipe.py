@@ -76,12 +76,26 @@ class Recipe(s.Section):
         """What single fields cannot see."""
         mistakes = []
         if self.schedule.warmup >= self.epochs:
-            mistakes.append(wrong("schedule.warmup", self.schedule.warmup, f"must be less than the {self.epochs} epochs"))
+            mistakes.append(
+                wrong(
+                    "schedule.warmup",
+                    self.schedule.warmup,
+                    f"must be less than the {self.epochs} epochs",
+                )
+            )
         if self.batch_size == 1 and self.normed:
-            mistakes.append(wrong("batch_size", 1, "must be at least 2 with batch normalisation", "try 64"))
+            mistakes.append(
+                wrong("batch_size", 1, "must be at least 2 with batch normalisation", "try 64")
+            )
         if self.sample.fold >= max(1, self.sample.folds):
-            rule = f"must be less than the {self.sample.folds} folds" if self.sample.folds else "needs `sample.folds`"
-            mistakes.append(wrong("sample.fold", self.sample.fold, rule, None if self.sample.folds else "try 5"))
+            rule = (
+                f"must be less than the {self.sample.folds} folds"
+                if self.sample.folds
+                else "needs `sample.folds`"
+            )
+            mistakes.append(
+                wrong("sample.fold", self.sample.fold, rule, None if self.sample.folds else "try 5")
+            )
         if self.sample.folds == 1:
             mistakes.append(wrong("sample.folds", 1, "must be 0 or at least 2", "try 5"))
         if not self.sample.whole and self.normed:
@@ -112,7 +126,11 @@ class Recipe(s.Section):
         """The recipe as TOML: every used field with its value, sections that are all default left out."""
         import tomli_w
 
-        return re.sub(r"\[\n([^\[\]]*),\n\]", lambda m: f"[{' '.join(m[1].split())}]", tomli_w.dumps(self.to_dict()))
+        return re.sub(
+            r"\[\n([^\[\]]*),\n\]",
+            lambda m: f"[{' '.join(m[1].split())}]",
+            tomli_w.dumps(self.to_dict()),
+        )
 
     def to_dict(self, whole: bool = False) -> dict[str, Any]:
         """Plain values; without `whole`, sections that only hold defaults are left out."""
@@ -156,16 +174,22 @@ class Recipe(s.Section):
         for text in overrides:
             key, equals, value = text.partition("=")
             if not equals:
-                mistakes.append(f"`{text}` is no override; write key=value, such as optimizer.lr=0.01")
+                mistakes.append(
+                    f"`{text}` is no override; write key=value, such as optimizer.lr=0.01"
+                )
                 continue
             try:
-                changes.append((resolve(key.strip()), parse_value(value.strip(), resolve(key.strip()))))
+                changes.append(
+                    (resolve(key.strip()), parse_value(value.strip(), resolve(key.strip())))
+                )
             except RecipeError as e:
                 mistakes += e.mistakes
         if mistakes:
             raise RecipeError(*mistakes)
         tree = self.model_dump(mode="json", exclude_none=True)
-        for path, value in sorted(changes, key=lambda c: c[0].count(".") + (not c[0].endswith(".name"))):
+        for path, value in sorted(
+            changes, key=lambda c: c[0].count(".") + (not c[0].endswith(".name"))
+        ):
             _put(tree, path, value)
         return Recipe(**tree)
 
@@ -187,7 +211,10 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
             tree[section] = {"name": value}
     else:
         inner, _, rest = leaf.partition(".")
-        tree[section] = {**(held or {}), inner: {**(held or {}).get(inner, {}), rest: value} if rest else value}
+        tree[section] = {
+            **(held or {}),
+            inner: {**(held or {}).get(inner, {}), rest: value} if rest else value,
+        }
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -220,19 +247,26 @@ def resolve(key: str) -> str:
     if len(owners) == 1:
         return owners[0]
     if owners:
-        raise RecipeError(f"`{key}` could be {' or '.join(f'`{o}`' for o in owners)}; write the whole path")
+        raise RecipeError(
+            f"`{key}` could be {' or '.join(f'`{o}`' for o in owners)}; write the whole path"
+        )
     near = nearest(key, [*paths, *Recipe.model_fields, *(p.rpartition(".")[2] for p in paths)])
     raise RecipeError(
-        f"`{key}` is no field of a recipe" + (f"; did you mean `{near}`?" if near else "; `danlu recipe fields` lists them")
+        f"`{key}` is no field of a recipe"
+        + (f"; did you mean `{near}`?" if near else "; `danlu recipe fields` lists them")
     )
 
 
 def parse_value(text: str, path: str) -> Any:
     """TOML where it parses, a list where commas are, else the text itself."""
     info = fields().get(path)
-    listed = info is not None and any("tuple" in str(a) for a in (info.annotation, *get_args(info.annotation)))
+    listed = info is not None and any(
+        "tuple" in str(a) for a in (info.annotation, *get_args(info.annotation))
+    )
     if listed:
-        return [parse_value(part.strip(), "") for part in text.strip("[]()").split(",") if part.strip()]
+        return [
+            parse_value(part.strip(), "") for part in text.strip("[]()").split(",") if part.strip()
+        ]
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -246,9 +280,13 @@ def parse_value(text: str, path: str) -> Any:
 def presets() -> list[str]:
     """Names of the recipes that come with danlu."""
     folder = resources.files("danlu.recipe") / "presets"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
 
 
 def preset_text(name: str) -> str:
     """A preset's TOML."""
-    return (resources.files("danlu.recipe") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return (resources.files("danlu.recipe") / "presets" / f"{name}.toml").read_text(
+        encoding="utf-8"
+    )

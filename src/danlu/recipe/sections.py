@@ -14,7 +14,7 @@ from danlu.nn.cells import CELLS
 from danlu.nn.init import INITS, SPREAD
 from danlu.nn.layers import ACTIVATIONS
 from danlu.nn.losses import LOSSES
-from danlu.optim.rules import RULES
+from danlu.optim.optimizers import RULES
 from danlu.optim.schedules import SCHEDULES
 
 
@@ -22,7 +22,11 @@ class Section(BaseModel):
     """Frozen, closed, and described by the docstring under each field."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        protected_namespaces=(),
     )
 
 
@@ -47,7 +51,10 @@ class Variant(Section):
         strange = [
             k
             for k, v in given.items()
-            if k in cls.model_fields and k not in cls.always and k not in cls.rows[name] and v is not None
+            if k in cls.model_fields
+            and k not in cls.always
+            and k not in cls.rows[name]
+            and v is not None
         ]
         if strange:
             users = sorted(n for n, row in cls.rows.items() if strange[0] in row)
@@ -75,7 +82,12 @@ def _model_name(value: str) -> str:
         return value
     sentence = unknown("\0", value, [*MODELS, "package.module:factory"])
     if value in CELLS:
-        sentence = wrong("\0", value, "must be a network, and this is a cell", f"try model=lstm model.cell={value}")
+        sentence = wrong(
+            "\0",
+            value,
+            "must be a network, and this is a cell",
+            f"try model=lstm model.cell={value}",
+        )
     raise PydanticCustomError("unknown", "{sentence}", {"sentence": sentence})
 
 
@@ -147,8 +159,13 @@ class Model(Variant):
 class Init(Variant):
     """Initial weights."""
 
-    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {"auto": {}, **{k: {"std": 0.01} if k in SPREAD else {} for k in INITS}}
-    always: ClassVar[frozenset[str]] = frozenset({"name", "bias", "from_run", "prefix", "frozen", "lr_factor"})
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "auto": {},
+        **{k: {"std": 0.01} if k in SPREAD else {} for k in INITS},
+    }
+    always: ClassVar[frozenset[str]] = frozenset(
+        {"name", "bias", "from_run", "prefix", "frozen", "lr_factor"}
+    )
     default: ClassVar[str] = "auto"
 
     name: Annotated[str, _one_of(INITS, ("auto",))] = "auto"
@@ -172,19 +189,31 @@ class Init(Variant):
     def _without(cls, given: Any) -> Any:
         """Without a start there is nothing that is taken."""
         if isinstance(given, dict) and given.get("from_run") == "none":
-            return {k: v for k, v in given.items() if k not in ("from_run", "prefix", "frozen", "lr_factor")}
+            return {
+                k: v
+                for k, v in given.items()
+                if k not in ("from_run", "prefix", "frozen", "lr_factor")
+            }
         return given
 
     @model_validator(mode="after")
     def _taken(self) -> Init:
         """Fields that say what becomes of the weights taken need some."""
         defaults = type(self).model_fields
-        idle = [k for k in ("prefix", "frozen", "lr_factor") if getattr(self, k) != defaults[k].default]
+        idle = [
+            k for k in ("prefix", "frozen", "lr_factor") if getattr(self, k) != defaults[k].default
+        ]
         if idle and not self.from_run:
-            raise PydanticCustomError("unused", "{field}\0needs `init.from_run`, the weights to start from", {"field": idle[0]})
+            raise PydanticCustomError(
+                "unused",
+                "{field}\0needs `init.from_run`, the weights to start from",
+                {"field": idle[0]},
+            )
         if self.frozen and self.lr_factor != 1:
             raise PydanticCustomError(
-                "unused", "{field}\0must be left out with `init.frozen`: those weights do not learn", {"field": "lr_factor"}
+                "unused",
+                "{field}\0must be left out with `init.frozen`: those weights do not learn",
+                {"field": "lr_factor"},
             )
         return self
 
@@ -257,7 +286,11 @@ class Schedule(Variant):
 class Average(Variant):
     """An average of the weights over the training, which is what is evaluated and kept."""
 
-    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {"none": {}, "ema": {"decay": 0.999}, "swa": {"start": 0.75}}
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "none": {},
+        "ema": {"decay": 0.999},
+        "swa": {"start": 0.75},
+    }
     default: ClassVar[str] = "none"
 
     name: Annotated[str, _one_of(("none", "ema", "swa"))] = "none"

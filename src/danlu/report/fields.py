@@ -11,18 +11,26 @@ from danlu.recipe.recipe import flatten
 def rows() -> list[tuple[str, str, str]]:
     """(path, default, description) of every field."""
     plain: dict[str, Any] = dict(flatten(Recipe().to_dict(whole=True)))
-    return [(path, _shown(plain.get(path)), info.description or "") for path, info in fields().items()]
+    return [
+        (path, _shown(plain.get(path)), info.description or "") for path, info in fields().items()
+    ]
 
 
 def _shown(value: Any) -> str:
-    return "by variant" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        "by variant"
+        if value is None
+        else ",".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def show_fields() -> None:
     """Print them."""
     from rich.table import Table
 
-    from danlu.report.terminal import console
+    from danlu.report.terminal.console import console
 
     t = Table("field", "default", "what it does", box=None, pad_edge=False, header_style="dim")
     for path, default, description in rows():

@@ -19,12 +19,16 @@ _POSITION = "danlu.position"  # JSON
 _VERSION = 2  # of what the engine keeps in them; others are set aside
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any], owner: str) -> Path:
+def save(
+    folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any], owner: str
+) -> Path:
     """Write the checkpoint of a step and drop all but the two newest. `owner` names the run it belongs to."""
     with storing(folder):
         folder.mkdir(exist_ok=True)
     path = folder / f"{step:012d}.safetensors"
-    said = torch.frombuffer(bytearray(json.dumps(position).encode()), dtype=torch.uint8)  # may be long, and headers may not
+    said = torch.frombuffer(
+        bytearray(json.dumps(position).encode()), dtype=torch.uint8
+    )  # may be long, and headers may not
     tensors = {**tensors, _POSITION: said}
     write_tensors(path, tensors, {"digest": _digest(tensors, owner)})
     _prune(folder)

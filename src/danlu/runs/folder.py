@@ -102,9 +102,16 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is damaged ({e}); the run cannot be read") from e
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """A safetensors file, whole or not at all."""
-    write(path, save_tensors({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, metadata))
+    write(
+        path,
+        save_tensors(
+            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, metadata
+        ),
+    )
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -169,12 +176,16 @@ def held(folder: Path) -> bool:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the system releases it even after kill -9."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0, is_singleton=True)  # within, it may be taken again
+    lock = filelock.FileLock(
+        folder / ".lock", timeout=0, is_singleton=True
+    )  # within, it may be taken again
     with storing(folder):
         try:
             lock.acquire(timeout=0.2)  # who only asks whether it is held does so for an instant
         except filelock.Timeout as e:
-            raise RunError(f"{str(folder)!r} is being trained by another process; wait for it, or stop it first") from e
+            raise RunError(
+                f"{str(folder)!r} is being trained by another process; wait for it, or stop it first"
+            ) from e
     try:
         yield
     finally:

@@ -13,20 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from danlu import models
-from danlu.data import Data, Normalizer, Schema, tagged
+from danlu.data import Data, Normalizer, Schema
+from danlu.data.sources import tagged
 from danlu.data.vocabulary import PAD
 from danlu.errors import RunError, some, wrong
+from danlu.figures import curves
 from danlu.models.recurrent import Reading
 from danlu.nn.layers import Dropout, noise
+from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Model
-from danlu.runs import curves, evaluate, folder
-from danlu.runs.origin import OnData
+from danlu.rng import stream
+from danlu.runs import folder
+from danlu.runs.data_source import OnData
 from danlu.runs.weights import frozen, load_weights, read_weights, start_file
-from danlu.streams import stream
 
 if TYPE_CHECKING:
-    from danlu.runs.reading import Tagged, Weighed
+    from danlu.predict.text import Tagged, Weighed
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,20 @@ class Run(OnData):
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         self.path, self.trust = Path(path), trust
         if not self.path.is_dir():
-            raise RunError(f"{str(path)!r} is no run folder: it does not exist; `danlu runs` lists those that do")
+            raise RunError(
+                f"{str(path)!r} is no run folder: it does not exist; `danlu runs` lists those that do"
+            )
         info = self.info
         version = info.get("format") if isinstance(info, dict) else None
         if isinstance(version, int) and version != folder.FORMAT:
-            what = "update danlu" if version > folder.FORMAT else "it was made by an earlier danlu, so train it again"
-            raise RunError(f"{str(path)!r} has format {version}, but this danlu reads format {folder.FORMAT}; {what}")
+            what = (
+                "update danlu"
+                if version > folder.FORMAT
+                else "it was made by an earlier danlu, so train it again"
+            )
+            raise RunError(
+                f"{str(path)!r} has format {version}, but this danlu reads format {folder.FORMAT}; {what}"
+            )
         if not isinstance(version, int) or not {"status", "environment"} <= set(info):
             raise RunError(f"{str(path)!r} is no run folder: its run.json is foreign")
 
@@ -116,7 +127,9 @@ class Run(OnData):
     def model(self) -> nn.Module:
         """The trained network, a plain `nn.Module` in evaluation mode. Raises RunError where it diverged."""
         if self.status == "diverged":
-            raise RunError(f"{str(self.path)!r} diverged, so it tells nothing; train it again with a smaller optimizer.lr")
+            raise RunError(
+                f"{str(self.path)!r} diverged, so it tells nothing; train it again with a smaller optimizer.lr"
+            )
         model = self.build(start=False, fixed=False)
         load_weights(model, folder.read_tensors(self.path / "weights.safetensors"), str(self.path))
         return model.eval()
@@ -133,7 +146,11 @@ class Run(OnData):
         Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is dropped.
         """
         if self.schema.each_token:
-            ways = {"tagging": "run.tag(texts)", "pairs": "run.translate(texts)", "language": "run.score or run.generate"}
+            ways = {
+                "tagging": "run.tag(texts)",
+                "pairs": "run.translate(texts)",
+                "language": "run.score or run.generate",
+            }
             way = ways[self.schema.task]
             raise RunError(f"{str(self.path)!r} says something of every token; use {way}")
         raw = self._raw(x)
@@ -143,9 +160,15 @@ class Run(OnData):
             out = evaluate.outputs(model, iter(batches), self.normalizer)
             return self._prediction(out[None])
         every = [(k, m) for k, m in model.named_modules() if isinstance(m, (Dropout, nn.Dropout))]
-        drops = [m for k, m in every if not k.startswith("aux")]  # auxiliary classifiers are run in training only
+        drops = [
+            m for k, m in every if not k.startswith("aux")
+        ]  # auxiliary classifiers are run in training only
         if not any(m.p for m in drops):
-            way = "train with model.dropout=0.5" if self.recipe.model.dropout is not None else "train one that can have it"
+            way = (
+                "train with model.dropout=0.5"
+                if self.recipe.model.dropout is not None
+                else "train one that can have it"
+            )
             raise RunError(f"`samples` needs a network with dropout, but this one has none; {way}")
         for m in drops:
             m.train()
@@ -159,44 +182,58 @@ class Run(OnData):
 
     def _raw(self, x: Any) -> Tensor:
         """Examples as a tensor of the network's shape; of texts, which may be of any length, their token numbers [N, T]."""
-        from danlu.runs import reading
+        from danlu.predict import text
 
         schema = self.schema
-        if schema.is_text and not isinstance(x, Tensor) and (not isinstance(x, np.ndarray) or x.dtype.kind in "UO"):
-            return reading.encode(self, x.tolist() if isinstance(x, np.ndarray) else x)
+        if (
+            schema.is_text
+            and not isinstance(x, Tensor)
+            and (not isinstance(x, np.ndarray) or x.dtype.kind in "UO")
+        ):
+            return text.encode(self, x.tolist() if isinstance(x, np.ndarray) else x)
         raw = torch.as_tensor(x)
         raw = raw[None] if raw.shape == schema.input_shape else raw
         if tuple(raw.shape[1:]) != schema.input_shape and not (schema.is_text and raw.ndim == 2):
-            raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {', '.join(map(str, schema.input_shape))})"))
+            raise RunError(
+                wrong(
+                    "x",
+                    tuple(raw.shape),
+                    f"must have the shape (N, {', '.join(map(str, schema.input_shape))})",
+                )
+            )
         if not raw.numel():
             raise RunError("`x` holds no example; give at least one")
-        if schema.is_text and (raw.is_floating_point() or not bool(((raw >= 0) & (raw < schema.tokens)).all())):
-            raise RunError(f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts")
+        if schema.is_text and (
+            raw.is_floating_point() or not bool(((raw >= 0) & (raw < schema.tokens)).all())
+        ):
+            raise RunError(
+                f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts"
+            )
         return raw
 
     def tag(self, texts: Sequence[str]) -> list[Tagged]:
         """The tags of each text, by a tagger (`danlu.runs.reading.tag`)."""
-        from danlu.runs import reading
+        from danlu.predict import text
 
-        return reading.tag(self, texts)
+        return text.tag(self, texts)
 
     def translate(self, texts: Sequence[str], **how: int) -> list[tuple[str, float]]:
         """The second text of each pair by its first, and its log P; how: as of `danlu.runs.reading.translate`."""
-        from danlu.runs import reading
+        from danlu.predict import text
 
-        return reading.translate(self, texts, **how)
+        return text.translate(self, texts, **how)
 
     def score(self, texts: Sequence[str]) -> list[Weighed]:
         """log P of each text, by a language model (`danlu.runs.reading.score`)."""
-        from danlu.runs import reading
+        from danlu.predict import text
 
-        return reading.score(self, texts)
+        return text.score(self, texts)
 
     def generate(self, prompt: str = "", **how: Any) -> Iterator[str]:
         """What a language model writes on from a prompt, piece by piece; how: as of `danlu.runs.reading.generate`."""
-        from danlu.runs import reading
+        from danlu.predict import text
 
-        return reading.generate(self, prompt, **how)
+        return text.generate(self, prompt, **how)
 
     def _prediction(self, passes: Tensor) -> Prediction:
         """Mean and spread over passes [S, N, K]."""
@@ -207,7 +244,9 @@ class Run(OnData):
             return Prediction(values.mean(0), None, values.std(0) if several else None, ())
         p = passes.softmax(-1)
         average = p.mean(0)
-        return Prediction(average.argmax(1), average, p.std(0) if several else None, self.schema.classes)
+        return Prediction(
+            average.argmax(1), average, p.std(0) if several else None, self.schema.classes
+        )
 
     def evaluate(self, data: Data | None = None, part: str = "test") -> evaluate.Score:
         """Loss and accuracy on a part ("all" for the whole) of the run's own data, or of other data of the same schema."""
@@ -218,12 +257,22 @@ class Run(OnData):
             raise RunError("the run was trained for {}, but these data are for {}".format(*what))
         if ours.columns != theirs.columns and ours.input_shape == theirs.input_shape:
             names = (
-                some([c.name + (f" ({'/'.join(c.levels)})" if c.levels else "") for c in s.columns], 6) for s in (theirs, ours)
+                some(
+                    [c.name + (f" ({'/'.join(c.levels)})" if c.levels else "") for c in s.columns],
+                    6,
+                )
+                for s in (theirs, ours)
             )
-            raise RunError("the data have the columns {}, but the run was trained on {}".format(*names))
+            raise RunError(
+                "the data have the columns {}, but the run was trained on {}".format(*names)
+            )
         if ours.is_text and ours.vocabulary != theirs.vocabulary:
-            raise RunError("the data were read with another vocabulary than the run's; use danlu.load(…, like=run.schema)")
-        shapes = [() if s.is_text else s.input_shape for s in (ours, theirs)]  # texts may be of any length
+            raise RunError(
+                "the data were read with another vocabulary than the run's; use danlu.load(…, like=run.schema)"
+            )
+        shapes = [
+            () if s.is_text else s.input_shape for s in (ours, theirs)
+        ]  # texts may be of any length
         if (shapes[0], ours.classes, ours.task) != (shapes[1], theirs.classes, theirs.task):
             raise RunError(
                 f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, but the run was trained on "
@@ -234,7 +283,9 @@ class Run(OnData):
         carries, model = bool(self.recipe.model.carry), cast(Any, self.model())
         if ours.source:
             model.reading = _reading(theirs)
-        found = evaluate.part_outputs(evaluate.alone(model), data, part, [self.normalizer], carries=carries)
+        found = evaluate.part_outputs(
+            evaluate.alone(model), data, part, [self.normalizer], carries=carries
+        )
         return evaluate.scores(found, ours, evaluate.sentences(data, part))[0]
 
     def plot(self) -> Any:
@@ -274,20 +325,31 @@ def write_tags(path: Path, outs: evaluate.Outputs, x: Tensor) -> evaluate.Output
         told.append((chosen[0] if chosen else out.argmax(1))[0].cpu())
         there.append(y.cpu())
         yield (out, y, *chosen)
-    kept = {"tags": torch.cat(told), "targets": torch.cat(there), "sizes": (x != PAD).sum(1), "tokens": x[x != PAD]}
+    kept = {
+        "tags": torch.cat(told),
+        "targets": torch.cat(there),
+        "sizes": (x != PAD).sum(1),
+        "tokens": x[x != PAD],
+    }
     folder.write_tensors(path / "test.safetensors", kept)
 
 
-def build_model(recipe: Recipe, schema: Schema, start: bool = True, fixed: bool = True) -> nn.Module:
+def build_model(
+    recipe: Recipe, schema: Schema, start: bool = True, fixed: bool = True
+) -> nn.Module:
     """The recipe's network for examples of that schema, in its precision.
 
     start: with the weights of `init.from_run`; fixed: those of `init.frozen` need no gradient.
     """
     init = recipe.init.model_dump()
-    model = models.build(*_described(recipe.model, schema), init, recipe.seed, _reading(schema)).to(recipe.weights_dtype)
+    model = models.build(*_described(recipe.model, schema), init, recipe.seed, _reading(schema)).to(
+        recipe.weights_dtype
+    )
     if recipe.init.from_run and start:
         file = start_file(recipe.init.from_run)
-        if file.name == "weights.safetensors" and file.with_name("run.json").is_file():  # a run, which may refuse to be read
+        if (
+            file.name == "weights.safetensors" and file.with_name("run.json").is_file()
+        ):  # a run, which may refuse to be read
             _refuse_other_tokens(Run(file.parent).schema, schema, recipe.init.prefix)
         load_weights(model, read_weights(file), recipe.init.from_run, recipe.init.prefix)
     if recipe.init.frozen and fixed:
@@ -320,7 +382,9 @@ def _described(section: Model, schema: Schema) -> tuple[str, tuple[int, ...], in
 def _reading(schema: Schema) -> Reading | None:
     if not schema.is_text:
         return None
-    return Reading(schema.task, schema.tokens, schema.source, tagged.order(schema.classes, schema.scheme))
+    return Reading(
+        schema.task, schema.tokens, schema.source, tagged.order(schema.classes, schema.scheme)
+    )
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import RunError, some, wrong
+from danlu.predict import evaluate
 from danlu.recipe import Recipe
-from danlu.runs import evaluate, folder
-from danlu.runs.origin import OnData
+from danlu.runs import folder
+from danlu.runs.data_source import OnData
 from danlu.runs.run import Run, build_model, read_normalizer, write_predictions
 from danlu.runs.weights import load_weights
 
@@ -35,7 +36,9 @@ class Study(OnData):
         info = self.info
         found = info.get("format") if isinstance(info, dict) else None
         if found != FORMAT:
-            raise RunError(f"{str(path)!r} has the study format {found}, but this danlu reads format {FORMAT}")
+            raise RunError(
+                f"{str(path)!r} has the study format {found}, but this danlu reads format {FORMAT}"
+            )
         if not {"kind", "status", "plans", "environment"} <= set(info):
             raise RunError(f"{str(path)!r} is no study folder: its study.json is foreign")
 
@@ -54,7 +57,9 @@ class Study(OnData):
     def status(self) -> str:
         """running, interrupted or finished."""
         info = self.info
-        if info["status"] == "finished" and not info.get("over", True):  # a search or comparison has more to come
+        if info["status"] == "finished" and not info.get(
+            "over", True
+        ):  # a search or comparison has more to come
             return "running" if folder.held(self.path) else "interrupted"
         return str(info["status"])
 
@@ -101,7 +106,9 @@ class Study(OnData):
         table = concat_tables(tables, promote_options="default").to_pandas()
         # A chunk of which not all members were written down before a crash was trained again, under another name.
         valid = {m["member"]: m["chunk"] for m in self.members.values()}
-        table = table[[valid.get(i) == chunk for i, chunk in zip(table["member"], chunks, strict=True)]]
+        table = table[
+            [valid.get(i) == chunk for i, chunk in zip(table["member"], chunks, strict=True)]
+        ]
         return table.sort_values(["member", "epoch"], ignore_index=True)
 
     def history(self, i: int) -> list[dict[str, Any]]:
@@ -135,11 +142,19 @@ class Study(OnData):
             folder.write_json(path / "data.json", self.data_info)
             folder.write_lines(path / "metrics.jsonl", self.history(i))
             folder.write_tensors(path / "weights.safetensors", self.weights(i))
-            kept = self.path / f"normalizer.{self.schema.normalization(recipe.normalize)}.safetensors"
+            kept = (
+                self.path / f"normalizer.{self.schema.normalization(recipe.normalize)}.safetensors"
+            )
             folder.write(path / "normalizer.safetensors", kept.read_bytes())
             info = self.info
-            whole = {"format": folder.FORMAT, "environment": info["environment"], "created": info["created"]}
-            whole |= {k: told[k] for k in ("status", "error", "step", "layer", "result") if k in told}
+            whole = {
+                "format": folder.FORMAT,
+                "environment": info["environment"],
+                "created": info["created"],
+            }
+            whole |= {
+                k: told[k] for k in ("status", "error", "step", "layer", "result") if k in told
+            }
             self._predict(path, told, recipe, data)
             folder.write_json(path / "run.json", {**whole, "started": info["started"]})
         return Run(path, self.trust)
@@ -164,7 +179,9 @@ class Study(OnData):
             raise RunError(wrong("member", i, f"must be 0 to {len(self) - 1}"))
         told = self.members.get(i)
         if told is None:
-            raise RunError(f"member {i} of {str(self.path)!r} has not finished; go on with: danlu resume {self.path}")
+            raise RunError(
+                f"member {i} of {str(self.path)!r} has not finished; go on with: danlu resume {self.path}"
+            )
         return told
 
     @cached_property

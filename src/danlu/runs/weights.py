@@ -24,18 +24,43 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return folder.read_tensors(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of whole modules PyTorch advises to run the code in them
+            warnings.simplefilter(
+                "ignore"
+            )  # of whole modules PyTorch advises to run the code in them
             found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
-        raise RunError(f"{str(path)!r} is damaged, or holds more than weights; save model.state_dict() there") from e
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as e:
+        raise RunError(
+            f"{str(path)!r} is damaged, or holds more than weights; save model.state_dict() there"
+        ) from e
     while isinstance(found, Mapping) and not all(isinstance(v, Tensor) for v in found.values()):
-        inner = next((found[k] for k in ("state_dict", "model", "model_state_dict") if isinstance(found.get(k), Mapping)), None)
+        inner = next(
+            (
+                found[k]
+                for k in ("state_dict", "model", "model_state_dict")
+                if isinstance(found.get(k), Mapping)
+            ),
+            None,
+        )
         if inner is None:
             break
         found = inner
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+    if (
+        not isinstance(found, Mapping)
+        or not found
+        or not all(isinstance(v, Tensor) for v in found.values())
+    ):
         raise RunError(f"{str(path)!r} holds no weights by name; save model.state_dict() there")
-    return {str(k).removeprefix("module."): v for k, v in found.items()}  # as nn.DataParallel calls them
+    return {
+        str(k).removeprefix("module."): v for k, v in found.items()
+    }  # as nn.DataParallel calls them
 
 
 def start_file(start: str) -> Path:
@@ -54,7 +79,9 @@ def _of_pytorch(path: Path) -> bool:
             head = f.read(9)
     except OSError as e:
         raise RunError(f"{str(path)!r} cannot be read: {(e.strerror or str(e)).lower()}") from e
-    return head.startswith(_PYTORCH) and head[8:] != b"{"  # safetensors: the header's length, then the header
+    return (
+        head.startswith(_PYTORCH) and head[8:] != b"{"
+    )  # safetensors: the header's length, then the header
 
 
 def taken(name: str, prefix: Sequence[str]) -> bool:
@@ -62,7 +89,9 @@ def taken(name: str, prefix: Sequence[str]) -> bool:
     return not prefix or any(name.startswith(p) for p in prefix)
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, start: Sequence[str] | None = None) -> None:
+def load_weights(
+    model: nn.Module, tensors: Mapping[str, Tensor], where: str, start: Sequence[str] | None = None
+) -> None:
     """Copy weights by name. Raises ModelError, naming what does not fit.
 
     start: of weights to start from, beginnings of the names that are taken, all without any; None: a run's own.
@@ -73,7 +102,9 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, st
     idle = [p for p in prefix if not any(k.startswith(p) for k in own)]
     if idle:
         parts = list(dict.fromkeys(k.partition(".")[0] for k in every))
-        raise ModelError(f"`init.prefix` is {some(idle)}, but no weight's name begins so; the network has {some(parts, 12)}")
+        raise ModelError(
+            f"`init.prefix` is {some(idle)}, but no weight's name begins so; the network has {some(parts, 12)}"
+        )
     absent = [k for k in own if k not in given and not _counts(k)]
     strange = [k for k in given if k not in own and not _counts(k)]
     unfit = {k: said for k in own if k in given and (said := _unfit(k, given[k], own[k]))}
@@ -81,9 +112,17 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str, st
         n, needed = len(unfit) + len(absent), len({k for k in own if not _counts(k)} | set(unfit))
         counts = [f"{n:,} of its {needed:,} weights differ or are missing there"] if n else []
         counts += (
-            [f"{count(len(strange), 'weight')} of that file {'is' if len(strange) == 1 else 'are'} not in it"] if strange else []
+            [
+                f"{count(len(strange), 'weight')} of that file {'is' if len(strange) == 1 else 'are'} not in it"
+            ]
+            if strange
+            else []
         )
-        found = [*unfit.values(), *(f"`{k}` is missing" for k in absent), *(f"`{k}` is not in the network" for k in strange)]
+        found = [
+            *unfit.values(),
+            *(f"`{k}` is missing" for k in absent),
+            *(f"`{k}` is not in the network" for k in strange),
+        ]
         told = f"{where!r} does not fit this network: {', '.join(counts)}: {some(found)}"
         raise ModelError(told + (_way_out(own, {*unfit, *absent, *strange}) if start == () else ""))
     with torch.no_grad():
@@ -100,8 +139,14 @@ def _counts(name: str) -> bool:
 def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Without what a wrapper put before every name (`model.` of Lightning, `_orig_mod.` of a compiled network)."""
     first = next(iter(own), "")
-    before = min((k.removesuffix(first) for k in tensors if k.endswith(f".{first}")), key=len, default="")
-    if not before or first in tensors or not all(f"{before}{k}" in tensors for k in own if not _counts(k)):
+    before = min(
+        (k.removesuffix(first) for k in tensors if k.endswith(f".{first}")), key=len, default=""
+    )
+    if (
+        not before
+        or first in tensors
+        or not all(f"{before}{k}" in tensors for k in own if not _counts(k))
+    ):
         return tensors
     return {k.removeprefix(before): v for k, v in tensors.items()}
 
@@ -109,7 +154,9 @@ def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapp
 def _unfit(name: str, given: Tensor, own: Tensor) -> str:
     """What keeps a tensor from being one of the network's; empty where nothing does."""
     if given.layout != torch.strided or given.is_quantized or given.is_meta:
-        kind = "quantised" if given.is_quantized else "without values" if given.is_meta else "sparse"
+        kind = (
+            "quantised" if given.is_quantized else "without values" if given.is_meta else "sparse"
+        )
         return f"`{name}` is {kind}"
     if given.shape != own.shape:
         return f"`{name}` is {tuple(given.shape)} instead of {tuple(own.shape)}"
@@ -137,4 +184,6 @@ def frozen(model: nn.Module, prefix: Iterable[str]) -> None:
         if taken(name, prefix):
             p.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
-        raise ModelError("`init.frozen` leaves nothing to train; name the weights that stay with init.prefix, such as features")
+        raise ModelError(
+            "`init.frozen` leaves nothing to train; name the weights that stay with init.prefix, such as features"
+        )

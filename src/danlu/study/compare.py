@@ -12,11 +12,12 @@ from danlu.data import Data
 from danlu.errors import DanluError, RecipeError, RunError, count, some, unknown, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder, higher_is_better
+from danlu.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
 from danlu.study import grid as grids
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import Grid, Variant
-from danlu.study.statistics import INTERVALS, Estimate, estimate, holm, looks, p_value, spent, verdict
-from danlu.train import CHECKPOINT_EVERY, StudyListener, extend, mistakes_in, record, resume_study, train
+from danlu.train import CHECKPOINT_EVERY, StudyListener, extend, mistakes_in, resume_study, train
+from danlu.train.dispatch import provenance
 
 ALPHA = 0.05
 SEEDS = 10
@@ -52,11 +53,15 @@ def compare(
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train` raises.
     """
     metric = metric or f"{'valid' if data.size('valid') else 'test'}_{data.schema.figures[0]}"
-    variants, chosen = _settle(data, grid, recipe or Recipe(), control, _mistakes(data, seeds, metric, interval, until))
+    variants, chosen = _settle(
+        data, grid, recipe or Recipe(), control, _mistakes(data, seeds, metric, interval, until)
+    )
     most = until or seeds or SEEDS
     trainings = len(variants) * most
     if trainings > MANY and not yes:
-        samples = _replicates([v.recipe for v in variants[:: -(-len(variants) // 5)]], 0, min(most, 10))
+        samples = _replicates(
+            [v.recipe for v in variants[:: -(-len(variants) // 5)]], 0, min(most, 10)
+        )
         what = f"the grid has {len(variants):,} variants, with {most:,} seeds"
         refuse_many(what, samples, trainings, data, "cpu" if ray else device)
     parts = ("train", "valid", "test") if metric.startswith("test") else ("train", "valid")
@@ -70,7 +75,9 @@ def compare(
         "until": until,
     }
     recipes = _replicates([v.recipe for v in variants], 0, looks(most)[0] if until else most)
-    study = train(recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts, ray=ray)
+    study = train(
+        recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts, ray=ray
+    )
     return continue_comparison(study, data, listener=listener, ray=ray)
 
 
@@ -93,8 +100,13 @@ def continue_comparison(
                 break
             more = next(n for n in looks(until) if n > found.seeds)
             data = study.load_data() if data is None else data
-            study = extend(study, _replicates(study.recipes[: len(found.names)], found.seeds, more), data, **how)
-        record.say(study.path / "study.json", over=True)
+            study = extend(
+                study,
+                _replicates(study.recipes[: len(found.names)], found.seeds, more),
+                data,
+                **how,
+            )
+        provenance.say(study.path / "study.json", over=True)
         return Comparison(study)
 
 
@@ -109,7 +121,9 @@ def _settle(
         _not_too_many(values)
         variants = grids.expand(values, recipe)
         if len(variants) < 2:
-            mistakes.append("the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam")
+            mistakes.append(
+                "the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam"
+            )
         chosen = grids.find(control, variants) if control is not None else 0
     except DanluError as e:
         mistakes += e.mistakes
@@ -136,17 +150,28 @@ def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]
     return [r.with_(seed=r.seed + s) for s in range(start, end) for r in recipes]
 
 
-def _mistakes(data: Data, seeds: int | None, metric: str, interval: str, until: int | None) -> list[str]:
+def _mistakes(
+    data: Data, seeds: int | None, metric: str, interval: str, until: int | None
+) -> list[str]:
     mistakes = []
     if seeds is not None and seeds < 2:
-        mistakes.append(wrong("seeds", seeds, "must be at least 2: one training shows no spread", "try 10"))
+        mistakes.append(
+            wrong("seeds", seeds, "must be at least 2: one training shows no spread", "try 10")
+        )
     if until is not None and until < 2:
         mistakes.append(wrong("until", until, "must be at least 2", "try 40"))
     if seeds is not None and until is not None:
-        mistakes.append(wrong("until", until, f"must stand alone, and `seeds` is {seeds}", "leave one out"))
+        mistakes.append(
+            wrong("until", until, f"must stand alone, and `seeds` is {seeds}", "leave one out")
+        )
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
-    known = [f"{part}_{f}" for part in ("valid", "test", "train") if data.size(part) for f in data.schema.figures] + ["epochs"]
+    known = [
+        f"{part}_{f}"
+        for part in ("valid", "test", "train")
+        if data.size(part)
+        for f in data.schema.figures
+    ] + ["epochs"]
     if metric not in known:
         mistakes.append(unknown("metric", metric, known))
     return mistakes
@@ -161,7 +186,9 @@ class Row:
     difference: Estimate
     p: float  # of the paired t-test
     corrected: float  # by Holm
-    verdict: str  # "control", "better", "worse", "no difference shown", "diverged", "control diverged"
+    verdict: (
+        str  # "control", "better", "worse", "no difference shown", "diverged", "control diverged"
+    )
     diverged: int
 
 
@@ -171,20 +198,34 @@ class Comparison:
     def __init__(self, study: Study) -> None:
         if study.info["kind"] != "compare":
             what = ", but a search" if study.info["kind"] == "tune" else ""
-            raise RunError(f"{str(study.path)!r} is no comparison{what}; danlu runs lists what there is")
+            raise RunError(
+                f"{str(study.path)!r} is no comparison{what}; danlu runs lists what there is"
+            )
         self.study, info = study, study.info
-        self.metric, self.interval, self.control, self.until = info["metric"], info["interval"], info["control"], info["until"]
+        self.metric, self.interval, self.control, self.until = (
+            info["metric"],
+            info["interval"],
+            info["control"],
+            info["until"],
+        )
         self.higher_is_better = higher_is_better(self.metric)
         self.values = [tuple((p, v) for p, v in values) for values in info["variants"]]
         self.names = [Variant(v, study.recipes[0]).name for v in self.values]
         self.seeds = len(study) // len(self.names)
         results, v = study.results, len(self.names)
-        self.figures = [[results[s * v + k].get(self.metric, math.nan) for s in range(self.seeds)] for k in range(v)]
+        self.figures = [
+            [results[s * v + k].get(self.metric, math.nan) for s in range(self.seeds)]
+            for k in range(v)
+        ]
         self.alpha = spent(ALPHA, self.until) if self.until else ALPHA
         missing = len(study) - len(study.members)
         if missing:
-            raise RunError(f"{str(study.path)!r} has {count(missing, 'training')} to go; go on with: danlu resume {study.path}")
-        self.rows = rows(self.names, self.figures, self.control, self.alpha, self.higher_is_better, self.interval)
+            raise RunError(
+                f"{str(study.path)!r} has {count(missing, 'training')} to go; go on with: danlu resume {study.path}"
+            )
+        self.rows = rows(
+            self.names, self.figures, self.control, self.alpha, self.higher_is_better, self.interval
+        )
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
@@ -203,16 +244,28 @@ class Comparison:
             found.sort(key=lambda r: -abs(r.difference.mean))
             for r in found:
                 gap, turned = abs(r.difference.mean), r.difference.mean < 0
-                between = f" ({self.show_range(r.difference, turned)})" if math.isfinite(r.difference.low) else ""
-                said.append(f"{r.name} is {word} than {control.name} by {self.show_gap(gap)}{between}.")
+                between = (
+                    f" ({self.show_range(r.difference, turned)})"
+                    if math.isfinite(r.difference.low)
+                    else ""
+                )
+                said.append(
+                    f"{r.name} is {word} than {control.name} by {self.show_gap(gap)}{between}."
+                )
         open_ = [r.name for r in self.rows if r.verdict == "no difference shown"]
         if open_:
-            said.append(f"No difference to {control.name} is shown for {', '.join(open_)}; that does not mean there is none.")
+            said.append(
+                f"No difference to {control.name} is shown for {', '.join(open_)}; that does not mean there is none."
+            )
         broken = [f"{r.name} ({r.diverged} of {self.seeds})" for r in self.rows if r.diverged]
         if broken:
-            said.append(f"Diverged: {', '.join(broken)}; means are over the rest, of which nothing is claimed.")
+            said.append(
+                f"Diverged: {', '.join(broken)}; means are over the rest, of which nothing is claimed."
+            )
         if control.diverged:
-            said.append("The control is among them, so nothing can be held against it; choose another with --control.")
+            said.append(
+                "The control is among them, so nothing can be held against it; choose another with --control."
+            )
         return said
 
     def method(self) -> str:
@@ -257,7 +310,7 @@ class Comparison:
         """The curves with their bands as a Plotly figure (shown by notebooks)."""
         import plotly.graph_objects as go
 
-        from danlu.study.figures import bands
+        from danlu.figures.comparison import bands
 
         return go.Figure(bands(self))
 
@@ -267,22 +320,34 @@ class Comparison:
         def plain(e: Estimate) -> dict[str, Any]:
             return {k: v if math.isfinite(v) else None for k, v in vars(e).items()}
 
-        found = [{**vars(r), "mean": plain(r.mean), "difference": plain(r.difference)} for r in self.rows]
+        found = [
+            {**vars(r), "mean": plain(r.mean), "difference": plain(r.difference)} for r in self.rows
+        ]
         return {"study": str(self.study.path), "metric": self.metric, "seeds": self.seeds, "control": self.names[self.control],
                 "interval": self.interval, "level": 1 - self.alpha, "variants": found, "sentences": self.sentences()}  # fmt: skip
 
 
 def rows(
-    names: Sequence[str], figures: Sequence[Sequence[float]], control: int, alpha: float, higher_is_better: bool, interval: str
+    names: Sequence[str],
+    figures: Sequence[Sequence[float]],
+    control: int,
+    alpha: float,
+    higher_is_better: bool,
+    interval: str,
 ) -> list[Row]:
     """The table from final figures [variant][seed]; NaN where a training diverged."""
     base = figures[control]
-    pairs = [[x - y for x, y in zip(f, base, strict=True) if math.isfinite(x) and math.isfinite(y)] for f in figures]
+    pairs = [
+        [x - y for x, y in zip(f, base, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        for f in figures
+    ]
     others = [k for k in range(len(names)) if k != control]
     finite = [[x for x in f if math.isfinite(x)] for f in figures]
     broken = [len(f) - len(kept) for f, kept in zip(figures, finite, strict=True)]
     # Where trainings diverged the rest are a selection, by which nothing can be claimed.
-    p = [p_value(pairs[k]) if not (broken[k] or broken[control]) else 1.0 for k in range(len(names))]
+    p = [
+        p_value(pairs[k]) if not (broken[k] or broken[control]) else 1.0 for k in range(len(names))
+    ]
     corrected = dict(zip(others, holm([p[k] for k in others]), strict=True))
     out = []
     for k, name in enumerate(names):
@@ -293,5 +358,15 @@ def rows(
             word = "diverged" if broken[k] else "control diverged"
         else:
             word = verdict(corrected[k], gap.mean, alpha, higher_is_better)
-        out.append(Row(name, estimate(finite[k], kind=interval), gap, p[k], corrected.get(k, 1.0), word, broken[k]))
+        out.append(
+            Row(
+                name,
+                estimate(finite[k], kind=interval),
+                gap,
+                p[k],
+                corrected.get(k, 1.0),
+                word,
+                broken[k],
+            )
+        )
     return out

@@ -12,7 +12,9 @@ from danlu.train import estimate_seconds
 MANY = 1000  # trainings that are not begun without being asked for twice
 
 
-def refuse_many(what: str, samples: Sequence[Recipe], trainings: int, data: Data, device: str) -> None:
+def refuse_many(
+    what: str, samples: Sequence[Recipe], trainings: int, data: Data, device: str
+) -> None:
     """Say how many trainings there would be, and about how long they would take, by some of their recipes."""
     each = estimate_seconds(samples, data, device) / len(samples)
     raise RecipeError(

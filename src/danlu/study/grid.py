@@ -51,7 +51,13 @@ def show(value: Any) -> str:
     """A value as it is written in a grid."""
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(show, value)) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -97,18 +103,25 @@ def value_mistakes(path: str, values: Sequence[Any]) -> list[str]:
     if not repeated:
         return []
     layers = f"; for one network write {short(path)}=[{','.join(v.strip('[]') for v in shown)}]"
-    return [f"`{short(path)}` names {some(repeated)} more than once{layers if path == 'model.hidden' else ''}"]
+    return [
+        f"`{short(path)}` names {some(repeated)} more than once{layers if path == 'model.hidden' else ''}"
+    ]
 
 
 def expand(grid: Grid, base: Recipe) -> list[Variant]:
     """Every combination over the base recipe. Raises RecipeError, with the variant, for those that cannot be."""
     paths = [resolve(k) if _sections(v) else canonical(k) for k, v in grid.items()]
     mistakes = [twice(p) for p in dict.fromkeys(paths) if paths.count(p) > 1]
-    grid = {p: list(v) if isinstance(v, (list, tuple)) else [v] for p, v in zip(paths, grid.values(), strict=True)}
+    grid = {
+        p: list(v) if isinstance(v, (list, tuple)) else [v]
+        for p, v in zip(paths, grid.values(), strict=True)
+    }
     for path, values in grid.items():
         mistakes += value_mistakes(path, values)
         if path in ("seed", "data_seed"):
-            mistakes.append(f"`{path}` cannot be a field of the grid: every variant is trained with the same seeds; use --seeds")
+            mistakes.append(
+                f"`{path}` cannot be a field of the grid: every variant is trained with the same seeds; use --seeds"
+            )
     if mistakes:
         raise RecipeError(*mistakes)
     varied = [p for p, v in grid.items() if len(v) > 1]
@@ -128,7 +141,9 @@ def expand(grid: Grid, base: Recipe) -> list[Variant]:
 
 def _sections(values: Any) -> bool:
     """Whether values are whole sections, as tables of names and values."""
-    return any(isinstance(v, dict) for v in (values if isinstance(values, (list, tuple)) else [values]))
+    return any(
+        isinstance(v, dict) for v in (values if isinstance(values, (list, tuple)) else [values])
+    )
 
 
 def find(name: str, variants: Sequence[Variant]) -> int:
@@ -141,10 +156,15 @@ def find(name: str, variants: Sequence[Variant]) -> int:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise RecipeError(f"`control` is {name!r}, but that fits {len(fits)} variants; write one of {some(names, 6)}")
+        raise RecipeError(
+            f"`control` is {name!r}, but that fits {len(fits)} variants; write one of {some(names, 6)}"
+        )
     raise RecipeError(unknown("control", name, names))
 
 
 def _has(variant: Variant, word: str) -> bool:
     key, equals, value = word.rpartition("=")
-    return any(show(v) == value and (not equals or short(p) == key or p.endswith(f".{key}")) for p, v in variant.values)
+    return any(
+        show(v) == value and (not equals or short(p) == key or p.endswith(f".{key}"))
+        for p, v in variant.values
+    )

@@ -16,8 +16,8 @@ from typing import Any
 from danlu.data import Data
 from danlu.errors import DanluError, Interrupted, RecipeError, unknown, wrong
 from danlu.recipe import Recipe
+from danlu.rng import seed_of
 from danlu.runs import Study, folder, higher_is_better
-from danlu.streams import seed_of
 from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import short
@@ -25,9 +25,18 @@ from danlu.study.space import Space
 from danlu.study.strategies import BATCH, STRATEGIES, Halving
 from danlu.study.trials import Trials, keep_url, masked, url_of
 from danlu.study.tuning import Tuning
-from danlu.train import CHECKPOINT_EVERY, StudyListener, check, create, extend, mistakes_in, record, resume_study
-from danlu.train.cluster import connect
-from danlu.train.stopping import StopRequest
+from danlu.train import (
+    CHECKPOINT_EVERY,
+    StudyListener,
+    check,
+    create,
+    extend,
+    mistakes_in,
+    resume_study,
+)
+from danlu.train.dispatch import provenance
+from danlu.train.dispatch.cluster import connect
+from danlu.train.engine.stopping import StopRequest
 
 _PATIENCE = 20  # half seconds
 BEST = 5  # of which the ranges of the next round are made
@@ -76,8 +85,21 @@ def tune(
     if mistakes:
         raise RecipeError(*mistakes)
     if trials * rounds > MANY and not yes:
-        refuse_many("the search has", ends[:: -(-len(ends) // 4)], trials * rounds, data, "cpu" if ray else device)
-    told_by = {"trials": trials, "rounds": rounds, "strategy": strategy, "metric": metric, "seed": seed, "name": name or "danlu"}
+        refuse_many(
+            "the search has",
+            ends[:: -(-len(ends) // 4)],
+            trials * rounds,
+            data,
+            "cpu" if ray else device,
+        )
+    told_by = {
+        "trials": trials,
+        "rounds": rounds,
+        "strategy": strategy,
+        "metric": metric,
+        "seed": seed,
+        "name": name or "danlu",
+    }
     facts = _facts(searched, base, storage) | told_by
     if ray:
         connect(ray).check(data, ends)
@@ -101,7 +123,9 @@ def _facts(space: Space, base: Recipe, storage: str | None) -> dict[str, Any]:
     }
 
 
-def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int) -> list[str]:
+def _mistakes(
+    data: Data, trials: int, rounds: int, strategy: str, metric: str, seed: int
+) -> list[str]:
     mistakes = [
         wrong(name, n, "must be at least 1", f"try {hint}")
         for name, n, hint in (("trials", trials, 100), ("rounds", rounds, 2))
@@ -111,7 +135,12 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, 
         mistakes.append(unknown("strategy", strategy, STRATEGIES))
     elif STRATEGIES[strategy].learns and rounds > 1:
         mistakes.append(
-            wrong("rounds", rounds, f"must be 1 for {strategy}, which narrows its search by itself", "raise --trials")
+            wrong(
+                "rounds",
+                rounds,
+                f"must be 1 for {strategy}, which narrows its search by itself",
+                "raise --trials",
+            )
         )
     known = [f"valid_{f}" for f in data.schema.figures]
     if metric not in known:
@@ -119,9 +148,13 @@ def _mistakes(data: Data, trials: int, rounds: int, strategy: str, metric: str, 
     if not 0 <= seed < 2**63:
         mistakes.append(wrong("seed", seed, "must be at least 0", "try 0"))
     if not data.size("test"):
-        mistakes.append("a search reads the test part for the winner, and these data have none; try --split 60/20/20")
+        mistakes.append(
+            "a search reads the test part for the winner, and these data have none; try --split 60/20/20"
+        )
     if not data.size("valid"):
-        mistakes.append("a search needs a validation part to choose by, and these data have none; leave out --no-valid")
+        mistakes.append(
+            "a search needs a validation part to choose by, and these data have none; leave out --no-valid"
+        )
     return mistakes
 
 
@@ -147,13 +180,24 @@ def continue_tuning(
     with folder.locked(study.path):
         data = study.load_data() if data is None else data
         trials = _trials(study, data.fingerprint)
-        how: Any = {"listener": _Beating(listener or StudyListener(), trials), "checkpoint_every": checkpoint_every, "ray": ray}
+        how: Any = {
+            "listener": _Beating(listener or StudyListener(), trials),
+            "checkpoint_every": checkpoint_every,
+            "ray": ray,
+        }
         return _Search(study, data, trials, told or (lambda line: None), how).run()
 
 
 def _trials(study: Study, fingerprint: str, make: bool = True) -> Trials:
     info = study.info
-    return Trials(url_of(study), info, {p: spaces.from_json(s) for p, s in info["space"].items()}, fingerprint, study, make)
+    return Trials(
+        url_of(study),
+        info,
+        {p: spaces.from_json(s) for p, s in info["space"].items()},
+        fingerprint,
+        study,
+        make,
+    )
 
 
 def open_tuning(study: Study) -> Tuning:
@@ -166,7 +210,12 @@ class _Beating(StudyListener):
 
     def __init__(self, other: StudyListener, trials: Trials) -> None:
         self.other, self.trials, self.interval = other, trials, other.interval
-        self.start, self.plan, self.ended, self.end = other.start, other.plan, other.ended, other.end  # type: ignore[method-assign]
+        self.start, self.plan, self.ended, self.end = (
+            other.start,
+            other.plan,
+            other.ended,
+            other.end,
+        )  # type: ignore[method-assign]
 
     def progress(self, done: int) -> None:
         """Now and then."""
@@ -182,7 +231,9 @@ class _Beating(StudyListener):
 class _Search:
     """A search under way: batch by batch, round by round, from where the study stands."""
 
-    def __init__(self, study: Study, data: Data, trials: Trials, told: Told, how: dict[str, Any]) -> None:
+    def __init__(
+        self, study: Study, data: Data, trials: Trials, told: Told, how: dict[str, Any]
+    ) -> None:
         self.study, self.data, self.trials, self.told, self.how = study, data, trials, told, how
         self.info = study.info
         self.base, self.strategy = Recipe(**self.info["base"]), STRATEGIES[self.info["strategy"]]
@@ -205,22 +256,32 @@ class _Search:
                 self._batch(number, current, missing)
                 continue
             trials.wait(number, self.told, self.study.path)
-            if trials.begun(number) >= self.info["trials"]:  # a machine may be gone, and its trials with it
+            if (
+                trials.begun(number) >= self.info["trials"]
+            ):  # a machine may be gone, and its trials with it
                 break
         if len(self.study) > first:
             words = ", ".join(f"{short(p)}={s}" for p, s in current.items())
-            for line in [f"round {number} of {self.info['rounds']}: {words}", *Tuning(self.study, trials).best_lines(BEST)]:
+            for line in [
+                f"round {number} of {self.info['rounds']}: {words}",
+                *Tuning(self.study, trials).best_lines(BEST),
+            ]:
                 self.told(line)
 
     def _space(self, number: int) -> Space:
         """The space of a round: from the second on, where the best of all trials before lie."""
         best = self.trials.ranked(before=number)[:BEST] if number > 1 else []
-        return {p: s.narrowed([t.values[p] for t in best]) if best else s for p, s in self.trials.space.items()}
+        return {
+            p: s.narrowed([t.values[p] for t in best]) if best else s
+            for p, s in self.trials.space.items()
+        }
 
     def _batch(self, number: int, space: Space, missing: int) -> None:
         """Propose and train some of the trials that a round lacks."""
         info, first = self.info, len(self.study)
-        if self.trials.room(number, info["trials"]) <= 0:  # another machine is just taking what is left
+        if (
+            self.trials.room(number, info["trials"]) <= 0
+        ):  # another machine is just taking what is left
             with StopRequest() as stop:
                 time.sleep(0.5)
             if stop.asked:
@@ -230,7 +291,9 @@ class _Search:
         # A stream for each batch of each study that shares the storage: none draws what another drew.
         own = seed_of(info["seed"], "tune", info["id"] if info["storage"] else "", first) % 2**32
         possible = functools.partial(_possible, self.base, self.data)
-        taken = self.trials.reserve(space, number, info["trials"], n, first, self.strategy.sampler(own), possible)
+        taken = self.trials.reserve(
+            space, number, info["trials"], n, first, self.strategy.sampler(own), possible
+        )
         if not taken:
             return
         recipes = [self.base.with_(**values) for values in taken]
@@ -262,5 +325,5 @@ class _Search:
         found = Tuning(study, trials)
         if found.best is not None:
             folder.write(study.path / "best.toml", found.best.to_toml())
-        record.say(study.path / "study.json", over=True)
+        provenance.say(study.path / "study.json", over=True)
         return found

@@ -78,7 +78,9 @@ def parse(texts: Sequence[str]) -> tuple[dict[str, Range | Choice], dict[str, An
         key, equals, said = text.partition("=")
         try:
             if not equals:
-                raise RecipeError(f"`{text}` is no field=range; write, for example, optimizer.lr=1e-5..1e-1:log")
+                raise RecipeError(
+                    f"`{text}` is no field=range; write, for example, optimizer.lr=1e-5..1e-1:log"
+                )
             path = grids.canonical(key.strip())
             if path in space or path in fixed:
                 raise RecipeError(grids.twice(path))
@@ -117,10 +119,17 @@ def _range(path: str, text: str, said: str) -> Range:
     try:
         low, high = _number(low_text), _number(high_text)
     except ValueError:
-        raise RecipeError(f"`{text}` is no range of numbers; write, for example, {short(path)}=1e-5..1e-1:log") from None
+        raise RecipeError(
+            f"`{text}` is no range of numbers; write, for example, {short(path)}=1e-5..1e-1:log"
+        ) from None
     if colon and scale != "log":
         raise RecipeError(f"`{text}` ends in {scale!r}, but a range can only be :log")
-    return _sound(path, text, Range(low, high, bool(colon)), f"{short(path)}={high_text}..{low_text}{colon}{scale}")
+    return _sound(
+        path,
+        text,
+        Range(low, high, bool(colon)),
+        f"{short(path)}={high_text}..{low_text}{colon}{scale}",
+    )
 
 
 def _number(text: str) -> float:
@@ -133,18 +142,26 @@ def _number(text: str) -> float:
 def _sound(path: str, text: str, r: Range, turned: str) -> Range:
     """The range with `whole` as its field has it. Raises RecipeError for one that holds nothing, or not such numbers."""
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (r.low, r.high)):
-        raise RecipeError(f"`{text}` must have two finite ends, such as {short(path)}=1e-5..1e-1:log")
+        raise RecipeError(
+            f"`{text}` must have two finite ends, such as {short(path)}=1e-5..1e-1:log"
+        )
     if not r.low < r.high:
-        raise RecipeError(f"`{text}` is an empty range" + (f"; did you mean {turned}?" if r.low > r.high else ""))
+        raise RecipeError(
+            f"`{text}` is an empty range" + (f"; did you mean {turned}?" if r.low > r.high else "")
+        )
     if r.log and r.low <= 0:
-        raise RecipeError(f"`{text}` is a log range through zero; its lower end must be greater than 0, such as 1e-8")
+        raise RecipeError(
+            f"`{text}` is a log range through zero; its lower end must be greater than 0, such as 1e-8"
+        )
     whole = _takes_whole(path, r.low, r.high)
     if whole and not (float(r.low).is_integer() and float(r.high).is_integer()):
         raise RecipeError(f"`{text}` must run between whole numbers")
     return Range(r.low, r.high, r.log, whole)
 
 
-def settle(space: Mapping[str, Any] | Sequence[str], recipe: Recipe) -> tuple[dict[str, Range | Choice], Recipe, list[Recipe]]:
+def settle(
+    space: Mapping[str, Any] | Sequence[str], recipe: Recipe
+) -> tuple[dict[str, Range | Choice], Recipe, list[Recipe]]:
     """(what is searched, the recipe with what is fixed, recipes at the ends) of a space in any of its forms.
 
     Raises RecipeError, all mistakes at once.
@@ -185,12 +202,16 @@ def _at_the_ends(space: Space, base: Recipe) -> list[Recipe]:
     """The recipe with each field at each of its ends. Refuses a space whose ends it cannot take, all mistakes at once."""
     mistakes: list[str] = []
     if not space:
-        mistakes.append("nothing is searched; give a range or several values, such as optimizer.lr=1e-5..1e-1:log")
+        mistakes.append(
+            "nothing is searched; give a range or several values, such as optimizer.lr=1e-5..1e-1:log"
+        )
     for path, s in space.items():
         if isinstance(s, Choice):
             mistakes += grids.value_mistakes(path, s.values)
         if path in ("seed", "data_seed"):
-            mistakes.append(f"`{path}` cannot be searched: it is luck; danlu compare --seeds shows how much of it there is")
+            mistakes.append(
+                f"`{path}` cannot be searched: it is luck; danlu compare --seeds shows how much of it there is"
+            )
     if mistakes:
         raise RecipeError(*mistakes)
     first = {p: _ends(s)[0] for p, s in space.items()}

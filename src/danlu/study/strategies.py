@@ -101,10 +101,14 @@ def propose(
         _enough(drawn, n)
         running, key = optuna.trial.TrialState.RUNNING, "draft" if alive else "mark"
         study.add_trials(
-            optuna.trial.create_trial(state=running, params=d, distributions=kept, user_attrs={key: m, "round": number})
+            optuna.trial.create_trial(
+                state=running, params=d, distributions=kept, user_attrs={key: m, "round": number}
+            )
             for d, m in zip(drawn, marks, strict=True)
         )
-        made = {t.user_attrs[key]: t for t in study.get_trials(deepcopy=False) if key in t.user_attrs}
+        made = {
+            t.user_attrs[key]: t for t in study.get_trials(deepcopy=False) if key in t.user_attrs
+        }
         for m in marks if alive else ():
             _mark(study, made[m]._trial_id, m, alive)
         return [(made[m].number, by_path(whole, d)) for m, d in zip(marks, drawn, strict=True)]
@@ -130,7 +134,9 @@ def _mark(study: Any, trial: int, mark: str, alive: Callable[[int], None] | None
 
 def _enough(found: Sequence[Any], n: int) -> None:
     if len(found) < n:
-        raise RecipeError("hardly any values of the searched fields go together; search fewer of them, or narrower ranges")
+        raise RecipeError(
+            "hardly any values of the searched fields go together; search fewer of them, or narrower ranges"
+        )
 
 
 class Halving:
@@ -153,7 +159,9 @@ class Halving:
             own = self.scores.setdefault(member, {})
             own[epoch] = score if math.isfinite(score) else -math.inf
             if self.eta ** round(math.log(epoch, self.eta)) == epoch:
-                self.rungs.setdefault(epoch, {})[member] = max(v for e, v in own.items() if e <= epoch)
+                self.rungs.setdefault(epoch, {})[member] = max(
+                    v for e, v in own.items() if e <= epoch
+                )
 
     def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
         """The members that others at their rung are enough better than."""
@@ -162,6 +170,9 @@ class Halving:
         for row in rows:
             rung = self.rungs.get(row["epoch"], {})
             kept = max(1, len(rung) // self.eta)
-            if row["member"] in rung and sum(score > rung[row["member"]] for score in rung.values()) >= kept:
+            if (
+                row["member"] in rung
+                and sum(score > rung[row["member"]] for score in rung.values()) >= kept
+            ):
                 stopped.add(row["member"])
         return stopped

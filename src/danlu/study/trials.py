@@ -24,7 +24,7 @@ from danlu.errors import Interrupted, RunError, count
 from danlu.runs import Study, folder, higher_is_better
 from danlu.study.space import Space
 from danlu.study.strategies import by_path, propose, quiet
-from danlu.train.stopping import StopRequest
+from danlu.train.engine.stopping import StopRequest
 
 BEAT, DEAD = 30, 600  # seconds between two signs of life, and without any
 # What Optuna and SQLAlchemy say of a storage: no driver, no such URL, no answer, tables of another version, no such study.
@@ -53,11 +53,25 @@ class Trials:
     """
 
     def __init__(
-        self, url: str, facts: Mapping[str, Any], space: Space, fingerprint: str, study: Study | None = None, make: bool = True
+        self,
+        url: str,
+        facts: Mapping[str, Any],
+        space: Space,
+        fingerprint: str,
+        study: Study | None = None,
+        make: bool = True,
     ) -> None:
-        self.url, self.id, self.space, self.shared, self.study = url, facts["id"], space, bool(facts["storage"]), study
+        self.url, self.id, self.space, self.shared, self.study = (
+            url,
+            facts["id"],
+            space,
+            bool(facts["storage"]),
+            study,
+        )
         self.higher = higher_is_better(facts["metric"])
-        beating: dict[str, Any] = {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
+        beating: dict[str, Any] = (
+            {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
+        )
         self.beat_at = 0.0
         self.drafts: dict[int, float] = {}  # since when trials are known that nobody has marked
         with self.asking():
@@ -65,12 +79,20 @@ class Trials:
             if make:
                 direction: Any = "maximize" if self.higher else "minimize"
                 self.store = optuna.create_study(
-                    storage=self.storage, study_name=facts["name"], direction=direction, load_if_exists=True
+                    storage=self.storage,
+                    study_name=facts["name"],
+                    direction=direction,
+                    load_if_exists=True,
                 )
             else:
                 self.store = optuna.load_study(storage=self.storage, study_name=facts["name"])
             kept = dict(self.store.user_attrs)
-        own = {"data": fingerprint, "space": dict(facts["space"]), "metric": facts["metric"], "recipe": facts["base"]}
+        own = {
+            "data": fingerprint,
+            "space": dict(facts["space"]),
+            "metric": facts["metric"],
+            "recipe": facts["base"],
+        }
         for key, value in own.items():
             if key not in kept:
                 with self.asking():
@@ -88,7 +110,11 @@ class Trials:
             with quiet():
                 yield
         except _REFUSALS as e:
-            why = (str(e).strip() or type(e).__name__).splitlines()[0].replace(self.url, masked(self.url))[:200]
+            why = (
+                (str(e).strip() or type(e).__name__)
+                .splitlines()[0]
+                .replace(self.url, masked(self.url))[:200]
+            )
             if isinstance(e, ImportError) or "DB access module" in why:
                 why = "the database's driver is not installed; for PostgreSQL: pip install 'danlu[postgres]'"
             raise RunError(
@@ -98,14 +124,27 @@ class Trials:
     def marked(self) -> list[Any]:
         """Optuna's trials that were given to a member of some study, in their order."""
         with self.asking():
-            return [t for t in self.store.get_trials(deepcopy=False) if {"mark", "round"} <= t.user_attrs.keys()]
+            return [
+                t
+                for t in self.store.get_trials(deepcopy=False)
+                if {"mark", "round"} <= t.user_attrs.keys()
+            ]
 
     def begun(self, number: int) -> int:
         """Trials of a round that are or were trained, on whatever machine."""
-        return sum(t.state != TrialState.FAIL for t in self.marked() if t.user_attrs["round"] == number)
+        return sum(
+            t.state != TrialState.FAIL for t in self.marked() if t.user_attrs["round"] == number
+        )
 
     def reserve(
-        self, space: Space, number: int, most: int, n: int, first: int, sampler: Any, possible: Callable[[dict[str, Any]], bool]
+        self,
+        space: Space,
+        number: int,
+        most: int,
+        n: int,
+        first: int,
+        sampler: Any,
+        possible: Callable[[dict[str, Any]], bool],
     ) -> list[dict[str, Any]]:
         """The values of n new trials of a round of `most`, to be trained by the members from `first` on.
 
@@ -129,14 +168,19 @@ class Trials:
         for t in self.store.get_trials(deepcopy=False):
             if t.user_attrs.get("round") != number or t.state == TrialState.FAIL:
                 continue
-            if "mark" not in t.user_attrs and time.monotonic() - self.drafts.setdefault(t.number, time.monotonic()) > DEAD:
+            if (
+                "mark" not in t.user_attrs
+                and time.monotonic() - self.drafts.setdefault(t.number, time.monotonic()) > DEAD
+            ):
                 self._fail(t)
             else:
                 found.append(t)
         return found
 
     def _fail(self, t: Any) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another machine may have said so
+        with contextlib.suppress(
+            optuna.exceptions.UpdateFinishedTrialError
+        ):  # another machine may have said so
             self.storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
 
     def room(self, number: int, most: int) -> int:
@@ -149,10 +193,15 @@ class Trials:
 
         A trial that others took for lost, and made up for, is told as one more.
         """
-        ended, newest = self.study.members if self.study is not None else {}, {t.user_attrs["mark"]: t for t in self.marked()}
+        ended, newest = (
+            self.study.members if self.study is not None else {},
+            {t.user_attrs["mark"]: t for t in self.marked()},
+        )
         with self.asking():
             for t in self.store.get_trials(deepcopy=False):
-                own = not self.shared or str(t.user_attrs.get("draft", "")).startswith(f"{self.id}:")
+                own = not self.shared or str(t.user_attrs.get("draft", "")).startswith(
+                    f"{self.id}:"
+                )
                 if "mark" not in t.user_attrs and own and t.state == TrialState.RUNNING:
                     self._fail(t)  # killed before it was marked
         for mark, t in newest.items():
@@ -161,7 +210,11 @@ class Trials:
             untold = t.state == TrialState.RUNNING or (t.state == TrialState.FAIL and line)
             if owner != self.id or not untold:
                 continue
-            figure = line["result"].get(metric, math.nan) if line and line["status"] != "diverged" else math.nan
+            figure = (
+                line["result"].get(metric, math.nan)
+                if line and line["status"] != "diverged"
+                else math.nan
+            )
             with self.asking(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self._tell(t, line, figure)
 
@@ -170,14 +223,26 @@ class Trials:
         if line is None:
             self.storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
             return
-        known = math.isfinite(figure)  # else pruned: from those samplers learn, unlike from failures
-        told = {"epochs": line["result"]["epochs"], "stopped": line["status"] == "stopped"} if known else {}
+        known = math.isfinite(
+            figure
+        )  # else pruned: from those samplers learn, unlike from failures
+        told = (
+            {"epochs": line["result"]["epochs"], "stopped": line["status"] == "stopped"}
+            if known
+            else {}
+        )
         if t.state == TrialState.FAIL:
             state = TrialState.COMPLETE if known else TrialState.PRUNED
             given: Any = {"value": figure} if known else {}
             attrs = {**t.user_attrs, "ended": told}
             self.store.add_trial(
-                optuna.trial.create_trial(state=state, params=t.params, distributions=t.distributions, user_attrs=attrs, **given)
+                optuna.trial.create_trial(
+                    state=state,
+                    params=t.params,
+                    distributions=t.distributions,
+                    user_attrs=attrs,
+                    **given,
+                )
             )
             return
         if self.shared:  # others cannot look it up
@@ -198,7 +263,11 @@ class Trials:
     def running(self, own: bool, upto: float = math.inf) -> list[Any]:
         """Trials under way here, or on other machines, of rounds up to that one."""
         mine = f"{self.id}:"
-        under_way = [t for t in self.marked() if t.state == TrialState.RUNNING and t.user_attrs["round"] <= upto]
+        under_way = [
+            t
+            for t in self.marked()
+            if t.state == TrialState.RUNNING and t.user_attrs["round"] <= upto
+        ]
         return [t for t in under_way if t.user_attrs["mark"].startswith(mine) == own]
 
     def wait(self, number: int, told: Callable[[str], None], path: Any) -> None:
@@ -229,7 +298,9 @@ class Trials:
                 line = own[int(member)]
                 epochs, stopped = line["result"]["epochs"], line["status"] == "stopped"
             values = by_path(self.space, t.params)
-            found.append(Trial(values, t.value, epochs, stopped, owner, int(member), t.user_attrs["round"]))
+            found.append(
+                Trial(values, t.value, epochs, stopped, owner, int(member), t.user_attrs["round"])
+            )
         return sorted(found, key=lambda t: (t.stopped, -t.figure if self.higher else t.figure))
 
     def diverged(self) -> int:
@@ -246,7 +317,9 @@ class Trials:
     def crown(self, best: Trial, figures: Mapping[str, Any], where: Any) -> None:
         """Write down for which trial the test part was read."""
         with self.asking():
-            self.store.set_user_attr("winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"})
+            self.store.set_user_attr(
+                "winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"}
+            )
 
 
 def _storage(url: str, beating: dict[str, Any]) -> Any:
@@ -255,7 +328,10 @@ def _storage(url: str, beating: dict[str, Any]) -> Any:
         try:
             return optuna.storages.RDBStorage(url, **beating)
         except (OptunaError, SQLAlchemyError) as e:
-            if not any(words in str(e) for words in ("already exists", "duplicate key", "UNIQUE constraint", "locked")):
+            if not any(
+                words in str(e)
+                for words in ("already exists", "duplicate key", "UNIQUE constraint", "locked")
+            ):
                 raise
             time.sleep(0.5)
     return optuna.storages.RDBStorage(url, **beating)

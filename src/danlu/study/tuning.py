@@ -37,14 +37,22 @@ class Tuning:
     @property
     def best(self) -> Recipe | None:
         """The winner's recipe; before the test part was read, the best trial's."""
-        values = self.winner["values"] if self.winner else self.ranked[0].values if self.ranked else None
+        values = (
+            self.winner["values"] if self.winner else self.ranked[0].values if self.ranked else None
+        )
         return None if values is None else Recipe(**self.study.info["base"]).with_(**values)
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Best-1, Best-2, … in words."""
-        said = ("  ".join(f"{short(p)}={show(v)}" for p, v in t.values.items()) for t in self.ranked[:most])
+        said = (
+            "  ".join(f"{short(p)}={show(v)}" for p, v in t.values.items())
+            for t in self.ranked[:most]
+        )
         name = self.metric.replace("_", " ")
-        return [f"Best-{k} ({name} {t.figure:.4f})  {s}" for k, (t, s) in enumerate(zip(self.ranked, said, strict=False), 1)]
+        return [
+            f"Best-{k} ({name} {t.figure:.4f})  {s}"
+            for k, (t, s) in enumerate(zip(self.ranked, said, strict=False), 1)
+        ]
 
     @cached_property
     def flat(self) -> Any:
@@ -58,7 +66,11 @@ class Tuning:
             held = optuna.create_study(direction="maximize" if self.trials.higher else "minimize")
             for t in self.trials.marked():
                 if t.state == optuna.trial.TrialState.COMPLETE:
-                    held.add_trial(optuna.trial.create_trial(value=t.value, params=t.params, distributions=distributions))
+                    held.add_trial(
+                        optuna.trial.create_trial(
+                            value=t.value, params=t.params, distributions=distributions
+                        )
+                    )
         return held
 
     @cached_property
@@ -79,7 +91,9 @@ class Tuning:
             if not isinstance(s, Range) or not self.ranked:
                 continue
             there = math.log if s.log else float
-            at = (there(self.ranked[0].values[path]) - there(s.low)) / (there(s.high) - there(s.low))
+            at = (there(self.ranked[0].values[path]) - there(s.low)) / (
+                there(s.high) - there(s.low)
+            )
             if at < NEAR or at > 1 - NEAR:
                 said.append(f"{short(path)} ({'lower' if at < NEAR else 'upper'} end)")
         return said
@@ -92,13 +106,21 @@ class Tuning:
                 return ["Every trial diverged: narrow the ranges, or try clip.norm=1."]
             return [under_way if self.elsewhere else "No trial has ended yet."]
         best, stopped = self.ranked[0], sum(t.stopped for t in self.ranked)
-        beside = [f"{n} {what}" for n, what in ((stopped, "stopped early"), (self.diverged, "diverged")) if n]
-        every = count(len(self.ranked) + self.diverged, "trial") + (f" ({', '.join(beside)})" if beside else "")
+        beside = [
+            f"{n} {what}"
+            for n, what in ((stopped, "stopped early"), (self.diverged, "diverged"))
+            if n
+        ]
+        every = count(len(self.ranked) + self.diverged, "trial") + (
+            f" ({', '.join(beside)})" if beside else ""
+        )
         said = [f"Best of {every}: {_words(best.values)}.", *self._tested(best)]
         if self.elsewhere:
             said.append(under_way)
         if ends := self.at_the_end():
-            said.append(f"The best value lies at the end of its range: {', '.join(ends)}; widen it there.")
+            said.append(
+                f"The best value lies at the end of its range: {', '.join(ends)}; widen it there."
+            )
         return said
 
     def _tested(self, best: Trial) -> list[str]:
@@ -109,12 +131,20 @@ class Tuning:
         if self.winner is None:
             if best.owner == self.trials.id or self.elsewhere:
                 return [f"{figure}; the test part has not been read yet."]
-            return [f"{figure}. Another machine has its weights: danlu resume there reads the test part for it."]
-        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} {units})"
+            return [
+                f"{figure}. Another machine has its weights: danlu resume there reads the test part for it."
+            ]
+        reached = (
+            f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} {units})"
+        )
         if (self.winner["owner"], self.winner["member"]) == (best.owner, best.member):
             return [f"{figure}; on the test part, read once and for it alone, its {reached}."]
-        before = f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f}): its {reached}"
-        return [f"{figure}. It ended after the test part had been read, once, for the best until then, {before}."]
+        before = (
+            f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f}): its {reached}"
+        )
+        return [
+            f"{figure}. It ended after the test part had been read, once, for the best until then, {before}."
+        ]
 
     def plot(self) -> Any:
         """Parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
@@ -126,7 +156,12 @@ class Tuning:
         """Everything that was found, as plain values."""
         own = self.trials.id
         ranked = [
-            {"member": t.member if t.owner == own else None, "values": t.values, self.metric: t.figure} for t in self.ranked
+            {
+                "member": t.member if t.owner == own else None,
+                "values": t.values,
+                self.metric: t.figure,
+            }
+            for t in self.ranked
         ]
         return {"study": str(self.study.path), "metric": self.metric, "ranked": ranked, "winner": self.winner,
                 "importance": self.importance, "sentences": self.sentences()}  # fmt: skip

@@ -1,9 +1,16 @@
 """The engine: recipes × data → runs."""
 
-from danlu.train.listener import Listener, StudyListener
-from danlu.train.many import create, estimate_seconds, extend, mistakes_in, resume_study, train
-from danlu.train.ready import check
-from danlu.train.single import CHECKPOINT_EVERY, fit, resume
+from danlu.train.dispatch.listener import Listener, StudyListener
+from danlu.train.dispatch.preflight import check
+from danlu.train.dispatch.single import CHECKPOINT_EVERY, fit, resume
+from danlu.train.dispatch.study import (
+    create,
+    estimate_seconds,
+    extend,
+    mistakes_in,
+    resume_study,
+    train,
+)
 
 __all__ = [
     "CHECKPOINT_EVERY",

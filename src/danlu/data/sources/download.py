@@ -1,0 +1,79 @@
+"""Where data files are: the folder `DANLU_DATA`, the user's cache, or an official host (fetched once, checksum held)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from danlu.errors import DataError, some
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A known file: its name, MD5, and the addresses that serve it."""
+
+    name: str
+    md5: str
+    hosts: tuple[str, ...]
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder in the user's cache, made when missing."""
+    folder = Path(platformdirs.user_cache_dir("danlu"), *parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def data_folders(name: str) -> list[Path]:
+    """Where a named data set may lie, best first."""
+    roots = [Path(os.environ["DANLU_DATA"])] if os.environ.get("DANLU_DATA") else []
+    return [r / name for r in (*roots, cache_folder("data"))]
+
+
+def find_or_fetch(name: str, files: tuple[Remote, ...]) -> Path:
+    """The folder that holds all `files` (gzipped or not), fetching them into the cache if none does."""
+    for folder in data_folders(name):
+        if all(
+            (folder / f.name).exists() or (folder / f.name.removesuffix(".gz")).exists()
+            for f in files
+        ):
+            return folder
+    folder = cache_folder("data", name)
+    try:
+        for f in files:
+            if not (folder / f.name).exists():
+                _fetch(f, folder / f.name)
+    except OSError as e:
+        places = " or ".join(str(p) for p in data_folders(name))
+        names = some((f.name for f in files), 4)
+        why = getattr(e, "reason", None) or e
+        raise DataError(
+            f"{name!r} is not on this machine and could not be fetched ({why}); put {names} into {places}"
+        ) from e
+    return folder
+
+
+def _fetch(remote: Remote, to: Path) -> None:
+    """Download to a file beside, hold it against its checksum, then move it into place."""
+    error: OSError | None = None
+    for host in remote.hosts:
+        try:
+            with urllib.request.urlopen(host + remote.name, timeout=20) as reply:
+                content = reply.read()
+        except OSError as e:
+            error = e
+            continue
+        if hashlib.md5(content).hexdigest() != remote.md5:
+            error = OSError(f"{host}{remote.name} does not have the published checksum")
+            continue
+        with tempfile.NamedTemporaryFile(dir=to.parent, delete=False) as aside:
+            aside.write(content)
+        Path(aside.name).replace(to)
+        return
+    raise error or OSError(f"no host is known for {remote.name}")

@@ -1,0 +1,1 @@
+"""Recipes and networks in the form of others."""

@@ -1,0 +1,1 @@
+"""Plotly figures as plain dictionaries, for reports, notebooks and the page alike."""

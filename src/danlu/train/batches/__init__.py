@@ -1,0 +1,1 @@
+"""Which examples a training step sees, and how often each counts."""

@@ -1,0 +1,1 @@
+"""What trains where: grouping recipes, measuring plans, worker processes, clusters."""

@@ -1,0 +1,1 @@
+"""The population of networks, its update rules, and the one training loop."""

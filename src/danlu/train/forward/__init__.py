@@ -1,0 +1,1 @@
+"""Forward and backward passes of M networks at once."""

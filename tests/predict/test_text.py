@@ -1,0 +1,504 @@
+"""What runs do with text: weigh, write, tag, translate; and what they refuse."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from danlu import Recipe, Run, fit, load
+from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
+from danlu.diagnose.verdict import verdict
+from danlu.errors import DanluError, RunError
+from danlu.predict import text
+from danlu.rng import stream
+from danlu.train import train
+
+SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "lines.txt").write_text(
+        "the cat sat.\nthe dog sat.\na cat ran.\n" * 40, encoding="utf-8"
+    )
+    data = load(str(folder / "lines.txt"), lines=True)
+    recipe = Recipe(
+        model={"name": "lstm", **SMALL},
+        optimizer={"name": "adam", "lr": 0.02},
+        epochs=12,
+        batch_size=8,
+    )
+    return fit(recipe, data, out=folder / "run")
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("translator")
+    words = ["".join(w) for n in (1, 2, 3) for w in itertools.product("abc", repeat=n)]
+    (folder / "pairs.tsv").write_text("\n".join(f"{w}\t{w[::-1]}" for w in words * 6))
+    data = load(str(folder / "pairs.tsv"), task="pairs")
+    recipe = Recipe(model={"name": "gru", "hidden": (24,), "embedding": 8, "attention": True},
+                    optimizer={"name": "adam", "lr": 0.02}, epochs=15, batch_size=16)  # fmt: skip
+    return fit(recipe, data, out=folder / "run")
+
+
+def test_a_score_is_the_sum_of_every_token_s(writer: Run) -> None:
+    learnt, model = Vocabulary(writer.schema.vocabulary), writer.model()
+    (found,) = text.score(writer, ["the cat sat."])
+    row, nats = [EOS, *learnt.encode("the cat sat."), EOS], 0.0
+    for k in range(1, len(row)):
+        p = model(torch.tensor([row[:k]]))[0, -1].softmax(0)
+        nats += math.log(float(p[row[k]].detach()))
+    assert found.nats == pytest.approx(nats, rel=1e-4)
+    assert found.tokens == len(row) - 1
+    assert found.perplexity == pytest.approx(math.exp(-nats / found.tokens), rel=1e-4)
+
+
+def test_the_likelier_of_two_sentences(writer: Run) -> None:
+    right, wrong = text.score(writer, ["the dog sat.", "teh dgo ats."])
+    assert right.nats > wrong.nats + 5
+
+
+def test_written_text_ends_at_eos_and_is_drawn_by_seed(writer: Run) -> None:
+    one = "".join(text.generate(writer, "the ", temperature=0.5, seed=1))
+    assert one == "".join(text.generate(writer, "the ", temperature=0.5, seed=1))
+    drawn = {"".join(text.generate(writer, "", temperature=1.0, seed=k)) for k in range(30)}
+    assert {"the cat sat.", "the dog sat.", "a cat ran."} <= drawn
+    assert "".join(text.generate(writer, "a", temperature=0)) == " cat ran."
+    assert len("".join(text.generate(writer, "", temperature=5.0, length=7))) <= 7
+
+
+def test_draws_have_the_probabilities_of_the_logits() -> None:
+    logits = torch.tensor([9.0, 9.0, 0.0, 1.0, 2.0])
+    g = torch.Generator().manual_seed(0)
+    for temperature, k in ((1.0, 0), (0.5, 0), (1.0, 2)):
+        drawn = torch.tensor([text.draw(logits, temperature, k, g) for _ in range(4000)])
+        p = logits.clone()
+        p[[PAD, UNK]] = -math.inf
+        p[p < p.topk(k).values[-1] if k else p < -1e9] = -math.inf
+        expected = (p / temperature).softmax(0)
+        assert torch.allclose(torch.bincount(drawn, minlength=5) / 4000, expected, atol=0.03)
+
+
+def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
+    """Against all targets of up to three letters, weighed one by one."""
+    learnt, model, s = (
+        Vocabulary(translator.schema.vocabulary),
+        translator.model(),
+        translator.schema.source,
+    )
+
+    def weigh(source: list[int], target: list[int]) -> float:
+        x = torch.tensor([source + [PAD] * (s - len(source)) + [EOS, *target]])
+        logits = model(x)[0].double()
+        logits[:, [PAD, UNK]] = -math.inf
+        return float(
+            logits.log_softmax(1).gather(1, torch.tensor([*target, EOS])[:, None]).sum().detach()
+        )
+
+    letters = learnt.encode("abc")
+    every = [list(t) for n in range(4) for t in itertools.product(letters, repeat=n)]
+    for word in ("a", "cb", "abc", "caa"):
+        source = learnt.encode(word)
+        best = max(every, key=lambda t: weigh(source, t))
+        ((text, nats),) = text.translate(translator, [word], beam=60)
+        assert learnt.encode(text) == best
+        assert nats == pytest.approx(weigh(source, best), abs=1e-4)
+        ((greedy, low),) = text.translate(translator, [word], beam=1)
+        assert low <= nats + 1e-6 and greedy
+
+
+def test_a_translator_has_learnt(translator: Run) -> None:
+    found = text.translate(translator, ["abc", "ca", "b"], beam=3)
+    assert [t for t, _ in found] == ["cba", "ac", "b"]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    texts = [f"number {k} is {'good' if k % 2 else 'dull'}" for k in range(120)]
+    data = load((texts, ["up" if k % 2 else "down" for k in range(120)]), tokens="words")
+    recipe = Recipe(
+        model={"name": "gru", **SMALL},
+        optimizer={"name": "adam", "lr": 0.02},
+        epochs=8,
+        batch_size=16,
+    )
+    return fit(recipe, data, out=tmp_path_factory.mktemp("reader") / "run")
+
+
+def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
+    texts = ["good", "number 3 is dull", "number number number is is is good"]
+    found = reader.predict(text.encode(reader, texts))
+    assert found.labels == ["up", "down", "up"]
+    for text, p in zip(texts, found.probabilities, strict=True):  # type: ignore[arg-type]
+        alone = reader.predict(text.encode(reader, [text])).probabilities
+        torch.testing.assert_close(alone[0], p)  # type: ignore[index]
+
+
+def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -> None:
+    texts = ["good", "number 3 is dull"]
+    for given in (texts, tuple(texts), np.array(texts), np.array(texts, object), iter(texts)):
+        assert reader.predict(given).labels == ["up", "down"]
+    assert writer.score(["the cat sat."]) == text.score(writer, ["the cat sat."])
+    assert "".join(writer.generate("a", temperature=0)) == " cat ran."
+    assert translator.translate(["abc"], beam=3) == text.translate(translator, ["abc"], beam=3)
+    for bad, said in (
+        ("good", "`texts` is one string, but must be a list of them"),
+        ([], "there is no text"),
+        (["good", " "], "text 2 is empty"),
+        (torch.tensor([[1, 999]]), "`x` must hold numbers of tokens"),
+        (torch.tensor([[-1]]), "`x` must hold numbers of tokens"),
+        (torch.tensor([[0.5]]), "`x` must hold numbers of tokens"),
+        (torch.zeros(0, 4, dtype=torch.int32), "`x` holds no example"),
+        (torch.zeros(2, 0, dtype=torch.int32), "`x` holds no example"),
+        (None, "`texts` is None, but must be a list of strings"),
+    ):
+        with pytest.raises(RunError, match=said):
+            reader.predict(bad)
+    for bad, said in (
+        (2.5, "must be a whole number"),
+        (0, "must be at least 1"),
+        (1001, "must be at most 1,000"),
+    ):
+        with pytest.raises(RunError, match=f"`beam` is {bad}, but {said}; try 5"):
+            translator.translate(["a"], beam=bad)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="text 1 is empty"):
+        translator.translate(["  "])
+    with pytest.raises(RunError, match=r"says something of every token; use run\.translate"):
+        translator.predict(["a"])
+
+
+def test_pairs_longer_than_those_of_training_are_evaluated(translator: Run) -> None:
+    words = ["abcabca", "b"]
+    data = load((words * 10, [w[::-1] for w in words] * 10), task="pairs", like=translator.schema)
+    assert data.schema.source == 7
+    short = load((["b"] * 10, ["b"] * 10), task="pairs", like=translator.schema)
+    among = [
+        load((["b"] * 9 + [w], ["b"] * 9 + ["b"]), task="pairs", like=translator.schema)
+        for w in words
+    ]
+    assert translator.evaluate(short, "all").loss == pytest.approx(
+        translator.evaluate(among[1], "all").loss, rel=1e-4
+    )
+    assert translator.evaluate(data, "all").n == 10 * (8 + 2)
+
+
+def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 60)
+    data = load(str(tmp_path / "t.txt"), length=20)
+    base = Recipe(
+        model={"name": "rnn", "cell": ("rnn-relu",), **SMALL},
+        clip={"norm": 0.0},
+        epochs=3,
+        batch_size=4,
+    )
+    study = train(
+        [base.with_(["optimizer=sgd", f"lr={lr}"]) for lr in (1e30, 0.01)],
+        data,
+        out=tmp_path / "study",
+    )
+    assert study.run(0).status == "diverged"
+    for command in (("generate",), ("score", "the cat"), ("evaluate",)):
+        code, _, err = says(capsys, command[0], f"{tmp_path / 'study'}:0", *command[1:])
+        assert (
+            code
+            and "diverged, so it tells nothing; train it again with a smaller optimizer.lr" in err
+        )
+    assert study.run(1).score(["the cat"])[0].nats < 0
+
+
+def test_spaces_between_words_are_not_written_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 60)
+    data = load(str(tmp_path / "t.txt"), length=20, tokens="words")
+    fit(Recipe(model={"name": "gru", **SMALL}, epochs=1, batch_size=4), data, out=tmp_path / "run")
+    out = says(capsys, "generate", str(tmp_path / "run"), "--prompt", "the cat ", "--length", "3")[
+        1
+    ]
+    assert out.startswith("the cat ") and "  " not in out
+
+
+def test_names_of_files_are_no_texts(
+    reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, what in (
+        ("nofile.txt", "the name of a file that is not there"),
+        (str(tmp_path), "this is a folder"),
+    ):
+        code, _, err = says(capsys, "predict", str(reader.path), "good", name)
+        assert code and what in err
+    assert says(capsys, "predict", str(reader.path), "what is good in nofile.txt")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (
+            lambda r: r.predict(torch.zeros(1, 5, dtype=torch.int32)),
+            "says something of every token",
+        ),
+        (lambda r: list(text.generate(r, "王")), "no token of '王' was in the training text"),
+        (
+            lambda r: list(text.generate(r, "the", temperature=-1)),
+            "`temperature` is -1, but must be at least 0",
+        ),
+        (
+            lambda r: list(text.generate(r, "the", top_k=-1, length=0)),
+            "`length` is 0, but must be at least 1",
+        ),
+        (lambda r: text.score(r, ["", "the"]), "text 1 is empty"),
+        (
+            lambda r: text.tag(r, ["the"]),
+            "was trained for language of text, but this needs tagging of text",
+        ),
+        (lambda r: text.translate(r, ["the"]), "needs pairs of text"),
+        (lambda r: text.score(r, [1]), "1 is no text, but int"),
+        (
+            lambda r: r.generate("the", top_k=2.5),
+            "`top_k` is 2.5, but must be a whole number; try 40",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
+    with pytest.raises(RunError, match=said):
+        wanted(writer)
+
+
+def test_what_a_terminal_may_hand_over(
+    writer: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Bytes that are no text, spaces, line separators, other encodings."""
+    for command in (
+        ("generate", str(writer.path), "--prompt", "\udcff"),
+        ("score", str(writer.path), "the \udcff"),
+    ):
+        code, _, err = says(capsys, *command)
+        assert code and "the text holds U+DCFF, half of a pair" in err and "Traceback" not in err
+    assert "".join(text.generate(writer, " ", temperature=0))  # a sign that it knows
+    (tmp_path / "t.txt").write_bytes("good\u2028bad\ngood é\n".encode("latin-1", "replace"))
+    (tmp_path / "u.txt").write_text("good\u2028bad\ngood\n", encoding="utf-8")
+    for args in ((str(tmp_path / "t.txt"), "--encoding", "latin-1"), (str(tmp_path / "u.txt"),)):
+        assert (
+            len(says(capsys, "predict", str(reader.path), *args, "--json")[1].strip().split("\n"))
+            == 2
+        )
+    code, _, err = says(capsys, "predict", str(reader.path), "good", "--length", "9", "--resize")
+    assert (
+        "`resize` is True, but must be left out" in err
+        and "`length` is 9, but must be left out" in err
+    )
+
+
+def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
+    data = load(str(tmp_path / "t.txt"), lines=True)
+    recipe = writer.recipe.with_(epochs=1, **{"init.from_run": str(writer.path)})
+    file = {"init.from_run": str(writer.path / "weights.safetensors")}
+    for start in (recipe, recipe.with_(**file)):
+        with pytest.raises(DanluError, match="are for another vocabulary than these data have"):
+            fit(start, data, out=tmp_path / "run")
+    assert (
+        fit(recipe.with_(**{"init.prefix": ("layers",)}), data, out=tmp_path / "run").status
+        == "finished"
+    )
+    assert fit(recipe, writer.load_data(), out=tmp_path / "more").result["train_loss"] < 1
+
+
+def test_the_frequency_of_tokens_is_told_in_nats(writer: Run) -> None:
+    _, y = writer.load_data().part("train")
+    p = torch.bincount(y[y >= 0].long()).double()
+    p = p[p > 0] / p.sum()
+    assert f"({float(-(p * p.log()).sum()):.3f} nats)" in " ".join(verdict(writer))
+    assert "nothing usable" not in " ".join(verdict(writer))
+
+
+def test_a_language_model_worse_than_the_frequency_of_tokens_has_learnt_nothing(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(model={"name": "gru", "hidden": (4,), "embedding": 2}, optimizer={"name": "sgd", "lr": 1e-9}, epochs=1,
+                    batch_size=10)  # fmt: skip
+    run = fit(recipe, load("prose", limit=20), out=tmp_path / "run")
+    assert "no better than the frequency of tokens" in " ".join(verdict(run))
+
+
+def test_unknown_tokens_are_counted_and_told(
+    writer: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some, none = text.score(writer, ["the ξ cat ξ", "the cat"])
+    assert (some.unknown, none.unknown) == (2, 0)
+    out = says(capsys, "score", str(writer.path), "the ξ cat", "the cat")[1]
+    assert (
+        "unknown tokens" in out
+        and "unknown" not in says(capsys, "score", str(writer.path), "the cat")[1]
+    )
+    code, _, err = says(
+        capsys, "generate", str(writer.path), "--prompt", "the ξ cat ξ", "--length", "3"
+    )
+    assert code == 0 and err == "2 tokens of the prompt were not in the training text\n"
+
+
+def says(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    import sys
+
+    from danlu.cli import main
+
+    sys.argv = ["danlu", *args]
+    with pytest.raises(SystemExit) as e:
+        main()
+    told = capsys.readouterr()
+    return int(e.value.code or 0), told.out, told.err
+
+
+def test_commands(
+    writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def said(*args: str) -> str:
+        code, out, _ = says(capsys, *args)
+        assert code == 0
+        return out
+
+    lines = [
+        json.loads(x)
+        for x in said("score", str(writer.path), "teh dgo", "the dog sat.", "--json").splitlines()
+    ]
+    assert lines[0]["text"] == "the dog sat." and lines[0]["nats"] > lines[1]["nats"]
+    assert (
+        said("generate", str(writer.path), "--prompt", "a", "--temperature", "0") == "a cat ran.\n"
+    )
+    assert (
+        json.loads(said("predict", str(reader.path), "number 7 is good", "--json"))["class"] == "up"
+    )
+    assert "perplexity" in said("evaluate", str(writer.path)) and "lstm" in said(
+        "show", str(writer.path)
+    )
+    (tmp_path / "words.txt").write_text("abc\nca\n")
+    rows = [
+        json.loads(x)
+        for x in said(
+            "predict", str(translator.path), str(tmp_path / "words.txt"), "--json"
+        ).splitlines()
+    ]
+    assert [r["target"] for r in rows] == ["cba", "ac"]
+
+
+def test_other_texts_are_scored_by_the_run_s_vocabulary(
+    writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What is told of a file is what the network says of its texts; windows and lengths may be others."""
+    lines = ["the dog ran.", "a cat sat.", "zq the dog sat."]
+    (tmp_path / "other.txt").write_text("\n".join(lines))
+    told = json.loads(
+        says(capsys, "evaluate", str(writer.path), str(tmp_path / "other.txt"), "--json")[1]
+    )
+    weighed = text.score(writer, lines)
+    assert told["tokens"] == sum(w.tokens for w in weighed)
+    assert told["loss"] == pytest.approx(-sum(w.nats for w in weighed) / told["tokens"], rel=1e-4)
+    (tmp_path / "more.tsv").write_text("ab\tba\nabc\tcba\n")
+    told = json.loads(
+        says(capsys, "evaluate", str(translator.path), str(tmp_path / "more.tsv"), "--json")[1]
+    )
+    assert told["accuracy"] > 0.8 and told["tokens"] == 7
+    (tmp_path / "more.csv").write_text("text,label\nnumber 5 is good,up\nnumber 900 is good,up\n")
+    told = json.loads(
+        says(capsys, "evaluate", str(reader.path), str(tmp_path / "more.csv"), "--json")[1]
+    )
+    assert told["accuracy"] == 1 and told["examples"] == 2
+    with pytest.raises(RunError, match=r"another vocabulary than the run.s; use danlu\.load"):
+        reader.evaluate(
+            load((["other words", "of all kinds"] * 20, ["up", "down"] * 20), tokens="words")
+        )
+
+
+@pytest.mark.parametrize("tokens", ["chars", "words", "bpe"])
+def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path) -> None:
+    """Also where a sign is of several tokens, or words are set apart; to the last of them."""
+    (tmp_path / "t.txt").write_text("王刚 和 李明 去 上班 了 。\n" * 40, encoding="utf-8")
+    data = load(str(tmp_path / "t.txt"), tokens=tokens, length=20)
+    recipe = Recipe(
+        model={"name": "gru", **SMALL},
+        optimizer={"name": "adam", "lr": 0.03},
+        epochs=6,
+        batch_size=4,
+    )
+    run = fit(recipe, data, out=tmp_path / "run")
+    learnt = Vocabulary(run.schema.vocabulary)
+    for seed in range(4):
+        pieces = list(text.generate(run, "王刚 和", temperature=1.0, length=41, seed=seed))
+        row, g, states, now = (
+            learnt.encode("王刚 和"),
+            stream(seed, "generate"),
+            None,
+            [EOS, *learnt.encode("王刚 和")],
+        )
+        model: Any = run.model()
+        for _ in range(41):
+            logits, states = model.step(torch.tensor([now]), states)
+            now = [text.draw(logits[0].detach(), 1.0, 0, g)]
+            row += now
+        assert learnt.decode(learnt.encode("王刚 和")) + "".join(pieces) == learnt.decode(row)
+
+
+def test_extreme_temperatures(writer: Run) -> None:
+    coldest = "".join(text.generate(writer, "a", temperature=1e-320))
+    assert coldest == "".join(text.generate(writer, "a", temperature=0))
+    for bad in (math.inf, math.nan):
+        with pytest.raises(RunError, match="must be at least 0, and finite"):
+            text.generate(writer, "a", temperature=bad)
+
+
+def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = says(
+        capsys, "predict", str(reader.path), "number 3 is good " * 20, "王" * 100 + " good"
+    )
+    assert code == 0 and "up" in out
+    code, _, err = says(capsys, "predict", str(reader.path), "good", "--beam", "3")
+    assert code and "`beam` is 3, but must be left out: the run is for classification" in err
+
+
+def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A field that only networks for text have is no mistake because the text cannot be read."""
+    (tmp_path / "bad.txt").write_bytes(b"ab\xff\xfe" * 30)
+    _, _, err = says(capsys, "fit", str(tmp_path / "bad.txt"), "model.embedding=8")
+    assert "no utf-8 text" in err and "model.embedding" not in err and len(err.splitlines()) == 1
+
+
+def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""
+    (tmp_path / "l.txt").write_text("the cat sat on the mat.\n" * 30)
+    (tmp_path / "p.tsv").write_text(
+        "\n".join(f"{a}{b}\t{b}{a}" for a in "abcdefgh" for b in "abcdefgh")
+    )
+    small = ["model.hidden=8", "model.embedding=4", "epochs=1", "batch_size=8"]
+    for source, metric, more in (
+        (str(tmp_path / "l.txt"), "valid_loss", ["--length", "20"]),
+        ("names", "valid_f1", ["--limit", "60"]),
+        (str(tmp_path / "p.tsv"), "valid_accuracy", ["--task", "pairs"]),
+    ):
+        code, out, _ = says(
+            capsys, "compare", source, *more, *small, "lr=0.01,0.1", "--seeds", "2", "--json"
+        )
+        told = json.loads(out)
+        assert (
+            code == 0
+            and told["metric"] == metric
+            and all(v["diverged"] == 0 for v in told["variants"])
+        )
+        code, out, _ = says(
+            capsys, "tune", source, *more, *small, "lr=1e-3..1e-1:log", "--trials", "3", "--json"
+        )
+        assert code == 0 and json.loads(out)["metric"] == metric
+        assert f"its {metric.replace('valid_', 'test ')} is" in " ".join(
+            json.loads(out)["sentences"]
+        )
+    code, _, err = says(capsys, "compare", "dna", *small, "lr=0.01,0.1", "--metric", "valid_f1")
+    assert code and "`metric` is 'valid_f1'" in err

@@ -1,0 +1,358 @@
+"""A study on a Ray cluster of several nodes: the numbers of this machine, whatever dies in the middle."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from populations import assert_same
+
+from danlu import Recipe, compare, fit, load, tune
+from danlu.errors import Interrupted, RunError
+from danlu.runs import Study
+from danlu.train import StudyListener, resume_study, train
+from danlu.train.dispatch import cluster, plan, study
+from danlu.train.dispatch.scheduler import Crew
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+BASE = Recipe(
+    model={"name": "dense", "hidden": [24], "dropout": 0.2}, batch_size=16, dtype="float64"
+)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without cores, and two machines of one core each."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    made.workers = [made.add_node(num_cpus=1) for _ in range(2)]
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def recipes(epochs: int = 3) -> list[Recipe]:
+    return [
+        BASE.with_(seed=s, epochs=epochs, **{"optimizer.lr": 0.001 * (s + 1)}) for s in range(8)
+    ]
+
+
+def by(chunk: int) -> Any:
+    return lambda *a, **k: plan.Plan(8, chunk, 1, 1, "told to")
+
+
+def told(monkeypatch: pytest.MonkeyPatch, way: plan.Plan) -> None:
+    """Nothing is measured on the cluster: that is the way."""
+    monkeypatch.setattr(cluster.Cluster, "ask", lambda *a: None)
+    monkeypatch.setattr(cluster.Cluster, "answer", lambda *a: way)
+
+
+def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
+    data = load("digits")
+    away = train(recipes(), data, out=tmp_path / "away", ray=nodes.address)
+    (way,) = away.info["plans"]
+    assert way["where"] == "ray"
+    assert way["workers"] == 2, "as many as the cluster has cores"
+    assert not (away.path / "checkpoint").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "choose", by(way["chunk"]))
+        assert_same(away, train(recipes(), data, out=tmp_path / "here"))
+
+
+class Killer(StudyListener):
+    """Kills a machine of the cluster once a checkpoint came from it."""
+
+    def __init__(self, nodes: Any, path: Path) -> None:
+        self.nodes, self.path, self.killed = nodes, path, 0
+
+    def progress(self, done: int) -> None:
+        if not self.killed and len(list(self.path.glob("checkpoint/*/[0-9]*"))) >= 2:
+            self.killed = done
+            self.nodes.remove_node(self.nodes.workers.pop(), allow_graceful=False)
+
+
+def test_a_machine_that_dies_in_the_middle(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, given = load("digits"), recipes(epochs=60)
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    sent = []
+    order = cluster.Order
+    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append((a[0], list(a[-1]))) or order(*a))
+    killer = Killer(nodes, tmp_path / "away")
+    away = train(
+        given,
+        data,
+        out=tmp_path / "away",
+        ray=nodes.address,
+        checkpoint_every=0.05,
+        listener=killer,
+    )
+    nodes.workers.append(nodes.add_node(num_cpus=1))
+    whole = sum(r.epochs * -(-data.size("train") // 16) for r in given)
+    assert 0 < killer.killed < whole, "it died in the middle"
+    assert len(sent) >= 3, (
+        "one of the two chunks was sent again; a slow machine may be taken for dead, too"
+    )
+    assert any(saved for _, saved in sent[2:]), "with a checkpoint to go on from"
+    monkeypatch.setattr(plan, "choose", by(4))
+    assert_same(away, train(given, data, out=tmp_path / "here"))
+
+
+def test_a_chunk_that_kills_every_machine_is_given_up(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "work", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+    told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    with pytest.raises(
+        RunError, match=r"a machine of the cluster failed .* what was saved is intact"
+    ):
+        train(recipes(), load("digits"), out=tmp_path / "study", ray=nodes.address)
+    monkeypatch.undo()
+    assert resume_study(tmp_path / "study", ray=nodes.address).status == "finished"
+
+
+def test_asked_to_stop_it_saves_and_goes_on_here(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, given = load("digits"), recipes(epochs=100)
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    path, begun, tell = tmp_path / "away", set(), Crew._tell
+
+    def heard(self: Crew, kind: str, *said: Any) -> None:
+        if kind == "steps":
+            begun.add(said[0])
+        tell(self, kind, *said)
+
+    monkeypatch.setattr(Crew, "_tell", heard)
+
+    class Impatient(StudyListener):
+        def progress(self, done: int) -> None:
+            if len(begun) == 2:  # both chunks
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+                self.progress = lambda done: None  # type: ignore[method-assign]
+
+    with pytest.raises(Interrupted, match="stopped, saved; go on with: danlu resume"):
+        train(given, data, out=path, ray=nodes.address, listener=Impatient(), checkpoint_every=1000)
+    assert Study(path).status == "interrupted"
+    assert len(list(path.glob("checkpoint/*/[0-9]*"))) == 2, "each chunk saved what it had"
+    monkeypatch.setattr(plan, "choose", by(4))
+    assert_same(resume_study(path, data), train(given, data, out=tmp_path / "here"))
+
+
+def test_what_a_task_refuses_is_said_here(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danlu.__version__", "9.9")
+    with pytest.raises(
+        RunError,
+        match=r"a machine of the cluster has danlu .*, and this one 9.9; install the same on all",
+    ):
+        train(recipes(), load("digits"), out=tmp_path / "study", ray=nodes.address)
+    with pytest.raises(
+        RunError, match="`device` is 'cuda', but must be cpu: the cluster has no GPU"
+    ):
+        train(recipes(), load("digits"), out=tmp_path / "other", ray=nodes.address, device="cuda")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Path) -> None:
+    data = load("digits")
+    start = fit(BASE.with_(epochs=1), data, out=tmp_path / "start")
+    with pytest.raises(
+        RunError,
+        match=r"`init.from_run` is '.*', but must be none on a cluster, which does not have it",
+    ):
+        train(
+            [BASE.with_(init={"from_run": str(start.path)})],
+            data,
+            out=tmp_path / "study",
+            ray=nodes.address,
+        )
+    with pytest.raises(RunError, match=r"`init.from_run` is"):
+        given = BASE.with_(init={"from_run": str(start.path)})
+        tune(
+            data,
+            ["lr=1e-3..1e-2:log"],
+            recipe=given,
+            trials=2,
+            out=tmp_path / "study",
+            ray=nodes.address,
+        )
+    assert not (tmp_path / "study").exists()
+
+
+def test_halving_there(nodes: Any, tmp_path: Path) -> None:
+    data, base = load("digits"), BASE.with_(epochs=9)
+    found = tune(data, ["lr=1e-5..1e-1:log", "model.hidden=8,16"], recipe=base, trials=18, strategy="halving",
+                 out=tmp_path / "t", ray=nodes.address)  # fmt: skip
+    epochs = [r["epochs"] for r in found.study.results]
+    assert {p["where"] for p in found.study.info["plans"]} == {"ray"}
+    assert len(found.study.info["plans"]) == 2, "two structures"
+    assert sum(e == 1 for e in epochs) >= 6
+    assert epochs[found.ranked[0].member] == 9
+
+
+class Few:
+    """A referee who stops all once it has heard of more members than one chunk has."""
+
+    def __init__(self) -> None:
+        self.heard: set[int] = set()
+
+    def see(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.heard |= {row["member"] for row in rows}
+
+    def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+        self.see(rows)
+        return {row["member"] for row in rows} if len(self.heard) > 4 else set()
+
+
+def test_one_referee_for_all_machines(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray.cloudpickle.register_pickle_by_value(
+        sys.modules[__name__]
+    )  # the workers cannot import the tests
+    told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
+    data = load("digits")
+    empty = study.create([], data, tmp_path / "study", ray=nodes.address)
+    study = study.extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
+    assert {m["status"] for m in study.members.values()} == {"stopped"}
+    assert max(r["epochs"] for r in study.results) < 2000
+
+
+def test_who_is_asked_to_stop_by_others_is_sent_again(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ray stop` does on a machine: a polite signal to its workers."""
+    told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
+    sent = []
+    order = cluster.Order
+    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append(list(a[-1])) or order(*a))
+    data, given = load("digits"), recipes(epochs=60)
+
+    class Polite(StudyListener):
+        done = False
+
+        def progress(self, done: int) -> None:
+            workers = (
+                []
+                if self.done or not done
+                else [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if named(p)]
+            )
+            for pid in workers:
+                os.kill(pid, signal.SIGTERM)
+                self.done = True
+
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address, listener=Polite())
+    assert len(sent) == 2
+    assert sent[1], "with what it had saved"
+    monkeypatch.setattr(plan, "choose", by(8))
+    assert_same(away, train(given, data, out=tmp_path / "here"))
+
+
+def named(pid: int) -> bool:
+    """Whether a process is a Ray worker at our task."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::work")
+    except OSError:
+        return False
+
+
+def test_mapped_data_are_read_there(nodes: Any, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    rows = [f"{i % 7},{(i * 13) % 11},{'a' if i % 2 else 'b'}" for i in range(300)]
+    table.write_text("\n".join(["x,z,y", *rows]))
+    data = load(str(table), target="y", memory="1KB")
+    assert data.mapped
+    given = [Recipe(seed=s, epochs=2, batch_size=8) for s in range(2)]
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address)
+    assert away.status == "finished"
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (60, 3))
+    mine = load((x, np.arange(60) % 2))
+    assert mine.mapped
+    with pytest.raises(
+        RunError, match="arrays that are mapped from disk cannot be sent to a cluster"
+    ):
+        train(given, mine, out=tmp_path / "other", ray=nodes.address)
+    assert not (tmp_path / "other").exists()
+
+
+def test_another_cluster_is_refused(nodes: Any, tmp_path: Path) -> None:
+    train(recipes()[:1], load("iris"), out=tmp_path / "a", ray=nodes.address)
+    with pytest.raises(
+        RunError, match=r"this process is connected to another cluster; call ray\.shutdown"
+    ):
+        train(recipes()[:1], load("iris"), out=tmp_path / "b", ray="10.0.0.1:6379")
+    assert not (tmp_path / "b").exists()
+
+
+def test_compare_there(nodes: Any, tmp_path: Path) -> None:
+    done = compare(
+        load("iris"),
+        ["optimizer=sgd,adam"],
+        recipe=BASE.with_(epochs=2),
+        seeds=3,
+        out=tmp_path / "c",
+        ray=nodes.address,
+    )
+    assert done.study.status == "finished"
+    assert {p["where"] for p in done.study.info["plans"]} == {"ray"}
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "nonsense",
+            "`ray` is 'nonsense', but must be auto, HOST:PORT or ray://HOST:PORT; try 127.0.0.1:6379",
+        ),
+        ("127.0.0.1:{closed}", "nobody answers there .* start a cluster with: ray start --head"),
+        ("ray://127.0.0.1:{closed}", "nobody answers there"),
+        ("no-such-host.invalid:6379", "nobody answers there"),
+        ("127.0.0.1:99999", "nobody answers there"),
+    ],
+)
+def test_no_cluster_is_one_sentence_and_no_folder(tmp_path: Path, address: str, said: str) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        closed = s.getsockname()[1]
+    given = [
+        sys.executable,
+        "-m",
+        "danlu",
+        "compare",
+        "iris",
+        "optimizer=sgd,adam",
+        "--ray",
+        address.format(closed=closed),
+    ]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*given, "--out", str(tmp_path / "c")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+    assert re.search(said, done.stderr), done.stderr
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "c").exists()
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RunError, match=r"Ray is not installed; pip install 'danlu\[ray\]'"):
+        cluster.connect("auto")

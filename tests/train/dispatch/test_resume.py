@@ -1,0 +1,423 @@
+"""Kill it, starve it, spoil its files: nothing is lost, and the end is the same bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danlu import Recipe, Run, fit, load, resume
+from danlu.data import normalize
+from danlu.errors import Interrupted, RunError, StorageError
+from danlu.runs import Study, checkpoint, folder
+from danlu.train import resume_study, train
+from danlu.train.batches import batches
+from danlu.train.dispatch.single import _create
+from danlu.train.engine.loop import Loop
+
+RECIPE = Recipe.read("digits").with_(
+    [
+        "epochs=12",
+        "model.dropout=0.2",
+        "model.batch_norm=before",
+        "early_stopping.patience=4",
+        "augment.rotate=5",
+        "batch_size=16",
+    ]
+)
+pause = Loop._pause
+TRAIN = """
+import sys
+from danlu import Recipe, fit, load
+fit(Recipe.read(sys.argv[1]), load("digits"), out=sys.argv[2], checkpoint_every=0.0 if sys.argv[3] == "always" else 0.05)
+"""
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return folder.read_tensors(path / "weights.safetensors")
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in Run(path).history]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    fit(RECIPE, load("digits"), out=path)
+    return path
+
+
+def start(path: Path, tmp_path: Path, mode: str = "often") -> subprocess.Popen[bytes]:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.to_toml())
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(recipe), str(path), mode], stderr=subprocess.PIPE
+    )
+
+
+def written(file: Path) -> float:
+    """When; 0 for one that has just been replaced by a newer."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def wait_for(what: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
+
+
+def assert_same(path: Path, whole: Path) -> None:
+    a, b = weights(path), weights(whole)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert rows(path) == rows(whole)
+    strip = lambda r: {k: v for k, v in r.items() if k != "seconds"}  # noqa: E731
+    assert strip(Run(path).result) == strip(Run(whole).result)
+
+
+def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str) -> int:
+    """SIGKILL after each delay (resuming in between), then finish; the number of kills that hit a living training."""
+    path, hits = tmp_path / "run", 0
+    process = start(path, tmp_path, mode)
+    for delay in delays:
+        begun = time.time()  # a checkpoint younger than this shows that steps are being taken
+
+        def at_work(since: float = begun, p: subprocess.Popen[bytes] = process) -> bool:
+            return p.poll() is not None or any(
+                written(f) > since for f in path.glob("checkpoint/*.safetensors")
+            )
+
+        wait_for(at_work)
+        time.sleep(delay)
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+        code = f"import danlu; danlu.resume({str(path)!r}, checkpoint_every={0.0 if mode == 'always' else 0.05})"
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    process.wait()
+    assert_same(path, whole)
+    return hits
+
+
+@pytest.mark.parametrize("mode", ["often", "always"])
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_moments_the_end_is_the_same(
+    tmp_path: Path, whole: Path, seed: int, mode: str
+) -> None:
+    """Twenty moments in all, two a run: in epochs and, with a checkpoint after every step, mostly while writing one."""
+    chance = random.Random(f"{seed} {mode}")
+    span = 1.2 if mode == "always" else 0.3
+    assert kill_and_resume(tmp_path, whole, [chance.random() * span for _ in range(2)], mode) == 2
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["sample.bootstrap=true", "data_seed=3"]], ids=["whole", "bootstrap"]
+)
+def test_stopped_after_any_step_the_end_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    """Also at the last step of an epoch, before its row is written, where no stretch of batches is left."""
+    monkeypatch.setattr(batches, "_BYTES", 1)  # one batch a stretch
+    data, recipe = load("iris"), Recipe(epochs=2, batch_size=30, optimizer="momentum").with_(more)
+    want = fit(recipe, data, out=tmp_path / "whole")
+    for steps in range(1, 7):
+        run = part_way(tmp_path / str(steps), steps, recipe, "iris")
+        resume(run)
+        assert_same(run.path, want.path)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_says_how_to_go_on(
+    tmp_path: Path, whole: Path, stop: signal.Signals
+) -> None:
+    path = tmp_path / "run"
+    process = start(path, tmp_path, "always")
+    wait_for(lambda: list(path.glob("checkpoint/*.safetensors")))
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert f"go on with: danlu resume {path}" in err.decode()
+    assert Run(path).status == "interrupted"
+    resume(path)
+    assert_same(path, whole)
+
+
+def part_way(path: Path, steps: int = 70, recipe: Recipe = RECIPE, source: str = "digits") -> Run:
+    """A run stopped in the middle of an epoch, with two checkpoints."""
+
+    class Enough(Exception):
+        pass
+
+    save = Loop.save
+
+    def save_and_stop(self: Loop) -> None:
+        save(self)
+        if self.steps == steps:
+            raise Enough
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
+        patch.setattr(Loop, "save", save_and_stop)
+        fit(recipe, load(source), out=path, checkpoint_every=0.0)
+    assert len(list(path.glob("checkpoint/*.safetensors"))) == min(2, steps)
+    return Run(path)
+
+
+SPOIL = {
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[:-100]),
+    "empty": lambda p: p.write_bytes(b""),
+    "foreign": lambda p: p.write_bytes(b"PK\x03\x04 something else"),
+    "a flipped bit": lambda p: p.write_bytes(
+        p.read_bytes()[:-5] + bytes([p.read_bytes()[-5] ^ 1]) + p.read_bytes()[-4:]
+    ),
+    "another safetensors": lambda p: folder.write_tensors(p, {"x": torch.ones(3)}),
+    "another run's": lambda p: p.write_bytes(of_another_run(p)),
+}
+
+
+def of_another_run(path: Path) -> bytes:
+    """A whole checkpoint of the same step and shapes, of a run with another seed."""
+    other = part_way(path.parents[2] / f"other-{path.stem}", 70, RECIPE.with_(seed=1))
+    return (other.path / "checkpoint" / f"{70:012d}.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("how", sorted(SPOIL))
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_a_spoilt_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, whole: Path, how: str, how_many: int
+) -> None:
+    run = part_way(tmp_path / "run")
+    newest = sorted(run.path.glob("checkpoint/*.safetensors"))[::-1]
+    for path in newest[:how_many]:
+        SPOIL[how](path)
+    found = checkpoint.load(run.path / "checkpoint", run.identity)
+    assert (found is None) == (how_many == 2)
+    assert len(list(run.path.glob("checkpoint/*.bad"))) == how_many
+    resume(run)
+    assert_same(run.path, whole)
+
+
+def test_data_are_whitened_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted anew, on another number of threads or another machine, the last bits may be others."""
+    recipe, data = Recipe(epochs=3, normalize="whiten"), lambda: load("digits")
+    fit(recipe, data(), out=tmp_path / "whole")
+    train([recipe], data(), out=tmp_path / "study")
+    real = normalize.fit
+    monkeypatch.setattr(
+        normalize, "fit", lambda *a: replace(real(*a), scale=real(*a).scale * 1.001)
+    )
+    for name, go_on in (("run", resume), ("many", resume_study)):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(normalize, "fit", real)
+            patch.setattr(
+                Loop, "_pause", lambda self: setattr(self.stop, "asked", True) or pause(self)
+            )
+            (
+                fit(recipe, data(), out=tmp_path / name)
+                if name == "run"
+                else train([recipe], data(), out=tmp_path / name)
+            )
+        assert go_on(tmp_path / name).status == "finished"
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    a, b = (Study(tmp_path / name).weights(0) for name in ("many", "study"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_torn_line_of_the_history_is_left_out(tmp_path: Path, whole: Path) -> None:
+    run = part_way(tmp_path / "run", 150)
+    with (run.path / "metrics.jsonl").open("a") as f:
+        f.write('{"epoch": 3, "tr')
+    assert len(run.history) == 2
+    resume(run)
+    assert_same(run.path, whole)
+
+
+def test_a_checkpoint_takes_a_long_history(tmp_path: Path) -> None:
+    """The header of a safetensors file holds at most 100 MB."""
+    rows = ["x" * 1_000_000] * 101
+    checkpoint.save(tmp_path / "c", 3, {"w": torch.ones(2)}, {"rows": rows}, "me")
+    tensors, position = checkpoint.load(tmp_path / "c", "me")
+    assert position == {"rows": rows}
+    assert list(tensors) == ["w"]
+
+
+def test_two_processes_on_one_run(tmp_path: Path) -> None:
+    run = part_way(tmp_path / "run")
+    with folder.locked(run.path), pytest.raises(RunError, match="being trained by another process"):
+        code = f"import danlu; danlu.resume({str(run.path)!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        raise RunError(done.stderr.strip().splitlines()[-1])
+
+
+def test_a_finished_run_and_other_data_are_refused(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        resume(whole)
+    run = part_way(tmp_path / "run")
+    with pytest.raises(RunError, match="is no longer the data"):
+        resume(run, load("digits", seed=1))
+
+
+def test_arrays_in_memory_are_passed_again(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 4), torch.arange(60) % 2
+    data = load((x, y))
+    run = _create(Recipe(epochs=2), data, tmp_path / "run", "cpu")
+    with pytest.raises(RunError, match="pass the data again"):
+        resume(run)
+    assert resume(run, load((x, y))).status == "finished"
+
+
+def limited_disk(code: str, size: int) -> subprocess.CompletedProcess[str]:
+    """Run code under a limit on the size of any file, the nearest thing to a full disk without one."""
+    prelude = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    return subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
+
+
+def test_a_disk_that_takes_no_more(tmp_path: Path, whole: Path) -> None:
+    run = part_way(tmp_path / "run")
+    before = sorted(p.name for p in run.path.glob("checkpoint/*"))
+    done = limited_disk(
+        f"import danlu; danlu.resume({str(run.path)!r}, checkpoint_every=0.0)", 4096
+    )
+    assert "cannot be written: file too large; what was saved before is intact" in done.stderr
+    assert sorted(p.name for p in run.path.glob("checkpoint/*")) == before
+    assert not list(run.path.glob("**/.0*"))
+    resume(run)
+    assert_same(run.path, whole)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mount") is None, reason="needs root to mount a small disk"
+)
+def test_a_really_full_disk(tmp_path: Path, whole: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        filler = disk / "filler"
+        with pytest.raises(
+            StorageError, match="no space left on device; what was saved before is intact"
+        ):
+            recipe = RECIPE.with_(["model.hidden=200,200"])
+            fit(recipe, load("digits"), out=disk / "run", checkpoint_every=0.0)
+        assert Run(disk / "run").status == "running"
+        filler.unlink(missing_ok=True)
+        shutil.copytree(disk / "run", tmp_path / "saved")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    resume(tmp_path / "saved")
+    assert Run(tmp_path / "saved").status == "finished"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """As a user without rights there (root may write anywhere)."""
+    place = tmp_path / "readonly"
+    place.mkdir()
+    place.chmod(0o555)
+    for parent in place.parents:
+        if parent == Path("/tmp") or not os.access(parent, os.W_OK):
+            break
+        parent.chmod(0o755)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing"
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            folder.new_folder("x", place)
+        except StorageError as e:
+            said = str(e)
+        finally:
+            os.write(write, said.encode())
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    said = os.read(read, 4096).decode()
+    assert "cannot be written: permission denied; what was saved before is intact" in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda p: shutil.rmtree(p), "does not exist"),
+        (lambda p: (p / "run.json").unlink(), "run.json is missing"),
+        (lambda p: (p / "run.json").write_text("{"), "is damaged"),
+        (lambda p: (p / "run.json").write_text("[]"), "is foreign"),
+        (lambda p: (p / "run.json").write_text('{"format": 2}'), "is foreign"),
+        (
+            lambda p: (p / "run.json").write_text(json.dumps({"format": 99})),
+            "has format 99, but this danlu reads format 2",
+        ),
+        (
+            lambda p: (p / "run.json").write_text(json.dumps({"format": 1})),
+            "was made by an earlier danlu, so train it again",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_run(tmp_path: Path, spoil: object, sentence: str) -> None:
+    fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
+    spoil(tmp_path / "run")  # type: ignore[operator]
+    with pytest.raises(RunError, match=sentence):
+        Run(tmp_path / "run")
+
+
+def test_ctrl_c_in_a_thread_free_main(tmp_path: Path, whole: Path) -> None:
+    """From Python: the signal becomes Interrupted, and the old handlers come back."""
+    before = signal.getsignal(signal.SIGINT)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted, match="danlu resume"):
+        fit(
+            RECIPE.with_(["epochs=10000", "early_stopping.patience=0"]),
+            load("digits"),
+            out=tmp_path / "run",
+        )
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_resumed_run_needs_its_start_no_more(tmp_path: Path) -> None:
+    """Its checkpoint holds the weights; which of them stay as they are is known from the recipe."""
+    from test_averages import StopAt
+
+    data = load("digits")
+    first = fit(Recipe(epochs=1), data, out=tmp_path / "first")
+    recipe = Recipe(
+        epochs=2,
+        init={
+            "from_run": str(tmp_path / "start.safetensors"),
+            "prefix": ("dense1",),
+            "frozen": True,
+        },
+    )
+
+    def begin(name: str, **how: Any) -> Any:
+        (tmp_path / "start.safetensors").write_bytes(
+            (first.path / "weights.safetensors").read_bytes()
+        )
+        return fit(recipe, data, out=tmp_path / name, **how)
+
+    through = begin("through").model().state_dict()
+    with pytest.raises(Interrupted):
+        begin("stopped", listener=StopAt(20))
+    (tmp_path / "start.safetensors").unlink()
+    again = resume(tmp_path / "stopped").model().state_dict()
+    assert all(torch.equal(again[k], v) for k, v in through.items())
+    assert torch.equal(again["dense1.weight"], first.model().state_dict()["dense1.weight"])

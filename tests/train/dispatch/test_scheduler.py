@@ -1,0 +1,160 @@
+"""Who trains where: every way gives the same; memory that runs out costs no network."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from populations import equal_alone, members
+
+from danlu import Data, Recipe
+from danlu.train import resume_study, train
+from danlu.train.dispatch import chunk as chunk_module
+from danlu.train.dispatch import memory, plan, provenance, workers
+from danlu.train.engine.population import Population
+
+
+@pytest.mark.parametrize(("way", "workers"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_every_way_gives_the_same(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int
+) -> None:
+    recipes = members("cnn", "adam", "dropout")
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to"))
+    study = train(recipes, pictures, out=tmp_path / "study")
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    """Elsewhere tests train on one."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def memory_for(monkeypatch: pytest.MonkeyPatch, suffices: Callable[[Population], bool]) -> None:
+    """Memory runs out in the steps of all other populations."""
+    step = Population.step
+
+    def tight(self: Population, *a: Any) -> Any:
+        if not suffices(self):
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
+            )
+        return step(self, *a)
+
+    monkeypatch.setattr(Population, "step", tight)
+
+
+def test_memory_that_runs_out_halves_the_chunk(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_for(monkeypatch, lambda p: not (p.members > 2))
+    recipes = members("dense", "adam", "dropout")
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [(p["chunk"], p["why"]) for p in study.info["plans"]] == [
+        (2, "memory ran out with more at once")
+    ]
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, here = Population.step, os.getpid()
+
+    def greedy(self: Population, *a: Any) -> Any:
+        if self.members > 1 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *a)
+
+    monkeypatch.setattr(Population, "step", greedy)
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
+    recipes = members("dense", "adam", "plain")
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [(p["chunk"], p["noted"]) for p in study.info["plans"]] == [(1, True)]
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_many_structures_train_side_by_side_and_one_that_is_too_large_is_cut_alone(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, side = workers.run, []
+    memory_for(monkeypatch, lambda p: not (p.members > 1 and p.model[1].out_features == 30))
+    monkeypatch.setattr(workers, "run", lambda jobs, n, idle: side.append(n) or run(jobs, n, idle))
+    base = Recipe(batch_size=13, dtype="float64", epochs=2)
+    recipes = [
+        base.with_(seed=s, model={"hidden": [h]}) for h in (10, 20, 30, 40) for s in range(2)
+    ]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert [(p["group"], p["chunk"], p["workers"]) for p in sorted(study.info["plans"], key=lambda p: p["group"])] == [
+        (0, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2)
+    ]  # fmt: skip
+    assert side == [2, 2], "all at once, then what memory was too small for"
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a resume: that there is no room for two is kept in the plans."""
+    here = os.getpid()
+    memory_for(monkeypatch, lambda p: not (os.getpid() != here and p.model[1].out_features >= 30))
+    recipes = [
+        Recipe(batch_size=13, dtype="float64", epochs=2, model={"hidden": [h]})
+        for h in (10, 20, 30, 40)
+    ]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert sum(p["calm"] for p in study.info["plans"]) >= 1
+    before = study.path.joinpath("members.jsonl").read_text().splitlines(keepends=True)
+    study.path.joinpath("members.jsonl").write_text(
+        "".join(line for line in before if '"member": 0' in line)
+    )
+    provenance.say(study.path / "study.json", status="interrupted")
+    study = resume_study(study.path, pictures)
+    equal_alone(study, recipes, pictures, tmp_path)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_what_began_on_several_threads_goes_on_so(
+    pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [
+        Recipe(batch_size=13, dtype="float64", epochs=2, model={"hidden": [h]})
+        for h in range(10, 18)
+    ]
+    study = train(recipes, pictures, out=tmp_path / "study")
+    plans = [
+        {**p, "workers": 1, "threads": 2 if p["group"] == 3 else 1} for p in study.info["plans"]
+    ]
+    provenance.say(study.path / "study.json", status="interrupted", plans=plans)
+    study.path.joinpath("members.jsonl").write_text("")
+    used, monkey = [], chunk_module.threads
+    monkeypatch.setattr(chunk_module, "threads", lambda n: used.append(n) or monkey(n))
+    resume_study(study.path, pictures)
+    assert used == [2], "here, and the others side by side on one thread each"
+
+
+def test_chunks_of_other_members_have_other_names() -> None:
+    assert chunk_module.name_of([0, 1, 2]) != chunk_module.name_of([0, 2, 3])
+
+
+def test_what_a_container_may_take(tmp_path: Path) -> None:
+    assert memory._allowed(tmp_path) == math.inf
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._allowed(tmp_path) == math.inf
+    for name, text in {
+        "memory.max": "1000\n",
+        "memory.current": "700\n",
+        "memory.stat": "anon 500\ninactive_file 200\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert memory._allowed(tmp_path) == 500

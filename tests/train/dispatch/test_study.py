@@ -1,0 +1,382 @@
+"""A study on disk: killed and resumed exactly, its members opened as runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pandas.testing import assert_frame_equal
+from populations import assert_same
+from torch import nn
+
+from danlu import Recipe, Run, fit, load
+from danlu.errors import Interrupted, RecipeError, RunError
+from danlu.report.pages.run import write_report
+from danlu.runs import Study
+from danlu.train import StudyListener, resume_study, train
+from danlu.train.dispatch import plan, provenance, study
+from danlu.train.engine.loop import Loop
+from danlu.train.engine.population import Population
+
+TRAIN = f"""
+import sys
+from danlu import load
+from danlu.train import many, plan
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_study import recipes
+chunk, workers = int(sys.argv[2]), int(sys.argv[3])
+plan.choose = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
+study.train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
+"""
+
+
+def recipes() -> list[Recipe]:
+    base = Recipe(
+        model={"name": "dense", "hidden": [24], "dropout": 0.2, "batch_norm": "after"},
+        batch_size=16,
+        epochs=6,
+    )
+    base = base.with_(["early_stopping.patience=2"])
+    return [base.with_(seed=s, epochs=e, **{"optimizer.lr": lr}) for s, e, lr in
+            ((0, 6, 0.01), (1, 2, 0.03), (2, 6, 0.001), (0, 4, 0.01), (3, 6, 0.003), (1, 6, 0.1))]  # fmt: skip
+
+
+def start(path: Path, chunk: int, workers: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(path), str(chunk), str(workers)], stderr=subprocess.PIPE
+    )
+
+
+def wait_for(what: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
+
+
+def newer(path: Path, moment: float) -> bool:
+    """Whether a checkpoint was finished after that moment."""
+    for file in path.glob("checkpoint/*/[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):  # dropped for a newer one just now
+            if file.stat().st_mtime > moment:
+                return True
+    return False
+
+
+@pytest.fixture(
+    scope="module", params=[(6, 1), (4, 1), (3, 2), (1, 2)], ids=lambda p: f"{p[0]} by {p[1]}"
+)
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Study, tuple[int, int]]:
+    """The uninterrupted study, trained in one of the ways."""
+    path = tmp_path_factory.mktemp("whole") / "study"
+    process = start(path, *request.param)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said.decode()
+    return Study(path), request.param
+
+
+@pytest.mark.parametrize("delays", [(0.05, 0.3), (0.15, 0.0), (0.25, 0.1)])
+def test_killed_and_resumed_the_end_is_the_same(
+    tmp_path: Path, whole: tuple[Study, tuple[int, int]], delays: tuple[float, ...]
+) -> None:
+    path, (chunk, workers) = tmp_path / "study", whole[1]
+    process, hits = start(path, chunk, workers), 0
+    for delay in delays:
+        begun = time.time()
+        wait_for(lambda p=process, t=begun: p.poll() is not None or newer(path, t))
+        time.sleep(delay)
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"from danlu.train import resume_study; resume_study({str(path)!r}, checkpoint_every=0.02)",
+            ],
+            stderr=subprocess.PIPE,
+        )
+    _, said = process.communicate(timeout=120)
+    if process.returncode:
+        assert b"is finished" in said, said.decode()
+    assert hits >= 1
+    assert_same(Study(path), whole[0])
+    assert not (path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+    tmp_path: Path, whole: tuple[Study, tuple[int, int]], stop: signal.Signals
+) -> None:
+    path, (chunk, workers) = tmp_path / "study", whole[1]
+    process = start(path, chunk, workers)
+    wait_for(lambda: newer(path, 0) or process.poll() is not None)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    assert f"go on with: danlu resume {path}".encode() in said
+    assert Study(path).status == "interrupted"
+    assert_same(resume_study(path), whole[0])
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    path = tmp_path / "study"
+    process = start(path, 1, 2)
+    wait_for(lambda: newer(path, 0))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(_alive(int(c)) for c in children), 10)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
+
+
+def test_a_referee_hears_of_the_time_before_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Judge:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def see(self, rows: Sequence[dict[str, Any]]) -> None:
+            self.seen += [(row["member"], row["epoch"]) for row in rows]
+
+        def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+            self.see(rows)
+            return {row["member"] for row in rows if row["member"] == 1 and row["epoch"] == 2}
+
+    class Enough(Exception):
+        pass
+
+    data, given, save = (
+        load("iris"),
+        [Recipe(epochs=3, batch_size=30, seed=s) for s in range(2)],
+        Loop.save,
+    )
+
+    def save_and_stop(self: Loop) -> None:
+        save(self)
+        if self.steps == 5:  # in the second epoch
+            raise Enough
+
+    empty = study.create([], data, tmp_path / "study")
+    with monkeypatch.context() as patch, pytest.raises(Enough):
+        patch.setattr(Loop, "save", save_and_stop)
+        study.extend(empty, given, data, referee=Judge(), checkpoint_every=0.0)
+    judge = Judge()
+    study = resume_study(tmp_path / "study", data, referee=judge)
+    assert sorted(judge.seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    assert [study.members[i]["status"] for i in range(2)] == ["finished", "stopped"]
+    assert [r["epochs"] for r in study.results] == [3, 2]
+
+
+@pytest.mark.parametrize("chunk", [6, 4, 1])
+def test_what_was_done_before_a_stop_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Everything is deterministic, so equal ends alone would not show whether a checkpoint was read."""
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to"))
+    data, step, save, taken = load("digits"), Population.step, Loop.save, [0]
+
+    class Enough(Exception):
+        pass
+
+    def counted(self: Population, *a: Any) -> Any:
+        taken[0] += 1
+        return step(self, *a)
+
+    def save_and_stop(self: Loop) -> None:
+        save(self)
+        if taken[0] >= 150:
+            raise Enough
+
+    monkeypatch.setattr(Population, "step", counted)
+    whole = train(recipes(), data, out=tmp_path / "whole")
+    steps, taken[0] = taken[0], 0
+    with monkeypatch.context() as patch, pytest.raises(Enough):
+        patch.setattr(Loop, "save", save_and_stop)
+        train(recipes(), data, out=tmp_path / "study", checkpoint_every=0.0)
+    study = resume_study(tmp_path / "study", data)
+    assert taken[0] == steps > 200
+    assert_same(study, whole)
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
+    step = Population.step
+    home = os.getpid()
+
+    def die(self: Any, *a: Any) -> Any:
+        if os.getpid() != home and self.recipes[0].seed == 2:
+            os._exit(3)
+        return step(self, *a)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Population, "step", die)
+        with pytest.raises(RunError, match=r"a worker process died \(exit code 3\)"):
+            train(recipes(), load("digits"), out=tmp_path / "study")
+    study = resume_study(tmp_path / "study")
+    assert sorted(study.members) == list(range(6))
+
+
+def test_a_member_is_a_run_like_any_other(tmp_path: Path) -> None:
+    data = load("digits")
+    study = train(recipes(), data, out=tmp_path / "study")
+    run = study.run(1)
+    assert isinstance(run, Run)
+    assert run.status == "finished"
+    assert run.recipe == recipes()[1]
+    assert len(run.history) == run.result["epochs"] == 2
+    assert run.evaluate().accuracy == pytest.approx(run.result["test_accuracy"])
+    assert run.predict(data.part("test")[0][:3]).values.shape == (3,)
+    assert write_report(run).is_file()
+    again = fit(
+        Recipe(epochs=1, init={"from_run": str(run.path)}, model=run.recipe.model.model_dump()),
+        data,
+        out=tmp_path / "again",
+    )
+    assert again.status == "finished"
+    assert set(study.curves()["member"]) == set(range(6))
+    with pytest.raises(RunError, match="`member` is 6, but must be 0 to 5"):
+        study.run(6)
+
+
+def test_without_the_test_part(tmp_path: Path) -> None:
+    study = train(recipes()[:2], load("digits"), out=tmp_path / "study", parts=("train", "valid"))
+    assert all("test_loss" not in r and "valid_loss" in r for r in study.results)
+    assert write_report(study.run(0)).is_file()
+
+
+def test_who_listens_hears_everything(tmp_path: Path) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    class Ear(StudyListener):
+        interval = 0.0
+
+        def start(self, study: Study, steps: int, done: int) -> None:
+            heard.append(("start", (steps, done)))
+
+        def progress(self, done: int) -> None:
+            heard.append(("progress", done))
+
+        def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
+            heard.append(("ended", (member, status)))
+
+        def end(self, study: Study) -> None:
+            heard.append(("end", None))
+
+    base = Recipe(epochs=2, batch_size=32)
+    train([base, base.with_(seed=1)], load("iris"), out=tmp_path / "study", listener=Ear())
+    steps = 2 * 2 * -(-90 // 32)
+    assert heard[0] == ("start", (steps, 0))
+    assert heard[-1] == ("end", None)
+    done = [v for k, v in heard if k == "progress"]
+    assert done == sorted(done)
+    assert done[-1] == steps
+    assert [v for k, v in heard if k == "ended"] == [(0, "finished"), (1, "finished")]
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    base = Recipe(batch_size=1000, epochs=1)
+    with pytest.raises(RecipeError) as e:
+        train([base.with_(seed=s) for s in range(5)], load("iris"), out=tmp_path / "study")
+    assert (
+        str(e.value) == "`batch_size` is 1000, but must be at most the 90 training examples; try 64"
+    )
+    with pytest.raises(RecipeError, match=r"try 64 \(recipe 1 of 3\)"):
+        train([Recipe(), base, Recipe()], load("iris"), out=tmp_path / "study")
+    with pytest.raises(RecipeError, match="needs at least one recipe"):
+        train([], load("iris"), out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_foreign_and_finished_folders(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no study folder"):
+        Study(tmp_path)
+    study = train([Recipe(epochs=1)], load("iris"), out=tmp_path / "study")
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        resume_study(study)
+    with pytest.raises(RunError, match="is no longer the data"):
+        study.check_data(load("wine"))
+    (tmp_path / "study/study.json").write_text('{"format": 99}')
+    with pytest.raises(RunError, match="study format 99"):
+        Study(tmp_path / "study")
+
+
+def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
+    study = train(recipes(), load("digits"), out=tmp_path / "study")
+    whole = study.results
+    file = tmp_path / "study" / "members.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3]) + lines[3][:40])
+    provenance.say(tmp_path / "study" / "study.json", status="running")
+    again = resume_study(tmp_path / "study")
+    assert sorted(again.members) == list(range(6))
+    assert [r["epochs"] for r in again.results] == [r["epochs"] for r in whole]
+
+
+def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
+    study = train(recipes(), load("digits"), out=tmp_path / "study")
+    before, members = study.curves(), study.path / "members.jsonl"
+    provenance.say(study.path / "study.json", status="running")
+    members.write_text("".join(members.read_text().splitlines(keepends=True)[:2]))
+    study = resume_study(study.path)
+    assert len(list((study.path / "curves").iterdir())) == 2
+    assert sorted(study.members) == list(range(6))
+    columns = ["member", "epoch", "step", "train_loss", "valid_loss"]
+    assert_frame_equal(study.curves()[columns], before[columns], rtol=1e-5)
+
+
+class Strangers(nn.Sequential):
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__(nn.Linear(input_shape[0], outputs))
+
+
+def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
+    study = train(
+        [Recipe(model=f"{__name__}:Strangers", epochs=1, batch_size=16)],
+        load("iris"),
+        out=tmp_path / "study",
+    )
+    assert study.run(0).status == "finished"
+    shutil.rmtree(tmp_path / "study" / "members")
+    with pytest.raises(RunError, match="imports networks"):
+        Study(tmp_path / "study").run(0)
+    provenance.say(tmp_path / "study" / "study.json", status="interrupted")
+    (tmp_path / "study" / "members.jsonl").unlink()
+    with pytest.raises(RunError, match="if you trust them, use --trust"):
+        resume_study(tmp_path / "study")
+    assert resume_study(tmp_path / "study", trust=True).status == "finished"
+
+
+def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while a plan is being measured."""
+    choose = plan.choose
+
+    def slow(*a: Any, **k: Any) -> plan.Plan:
+        os.kill(os.getpid(), signal.SIGINT)
+        return choose(*a, **k)
+
+    monkeypatch.setattr(plan, "choose", slow)
+    with pytest.raises(Interrupted):
+        train(recipes(), load("digits"), out=tmp_path / "study")
+    monkeypatch.undo()
+    assert resume_study(tmp_path / "study").status == "finished"
