@@ -61,8 +61,8 @@ def run_danlu(what, dtype):
 
     from danlu.runs.run import build_model
     from danlu.train.batches.batch_stream import Feed
+    from danlu.train.dispatch.fit import make_population
     from danlu.train.dispatch.preflight import reuse_memory, threads, threads_for
-    from danlu.train.dispatch.single import make_population
 
     data, r = pictures(what), recipe(what, dtype)
     reuse_memory([r], data)

@@ -109,8 +109,8 @@ def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
     for word in ("a", "cb", "abc", "caa"):
         source = learnt.encode(word)
         best = max(every, key=lambda t: weigh(source, t))
-        ((text, nats),) = text.translate(translator, [word], beam=60)
-        assert learnt.encode(text) == best
+        ((written, nats),) = text.translate(translator, [word], beam=60)
+        assert learnt.encode(written) == best
         assert nats == pytest.approx(weigh(source, best), abs=1e-4)
         ((greedy, low),) = text.translate(translator, [word], beam=1)
         assert low <= nats + 1e-6 and greedy
@@ -138,8 +138,8 @@ def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
     texts = ["good", "number 3 is dull", "number number number is is is good"]
     found = reader.predict(text.encode(reader, texts))
     assert found.labels == ["up", "down", "up"]
-    for text, p in zip(texts, found.probabilities, strict=True):  # type: ignore[arg-type]
-        alone = reader.predict(text.encode(reader, [text])).probabilities
+    for sentence, p in zip(texts, found.probabilities, strict=True):  # type: ignore[arg-type]
+        alone = reader.predict(text.encode(reader, [sentence])).probabilities
         torch.testing.assert_close(alone[0], p)  # type: ignore[index]
 
 

@@ -149,7 +149,7 @@ def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
 
 def test_the_live_line_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, width=100, file=io.StringIO())
-    monkeypatch.setattr(terminal, "console", screen)
+    monkeypatch.setattr(console, "console", screen)
     train([Recipe(seed=s, epochs=30) for s in range(3)], load("iris"), out=tmp_path / "s",
           listener=study_progress.TerminalProgress())  # fmt: skip
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]

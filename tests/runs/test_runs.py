@@ -10,7 +10,7 @@ from danlu import Recipe, Run, fit, load
 from danlu.diagnose import verdict
 from danlu.diagnose.verdict import difference, wilson
 from danlu.errors import ModelError, RunError
-from danlu.report.pages.run import confusion, write_report
+from danlu.report.pages.run_page import confusion, write_report
 from danlu.runs import folder
 
 

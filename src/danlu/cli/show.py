@@ -130,7 +130,7 @@ def show(run: RunPath, json: Json = False) -> None:
 def report(run: RunPath) -> None:
     """Write the page of a finished run or study anew and print its path."""
     from danlu.errors import RunError
-    from danlu.report.pages.run import write_report
+    from danlu.report.pages.run_page import write_report
 
     if (path := study_path(run)) is not None:
         from danlu.cli.study import report_study
@@ -156,16 +156,16 @@ def data(
     loading: dict[str, Any],
 ) -> None:
     """What is in a source: parts, shapes, classes and counts, missing and constant columns, duplicates, samples."""
-    from danlu.report.pages import data
-    from danlu.report.terminal import data
+    from danlu.report.pages import data_page
+    from danlu.report.terminal import data_summary
 
     d = load_source(source, {**loading, "missing": "drop"})
     if json:
-        print(jsonlib.dumps(data.describe(d), ensure_ascii=False))
+        print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
     else:
-        data.show(d)
+        data_summary.show(d)
     if html:
-        data.write_page(d, html)
+        data_page.write_page(d, html)
         print(f"page: {html}", file=sys.stderr if json else sys.stdout)
 
 
@@ -186,7 +186,7 @@ def summary(
     json: Json = False,
 ) -> None:
     """Layers, output shapes, parameters, receptive field and multiply-adds of a network; alone, every network there is."""
-    from danlu.report.terminal.summary import show_networks, show_summary
+    from danlu.report.terminal.model_summary import show_networks, show_summary
 
     if not overrides and not input and recipe is None:
         show_networks()

@@ -143,7 +143,7 @@ def tune(
 
 def finish_tuning(done: Any, json: bool) -> None:
     """Report, the best five, verdict."""
-    from danlu.report.pages.tune import print_tuning, write_tuning
+    from danlu.report.pages.tune_page import print_tuning, write_tuning
     from danlu.report.terminal.console import say
 
     path = write_tuning(done)
@@ -157,7 +157,7 @@ def finish_tuning(done: Any, json: bool) -> None:
 
 def finish_comparison(done: Any, json: bool) -> None:
     """Report, table, verdict."""
-    from danlu.report.pages.compare import print_comparison, write_comparison
+    from danlu.report.pages.compare_page import print_comparison, write_comparison
     from danlu.report.terminal.console import say
 
     path = write_comparison(done)
@@ -194,8 +194,8 @@ def show_study(path: Path, json: bool) -> None:
 def report_study(path: Path) -> Path:
     """Write a finished study's page anew."""
     from danlu.errors import RunError
-    from danlu.report.pages.compare import write_comparison
-    from danlu.report.pages.tune import write_tuning
+    from danlu.report.pages.compare_page import write_comparison
+    from danlu.report.pages.tune_page import write_tuning
     from danlu.runs import Study
     from danlu.study import Comparison
     from danlu.study.search import open_tuning

@@ -80,7 +80,7 @@ def _announce(data: Any, recipe: Any) -> None:
 def _finish(run: Any, json: bool) -> None:
     """The report, the table, the verdict, the path."""
     from danlu.diagnose import verdict
-    from danlu.report.pages.run import write_report
+    from danlu.report.pages.run_page import write_report
     from danlu.report.terminal.console import say
 
     report = write_report(run)
@@ -105,7 +105,7 @@ def _finish(run: Any, json: bool) -> None:
 
 def print_results(run: Any) -> None:
     """Loss and accuracy of each part, and what they cost."""
-    from danlu.report.pages.run import result_head, result_rows
+    from danlu.report.pages.run_page import result_head, result_rows
     from danlu.report.terminal.console import console, table
 
     console.print()
@@ -305,7 +305,7 @@ def _refuse_idle(schema: Any, given: dict[str, Any]) -> None:
 def _tell_texts(run: Any, texts: list[str], beam: int, length: int, json: bool) -> None:
     """What a tagger or a translator says of each text."""
     from danlu.predict import text
-    from danlu.report.terminal.text import show_pairs, show_tagged
+    from danlu.report.terminal.text_output import show_pairs, show_tagged
 
     if run.schema.task == "tagging":
         show_tagged(text.tag(run, texts), json)

@@ -137,7 +137,7 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
         text.append(_source(losses.balanced_weights))
     update = RULES[recipe.optimizer.name].update
     text += [
-        _source(getattr(rules, name))
+        _source(getattr(optimizers, name))
         for name in ("subtract", "accumulate", "root", "descend")
         if name in update.__code__.co_names
     ]

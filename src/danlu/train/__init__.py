@@ -1,9 +1,9 @@
 """The engine: recipes × data → runs."""
 
+from danlu.train.dispatch.fit import CHECKPOINT_EVERY, fit, resume
 from danlu.train.dispatch.listener import Listener, StudyListener
 from danlu.train.dispatch.preflight import check
-from danlu.train.dispatch.single import CHECKPOINT_EVERY, fit, resume
-from danlu.train.dispatch.study import (
+from danlu.train.dispatch.train import (
     create,
     estimate_seconds,
     extend,

@@ -52,7 +52,7 @@ def test_a_download_is_held_against_its_checksum(
         lambda url, timeout: io.BytesIO(good if "b.host" in url else b"tampered"),
     )
     monkeypatch.setattr(
-        files,
+        download,
         "cache_folder",
         lambda *p: (
             (tmp_path / "/".join(p)).mkdir(parents=True, exist_ok=True) or tmp_path / "/".join(p)
@@ -319,7 +319,7 @@ def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     from danlu.data.sources import parquet
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(arrow, "_hub_answers", lambda: False)
+    monkeypatch.setattr(parquet, "_hub_answers", lambda: False)
     assert "`hub:owner/no-such-set` could not be loaded" in refused("hub:owner/no-such-set")
 
 
@@ -337,7 +337,7 @@ def test_a_hub_data_set_by_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         "label": [i % 2 for i in range(20)],
     }
     part = datasets.Dataset.from_dict(rows, features=features)
-    monkeypatch.setattr(arrow, "_hub_answers", lambda: True)
+    monkeypatch.setattr(parquet, "_hub_answers", lambda: True)
     monkeypatch.setattr(
         datasets,
         "load_dataset",

@@ -47,7 +47,7 @@ def test_the_same_texts_from_frames_parquet_and_the_hub(
 
     from danlu.data.sources import parquet
 
-    monkeypatch.setattr(arrow, "_hub_answers", lambda: True)
+    monkeypatch.setattr(parquet, "_hub_answers", lambda: True)
     labelled = pd.DataFrame(
         {"text": [f"a good {k} film" * (k % 3 + 1) for k in range(40)], "label": ["yes", "no"] * 20}
     )

@@ -21,8 +21,8 @@ from populations import assert_same
 from danlu import Recipe, compare, fit, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
-from danlu.train import StudyListener, resume_study, train
-from danlu.train.dispatch import cluster, plan, study
+from danlu.train import StudyListener, create, extend, resume_study, train
+from danlu.train.dispatch import cluster, plan
 from danlu.train.dispatch.scheduler import Crew
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -228,8 +228,8 @@ def test_one_referee_for_all_machines(
     )  # the workers cannot import the tests
     told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     data = load("digits")
-    empty = study.create([], data, tmp_path / "study", ray=nodes.address)
-    study = study.extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
+    empty = create([], data, tmp_path / "study", ray=nodes.address)
+    study = extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
     assert {m["status"] for m in study.members.values()} == {"stopped"}
     assert max(r["epochs"] for r in study.results) < 2000
 

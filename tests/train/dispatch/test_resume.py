@@ -24,7 +24,7 @@ from danlu.errors import Interrupted, RunError, StorageError
 from danlu.runs import Study, checkpoint, folder
 from danlu.train import resume_study, train
 from danlu.train.batches import batches
-from danlu.train.dispatch.single import _create
+from danlu.train.dispatch.fit import _create
 from danlu.train.engine.loop import Loop
 
 RECIPE = Recipe.read("digits").with_(

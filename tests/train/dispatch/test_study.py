@@ -20,10 +20,10 @@ from torch import nn
 
 from danlu import Recipe, Run, fit, load
 from danlu.errors import Interrupted, RecipeError, RunError
-from danlu.report.pages.run import write_report
+from danlu.report.pages.run_page import write_report
 from danlu.runs import Study
-from danlu.train import StudyListener, resume_study, train
-from danlu.train.dispatch import plan, provenance, study
+from danlu.train import StudyListener, create, extend, resume_study, train
+from danlu.train.dispatch import plan, provenance
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 
@@ -174,10 +174,10 @@ def test_a_referee_hears_of_the_time_before_a_resume(
         if self.steps == 5:  # in the second epoch
             raise Enough
 
-    empty = study.create([], data, tmp_path / "study")
+    empty = create([], data, tmp_path / "study")
     with monkeypatch.context() as patch, pytest.raises(Enough):
         patch.setattr(Loop, "save", save_and_stop)
-        study.extend(empty, given, data, referee=Judge(), checkpoint_every=0.0)
+        extend(empty, given, data, referee=Judge(), checkpoint_every=0.0)
     judge = Judge()
     study = resume_study(tmp_path / "study", data, referee=judge)
     assert sorted(judge.seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]

@@ -11,7 +11,7 @@ from danlu import Recipe, fit, load, resume
 from danlu.errors import Interrupted, RunError
 from danlu.runs.folder import read_tensors, write_tensors
 from danlu.train import resume_study, train
-from danlu.train.dispatch.single import _create
+from danlu.train.dispatch.fit import _create
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_was_saved_needs_its_start_no_more(recipe: Recipe, tmp_path: Path) 
 
 
 def test_a_study_is_held_to_its_starts(recipe: Recipe, tmp_path: Path) -> None:
-    from danlu.train.dispatch.study import create
+    from danlu.train.dispatch.train import create
 
     study = create([recipe, recipe.with_(seed=1)], load("iris"), tmp_path / "study")
     change(tmp_path / "start")

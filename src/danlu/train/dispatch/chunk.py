@@ -17,9 +17,9 @@ from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.runs.run import build_model
 from danlu.train.batches.batch_stream import Feed
+from danlu.train.dispatch.fit import make_population, train_sample
 from danlu.train.dispatch.plan import Plan
 from danlu.train.dispatch.preflight import threads
-from danlu.train.dispatch.single import make_population, train_sample
 from danlu.train.engine.loop import Loop, Place
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest

@@ -21,11 +21,11 @@ from danlu.train.batches.batch_stream import Feed
 from danlu.train.dispatch import plan, provenance
 from danlu.train.dispatch.chunk import Referee, populate
 from danlu.train.dispatch.cluster import connect
+from danlu.train.dispatch.fit import CHECKPOINT_EVERY
 from danlu.train.dispatch.grouping import grouped
 from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.preflight import check, choose_device, reuse_memory, threads_for
 from danlu.train.dispatch.scheduler import Crew
-from danlu.train.dispatch.single import CHECKPOINT_EVERY
 from danlu.train.engine.stopping import StopRequest
 
 PARTS = ("train", "valid", "test")

@@ -8,14 +8,14 @@ import sys
 from torch import Tensor
 
 from danlu.data import PARTS, Data
-from danlu.report.pages import data
+from danlu.report.pages import data_page
 from danlu.report.pages.pictures import half_blocks
 from danlu.report.terminal.console import console, say, table
 
 
 def show(data: Data) -> None:
     """Tables, the sentence on duplicates, and small pictures where the terminal can show colours."""
-    said = data.describe(data)
+    said = data_page.describe(data)
     shape = "×".join(map(str, said["input_shape"]))
     say(
         f"{said['source']}: {said['examples']:,} examples of {shape} {said['dtype']}, {said['task']}"
@@ -29,8 +29,8 @@ def show(data: Data) -> None:
     classes = [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said.get("classes", {}).items()]
     table(head, [sizes, *tokens, *classes])
     if "target" in said:
-        say("\n" + data.target_sentence(said))
-    for sentence in data.text_sentences(said) if "text" in said else []:
+        say("\n" + data_page.target_sentence(said))
+    for sentence in data_page.text_sentences(said) if "text" in said else []:
         say("\n" + sentence)
     if "columns" in said:
         say("")
@@ -42,7 +42,7 @@ def show(data: Data) -> None:
             ],
         )
     say("")
-    for sentence in [*data.gaps_sentences(said), data.duplicates_sentence(said)]:
+    for sentence in [*data_page.gaps_sentences(said), data_page.duplicates_sentence(said)]:
         say(sentence)
     if data.mapped:
         say("larger than the memory budget: read from disk as needed")
@@ -53,7 +53,7 @@ def show(data: Data) -> None:
 def _show_samples(data: Data) -> None:
     """One row of small pictures per class (up to ten)."""
     found: dict[str, list[Tensor]] = {}
-    for x, name in data.samples(data, 6):
+    for x, name in data_page.samples(data, 6):
         found.setdefault(name, []).append(x)
     for name, images in list(found.items())[:10]:
         say(f"\n{name}")

@@ -14,7 +14,7 @@ from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.errors import cells
 from danlu.report.pages import html
 from danlu.report.pages.pictures import data_uri
-from danlu.report.pages.text import marked
+from danlu.report.pages.text_page import marked
 from danlu.runs.folder import write
 
 

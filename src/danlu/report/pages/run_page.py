@@ -13,7 +13,7 @@ from danlu.diagnose import verdict
 from danlu.errors import count
 from danlu.figures import curves
 from danlu.recipe import Recipe
-from danlu.report.pages import html, text
+from danlu.report.pages import html, text_page
 from danlu.report.pages.pictures import data_uri
 from danlu.report.terminal.console import shortened
 from danlu.runs import Run
@@ -86,7 +86,7 @@ def write_report(run: Run) -> Path:
     ]
     sections += [f'<p class="soft">{sentence}</p>' for sentence in _while_training(run.recipe)]
     if run.schema.each_token:
-        sections += text.sections(run)
+        sections += text_page.sections(run)
     else:
         kept = read_tensors(run.path / "test.safetensors")
         sections += _numbers(run, kept) if run.schema.is_regression else _classes(run, kept)
