@@ -60,13 +60,13 @@ def run_danlu(what, dtype):
     import torch
 
     from danlu.runs.run import build_model
-    from danlu.train.batches.batch_stream import Feed
+    from danlu.train.batches.batch_stream import BatchStream
     from danlu.train.dispatch.fit import make_population
     from danlu.train.dispatch.preflight import reuse_memory, threads, threads_for
 
     data, r = pictures(what), recipe(what, dtype)
     reuse_memory([r], data)
-    feed = Feed([r], data, torch.device("cpu"))
+    feed = BatchStream([r], data, torch.device("cpu"))
     with threads(threads_for(r, data)):
         p = make_population(
             [r], lambda q: build_model(q, data.schema), data, feed, torch.device("cpu")

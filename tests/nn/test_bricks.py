@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from danlu.nn import information, init, losses, penalties
-from danlu.nn.layers import ACTIVATIONS, Dropout, Factorised, noise
+from danlu.nn.layers import ACTIVATIONS, Dropout, PHMLinear, noise
 from danlu.rng import seed_of, stream
 
 G = torch.Generator().manual_seed(0)
@@ -245,7 +245,7 @@ def test_dropout_keeps_the_mean_and_draws_from_its_stream() -> None:
 
 
 def test_factorised_equals_the_kronecker_sum_and_costs_d_q_over_n() -> None:
-    layer = Factorised(12, 8, 4).double()
+    layer = PHMLinear(12, 8, 4).double()
     with torch.no_grad():
         layer.initialise(lambda part: stream(0, "init", part))
     w = sum(torch.kron(layer.mix[i], layer.parts[i]) for i in range(4))

@@ -13,7 +13,7 @@ from danlu.errors import RecipeError
 from danlu.nn import penalties
 from danlu.optim import Optimizer, schedules
 from danlu.optim.clip import clip_norm, clip_value, norm_factor
-from danlu.optim.optimizers import RULES, columns
+from danlu.optim.optimizers import OPTIMIZERS, columns
 
 STEPS = 30
 RNG = np.random.default_rng(0)
@@ -59,11 +59,11 @@ def numpy_path(name: str, h: dict[str, float]) -> np.ndarray:
 
 def own_path(name: str, h: dict[str, Any]) -> np.ndarray:
     p, out = torch.from_numpy(START.copy()), []
-    state = RULES[name].start(p)
+    state = OPTIMIZERS[name].start(p)
     for t in range(1, STEPS + 1):
         g = torch.from_numpy(gradient(p.numpy()))
-        RULES[name].decay(p, h)
-        RULES[name].update(p, g, state, h, t)
+        OPTIMIZERS[name].decay(p, h)
+        OPTIMIZERS[name].update(p, g, state, h, t)
         out.append(p.numpy().copy())
     return np.array(out)
 
@@ -78,16 +78,16 @@ def torch_path(make: Any) -> np.ndarray:
     return np.array(out)
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_rules_equal_the_formulas(name: str, decay: float) -> None:
-    h = {**RULES[name].defaults, "lr": 0.02, "weight_decay": decay}
+    h = {**OPTIMIZERS[name].defaults, "lr": 0.02, "weight_decay": decay}
     np.testing.assert_allclose(own_path(name, h), numpy_path(name, h), rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_tensors_as_hyper_parameters_give_the_same(name: str) -> None:
-    h = {**RULES[name].defaults, "lr": 0.02}
+    h = {**OPTIMIZERS[name].defaults, "lr": 0.02}
     np.testing.assert_allclose(
         own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}),
         own_path(name, h),
@@ -106,11 +106,11 @@ TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_rules_equal_pytorchs_and_so_does_the_optimizer_for_any_loop(name: str) -> None:
     theirs = torch_path(TORCH[name])
     np.testing.assert_allclose(
-        own_path(name, {**RULES[name].defaults, "lr": 0.02}), theirs, rtol=1e-9, atol=1e-12
+        own_path(name, {**OPTIMIZERS[name].defaults, "lr": 0.02}), theirs, rtol=1e-9, atol=1e-12
     )
     np.testing.assert_allclose(
         torch_path(lambda p: Optimizer(p, name, lr=0.02)), theirs, rtol=1e-9, atol=1e-12
@@ -147,14 +147,14 @@ def test_decay_is_l2_under_sgd_and_not_under_adam(name: str, same: bool) -> None
     """Decay β = lr·weight_decay against an L2 penalty of λ/m = weight_decay."""
     paths = []
     for by_penalty in (True, False):
-        p, state = torch.from_numpy(START.copy()), RULES[name].start(torch.from_numpy(START))
-        h = {**RULES[name].defaults, "lr": 0.02, "weight_decay": 0.3}
+        p, state = torch.from_numpy(START.copy()), OPTIMIZERS[name].start(torch.from_numpy(START))
+        h = {**OPTIMIZERS[name].defaults, "lr": 0.02, "weight_decay": 0.3}
         for t in range(1, STEPS + 1):
             g = torch.from_numpy(gradient(p.numpy()))
             g = g + penalties.l2_gradient(p, 0.3 * 50, 50) if by_penalty else g
             if not by_penalty:
-                RULES[name].decay(p, h)
-            RULES[name].update(p, g, state, h, t)
+                OPTIMIZERS[name].decay(p, h)
+            OPTIMIZERS[name].update(p, g, state, h, t)
         paths.append(p.numpy())
     assert np.allclose(*paths, rtol=1e-9) == same
 
@@ -207,9 +207,9 @@ def test_clipping() -> None:
     np.testing.assert_allclose(g.numpy(), [0.6, 0.7], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [k for k, r in RULES.items() if r.fused])
+@pytest.mark.parametrize("name", [k for k, r in OPTIMIZERS.items() if r.fused])
 def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
-    rule, h = RULES[name], {**RULES[name].defaults, "lr": 0.02, "eps": 1e-6}
+    rule, h = OPTIMIZERS[name], {**OPTIMIZERS[name].defaults, "lr": 0.02, "eps": 1e-6}
     sizes = (7, 40)
     a, b = ([torch.linspace(-1, 1, n, dtype=torch.float64) for n in sizes] for _ in range(2))
     states = [[rule.start(p) for p in of] for of in (a, b)]
@@ -225,7 +225,7 @@ def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "adamw"])
 def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str) -> None:
     """Two networks side by side whose β differ: in float32, 1 − 0.9999 from a rounded 0.9999 is off by 10⁻⁴ of itself."""
-    rule = RULES[name]
+    rule = OPTIMIZERS[name]
     fields = [
         {**rule.defaults, **{k: b for k in ("beta1", "beta2", "rho") if k in rule.defaults}}
         for b in (0.9999, 0.999995)

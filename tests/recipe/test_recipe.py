@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from danlu.errors import RecipeError
 from danlu.models import MODELS
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
 from danlu.recipe import Recipe, fields, presets
 
@@ -18,7 +18,7 @@ recipes = st.builds(
     Recipe,
     model=st.sampled_from(sorted(MODELS)),
     optimizer=st.fixed_dictionaries(
-        {"name": st.sampled_from(sorted(RULES)), "lr": st.floats(1e-6, 10)}
+        {"name": st.sampled_from(sorted(OPTIMIZERS)), "lr": st.floats(1e-6, 10)}
     ),
     schedule=st.sampled_from(sorted(SCHEDULES)),
     penalty=st.fixed_dictionaries({"l1": st.floats(0, 1), "l2": st.floats(0, 1)}),
@@ -151,7 +151,7 @@ def test_overrides() -> None:
     assert Recipe().with_(["model.hidden="]).model.hidden == ()
     tuned = Recipe(optimizer={"name": "adam", "lr": 0.3})
     assert tuned.with_(["optimizer=adam"]).optimizer.lr == 0.3
-    assert tuned.with_(["optimizer=sgd"]).optimizer.lr == RULES["sgd"].defaults["lr"]
+    assert tuned.with_(["optimizer=sgd"]).optimizer.lr == OPTIMIZERS["sgd"].defaults["lr"]
     assert Recipe().with_(epochs=4, **{"optimizer.lr": 0.2}).optimizer.lr == 0.2
     assert Recipe(model="a.b:c").with_(["model.args.width=3"]).model.args == {"width": 3}
 

@@ -11,7 +11,7 @@ import torch
 
 from danlu import Data, Recipe, fit
 from danlu.models import MODELS
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
 from danlu.runs import Study
 
@@ -86,7 +86,7 @@ def members(model: str, optimizer: str, technique: str) -> list[Recipe]:
         fields = dict(TECHNIQUES[technique][i]) if technique in TECHNIQUES else {}
         section |= MODEL_TECHNIQUES[technique][i] if technique in MODEL_TECHNIQUES else {}
         rule: dict[str, Any] = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}
-        for name, value in RULES[optimizer].defaults.items():
+        for name, value in OPTIMIZERS[optimizer].defaults.items():
             if name == "lr":
                 # Half the units dropped and a large rate make rounding grow a hundredfold in an epoch.
                 calm = (

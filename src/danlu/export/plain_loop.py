@@ -17,13 +17,13 @@ from danlu.errors import RecipeError
 from danlu.models import MODELS
 from danlu.nn import init, layers, losses, penalties
 from danlu.optim import clip, optimizers, schedules
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.recipe import Recipe
 from danlu.runs.run import build_model
 from danlu.train.batches import sampling
 from danlu.train.dispatch.preflight import check, threads_for
 
-_OWN: tuple[type[nn.Module], ...] = (layers.Dropout, layers.Factorised, layers.Affine)
+_OWN: tuple[type[nn.Module], ...] = (layers.Dropout, layers.PHMLinear, layers.ExplicitLinear)
 
 
 def as_code(recipe: Recipe, source: str) -> str:
@@ -135,7 +135,7 @@ def _helpers(recipe: Recipe, model: nn.Module, classes: bool, drops: bool) -> li
         text.append(_source(losses.cross_entropy))
     if recipe.loss.class_weights == "balanced":
         text.append(_source(losses.balanced_weights))
-    update = RULES[recipe.optimizer.name].update
+    update = OPTIMIZERS[recipe.optimizer.name].update
     text += [
         _source(getattr(optimizers, name))
         for name in ("subtract", "accumulate", "root", "descend")
@@ -204,7 +204,7 @@ def _model(recipe: Recipe, model: nn.Module) -> str:
         lines.append(f"    model.{name}.weight.copy_({draw})")
         lines.append(f"    model.{name}.bias.fill_({recipe.init.bias})")
     for name, layer in model.named_children():
-        if isinstance(layer, layers.Factorised):
+        if isinstance(layer, layers.PHMLinear):
             lines.append(
                 f'    model.{name}.initialise(lambda part: stream({recipe.seed}, "init", f"{name}.{{part}}"))'
             )
@@ -232,7 +232,7 @@ def _sorted_parameters(recipe: Recipe) -> list[str]:
 
 
 def _update(recipe: Recipe, classes: bool) -> str:
-    rule = RULES[recipe.optimizer.name]
+    rule = OPTIMIZERS[recipe.optimizer.name]
     hyper = recipe.optimizer.model_dump(exclude_none=True, exclude={"name"})
     shape = recipe.schedule.model_dump(exclude_none=True, exclude={"name", "warmup"})
     warm, factor = recipe.schedule.warmup, schedules.SCHEDULES[recipe.schedule.name].factor.__name__

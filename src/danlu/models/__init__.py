@@ -11,7 +11,7 @@ from torch import nn
 
 from danlu.errors import ModelError
 from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, vgg
-from danlu.models.recurrent import Reading
+from danlu.models.recurrent import TextSpec
 from danlu.nn.init import initialise
 
 
@@ -81,7 +81,7 @@ def build(
     fields: dict[str, Any],
     init: dict[str, Any],
     seed: int,
-    reading: Reading | None = None,
+    reading: TextSpec | None = None,
 ) -> nn.Module:
     """A network with its initial values.
 
@@ -112,7 +112,7 @@ def outline(
     input_shape: tuple[int, ...],
     outputs: int,
     fields: dict[str, Any],
-    reading: Reading | None,
+    reading: TextSpec | None,
 ) -> nn.Module:
     """The network of a row, before its initial values are drawn; arguments as of `build`."""
     row = MODELS[name]

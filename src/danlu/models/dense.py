@@ -11,7 +11,7 @@ from collections import OrderedDict
 from torch import nn
 
 from danlu.errors import ModelError, wrong
-from danlu.nn.layers import ACTIVATIONS, Affine, Dropout, Factorised
+from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, PHMLinear
 
 Layers = OrderedDict[str, nn.Module]
 
@@ -62,14 +62,14 @@ def add_dense(
     layers["output"] = nn.Linear(n, outputs)
 
 
-def _factorised(n: int, q: int, factor: int, k: int) -> Factorised:
+def _factorised(n: int, q: int, factor: int, k: int) -> PHMLinear:
     if n % factor or q % factor:
         raise ModelError(
             wrong(
                 "model.factor", factor, f"must divide the {n} inputs and {q} outputs of `dense{k}`"
             )
         )
-    return Factorised(n, q, factor)
+    return PHMLinear(n, q, factor)
 
 
 def build(
@@ -93,5 +93,5 @@ def build(
 def build_explicit(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """Softmax regression from first principles: o = XW + b written out."""
     return nn.Sequential(
-        OrderedDict(flatten=nn.Flatten(), output=Affine(math.prod(input_shape), outputs))
+        OrderedDict(flatten=nn.Flatten(), output=ExplicitLinear(math.prod(input_shape), outputs))
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data.vocabulary import PAD
-from danlu.models.recurrent import Embedding, Reading, Stacked, steady
+from danlu.models.recurrent import Embedding, TextSpec, StackedRecurrent, steady
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import State
 
@@ -37,12 +37,12 @@ class Attention(nn.Module):
         return torch.tanh(self.join(torch.cat([context, out], 2)))
 
 
-class Translator(nn.Module):
+class EncoderDecoder(nn.Module):
     """Reads the source, then writes the target, in training with the right tokens before (teacher forcing)."""
 
     def __init__(
         self,
-        reading: Reading,
+        reading: TextSpec,
         outputs: int,
         embedding: int,
         stacked: dict[str, Any],
@@ -52,8 +52,8 @@ class Translator(nn.Module):
         super().__init__()
         self.reading = reading
         self.embedding, self.drop = Embedding(reading.tokens, embedding), Dropout(dropout)
-        self.encoder = Stacked(self.embedding.size, dropout=dropout, **stacked)
-        self.decoder = Stacked(
+        self.encoder = StackedRecurrent(self.embedding.size, dropout=dropout, **stacked)
+        self.decoder = StackedRecurrent(
             self.embedding.size, dropout=dropout, **{**stacked, "bidirectional": False}
         )
         self.attention = Attention(self.encoder.width, self.decoder.width) if attention else None

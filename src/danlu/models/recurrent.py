@@ -23,7 +23,7 @@ from danlu.nn.recurrent import Recurrent, State, backwards, last
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextSpec:
     """What is read: the task, the tokens of the vocabulary, how many of an example's are the source of a pair.
 
     order: which tag may follow which, as of `danlu.nn.crf.CRF`.
@@ -63,7 +63,7 @@ def steady(drop: Dropout, x: Tensor) -> Tensor:
     return x * drop.mask(x[:1]) if drop.training and drop.p else x
 
 
-class Stacked(nn.Module):
+class StackedRecurrent(nn.Module):
     """Layers of cells, each forwards or both ways, with dropout between them."""
 
     def __init__(
@@ -109,12 +109,12 @@ class Stacked(nn.Module):
         return x, tuple(found)
 
 
-class Reader(nn.Module):
+class RecurrentNet(nn.Module):
     """Reads a text; `carries`: whether its state goes on from one window of running text to the next."""
 
     def __init__(
         self,
-        reading: Reading,
+        reading: TextSpec,
         outputs: int,
         embedding: int,
         stacked: dict[str, Any],
@@ -126,7 +126,7 @@ class Reader(nn.Module):
         self.reading, self.carries = reading, carry
         self.embedding = Embedding(reading.tokens, embedding)
         self.drop = Dropout(dropout)
-        self.layers = Stacked(self.embedding.size, dropout=dropout, **stacked)
+        self.layers = StackedRecurrent(self.embedding.size, dropout=dropout, **stacked)
         self.output = nn.Linear(self.layers.width, outputs)
         if crf:
             self.crf = CRF(outputs, reading.order)
@@ -213,7 +213,7 @@ def build(
     input_shape: tuple[int, ...],
     outputs: int,
     *,
-    reading: Reading | None,
+    reading: TextSpec | None,
     cell: tuple[str, ...],
     hidden: tuple[int, ...],
     embedding: int,
@@ -247,7 +247,7 @@ def build(
         "forget_bias": forget_bias,
     }
     if reading.task == "pairs":
-        from danlu.models.encoder_decoder import Translator  # made of this file's parts
+        from danlu.models.encoder_decoder import EncoderDecoder  # made of this file's parts
 
-        return Translator(reading, outputs, embedding, stacked, dropout, attention)
-    return Reader(reading, outputs, embedding, stacked, dropout, carry, crf)
+        return EncoderDecoder(reading, outputs, embedding, stacked, dropout, attention)
+    return RecurrentNet(reading, outputs, embedding, stacked, dropout, carry, crf)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from danlu.errors import ModelError
 from danlu.models.sizes import pair, window
-from danlu.nn.layers import Affine, Dropout, Factorised
+from danlu.nn.layers import ExplicitLinear, Dropout, PHMLinear
 from danlu.nn.recurrent import Recurrent
 
 
@@ -67,7 +67,7 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return (*shape[:-1], layer.out_features)
     if isinstance(layer, Recurrent):
         return (shape[0], layer.hidden)
-    if isinstance(layer, (Affine, Factorised)):
+    if isinstance(layer, (ExplicitLinear, PHMLinear)):
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):
         return (math.prod(shape),)
@@ -89,11 +89,11 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
 def _multiply_adds(layer: nn.Module, shape: tuple[int, ...], out: tuple[int, ...]) -> int:
     if isinstance(layer, nn.Conv2d):
         return math.prod(out) * layer.weight[0].numel()
-    if isinstance(layer, (nn.Linear, Affine)):
+    if isinstance(layer, (nn.Linear, ExplicitLinear)):
         return math.prod(out[:-1]) * layer.weight.numel()
     if isinstance(layer, Recurrent):
         return out[0] * (layer.weight_ih.numel() + layer.weight_hh.numel()) if len(out) > 1 else 0
-    if isinstance(layer, Factorised):
+    if isinstance(layer, PHMLinear):
         return layer.parts.numel() * layer.n + layer.n**2 * layer.q
     return 0
 

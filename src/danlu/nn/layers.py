@@ -73,7 +73,7 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-class Factorised(nn.Module):
+class PHMLinear(nn.Module):
     """A dense layer whose weight is Σᵢ Aᵢ ⊗ Sᵢ, i = 1…n: d·q/n + n³ weights instead of d·q.
 
     (Zhang et al. 2021, "Beyond fully-connected layers with quaternions", eq. 4.) Aᵢ is [n, n], Sᵢ [q/n, d/n];
@@ -105,7 +105,7 @@ class Factorised(nn.Module):
         return f"{self.d}, {self.q}, n={self.n}"
 
 
-class Affine(nn.Module):
+class ExplicitLinear(nn.Module):
     """o = XW + b written out (softmax regression from first principles). The weight is kept as Wᵀ [q, n]."""
 
     def __init__(self, n: int, q: int) -> None:

@@ -155,7 +155,7 @@ class Rule:
 _DECAYS = ("beta1", "beta2", "rho")
 _ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 _FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
-RULES: dict[str, Rule] = {
+OPTIMIZERS: dict[str, Rule] = {
     "sgd": Rule(sgd, (), {"lr": 0.1, "weight_decay": 0.0}),
     "momentum": Rule(momentum, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),
     "nesterov": Rule(nesterov, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),

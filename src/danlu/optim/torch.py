@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from danlu.errors import RecipeError, unknown, wrong
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -20,15 +20,15 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Any, rule: str = "adam", **hyper: float) -> None:
-        if rule not in RULES:
-            raise RecipeError(unknown("rule", rule, RULES))
-        defaults = RULES[rule].defaults
+        if rule not in OPTIMIZERS:
+            raise RecipeError(unknown("rule", rule, OPTIMIZERS))
+        defaults = OPTIMIZERS[rule].defaults
         strange = [k for k in hyper if k not in defaults]
         if strange:
             raise RecipeError(*(unknown("argument", k, defaults) for k in strange))
         if hyper.get("lr", 1.0) <= 0:
             raise RecipeError(wrong("lr", hyper["lr"], "must be greater than 0", "try 0.01"))
-        self.rule = RULES[rule]
+        self.rule = OPTIMIZERS[rule]
         super().__init__(params, {**defaults, **hyper})
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
-from danlu.data.sources.text import trimmed
+from danlu.data.sources.text import trim_padding
 from danlu.data.vocabulary import PAD
 from danlu.predict import ner_metrics
 
@@ -32,7 +32,7 @@ class Score:
     loss: float
     accuracy: float
     n: int
-    entities: ner_metrics.Found | None = None
+    entities: ner_metrics.EntityCounts | None = None
 
     @property
     def f1(self) -> float | None:
@@ -125,7 +125,7 @@ def part_outputs(
     for rows in batches:
         x, y = there.index_select(0, rows.to(there.device)).to(device), data.y[rows].to(device)
         if data.schema.is_text:
-            x, y = trimmed(x, y, data.schema.source)
+            x, y = trim_padding(x, y, data.schema.source)
         with torch.no_grad():
             out = forward(
                 torch.stack([n(x) for n in normalizers])
@@ -193,7 +193,7 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
     if schema.is_regression:
         variance = float(moments[1] / n - (moments[0] / n) ** 2)
         return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
-    named: list[ner_metrics.Found | None] = [None] * len(losses)
+    named: list[ner_metrics.EntityCounts | None] = [None] * len(losses)
     if sizes:
         true = torch.cat(targets)
         named = [

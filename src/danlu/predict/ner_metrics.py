@@ -16,7 +16,7 @@ Span = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
-class Found:
+class EntityCounts:
     """Entities that are there (`true`), that were told (`told`), and that were told rightly, both ends and kind (`right`)."""
 
     true: int
@@ -58,7 +58,7 @@ def _sentences(
         at += n
 
 
-def found(guess: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema) -> dict[str, Found]:
+def found(guess: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema) -> dict[str, EntityCounts]:
     """By kind of entity, and of all under "all". guess, true: tag numbers of sentences of these sizes, in a row [n]."""
     there, told, right = Counter[str](), Counter[str](), Counter[str]()
     for own, other in _sentences(guess, true, sizes, schema):
@@ -66,7 +66,7 @@ def found(guess: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema) -> 
             counter.update(kind for *_, kind in some)
             counter["all"] += len(some)
     return {
-        k: Found(there[k], told[k], right[k])
+        k: EntityCounts(there[k], told[k], right[k])
         for k in ["all", *sorted((there | told).keys() - {"all"})]
     }
 

@@ -20,7 +20,7 @@ from danlu.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Weighed:
+class SentenceScore:
     """How likely a text is: log P in nats, over its tokens and, where lines were learnt, its end; unknown: of the tokens."""
 
     text: str
@@ -137,7 +137,7 @@ def without_idle_space(run: Run, text: str) -> str:
     return short if learnt.encode(short) == learnt.encode(text) else text
 
 
-def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
+def score(run: Run, texts: Sequence[str]) -> list[SentenceScore]:
     """log P of each text by a language model, read from the beginning of a text."""
     rows = _rows(needs(run, "language").encode_all, texts, blank=True)
     model: Any = run.model()
@@ -152,7 +152,7 @@ def score(run: Run, texts: Sequence[str]) -> list[Weighed]:
                 .gather(1, torch.tensor(whole[1:]).unsqueeze(1))
                 .sum()
             )
-            found.append(Weighed(text, float(nats), len(whole) - 1, row.count(UNK)))
+            found.append(SentenceScore(text, float(nats), len(whole) - 1, row.count(UNK)))
     return found
 
 

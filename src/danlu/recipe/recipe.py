@@ -41,7 +41,7 @@ class Recipe(s.Section):
     """L1 and L2 terms."""
     clip: s.Clip = s.Clip()
     """Gradient clipping."""
-    average: s.Average = s.Average()
+    average: s.WeightAverage = s.WeightAverage()
     """An average of the weights over the training."""
     augment: s.Augment = s.Augment()
     """Random changes of training pictures."""

@@ -14,7 +14,7 @@ from danlu.nn.cells import CELLS
 from danlu.nn.init import INITS, SPREAD
 from danlu.nn.layers import ACTIVATIONS
 from danlu.nn.losses import LOSSES
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
 
 
@@ -237,10 +237,10 @@ class Loss(Section):
 class Optimizer(Variant):
     """The update rule."""
 
-    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {k: r.defaults for k, r in RULES.items()}
+    rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {k: r.defaults for k, r in OPTIMIZERS.items()}
     default: ClassVar[str] = "adam"
 
-    name: Annotated[str, _one_of(RULES)] = "adam"
+    name: Annotated[str, _one_of(OPTIMIZERS)] = "adam"
     """The rule; each has its own defaults."""
     lr: Positive | None = None
     """Learning rate α."""
@@ -283,7 +283,7 @@ class Schedule(Variant):
     """Share of the training after which `one-cycle` is at its highest."""
 
 
-class Average(Variant):
+class WeightAverage(Variant):
     """An average of the weights over the training, which is what is evaluated and kept."""
 
     rows: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -11,7 +11,7 @@ from danlu.errors import RunError
 from danlu.runs import folder
 
 
-class OnData:
+class TrainedOnData:
     """A folder with a data.json."""
 
     path: Path

@@ -18,18 +18,18 @@ from danlu.data.sources import tagged
 from danlu.data.vocabulary import PAD
 from danlu.errors import RunError, some, wrong
 from danlu.figures import curves
-from danlu.models.recurrent import Reading
+from danlu.models.recurrent import TextSpec
 from danlu.nn.layers import Dropout, noise
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Model
 from danlu.rng import stream
 from danlu.runs import folder
-from danlu.runs.data_source import OnData
+from danlu.runs.data_source import TrainedOnData
 from danlu.runs.weights import frozen, load_weights, read_weights, start_file
 
 if TYPE_CHECKING:
-    from danlu.predict.text import Tagged, Weighed
+    from danlu.predict.text import Tagged, SentenceScore
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Prediction:
         return [self.classes[int(k)] for k in self.values]
 
 
-class Run(OnData):
+class Run(TrainedOnData):
     """A training on disk; opening one runs no code but danlu's (an imported model only when asked for).
 
     trust: whether a network that the recipe imports (`package.module:factory`) may be; that runs its code.
@@ -223,7 +223,7 @@ class Run(OnData):
 
         return text.translate(self, texts, **how)
 
-    def score(self, texts: Sequence[str]) -> list[Weighed]:
+    def score(self, texts: Sequence[str]) -> list[SentenceScore]:
         """log P of each text, by a language model (`danlu.runs.reading.score`)."""
         from danlu.predict import text
 
@@ -379,10 +379,10 @@ def _described(section: Model, schema: Schema) -> tuple[str, tuple[int, ...], in
     return section.name, schema.input_shape, schema.outputs, fields
 
 
-def _reading(schema: Schema) -> Reading | None:
+def _reading(schema: Schema) -> TextSpec | None:
     if not schema.is_text:
         return None
-    return Reading(
+    return TextSpec(
         schema.task, schema.tokens, schema.source, tagged.order(schema.classes, schema.scheme)
     )
 

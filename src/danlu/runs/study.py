@@ -19,14 +19,14 @@ from danlu.errors import RunError, some, wrong
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.runs import folder
-from danlu.runs.data_source import OnData
+from danlu.runs.data_source import TrainedOnData
 from danlu.runs.run import Run, build_model, read_normalizer, write_predictions
 from danlu.runs.weights import load_weights
 
 FORMAT = 2
 
 
-class Study(OnData):
+class Study(TrainedOnData):
     """Many trainings on disk. Raises RunError when the folder is no study."""
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:

@@ -23,7 +23,7 @@ from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
 from danlu.train.dispatch import cluster, plan
-from danlu.train.dispatch.scheduler import Crew
+from danlu.train.dispatch.scheduler import StudyScheduler
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 BASE = Recipe(
@@ -130,14 +130,14 @@ def test_asked_to_stop_it_saves_and_goes_on_here(
 ) -> None:
     data, given = load("digits"), recipes(epochs=100)
     told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
-    path, begun, tell = tmp_path / "away", set(), Crew._tell
+    path, begun, tell = tmp_path / "away", set(), StudyScheduler._tell
 
-    def heard(self: Crew, kind: str, *said: Any) -> None:
+    def heard(self: StudyScheduler, kind: str, *said: Any) -> None:
         if kind == "steps":
             begun.add(said[0])
         tell(self, kind, *said)
 
-    monkeypatch.setattr(Crew, "_tell", heard)
+    monkeypatch.setattr(StudyScheduler, "_tell", heard)
 
     class Impatient(StudyListener):
         def progress(self, done: int) -> None:

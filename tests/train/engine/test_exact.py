@@ -20,7 +20,7 @@ from danlu.models import MODELS
 from danlu.nn.init import INITS, SPREAD
 from danlu.nn.layers import noise
 from danlu.optim import Optimizer
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
 from danlu.rng import stream
 from danlu.runs.run import build_model
@@ -46,7 +46,7 @@ def recipe_for(model: str, optimizer: str, technique: str) -> Recipe:
     section = narrow(model) | MODEL_TECHNIQUES.get(technique, {})
     fields = dict(TECHNIQUES.get(technique, {}))
     rule = {"name": optimizer, "weight_decay": fields.pop("decay", 0.0)}
-    rule |= {"lr": RULES[optimizer].defaults["lr"] * CALM[model]} if model in ZOO else {}
+    rule |= {"lr": OPTIMIZERS[optimizer].defaults["lr"] * CALM[model]} if model in ZOO else {}
     return Recipe(model=section, optimizer=rule, batch_size=13, epochs=2, dtype="float64", **fields)
 
 
@@ -115,7 +115,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: floa
 
 
 CASES = [
-    *[(m, o, "plain") for m in sorted(SMALL) for o in sorted(RULES)],
+    *[(m, o, "plain") for m in sorted(SMALL) for o in sorted(OPTIMIZERS)],
     *[(m, "momentum", t) for m in sorted(SMALL) for t in TECHNIQUES],
     *[(m, "momentum", "plain") for m in ZOO],
     *[

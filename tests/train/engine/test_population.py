@@ -22,7 +22,7 @@ from populations import (
 
 from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
-from danlu.optim.optimizers import RULES
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.train import train
 from danlu.train.dispatch import plan
 from danlu.train.engine.population import Population
@@ -38,15 +38,15 @@ EVERYWHERE = (
 
 
 CASES = dict.fromkeys([
-    *[(m, o, t) for m in sorted(SMALL) for o in sorted(RULES) for t in EVERYWHERE],
+    *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t in EVERYWHERE],
     *[(m, "momentum", t) for m in sorted(SMALL) for t in TECHNIQUES if t not in EVERYWHERE],
     *[(m, "momentum", "smoothing") for m in ZOO],
     ("vgg-narrow", "adam", "norm-after"),
     ("vgg-11", "sgd", "dropout"),
     ("resnet-18", "adam", "ema"),
     ("googlenet", "adam", "accumulation"),
-    *[("dense", o, t) for o in sorted(RULES) for t in ("decay", "schedules")],
-    *[(m, o, t) for m in sorted(SMALL) for o in sorted(RULES) for t, f in MODEL_TECHNIQUES.items()
+    *[("dense", o, t) for o in sorted(OPTIMIZERS) for t in ("decay", "schedules")],
+    *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t, f in MODEL_TECHNIQUES.items()
       if set(f[0]) <= set(MODELS[m].defaults)],
 ])  # fmt: skip
 

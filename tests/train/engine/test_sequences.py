@@ -335,12 +335,12 @@ def test_samples_of_sentences(
 
 def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
     """As many as asked, never padding or an end of text, anew at every step, and without end in what is told."""
-    from danlu.train.batches.batch_stream import Feed
+    from danlu.train.batches.batch_stream import BatchStream
 
     recipe = Recipe(model="lstm", batch_size=len(paired.parts["train"]), augment={"unknown": 0.3})
     bare = recipe.with_(["augment.unknown=0"])
-    plain = next(Feed([bare], paired, torch.device("cpu")).epoch([bare], [0], 0, None))
-    feed = Feed([recipe], paired, torch.device("cpu"))
+    plain = next(BatchStream([bare], paired, torch.device("cpu")).epoch([bare], [0], 0, None))
+    feed = BatchStream([recipe], paired, torch.device("cpu"))
     first, again, later = (next(feed.epoch([recipe], [e], 0, None)) for e in (0, 0, 1))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], plain[1])
     changed = first[0] != plain[0]

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from danlu import Recipe, load
-from danlu.nn.layers import ACTIVATIONS, Affine, Dropout, noise
+from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, noise
 from danlu.rng import stream
 from danlu.runs.run import build_model
 from danlu.train.engine.population import Population
 from danlu.train.forward import chain
-from danlu.train.forward.layer_rules import LAYERS, Crowd
+from danlu.train.forward.layer_rules import LAYERS, MemberLayout
 from danlu.train.forward.stack import Stack
 
 
@@ -23,7 +23,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     """One small chain per known layer, enrolled from the table itself."""
     made: dict[type[nn.Module], Any] = {
         nn.Linear: lambda: nn.Linear(8, 8),
-        Affine: lambda: Affine(8, 8),
+        ExplicitLinear: lambda: ExplicitLinear(8, 8),
         nn.Conv2d: lambda: nn.Conv2d(2, 2, 3, stride=2, padding=1),
         nn.MaxPool2d: lambda: nn.MaxPool2d(2),
         nn.BatchNorm1d: lambda: nn.BatchNorm1d(8),
@@ -79,11 +79,11 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
 
 def compiled(
     models: list[nn.Module], shape: tuple[int, ...], segments: list[tuple[int, int]]
-) -> tuple[chain.Chain, Stack, Crowd]:
+) -> tuple[chain.Chain, Stack, MemberLayout]:
     """The chain of several networks of one kind."""
     columns = chain.fits(models[0], shape, 6)
     assert columns is not None
-    stack, crowd = Stack(models, torch.device("cpu")), Crowd(len(models), segments)
+    stack, crowd = Stack(models, torch.device("cpu")), MemberLayout(len(models), segments)
     return chain.Chain(models[0], columns, crowd, stack.values, stack.grads, {}), stack, crowd
 
 
@@ -218,7 +218,7 @@ NO_CHAINS: dict[str, Any] = {
     "pooling with indices": lambda: nn.Sequential(
         nn.Conv2d(1, 2, 1), nn.MaxPool2d(2, return_indices=True)
     ),
-    "a product over pictures": lambda: nn.Sequential(Affine(4, 4), nn.Flatten()),
+    "a product over pictures": lambda: nn.Sequential(ExplicitLinear(4, 4), nn.Flatten()),
     "an unknown layer": lambda: nn.Sequential(nn.Linear(8, 8), nn.Softplus()),
 }
 

@@ -25,7 +25,7 @@ from danlu.data.vocabulary import Vocabulary, learn
 from danlu.errors import DataError, first, nearest, some, wrong
 
 Sentence = tuple[int, list[str], list[str]]  # where it begins, tokens, tags
-Place = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
+MemberState = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
 _NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
 _ABOUT = re.compile(
@@ -234,7 +234,7 @@ def begun(sentences: Sequence[Sentence]) -> None:
                 tags[i] = f"B{tag[1:]}"
 
 
-def check(sentences: Sequence[Sentence], place: Place, scheme: str | None) -> None:
+def check(sentences: Sequence[Sentence], place: MemberState, scheme: str | None) -> None:
     """Refuse tags that are out of order, naming their places.
 
     An entity that goes on from the end of a sentence to the next is let pass (ResumeNER has two): sentences were cut by a rule.

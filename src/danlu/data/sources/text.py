@@ -94,7 +94,7 @@ def padded(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = N
     return out
 
 
-def trimmed(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
+def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
     """Tokens x [..., T] without the columns that are padding in every example, and the targets y that go with them.
 
     source: how many columns come before the first that has a target.

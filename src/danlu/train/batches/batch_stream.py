@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
-from danlu.data.sources.text import trimmed
+from danlu.data.sources.text import trim_padding
 from danlu.recipe import Recipe
 from danlu.train.batches.batches import Batches
 from danlu.train.batches.order import arrangement
@@ -22,7 +22,7 @@ Step = tuple[
 Look = tuple[str, str]
 
 
-class Feed:
+class BatchStream:
     """Batches of every order that a group of recipes asks for."""
 
     def __init__(self, recipes: Sequence[Recipe], data: Data, device: torch.device) -> None:
@@ -75,7 +75,7 @@ class Feed:
             joined = (zip(*several, strict=True) for several in zip(*streams, strict=True))
             pairs = ((torch.cat(xs), torch.cat(ys)) for xs, ys in joined)
         if self.text:
-            pairs = (trimmed(x, y, self.source) for x, y in pairs)
+            pairs = (trim_padding(x, y, self.source) for x, y in pairs)
         yield from ((x, y, w) for (x, y), w in zip(pairs, weights, strict=True))
 
 

@@ -16,11 +16,11 @@ from danlu.errors import Diverged, Interrupted
 from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.runs.run import build_model
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch.fit import make_population, train_sample
 from danlu.train.dispatch.plan import Plan
 from danlu.train.dispatch.preflight import threads
-from danlu.train.engine.loop import Loop, Place
+from danlu.train.engine.loop import Loop, MemberState
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
 
@@ -30,7 +30,7 @@ Tell = Callable[..., None]
 Row = dict[str, Any]  # of a member's history, with its number as "member"
 
 
-class Referee(Protocol):
+class Pruner(Protocol):
     """Decides after every epoch who need not go on."""
 
     def see(self, rows: Sequence[Row]) -> None:
@@ -56,7 +56,7 @@ def files_of(name: str) -> tuple[str, str]:
     return f"curves/{name}.parquet", f"weights/{name}.safetensors"
 
 
-class Chunk:
+class ChunkRecorder:
     """The ledger of some members that are trained in one place; `finish` writes it down.
 
     tell: called with "steps", the chunk's name and the steps done by its members together, and with "ended" and the line
@@ -67,7 +67,7 @@ class Chunk:
         self,
         study: Study,
         members: list[int],
-        referee: Referee | None,
+        referee: Pruner | None,
         interval: float,
         tell: Tell,
         stopped: Callable[[], str],
@@ -118,7 +118,7 @@ class Chunk:
             self.steps[p.index] = loop.steps_of(p)
         self.tell("steps", self.name, sum(self.steps.values()))
 
-    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+    def epoch(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
         fresh = [{"member": place.index, **row} for place, row in rows]
         self.rows += fresh
         for row in fresh:
@@ -131,7 +131,7 @@ class Chunk:
                 place.stopped = not over and place.index in stopped
         self.tell("steps", self.name, sum(self.steps.values()))
 
-    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[MemberState, int]]) -> None:
         """Final figures and weights; the test part is read here, once."""
         metric, data = self.study.metric, loop.data
         parts = [p for p in data.parts if data.size(p) and p in self.parts]
@@ -159,14 +159,14 @@ class Chunk:
             status = "stopped" if place.stopped else "finished"
             self._end(place, population.stack.row(i), {"status": status, "result": result})
 
-    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+    def broke(self, place: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         self._end(
             place,
             weights,
             {"status": "diverged", "error": str(error), "step": error.step, "layer": error.layer},
         )
 
-    def _end(self, place: Place, weights: dict[str, Tensor], told: dict[str, Any]) -> None:
+    def _end(self, place: MemberState, weights: dict[str, Tensor], told: dict[str, Any]) -> None:
         self.lines.append(
             {"member": place.index, "chunk": self.name, "row": len(self.lines), **told}
         )
@@ -210,7 +210,7 @@ class Chunk:
 def populate(
     recipes: Sequence[Recipe],
     data: Data,
-    feed: Feed,
+    feed: BatchStream,
     device: torch.device,
     others: Sequence[Recipe] = (),
 ) -> Population:
@@ -221,7 +221,7 @@ def populate(
 
 
 def train_chunk(
-    chunk: Chunk,
+    chunk: ChunkRecorder,
     way: Plan,
     data: Data,
     device: torch.device,
@@ -231,7 +231,7 @@ def train_chunk(
     """Train some members of a study from where they stand to their end; what is to be written of them."""
     recipes = {i: chunk.study.recipes[i] for i in chunk.members}
     with threads(way.threads):
-        feed = Feed(list(recipes.values()), data, device)
+        feed = BatchStream(list(recipes.values()), data, device)
         others = list(recipes.values()) if len(recipes) > way.chunk > 1 else []
         make = functools.partial(populate, data=data, feed=feed, device=device, others=others)
         loop = Loop(

@@ -17,9 +17,9 @@ from danlu.errors import Interrupted, RunError, wrong
 from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.train.dispatch import plan
-from danlu.train.dispatch.chunk import Referee, checkpoints, name_of
+from danlu.train.dispatch.chunk import Pruner, checkpoints, name_of
 from danlu.train.dispatch.preflight import choose_device
-from danlu.train.dispatch.task import Mailbox, Order, Parcel, measure, sent, work
+from danlu.train.dispatch.task import Mailbox, Order, StudyBundle, measure, sent, work
 from danlu.train.dispatch.workers import Said
 
 _TRIES = 5  # machines that may die under a chunk without its getting any further
@@ -145,7 +145,7 @@ class Cluster:
             self._data = (data, self.ray.put(None if data.mapped else sent(data)))
         return self._data[1]
 
-    def mailbox(self, referee: Referee | None) -> Any:
+    def mailbox(self, referee: Pruner | None) -> Any:
         """The one mailbox, beside this process."""
         if self._mailbox is None:
             here = self.ray.get_runtime_context().get_node_id()
@@ -184,7 +184,7 @@ class Cluster:
         return way
 
 
-class Shift:
+class ClusterRun:
     """Chunks (members, plan) of a study under way on a cluster."""
 
     def __init__(
@@ -194,7 +194,7 @@ class Shift:
         data: Data,
         jobs: Sequence[tuple[list[int], plan.Plan]],
         device: str,
-        referee: Referee | None,
+        referee: Pruner | None,
         checkpoint_every: float,
     ) -> None:
         self.ray, self.study, self.jobs, self.device, self.judged = (
@@ -298,7 +298,7 @@ class Shift:
         return checkpoints(self.study, name_of(self.jobs[number][0]))
 
 
-def _parcel(study: Study) -> Parcel:
+def _parcel(study: Study) -> StudyBundle:
     from danlu import __version__
 
     names = [
@@ -308,7 +308,7 @@ def _parcel(study: Study) -> Parcel:
         *(p.name for p in study.path.glob("normalizer.*.safetensors")),
     ]
     files = {n: (study.path / n).read_bytes() for n in names}
-    return Parcel(files, os.getcwd(), __version__)
+    return StudyBundle(files, os.getcwd(), __version__)
 
 
 def _cause(e: Exception) -> Exception:

@@ -16,11 +16,11 @@ from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.runs import Run, checkpoint, folder
 from danlu.runs.run import read_fitted, write_predictions, write_tags
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch import provenance
 from danlu.train.dispatch.listener import Listener
 from danlu.train.dispatch.preflight import check, choose_device, reuse_memory, threads, threads_for
-from danlu.train.engine.loop import Loop, Place
+from danlu.train.engine.loop import Loop, MemberState
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
 
@@ -103,7 +103,7 @@ def _train(
     environment = run.info["environment"]
     device = torch.device(choose_device(environment["device"]))
     with folder.locked(run.path), threads(environment["threads"]), StopRequest() as stop:
-        ledger = _Folder(run, data, listener)
+        ledger = RunRecorder(run, data, listener)
         saved = checkpoint.load(run.path / "checkpoint", run.identity) if going_on else None
         if going_on and not saved:  # what was saved needs its start no more
             provenance.check_starts(run)
@@ -114,7 +114,7 @@ def _train(
                     data.schema.normalization(run.recipe.normalize),
                 )
             )
-        feed = Feed([run.recipe], data, device)
+        feed = BatchStream([run.recipe], data, device)
 
         def make(recipes: Sequence[Recipe]) -> Population:
             return make_population(
@@ -149,7 +149,7 @@ def make_population(
     recipes: Sequence[Recipe],
     build: Any,
     data: Data,
-    feed: Feed,
+    feed: BatchStream,
     device: torch.device,
     others: Sequence[Recipe] = (),
 ) -> Population:
@@ -167,7 +167,7 @@ def make_population(
     )
 
 
-class _Folder:
+class RunRecorder:
     """Writes a run's folder, and tells its listener."""
 
     def __init__(self, run: Run, data: Data, listener: Listener) -> None:
@@ -186,7 +186,7 @@ class _Folder:
     def stepped(self, loop: Loop) -> None:
         self.listener.step(loop.steps, float(loop.tally.mean()[0]), float(loop.tally.accuracy()[0]))
 
-    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+    def epoch(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
         for _, row in rows:
             folder.append_lines(self.run.path / "metrics.jsonl", [row])
             self.listener.epoch(self.run, row)
@@ -199,7 +199,7 @@ class _Folder:
             f"stopped at step {step}, saved; go on with: danlu resume {self.run.path}"
         )
 
-    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+    def broke(self, place: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         self.error = error
         provenance.say(
             self.run.path / "run.json",
@@ -209,7 +209,7 @@ class _Folder:
             layer=error.layer,
         )
 
-    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[MemberState, int]]) -> None:
         """Weights, final figures, the one reading of the test part."""
         (place, _), path, data = leaving[0], self.run.path, self.data
         folder.write_tensors(path / "weights.safetensors", population.stack.row(0))

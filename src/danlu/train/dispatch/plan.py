@@ -14,13 +14,13 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.recipe import Recipe
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch.memory import free_memory, out_of_memory
 from danlu.train.dispatch.preflight import threads, threads_for
 from danlu.train.dispatch.vectorizable import Make, objection
 from danlu.train.dispatch.workers import available, run
 from danlu.train.engine.population import Population
-from danlu.train.forward.modules import Vectorised
+from danlu.train.forward.modules import VmapForward
 
 _SHORT = 2.0  # seconds of work below which nothing is measured
 _SHARE = 0.03  # of the expected time that measuring may take
@@ -171,7 +171,7 @@ class _Trial:
         tenants: int = 1,
     ) -> None:
         self.recipes, self.make, self.device, self.tenants = recipes, make, device, tenants
-        self.feed = Feed(recipes, data, device)
+        self.feed = BatchStream(recipes, data, device)
         self.spent: list[float] = []
         self.each = float(_CACHES)
 
@@ -249,7 +249,7 @@ def _kept(population: Population, x: Tensor) -> float:
                 walk(v)
 
     population._draw(0)
-    if isinstance(population.passes, Vectorised):
+    if isinstance(population.passes, VmapForward):
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
             population.passes.forward(x)
     else:

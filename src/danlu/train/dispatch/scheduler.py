@@ -13,10 +13,10 @@ from danlu.data import Data
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study, checkpoint, folder
 from danlu.runs.run import build_model
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch import plan, provenance, workers
-from danlu.train.dispatch.chunk import Chunk, Referee, Tell, checkpoints, populate, train_chunk
-from danlu.train.dispatch.cluster import Cluster, Shift
+from danlu.train.dispatch.chunk import ChunkRecorder, Pruner, Tell, checkpoints, populate, train_chunk
+from danlu.train.dispatch.cluster import Cluster, ClusterRun
 from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.memory import out_of_memory
 from danlu.train.dispatch.preflight import choose_device
@@ -32,7 +32,7 @@ Job = tuple[
 ]  # number of a group, members of a chunk of it, how they are trained
 
 
-class Crew:
+class StudyScheduler:
     """What is to be done of a study, and who does it."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Crew:
         listener: StudyListener,
         checkpoint_every: float,
         stop: StopRequest,
-        referee: Referee | None,
+        referee: Pruner | None,
         cluster: Cluster | None = None,
     ) -> None:
         self.study, self.data, self.listener, self.stop, self.referee = (
@@ -148,7 +148,7 @@ class Crew:
         """Do the jobs; the groups for which memory did not suffice."""
         if self.cluster:
             chunks = [(members, way) for _, members, way in jobs]
-            shift = Shift(
+            shift = ClusterRun(
                 self.cluster,
                 self.study,
                 self.data,
@@ -256,7 +256,7 @@ class Crew:
             make = functools.partial(
                 populate,
                 data=self.data,
-                feed=Feed(recipes, self.data, self.device),
+                feed=BatchStream(recipes, self.data, self.device),
                 device=self.device,
             )
             if self.spread:
@@ -304,7 +304,7 @@ class Crew:
     def _chunk(self, members: list[int], way: plan.Plan, tell: Tell) -> list[dict[str, Any]]:
         if self.stop.asked:
             raise Interrupted(self._stopped())
-        chunk = Chunk(
+        chunk = ChunkRecorder(
             self.study, members, self.referee, self.listener.interval, tell, self._stopped
         )
         return train_chunk(chunk, way, self.data, self.device, self.checkpoint_every, self.stop)

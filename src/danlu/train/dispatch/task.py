@@ -22,18 +22,18 @@ from torch import Tensor
 from danlu.data import Data
 from danlu.errors import RunError
 from danlu.runs import Study, checkpoint
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch import provenance
-from danlu.train.dispatch.chunk import Chunk, Referee, Row, files_of, populate, train_chunk
+from danlu.train.dispatch.chunk import ChunkRecorder, Pruner, Row, files_of, populate, train_chunk
 from danlu.train.dispatch.memory import keep_freed_memory
 from danlu.train.dispatch.plan import Plan, choose
 from danlu.train.engine.stopping import StopRequest
 
-Ticket = tuple[str, int, int]  # of a task: the shift, the chunk, the try
+TaskId = tuple[str, int, int]  # of a task: the shift, the chunk, the try
 
 
 @dataclass(frozen=True)
-class Parcel:
+class StudyBundle:
     """What every task needs of home."""
 
     files: dict[str, bytes]  # of the study's folder
@@ -72,11 +72,11 @@ def _received(data: Sent) -> Data:
 class Mailbox:
     """An actor between the tasks and whoever waits for them; the referee sits here, so that all are held to one."""
 
-    def __init__(self, referee: Referee | None) -> None:
+    def __init__(self, referee: Pruner | None) -> None:
         self.referee = referee
         self.mail: list[Any] = []
 
-    def put(self, ticket: Ticket, kind: str, value: Any) -> None:
+    def put(self, ticket: TaskId, kind: str, value: Any) -> None:
         """Leave a message."""
         self.mail.append((ticket, kind, value))
 
@@ -111,7 +111,7 @@ class _Away:
         return self.get(self.mailbox.judge.remote(rows))  # type: ignore[no-any-return]
 
 
-class _Sent(Chunk):
+class _Sent(ChunkRecorder):
     """A chunk whose checkpoints are sent home."""
 
     send: Callable[[str, bytes], None]
@@ -123,7 +123,7 @@ class _Sent(Chunk):
 
 
 @contextlib.contextmanager
-def _unpacked(parcel: Parcel, data: Sent | None) -> Iterator[tuple[Study, Data]]:
+def _unpacked(parcel: StudyBundle, data: Sent | None) -> Iterator[tuple[Study, Data]]:
     """The study in a folder of its own, and the data, read here if they were not sent."""
     from danlu import __version__
 
@@ -143,7 +143,7 @@ def _unpacked(parcel: Parcel, data: Sent | None) -> Iterator[tuple[Study, Data]]
         yield study, here
 
 
-def work(order: Order, parcel: Parcel, data: Sent | None, mailbox: Any, ticket: Ticket) -> Any:
+def work(order: Order, parcel: StudyBundle, data: Sent | None, mailbox: Any, ticket: TaskId) -> Any:
     """Train a chunk; the lines to be written of its members, and the files it made."""
     import ray
 
@@ -170,7 +170,7 @@ def work(order: Order, parcel: Parcel, data: Sent | None, mailbox: Any, ticket: 
 
 
 def measure(
-    parcel: Parcel, members: Sequence[int], data: Sent | None, device: str, places: int
+    parcel: StudyBundle, members: Sequence[int], data: Sent | None, device: str, places: int
 ) -> Plan:
     """How to train some members of one structure in so many places, measured in one."""
     import ray
@@ -181,7 +181,7 @@ def measure(
     on = torch.device(device)
     with _unpacked(parcel, data) as (study, here):
         recipes = [study.recipes[i] for i in members]
-        make = functools.partial(populate, data=here, feed=Feed(recipes, here, on), device=on)
+        make = functools.partial(populate, data=here, feed=BatchStream(recipes, here, on), device=on)
         return choose(
             recipes, make, here, on, cores=1, beside=False, places=places, tenants=tenants
         )

@@ -17,15 +17,15 @@ from danlu.errors import DanluError, Interrupted, RecipeError, RunError, some, w
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
 from danlu.runs.study import FORMAT
-from danlu.train.batches.batch_stream import Feed
+from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch import plan, provenance
-from danlu.train.dispatch.chunk import Referee, populate
+from danlu.train.dispatch.chunk import Pruner, populate
 from danlu.train.dispatch.cluster import connect
 from danlu.train.dispatch.fit import CHECKPOINT_EVERY
 from danlu.train.dispatch.grouping import grouped
 from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.preflight import check, choose_device, reuse_memory, threads_for
-from danlu.train.dispatch.scheduler import Crew
+from danlu.train.dispatch.scheduler import StudyScheduler
 from danlu.train.engine.stopping import StopRequest
 
 PARTS = ("train", "valid", "test")
@@ -104,7 +104,7 @@ def resume_study(
     trust: bool = False,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    referee: Referee | None = None,
+    referee: Pruner | None = None,
     ray: str | None = None,
 ) -> Study:
     """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
@@ -122,7 +122,7 @@ def extend(
     *,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    referee: Referee | None = None,
+    referee: Pruner | None = None,
     ray: str | None = None,
 ) -> Study:
     """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable.
@@ -151,7 +151,7 @@ def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto"
     chosen, seconds = torch.device(choose_device(device)), 0.0
     for group in grouped(recipes):
         part = [recipes[i] for i in group]
-        feed = Feed(part, data, chosen)
+        feed = BatchStream(part, data, chosen)
         make = functools.partial(populate, data=data, feed=feed, device=chosen)
         pace = plan.quickest(part, make, data, chosen, threads_for(part[0], data))
         seconds += pace * feed.steps * sum(r.epochs for r in part)
@@ -192,7 +192,7 @@ def _train(
     data: Data,
     listener: StudyListener | None,
     checkpoint_every: float,
-    referee: Referee | None = None,
+    referee: Pruner | None = None,
     ray: str | None = None,
 ) -> None:
     """Every group of the study that is not done."""
@@ -211,7 +211,7 @@ def _train(
         folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
         provenance.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
         provenance.say(study.path / "study.json", status="running")
-        crew = Crew(study, data, listener, checkpoint_every, stop, referee, cluster)
+        crew = StudyScheduler(study, data, listener, checkpoint_every, stop, referee, cluster)
         listener.start(study, crew.all, crew.before)
         try:
             crew.train(grouped(study.recipes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danlu.recipe import Recipe
-from danlu.train.batches.batch_stream import Feed, Step
+from danlu.train.batches.batch_stream import BatchStream, Step
 from danlu.train.dispatch.memory import out_of_memory
 from danlu.train.engine.population import Population
 from danlu.train.forward.chain import Chain
@@ -17,7 +17,7 @@ from danlu.train.forward.chain import Chain
 Make = Callable[[Sequence[Recipe]], Population]
 
 
-def objection(recipes: Sequence[Recipe], make: Make, feed: Feed) -> str | None:
+def objection(recipes: Sequence[Recipe], make: Make, feed: BatchStream) -> str | None:
     """Why recipes that share a structure cannot train as one population, in words; None where they can."""
     try:
         two = _unlike(recipes)
@@ -43,7 +43,7 @@ def _unlike(recipes: Sequence[Recipe]) -> list[Recipe]:
     return [first, next((r for r in recipes[1:] if r.seed != first.seed), recipes[1])]
 
 
-def _alone_as_together(pair: Population, make: Make, feed: Feed) -> bool:
+def _alone_as_together(pair: Population, make: Make, feed: BatchStream) -> bool:
     """Whether each of two networks shows what it shows when it is alone."""
     together, steps = _take_steps(pair, feed)
     of = pair.batch_of.tolist()
@@ -63,7 +63,7 @@ def _alone_as_together(pair: Population, make: Make, feed: Feed) -> bool:
     return True
 
 
-def _take_steps(pair: Population, feed: Feed) -> tuple[dict[str, Tensor], list[Step]]:
+def _take_steps(pair: Population, feed: BatchStream) -> tuple[dict[str, Tensor], list[Step]]:
     """What two steps show of two networks, and those steps."""
     segments = feed.segments(pair.recipes, [0, 0])
     pair.sit(segments)

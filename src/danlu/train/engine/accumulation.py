@@ -14,7 +14,7 @@ from torch import Tensor
 from danlu.train.forward.stack import Stack
 
 
-class Rhythm:
+class GradientAccumulator:
     """Updates after every `every` steps, and at the end of an epoch. Legend: M networks."""
 
     def __init__(self, steps: int, every: int) -> None:

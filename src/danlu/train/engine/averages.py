@@ -20,14 +20,14 @@ from danlu.train.forward.stack import Stack
 
 
 @dataclass
-class Average:
+class WeightAverage:
     """w̄ of each network: `theta`, a vector of the stack's layout, and `rest`, its buffers of floating point by name."""
 
     theta: Tensor
     rest: dict[str, Tensor]
 
     @classmethod
-    def start(cls, stack: Stack, recipes: Sequence[Recipe]) -> Average | None:
+    def start(cls, stack: Stack, recipes: Sequence[Recipe]) -> WeightAverage | None:
         """That of networks yet untrained; None where the recipes ask for none."""
         if recipes[0].average.name == "none":
             return None
@@ -71,14 +71,14 @@ class Average:
             theirs.copy_(mine)
             mine.copy_(held)
 
-    def only(self, stack: Stack, index: Tensor) -> Average:
+    def only(self, stack: Stack, index: Tensor) -> WeightAverage:
         """That of the networks `index` alone; stack: whose layout this has."""
-        return Average(stack.only(self.theta, index), {k: v[index] for k, v in self.rest.items()})
+        return WeightAverage(stack.only(self.theta, index), {k: v[index] for k, v in self.rest.items()})
 
-    def joined(self, stack: Stack, other: Average, others: Stack) -> Average:
+    def joined(self, stack: Stack, other: WeightAverage, others: Stack) -> WeightAverage:
         """That of these networks, then of those."""
         rest = {k: torch.cat([v, other.rest[k]]) for k, v in self.rest.items()}
-        return Average(stack.joined(self.theta, others, other.theta), rest)
+        return WeightAverage(stack.joined(self.theta, others, other.theta), rest)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

@@ -15,15 +15,15 @@ from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
-from danlu.train.batches.batch_stream import Feed, kind, stretches
+from danlu.train.batches.batch_stream import BatchStream, kind, stretches
 from danlu.train.engine.divergence import explain
 from danlu.train.engine.population import Population
-from danlu.train.engine.running_metrics import Tally
+from danlu.train.engine.running_metrics import RunningMetrics
 from danlu.train.engine.stopping import StopRequest
 
 
 @dataclass
-class Place:
+class MemberState:
     """A network's place in a population."""
 
     index: int  # of its recipe
@@ -36,14 +36,14 @@ class Place:
 
 
 @dataclass
-class Position:
+class Progress:
     """How far the population is: who joins later counts from there."""
 
     epoch: int = 0  # finished
     within: int = 0  # steps taken of the epoch begun
 
 
-class Ledger(Protocol):
+class Recorder(Protocol):
     """What a training leaves behind, and who watches it."""
 
     interval: float
@@ -51,13 +51,13 @@ class Ledger(Protocol):
     def stepped(self, loop: Loop) -> None:
         """Now and then, between two steps."""
 
-    def epoch(self, rows: list[tuple[Place, dict[str, Any]]]) -> None:
+    def epoch(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
         """The history's rows of an epoch; a place may be marked as stopped."""
 
-    def left(self, loop: Loop, population: Population, leaving: list[tuple[Place, int]]) -> None:
+    def left(self, loop: Loop, population: Population, leaving: list[tuple[MemberState, int]]) -> None:
         """Networks are finished: their places, and their numbers in `population`, which has their final weights."""
 
-    def broke(self, place: Place, weights: dict[str, Tensor], error: Diverged) -> None:
+    def broke(self, place: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         """A network diverged, with these weights from before the step."""
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
@@ -80,10 +80,10 @@ class Loop:
         recipes: Mapping[int, Recipe],
         make: Callable[[Sequence[Recipe]], Population],
         room: int,
-        feed: Feed,
+        feed: BatchStream,
         data: Data,
         metric: str,
-        ledger: Ledger,
+        ledger: Recorder,
         checkpoint_every: float,
         stop: StopRequest,
     ) -> None:
@@ -96,8 +96,8 @@ class Loop:
             metric,
         )
         self.ledger, self.checkpoint_every, self.stop = ledger, checkpoint_every, stop
-        self.at, self.waiting = Position(), list(recipes)
-        self.places: list[Place] = []
+        self.at, self.waiting = Progress(), list(recipes)
+        self.places: list[MemberState] = []
         self.best: Tensor | None = None
         self.best_rest: dict[str, Tensor] = {}
 
@@ -106,11 +106,11 @@ class Loop:
         """Taken so far by who was there from the beginning."""
         return self.at.epoch * self.feed.steps + self.at.within
 
-    def steps_of(self, place: Place) -> int:
+    def steps_of(self, place: MemberState) -> int:
         """Taken so far by the network there."""
         return self.steps - place.start * self.feed.steps
 
-    def told(self, place: Place) -> dict[str, Any]:
+    def told(self, place: MemberState) -> dict[str, Any]:
         """How long the network there was trained."""
         best = {"best_epoch": place.best_epoch} if place.best_epoch else {}
         return {
@@ -122,8 +122,8 @@ class Loop:
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.at, self.waiting = Position(**position["at"]), position["waiting"]
-        self._seat([Place(**p) for p in position["places"]])
+        self.at, self.waiting = Progress(**position["at"]), position["waiting"]
+        self._seat([MemberState(**p) for p in position["places"]])
         self.population.restore(tensors)
         self.tally.restore(tensors)
         if self.best is not None:
@@ -132,7 +132,7 @@ class Loop:
                 k: tensors[f"best.{k}"].to(v.device) for k, v in self.best_rest.items()
             }
 
-    def _seat(self, places: list[Place]) -> None:
+    def _seat(self, places: list[MemberState]) -> None:
         """A new population for these places."""
         self.places, self.population = places, self.make([self.recipes[p.index] for p in places])
         if any(p.start for p in places):
@@ -154,7 +154,7 @@ class Loop:
         if alive and len(alive) < len(self.places):
             self._keep(alive)
         stayed = (self.places, self.population, self.best, self.best_rest) if alive else None
-        self._seat([Place(i, self.at.epoch) for i in self.waiting[:free]])
+        self._seat([MemberState(i, self.at.epoch) for i in self.waiting[:free]])
         del self.waiting[:free]
         if stayed is None:
             return
@@ -218,7 +218,7 @@ class Loop:
             if population.broken:
                 self._broke(x)
                 if not self._alive():
-                    self.at = Position(self.at.epoch + 1)  # who waits begins with the next
+                    self.at = Progress(self.at.epoch + 1)  # who waits begins with the next
                     return
             self.tally.add(losses, out, y, counts)
             self.at.within += 1
@@ -387,8 +387,8 @@ class Loop:
             )
             yield from outs
 
-    def _fresh(self) -> Tally:
-        return Tally(self.population.members, not self.data.schema.is_regression)
+    def _fresh(self) -> RunningMetrics:
+        return RunningMetrics(self.population.members, not self.data.schema.is_regression)
 
     def _clock(self) -> None:
         """Share the time since the last call among those in training."""

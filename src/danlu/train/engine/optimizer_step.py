@@ -12,7 +12,7 @@ from torch import Tensor
 from danlu.nn import penalties
 from danlu.optim import schedules
 from danlu.optim.clip import clip_value, norm_factor
-from danlu.optim.optimizers import RULES, Hyper, Rule, State, columns
+from danlu.optim.optimizers import OPTIMIZERS, Hyper, Rule, State, columns
 from danlu.recipe import Recipe
 from danlu.train.forward.stack import Stack
 
@@ -46,7 +46,7 @@ class _Tile:
             rule.update(self.p[0], self.grad[0], self.state[0], self.hyper, t)
 
 
-class Update:
+class OptimizerStep:
     """Changes a stack by its gradient.
 
     examples: how many each recipe trains on (the m of the penalties). late: the population's steps before each joined.
@@ -71,7 +71,7 @@ class Update:
         self.late_column = torch.tensor(
             self.late, dtype=torch.float64, device=stack.theta.device
         ).unsqueeze(1)
-        self.rule = RULES[recipes[0].optimizer.name]
+        self.rule = OPTIMIZERS[recipes[0].optimizer.name]
         self.kinds = [(r.schedule, r.epochs) for r in recipes]
         self.shapes = [r.schedule.model_dump(exclude_none=True) for r in recipes]
         self.steady = all(r.schedule.name == "constant" and not r.schedule.warmup for r in recipes)

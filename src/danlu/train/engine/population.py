@@ -27,12 +27,12 @@ from danlu.recipe import Recipe
 from danlu.rng import seed_of, stream
 from danlu.runs.weights import taken
 from danlu.train.batches import sampling
-from danlu.train.engine.accumulation import Rhythm
-from danlu.train.engine.averages import Average
-from danlu.train.engine.optimizer_step import Update
+from danlu.train.engine.accumulation import GradientAccumulator
+from danlu.train.engine.averages import WeightAverage
+from danlu.train.engine.optimizer_step import OptimizerStep
 from danlu.train.forward import chain
-from danlu.train.forward.layer_rules import Crowd
-from danlu.train.forward.modules import Manner, Solo, Vectorised
+from danlu.train.forward.layer_rules import MemberLayout
+from danlu.train.forward.modules import Precision, SingleForward, VmapForward
 from danlu.train.forward.stack import Stack
 
 
@@ -92,7 +92,7 @@ class Population:
         self.structured = bool(
             getattr(self.model, "structured", False)
         )  # then it gives its choice beside the marginals
-        self.manner = Manner(
+        self.manner = Precision(
             device,
             template.dtype == "bf16-mixed",
             2 if self.structured else 1 + len(self.auxiliary),
@@ -102,8 +102,8 @@ class Population:
             for m in self.model.modules()
             if (own := list(m.parameters(False))) and not any(p.requires_grad for p in own)
         ]
-        self.rhythm = Rhythm(per_epoch, template.accumulate)
-        self._seat(list(recipes), stack, None, [0] * len(recipes), Average.start(stack, recipes))
+        self.rhythm = GradientAccumulator(per_epoch, template.accumulate)
+        self._seat(list(recipes), stack, None, [0] * len(recipes), WeightAverage.start(stack, recipes))
 
     def _seat(
         self,
@@ -111,7 +111,7 @@ class Population:
         stack: Stack,
         state: State | None,
         late: list[int],
-        average: Average | None,
+        average: WeightAverage | None,
     ) -> None:
         """Everything that depends on who is in."""
         self.recipes, self.stack, self.members, self.late, self.average = (
@@ -123,7 +123,7 @@ class Population:
         )
         self.broken: list[int] = []  # whose loss was not finite in the last step
         m = [self.examples] * self.members if self.counts is None else self.counts.sum(1).tolist()
-        self.update = Update(
+        self.update = OptimizerStep(
             stack, recipes, m, self.rhythm.updates_per_epoch, [self.rhythm.updates(n) for n in late]
         )
         if state is not None:
@@ -137,7 +137,7 @@ class Population:
         self.class_weights = (
             balanced_weights(self.class_counts).to(self.device, dtype) if balanced else None
         )  # type: ignore[arg-type]
-        self.crowd = Crowd(self.members, [(0, self.members)])
+        self.crowd = MemberLayout(self.members, [(0, self.members)])
         self.passes = self._passes(loss)
         self.explicit = isinstance(self.passes, chain.Chain)
         self.draws = self.imported or bool(self.p)
@@ -149,7 +149,7 @@ class Population:
         for module in self.frozen:
             module.eval()
 
-    def _passes(self, loss: str) -> chain.Chain | Solo | Vectorised:
+    def _passes(self, loss: str) -> chain.Chain | SingleForward | VmapForward:
         p = {
             k: of[0]
             if len(set(of)) == 1
@@ -170,8 +170,8 @@ class Population:
             # A layer whose p is 0 asks for no masks, and others of the group may need them.
             self.model.get_submodule(name).p = max(of)  # type: ignore[assignment]
         if self.members > 1:
-            return Vectorised(self.model, self.crowd, self.stack, self.manner, p)
-        return Solo(self.model, self.crowd, self.stack, self.manner)
+            return VmapForward(self.model, self.crowd, self.stack, self.manner, p)
+        return SingleForward(self.model, self.crowd, self.stack, self.manner)
 
     def sit(self, segments: list[tuple[int, int]]) -> None:
         """Networks a…z see the batch of that place from now on."""
@@ -228,14 +228,14 @@ class Population:
             if per is None
             else per.view(-1, b, t)[..., 0]
         )
-        return cast(Solo, self.passes).objective(x, y.view(-1, b, t), each)
+        return cast(SingleForward, self.passes).objective(x, y.view(-1, b, t), each)
 
     def _aside(
         self, losses: Tensor, kept: Any, y: Tensor, per: Tensor | None
     ) -> tuple[Tensor, list[list[Tensor]]]:
         """The losses with those of the auxiliary classifiers, and the gradients of these."""
         slopes = []
-        for weight, out in zip(self.auxiliary, cast(Solo, self.passes).aside(kept), strict=True):
+        for weight, out in zip(self.auxiliary, cast(SingleForward, self.passes).aside(kept), strict=True):
             more, g = self.gradient(out, y, self.smoothing, per)
             losses = losses + weight * more
             slopes.append(g * weight)
@@ -283,7 +283,7 @@ class Population:
         if len(distinct) > 1:
             at = {name: j for j, name in enumerate(distinct)}
             self.crowd.stream_of = torch.tensor([at[name] for name in own])
-        if self.imported and isinstance(self.passes, Solo):
+        if self.imported and isinstance(self.passes, SingleForward):
             self.passes.seed = seed_of(own[0][0], "dropout", own[0][1])
 
     def outputs(self, x: Tensor, segments: list[tuple[int, int]]) -> Any:
@@ -294,7 +294,7 @@ class Population:
             with torch.inference_mode() if self.explicit else torch.no_grad():
                 out, kept = self.passes.forward(x)
                 return (
-                    (out, cast(Solo, self.passes).aside(kept)[0].argmax(1))
+                    (out, cast(SingleForward, self.passes).aside(kept)[0].argmax(1))
                     if self.structured
                     else out
                 )

@@ -10,7 +10,7 @@ from danlu.predict.evaluate import hits
 _HELD = 1 << 16  # outputs kept before they are counted together: one comparison instead of many
 
 
-class Tally:
+class RunningMetrics:
     """Sums over the examples seen, one for each network: `loss`, `correct`, `seen`, float64 [M]."""
 
     def __init__(self, members: int, classes: bool) -> None:
@@ -75,8 +75,8 @@ class Tally:
             tensors[f"tally.{k}"].clone() for k in ("loss", "correct", "seen")
         )
 
-    def keep(self, keep: list[int]) -> Tally:
+    def keep(self, keep: list[int]) -> RunningMetrics:
         """Only these networks."""
-        new = Tally(len(keep), self.classes)
+        new = RunningMetrics(len(keep), self.classes)
         new.restore({k: v[keep] for k, v in self.tensors().items()})
         return new

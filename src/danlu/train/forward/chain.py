@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.nn.layers import Affine
-from danlu.train.forward.layer_rules import FRESH, LAYERS, PICTURES, Crowd, Layer
+from danlu.nn.layers import ExplicitLinear
+from danlu.train.forward.layer_rules import FRESH, LAYERS, PICTURES, MemberLayout, Layer
 
 _TINY = 4000  # weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
 _PATCHES = (
@@ -47,7 +47,7 @@ def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
             and layer.dilation == (1, 1)
             and len(shape) == 3
         )
-    if isinstance(layer, Affine):
+    if isinstance(layer, ExplicitLinear):
         return len(shape) == 1
     if isinstance(layer, nn.Linear):
         return layer.bias is not None and len(shape) == 1
@@ -133,7 +133,7 @@ class Chain:
         self,
         model: nn.Module,
         columns: bool,
-        crowd: Crowd,
+        crowd: MemberLayout,
         values: Mapping[str, Tensor],
         grads: Mapping[str, Tensor],
         p: Mapping[str, Any],

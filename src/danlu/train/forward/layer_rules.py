@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu.nn.layers import Affine, Dropout
+from danlu.nn.layers import ExplicitLinear, Dropout
 
 aten = torch.ops.aten
 threshold_into = aten.threshold_backward.grad_input
@@ -32,7 +32,7 @@ Passes = tuple[Forward, Backward]
 
 
 @dataclass
-class Crowd:
+class MemberLayout:
     """Who sits in the chain: M networks, which batch each sees, where its dropout masks come from."""
 
     members: int = 1
@@ -61,7 +61,7 @@ class Layer:
     """A layer of M networks: its module, and its tensors [M, …] by name."""
 
     module: Any
-    crowd: Crowd
+    crowd: MemberLayout
     values: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     p: Any = 0.0  # of Dropout: a number, or [M]
@@ -336,7 +336,7 @@ Rules = dict[type[nn.Module], Callable[[Layer], Passes]]
 
 LAYERS: Rules = {
     nn.Linear: _dense,
-    Affine: _dense,
+    ExplicitLinear: _dense,
     nn.Conv2d: _unfolded,
     nn.MaxPool2d: _pool,
     nn.BatchNorm1d: _norm_columns,
@@ -364,7 +364,7 @@ LAYERS: Rules = {
 }
 FRESH = (
     nn.Linear,
-    Affine,
+    ExplicitLinear,
     nn.Conv2d,
     nn.MaxPool2d,
     nn.BatchNorm1d,

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from danlu.errors import ModelError
 from danlu.nn.layers import Dropout, noise
 from danlu.nn.recurrent import several
-from danlu.train.forward.layer_rules import Crowd, keep_scaled
+from danlu.train.forward.layer_rules import MemberLayout, keep_scaled
 from danlu.train.forward.stack import Stack
 
 
 @dataclass(frozen=True)
-class Manner:
+class Precision:
     """How the arithmetic is done. mixed: products in bfloat16 while training. classifiers: of a network, those that count."""
 
     device: torch.device
@@ -87,10 +87,10 @@ def _within(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"model.{k}": v for k, v in tensors.items()}
 
 
-class Solo:
+class SingleForward:
     """One network, by its own `forward`. seed: of PyTorch's generators in a step, for modules that draw from them."""
 
-    def __init__(self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner) -> None:
+    def __init__(self, model: nn.Module, crowd: MemberLayout, stack: Stack, manner: Precision) -> None:
         self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
         self.seed: int | None = None
         self.carried: tuple[Tensor, ...] | None = (
@@ -172,11 +172,11 @@ class Solo:
         _go_back(kept, [slope[0].t() if slope.ndim > 1 else slope[0] for slope in (g, *aside)])
 
 
-class Vectorised:
+class VmapForward:
     """M networks of one structure. Raises RuntimeError where `vmap` cannot follow the module."""
 
     def __init__(
-        self, model: nn.Module, crowd: Crowd, stack: Stack, manner: Manner, p: dict[str, Any]
+        self, model: nn.Module, crowd: MemberLayout, stack: Stack, manner: Precision, p: dict[str, Any]
     ) -> None:
         self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
         self.carried: tuple[Tensor, ...] | None = (
