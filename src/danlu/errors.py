@@ -11,6 +11,48 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
+class Mistake(str):
+    """One mistake: a sentence, which also carries what it is made of.
+
+    path: what is wrong, such as `optimizer.lr`; value: what was given; rule: what must hold;
+    hint: a way out. A sentence written by hand has none of the four.
+    """
+
+    path: str | None = None
+    value: Any = None
+    rule: str | None = None
+    hint: str | None = None
+
+    @classmethod
+    def about(cls, path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:
+        """Return "`path` is value, but rule; hint"."""
+        return cls._with_fields(f"`{path}` is {_shown(value)}, but {rule}", path, value, rule, hint)
+
+    @classmethod
+    def unused(cls, path: str, rule: str, hint: str | None = None) -> Mistake:
+        """Return "`path` rule; hint", for a field whose value does not matter."""
+        return cls._with_fields(f"`{path}` {rule}", path, None, rule, hint)
+
+    @classmethod
+    def _with_fields(
+        cls, sentence: str, path: str, value: Any, rule: str, hint: str | None
+    ) -> Mistake:
+        made = cls(f"{sentence}; {hint}" if hint else sentence)
+        made.path, made.value, made.rule, made.hint = path, value, rule, hint
+        return made
+
+    def with_note(self, note: str) -> Mistake:
+        """Return the same mistake with a remark after its sentence."""
+        made = Mistake(f"{self} {note}")
+        made.path, made.value, made.rule, made.hint = self.path, self.value, self.rule, self.hint
+        return made
+
+
+def _shown(value: Any) -> str:
+    is_list_of_names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
+    return ", ".join(value) if is_list_of_names else repr(value)
+
+
 class DanluError(Exception):
     """The root. Carries one or more mistakes, each one sentence; `str` joins them by lines."""
 
@@ -18,14 +60,14 @@ class DanluError(Exception):
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__(*mistakes)
-        self.mistakes = mistakes
+        self.mistakes = tuple(m if isinstance(m, Mistake) else Mistake(m) for m in mistakes)
 
     def __str__(self) -> str:
         return "\n".join(self.mistakes)
 
 
 class RecipeError(DanluError):
-    """A recipe that cannot be: unknown names, values out of range, contradictions."""
+    """A recipe that is not valid: unknown names, values out of range, contradictions."""
 
 
 class DataError(DanluError):
@@ -53,9 +95,9 @@ class TrainingError(DanluError):
 
 
 class Diverged(TrainingError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite, at a step, first seen in a layer."""
 
-    def __init__(self, *mistakes: str, step: int, layer: str) -> None:
+    def __init__(self, *mistakes: str, step: int = 0, layer: str = "") -> None:
         super().__init__(*mistakes)
         self.step, self.layer = step, layer
 
@@ -66,54 +108,56 @@ class Interrupted(TrainingError):
     exit_code = 130
 
 
-def wrong(name: str, value: Any, rule: str, hint: str | None = None) -> str:
-    """One mistake in the grammar; `rule` starts with "must" or "needs", `hint` with a verb."""
-    names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
-    return f"`{name}` is {', '.join(value) if names else repr(value)}, but {rule}" + (
-        f"; {hint}" if hint else ""
-    )
+def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:
+    """Return a mistake in the grammar; `rule` starts with "must" or "needs", `hint` with a verb."""
+    return Mistake.about(path, value, rule, hint)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option most like `name`, or None when none is like it."""
+    """Return the option most like `name`, or None when none is like it."""
     known = list(options)
-    folded = {o.lower(): o for o in reversed(known)}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    return folded[found[0]] if found else None
+    by_lower_case = {option.lower(): option for option in reversed(known)}
+    found = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    return by_lower_case[found[0]] if found else None
 
 
-def unknown(name: str, value: str, options: Iterable[str]) -> str:
-    """A value outside a list of names, with the nearest name or the whole list."""
+def unknown(path: str, value: str, options: Iterable[str]) -> Mistake:
+    """Return the mistake of a value outside a list of names, with the nearest name as a hint."""
     known = sorted(options)
     near = nearest(value, known)
     hint = f"did you mean {near!r}?" if near else None
-    return wrong(name, value, "must be one of " + ", ".join(known), hint)
+    return wrong(path, value, "must be one of " + ", ".join(known), hint)
 
 
 def count(n: int, thing: str) -> str:
-    """A number of things in words: "1 row", "3 rows"."""
+    """Return a number of things in words: "1 row", "3 rows"."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def first(mistakes: Sequence[str], things: str, most: int = 8) -> list[str]:
-    """The first few of many mistakes of one kind, and how many more there are."""
-    more = len(mistakes) - most
-    return [*mistakes[:most], *([f"and {more} more {things} like these"] if more > 0 else [])]
+    """Return the first few of many mistakes of one kind, and how many more there are."""
+    shown = list(mistakes[:most])
+    left_out = len(mistakes) - most
+    if left_out > 0:
+        shown.append(f"and {left_out} more {things} like these")
+    return shown
 
 
 def cells(gaps: Mapping[str, int]) -> str:
-    """Missing cells by column: "2 in age, 1 in price"."""
+    """Return missing cells by column in words: "2 in age, 1 in price"."""
     return ", ".join(f"{n:,} in {column}" for column, n in gaps.items())
 
 
 def some(items: Iterable[Any], most: int = 3) -> str:
-    """The first few items in words: "a, b, c and 4 more"."""
-    listed = [str(i) for i in items]
-    rest = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
+    """Return the first few items in words: "a, b, c and 4 more"."""
+    listed = [str(item) for item in items]
+    left_out = len(listed) - most
+    shown = ", ".join(listed[:most])
+    return f"{shown} and {left_out} more" if left_out > 0 else shown
 
 
 def clock(seconds: float) -> str:
-    """1:05, or 2:03:09."""
-    s = round(seconds)
-    return f"{s // 3600}:{s // 60 % 60:02}:{s % 60:02}" if s >= 3600 else f"{s // 60}:{s % 60:02}"
+    """Return a duration such as 1:05 or 2:03:09."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

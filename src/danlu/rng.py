@@ -1,6 +1,7 @@
-"""Named random streams: every draw comes from (seed, purpose, index…), never from a shared generator.
+"""Named random streams: every draw comes from (seed, purpose, index…), not from a shared generator.
 
-So a training can be resumed in the middle, and a network draws the same numbers alone or in company.
+So a training can be resumed in the middle, and a network draws the same numbers alone or in a
+population.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 
 
 def seed_of(seed: int, purpose: str, *index: int | str) -> int:
-    """A 63-bit seed for one named stream; equal names give equal seeds on every machine."""
+    """Return a 63-bit seed for one named stream; equal names give equal seeds on every machine."""
     name = repr((seed, purpose, *index)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 1
 
@@ -19,5 +20,5 @@ def seed_of(seed: int, purpose: str, *index: int | str) -> int:
 def stream(
     seed: int, purpose: str, *index: int | str, device: str | torch.device = "cpu"
 ) -> torch.Generator:
-    """A fresh generator for one named stream."""
+    """Return a fresh generator for one named stream."""
     return torch.Generator(device).manual_seed(seed_of(seed, purpose, *index))

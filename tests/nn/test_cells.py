@@ -8,7 +8,7 @@ from cell_formulas import step
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
-from danlu.nn.recurrent import Recurrent, backwards, several
+from danlu.nn.recurrent import Recurrent, reverse, several
 
 T, B, H, M = 7, 4, 5, 3
 
@@ -140,9 +140,9 @@ def test_several_at_once_are_each_alone(name: str, dtype: torch.dtype) -> None:
 
 def test_backwards_turns_each_sequence_within_its_length() -> None:
     x = torch.tensor([[1, 4, 6], [2, 5, 0], [3, 0, 0]])
-    turned = backwards(x, torch.tensor([3, 2, 1]))
+    turned = reverse(x, torch.tensor([3, 2, 1]))
     assert turned.tolist() == [[3, 5, 6], [2, 4, 0], [1, 0, 0]]
-    assert torch.equal(backwards(turned, torch.tensor([3, 2, 1])), x)
+    assert torch.equal(reverse(turned, torch.tensor([3, 2, 1])), x)
 
 
 def test_bfloat16_by_processors_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""What to learn from: sources, splits, normalisers, augmentations."""
+"""What to learn from: examples in three parts, their schema, normalisers, augmentation."""
 
 from danlu.data.augment import Augmenter
-from danlu.data.data import PARTS, Data
+from danlu.data.data import Data
 from danlu.data.normalize import KINDS, Normalizer
+from danlu.data.parts import PARTS
 from danlu.data.schema import Column, Schema
 from danlu.data.sources.load import load, names
 

@@ -12,17 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from danlu.data.vocabulary import EOS, UNK
-
 
 @dataclass(frozen=True)
 class Augmenter:
     """Random changes of training images, or of the tokens of texts. Zero or False switches each off.
 
-    flip: left–right for half of the images. rotate: up to ± degrees. scale: factor within 1 ± scale.
-    shift: up to ± pixels either way. crop: pad that many pixels, cut the old size at a whole-pixel place.
-    noise: standard deviation of Gaussian noise, in units of the normalised input. unknown: of tokens, the probability that
-    each is read as `<unk>` (word dropout, Iyyer et al. 2015).
+    flip: left–right for half of the images. rotate: up to ± degrees. scale: factor within
+    1 ± scale. shift: up to ± pixels either way. crop: pad that many pixels, cut the old size at a
+    whole-pixel place. noise: standard deviation of Gaussian noise, in units of the normalised
+    input. word_dropout: of tokens, the probability that each is read as `<unk>`.
     """
 
     flip: bool = False
@@ -31,7 +29,7 @@ class Augmenter:
     shift: float = 0.0
     crop: int = 0
     noise: float = 0.0
-    unknown: float = 0.0
+    word_dropout: float = 0.0
 
     @property
     def moves(self) -> bool:
@@ -44,7 +42,7 @@ class Augmenter:
         return bool(self.rotate or self.scale or self.shift)
 
     def move(self, x: Tensor, g: torch.Generator) -> Tensor:
-        """The geometric part, on raw values [B, C, H, W] (outside the image is 0)."""
+        """Return raw values x [B, C, H, W] with pixels moved; outside the image is 0."""
         b = len(x)
         if self.flip:
             x = flip(x, torch.rand(b, generator=g) < 0.5)
@@ -56,24 +54,19 @@ class Augmenter:
         return x
 
     def add_noise(self, x: Tensor, g: torch.Generator) -> Tensor:
-        """The noise, on normalised values."""
+        """Return normalised values x with noise added."""
         if not self.noise:
             return x
         return x + self.noise * torch.randn(x.shape, generator=g, dtype=x.dtype).to(x.device)
 
 
-def forget(x: Tensor, share: float, g: torch.Generator) -> Tensor:
-    """Tokens [B, T], a share of them now unknown; padding and ends of text stay."""
-    return torch.where((torch.rand(x.shape, generator=g) < share).to(x.device) & (x > EOS), UNK, x)
-
-
 def flip(x: Tensor, mask: Tensor) -> Tensor:
-    """Mirror the images of the mask [B] left to right."""
+    """Return x with the images of the mask [B] mirrored left to right."""
     return torch.where(mask.to(x.device)[:, None, None, None], x.flip(3), x)
 
 
 def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
-    """Pad with zeros and cut [H, W] from the corner (row, column) [B, 2] of each."""
+    """Return x padded with zeros, [H, W] cut out from the corner (row, column) [B, 2] of each."""
     b, _, h, w = x.shape
     corner = corner.to(x.device)
     rows = corner[:, :1] + torch.arange(h, device=x.device)  # [B, H]
@@ -84,21 +77,18 @@ def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
 
 
 def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """Rotate anticlockwise by degrees [B], enlarge by factor [B], move by shift (right, down) [B, 2] pixels.
+    """Rotate anticlockwise by degrees [B], enlarge by factor [B], shift (right, down) [B, 2] pixels.
 
-    Bilinear, about the centre, zeros outside. The grid maps output to input, so the inverse is applied.
+    Bilinear, about the centre, zeros outside. The grid maps output to input, so the inverse of the
+    motion is applied.
     """
     h, w = x.shape[2:]
-    a = degrees * (math.pi / 180)
-    cos, sin = a.cos() / factor, a.sin() / factor
+    angle = degrees * (math.pi / 180)
+    cos, sin = angle.cos() / factor, angle.sin() / factor
     dx, dy = shift[:, 0] * (2 / w), shift[:, 1] * (2 / h)
     # Normalised coordinates stretch x by w/2 and y by h/2: a turn is one only after undoing that.
-    rows = torch.stack(
-        (
-            torch.stack((cos, -sin * (h / w), -cos * dx + sin * (h / w) * dy), 1),
-            torch.stack((sin * (w / h), cos, -sin * (w / h) * dx - cos * dy), 1),
-        ),
-        1,
-    ).to(x.device, x.dtype)
-    grid = F.affine_grid(rows, list(x.shape), align_corners=False)
+    to_x = torch.stack((cos, -sin * (h / w), -cos * dx + sin * (h / w) * dy), 1)
+    to_y = torch.stack((sin * (w / h), cos, -sin * (w / h) * dx - cos * dy), 1)
+    matrix = torch.stack((to_x, to_y), 1).to(x.device, x.dtype)  # [B, 2, 3]
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,48 +1,71 @@
-"""Where large arrays live: in memory while they fit the budget, else in a memory-mapped file that vanishes with us."""
+"""Where large arrays live.
+
+In memory while they fit the budget, else in a memory-mapped file that vanishes with the process.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
-from danlu.data.sources.download import cache_folder
 from danlu.errors import DataError, StorageError, wrong
 
 Array = NDArray[Any]
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNKNOWN_MEMORY = 4 * 10**9
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return a folder in the user's cache, made when missing."""
+    folder = Path(platformdirs.user_cache_dir("danlu"), *parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def parse_bytes(text: str | int | None) -> int:
-    """ "500MB", "2g" or a number of bytes; None means half of this machine's memory."""
+    """Return "500MB", "2g" or a number of bytes as an int; None means half of this machine's memory.
+
+    Raises DataError for anything else.
+    """
     if text is None:
-        try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        except (ValueError, OSError, AttributeError):
-            return 4 * 10**9
+        return _half_of_memory()
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
     if not found:
         raise DataError(wrong("memory", text, "must be a size such as 500MB or 2GB", "try 2GB"))
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return _UNKNOWN_MEMORY
+
+
 def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
-    """An array to fill: ordinary when it fits `budget` bytes, else mapped from an unnamed file in the cache."""
+    """Return an array to fill: ordinary when it fits `budget` bytes, else mapped from a file.
+
+    The file has no name and lies in the cache. Raises StorageError when the disk is full.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= budget:
         return np.empty(shape, dtype)
+    folder = cache_folder("arrays")
     try:
         # Unlinked at once: the system frees it even after kill -9. The map holds it open.
-        file = tempfile.TemporaryFile(dir=cache_folder("arrays"))  # noqa: SIM115
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as e:
-        need = f"{size / 1e9:.1f} GB"
+        reason = e.strerror or e
         raise StorageError(
-            f"the data need {need} of disk in {cache_folder('arrays')}, but: {e.strerror or e}"
+            f"the data need {size / 1e9:.1f} GB of disk in {folder}, but: {reason}"
         ) from e
 
 

@@ -1,8 +1,11 @@
-"""What the examples are: shapes, classes, columns. Travels with every run, so a prediction reads its input as training did."""
+"""What the examples are: shapes, classes, columns.
+
+A schema travels with every run, so a prediction reads its input as training did.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Task = Literal["classification", "regression", "tagging", "language", "pairs"]
@@ -17,34 +20,41 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Features this column becomes."""
+        """How many features this column becomes."""
         return len(self.levels) or 1
 
     @property
     def features(self) -> list[str]:
         """The names of those features."""
-        return [f"{self.name}={v}" for v in self.levels] or [self.name]
+        return [f"{self.name}={level}" for level in self.levels] or [self.name]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Task, shapes and names. `input_shape` is [C, H, W] for images, [F] for tables and [T] tokens for text."""
+    """Task, shapes and names."""
 
     task: Task
     input_shape: tuple[int, ...]
+    """[C, H, W] for images, [F] for tables, [T] tokens for text."""
     classes: tuple[str, ...] = ()
-    mode: str | None = None  # Pillow's "L" or "RGB" for images
+    mode: str | None = None
+    """Pillow's "L" or "RGB" for images."""
     columns: tuple[Column, ...] = ()
     target: str | None = None
-    scale: tuple[float, float] = field(
-        default=(0.0, 1.0)
-    )  # mean and spread of a regression target, training part
-    vocabulary: str = ""  # of text, as `danlu.data.vocabulary.Vocabulary` takes it
-    tokens: int = 0  # in the vocabulary
-    source: int = 0  # of pairs: tokens at the beginning of an example that are the source
-    scheme: str | None = None  # of tags that name entities: bmes, bioes or bio
-    spaced: bool = True  # of tagged text: whether spaces set tokens apart, as between English words
-    lines: bool = False  # of running text: whether every line is a text of its own
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Mean and standard deviation of a regression target in the training part."""
+    vocabulary: str = ""
+    """Of text, as `danlu.data.vocabulary.Vocabulary` takes it."""
+    tokens: int = 0
+    """How many tokens the vocabulary has."""
+    source: int = 0
+    """Of pairs: how many tokens at the beginning of an example are the source."""
+    scheme: str | None = None
+    """Of tags that name entities: bmes, bioes or bio."""
+    spaced: bool = True
+    """Of tagged text: whether tokens are separated by spaces, as English words are."""
+    lines: bool = False
+    """Of running text: whether every line is a text of its own."""
 
     @property
     def is_image(self) -> bool:
@@ -72,6 +82,11 @@ class Schema:
         return self.task == "regression"
 
     @property
+    def metric(self) -> str:
+        """ "accuracy" for classes, "r2" for numbers."""
+        return "r2" if self.is_regression else "accuracy"
+
+    @property
     def figures(self) -> tuple[str, ...]:
         """What a part is scored by; the first is what to choose by."""
         if self.is_regression:
@@ -81,24 +96,22 @@ class Schema:
         return ("loss", "accuracy") if self.task == "language" else ("accuracy", "loss")
 
     def normalization(self, kind: str) -> str:
-        """How inputs are brought to a network: as the recipe says, but tokens as they are."""
+        """Return how inputs are normalised: as the recipe says, but tokens are left as they are."""
         return "tokens" if self.is_text else kind
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `data.json`."""
+        """Return plain values for `data.json`."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, d: dict[str, Any]) -> Schema:
-        """The inverse of `to_json`."""
-        columns = tuple(Column(c["name"], tuple(c["levels"])) for c in d["columns"])
-        shape, scale = tuple(d["input_shape"]), (d["scale"][0], d["scale"][1])
-        return cls(
-            **{
-                **d,
-                "input_shape": shape,
-                "classes": tuple(d["classes"]),
-                "columns": columns,
-                "scale": scale,
-            }
-        )
+    def from_json(cls, plain: dict[str, Any]) -> Schema:
+        """Return the schema of plain values, the inverse of `to_json`."""
+        columns = tuple(Column(c["name"], tuple(c["levels"])) for c in plain["columns"])
+        mean, std = plain["scale"]
+        typed = {
+            "input_shape": tuple(plain["input_shape"]),
+            "classes": tuple(plain["classes"]),
+            "columns": columns,
+            "scale": (mean, std),
+        }
+        return cls(**{**plain, **typed})

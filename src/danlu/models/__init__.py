@@ -3,75 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from danlu.errors import ModelError
+from danlu.fields import Field, defaults
 from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, vgg
-from danlu.models.recurrent import TextSpec
+from danlu.models.recurrent_parts import TextSpec
 from danlu.nn.init import initialise
 
 
 @dataclass(frozen=True)
 class Model:
-    """A variant: what builds it, and the recipe fields it uses with their defaults."""
+    """A variant: what builds it, and the recipe fields it reads.
+
+    init: of recipe.init, where "auto" means something else. has_batch_norm: whatever its fields
+    say. reads_text: its examples are rows of tokens.
+    """
 
     build: Callable[..., nn.Module]
-    defaults: dict[str, Any]
-    init: dict[str, Any]  # of recipe.init, where it differs from "auto"
-    normed: bool = False  # whether it has batch normalisation, whatever its fields say
-    reads: bool = False  # whether its examples are rows of tokens
+    fields: tuple[Field, ...]
+    init: dict[str, Any] = field(default_factory=dict)
+    has_batch_norm: bool = False
+    reads_text: bool = False
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the fields it reads."""
+        return defaults(self.fields)
 
 
-_DENSE: dict[str, Any] = {"activation": "relu", "batch_norm": "none", "dropout": 0.0}
-_CONV: dict[str, Any] = {"kernel_size": 5, "padding": 0, **_DENSE}
-_STEM: dict[str, Any] = {"width": 1.0, "stem": "auto"}
-_VGG: dict[str, Any] = {"batch_norm": "none", "dropout": 0.5, **_STEM}
-_READS: dict[str, Any] = {
-    "hidden": (128,),
-    "embedding": 64,
-    "bidirectional": False,
-    "carry": False,
-    "dropout": 0.0,
-    "forget_bias": 1.0,
-    "crf": False,
-    "attention": False,
-}
-_LINEAR = {"name": "normal", "std": 0.01}
+_SMALL_NORMAL = {"name": "normal", "std": 0.01}
 MODELS: dict[str, Model] = {
-    "softmax": Model(dense.build, {"hidden": (), **_DENSE, "factor": 1}, _LINEAR),
-    "softmax-explicit": Model(dense.build_explicit, {}, _LINEAR),
-    "dense": Model(dense.build, {"hidden": (64, 64), **_DENSE, "factor": 1}, {}),
-    "cnn": Model(conv.build, {"channels": (6, 6), "hidden": (50,), **_CONV}, {}),
-    "cnn-wide": Model(conv.build, {"channels": (6, 16), "hidden": (120, 84), **_CONV}, {}),
-    **{
-        k: Model(partial(alexnet.build, k), {"hidden": (4096, 4096), "dropout": 0.5, **_STEM}, {})
-        for k in alexnet.ROWS
-    },
-    **{k: Model(partial(vgg.build, k), {"hidden": (4096, 4096), **_VGG}, {}) for k in vgg.BLOCKS},
-    "vgg-narrow": Model(
-        partial(vgg.build, "vgg-narrow"),
-        {"hidden": (), **_VGG, "batch_norm": "before", "dropout": 0.0},
-        {},
-    ),
-    **{
-        k: Model(
-            partial(googlenet.build, k),
-            {"dropout": 0.4, "auxiliary": 0.3, **_STEM},
-            {},
-            row.batch_norm,
-        )
-        for k, row in googlenet.ROWS.items()
-    },
-    **{k: Model(partial(resnet.build, k), _STEM, {}, True) for k in resnet.ROWS},
-    **{
-        k: Model(partial(recurrent.build, k), {"cell": (k,), **_READS}, {}, reads=True)
-        for k in ("rnn", "gru", "lstm")
-    },
+    "softmax": Model(dense.build, dense.SOFTMAX_FIELDS, init=_SMALL_NORMAL),
+    "softmax-explicit": Model(dense.build_explicit, (), init=_SMALL_NORMAL),
+    "dense": Model(dense.build, dense.FIELDS),
+    "cnn": Model(conv.build, conv.FIELDS),
+    "cnn-wide": Model(conv.build, conv.WIDE_FIELDS),
 }
+for _name in alexnet.ROWS:
+    MODELS[_name] = Model(partial(alexnet.build, _name), alexnet.FIELDS)
+for _name in vgg.BLOCKS:
+    _fields = vgg.NARROW_FIELDS if _name == "vgg-narrow" else vgg.FIELDS
+    MODELS[_name] = Model(partial(vgg.build, _name), _fields)
+for _name, _row in googlenet.ROWS.items():
+    MODELS[_name] = Model(
+        partial(googlenet.build, _name), googlenet.FIELDS, has_batch_norm=_row.batch_norm
+    )
+for _name in resnet.ROWS:
+    MODELS[_name] = Model(partial(resnet.build, _name), resnet.FIELDS, has_batch_norm=True)
+for _name in ("rnn", "gru", "lstm"):
+    _cell, *_others = recurrent.FIELDS
+    MODELS[_name] = Model(
+        partial(recurrent.build, _name),
+        (_cell.with_default((_name,)), *_others),
+        reads_text=True,
+    )
 
 
 def build(
@@ -81,29 +71,24 @@ def build(
     fields: dict[str, Any],
     init: dict[str, Any],
     seed: int,
-    reading: TextSpec | None = None,
+    text: TextSpec | None = None,
 ) -> nn.Module:
-    """A network with its initial values.
+    """Return a network with its initial values.
 
-    fields: the model section of a recipe without its name (`args` for an importable factory). reading: what is read,
-    where examples are rows of tokens.
-    init: name, std and bias of `danlu.nn.init.initialise`. Raises ModelError when the input does not fit.
+    fields: the model section of a recipe without its name (`args` for an importable factory).
+    init: name, std and bias of `danlu.nn.init.initialise`. text: what is read, where examples are
+    rows of tokens. Raises ModelError when the input does not fit.
     """
     if ":" in name:
         model = external.build(name, input_shape, outputs, fields.get("args", {}), seed)
         if init["name"] == "auto":
             return model  # an imported network keeps its own initial values
     else:
-        model = outline(name, input_shape, outputs, fields, reading)
-        init = {**init, **MODELS[name].init} if init["name"] == "auto" else init
-    initialise(
-        model,
-        init["name"],
-        fields.get("activation", "relu"),
-        init["std"] or 0.0,
-        init["bias"],
-        seed,
-    )
+        model = outline(name, input_shape, outputs, fields, text)
+        if init["name"] == "auto":
+            init = {**init, **MODELS[name].init}
+    activation = fields.get("activation", "relu")
+    initialise(model, init["name"], activation, init["std"] or 0.0, init["bias"], seed)
     return model
 
 
@@ -112,10 +97,12 @@ def outline(
     input_shape: tuple[int, ...],
     outputs: int,
     fields: dict[str, Any],
-    reading: TextSpec | None,
+    text: TextSpec | None,
 ) -> nn.Module:
-    """The network of a row, before its initial values are drawn; arguments as of `build`."""
+    """Return the network of a row before its initial values are drawn; arguments as of `build`."""
     row = MODELS[name]
-    if reading and not row.reads:
+    if text and not row.reads_text:
         raise ModelError(f"{name!r} cannot read text; try model=lstm")
-    return row.build(input_shape, outputs, **fields, **({"reading": reading} if row.reads else {}))
+    if row.reads_text:
+        fields = {**fields, "text": text}
+    return row.build(input_shape, outputs, **fields)

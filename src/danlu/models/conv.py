@@ -1,6 +1,6 @@
-"""The notes' small convolutional networks: [convolution, activation, max pooling]…, then dense layers.
+"""The notes' small convolutional networks: [convolution, activation, pooling]…, then dense layers.
 
-Legend: c channels, h × w pixels, k kernel size.
+Legend: c channels, h × w pixels.
 """
 
 from __future__ import annotations
@@ -9,8 +9,24 @@ from collections import OrderedDict
 
 from torch import nn
 
+from danlu.models import fields
 from danlu.models.dense import Layers, add_block, add_dense
-from danlu.models.sizes import check_window, picture, window
+from danlu.models.sizes import check_window, picture_shape, window
+
+FIELDS = (
+    fields.CHANNELS,
+    fields.HIDDEN.with_default((50,)),
+    fields.KERNEL_SIZE,
+    fields.PADDING,
+    fields.ACTIVATION,
+    fields.BATCH_NORM,
+    fields.DROPOUT,
+)
+WIDE_FIELDS = (
+    fields.CHANNELS.with_default((6, 16)),
+    fields.HIDDEN.with_default((120, 84)),
+    *FIELDS[2:],
+)
 
 
 def build(
@@ -25,35 +41,22 @@ def build(
     batch_norm: str,
     dropout: float,
 ) -> nn.Module:
-    """Convolutions halve the picture by 2×2 pooling each; then as a dense network."""
+    """Return convolutions that each halve the picture by 2×2 pooling, then a dense network.
+
+    Raises ModelError when the input is not a picture, or too small for the windows.
+    """
     layers: Layers = OrderedDict()
-    c, h, w = picture("cnn", input_shape)
+    c, h, w = picture_shape("cnn", input_shape)
     for k, q in enumerate(channels, 1):
         check_window(f"conv{k}", (h, w), kernel_size, padding, input_shape)
+        conv = nn.Conv2d(c, q, kernel_size, padding=padding)
         norm = nn.BatchNorm2d(q) if batch_norm != "none" else None
-        add_block(
-            layers,
-            str(k),
-            nn.Conv2d(c, q, kernel_size, padding=padding),
-            norm,
-            activation,
-            batch_norm,
-            "conv",
-        )
-        h, w = window(h, kernel_size, padding=padding), window(w, kernel_size, padding=padding)
+        add_block(layers, str(k), conv, norm, activation, batch_norm, "conv")
+        h, w = (window(n, kernel_size, padding=padding) for n in (h, w))
         check_window(f"pool{k}", (h, w), 2, 0, input_shape)
         layers[f"pool{k}"] = nn.MaxPool2d(2)
         c, h, w = q, window(h, 2, 2), window(w, 2, 2)
     layers["flatten"] = nn.Flatten()
-    add_dense(
-        layers,
-        c * h * w,
-        outputs,
-        hidden,
-        activation,
-        batch_norm,
-        dropout,
-        1,
-        first=len(channels) + 1,
-    )
+    first = len(channels) + 1
+    add_dense(layers, c * h * w, outputs, hidden, activation, batch_norm, dropout, 1, first)
     return nn.Sequential(layers)

@@ -11,9 +11,19 @@ from collections import OrderedDict
 from torch import nn
 
 from danlu.errors import ModelError, wrong
-from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, PHMLinear
+from danlu.models import fields
+from danlu.nn.layers import ACTIVATIONS, Dropout, ExplicitLinear, PHMLinear
 
 Layers = OrderedDict[str, nn.Module]
+
+FIELDS = (
+    fields.HIDDEN,
+    fields.ACTIVATION,
+    fields.BATCH_NORM,
+    fields.DROPOUT,
+    fields.PHM_N,
+)
+SOFTMAX_FIELDS = (fields.HIDDEN.with_default(()), *FIELDS[1:])
 
 
 def add_block(
@@ -25,7 +35,7 @@ def add_block(
     batch_norm: str,
     kind: str = "dense",
 ) -> None:
-    """A layer, its activation, and batch normalisation before or after that."""
+    """Add a layer, its activation, and batch normalisation before or after that."""
     layers[f"{kind}{k}"] = layer
     if batch_norm == "before" and norm:
         layers[f"norm{k}"] = norm
@@ -42,34 +52,25 @@ def add_dense(
     activation: str,
     batch_norm: str,
     dropout: float,
-    factor: int,
+    phm_n: int,
     first: int = 1,
 ) -> None:
-    """Hidden layers and the output layer, numbered from `first`."""
+    """Add hidden layers and the output layer, numbered from `first`."""
     for k, q in enumerate(hidden, first):
-        layer = nn.Linear(n, q) if factor == 1 else _factorised(n, q, factor, k)
-        add_block(
-            layers,
-            str(k),
-            layer,
-            nn.BatchNorm1d(q) if batch_norm != "none" else None,
-            activation,
-            batch_norm,
-        )
+        layer = nn.Linear(n, q) if phm_n == 1 else _phm_layer(n, q, phm_n, k)
+        norm = nn.BatchNorm1d(q) if batch_norm != "none" else None
+        add_block(layers, str(k), layer, norm, activation, batch_norm)
         if dropout:
             layers[f"dropout{k}"] = Dropout(dropout)
         n = q
     layers["output"] = nn.Linear(n, outputs)
 
 
-def _factorised(n: int, q: int, factor: int, k: int) -> PHMLinear:
-    if n % factor or q % factor:
-        raise ModelError(
-            wrong(
-                "model.factor", factor, f"must divide the {n} inputs and {q} outputs of `dense{k}`"
-            )
-        )
-    return PHMLinear(n, q, factor)
+def _phm_layer(n: int, q: int, phm_n: int, k: int) -> PHMLinear:
+    if n % phm_n or q % phm_n:
+        rule = f"must divide the {n} inputs and {q} outputs of `dense{k}`"
+        raise ModelError(wrong("model.phm_n", phm_n, rule))
+    return PHMLinear(n, q, phm_n)
 
 
 def build(
@@ -80,18 +81,19 @@ def build(
     activation: str,
     batch_norm: str,
     dropout: float,
-    factor: int,
+    phm_n: int,
 ) -> nn.Module:
-    """Flatten, hidden layers, output logits."""
+    """Return flattening, hidden layers, output logits.
+
+    Raises ModelError where `phm_n` does not divide a layer's sizes.
+    """
     layers: Layers = OrderedDict(flatten=nn.Flatten())
-    add_dense(
-        layers, math.prod(input_shape), outputs, hidden, activation, batch_norm, dropout, factor
-    )
+    n = math.prod(input_shape)
+    add_dense(layers, n, outputs, hidden, activation, batch_norm, dropout, phm_n)
     return nn.Sequential(layers)
 
 
 def build_explicit(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """Softmax regression from first principles: o = XW + b written out."""
-    return nn.Sequential(
-        OrderedDict(flatten=nn.Flatten(), output=ExplicitLinear(math.prod(input_shape), outputs))
-    )
+    """Return softmax regression from first principles: o = XW + b written out."""
+    output = ExplicitLinear(math.prod(input_shape), outputs)
+    return nn.Sequential(OrderedDict(flatten=nn.Flatten(), output=output))

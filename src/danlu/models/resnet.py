@@ -1,6 +1,7 @@
-"""Residual networks (He et al. 2016, table 1), the stride of a bottleneck on its 3×3 convolution as in PyTorch's.
+"""Residual networks (He et al. 2016, table 1).
 
-Parameters bear the names of PyTorch's published weights. Legend: c channels in, q channels out.
+The stride of a bottleneck is on its 3×3 convolution, as in PyTorch's networks, whose published
+weights' names the parameters bear. Legend: c channels in, q channels out.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from danlu.models.sizes import picture, scaled, small
+from danlu.models import fields
+from danlu.models.sizes import picture_shape, scaled, uses_small_stem
 
-ROWS: dict[
-    str, tuple[bool, tuple[int, int, int, int]]
-] = {  # bottlenecks?, blocks in each of the four stages
-    "resnet-18": (False, (2, 2, 2, 2)),
-    "resnet-34": (False, (3, 4, 6, 3)),
-    "resnet-50": (True, (3, 4, 6, 3)),
-    "resnet-101": (True, (3, 4, 23, 3)),
-    "resnet-152": (True, (3, 8, 36, 3)),
+FIELDS = (fields.WIDTH, fields.STEM)
+
+# Whether blocks are bottlenecks, and how many each of the four stages has.
+ROWS: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
 }
 _WIDTHS = (64, 128, 256, 512)
 
@@ -28,28 +31,37 @@ def _conv(c: int, q: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """relu(F(x) + x): F two 3×3 convolutions, or a bottleneck of 1×1, 3×3 and 1×1 to four times the width."""
+    """relu(F(x) + x) with F two 3×3 convolutions, or a bottleneck.
+
+    A bottleneck is 1×1, 3×3 and 1×1 to four times the width.
+    """
 
     def __init__(self, c: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
         q = 4 * width if bottleneck else width
-        shapes = [(c, width, 1, 1), (width, width, 3, stride), (width, q, 1, 1)]
-        shapes = shapes if bottleneck else [(c, width, 3, stride), (width, q, 3, 1)]
+        if bottleneck:
+            shapes = [(c, width, 1, 1), (width, width, 3, stride), (width, q, 1, 1)]
+        else:
+            shapes = [(c, width, 3, stride), (width, q, 3, 1)]
         self.depth = len(shapes)
-        for k, (n, m, kernel, step) in enumerate(shapes, 1):
-            self.add_module(f"conv{k}", _conv(n, m, kernel, step))
-            self.add_module(f"bn{k}", nn.BatchNorm2d(m))
+        for k, (inputs, outputs, kernel, step) in enumerate(shapes, 1):
+            self.add_module(f"conv{k}", _conv(inputs, outputs, kernel, step))
+            self.add_module(f"bn{k}", nn.BatchNorm2d(outputs))
         self.relu = nn.ReLU(inplace=True)
-        same = stride == 1 and c == q
-        self.downsample = None if same else nn.Sequential(_conv(c, q, 1, stride), nn.BatchNorm2d(q))
+        if stride == 1 and c == q:
+            self.downsample = None
+        else:
+            self.downsample = nn.Sequential(_conv(c, q, 1, stride), nn.BatchNorm2d(q))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, c, H, W] → [B, q, H/stride, W/stride]."""
         out = x
         for k in range(1, self.depth + 1):
             out = getattr(self, f"bn{k}")(getattr(self, f"conv{k}")(out))
-            out = self.relu(out) if k < self.depth else out
-        return cast(Tensor, self.relu(out + (x if self.downsample is None else self.downsample(x))))
+            if k < self.depth:
+                out = self.relu(out)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return cast(Tensor, self.relu(out + shortcut))
 
 
 class ResNet(nn.Module):
@@ -73,7 +85,8 @@ class ResNet(nn.Module):
         for stage, (width, n) in enumerate(zip(widths, blocks, strict=True), 1):
             layers = []
             for i in range(n):
-                layers.append(Block(c, width, 2 if stage > 1 and i == 0 else 1, bottleneck))
+                stride = 2 if stage > 1 and i == 0 else 1
+                layers.append(Block(c, width, stride, bottleneck))
                 c = 4 * width if bottleneck else width
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
         self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -90,17 +103,13 @@ class ResNet(nn.Module):
 def build(
     name: str, input_shape: tuple[int, ...], outputs: int, *, width: float, stem: str
 ) -> nn.Module:
-    """The row `name` for pictures [C, H, W], every number of filters times `width`.
+    """Return the row `name` for pictures [C, H, W], every number of filters times `width`.
 
-    stem: "full" begins with a 7×7 convolution and a pooling, both of stride 2; "small" with a 3×3 convolution.
+    stem: "full" begins with a 7×7 convolution and a pooling, both of stride 2; "small" with a 3×3
+    convolution.
     """
-    c, *_ = picture(name, input_shape)
+    c, *_ = picture_shape(name, input_shape)
     bottleneck, blocks = ROWS[name]
-    return ResNet(
-        c,
-        outputs,
-        bottleneck,
-        blocks,
-        tuple(scaled(q, width) for q in _WIDTHS),
-        small(stem, input_shape),
-    )
+    widths = tuple(scaled(filters, width) for filters in _WIDTHS)
+    is_small = uses_small_stem(stem, input_shape)
+    return ResNet(c, outputs, bottleneck, blocks, widths, is_small)

@@ -1,4 +1,4 @@
-"""What a network is made of: shapes by the size formulas, parameters, receptive field, multiply-adds."""
+"""What a network is made of: shapes by the size formulas, parameters, receptive field, cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,34 @@ import torch
 from torch import Tensor, nn
 
 from danlu.errors import ModelError
+from danlu.models.encoder_decoder import EncoderDecoder
+from danlu.models.recurrent import RecurrentNet
 from danlu.models.sizes import pair, window
-from danlu.nn.layers import ExplicitLinear, Dropout, PHMLinear
+from danlu.nn.layers import Dropout, ExplicitLinear, PHMLinear
 from danlu.nn.recurrent import Recurrent
+
+_WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_SAME_SHAPE = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Identity,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    Dropout,
+)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One layer. `by_formula` is what the size formulas predict, None where none applies; `output` is what flowed."""
+class LayerSummary:
+    """One layer.
+
+    by_formula: the output's shape that the size formulas predict, None where none applies;
+    output: the shape that flowed.
+    """
 
     name: str
     kind: str
@@ -30,37 +50,34 @@ class Row:
 
 @dataclass
 class _Walk:
-    """Receptive field r and jump j (input pixels between neighbouring outputs) of every tensor met."""
+    """The receptive field r and the jump j of every tensor that a forward pass makes.
+
+    The jump is the distance, in input pixels, between neighbouring outputs.
+    """
 
     reach: dict[int, tuple[int, int]] = field(default_factory=dict)  # (r, j) by the tensor's id
     alive: list[Tensor] = field(default_factory=list)  # so that no id is given twice
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LayerSummary] = field(default_factory=list)
 
-    def of(self, x: Tensor) -> tuple[int, int]:
-        """(r, j) of a tensor; of one that no layer made, such as a sum of branches, those of the longest way so far."""
+    def reach_of(self, x: Tensor) -> tuple[int, int]:
+        """Return (r, j) of a tensor.
+
+        One that no layer made, such as a sum of branches, has those of the longest path so far.
+        """
         if id(x) not in self.reach:
-            self.met(x, max(self.reach.values(), default=(1, 1)))
+            self.remember(x, max(self.reach.values(), default=(1, 1)))
         return self.reach[id(x)]
 
-    def met(self, x: Tensor, reach: tuple[int, int]) -> None:
+    def remember(self, x: Tensor, reach: tuple[int, int]) -> None:
         """Keep what a tensor sees."""
         self.reach[id(x)] = reach
         self.alive.append(x)
 
 
 def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The output shape (without the batch) by formula."""
-    if isinstance(layer, nn.Conv2d) and (
-        isinstance(layer.padding, str) or layer.dilation != (1, 1)
-    ):
-        return None
-    if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-        f, s, p = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
-        c = layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0]
-        up = [
-            s[i] - 1 if getattr(layer, "ceil_mode", False) else 0 for i in (0, 1)
-        ]  # rounded up instead of down
-        return (c, *(window(n + up[i], f[i], s[i], p[i]) for i, n in enumerate(shape[1:])))
+    """Return the output shape (without the batch) by formula; None where none applies."""
+    if isinstance(layer, _WINDOWED):
+        return _windowed_shape(layer, shape)
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return (shape[0], *pair(layer.output_size))
     if isinstance(layer, nn.Linear):
@@ -71,93 +88,100 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):
         return (math.prod(shape),)
-    same = (
-        nn.ReLU,
-        nn.LeakyReLU,
-        nn.ELU,
-        nn.GELU,
-        nn.Sigmoid,
-        nn.Tanh,
-        nn.Identity,
-        nn.BatchNorm1d,
-        nn.BatchNorm2d,
-        Dropout,
-    )
-    return shape if isinstance(layer, same) else None
+    return shape if isinstance(layer, _SAME_SHAPE) else None
 
 
-def _multiply_adds(layer: nn.Module, shape: tuple[int, ...], out: tuple[int, ...]) -> int:
+def _windowed_shape(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    is_conv = isinstance(layer, nn.Conv2d)
+    if is_conv and (isinstance(layer.padding, str) or layer.dilation != (1, 1)):
+        return None
+    f, stride, padding = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
+    rounds_up = getattr(layer, "ceil_mode", False)
+    sides = []
+    for i, n in enumerate(shape[1:]):
+        rounding = stride[i] - 1 if rounds_up else 0
+        sides.append(window(n + rounding, f[i], stride[i], padding[i]))
+    return (layer.out_channels if is_conv else shape[0], *sides)
+
+
+def _multiply_adds(layer: nn.Module, out: tuple[int, ...]) -> int:
     if isinstance(layer, nn.Conv2d):
         return math.prod(out) * layer.weight[0].numel()
     if isinstance(layer, (nn.Linear, ExplicitLinear)):
         return math.prod(out[:-1]) * layer.weight.numel()
     if isinstance(layer, Recurrent):
-        return out[0] * (layer.weight_ih.numel() + layer.weight_hh.numel()) if len(out) > 1 else 0
+        steps = out[0] if len(out) > 1 else 0
+        return steps * (layer.weight_ih.numel() + layer.weight_hh.numel())
     if isinstance(layer, PHMLinear):
         return layer.parts.numel() * layer.n + layer.n**2 * layer.q
     return 0
 
 
-def _shape(x: Tensor, steps_first: bool) -> tuple[int, ...]:
-    """The shape of one example; recurrent networks have steps [T, B, …] first."""
+def _example_shape(x: Tensor, steps_first: bool) -> tuple[int, ...]:
+    """Return the shape of one example; recurrent networks have steps [T, B, …] first."""
     return (len(x), *x.shape[2:]) if steps_first and x.ndim > 2 else tuple(x.shape[1:])
 
 
-def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[Row]:
-    """One row per layer, in the order data pass through, from a forward pass of one zero example.
+def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
+    """Return one row per layer, in the order data pass through.
 
-    Layers that are used in training alone, such as auxiliary classifiers, have rows, too.
+    From a forward pass of one zero example. Layers that are used in training alone, such as
+    auxiliary classifiers, have rows, too. Raises ModelError when the network cannot take the input.
     """
-    walk = _Walk()
+    walk, reads_text = _Walk(), isinstance(model, (RecurrentNet, EncoderDecoder))
 
-    def see(name: str, layer: nn.Module, args: Any, out: Any) -> None:
+    def observe(name: str, layer: nn.Module, args: Any, out: Any) -> None:
         if isinstance(layer, Recurrent):
             out = out[0]
-        if not isinstance(out, Tensor) or not args or not isinstance(args[0], Tensor):
-            return  # a layer of tuples (a recurrent one, say) has no row
-        before, after = (_shape(t, hasattr(model, "reading")) for t in (args[0], out))
-        r, j = walk.of(args[0])
-        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-            r, j = r + (pair(layer.kernel_size)[0] - 1) * j, j * pair(layer.stride)[0]
-        walk.met(out, (r, j))
-        count = sum(p.numel() for p in layer.parameters())
-        seen = None if len(after) != 3 or isinstance(layer, nn.AdaptiveAvgPool2d) else r
-        walk.rows.append(
-            Row(
-                name,
-                type(layer).__name__,
-                after,
-                predict(layer, before),
-                count,
-                seen,
-                _multiply_adds(layer, before, after),
-            )
-        )
+        if isinstance(out, Tensor) and args and isinstance(args[0], Tensor):
+            walk.rows.append(_summary_of(walk, name, layer, args[0], out, reads_text))
 
-    leaves = [(k, m) for k, m in model.named_modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(lambda m, a, o, k=k: see(k, m, a, o)) for k, m in leaves]
-    was = model.training
+    leaves = [(path, m) for path, m in model.named_modules() if not list(m.children())]
+    hooks = [
+        m.register_forward_hook(lambda m, args, out, path=path: observe(path, m, args, out))
+        for path, m in leaves
+    ]
+    was_training = model.training
     try:
         with torch.no_grad():
             model.eval()
-            model.training = True  # the whole, not its layers: auxiliary classifiers speak, but nothing is drawn or counted
-            reads = hasattr(model, "reading")
-            p = next(model.parameters())
-            model(
-                torch.ones(1, *input_shape, dtype=torch.long if reads else p.dtype, device=p.device)
-            )
+            # The whole trains, its layers do not: auxiliary classifiers have a say, but nothing
+            # is drawn or counted.
+            model.training = True
+            parameter = next(model.parameters())
+            dtype = torch.long if reads_text else parameter.dtype
+            model(torch.ones(1, *input_shape, dtype=dtype, device=parameter.device))
     except (RuntimeError, ValueError, IndexError) as e:
-        shape = "×".join(map(str, input_shape))
-        raise ModelError(
-            f"the network cannot take an input of {shape}: {str(e).splitlines()[0]}"
-        ) from e
+        shape, reason = "×".join(map(str, input_shape)), str(e).splitlines()[0]
+        raise ModelError(f"the network cannot take an input of {shape}: {reason}") from e
     finally:
-        model.train(was)
-        for h in hooks:
-            h.remove()
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
     return walk.rows
 
 
+def _summary_of(
+    walk: _Walk, name: str, layer: nn.Module, x: Tensor, out: Tensor, steps_first: bool
+) -> LayerSummary:
+    before, after = _example_shape(x, steps_first), _example_shape(out, steps_first)
+    field_size, jump = walk.reach_of(x)
+    if isinstance(layer, _WINDOWED):
+        field_size += (pair(layer.kernel_size)[0] - 1) * jump
+        jump *= pair(layer.stride)[0]
+    walk.remember(out, (field_size, jump))
+    has_field = len(after) == 3 and not isinstance(layer, nn.AdaptiveAvgPool2d)
+    return LayerSummary(
+        name,
+        type(layer).__name__,
+        after,
+        predict(layer, before),
+        parameters=sum(p.numel() for p in layer.parameters()),
+        receptive_field=field_size if has_field else None,
+        multiply_adds=_multiply_adds(layer, after),
+    )
+
+
 def multiply_adds(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one example's forward pass (dense and convolutional layers)."""
-    return sum(r.multiply_adds for r in summarise(model, input_shape))
+    """Return the multiply-adds of one example's forward pass (dense and convolutional layers)."""
+    return sum(row.multiply_adds for row in summarise(model, input_shape))

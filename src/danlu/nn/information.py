@@ -1,4 +1,7 @@
-"""Information in nats or bits. Distributions are vectors (or rows) that sum to 1; 0·log 0 counts as 0."""
+"""Information in nats or bits.
+
+Distributions are vectors (or rows) that sum to 1; 0·log 0 counts as 0.
+"""
 
 from __future__ import annotations
 
@@ -31,5 +34,5 @@ def divergence(p: Tensor, q: Tensor, unit: str = "nats") -> Tensor:
 
 
 def perplexity(nats: float) -> float:
-    """exp of a mean cross-entropy in nats: the number of equally likely choices it stands for."""
+    """Return exp of a mean cross-entropy in nats: the number of equally likely choices it stands for."""
     return math.exp(nats)

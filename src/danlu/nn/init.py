@@ -1,7 +1,7 @@
 """Initial values of weights, by their fan-in n and fan-out q.
 
-Every parameter draws from its own named stream, so its values do not depend on what else the model holds.
-Legend: q outputs, n inputs of one unit (a convolution's n is channels × kernel area).
+Every parameter draws from its own named stream, so its values do not depend on what else the model
+holds. Legend: q outputs, n inputs of one unit (a convolution's n is channels × kernel area).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from danlu.nn.protocols import DrawsOwnWeights, ResetsWeights
 from danlu.rng import stream
 
 Draw = Callable[[tuple[int, ...], int, int, float, torch.Generator], Tensor]
@@ -21,6 +22,11 @@ def _randn(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
+def _rand_symmetric(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+    """U(−1, 1)."""
+    return torch.rand(shape, generator=g, dtype=torch.float64) * 2 - 1
+
+
 def normal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """N(0, std²)."""
     return std * _randn(shape, g)
@@ -28,7 +34,7 @@ def normal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generato
 
 def uniform(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """U(−r, r) with r = √3·std, so that its standard deviation is std."""
-    return (torch.rand(shape, generator=g, dtype=torch.float64) * 2 - 1) * (math.sqrt(3) * std)
+    return _rand_symmetric(shape, g) * (math.sqrt(3) * std)
 
 
 def xavier(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
@@ -46,14 +52,17 @@ def he(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -
     return _randn(shape, g) * math.sqrt(2 / n)
 
 
-def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def torch_default(
+    shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator
+) -> Tensor:
     """U(−1/√n, 1/√n): what PyTorch's own layers start from."""
-    return (torch.rand(shape, generator=g, dtype=torch.float64) * 2 - 1) / math.sqrt(n)
+    return _rand_symmetric(shape, g) / math.sqrt(n)
 
 
 def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
-    u, _, v = torch.linalg.svd(_randn((shape[0], math.prod(shape[1:])), g), full_matrices=False)
+    gaussian = _randn((shape[0], math.prod(shape[1:])), g)
+    u, _, v = torch.linalg.svd(gaussian, full_matrices=False)
     return torch.matmul(u, v).view(shape)
 
 
@@ -72,7 +81,7 @@ INITS: dict[str, Draw] = {
     "torch": torch_default,
     "zeros": zeros,
 }
-SPREAD = ("normal", "uniform")  # the rules that use `std`
+USES_STD = ("normal", "uniform")
 BY_ACTIVATION = {
     "relu": "he",
     "leaky-relu": "he",
@@ -85,56 +94,69 @@ BY_ACTIVATION = {
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(n, q) of a weight [q, n, *kernel]."""
+    """Return (n, q) of a weight [q, n, *kernel]."""
     area = math.prod(shape[2:])
     return shape[1] * area, shape[0] * area
 
 
 def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Module, str]]:
-    """(layer's name, layer, rule) for each layer with a weight matrix or kernel, in order.
+    """Return (layer's name, layer, rule) for each layer with a weight matrix or kernel, in order.
 
-    name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the output.
+    name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the
+    output. Layers that reset their own weights are left out.
     """
-    weighted = [
-        (k, m)
-        for k, m in model.named_modules()
-        if isinstance(getattr(m, "weight", None), nn.Parameter) and not hasattr(m, "reset_weights")
+    matrices = [
+        (path, layer)
+        for path, layer in model.named_modules()
+        if _has_weight_matrix(layer) and not isinstance(layer, ResetsWeights)
     ]
-    dense = [(k, m) for k, m in weighted if m.weight.ndim >= 2]
-    last = len(dense) - 1
-    by_place = [BY_ACTIVATION["identity" if i == last else activation] for i in range(len(dense))]
-    return [(k, m, by_place[i] if name == "auto" else name) for i, (k, m) in enumerate(dense)]
+    planned = []
+    for i, (path, layer) in enumerate(matrices):
+        follows = "identity" if i == len(matrices) - 1 else activation
+        rule = BY_ACTIVATION[follows] if name == "auto" else name
+        planned.append((path, layer, rule))
+    return planned
+
+
+def _has_weight_matrix(layer: nn.Module) -> bool:
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, nn.Parameter) and weight.ndim >= 2
 
 
 @torch.no_grad()
 def initialise(
     model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int
 ) -> None:
-    """Fill weights by the named rule, biases with a constant; normalisation layers keep γ = 1, β = 0."""
-    for k, m, rule in plan(model, name, activation):
-        w, b = m.weight, getattr(m, "bias", None)
-        assert isinstance(w, nn.Parameter)
-        shape = tuple(w.shape)
-        w.copy_(
-            INITS[rule](shape, *fans(shape), std, stream(seed, "init", f"{k}.weight".lstrip(".")))
-        )
-        if isinstance(b, nn.Parameter):
-            b.fill_(bias)
-    for k, m in model.named_modules():
-        own = getattr(m, "initialise", None)
-        if callable(own):
-            own(lambda part, k=k: stream(seed, "init", f"{k}.{part}".lstrip(".")))
-        reset = getattr(m, "reset_weights", None)
-        if callable(reset):
+    """Fill weights by the named rule, biases with a constant.
 
-            def fill(part: str, w: Tensor, rule: str, k: str = k) -> None:
-                drawn = {"unit": "normal"}.get(rule, rule) if name == "auto" else name
-                spread = 1.0 if name == "auto" else std
-                shape = tuple(w.shape)
-                w.copy_(
-                    INITS[drawn](
-                        shape, *fans(shape), spread, stream(seed, "init", f"{k}.{part}".lstrip("."))
-                    )
-                )
+    Normalisation layers keep γ = 1, β = 0.
+    """
 
-            reset(fill, bias)
+    def draw_into(weight: Tensor, rule: str, spread: float, path: str) -> None:
+        shape = tuple(weight.shape)
+        generator = stream(seed, "init", path.lstrip("."))
+        weight.copy_(INITS[rule](shape, *fans(shape), spread, generator))
+
+    for path, layer, rule in plan(model, name, activation):
+        assert isinstance(layer.weight, nn.Parameter)
+        draw_into(layer.weight, rule, std, f"{path}.weight")
+        if isinstance(getattr(layer, "bias", None), nn.Parameter):
+            layer.bias.fill_(bias)  # type: ignore[union-attr, operator]
+
+    for path, layer in model.named_modules():
+        if isinstance(layer, DrawsOwnWeights):
+            layer.initialise(_streams_of(seed, path))
+        if isinstance(layer, ResetsWeights):
+
+            def fill(part: str, weight: Tensor, rule: str, path: str = path) -> None:
+                if name != "auto":
+                    draw_into(weight, name, std, f"{path}.{part}")
+                else:
+                    draw_into(weight, "normal" if rule == "unit" else rule, 1.0, f"{path}.{part}")
+
+            layer.reset_weights(fill, bias)
+
+
+def _streams_of(seed: int, path: str) -> Callable[[str], torch.Generator]:
+    """Return a function from a parameter's name to its stream."""
+    return lambda part: stream(seed, "init", f"{path}.{part}".lstrip("."))

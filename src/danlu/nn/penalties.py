@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+Number = float | Tensor  # a number, or a tensor that broadcasts against w
+
 
 def l1(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
     """λ/(2m)·Σ √(w² + ε), the smooth form of λ/(2m)·Σ|w|."""
     return (w.square() + eps).sqrt().sum() * (strength / (2 * m))
 
 
-def l1_gradient(
-    w: Tensor, strength: float | Tensor, m: float | Tensor, eps: float | Tensor = 1e-8
-) -> Tensor:
-    """λ/(2m)·w/√(w² + ε); λ, m and ε are numbers, or tensors that broadcast against w."""
+def l1_gradient(w: Tensor, strength: Number, m: Number, eps: Number = 1e-8) -> Tensor:
+    """λ/(2m)·w/√(w² + ε)."""
     return w * (w.square() + eps).rsqrt() * (strength / (2 * m))
 
 
@@ -23,8 +23,8 @@ def l2(w: Tensor, strength: float, m: int) -> Tensor:
     return w.square().sum() * (strength / (2 * m))
 
 
-def l2_gradient(w: Tensor, strength: float | Tensor, m: float | Tensor) -> Tensor:
-    """λ/m·w; λ and m as above."""
+def l2_gradient(w: Tensor, strength: Number, m: Number) -> Tensor:
+    """λ/m·w."""
     return w * (strength / m)
 
 

@@ -1,7 +1,9 @@
-"""A recurrent layer by the cells of `danlu.nn.cells`, or by the framework's kernels where those are faster.
+"""A recurrent layer by the cells of `danlu.nn.cells`, or by PyTorch's kernels where they are faster.
 
-Padding never reaches a result: it lies at the end of a sequence, later states are not looked at, and the way back begins
-at each sequence's own last token. Legend: T steps, B examples, n inputs, H units, G gates.
+Padding never reaches a result: it lies at the end of a sequence, later states are not looked at,
+and the reverse direction begins at each sequence's own last token.
+
+Legend: T steps, B examples, n inputs, H units, G gates.
 """
 
 from __future__ import annotations
@@ -16,30 +18,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
+from danlu.nn.protocols import ResetsWeights, State
 
-State = tuple[Tensor, ...]  # h [B, H], and c where the cell has one
-_several: ContextVar[bool] = ContextVar("several", default=False)
+_under_vmap: ContextVar[bool] = ContextVar("under_vmap", default=False)
 
 
 @contextlib.contextmanager
-def several() -> Iterator[None]:
-    """Within, layers know that `vmap` trains several networks: the framework's kernels cannot follow it."""
-    token = _several.set(True)
+def under_vmap() -> Iterator[None]:
+    """Tell layers that `vmap` trains several networks: most of PyTorch's kernels cannot follow it."""
+    token = _under_vmap.set(True)
     try:
         yield
     finally:
-        _several.reset(token)
+        _under_vmap.reset(token)
 
 
 def has_bfloat16() -> bool:
     """Whether PyTorch's kernels for CPUs can work in bfloat16 on this processor."""
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class _EachAlone(torch.autograd.Function):
-    """The framework's LSTM of every network of a population in turn: on a CPU faster than all together step by step."""
+class _LSTMOfEach(torch.autograd.Function):
+    """PyTorch's LSTM of each network of a population in turn.
+
+    On a CPU that is faster than all of them together step by step.
+    """
 
     @staticmethod
     def forward(*args: Tensor) -> Any:
@@ -47,119 +52,127 @@ class _EachAlone(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing: the graph is that of the networks one by one."""
+        """Keep nothing: the graph is that of the networks one by one."""
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Tensor) -> Any:
-        of = [
-            [a.select(d, i) if d is not None else a for a, d in zip(args, in_dims, strict=True)]
-            for i in range(info.batch_size)
-        ]
-        outs = zip(*(_lstm(*own) for own in of), strict=True)
-        return tuple(torch.stack(o) for o in outs), (0, 0, 0)
+        outputs = []
+        for i in range(info.batch_size):
+            own = [a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)]
+            outputs.append(_lstm(*own))
+        return tuple(torch.stack(of_all) for of_all in zip(*outputs, strict=True)), (0, 0, 0)
 
 
 def _lstm(
     x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The framework's: outputs [T, B, H], last h and c [B, H]."""
+    """Run PyTorch's LSTM: return outputs [T, B, H], and the last h and c [B, H]."""
     weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
-    out, h, c = torch.lstm(
-        x, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, True, False, False
-    )
+    state = (h.unsqueeze(0), c.unsqueeze(0))
+    out, h, c = torch.lstm(x, state, weights, True, 1, 0.0, True, False, False)
     return out, h.squeeze(0), c.squeeze(0)
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module, ResetsWeights):
     """One layer of a cell in one direction.
 
-    Weights as in PyTorch's own layers: `weight_ih` [G·H, n], `weight_hh` [G·H, H], their gates in the order of
-    `danlu.nn.cells`; one `bias` [G·H]; `extra` [E·H] holds peepholes, or the bias within the framework's GRU: flat, as
-    decay and penalties act on matrices alone.
+    Weights as in PyTorch's own layers: `weight_ih` [G·H, n], `weight_hh` [G·H, H], their gates in
+    the order of `danlu.nn.cells`; one `bias` [G·H]; `extra` [E·H] holds peepholes, or the bias
+    within PyTorch's GRU. It is flat, as decay and penalties act on matrices alone.
     """
 
     def __init__(self, cell: str, n: int, hidden: int, forget_bias: float = 1.0) -> None:
         super().__init__()
         self.cell, self.hidden, self.forget_bias = cell, hidden, forget_bias
-        kind = CELLS[cell]
-        self.weight_ih = nn.Parameter(torch.empty(kind.gates * hidden, n))
-        self.weight_hh = nn.Parameter(torch.empty(kind.gates * hidden, hidden))
-        self.bias = nn.Parameter(torch.zeros(kind.gates * hidden))
-        if kind.extras:
-            self.extra = nn.Parameter(torch.zeros(kind.extras * hidden))
+        row = CELLS[cell]
+        self.weight_ih = nn.Parameter(torch.empty(row.gates * hidden, n))
+        self.weight_hh = nn.Parameter(torch.empty(row.gates * hidden, hidden))
+        self.bias = nn.Parameter(torch.zeros(row.gates * hidden))
+        if row.extras:
+            self.extra = nn.Parameter(torch.zeros(row.extras * hidden))
 
     def reset_weights(self, fill: Callable[[str, Tensor, str], None], bias: float) -> None:
-        """Each gate's weights by themselves: inputs by Xavier's rule, recurrent ones orthogonal; the forget gate open."""
+        """Draw each gate's weights by themselves: inputs by Xavier's rule, recurrent ones orthogonal.
+
+        The forget gate's bias is `forget_bias`.
+        """
+        row = CELLS[self.cell]
         for name, rule in (("weight_ih", "xavier"), ("weight_hh", "orthogonal")):
-            for k, gate in enumerate(getattr(self, name).chunk(CELLS[self.cell].gates)):
+            for k, gate in enumerate(getattr(self, name).chunk(row.gates)):
                 fill(f"{name}.{k}", gate, rule)
         self.bias.fill_(bias)
-        if CELLS[self.cell].memory:
+        if row.memory:
             self.bias[self.hidden : 2 * self.hidden] = self.forget_bias
-        if CELLS[self.cell].extras:
+        if row.extras:
             self.extra.zero_()
 
     def start(self, x: Tensor) -> State:
-        """Zeros for the states before the first step of x [T, B, n] (the notes' c⟨0⟩ = 0)."""
+        """Return zeros for the state before the first step of x [T, B, n] (the notes' c⟨0⟩ = 0)."""
         zeros = x.new_zeros(x.shape[1], self.hidden)
         return (zeros, zeros) if CELLS[self.cell].memory else (zeros,)
 
     def forward(
         self, x: Tensor, state: State | None = None, each: bool = False
     ) -> tuple[Tensor, State]:
-        """Outputs [T, B, H] for x [T, B, n], and the last state; with `each` the states after every step [T, B, H]."""
-        h, *rest = self.start(x) if state is None else state
-        cell = CELLS[self.cell]
-        if self._framework(x) and cell.memory and not each:
-            run: Any = _EachAlone.apply if _several.get() else _lstm
-            out, h, c = run(x, h, rest[0], self.weight_ih, self.weight_hh, self.bias)
-            return out, (h, c)
-        if self._framework(x) and not cell.memory and not each:
-            return self._kernel(x, h)
+        """Return outputs [T, B, H] for x [T, B, n], and the last state.
+
+        each: return the states after every step [T, B, H] instead of the last one.
+        """
+        h, *memory = self.start(x) if state is None else state
+        row = CELLS[self.cell]
+        if not each and self._has_faster_kernel(x):
+            return self._lstm_kernel(x, h, memory[0]) if row.memory else self._kernel(x, h)
         gates = F.linear(x, self.weight_ih, self.bias)
-        extra = (self.extra if cell.extras else x.new_zeros(0)).view(-1, self.hidden)
-        out, c = scan(
-            self.cell, gates, self.weight_hh.t(), extra, h, rest[0] if rest else x.new_zeros(0)
-        )
-        states = (out, c) if cell.memory else (out,)
+        extra = (self.extra if row.extras else x.new_zeros(0)).view(-1, self.hidden)
+        c = memory[0] if memory else x.new_zeros(0)
+        out, c = scan(self.cell, gates, self.weight_hh.t(), extra, h, c)
+        states = (out, c) if row.memory else (out,)
         return out, states if each else tuple(s[-1] for s in states)
 
-    def _framework(self, x: Tensor) -> bool:
-        """Whether the framework's kernel is the faster: on a GPU for one network, on a CPU for the LSTM (measured)."""
+    def _has_faster_kernel(self, x: Tensor) -> bool:
+        """Whether PyTorch's kernel is faster: for one network on a GPU, for the LSTM on a CPU.
+
+        Measured. Without hardware bfloat16 the kernel fails under autocast.
+        """
         if CELLS[self.cell].fused is None:
             return False
         if x.is_cuda:
-            return not _several.get()
-        if (
-            self.cell != "lstm"
-            or x.dtype != torch.float32
-            or not torch.backends.mkldnn.is_available()
-        ):
+            return not _under_vmap.get()
+        if self.cell != "lstm" or x.dtype != torch.float32:
             return False
-        return not torch.is_autocast_enabled("cpu") or has_bfloat16()  # without it, it fails
+        if not torch.backends.mkldnn.is_available():
+            return False
+        return not torch.is_autocast_enabled("cpu") or has_bfloat16()
+
+    def _lstm_kernel(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, State]:
+        run: Any = _LSTMOfEach.apply if _under_vmap.get() else _lstm
+        out, h, c = run(x, h, c, self.weight_ih, self.weight_hh, self.bias)
+        return out, (h, c)
 
     def _kernel(self, x: Tensor, h: Tensor) -> tuple[Tensor, State]:
-        """The framework's GRU or RNN."""
-        inner = torch.zeros_like(self.bias)
+        """Run PyTorch's GRU or RNN."""
+        inner_bias = torch.zeros_like(self.bias)
         if CELLS[self.cell].extras:
-            inner = torch.cat([inner[: 2 * self.hidden], self.extra])
-        weights = [self.weight_ih, self.weight_hh, self.bias, inner]
+            inner_bias = torch.cat([inner_bias[: 2 * self.hidden], self.extra])
+        weights = [self.weight_ih, self.weight_hh, self.bias, inner_bias]
         run = getattr(torch, CELLS[self.cell].fused or "")
-        out, last = run(x, h.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False)
-        return out, (last.squeeze(0),)
+        out, last_h = run(x, h.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False)
+        return out, (last_h.squeeze(0),)
 
     def extra_repr(self) -> str:
-        """Shown in `print(model)`."""
+        """Return what `print(model)` shows."""
         return f"{self.cell}, {self.weight_ih.shape[1]}, {self.hidden}"
 
 
-def backwards(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each sequence of x [T, B, …] from its last token to its first; what lies behind stays. lengths [B]."""
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return each sequence of x [T, B, …] from its last token to its first; padding stays behind."""
     t = torch.arange(len(x), device=x.device).unsqueeze(1)
-    index = torch.where(t < lengths, lengths - 1 - t, t)
-    return x.gather(0, index.view(*index.shape, *(1,) * (x.ndim - 2)).expand(x.shape))
+    index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
+    trailing = (1,) * (x.ndim - 2)
+    return x.gather(0, index.view(*index.shape, *trailing).expand(x.shape))
 
 
 def last(x: Tensor, lengths: Tensor) -> Tensor:
-    """The value of x [T, B, H] at each sequence's last token [B, H]."""
-    return x.gather(0, (lengths - 1).clamp_min(0).view(1, -1, 1).expand(1, *x.shape[1:])).squeeze(0)
+    """Return x [T, B, H] at each sequence's last token, [B, H]."""
+    index = (lengths - 1).clamp_min(0).view(1, -1, 1)
+    return x.gather(0, index.expand(1, *x.shape[1:])).squeeze(0)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 def norm_factor(size: Tensor, most: float | Tensor) -> Tensor:
-    """min(1, most/size): what a gradient of that length is multiplied by; 1 where `most` is infinite."""
+    """Return min(1, most/size), the factor on a gradient of that length; 1 where `most` is infinite."""
     factor = (most / size.clamp_min(1e-30)).clamp_max(1.0)
-    endless = (
-        most.isinf()
-        if isinstance(most, Tensor)
-        else torch.tensor(math.isinf(most), device=size.device)
-    )
-    return factor.masked_fill(
-        endless, 1.0
-    )  # also where the length itself is more than the type can hold
+    if isinstance(most, Tensor):
+        is_unlimited = most.isinf()
+    else:
+        is_unlimited = torch.tensor(math.isinf(most), device=size.device)
+    # The length itself may be more than the type can hold, and ∞/∞ is NaN.
+    return factor.masked_fill(is_unlimited, 1.0)
 
 
 def clip_norm(g: Tensor, most: float) -> None:
@@ -26,9 +25,6 @@ def clip_norm(g: Tensor, most: float) -> None:
     g.mul_(norm_factor(g.norm(), most))
 
 
-def clip_value(g: Tensor, most: float | Tensor) -> None:
-    """Every entry into [−most, most]; most: a number, or a tensor that broadcasts against g."""
-    if isinstance(most, Tensor):
-        g.clamp_(-most, most)
-    else:
-        g.clamp_(-most, most)
+def clip_value(g: Tensor, most: Any) -> None:
+    """Limit every entry to [−most, most]; most: a number, or a tensor that broadcasts against g."""
+    g.clamp_(-most, most)

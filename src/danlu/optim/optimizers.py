@@ -1,21 +1,61 @@
-"""Update rules, written once for a tensor of parameters and used by the engine and by `danlu.optim.Optimizer`.
+"""Update rules, written once and used by the engine and by `danlu.optim.Optimizer`.
 
-A rule changes p in place from its gradient g. Hyper-parameters are numbers, or tensors that broadcast against p
-(one value per network of a population; `columns` makes them). t counts steps from 1; float64 where it differs by
-network. α is `lr`.
+A rule changes p in place by its gradient g. Its hyper-parameters h are numbers, or tensors that
+broadcast against p (one value per network of a population, see `per_network`). t counts steps
+from 1; it is float64 where it differs by network. In formulas α is the learning rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from danlu.fields import Field, defaults
+
 State = dict[str, Tensor]
 Hyper = dict[str, Any]
+
+
+class DecayRate:
+    """β of several networks, [M, 1], as it stands in a formula.
+
+    Rounded to float32, a β near 1 would put 1 − β and 1 − βᵗ off by 10⁻⁵. So both are computed
+    from the exact β; where a tensor is multiplied by β itself, the rounded one serves.
+    """
+
+    def __init__(self, exact: Tensor, dtype: torch.dtype) -> None:
+        self.exact, self.dtype = exact, dtype
+        self.rounded, self.complement = exact.to(dtype), (1 - exact).to(dtype)
+
+    def __rsub__(self, one: int) -> Tensor:
+        return self.complement
+
+    def __pow__(self, t: Any) -> Tensor:
+        return self.exact**t
+
+    def __getitem__(self, rows: slice) -> DecayRate:
+        return DecayRate(self.exact[rows], self.dtype)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        plain = [a.rounded if isinstance(a, DecayRate) else a for a in args]
+        return function(*plain, **(kwargs or {}))
+
+
+def per_network(name: str, values: Tensor, dtype: torch.dtype) -> Tensor | DecayRate:
+    """Return a hyper-parameter of several networks, float64 [M, 1], as rules take it."""
+    return DecayRate(values, dtype) if name in DECAY_RATES else values.to(dtype)
+
+
+def rows_of(value: Any, rows: slice) -> Any:
+    """Return a hyper-parameter of some of the networks."""
+    return value[rows] if isinstance(value, (Tensor, DecayRate)) else value
 
 
 def subtract(p: Tensor, a: Any, x: Tensor) -> None:
@@ -26,41 +66,18 @@ def subtract(p: Tensor, a: Any, x: Tensor) -> None:
         p.sub_(x, alpha=a)
 
 
-def columns(name: str, values: Tensor, dtype: torch.dtype) -> Hyper:
-    """A hyper-parameter of several networks, float64 [M, 1], as rules take it.
-
-    Of a β near 1 rounded to float32, 1 − β and 1 − βᵗ would be off by 10⁻⁵: they are made of the exact one.
-    """
-    found = {name: values.to(dtype)}
-    return (
-        {**found, f"1-{name}": (1 - values).to(dtype), f"exact {name}": values}
-        if name in _DECAYS
-        else found
-    )
-
-
-def rest(h: Hyper, name: str) -> Any:
-    """1 − β."""
-    return h[f"1-{name}"] if f"1-{name}" in h else 1 - h[name]
-
-
-def exact(h: Hyper, name: str) -> Any:
-    """β, not rounded."""
-    return h.get(f"exact {name}", h[name])
-
-
-def accumulate(s: Tensor, h: Hyper, name: str, x: Tensor) -> None:
+def accumulate_square(s: Tensor, beta: Any, x: Tensor) -> None:
     """s ← βs + (1 − β)x²."""
-    s.mul_(h[name])
-    share = rest(h, name)
-    if isinstance(share, Tensor):
-        s.add_(share * x * x)
+    s.mul_(beta)
+    weight = 1 - beta
+    if isinstance(weight, Tensor):
+        s.add_(weight * x * x)
     else:
-        s.addcmul_(x, x, value=share)
+        s.addcmul_(x, x, value=weight)
 
 
 def root(s: Tensor) -> Tensor:
-    """√s; the smallest number stands for 0, of which Intel's library takes the root ten times as slowly."""
+    """Return √s, with the smallest number for 0: Intel's library is ten times as slow at √0."""
     return s.clamp_min(torch.finfo(s.dtype).tiny).sqrt_()
 
 
@@ -99,19 +116,19 @@ def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 def rmsprop(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """h ← ρh + (1−ρ)g², W ← W − αg/(√h + ε) (Tieleman and Hinton 2012)."""
-    accumulate(s["h"], h, "rho", g)
+    accumulate_square(s["h"], h["rho"], g)
     descend(p, h["lr"], g, root(s["h"]), h["eps"])
 
 
 def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
-    """m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², W ← W − α·m̂/(√v̂ + ε) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
+    """m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², W ← W − α·m̂/(√v̂ + ε).
 
-    (Kingma and Ba 2015, algorithm 1.)
+    m̂ = m/(1−β₁ᵗ) and v̂ = v/(1−β₂ᵗ) (Kingma and Ba 2015, algorithm 1).
     """
-    s["m"].lerp_(g, rest(h, "beta1"))
-    accumulate(s["v"], h, "beta2", g)
-    first, second = (1 - exact(h, k) ** t for k in ("beta1", "beta2"))
-    second = second**0.5
+    beta1, beta2 = h["beta1"], h["beta2"]
+    s["m"].lerp_(g, 1 - beta1)
+    accumulate_square(s["v"], beta2, g)
+    first, second = 1 - beta1**t, (1 - beta2**t) ** 0.5
     if isinstance(first, Tensor):
         first = first.to(p.dtype)
     if isinstance(second, Tensor):
@@ -119,48 +136,97 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second), h["eps"])
 
 
-def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
-    """The same for many tensors in one kernel of the framework, several times as fast; h holds numbers only."""
+def adam_fused(
+    p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int
+) -> None:
+    """Adam for many tensors in one kernel of PyTorch, several times as fast; h holds numbers only."""
     steps = [torch.tensor(float(t), device=p[0].device)] * len(p)
     torch._fused_adam_(
-        p, g, [x["m"] for x in s], [x["v"] for x in s], [], steps, lr=h["lr"], beta1=h["beta1"], beta2=h["beta2"],
-        weight_decay=0.0, eps=h["eps"], amsgrad=False, maximize=False,
-    )  # fmt: skip
+        p,
+        g,
+        [state["m"] for state in s],
+        [state["v"] for state in s],
+        [],
+        steps,
+        lr=h["lr"],
+        beta1=h["beta1"],
+        beta2=h["beta2"],
+        weight_decay=0.0,  # decoupled decay comes before, see `UpdateRule.decay`
+        eps=h["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 @dataclass(frozen=True)
-class Rule:
-    """An update rule, the state it keeps beside each parameter, and the defaults of the fields it uses.
+class UpdateRule:
+    """An update rule: its fields, the state it keeps beside each parameter, and its formula.
 
-    fused: the framework's kernel for it, where there is one.
+    fused: PyTorch's kernel for it, where there is one.
     """
 
     update: Callable[[Tensor, Tensor, State, Hyper, Any], None]
+    fields: tuple[Field, ...]
     state: tuple[str, ...] = ()
-    defaults: dict[str, float] = field(default_factory=dict)
     fused: Callable[[list[Tensor], list[Tensor], list[State], Hyper, int], None] | None = None
 
+    @property
+    def defaults(self) -> dict[str, float]:
+        """The defaults of the rule's fields."""
+        return defaults(self.fields)
+
     def start(self, p: Tensor) -> State:
-        """Zeros of p's shape for each name of the state."""
+        """Return zeros of p's shape for each name of the state."""
         return {name: torch.zeros_like(p, requires_grad=False) for name in self.state}
 
     def decay(self, w: Tensor, h: Hyper) -> None:
-        """Decoupled decay W ← (1 − α·weight_decay)·W, before the update.
+        """W ← (1 − α·weight_decay)·W, the decoupled decay, before the update.
 
         (Loshchilov and Hutter 2019. The notes' β is α·weight_decay.)
         """
         w.mul_(1 - h["lr"] * h["weight_decay"])
 
 
-_DECAYS = ("beta1", "beta2", "rho")
-_ADAM = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
-_FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
-OPTIMIZERS: dict[str, Rule] = {
-    "sgd": Rule(sgd, (), {"lr": 0.1, "weight_decay": 0.0}),
-    "momentum": Rule(momentum, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),
-    "nesterov": Rule(nesterov, ("v",), {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0}),
-    "adagrad": Rule(adagrad, ("h",), {"lr": 0.01, "eps": 1e-7, "weight_decay": 0.0}),
-    "rmsprop": Rule(rmsprop, ("h",), {"lr": 1e-3, "rho": 0.9, "eps": 1e-8, "weight_decay": 0.0}),
-    "adam": Rule(adam, ("m", "v"), _ADAM, _FUSED),
-    "adamw": Rule(adam, ("m", "v"), {**_ADAM, "weight_decay": 0.01}, _FUSED),
+LR = Field("lr", float, 0.1, "Learning rate α.", hint="0.01", gt=0)
+MOMENTUM = Field("momentum", float, 0.9, "γ of momentum and Nesterov.", hint="0.9", ge=0, lt=1)
+RHO = Field("rho", float, 0.9, "Decay of RMSProp's squared gradients.", ge=0, lt=1)
+BETA1 = Field("beta1", float, 0.9, "Adam's decay of the mean gradient.", ge=0, lt=1)
+BETA2 = Field("beta2", float, 0.999, "Adam's decay of the squared gradient.", ge=0, lt=1)
+EPS = Field("eps", float, 1e-8, "Added to the root in the denominator.", gt=0)
+WEIGHT_DECAY = Field(
+    "weight_decay",
+    float,
+    0.0,
+    "Decoupled decay of weights (not biases): W ← (1 − lr·weight_decay)·W before each update.",
+    ge=0,
+)
+# Fields of which formulas take 1 − β and 1 − βᵗ.
+DECAY_RATES = frozenset({"rho", "beta1", "beta2"})
+
+_ADAM_LR = LR.with_default(1e-3)
+_ADAM_FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
+
+OPTIMIZERS: dict[str, UpdateRule] = {
+    "sgd": UpdateRule(sgd, (LR, WEIGHT_DECAY)),
+    "momentum": UpdateRule(
+        momentum, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)
+    ),
+    "nesterov": UpdateRule(
+        nesterov, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)
+    ),
+    "adagrad": UpdateRule(
+        adagrad, (LR.with_default(0.01), EPS.with_default(1e-7), WEIGHT_DECAY), state=("h",)
+    ),
+    "rmsprop": UpdateRule(
+        rmsprop, (LR.with_default(1e-3), RHO, EPS, WEIGHT_DECAY), state=("h",)
+    ),
+    "adam": UpdateRule(
+        adam, (_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY), state=("m", "v"), fused=_ADAM_FUSED
+    ),
+    "adamw": UpdateRule(
+        adam,
+        (_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY.with_default(0.01)),
+        state=("m", "v"),
+        fused=_ADAM_FUSED,
+    ),
 }

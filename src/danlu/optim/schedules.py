@@ -1,14 +1,17 @@
 """Learning-rate schedules as factors of `lr`, in closed form.
 
-Legend: t epochs done (a fraction inside an epoch), T epochs in all, both counted after the warm-up.
+Legend: t epochs done (a fraction inside an epoch), T epochs in all, both counted after the
+warm-up; h the fields of the schedule.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from danlu.fields import Field, defaults
 
 
 def constant(t: float, total: float, h: dict[str, Any]) -> float:
@@ -33,44 +36,72 @@ def inverse(t: float, total: float, h: dict[str, Any]) -> float:
 
 def cosine(t: float, total: float, h: dict[str, Any]) -> float:
     """f + (1 − f)·(1 + cos(πt/T))/2, from 1 to f = `final` (Loshchilov and Hutter 2017)."""
-    return float(h["final"] + (1 - h["final"]) * (1 + math.cos(math.pi * min(1.0, t / total))) / 2)
+    final = h["final"]
+    return float(final + (1 - final) * (1 + math.cos(math.pi * min(1.0, t / total))) / 2)
 
 
 def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
-    """Up from `initial` to 1 over the share `peak` of the training, then down to `final`, both along half a cosine
+    """Up from `initial` to 1 over the share `peak` of the training, then down to `final`.
 
-    (Smith and Topin 2018).
+    Both ways along half a cosine (Smith and Topin 2018).
     """
-    x = min(1.0, t / total)
-    up = x < h["peak"]
-    low, part = (
-        (h["initial"], 1 - x / h["peak"]) if up else (h["final"], (x - h["peak"]) / (1 - h["peak"]))
-    )
-    return float(low + (1 - low) * (1 + math.cos(math.pi * part)) / 2)
+    share_done = min(1.0, t / total)
+    if share_done < h["peak"]:
+        low, share_from_top = h["initial"], 1 - share_done / h["peak"]
+    else:
+        low, share_from_top = h["final"], (share_done - h["peak"]) / (1 - h["peak"])
+    return float(low + (1 - low) * (1 + math.cos(math.pi * share_from_top)) / 2)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A closed form and the defaults of the fields it uses."""
+    """A closed form, and the fields it reads."""
 
     factor: Callable[[float, float, dict[str, Any]], float]
-    defaults: dict[str, float] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()
 
+    @property
+    def defaults(self) -> dict[str, float]:
+        """The defaults of the schedule's fields."""
+        return defaults(self.fields)
+
+
+GAMMA = Field(
+    "gamma",
+    float,
+    0.1,
+    "Factor of `step` (each `every` epochs) and `exponential` (each epoch).",
+    gt=0,
+    le=1,
+)
+EVERY = Field("every", float, 10.0, "Epochs between two steps.", gt=0)
+DECAY = Field("decay", float, 1.0, "k of `inverse`, 1/(1 + k·t).", ge=0)
+FINAL = Field("final", float, 0.0, "Factor at the end of `cosine` and `one-cycle`.", ge=0, le=1)
+INITIAL = Field("initial", float, 0.04, "Factor at the start of `one-cycle`.", ge=0, le=1)
+PEAK = Field(
+    "peak", float, 0.3, "Share of the training after which `one-cycle` is at its highest.", gt=0, lt=1
+)
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": Schedule(constant),
-    "step": Schedule(step, {"gamma": 0.1, "every": 10.0}),
-    "exponential": Schedule(exponential, {"gamma": 0.95}),
-    "inverse": Schedule(inverse, {"decay": 1.0}),
-    "cosine": Schedule(cosine, {"final": 0.0}),
-    "one-cycle": Schedule(one_cycle, {"initial": 0.04, "peak": 0.3, "final": 0.0}),
+    "step": Schedule(step, (GAMMA, EVERY)),
+    "exponential": Schedule(exponential, (GAMMA.with_default(0.95),)),
+    "inverse": Schedule(inverse, (DECAY,)),
+    "cosine": Schedule(cosine, (FINAL,)),
+    "one-cycle": Schedule(one_cycle, (INITIAL, PEAK, FINAL)),
 }
 
 
 def factor(
     name: str, k: int, per_epoch: int, epochs: float, warmup: float, h: dict[str, Any]
 ) -> float:
-    """The schedule's factor at step k = 0, 1, …; the first `warmup` epochs climb linearly from 1/steps to 1."""
-    if k < warmup * per_epoch:
-        return min(1.0, (k + 1) / (warmup * per_epoch))
-    return SCHEDULES[name].factor(k / per_epoch - warmup, max(epochs - warmup, 1e-12), h)
+    """Return the schedule's factor at step k = 0, 1, …
+
+    Over the first `warmup` epochs the factor climbs linearly from 1/steps to 1.
+    """
+    warmup_steps = warmup * per_epoch
+    if k < warmup_steps:
+        return min(1.0, (k + 1) / warmup_steps)
+    epochs_done = k / per_epoch - warmup
+    epochs_in_all = max(epochs - warmup, 1e-12)
+    return SCHEDULES[name].factor(epochs_done, epochs_in_all, h)

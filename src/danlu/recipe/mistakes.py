@@ -1,4 +1,4 @@
-"""From pydantic's findings to sentences in the house's grammar."""
+"""From pydantic's findings to mistakes in the house's grammar."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from danlu.errors import nearest, wrong
+from danlu.errors import Mistake, nearest, wrong
+from danlu.recipe.sections import hint_for, mistake_of
 
 _RULES = {
-    "greater_than": ("must be greater than {gt}", "gt"),
-    "greater_than_equal": ("must be at least {ge}", "ge"),
-    "less_than": ("must be less than {lt}", "lt"),
-    "less_than_equal": ("must be at most {le}", "le"),
-    "literal_error": ("must be one of {expected}", ""),
-    "finite_number": ("must be a finite number", ""),
-    "int_from_float": ("must be a whole number", ""),
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be one of {expected}",
+    "finite_number": "must be a finite number",
+    "int_from_float": "must be a whole number",
 }
 _TYPES = {
     "int": "a whole number",
@@ -26,78 +27,54 @@ _TYPES = {
     "dict": "a table of names and values",
     "model": "a table of names and values",
 }
-_TRY = {
-    "lr": "0.01",
-    "batch_size": "64",
-    "epochs": "10",
-    "dropout": "0.5",
-    "std": "0.01",
-    "momentum": "0.9",
-    "label_smoothing": "0.1",
-    "width": "0.5",
-    "accumulate": "4",
-    "average.decay": "0.999",
-    "average.start": "0.75",
-    "lr_factor": "0.1",
-    "auxiliary": "0.3",
-    "crop": "4",
-    "unknown": "0.05",
-    "embedding": "64",
-    "forget_bias": "1",
-}
 
 
-def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence per mistake, in the order of the fields."""
-    return list(dict.fromkeys(_sentence(e, model) for e in error.errors()))
+def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
+    """Return one mistake per finding, in the order of the fields, each once."""
+    return list(dict.fromkeys(_mistake(finding, model) for finding in error.errors()))
 
 
-def _sentence(e: Any, model: type[BaseModel]) -> str:
-    parts = [str(p) for p in e["loc"] if not (isinstance(p, int) or "[" in str(p))]
-    path, kind, context = ".".join(parts), e["type"], e.get("ctx") or {}
-    if kind == "unused":
-        field, _, rest = e["msg"].partition("\0")
-        return f"`{path}.{field}` {rest}"
-    if kind == "unknown":
-        return str(e["msg"]).replace("\0", path)
+def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
+    # Indices of lists and names of union members are no part of a field's path.
+    parts = [str(p) for p in finding["loc"] if not (isinstance(p, int) or "[" in str(p))]
+    path, kind, value = ".".join(parts), finding["type"], finding["input"]
+    context = finding.get("ctx") or {}
+    if kind in ("unused", "unknown"):
+        return mistake_of(path, context, value)
     if kind == "extra_forbidden":
-        return _extra(parts, model)
-    leaf = parts[-1] if parts else ""
-    value = _TRY.get(path) or _TRY.get(leaf)
-    hint = f"try {value}" if value else None
+        return _unknown_field(parts, model)
+    if kind == "literal_error":
+        return _not_an_option(path, value, context["expected"])
     if kind in _RULES:
         limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
-        rule = _RULES[kind][0].format(**limits).replace(" or ", ", ")
-        near = (
-            nearest(
-                str(e["input"]),
-                [o.strip(" '") for o in context["expected"].replace(" or ", ",").split(",")],
-            )
-            if "expected" in context
-            else None
-        )
-        return wrong(path, e["input"], rule, f"did you mean {near!r}?" if near else hint)
+        return wrong(path, value, _RULES[kind].format(**limits), hint_for(path))
     family = kind.rpartition("_")[0].split("_")[0]
-    return wrong(
-        path, e["input"], f"must be {_TYPES.get(family, 'something else (' + e['msg'] + ')')}", hint
-    )
+    expected = _TYPES.get(family, f"something else ({finding['msg']})")
+    return wrong(path, value, f"must be {expected}", hint_for(path))
 
 
-def _extra(parts: list[str], model: type[BaseModel]) -> str:
-    """A name that is no field, with the nearest that is."""
+def _not_an_option(path: str, value: Any, expected: str) -> Mistake:
+    listed = expected.replace(" or ", ", ")
+    options = [option.strip(" '") for option in listed.split(",")]
+    near = nearest(str(value), options)
+    hint = f"did you mean {near!r}?" if near else hint_for(path)
+    return wrong(path, value, f"must be one of {listed}", hint)
+
+
+def _unknown_field(parts: list[str], model: type[BaseModel]) -> Mistake:
+    """Return the mistake of a name that is not a field, with the nearest that is."""
+    *sections, name = parts
     holder: Any = model
-    for p in parts[:-1]:
-        holder = holder.model_fields[p].annotation if p in holder.model_fields else holder
-    near = nearest(parts[-1], holder.model_fields)
-    prefix = "".join(f"{p}." for p in parts[:-1])
-    if near is None:  # perhaps it belongs to another section
-        owners = [
-            f"{k}.{parts[-1]}"
-            for k, f in model.model_fields.items()
-            if parts[-1] in getattr(f.annotation, "model_fields", {})
-        ]
-        near, prefix = (owners[0], "") if owners else (None, prefix)
-    hint = (
-        f"did you mean `{prefix}{near}`?" if near else f"known are {', '.join(holder.model_fields)}"
-    )
-    return f"`{'.'.join(parts)}` is no field of a recipe; {hint}"
+    for section in sections:
+        if section in holder.model_fields:
+            holder = holder.model_fields[section].annotation
+    prefix = "".join(f"{section}." for section in sections)
+    rule = "is not a field of a recipe"
+    near = nearest(name, holder.model_fields)
+    if near is not None:
+        return Mistake.unused(f"{prefix}{name}", rule, f"did you mean `{prefix}{near}`?")
+    for section, info in model.model_fields.items():  # perhaps it belongs to another section
+        if name in getattr(info.annotation, "model_fields", {}):
+            return Mistake.unused(f"{prefix}{name}", rule, f"did you mean `{section}.{name}`?")
+    known = ", ".join(holder.model_fields)
+    return Mistake.unused(f"{prefix}{name}", rule, f"known are {known}")

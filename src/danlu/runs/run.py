@@ -29,7 +29,7 @@ from danlu.runs.data_source import TrainedOnData
 from danlu.runs.weights import frozen, load_weights, read_weights, start_file
 
 if TYPE_CHECKING:
-    from danlu.predict.text import Tagged, SentenceScore
+    from danlu.predict.text import SentenceScore, Tagged
 
 
 @dataclass(frozen=True)

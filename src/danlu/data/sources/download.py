@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from danlu.data.memmap import cache_folder
 from danlu.errors import DataError, some
+from danlu.files import write
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,6 @@ class Remote:
     name: str
     md5: str
     hosts: tuple[str, ...]
-
-
-def cache_folder(*parts: str) -> Path:
-    """A folder in the user's cache, made when missing."""
-    folder = Path(platformdirs.user_cache_dir("danlu"), *parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def data_folders(name: str) -> list[Path]:
@@ -72,8 +64,6 @@ def _fetch(remote: Remote, to: Path) -> None:
         if hashlib.md5(content).hexdigest() != remote.md5:
             error = OSError(f"{host}{remote.name} does not have the published checksum")
             continue
-        with tempfile.NamedTemporaryFile(dir=to.parent, delete=False) as aside:
-            aside.write(content)
-        Path(aside.name).replace(to)
+        write(to, content)
         return
     raise error or OSError(f"no host is known for {remote.name}")

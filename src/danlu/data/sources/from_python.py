@@ -9,6 +9,7 @@ import numpy as np
 
 from danlu.data.data import Raw
 from danlu.data.memmap import Array
+from danlu.data.parts import PARTS, in_order
 from danlu.data.schema import Column, Schema
 from danlu.data.sources import records, tagged, text
 from danlu.data.sources.options import refuse_unused
@@ -19,7 +20,7 @@ def from_python(source: Any, options: dict[str, Any], split: Any) -> Raw:
     """What `load` takes beside names and paths; split: of running text."""
     if isinstance(source, (list, tuple)) and source and all(isinstance(t, str) for t in source):
         refuse_unused(options, text.RUNNING, "running text")
-        return text.running({"all": list(source)}, "the text", options, split)
+        return text.language_model_text({"all": list(source)}, "the text", options, split)
     if _are_sentences(source):
         refuse_unused(options, text.OPTIONS, "tagged text")
         return tagged.from_lists(source[0], source[1], options)
@@ -29,12 +30,12 @@ def from_python(source: Any, options: dict[str, Any], split: Any) -> Raw:
         and all(_are_sentences(pair) for pair in source.values())
     ):
         refuse_unused(options, text.OPTIONS, "tagged text")
-        order = [p for p in ("train", "valid", "test") if p in _parts(source)]
+        order = in_order(_parts(source))
         tokens, tags = ([row for p in order for row in source[p][i]] for i in (0, 1))
         sizes = {p: len(source[p][0]) for p in order}
         return tagged.from_lists(tokens, tags, options, sizes.get("valid", 0), sizes.get("test", 0))
     if isinstance(source, dict):
-        order = [p for p in ("train", "valid", "test") if p in _parts(source)]
+        order = in_order(_parts(source))
         pairs = [_pair(source[p]) for p in order]
         x, y = (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
         sizes = {p: len(pair[0]) for p, pair in zip(order, pairs, strict=True)}
@@ -50,7 +51,7 @@ def from_python(source: Any, options: dict[str, Any], split: Any) -> Raw:
 
 def _parts(source: dict[str, Any]) -> dict[str, Any]:
     """The dictionary itself. Raises DataError unless its keys are names of parts."""
-    if "train" not in source or set(source) - {"train", "valid", "test"}:
+    if "train" not in source or set(source) - set(PARTS):
         raise DataError(
             f"the dictionary has the keys {sorted(source)}, but needs train, and may have valid and test"
         )

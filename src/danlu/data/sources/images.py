@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,23 +16,16 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from danlu.data.data import Raw
-from danlu.data.memmap import Array, allocate
+from danlu.data.memmap import Array, allocate, cache_folder
+from danlu.data.parts import in_order, part_of
 from danlu.data.schema import Schema
-from danlu.data.sources.download import cache_folder
-from danlu.errors import DataError, some
+from danlu.errors import DataError, StorageError, some
+from danlu.files import writing
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 KINDS = "one subfolder of pictures per class, texts (.txt), tagged text (.bmes, .bio, .conll), or IDX or Parquet files"
 _CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow turns TIFF itself)
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
 _BLOCK = 512
 
 
@@ -200,8 +192,8 @@ def is_picture(path: Path) -> bool:
 def folders(root: Path) -> dict[str, dict[str, list[Path]]]:
     """part → class → files. Subfolders train/valid/test (any common spelling) are parts; else all is "all"."""
     subs = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    if subs and all(d.name.lower() in _SPLITS for d in subs):
-        return {_SPLITS[d.name.lower()]: _by_class(d) for d in subs}
+    if subs and all(part_of(d.name) for d in subs):
+        return {str(part_of(d.name)): _by_class(d) for d in subs}
     return {"all": _by_class(root)}
 
 
@@ -213,7 +205,7 @@ def _by_class(root: Path) -> dict[str, list[Path]]:
 def load_folder(root: Path, mode: str | None, size: tuple[int, int] | None, budget: int) -> Raw:
     """A folder of pictures by class, with or without train/test above the classes."""
     found = folders(root)
-    order = [p for p in ("all", "train", "valid", "test") if p in found]
+    order = in_order(found)
     classes = tuple(sorted({c for part in found.values() for c in part}))
     if not classes:
         raise DataError(f"{str(root)!r} holds no data: it needs {KINDS}")
@@ -227,8 +219,9 @@ def load_folder(root: Path, mode: str | None, size: tuple[int, int] | None, budg
     x, chosen = load_all([f for f, _ in rows], names, mode, size, budget)
     y = np.array([k for _, k in rows], np.int64)
     schema = Schema("classification", tuple(x.shape[1:]), classes, mode=chosen)
-    count: Callable[[str], int] = lambda p: sum(map(len, found.get(p, {}).values()))  # noqa: E731
-    return Raw(x, y, schema, official_test=count("test"), official_valid=count("valid"))
+    sizes = {part: sum(map(len, files.values())) for part, files in found.items()}
+    valid, test = sizes.get("valid", 0), sizes.get("test", 0)
+    return Raw(x, y, schema, official_test=test, official_valid=valid)
 
 
 def from_records(
@@ -258,13 +251,6 @@ def from_records(
             mode="L" if pixels.shape[1] == 1 else "RGB",
         )
     x, chosen = load_all(sources, names, mode, size, budget)
-    with (
-        contextlib.suppress(OSError),
-        tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as aside,
-    ):
-        try:
-            np.save(aside, x)
-            Path(aside.name).replace(kept)
-        finally:
-            Path(aside.name).unlink(missing_ok=True)  # of a full disk nothing is left over
+    with contextlib.suppress(StorageError), writing(kept) as f:  # a full disk is no reason to stop
+        np.save(f, x)
     return x, Schema("classification", tuple(x.shape[1:]), classes, mode=chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from danlu.data.data import Data, Raw
 from danlu.data.memmap import parse_bytes
+from danlu.data.parts import PARTS, part_of
 from danlu.data.schema import Schema
 from danlu.data.sources import bundled, idx, records, synthetic, text
 from danlu.data.sources.download import Remote, data_folders, find_or_fetch
@@ -156,7 +158,7 @@ def load(
         valid,
         seed,
         limit,
-        not isinstance(source, (str, Path)),
+        isinstance(source, (str, Path)),
         whole,
     )
 
@@ -296,7 +298,9 @@ def _parquet(folder: Path) -> dict[str, list[Path]]:
     """Parquet files of a folder by part, as the hub names them."""
     found: dict[str, list[Path]] = {}
     for f in sorted(folder.rglob("*.parquet")):
-        part = next((p for p in ("train", "valid", "test") if f.name.startswith(p)), "all")
+        word = re.split(r"[^a-z]", f.name.lower())[0]
+        prefixes = [p for p in PARTS if word.startswith(p)]  # also trainset-0.parquet
+        part = part_of(word) or next(iter(prefixes), "all")
         found.setdefault(part, []).append(f)
     return found
 
@@ -315,7 +319,7 @@ def _from_texts(name: str, options: dict[str, Any], split: Any) -> Raw:
 def _from_text_files(files: Sequence[Path], name: str, options: dict[str, Any], split: Any) -> Raw:
     refuse_unused(options, text.RUNNING, "running text")
     parts = text.parts_of(files, name) if len(files) > 1 else {"all": files}
-    return text.running(
+    return text.language_model_text(
         {p: [text.read(f, options["encoding"]) for f in of] for p, of in parts.items()},
         name,
         options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,14 +14,16 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from danlu.data.data import Raw
+from danlu.data.parts import in_order, part_of
 from danlu.data.sources import images, records, tables, text
+from danlu.data.sources.columns import TARGETS, first_named
 from danlu.data.sources.options import refuse_unused
 from danlu.errors import DataError, count, some
+from danlu.host import hub_offline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LABELS = ("label", "labels", "fine_label", "target", "class")
 
 
 def load_parquet(
@@ -48,23 +51,20 @@ def load_parquet(
 
 def hub_parts(name: str) -> dict[str, Any]:
     """The Arrow tables of a data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
-    if not _hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = (
-            "1"  # what was fetched before is still found, and the rest fails at once
-        )
     import datasets
 
+    # What was fetched before is still found offline, and the rest fails at once.
+    reach = contextlib.nullcontext() if _hub_answers() else hub_offline()
     try:
-        found = datasets.load_dataset(name)
+        with reach:
+            found = datasets.load_dataset(name)
     except Exception as e:  # the hub's client raises a dozen unrelated kinds
         raise DataError(
             f"`hub:{name}` could not be loaded: {str(e).splitlines()[0]}; check the name and the network"
         ) from e
-    renamed = {"validation": "valid", "dev": "valid"}
-    parts = {renamed.get(k, k): v.data.table for k, v in found.items()}
-    return {k: v for k, v in parts.items() if k in ("train", "valid", "test")} or {
-        "all": next(iter(parts.values()))
-    }
+    tables = {name: split.data.table for name, split in found.items()}
+    parts = {part: table for name, table in tables.items() if (part := part_of(name))}
+    return parts or {"all": next(iter(tables.values()))}
 
 
 def _hub_answers() -> bool:
@@ -96,7 +96,7 @@ def from_arrow(
     """Examples from Arrow tables, one per part; shares: of running text that each gets; of_text: the options of text."""
     import pyarrow as pa
 
-    order = [p for p in ("all", "train", "valid", "test") if p in parts]
+    order = in_order(parts)
     try:
         same = len({frozenset(parts[p].column_names) for p in order}) == 1
         # A part without a single label has a column of type null, which is promoted; an absent column is not made up.
@@ -127,7 +127,7 @@ def from_arrow(
         }
         if table.column_names == ["text"]:
             refuse_unused(options, text.RUNNING, "running text")
-            return text.running(
+            return text.language_model_text(
                 {p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order},
                 name,
                 options,
@@ -175,7 +175,7 @@ def _pictures(
     """Encoded pictures of one column and their labels in another; the last n_valid + n_test rows are those parts."""
     import pyarrow as pa
 
-    label = target or next((c for c in table.column_names if c in _LABELS), None)
+    label = target or first_named(table.column_names, TARGETS)
     if label is None or label not in table.column_names:
         raise DataError(
             f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target"

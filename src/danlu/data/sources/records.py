@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.data import Raw
+from danlu.data.sources.columns import LABELS_OF_TEXT, TEXT, first_named
 from danlu.data.sources.options import refuse_unused
-from danlu.data.sources.text import OPTIONS, TEXT, Options, labelled, lines_of, paired, read
+from danlu.data.sources.text import OPTIONS, Options, labelled, lines_of, paired, read
 from danlu.errors import DataError, count, nearest, some, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LABEL = ("label", "class", "target", "sentiment", "category", "y")
 _PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
 
 
@@ -105,13 +105,13 @@ def from_columns(
         rows, places, gaps = _present(rows, places, (a, b), name, options)
         pairs = [(_cell(r, a, p), _cell(r, b, p)) for r, p in zip(rows, places, strict=True)]
         return replace(paired(pairs, name, options, places), missing=gaps)
-    target = options.get("target") or next((k for k in keys if k.lower() in _LABEL), None)
+    target = options.get("target") or first_named(keys, LABELS_OF_TEXT)
     if target not in keys:
         near = nearest(str(target), keys) if target else None
         hint = f"did you mean {near!r}?" if near else "name the label's with --target"
         raise DataError(f"{name} has the fields {some(keys, 8)}, but none for the label; {hint}")
     rest = [k for k in keys if k != target]
-    text = next((k for k in rest if k.lower() in TEXT), rest[0] if len(rest) == 1 else None)
+    text = first_named(rest, TEXT) or (rest[0] if len(rest) == 1 else None)
     if text is None:
         raise DataError(
             f"{name} has the fields {some(keys, 8)}, but none is named text; rename the one that holds it"

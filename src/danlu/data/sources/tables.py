@@ -15,8 +15,10 @@ from danlu.data.data import Raw
 from danlu.data.memmap import Array, allocate
 from danlu.data.schema import Column, Schema
 from danlu.data.sources import text as texts
+from danlu.data.sources.columns import LABELS_OF_TEXT, TARGETS, TEXT, first_named
 from danlu.data.sources.options import refuse_unused
 from danlu.errors import DataError, nearest, some
+from danlu.host import csv_cells_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 MAX_LEVELS = 50  # a text column with more distinct values is no category
 MAX_CLASSES = 20  # a column of more distinct whole numbers is a regression target
 _LARGEST = float(np.finfo(np.float32).max)
-_USUAL = ("target", "label", "class", "species", "y")
 
 
 def read(path: Path, encoding: str | None = None, as_text: bool = False) -> pd.DataFrame:
@@ -49,34 +50,22 @@ def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
     import pandas as pd
 
     known = [str(c) for c in frame.columns]
-    usual = target or next((c for c in known if c.lower() in _USUAL), None)
+    usual = target or first_named(known, LABELS_OF_TEXT)
     if task not in (None, "classification") or len(known) != 2 or usual not in known:
         return False
     other = next(c for c in known if c != usual)
     values = frame[other].dropna()
     if not pd.api.types.is_string_dtype(values) or _numbers(values).isna().mean() <= 0.5:
         return False
-    return other.lower() in texts.TEXT or bool(values.nunique() > min(MAX_LEVELS, len(values) / 2))
+    return other.lower() in TEXT or bool(values.nunique() > min(MAX_LEVELS, len(values) / 2))
 
 
 def parse(text: str, name: str, separator: str = ",", as_text: bool = False) -> pd.DataFrame:
     """CSV text with a header line as a data frame."""
     import pandas as pd
 
-    csv.field_size_limit(
-        max(csv.field_size_limit(), len(text) + 1)
-    )  # a cell may be a whole document
-    header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
-    twice = [repr(h) for h, n in Counter(h.strip() for h in header).items() if n > 1]
-    if twice:
-        raise DataError(f"{name} has the column {some(twice)} more than once; rename one")
-    for k, row in enumerate(
-        csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1
-    ):
-        if row and len(row) != len(header):
-            raise DataError(
-                f"line {k} of {name} has {len(row)} cells, but its header has {len(header)}; correct that line"
-            )
+    with csv_cells_of(len(text) + 1):
+        _check_cells(text, name, separator)
     try:
         kept: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]} if as_text else {}
         frame: pd.DataFrame = pd.read_csv(
@@ -87,6 +76,21 @@ def parse(text: str, name: str, separator: str = ",", as_text: bool = False) -> 
     if frame.empty:
         raise DataError(f"{name} has no rows; a table needs a header line and one row per example")
     return frame
+
+
+def _check_cells(text: str, name: str, separator: str) -> None:
+    """Raise DataError for headers that come twice, and rows with more or fewer cells than the header."""
+    header = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+    twice = [repr(h) for h, n in Counter(h.strip() for h in header).items() if n > 1]
+    if twice:
+        raise DataError(f"{name} has the column {some(twice)} more than once; rename one")
+    rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    for k, row in enumerate(rows, 1):
+        if row and len(row) != len(header):
+            raise DataError(
+                f"line {k} of {name} has {len(row)} cells, but its header has {len(header)}; "
+                "correct that line"
+            )
 
 
 def from_frame(
@@ -165,7 +169,7 @@ def _void(name: str, title: str, is_target: bool) -> str:
 def _target(frame: pd.DataFrame, name: str, target: str | None) -> str:
     known = [str(c) for c in frame.columns]
     if target is None:
-        usual = [c for c in known if c.lower() in _USUAL]
+        usual = [c for c in known if c.lower() in TARGETS]
         pairs = ", or --task pairs if both are text" if len(known) == 2 else ""
         if len(usual) != 1:
             raise DataError(

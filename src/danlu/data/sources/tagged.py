@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,137 +18,29 @@ import numpy as np
 
 from danlu.data.data import Raw
 from danlu.data.memmap import Array
+from danlu.data.parts import in_order
 from danlu.data.schema import Schema
 from danlu.data.sources import text
+from danlu.data.tags import (
+    SCHEMES,
+    closing_at_start,
+    first_violation,
+    follows_scheme,
+    open_at_end,
+    scheme_of,
+)
+from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import Vocabulary, learn
 from danlu.errors import DataError, first, nearest, some, wrong
 
 Sentence = tuple[int, list[str], list[str]]  # where it begins, tokens, tags
-MemberState = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
+Place = Callable[[int, int], str]  # a sentence's beginning and the number of a token in words
 SUFFIXES = (".bmes", ".bio", ".bioes", ".iob", ".iob2", ".conll", ".ner")
 _NEARLY = 0.9  # of the tags that are not O: from so many on, the others are mistakes
 _ABOUT = re.compile(
     r"#\s*\w+\s*=|#(begin|end) document"
 )  # is about a sentence, whatever the other lines are like
 _SIGNS = 0.8  # of the tokens: from so many single signs on, text is written without spaces between tokens
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A way of tagging entities: which letter may follow which, within an entity of one kind."""
-
-    letters: str
-    begins: str  # letters with which an entity begins
-    ends: str  # letters after which it is whole
-
-
-SCHEMES = {
-    "bmes": Scheme("BMES", "BS", "ES"),
-    "bioes": Scheme("BIES", "BS", "ES"),
-    "bio": Scheme("BI", "B", "BI"),
-}
-
-
-def _is_of(tag: str, scheme: str) -> bool:
-    return tag == "O" or (len(tag) > 2 and tag[1] == "-" and tag[0] in SCHEMES[scheme].letters)
-
-
-def scheme_of(tags: Iterable[str], nearly: float = 1.0) -> str | None:
-    """The scheme that tags are of: bio, bmes or bioes; None for plain labels, such as parts of speech.
-
-    nearly: the share of the tags beside O that must be of it.
-    """
-    own = [t for t in tags if t != "O"]
-    fits = {name: sum(_is_of(t, name) for t in own) for name in ("bio", "bmes", "bioes")}
-    best = max(fits, key=lambda name: fits[name])
-    return best if own and fits[best] >= nearly * len(own) else None
-
-
-def broken(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
-    """The first place where tags are out of order, and why; None where all entities are whole."""
-    rules, inside, kind = SCHEMES[scheme], "", ""
-    for i, tag in enumerate([*tags, "O"]):
-        letter, own = (tag[0], tag[2:]) if tag != "O" else ("", "")
-        goes_on = bool(letter) and letter not in rules.begins
-        if goes_on and (not inside or own != kind or (inside in rules.ends and scheme != "bio")):
-            return (
-                i,
-                f"{tag!r} begins no entity, but comes after {tags[i - 1]!r}"
-                if i
-                else f"{tag!r} begins no entity",
-            )
-        if not goes_on and inside and inside not in rules.ends:
-            after = repr(tag) if i < len(tags) else "the end of the sentence"
-            return i - (
-                i == len(tags)
-            ), f"{tags[i - 1]!r} is followed by {after}, but the entity is not closed"
-        inside, kind = letter, own
-    return None
-
-
-def order(tags: Sequence[str], scheme: str | None) -> tuple[tuple[bool, ...], ...]:
-    """Which tag may follow which [K + 1, K + 1]: row K is of what a sentence begins with, column K of what it ends with.
-
-    Empty without a scheme.
-    """
-    if scheme is None:
-        return ()
-    rules, edge = SCHEMES[scheme], [*tags, ""]
-
-    def may(before: str, after: str) -> bool:
-        open_ = before not in ("", "O")
-        if after not in ("", "O") and after[0] not in rules.begins:  # goes on
-            return (
-                open_
-                and before[2:] == after[2:]
-                and (scheme == "bio" or before[0] not in rules.ends)
-            )
-        return not open_ or before[0] in rules.ends
-
-    return tuple(tuple(may(a, b) for b in edge) for a in edge)
-
-
-def _left_open(tags: Sequence[str], scheme: str) -> list[str]:
-    """The tags at a sentence's end of an entity that is not closed there."""
-    k = len(tags)
-    while k and tags[k - 1] != "O" and tags[k - 1][0] not in SCHEMES[scheme].ends:
-        k -= 1
-        if tags[k][0] in SCHEMES[scheme].begins:
-            return list(tags[k:])
-    return []
-
-
-def _closing(tags: Sequence[str], scheme: str) -> list[str]:
-    """The tags at a sentence's beginning up to where an entity from before is closed."""
-    for k, tag in enumerate(tags):
-        if tag == "O" or tag[0] in SCHEMES[scheme].begins:
-            break
-        if tag[0] in SCHEMES[scheme].ends:
-            return list(tags[: k + 1])
-    return []
-
-
-def spans(tags: Sequence[str], scheme: str | None) -> list[tuple[int, int, str]]:
-    """Entities as (first token, one past the last, kind). Of tags out of order, what can be read as whole."""
-    if scheme is None:
-        return [(i, i + 1, t) for i, t in enumerate(tags)]
-    rules, found, start, kind = SCHEMES[scheme], [], -1, ""
-    for i, tag in enumerate([*tags, "O"]):
-        letter, own = (tag[0], tag[2:]) if tag != "O" else ("", "")
-        goes_on = start >= 0 and bool(letter) and letter not in rules.begins and own == kind
-        if start >= 0 and not goes_on:
-            if scheme == "bio" or tags[i - 1][0] in rules.ends:
-                found.append((start, i, kind))
-            start = -1
-        if letter and letter in rules.begins:
-            start, kind = i, own
-            if scheme != "bio" and letter in rules.ends:  # S, which is whole by itself
-                found.append((i, i + 1, own))
-                start = -1
-        elif goes_on and scheme != "bio" and letter in rules.ends:
-            found.append((start, i + 1, kind))
-            start = -1
-    return found
 
 
 def _cells(line: str) -> list[str]:
@@ -218,7 +109,7 @@ def parse(content: str, name: str) -> list[Sentence]:
     return sentences
 
 
-def begun(sentences: Sequence[Sentence]) -> None:
+def iob1_to_iob2(sentences: Sequence[Sentence]) -> None:
     """IOB1 as BIO, in place: there, B- only parts an entity from one of its kind before it, and all others begin with I-."""
     pairs = [
         (before, tag)
@@ -234,19 +125,19 @@ def begun(sentences: Sequence[Sentence]) -> None:
                 tags[i] = f"B{tag[1:]}"
 
 
-def check(sentences: Sequence[Sentence], place: MemberState, scheme: str | None) -> None:
+def check(sentences: Sequence[Sentence], place: Place, scheme: str | None) -> None:
     """Refuse tags that are out of order, naming their places.
 
     An entity that goes on from the end of a sentence to the next is let pass (ResumeNER has two): sentences were cut by a rule.
     """
     mistakes = []
     for k, (at, _, tags) in enumerate(sentences):
-        if scheme is None or not broken(tags, scheme):
+        if scheme is None or not first_violation(tags, scheme):
             continue
         before, after = (sentences[j][2] if 0 <= j < len(sentences) else [] for j in (k - 1, k + 1))
-        start = _left_open(before, scheme) if tags[0][:1] not in SCHEMES[scheme].begins else []
-        end = _closing(after, scheme) if _left_open(tags, scheme) else []
-        if found := broken([*start, *tags, *end], scheme):
+        start = open_at_end(before, scheme) if tags[0][:1] not in SCHEMES[scheme].begins else []
+        end = closing_at_start(after, scheme) if open_at_end(tags, scheme) else []
+        if found := first_violation([*start, *tags, *end], scheme):
             mistakes.append(
                 f"{place(at, found[0] - len(start))}: {found[1]} ({scheme.upper()}); correct that line"
             )
@@ -261,7 +152,7 @@ def files(folder: Path) -> dict[str, list[Path]]:
 
 def load(paths: dict[str, list[Path]], options: dict[str, Any]) -> Raw:
     """Tagged files by part, read in the order of parts."""
-    order = [p for p in ("all", "train", "valid", "test") if p in paths]
+    order = in_order(paths)
     text.refuse_other_task("tagging", some(f.name for p in order for f in paths[p]), options)
     parsed = {
         f.name: parse(text.read(f, options.get("encoding")), f.name)
@@ -300,7 +191,7 @@ def from_lists(
                 raise DataError(
                     f"sentence {k} {told}, but needs {what}s of text without spaces; correct or remove it"
                 )
-            text.sound("".join(row), f"sentence {k}")
+            check_encodable("".join(row), f"sentence {k}")
     sentences = [
         (k, list(a), list(b)) for k, (a, b) in enumerate(zip(tokens, tags, strict=True), 1)
     ]
@@ -331,11 +222,11 @@ def _read(
     like = options.get("like")
     scheme = like.scheme if like else scheme_of(every_tag(), _NEARLY)
     if scheme == "bio":
-        begun([s for of in parsed.values() for s in of])
+        iob1_to_iob2([s for of in parsed.values() for s in of])
     known = (
         list(like.classes)
         if like
-        else sorted({t for t in every_tag() if scheme is None or _is_of(t, scheme)}, key=_kind)
+        else sorted({t for t in every_tag() if scheme is None or follows_scheme(t, scheme)}, key=_kind)
     )
     for name, sentences in parsed.items():
         strange = [
@@ -370,7 +261,7 @@ def _refuse_strange(
     where, tag = strange[0]
     near = nearest(tag, known)
     hint = f"did you mean {near!r}?" if near else f"known are {some(known, 8)}"
-    fits = scheme is None or _is_of(tag, scheme)
+    fits = scheme is None or follows_scheme(tag, scheme)
     what = (
         f"no training sentence has the tag {tag!r}"
         if fits
@@ -396,8 +287,8 @@ def tagged(
     def encode(train: Array) -> tuple[Array, Array, Schema]:
         own, like = [sentences[int(i)][0] for i in train], options.get("like")
         learnt = words(own, options)
-        x = text.padded([learnt.numbers(tokens) for tokens, _ in sentences])
-        y = text.padded([[index[t] for t in tags] for _, tags in sentences], -1)
+        x = pad([learnt.numbers(tokens) for tokens, _ in sentences])
+        y = pad([[index[t] for t in tags] for _, tags in sentences], -1)
         return (
             x,
             y,
@@ -445,17 +336,4 @@ def words(sentences: Sequence[Sequence[str]], options: dict[str, Any]) -> Vocabu
         )
     if like := options.get("like"):
         return Vocabulary(like.vocabulary)
-    return learn(joined, "chars" if single else "words", options.get("vocabulary"), cut=True)
-
-
-def cut(sentence: str, known: Collection[str], spaces: bool) -> list[str]:
-    """A sentence as the tokens of a tagger: at its spaces, or sign by sign with the longest known tokens first."""
-    if spaces:
-        return sentence.split()
-    found, at, most = [], 0, max(map(len, known), default=1)
-    while at < len(sentence):
-        size = next((n for n in range(most, 1, -1) if sentence[at : at + n] in known), 1)
-        if not sentence[at].isspace():
-            found.append(sentence[at : at + size])
-        at += size if not sentence[at].isspace() else 1
-    return found
+    return learn(joined, "chars" if single else "words", options.get("vocabulary"), spaces_only=True)

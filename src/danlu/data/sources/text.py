@@ -14,28 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from danlu.data import split
 from danlu.data.data import Raw
 from danlu.data.memmap import Array
+from danlu.data.parts import PARTS, part_of
 from danlu.data.schema import Schema
+from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, nearest, some, wrong
 
 LONGEST = 1024  # tokens of an example, unless told
 WINDOW = 128  # tokens of running text in an example, unless told
-PARTS = {
-    "train": "train",
-    "valid": "valid",
-    "test": "test",
-    "dev": "valid",
-    "val": "valid",
-    "validation": "valid",
-}
-_ORDER = ("train", "valid", "test")
 _UNEVEN = 0.05  # how far from its share a part may be, so that no line is cut
-TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 
 OPTIONS = ("tokens", "vocabulary", "length", "encoding", "missing")  # of `load`, for every text
 RUNNING = (*OPTIONS, "lines")
@@ -85,24 +76,6 @@ def lines_of(content: str) -> list[str]:
     return content.replace("\r\n", "\n").split("\n")
 
 
-def padded(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None) -> Array:
-    """Rows of unequal length as [N, T] of int32."""
-    width = width or max(map(len, rows))
-    out = np.full((len(rows), width), fill, np.int32)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = row
-    return out
-
-
-def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
-    """Tokens x [..., T] without the columns that are padding in every example, and the targets y that go with them.
-
-    source: how many columns come before the first that has a target.
-    """
-    end = int((x != PAD).flatten(0, -2).any(0).nonzero()[-1]) + 1
-    return x[..., :end], y[..., : end - source] if y.ndim == x.ndim else y
-
-
 def vocabulary(texts: Sequence[str], options: Options) -> Vocabulary:
     """What the options ask for, learnt from these texts; a trained network's own, where one is to read them."""
     if like := options.get("like"):
@@ -140,7 +113,7 @@ def parts_of(files: Sequence[Path], folder: str) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     for f in sorted(files):
-        found.setdefault(PARTS.get(re.split(r"[^a-z]", f.name.lower())[0], "all"), []).append(f)
+        found.setdefault(part_of(re.split(r"[^a-z]", f.name.lower())[0]) or "all", []).append(f)
     if len(found) > 1 and "all" in found:
         rest = some(f.name for f in found["all"])
         raise DataError(
@@ -153,7 +126,7 @@ def parts_of(files: Sequence[Path], folder: str) -> dict[str, list[Path]]:
     return found
 
 
-def running(texts: dict[str, list[str]], name: str, options: Options, shares: Any = None) -> Raw:
+def language_model_text(texts: dict[str, list[str]], name: str, options: Options, shares: Any = None) -> Raw:
     """Running text for a language model: each token is predicted from those before it.
 
     texts: documents by part ("all", or train, valid and test). The stream of a part is cut into windows of `length`
@@ -163,7 +136,7 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     if not any(t.strip() for part in texts.values() for t in part):
         raise DataError(f"{name} holds no text")
     for t in (t for part in texts.values() for t in part):
-        sound(t, name)
+        check_encodable(t, name)
     refuse_other_task("language", name, options)
     texts = {"all": texts["train"]} if set(texts) == {"train"} else texts
     if options.get("like"):
@@ -183,15 +156,15 @@ def running(texts: dict[str, list[str]], name: str, options: Options, shares: An
     several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end
     pairs = [
         _windows(texts.get(p, []), learnt, options, several, lines)
-        for p in ("train", "valid", "test")
+        for p in PARTS
     ]
     width = max((len(row) for of in pairs for row in of), default=1) - 1
     if not pairs[0] and not (options.get("like") and pairs[2]):
         raise DataError(f"{name} is too short: its training part must hold at least 2 tokens")
-    x = np.concatenate([padded([row[:-1] for row in of], PAD, width) for of in pairs if of])
-    y = np.concatenate([padded([row[1:] for row in of], -1, width) for of in pairs if of])
+    x = np.concatenate([pad([row[:-1] for row in of], PAD, width) for of in pairs if of])
+    y = np.concatenate([pad([row[1:] for row in of], -1, width) for of in pairs if of])
     schema = Schema("language", (width,), vocabulary=learnt.text, tokens=len(learnt), lines=lines)
-    return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), cut=True)
+    return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), presplit=True)
 
 
 def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:
@@ -210,7 +183,7 @@ def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:
     if _misses(cuts, parts) > _UNEVEN and not lines:
         cuts = np.round(np.cumsum([0, *parts]) * len(whole)).astype(np.int64)
     found: dict[str, list[str]] = {}
-    for part, (start, end) in zip(_ORDER, pairwise(cuts.tolist()), strict=True):
+    for part, (start, end) in zip(PARTS, pairwise(cuts.tolist()), strict=True):
         own = [
             whole[max(start, a) : min(end, b)]
             for a, b in pairwise(ends.tolist())
@@ -269,7 +242,7 @@ def labelled(
             f"{place[empty[0]]} has an empty text ({count(len(empty), 'such row')}); remove or fill it"
         )
     for t, where in zip(texts, place, strict=True):
-        sound(t, where)
+        check_encodable(t, where)
     found, y = np.unique(np.array(labels, dtype=object).astype(str), return_inverse=True)
     classes = tuple(found.tolist())
     if like := options.get("like"):
@@ -280,7 +253,7 @@ def labelled(
         learnt = vocabulary([texts[int(i)] for i in train], options)
         rows = learnt.encode_all(texts)
         refuse_long(rows, options, lambda i: place[i])
-        x = padded([row or [UNK] for row in rows])
+        x = pad([row or [UNK] for row in rows])
         return (
             x,
             y,
@@ -302,16 +275,6 @@ def _known(label: str, classes: Sequence[str], name: str) -> int:
     return classes.index(label)
 
 
-def sound(text: str, place: str) -> str:
-    """The text, unless it holds half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        bad = f"{place} holds U+{ord(text[e.start]):04X}, half of a pair that stands for one sign; correct it"
-        raise DataError(bad) from e
-    return text
-
-
 def paired(
     pairs: Sequence[tuple[str, str]], name: str, options: Options, places: Sequence[str] = ()
 ) -> Raw:
@@ -319,7 +282,7 @@ def paired(
     refuse_other_task("pairs", name, options)
     place = places or [f"line {i + 1} of {name}" for i in range(len(pairs))]
     for p, where in zip(pairs, place, strict=True):
-        sound("".join(p), where)
+        check_encodable("".join(p), where)
     empty = [
         (i, side)
         for i, p in enumerate(pairs)
@@ -338,13 +301,13 @@ def paired(
         for rows in (sources, targets):
             refuse_long(rows, options, lambda i: place[i])
         like = options.get("like")
-        left = padded(
+        left = pad(
             [row or [UNK] for row in sources],
             width=max(like.source if like else 0, *map(len, sources)),
         )
         right, y = (
-            padded([[EOS, *row] for row in targets]),
-            padded([[*row, EOS] for row in targets], -1),
+            pad([[EOS, *row] for row in targets]),
+            pad([[*row, EOS] for row in targets], -1),
         )
         schema = Schema(
             "pairs",

@@ -15,7 +15,14 @@ from danlu.runs import Study, checkpoint, folder
 from danlu.runs.run import build_model
 from danlu.train.batches.batch_stream import BatchStream
 from danlu.train.dispatch import plan, provenance, workers
-from danlu.train.dispatch.chunk import ChunkRecorder, Pruner, Tell, checkpoints, populate, train_chunk
+from danlu.train.dispatch.chunk import (
+    ChunkRecorder,
+    Pruner,
+    Tell,
+    checkpoints,
+    populate,
+    train_chunk,
+)
 from danlu.train.dispatch.cluster import Cluster, ClusterRun
 from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.memory import out_of_memory

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import ExplicitLinear
-from danlu.train.forward.layer_rules import FRESH, LAYERS, PICTURES, MemberLayout, Layer
+from danlu.train.forward.layer_rules import FRESH, LAYERS, PICTURES, Layer, MemberLayout
 
 _TINY = 4000  # weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
 _PATCHES = (

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu.nn.layers import ExplicitLinear, Dropout
+from danlu.nn.layers import Dropout, ExplicitLinear
 
 aten = torch.ops.aten
 threshold_into = aten.threshold_backward.grad_input

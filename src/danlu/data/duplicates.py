@@ -1,0 +1,53 @@
+"""Finding equal examples. Legend: N examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from danlu.data.memmap import Array
+
+Digests = np.ndarray[Any, Any]
+
+
+def row_digests(rows: Array) -> Digests:
+    """Return a number per row [N], equal for equal rows: the sum of its mixed 64-bit words mod 2⁶⁴."""
+    if rows.dtype != np.uint8:
+        rows = rows + 0  # −0.0 equals 0.0
+    octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
+    octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
+    words = octets.view(np.uint64)
+    rng = np.random.default_rng(0)
+    offsets = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+    factors = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+    # Every bit must reach the upper half before and after the product: floats differ only there.
+    mixed = words + offsets
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= factors
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(32)
+    digests: Digests = mixed.sum(1, dtype=np.uint64)
+    return digests
+
+
+def equal_groups(digests: Digests) -> Iterator[Array]:
+    """Yield the indices of each group of two or more equal digests."""
+    order = np.argsort(digests, kind="stable")
+    ordered = digests[order]
+    starts_new = np.concatenate(([True], ordered[1:] != ordered[:-1]))
+    edges = np.append(np.flatnonzero(starts_new), len(order))
+    for i in np.flatnonzero(np.diff(edges) > 1):
+        yield order[edges[i] : edges[i + 1]]
+
+
+def first_of_each_part(group: Array, part_of: Array) -> dict[int, int]:
+    """Return the first example of a group in each part (by the part's number)."""
+    firsts: dict[int, int] = {}
+    for example in group:
+        part = int(part_of[example])
+        if part >= 0:
+            firsts.setdefault(part, int(example))
+    return firsts

@@ -1,0 +1,73 @@
+"""Texts as rows of token numbers. Legend: N examples, T tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from danlu.data.memmap import Array
+from danlu.data.vocabulary import EOS, PAD, UNK
+from danlu.errors import DataError
+
+
+def pad(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None) -> Array:
+    """Return rows of unequal length as one array [N, T] of int32."""
+    width = width or max(map(len, rows))
+    out = np.full((len(rows), width), fill, np.int32)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return out
+
+
+def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
+    """Return tokens x [..., T] without the columns that are padding in every example, and their targets.
+
+    source: how many columns come before the first that has a target.
+    """
+    is_used = (x != PAD).flatten(0, -2).any(0)
+    end = int(is_used.nonzero()[-1]) + 1
+    has_target_per_token = y.ndim == x.ndim
+    return x[..., :end], y[..., : end - source] if has_target_per_token else y
+
+
+def word_dropout(x: Tensor, share: float, g: torch.Generator) -> Tensor:
+    """Return tokens x [B, T] of which a share is unknown; padding and ends of text stay.
+
+    (Iyyer et al. 2015.)
+    """
+    dropped = (torch.rand(x.shape, generator=g) < share).to(x.device)
+    return torch.where(dropped & (x > EOS), UNK, x)
+
+
+def check_encodable(text: str, place: str) -> str:
+    """Return the text. Raises DataError where it holds half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise DataError(
+            f"{place} holds U+{ord(text[e.start]):04X}, half of a surrogate pair; correct it"
+        ) from e
+    return text
+
+
+def tokenize(sentence: str, known: Collection[str], spaced: bool) -> list[str]:
+    """Return a sentence as the tokens of a tagger.
+
+    Cut at spaces, or character by character with the longest known tokens first.
+    """
+    if spaced:
+        return sentence.split()
+    longest = max(map(len, known), default=1)
+    tokens, at = [], 0
+    while at < len(sentence):
+        if sentence[at].isspace():
+            at += 1
+            continue
+        sizes = range(longest, 1, -1)
+        size = next((n for n in sizes if sentence[at : at + n] in known), 1)
+        tokens.append(sentence[at : at + size])
+        at += size
+    return tokens

@@ -1,0 +1,98 @@
+"""Other names that recipes understand: former ones, and those of other libraries.
+
+Fields were renamed to the field's words; a recipe or a run from before goes on working.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from danlu.errors import RecipeError
+
+# Former paths of fields.
+FIELDS: dict[str, str] = {
+    "model.carry": "model.stateful",
+    "model.factor": "model.phm_n",
+    "init.from_run": "init.weights",
+    "augment.unknown": "augment.word_dropout",
+}
+# What other libraries call a value.
+VALUES: dict[str, dict[str, str]] = {
+    "init.name": {
+        "kaiming": "he",
+        "kaiming-normal": "he",
+        "xavier-normal": "glorot",
+        "lecun": "xavier",
+        "lecun-normal": "xavier",
+    },
+    "loss.name": {"mse": "squared-error", "ce": "cross-entropy", "nll": "cross-entropy"},
+    "optimizer.name": {"nag": "nesterov"},
+    "schedule.name": {"multi-step": "step", "cosine-annealing": "cosine"},
+    "average.name": {"polyak": "ema"},
+    "normalize": {"standard": "zscore", "standardize": "zscore", "min-max": "minmax"},
+    "model.activation": {"lrelu": "leaky-relu", "linear": "identity"},
+}
+_RESET_BEFORE = "gru-before"  # was a cell of its own; now model.reset_after=false
+
+
+def plain(name: str) -> str:
+    """Return a name without what spellings differ in: case, hyphens, underscores."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def resolve_name(path: str, value: str, options: Iterable[str]) -> str:
+    """Return the option that a name means, or the name itself where none is meant."""
+    known = list(options)
+    if value in known:
+        return value
+    others = {plain(alias): name for alias, name in VALUES.get(path, {}).items()}
+    by_spelling = {plain(name): name for name in known}
+    return {**others, **by_spelling}.get(plain(value), value)
+
+
+def note(path: str) -> str | None:
+    """Return a sentence on a field's new name, for a former one."""
+    return f"`{path}` is now called `{FIELDS[path]}`" if path in FIELDS else None
+
+
+def upgrade(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe with former names replaced."""
+    upgraded = dict(fields)
+    for old, new in FIELDS.items():
+        section, _, name = old.partition(".")
+        held = upgraded.get(section)
+        if isinstance(held, Mapping) and name in held:
+            _warn(old)
+            renamed = {new.partition(".")[2]: held[name]}
+            upgraded[section] = {**{k: v for k, v in held.items() if k != name}, **renamed}
+    model = upgraded.get("model")
+    if isinstance(model, Mapping) and "cell" in model:
+        upgraded["model"] = {**model, **_upgrade_cell(model["cell"])}
+    return upgraded
+
+
+def upgrade_override(path: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the override, or overrides, that one with a former name or value means."""
+    if path == "model.cell":
+        return [(f"model.{name}", v) for name, v in _upgrade_cell(value).items()]
+    if path in FIELDS:
+        _warn(path)
+    return [(FIELDS.get(path, path), value)]
+
+
+def _upgrade_cell(cell: Any) -> dict[str, Any]:
+    names = (cell,) if isinstance(cell, str) else cell
+    if not isinstance(names, (list, tuple)) or _RESET_BEFORE not in names:
+        return {"cell": cell}
+    if "gru" in names:
+        raise RecipeError(
+            f"`model.cell` mixes gru and {_RESET_BEFORE}, which is no longer possible; "
+            "use gru for all layers, with model.reset_after true or false"
+        )
+    return {"cell": ["gru" if c == _RESET_BEFORE else c for c in names], "reset_after": False}
+
+
+def _warn(path: str) -> None:
+    warnings.warn(str(note(path)), DeprecationWarning, stacklevel=4)

@@ -1,0 +1,104 @@
+"""`key=value` overrides, and the paths of a recipe's fields."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from danlu.errors import RecipeError, nearest
+from danlu.recipe import aliases
+
+Paths = Mapping[str, FieldInfo]  # every field of a recipe by its dotted path
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted paths and values of nested sections."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and name != "args":
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def resolve(key: str, paths: Paths) -> str:
+    """Return a full path for a full path, a section, a former name, or a last name.
+
+    Only one section may have the last name. Raises RecipeError for anything else.
+    """
+    sections = {path.partition(".")[0] for path in paths}
+    if key in paths or key in sections or key in aliases.FIELDS or key.startswith("model.args."):
+        return key
+    former = [old for old in aliases.FIELDS if old.rpartition(".")[2] == key]
+    owners = [path for path in paths if path.rpartition(".")[2] == key] or former
+    if len(owners) == 1:
+        return owners[0]
+    if owners:
+        listed = " or ".join(f"`{owner}`" for owner in owners)
+        raise RecipeError(f"`{key}` could be {listed}; write the whole path")
+    last_names = [path.rpartition(".")[2] for path in paths]
+    near = nearest(key, [*paths, *sections, *last_names])
+    hint = f"did you mean `{near}`?" if near else "`danlu recipe fields` lists them"
+    raise RecipeError(f"`{key}` is not a field of a recipe; {hint}")
+
+
+def parse(text: str, paths: Paths) -> list[tuple[str, Any]]:
+    """Return (path, value) of a `key=value` override; a former name may stand for two.
+
+    Raises RecipeError for what is not an override, or names no field.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(
+            f"`{text}` is not an override; write key=value, such as optimizer.lr=0.01"
+        )
+    path = resolve(key.strip(), paths)
+    info = paths.get(aliases.FIELDS.get(path, path))
+    return aliases.upgrade_override(path, parse_value(value.strip(), info))
+
+
+def parse_value(text: str, info: FieldInfo | None = None) -> Any:
+    """Return a value: TOML where it parses, a list where commas are, else the text itself."""
+    if info is not None and _is_listed(info):
+        items = [item.strip() for item in text.strip("[]()").split(",")]
+        return [parse_value(item) for item in items if item]
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return float(text)  # TOML knows 1e-3, but neither .5 nor 1.
+    except ValueError:
+        return text
+
+
+def _is_listed(info: FieldInfo) -> bool:
+    kinds = (info.annotation, *get_args(info.annotation))
+    return any("tuple" in str(kind) for kind in kinds)
+
+
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field of a recipe's tree.
+
+    Another variant of a section (`optimizer=sgd`) resets the section to that variant's defaults.
+    """
+    section, _, leaf = path.partition(".")
+    held = tree.get(section)
+    if isinstance(held, dict) and not leaf and not isinstance(value, dict):
+        leaf = "name"
+    if not leaf:
+        tree[section] = value
+    elif leaf == "name" and isinstance(held, dict) and "name" in held:
+        known = aliases.resolve_name(f"{section}.name", str(value), [held["name"]])
+        if known != held["name"]:
+            tree[section] = {"name": value}
+    else:
+        fields_of_section = dict(held or {})
+        inner, _, rest = leaf.partition(".")
+        if rest:  # an argument of an imported network
+            fields_of_section[inner] = {**fields_of_section.get(inner, {}), rest: value}
+        else:
+            fields_of_section[inner] = value
+        tree[section] = fields_of_section
