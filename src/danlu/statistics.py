@@ -1,4 +1,4 @@
-"""Means, paired differences, and when a difference may be called one.
+"""Intervals, paired differences, and when a difference may be called one.
 
 Legend: n replicates; a replicate gives every variant the same seed, so differences are paired.
 """
@@ -6,20 +6,27 @@ Legend: n replicates; a replicate gives every variant the same seed, so differen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 INTERVALS = ("t", "bca")
 _RESAMPLES = 9999
+_Z = 1.959964  # of the normal distribution, for 95 %
+_TINY = 1e-12  # spread relative to the largest value, below which all values are equal
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A mean over n values with its interval and standard deviation.
 
-    low and high are NaN where the values do not tell: fewer than two, all equal, or too few for the bootstrap.
+    low and high are NaN where the values do not determine them: fewer than two, all equal, or too
+    few for the bootstrap.
     """
 
     mean: float
@@ -30,79 +37,123 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> Estimate:
-    """The mean with its interval: Student's t, or the bias-corrected and accelerated bootstrap (Efron 1987)."""
+    """Return the mean with its interval.
+
+    kind: "t" (Student's), or "bca", the bias-corrected and accelerated bootstrap (Efron 1987).
+    """
     x = np.asarray(values, dtype=float)
     n = len(x)
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
-    mean, std = float(x.mean()), float(x.std(ddof=1)) if n > 1 else math.nan
-    if n < 2:
-        return Estimate(mean, math.nan, math.nan, std, n)
-    if std <= 1e-12 * float(np.abs(x).max()):
+    mean = float(x.mean())
+    std = float(x.std(ddof=1)) if n > 1 else math.nan
+    if n < 2 or std <= _TINY * float(np.abs(x).max()):
         return Estimate(mean, math.nan, math.nan, std, n)
     from scipy import stats
 
     if kind == "bca":
-        found = stats.bootstrap(
-            (x,),
-            np.mean,
-            confidence_level=level,
-            n_resamples=_RESAMPLES,
-            method="BCa",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        return Estimate(mean, float(found.low), float(found.high), std, n)
+        rng = np.random.default_rng(0)
+        result = stats.bootstrap(
+            (x,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="BCa", rng=rng
+        )
+        interval = result.confidence_interval
+        return Estimate(mean, float(interval.low), float(interval.high), std, n)
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, std, n)
 
 
 def p_value(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t-test that the mean difference is 0; 1 for fewer than two pairs.
+    """Return the two-sided p of the paired t-test that the mean difference is 0.
 
-    Where all differences are equal t is infinite and says too much: there it is 2¹⁻ⁿ, as if signs were flipped at random.
+    It is 1 for fewer than two pairs. Where all differences are equal t is infinite and claims too
+    much: there it is 2¹⁻ⁿ, as if signs were flipped at random.
     """
     d = np.asarray(differences, dtype=float)
     if len(d) < 2 or not d.any():
         return 1.0
-    spread = float(d.std(ddof=1))
-    if spread <= 1e-12 * float(np.abs(d).max()):
+    std = float(d.std(ddof=1))
+    if std <= _TINY * float(np.abs(d).max()):
         return 2.0 ** (1 - len(d))
     from scipy import stats
 
-    t = abs(float(d.mean())) / (spread / math.sqrt(len(d)))
+    t = abs(float(d.mean())) / (std / math.sqrt(len(d)))
     return float(2 * stats.t.sf(t, len(d) - 1))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, so that the chance of any false claim stays below the level (Holm 1979)."""
+    """Return p-values corrected for their number (Holm 1979).
+
+    The chance of any false claim stays below the level.
+    """
     order = sorted(range(len(p)), key=lambda i: p[i])
-    out, floor = [0.0] * len(p), 0.0
+    corrected, floor = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
         floor = max(floor, min(1.0, (len(p) - rank) * p[i]))
-        out[i] = floor
-    return out
+        corrected[i] = floor
+    return corrected
 
 
 def verdict(corrected: float, difference: float, alpha: float, higher_is_better: bool) -> str:
-    """ "better", "worse", or "no difference shown"."""
+    """Return "better", "worse", or "no difference shown"."""
     if not corrected < alpha or difference == 0:
         return "no difference shown"
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
 def looks(most: int, first: int = 10) -> list[int]:
-    """When a comparison that may go on looks at its figures: after 10 replicates, 20, 40, … and at the end.
+    """Return when a comparison that may go on looks at its figures: after 10, 20, 40, … and `most`.
 
-    Not earlier: differences of accuracies on few examples take few values, and of 5 such ones all have the same sign by
-    chance more often than a level below 5 % may claim.
+    Not earlier: differences of accuracies on few examples take few values, and 5 of them have the
+    same sign by chance more often than a level below 5 % may claim.
     """
-    out, n = [], min(first, most)
+    found, n = [], min(first, most)
     while n < most:
-        out.append(n)
+        found.append(n)
         n *= 2
-    return [*out, most]
+    return [*found, most]
 
 
-def spent(alpha: float, most: int) -> float:
-    """The level of a single look, so that all looks together keep α, whatever the correlation (Bonferroni)."""
+def level_of_a_look(alpha: float, most: int) -> float:
+    """Return the level of a single look, so that all looks together keep α (Bonferroni)."""
     return alpha / len(looks(most))
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share observed on n examples (Wilson 1927)."""
+    z2 = _Z * _Z
+    centre = share + z2 / (2 * n)
+    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    scale = 1 + z2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, float]:
+    """Return the 95 % interval of a − b, shares observed on n and m examples.
+
+    (Newcombe 1998, method 10.)
+    """
+    low_a, high_a = wilson_interval(a, n)
+    low_b, high_b = wilson_interval(b, m)
+    below = math.hypot(a - low_a, high_b - b)
+    above = math.hypot(high_a - a, b - low_b)
+    return a - b - below, a - b + above
+
+
+def bootstrap_interval(
+    counts: Tensor, statistic: Callable[[Tensor], Tensor], draws: int = 2000
+) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic of sums, by percentiles (Efron 1979).
+
+    counts [n, q]: what each of n units adds to q sums; units are drawn again with replacement.
+    statistic: from sums [draws, q] to [draws]. The same at every call.
+    """
+    import torch
+
+    n, generator = len(counts), torch.Generator().manual_seed(0)
+    sums = []
+    for _ in range(draws):
+        drawn = torch.randint(n, (n,), generator=generator)
+        sums.append(counts[drawn].sum(0))
+    values = statistic(torch.stack(sums))
+    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high

@@ -60,8 +60,7 @@ def _check_classes(y: Array, classes: tuple[str, ...]) -> None:
         raise DataError(wrong("label", low if low < 0 else high, rule))
     if len(classes) < 2 or low == high:
         raise DataError(
-            f"every example is of the one class {classes[low]!r}; "
-            "classification needs at least two"
+            f"every example is of the one class {classes[low]!r}; classification needs at least two"
         )
     if len(y) < len(classes):
         raise DataError(

@@ -73,9 +73,7 @@ def _parameters(factory: Callable[..., Any]) -> Any:
         return {}
 
 
-def _check_output(
-    model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: int
-) -> None:
+def _check_output(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: int) -> None:
     """Pass two zero examples through and check the output's shape."""
     was_training = model.training
     try:

@@ -41,9 +41,7 @@ EMBEDDING = Field(
     ge=0,
     le=_WIDEST,
 )
-BIDIRECTIONAL = Field(
-    "bidirectional", bool, False, "Whether a text is also read from its end."
-)
+BIDIRECTIONAL = Field("bidirectional", bool, False, "Whether a text is also read from its end.")
 STATEFUL = Field(
     "stateful",
     bool,

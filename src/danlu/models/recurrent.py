@@ -184,7 +184,9 @@ def build(
     cells = _cells_of_layers(name, cell, hidden, reset_after)
     mistakes = _misplaced_fields(text.task, bidirectional, stateful, crf, attention)
     if not hidden:
-        mistakes.insert(0, Mistake("`model.hidden` is empty, but needs at least one layer; try 128"))
+        mistakes.insert(
+            0, Mistake("`model.hidden` is empty, but needs at least one layer; try 128")
+        )
     elif len(cells) != len(hidden):
         rule = f"must be one cell, or as many as the {len(hidden)} layers of model.hidden"
         mistakes.insert(0, wrong("model.cell", cells, rule))

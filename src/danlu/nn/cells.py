@@ -329,8 +329,7 @@ class _Scan(torch.autograd.Function):
         if ctx.is_single:
             axes = (1, 0, 0, 0, 0)  # where M stands in x, w, extra, h0, c0
             by_inputs = [
-                d if d is None else d.squeeze(axis)
-                for d, axis in zip(by_inputs, axes, strict=True)
+                d if d is None else d.squeeze(axis) for d, axis in zip(by_inputs, axes, strict=True)
             ]
         dx, dw, d_extra, dh, dc = by_inputs
         return None, dx, dw, d_extra, dh, dc if cell.memory else None

@@ -52,9 +52,7 @@ def he(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -
     return _randn(shape, g) * math.sqrt(2 / n)
 
 
-def torch_default(
-    shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator
-) -> Tensor:
+def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """U(−1/√n, 1/√n): what PyTorch's own layers start from."""
     return _rand_symmetric(shape, g) / math.sqrt(n)
 

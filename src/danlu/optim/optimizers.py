@@ -136,9 +136,7 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second), h["eps"])
 
 
-def adam_fused(
-    p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int
-) -> None:
+def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
     """Adam for many tensors in one kernel of PyTorch, several times as fast; h holds numbers only."""
     steps = [torch.tensor(float(t), device=p[0].device)] * len(p)
     torch._fused_adam_(
@@ -208,18 +206,12 @@ _ADAM_FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
 
 OPTIMIZERS: dict[str, UpdateRule] = {
     "sgd": UpdateRule(sgd, (LR, WEIGHT_DECAY)),
-    "momentum": UpdateRule(
-        momentum, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)
-    ),
-    "nesterov": UpdateRule(
-        nesterov, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)
-    ),
+    "momentum": UpdateRule(momentum, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)),
+    "nesterov": UpdateRule(nesterov, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)),
     "adagrad": UpdateRule(
         adagrad, (LR.with_default(0.01), EPS.with_default(1e-7), WEIGHT_DECAY), state=("h",)
     ),
-    "rmsprop": UpdateRule(
-        rmsprop, (LR.with_default(1e-3), RHO, EPS, WEIGHT_DECAY), state=("h",)
-    ),
+    "rmsprop": UpdateRule(rmsprop, (LR.with_default(1e-3), RHO, EPS, WEIGHT_DECAY), state=("h",)),
     "adam": UpdateRule(
         adam, (_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY), state=("m", "v"), fused=_ADAM_FUSED
     ),

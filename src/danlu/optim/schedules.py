@@ -79,7 +79,12 @@ DECAY = Field("decay", float, 1.0, "k of `inverse`, 1/(1 + k·t).", ge=0)
 FINAL = Field("final", float, 0.0, "Factor at the end of `cosine` and `one-cycle`.", ge=0, le=1)
 INITIAL = Field("initial", float, 0.04, "Factor at the start of `one-cycle`.", ge=0, le=1)
 PEAK = Field(
-    "peak", float, 0.3, "Share of the training after which `one-cycle` is at its highest.", gt=0, lt=1
+    "peak",
+    float,
+    0.3,
+    "Share of the training after which `one-cycle` is at its highest.",
+    gt=0,
+    lt=1,
 )
 
 SCHEDULES: dict[str, Schedule] = {

@@ -1,103 +1,130 @@
-"""What a network scores on a part of the data."""
+"""What networks score on a part of the data.
+
+Legend: M networks, S batches (one for each normaliser), B examples of a pass, n targets, K outputs.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
-from danlu.data.sources.text import trim_padding
+from danlu.data.text import trim_padding
 from danlu.data.vocabulary import PAD
+from danlu.nn.protocols import is_stateful
 from danlu.predict import ner_metrics
+from danlu.predict.ner_metrics import ALL, EntityCounts
 
-_BYTES = 1 << 20  # of input per pass: what is made of it fits the caches
-_LOGITS = 1 << 24  # outputs per pass, where every token has some
-_LANES = (
-    8  # places at which reading of a part begins, where a state is carried from window to window
-)
+_INPUT_BYTES = 1 << 20  # of a pass: what is made of it fits the caches
+_LOGITS = 1 << 24  # outputs of a pass, where every token has some
+_LANES = 8  # places at which reading of a part begins, where a state is carried on
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss (cross-entropy in nats, or squared error of the standardised target) and accuracy (or R²) on n examples.
+    """Mean loss and accuracy (or R²) on n examples; on n tokens, where each has a target.
 
-    n: tokens, where each has a target. entities: how those are found that tags name.
+    The loss is cross-entropy in nats, or squared error of the standardised target. entities: how
+    those are found that tags name.
     """
 
     loss: float
     accuracy: float
     n: int
-    entities: ner_metrics.EntityCounts | None = None
+    entities: EntityCounts | None = None
 
     @property
     def f1(self) -> float | None:
-        """Of whole entities, where tags name some."""
+        """F1 of whole entities, where tags name some."""
         return None if self.entities is None else self.entities.f1
 
-    def told(self, part: str, metric: str) -> dict[str, float]:
-        """The figures by name, such as test_loss."""
+    def figures(self, part: str, metric: str) -> dict[str, float]:
+        """Return the figures by name, such as test_loss."""
         found = {f"{part}_loss": self.loss, f"{part}_{metric}": self.accuracy}
-        return found if self.f1 is None else {**found, f"{part}_f1": self.f1}
+        if self.f1 is not None:
+            found[f"{part}_f1"] = self.f1
+        return found
+
+
+class PassOutputs(NamedTuple):
+    """Outputs [M, K, n] and targets [n] of a pass.
+
+    chosen [M, n]: what is predicted, where that is not the largest output.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    chosen: Tensor | None = None
+
+    def predicted(self) -> Tensor:
+        """Return what is predicted [M, n]."""
+        return self.outputs.argmax(1) if self.chosen is None else self.chosen
+
+
+# Takes x [S, B, …]; gives outputs [M, K, n], and what is chosen [M, n] or None.
+Forward = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+Outputs = Iterator[PassOutputs]
 
 
 def rows_per_pass(schema: Schema) -> int:
-    """Examples to push through at once."""
-    each = max(1, math.prod(schema.input_shape))
+    """Return how many examples to push through at once."""
+    values = max(1, math.prod(schema.input_shape))
     if schema.each_token:
-        return max(1, min(64, _LOGITS // (each * schema.outputs)))
-    return max(1, min(2048, _BYTES // (4 * each)))
-
-
-Forward = Callable[
-    [Tensor], Any
-]  # gives outputs [M, K, n], or with them what is chosen [M, n] where that is not the largest
-Outputs = Iterator[
-    tuple[Tensor, ...]
-]  # outputs [M, K, n] of M networks, targets [n], what is chosen where that differs
+        return max(1, min(64, _LOGITS // (values * schema.outputs)))
+    return max(1, min(2048, _INPUT_BYTES // (4 * values)))
 
 
 @torch.no_grad()
 def outputs(model: nn.Module, batches: Iterator[Tensor], normalizer: Normalizer) -> Tensor:
-    """Logits (or predicted numbers) [N, outputs] in evaluation mode."""
-    was = model.training
+    """Return logits (or predicted numbers) [N, K] in evaluation mode."""
+    was_training = model.training
     model.eval()
     try:
         return torch.cat([model(normalizer(x)) for x in batches])
     finally:
-        model.train(was)
+        model.train(was_training)
 
 
-def alone(model: nn.Module) -> Forward:
-    """A module as a forward pass x [1, B, …] → [1, K, B] (tokens in a row); what it carries goes on from pass to pass."""
-    carried: list[tuple[Tensor, ...]] = []
+def forward_of(model: nn.Module) -> Forward:
+    """Return a module as a forward pass x [1, B, …] → [1, K, B], tokens in a row.
 
-    def forward(x: Tensor) -> Any:
-        if getattr(model, "carries", False):
-            out, states = model(
-                x[0], tuple(s[: x.shape[1]] for s in carried[-1]) if carried else None
-            )
-            carried[:] = [states]
+    A stateful network's state goes on from pass to pass.
+    """
+    state: tuple[Tensor, ...] | None = None
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        nonlocal state
+        if is_stateful(model):
+            start = None if state is None else tuple(s[: x.shape[1]] for s in state)
+            out, state = model(x[0], start)
         else:
             out = model(x[0])
-        if isinstance(out, tuple):  # of a CRF
-            return out[0].flatten(0, -2).t().unsqueeze(0), out[1].argmax(-1).flatten().unsqueeze(0)
-        return out.flatten(0, -2).t().unsqueeze(0)
+        if isinstance(out, tuple):  # of a CRF: marginals, and the likeliest path
+            return _as_columns(out[0]), out[1].argmax(-1).flatten().unsqueeze(0)
+        return _as_columns(out), None
 
     return forward
 
 
+def _as_columns(out: Tensor) -> Tensor:
+    return out.flatten(0, -2).t().unsqueeze(0)
+
+
 def in_lanes(n: int) -> Iterator[Tensor]:
-    """The numbers of n windows of running text, read at several places at once, each window after the one before it."""
+    """Yield the numbers of n windows of running text, read at several places at once.
+
+    Each window comes after the one before it.
+    """
     steps = -(-n // min(_LANES, n))
     starts = torch.arange(0, n, steps)
     for k in range(steps):
-        now = starts + k
-        yield now[now < n]
+        windows = starts + k
+        yield windows[windows < n]
 
 
 def part_outputs(
@@ -107,111 +134,149 @@ def part_outputs(
     normalizers: Sequence[Normalizer],
     most: int | None = None,
     at_once: int | None = None,
-    carries: bool = False,
+    stateful: bool = False,
 ) -> Outputs:
-    """Outputs and targets on a part of the data ("all": the whole), or on an even sample of `most` of it.
+    """Yield outputs and targets on a part of the data ("all": the whole).
 
-    forward: takes x [S, B, …], one for each normaliser; at_once: how large a B may be. carries: windows of running text
-    come in order, so that a state can go on from one to the next.
+    most: on an even sample of so many. forward: takes x [S, B, …], a batch for each normaliser.
+    at_once: how large a B may be. stateful: windows of running text come in order, so that a state
+    can go on from one to the next.
     """
     device = normalizers[0].scale.device
-    index = in_order(data, part, most, carries)
-    there = data.placed(device)
-    batches = (
-        (index[k] for k in in_lanes(len(index)))
-        if carries
-        else index.split(at_once or rows_per_pass(data.schema))
-    )
+    index = in_order(data, part, most, stateful)
+    examples = data.on_device(device)
+    if stateful:
+        batches: Any = (index[k] for k in in_lanes(len(index)))
+    else:
+        batches = index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
-        x, y = there.index_select(0, rows.to(there.device)).to(device), data.y[rows].to(device)
+        x = examples.index_select(0, rows.to(examples.device)).to(device)
+        y = data.y[rows].to(device)
         if data.schema.is_text:
             x, y = trim_padding(x, y, data.schema.source)
         with torch.no_grad():
-            out = forward(
-                torch.stack([n(x) for n in normalizers])
-                if len(normalizers) > 1
-                else normalizers[0](x).unsqueeze(0)
-            )
-        out, chosen = out if isinstance(out, tuple) else (out, None)
+            out, chosen = forward(_normalized(x, normalizers))
         if data.schema.each_token:
-            y = y.flatten().long()
-            known = y >= 0
-            if not bool(known.all()):
-                out, y = out[..., known], y[known]
-                chosen = chosen if chosen is None else chosen[..., known]
-        yield (out, y) if chosen is None else (out, y, chosen)
+            yield _without_padding(out, y.flatten().long(), chosen)
+        else:
+            yield PassOutputs(out, y, chosen)
+
+
+def _normalized(x: Tensor, normalizers: Sequence[Normalizer]) -> Tensor:
+    """Return [S, B, …]."""
+    if len(normalizers) == 1:
+        return normalizers[0](x).unsqueeze(0)
+    return torch.stack([normalizer(x) for normalizer in normalizers])
+
+
+def _without_padding(out: Tensor, y: Tensor, chosen: Tensor | None) -> PassOutputs:
+    has_target = y >= 0
+    if bool(has_target.all()):
+        return PassOutputs(out, y, chosen)
+    kept = None if chosen is None else chosen[..., has_target]
+    return PassOutputs(out[..., has_target], y[has_target], kept)
 
 
 def hits(out: Tensor, y: Tensor) -> Tensor:
-    """Where the first of the largest outputs is the right class; out [M, K, B], y [M or 1, B] → [M, B]."""
-    rows = y.unsqueeze(1).expand(len(out), 1, out.shape[2])
+    """Return where the first of the largest outputs is the right class, [M, B].
+
+    out [M, K, B], y [M or 1, B].
+    """
+    right = y.unsqueeze(1).expand(len(out), 1, out.shape[2])
     top = out.amax(1, keepdim=True)
-    if (
-        int(torch.count_nonzero(out == top)) == top.numel()
-    ):  # many times the speed of a sum of truths
-        return (out.gather(1, rows) == top).squeeze(1)
-    return out.argmax(1) == rows.squeeze(1)  # equals, or NaN: the slow way
+    # Counting is many times as fast as a sum of booleans.
+    has_one_top = int(torch.count_nonzero(out == top)) == top.numel()
+    if has_one_top:
+        return (out.gather(1, right) == top).squeeze(1)
+    return out.argmax(1) == right.squeeze(1)  # ties, or NaN: the slow way
 
 
 def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
-    """Outputs [n, K] of one network and targets [n] as two tensors on the CPU.
+    """Return outputs [n, K] of one network and targets [n] as two tensors on the CPU.
 
-    Copied into place: small tensors kept one by one would lie between the freed activations, and memory would grow.
+    Copied into place: small tensors kept one by one would lie between the freed activations, and
+    memory would grow.
     """
     whole, targets, at = torch.empty(0), torch.empty(0), 0
-    for out, y, *_ in outs:
+    for out, y, _ in outs:
         if not at:
-            whole, targets = (
-                torch.empty(n, out.shape[1], dtype=out.dtype),
-                torch.empty(n, dtype=y.dtype),
-            )
-        whole[at : at + len(y)], targets[at : at + len(y)] = out[0].t(), y
-        at += len(y)
+            whole = torch.empty(n, out.shape[1], dtype=out.dtype)
+            targets = torch.empty(n, dtype=y.dtype)
+        end = at + len(y)
+        whole[at:end], targets[at:end] = out[0].t(), y
+        at = end
     return whole, targets
 
 
 def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Score]:
-    """Loss and accuracy of each of M networks. sizes: tokens of each sentence, where tags name entities."""
-    guesses, targets = [], []
-    loss, right, n = torch.zeros(()), torch.zeros(()), 0
-    moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
-    for out, y, *chosen in outs:
-        n += len(y)
-        if schema.is_regression:
-            mean, spread = schema.scale
-            target = ((y - mean) / spread).to(out.dtype)
-            loss = loss + (out[:, 0] - target).square().sum(1).double()
-            moments += torch.stack((target.double().sum(), target.double().square().sum())).cpu()
-        else:
-            rows = y.expand(len(out), 1, -1)
-            loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
-            right = right + ((chosen[0] == y) if chosen else hits(out, y.unsqueeze(0))).sum(1)
-            if sizes:
-                guesses.append((chosen[0] if chosen else out.argmax(1)).cpu())
-                targets.append(y.cpu())
-    losses = (loss / n).tolist()
+    """Return loss and accuracy of each of M networks.
+
+    sizes: tokens of each sentence, where tags name entities.
+    """
     if schema.is_regression:
-        variance = float(moments[1] / n - (moments[0] / n) ** 2)
-        return [Score(v, 1 - v / variance if variance > 1e-12 else 0.0, n) for v in losses]
-    named: list[ner_metrics.EntityCounts | None] = [None] * len(losses)
+        return _regression_scores(outs, schema)
+    return _classification_scores(outs, schema, sizes)
+
+
+def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
+    mean, std = schema.scale
+    loss, n = torch.zeros(()), 0
+    moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
+    for out, y, _ in outs:
+        n += len(y)
+        target = ((y - mean) / std).to(out.dtype)
+        loss = loss + (out[:, 0] - target).square().sum(1).double()
+        exact = target.double()
+        moments += torch.stack((exact.sum(), exact.square().sum())).cpu()
+    variance = float(moments[1] / n - (moments[0] / n) ** 2)
+    has_variance = variance > 1e-12
+    losses = (loss / n).tolist()
+    return [Score(v, 1 - v / variance if has_variance else 0.0, n) for v in losses]
+
+
+def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) -> list[Score]:
+    loss, right, n = torch.zeros(()), torch.zeros(()), 0
+    predicted, targets = [], []
+    for passed in outs:
+        out, y, chosen = passed
+        n += len(y)
+        rows = y.expand(len(out), 1, -1)
+        loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
+        is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y
+        right = right + is_right.sum(1)
+        if sizes:
+            predicted.append(passed.predicted().cpu())
+            targets.append(y.cpu())
+    losses = (loss / n).tolist()
+    found: list[EntityCounts | None] = [None] * len(losses)
     if sizes:
         true = torch.cat(targets)
-        named = [
-            ner_metrics.found(own, true, sizes, schema)["all"] for own in torch.cat(guesses, 1)
-        ]
-    return [Score(v, k / n, n, f) for v, k, f in zip(losses, right.tolist(), named, strict=True)]
+        of_networks = torch.cat(predicted, 1)
+        found = [ner_metrics.entity_counts(own, true, sizes, schema)[ALL] for own in of_networks]
+    pairs = zip(losses, right.tolist(), found, strict=True)
+    return [Score(value, hits_ / n, n, entities) for value, hits_, entities in pairs]
 
 
-def sentences(data: Data, part: str, most: int | None = None) -> list[int]:
-    """Tokens of each sentence of a part (of the sample that `part_outputs` takes), where tags name entities; else none."""
-    return ner_metrics.lengths(data, in_order(data, part, most)) if data.schema.scheme else []
+def sentence_lengths(data: Data, part: str, most: int | None = None) -> list[int]:
+    """Return the tokens of each sentence of a part, where tags name entities; else nothing.
+
+    most: of the sample that `part_outputs` takes.
+    """
+    if not data.schema.scheme:
+        return []
+    return ner_metrics.lengths(data, in_order(data, part, most))
 
 
-def in_order(data: Data, part: str, most: int | None, carries: bool = False) -> Tensor:
-    """The examples of a part, or an even sample of `most` (of running text the beginning); sentences by their length."""
+def in_order(data: Data, part: str, most: int | None, stateful: bool = False) -> Tensor:
+    """Return the examples of a part, or an even sample of `most`; sentences by their length.
+
+    Of running text that a state is carried through, the sample is the beginning.
+    """
     index = data.parts[part] if part != "all" else torch.arange(len(data))
     if most and len(index) > most:
-        index = index[:most] if carries else index[torch.linspace(0, len(index) - 1, most).long()]
+        even = torch.linspace(0, len(index) - 1, most).long()
+        index = index[:most] if stateful else index[even]
     if data.schema.each_token and data.schema.task != "language":
-        index = index[(data.x[index] != PAD).sum(1).argsort(stable=True)]
+        lengths = (data.x[index] != PAD).sum(1)
+        index = index[lengths.argsort(stable=True)]
     return index

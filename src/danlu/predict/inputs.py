@@ -17,27 +17,30 @@ from danlu.data import Schema
 from danlu.data.sources import images, tables, text
 from danlu.errors import DataError, RunError, wrong
 
-_NAMED = re.compile(
+STANDARD_INPUT = "-"
+_TEXT_FILE = re.compile(
     r"[^.]\.(txt|csv|tsv|json|jsonl|md|parquet|bmes|bioe?s?|conll|iob2?|ner)$", re.IGNORECASE
-)  # files of text
+)
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+
+NamedPicture = tuple[Path | bytes, str]
 
 
 def read(
     schema: Schema, inputs: Sequence[str], resize: bool = False, encoding: str | None = None
 ) -> tuple[Tensor, list[str]]:
-    """Examples [N, *input_shape] and a name for each; `-` is standard input.
+    """Return examples [N, *input_shape] and a name for each; `-` is standard input.
 
-    resize: bring pictures of another size to the network's. encoding: of tables (utf-8).
-    Raises DataError, one sentence per bad input.
+    resize: bring pictures of another size to the network's. encoding: of tables (utf-8). Raises
+    DataError, one sentence per bad input.
     """
     if schema.is_image:
-        return _pictures(schema, inputs, resize)
+        return _read_pictures(schema, inputs, resize)
     if not schema.columns:
         raise RunError(
             "the run was trained on arrays without columns; predict from Python with run.predict(x)"
         )
-    frames = [_frame(name, encoding) for name in inputs]
+    frames = [_read_table(name, encoding) for name in inputs]
     out, names = [], []
     for name, frame in frames:
         x = np.empty((len(frame), schema.input_shape[0]), np.float32)
@@ -47,21 +50,19 @@ def read(
     return torch.from_numpy(np.concatenate(out)), names
 
 
-def lines(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
-    """Texts: of files and of standard input (`-`) every line that is not empty, else the inputs themselves."""
+def read_texts(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
+    """Return texts: the inputs themselves, or every line of files and of standard input (`-`).
+
+    Empty lines are left out. Raises DataError for a folder, or a file that does not exist.
+    """
     found: list[str] = []
     for name in inputs:
-        if name == "-":
+        if name == STANDARD_INPUT:
             content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
-        elif os.path.isfile(name):  # false of a name too long for a file, where a path's own raises
+        elif os.path.isfile(name):  # False for a text that is too long for a file's name
             content = text.read(Path(name), encoding)
-        elif os.path.isdir(name) or (_NAMED.search(name) and len(name.split()) == 1):
-            what = "a folder" if os.path.isdir(name) else "the name of a file that is not there"
-            rule = f"must be a text or a file of a text a line, and this is {what}"
-            raise DataError(
-                wrong("input", name, rule, "hand over a text of that name by standard input (-)")
-            )
         else:
+            _refuse_misread(name)
             found.append(name)
             continue
         found += [line for line in text.lines_of(content) if line.strip()]
@@ -70,8 +71,19 @@ def lines(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
     return found
 
 
-def _frame(name: str, encoding: str | None) -> tuple[str, Any]:
-    if name == "-":
+def _refuse_misread(name: str) -> None:
+    """Raise DataError for a text that is rather a folder, or the name of a missing file."""
+    is_folder = os.path.isdir(name)
+    looks_like_file = bool(_TEXT_FILE.search(name)) and len(name.split()) == 1
+    if is_folder or looks_like_file:
+        what = "a folder" if is_folder else "the name of a file that does not exist"
+        rule = f"must be a text, or a file with a text on each line, and this is {what}"
+        hint = "pass a text of that name by standard input (-)"
+        raise DataError(wrong("input", name, rule, hint))
+
+
+def _read_table(name: str, encoding: str | None) -> tuple[str, Any]:
+    if name == STANDARD_INPUT:
         content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
         return "standard input", tables.parse(content, "standard input")
     path = Path(name)
@@ -82,38 +94,40 @@ def _frame(name: str, encoding: str | None) -> tuple[str, Any]:
     return path.name, tables.read(path, encoding)
 
 
-def _pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:
-    sources: list[tuple[Path | bytes, str]] = []
-    mistakes = []
+def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:
+    sources: list[NamedPicture] = []
+    mistakes: list[str] = []
     for name in inputs:
-        path = Path(name)
-        if name == "-":
-            content = sys.stdin.buffer.read()
-            if content.startswith(_PICTURE_STARTS):
-                sources.append((content, "standard input"))
-            else:  # a list of files
-                sources += [
-                    (Path(line), line)
-                    for line in content.decode(errors="replace").split("\n")
-                    if line.strip()
-                ]
-        elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if images.is_picture(p))
-            mistakes += [] if found else [f"`input` is {name!r}, but that folder holds no picture"]
-            sources += [(p, str(p)) for p in found]
-        else:
-            sources.append((path, name))
-    channels, h, w = schema.input_shape
+        found = _find_pictures(name)
+        if not found and Path(name).is_dir():
+            mistakes.append(f"`input` is {name!r}, but that folder holds no picture")
+        sources += found
+    channels, height, width = schema.input_shape
     mode = schema.mode or ("L" if channels == 1 else "RGB")
-    out = []
+    pictures = []
     for source, name in sources:
         try:
-            out.append(_picture(source, name, mode, (h, w), resize))
+            pictures.append(_picture(source, name, mode, (height, width), resize))
         except DataError as e:
             mistakes += e.mistakes
-    if mistakes or not out:
+    if mistakes or not pictures:
         raise DataError(*(mistakes or ["there is no input to predict"]))
-    return torch.from_numpy(np.stack(out)), [name for _, name in sources]
+    return torch.from_numpy(np.stack(pictures)), [name for _, name in sources]
+
+
+def _find_pictures(name: str) -> list[NamedPicture]:
+    """Return the pictures that an input stands for: itself, those of a folder, standard input's."""
+    path = Path(name)
+    if name == STANDARD_INPUT:
+        content = sys.stdin.buffer.read()
+        if content.startswith(_PICTURE_STARTS):
+            return [(content, "standard input")]
+        lines = content.decode(errors="replace").split("\n")  # a list of files
+        return [(Path(line), line) for line in lines if line.strip()]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if images.is_picture(p))
+        return [(file, str(file)) for file in files]
+    return [(path, name)]
 
 
 @images.no_bomb_warning()
@@ -123,10 +137,10 @@ def _picture(
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file")
     with images.open_image(source, name) as image:
-        found = image.height, image.width
-    if not resize and found != size:
-        is_, takes = (f"{h}×{w}" for h, w in (found, size))
+        given = image.height, image.width
+    if not resize and given != size:
         raise DataError(
-            f"{name} is {is_}, but the network takes {takes}; use --resize to bring it there"
+            f"{name} is {given[0]}×{given[1]}, but the network takes {size[0]}×{size[1]}; "
+            "use --resize to bring it there"
         )
     return images.decode(source, name, mode, size)

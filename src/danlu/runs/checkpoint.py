@@ -6,66 +6,80 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from danlu.runs.folder import storing, write, write_tensors
+from danlu.files import storing, write, write_tensors
 
 KEPT = 2
-_POSITION = "danlu.position"  # JSON
-_VERSION = 2  # of what the engine keeps in them; others are set aside
+_POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
+_VERSION = 3  # of what the engine keeps in them; others are set aside
+
+
+class Checkpoint(NamedTuple):
+    """The tensors of a training, and where it stood."""
+
+    tensors: dict[str, Tensor]
+    position: dict[str, Any]
 
 
 def save(
     folder: Path, step: int, tensors: dict[str, Tensor], position: dict[str, Any], owner: str
 ) -> Path:
-    """Write the checkpoint of a step and drop all but the two newest. `owner` names the run it belongs to."""
+    """Write the checkpoint of a step and drop all but the two newest.
+
+    owner: names the run it belongs to. Raises StorageError.
+    """
     with storing(folder):
         folder.mkdir(exist_ok=True)
     path = folder / f"{step:012d}.safetensors"
-    said = torch.frombuffer(
-        bytearray(json.dumps(position).encode()), dtype=torch.uint8
-    )  # may be long, and headers may not
-    tensors = {**tensors, _POSITION: said}
+    # As a tensor: it may be long, and the headers of safetensors files may not.
+    encoded = torch.frombuffer(bytearray(json.dumps(position).encode()), dtype=torch.uint8)
+    tensors = {**tensors, _POSITION: encoded}
     write_tensors(path, tensors, {"digest": _digest(tensors, owner)})
-    _prune(folder)
+    _drop_old(folder)
     return path
 
 
 def put(folder: Path, name: str, raw: bytes) -> None:
-    """Write a checkpoint that was saved elsewhere."""
+    """Write a checkpoint that was saved on another machine."""
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write(folder / name, raw)
-    _prune(folder)
+    _drop_old(folder)
 
 
-def _prune(folder: Path) -> None:
+def _drop_old(folder: Path) -> None:
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
         with contextlib.suppress(OSError):
             old.unlink()
 
 
-def forget(folder: Path) -> None:
-    """Remove checkpoints that are no longer needed, and the folders that they leave empty."""
+def remove_all(folder: Path) -> None:
+    """Remove checkpoints that are no longer needed, and the folder if that leaves it empty."""
     for old in folder.glob("*"):
         old.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest checkpoint of that owner that is whole, or None. Damaged and foreign files are set aside as `.bad`."""
+def load(folder: Path, owner: str) -> Checkpoint | None:
+    """Return the newest whole checkpoint of that owner, or None.
+
+    Damaged and foreign files are set aside as `.bad`.
+    """
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         try:
             with safe_open(path, "pt") as f:
-                meta = f.metadata() or {}
-                tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (it is no mapping)
-            if meta.get("digest") == _digest(tensors, owner):
-                return tensors, json.loads(tensors.pop(_POSITION).numpy().tobytes())
+                metadata = f.metadata() or {}
+                names = f.keys()
+                tensors = {name: f.get_tensor(name) for name in names}
+            if metadata.get("digest") == _digest(tensors, owner):
+                position = json.loads(tensors.pop(_POSITION).numpy().tobytes())
+                return Checkpoint(tensors, position)
         except (OSError, SafetensorError, KeyError, ValueError):
             pass
         with contextlib.suppress(OSError):
@@ -76,7 +90,7 @@ def load(folder: Path, owner: str) -> tuple[dict[str, Tensor], dict[str, Any]] |
 def _digest(tensors: dict[str, Tensor], owner: str) -> str:
     digest = hashlib.blake2b(repr((_VERSION, owner)).encode(), digest_size=16)
     for name in sorted(tensors):
-        t = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())
-        digest.update(t.view(-1).view(torch.uint8).numpy().data if t.numel() else b"")
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()

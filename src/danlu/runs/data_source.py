@@ -1,4 +1,4 @@
-"""The data a training was made on (`data.json`): what runs and studies know of them, loading them again."""
+"""The data a training was made on (`data.json`): what runs and studies know of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from danlu.data import Data, Schema, load
 from danlu.errors import RunError
-from danlu.runs import folder
+from danlu.files import read_json
 
 
 class TrainedOnData:
@@ -19,7 +19,7 @@ class TrainedOnData:
     @cached_property
     def data_info(self) -> dict[str, Any]:
         """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
-        return folder.read_json(self.path / "data.json")  # type: ignore[no-any-return]
+        return read_json(self.path / "data.json")  # type: ignore[no-any-return]
 
     @cached_property
     def schema(self) -> Schema:
@@ -29,26 +29,36 @@ class TrainedOnData:
     @property
     def metric(self) -> str:
         """ "accuracy" for classes, "r2" for numbers."""
-        return "r2" if self.schema.is_regression else "accuracy"
+        return self.schema.metric
+
+    @property
+    def is_reloadable(self) -> bool:
+        """Whether the data can be loaded again by name."""
+        return "arrays" not in self.data_info
 
     def load_data(self) -> Data:
-        """The data it trained on, loaded again and held against the fingerprint."""
-        told = dict(self.data_info["source"])
-        source = told.pop("source")
-        if "arrays" in self.data_info:
+        """Load the data again, and check them against the fingerprint.
+
+        Raises RunError where they were arrays in memory, or have changed.
+        """
+        options = dict(self.data_info["source"])
+        source = options.pop("source")
+        if not self.is_reloadable:
             raise RunError(
-                f"{str(self.path)!r} was trained on arrays in memory ({source}); pass the data again"
+                f"{str(self.path)!r} was trained on arrays in memory ({source}); "
+                "pass the data again"
             )
-        for key in ("resize", "split"):
-            if isinstance(told.get(key), list):
-                told[key] = tuple(told[key])
-        data = load(source, **told)
+        for name in ("resize", "split"):
+            if isinstance(options.get(name), list):  # JSON knows no tuples
+                options[name] = tuple(options[name])
+        data = load(source, **options)
         self.check_data(data)
         return data
 
     def check_data(self, data: Data) -> None:
-        """Refuse data that are not those it was trained on."""
+        """Raise RunError for data that are not those it was trained on."""
         if data.fingerprint != self.data_info["fingerprint"]:
+            source = self.data_info["source"]["source"]
             raise RunError(
-                f"{self.data_info['source']['source']!r} is no longer the data that {str(self.path)!r} was trained on"
+                f"{source!r} is no longer the data that {str(self.path)!r} was trained on"
             )

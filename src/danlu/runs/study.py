@@ -1,7 +1,9 @@
 """`Study`: many trainings on one set of data, in one folder.
 
-study.json  recipes.jsonl  data.json  normalizer.KIND.safetensors  members.jsonl (a line when one ends)
-curves/*.parquet and weights/*.safetensors, one file per chunk of networks that trained together  members/ (opened as runs)
+study.json  recipes.jsonl  data.json  normalizer.KIND.safetensors
+members.jsonl: a line when a member ends
+curves/*.parquet, weights/*.safetensors: a file per chunk of networks that trained together
+members/: members that were opened as runs
 """
 
 from __future__ import annotations
@@ -15,32 +17,49 @@ from typing import Any
 from torch import Tensor
 
 from danlu.data import Data
+from danlu.data.parts import PARTS
 from danlu.errors import RunError, some, wrong
+from danlu.files import (
+    read_json,
+    read_lines,
+    read_row,
+    storing,
+    write,
+    write_json,
+    write_lines,
+    write_tensors,
+)
+from danlu.models.weights import load_weights
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
+from danlu.recipe.build import build_model
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData
-from danlu.runs.run import Run, build_model, read_normalizer, write_predictions
-from danlu.runs.weights import load_weights
+from danlu.runs.members import DIVERGED, Member
+from danlu.runs.normalizers import read_normalizer
+from danlu.runs.run import Run
+from danlu.runs.saved_outputs import write_predictions
 
 FORMAT = 2
+_NEEDED = {"kind", "status", "plans", "environment"}  # what study.json holds at least
 
 
 class Study(TrainedOnData):
-    """Many trainings on disk. Raises RunError when the folder is no study."""
+    """Many trainings on disk. Raises RunError when the folder is not a study."""
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         self.path, self.trust = Path(path), trust
         if not (self.path / "study.json").is_file():
-            raise RunError(f"{str(path)!r} is no study folder: it has no study.json")
+            raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
         info = self.info
-        found = info.get("format") if isinstance(info, dict) else None
-        if found != FORMAT:
+        version = info.get("format") if isinstance(info, dict) else None
+        if version != FORMAT:
             raise RunError(
-                f"{str(path)!r} has the study format {found}, but this danlu reads format {FORMAT}"
+                f"{str(path)!r} has the study format {version}, "
+                f"but this danlu reads format {FORMAT}"
             )
-        if not {"kind", "status", "plans", "environment"} <= set(info):
-            raise RunError(f"{str(path)!r} is no study folder: its study.json is foreign")
+        if not set(info) >= _NEEDED:
+            raise RunError(f"{str(path)!r} is not a study folder: its study.json is foreign")
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}, {len(self)} recipes, {self.status})"
@@ -50,17 +69,16 @@ class Study(TrainedOnData):
 
     @property
     def info(self) -> dict[str, Any]:
-        """`study.json` as it is now: format, kind, status, environment, plan."""
-        return folder.read_json(self.path / "study.json")  # type: ignore[no-any-return]
+        """`study.json` as it is now: format, kind, status, environment, plans."""
+        return read_json(self.path / "study.json")  # type: ignore[no-any-return]
 
     @property
     def status(self) -> str:
         """running, interrupted or finished."""
         info = self.info
-        if info["status"] == "finished" and not info.get(
-            "over", True
-        ):  # a search or comparison has more to come
-            return "running" if folder.held(self.path) else "interrupted"
+        has_more_to_come = not info.get("over", True)  # a search or comparison
+        if info["status"] == "finished" and has_more_to_come:
+            return "running" if folder.is_locked(self.path) else "interrupted"
         return str(info["status"])
 
     @property
@@ -71,11 +89,11 @@ class Study(TrainedOnData):
     @cached_property
     def recipes(self) -> list[Recipe]:
         """The recipe of every member."""
-        return [Recipe(**r) for r in folder.read_lines(self.path / "recipes.jsonl")]
+        return [Recipe(**fields) for fields in read_lines(self.path / "recipes.jsonl")]
 
     def check_trust(self) -> None:
-        """Refuse to import networks, which runs their code, unless the study is trusted."""
-        imported = sorted({r.model.name for r in self.recipes if ":" in r.model.name})
+        """Raise RunError where networks would be imported, which runs code, without trust."""
+        imported = sorted({r.model.name for r in self.recipes if r.is_imported})
         if imported and not self.trust:
             raise RunError(
                 f"{str(self.path)!r} imports networks ({some(imported)}), and that runs code; "
@@ -83,123 +101,137 @@ class Study(TrainedOnData):
             )
 
     @property
-    def members(self) -> dict[int, dict[str, Any]]:
-        """What is known of each member that has ended: status (finished, stopped, diverged), chunk and row, final figures."""
-        return {m["member"]: m for m in folder.read_lines(self.path / "members.jsonl")}
+    def members(self) -> dict[int, Member]:
+        """What is known of each member that has ended, by its number."""
+        lines = [Member(**line) for line in read_lines(self.path / "members.jsonl")]
+        return {line.member: line for line in lines}
 
     @property
     def results(self) -> list[dict[str, Any]]:
         """The final figures of every member in order; empty for those not finished."""
         ended = self.members
-        return [dict(ended.get(i, {}).get("result", {})) for i in range(len(self))]
+        return [dict(ended[i].result) if i in ended else {} for i in range(len(self))]
 
     def curves(self) -> Any:
-        """All curves as a `pandas.DataFrame`: member, epoch, step, lr, losses and accuracies, seconds."""
+        """Return all curves as a `pandas.DataFrame`.
+
+        member, epoch, step, lr, losses and accuracies, seconds. Raises RunError before the first
+        member has ended.
+        """
         import pyarrow.parquet as pq
         from pyarrow import concat_tables
 
         files = sorted((self.path / "curves").glob("*.parquet"))
         if not files:
             raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
-        tables = [pq.read_table(f) for f in files]
-        chunks = [f.stem for f, t in zip(files, tables, strict=True) for _ in range(len(t))]
+        tables = [pq.read_table(file) for file in files]
         table = concat_tables(tables, promote_options="default").to_pandas()
-        # A chunk of which not all members were written down before a crash was trained again, under another name.
-        valid = {m["member"]: m["chunk"] for m in self.members.values()}
-        table = table[
-            [valid.get(i) == chunk for i, chunk in zip(table["member"], chunks, strict=True)]
+        chunks = [
+            file.stem for file, rows in zip(files, tables, strict=True) for _ in range(len(rows))
         ]
+        # A chunk of which not all members were written down before a crash was trained again,
+        # under another name.
+        chunk_of = {m.member: m.chunk for m in self.members.values()}
+        pairs = zip(table["member"], chunks, strict=True)
+        table = table[[chunk_of.get(member) == chunk for member, chunk in pairs]]
         return table.sort_values(["member", "epoch"], ignore_index=True)
 
     def history(self, i: int) -> list[dict[str, Any]]:
-        """The curve of member i, a row per epoch."""
+        """Return the curve of member i, a row per epoch."""
         import pyarrow.parquet as pq
 
-        file = self.path / "curves" / f"{self._ended(i)['chunk']}.parquet"
+        file = self.path / "curves" / f"{self._ended(i).chunk}.parquet"
         if not file.is_file():  # all diverged in their first epoch
             return []
         rows = pq.read_table(file, filters=[("member", "==", i)]).to_pylist()
-        kept = [{k: v for k, v in row.items() if k != "member" and v is not None} for row in rows]
-        return sorted(kept, key=lambda row: row["epoch"])
+        own = []
+        for row in rows:
+            own.append({k: v for k, v in row.items() if k != "member" and v is not None})
+        return sorted(own, key=lambda row: row["epoch"])
 
     def weights(self, i: int) -> dict[str, Tensor]:
-        """The final weights of member i by name."""
-        told = self._ended(i)
-        return folder.read_row(self.path / "weights" / f"{told['chunk']}.safetensors", told["row"])
+        """Return the final weights of member i by name."""
+        ended = self._ended(i)
+        return read_row(self.path / "weights" / f"{ended.chunk}.safetensors", ended.row)
 
     def run(self, i: int, data: Data | None = None) -> Run:
-        """Member i as a run in a folder of its own, made on first use.
+        """Return member i as a run in a folder of its own, made on first use.
 
-        data: the data, where they cannot be loaded again (arrays in memory); without them such a run has no predictions.
+        data: the data, where they cannot be loaded again (arrays in memory); without them such a
+        run has no predictions.
         """
-        told = self._ended(i)
+        ended = self._ended(i)
         path = self.path / "members" / f"{i:06d}"
         if not (path / "run.json").is_file():
-            with folder.storing(path):
-                path.mkdir(parents=True, exist_ok=True)
-            recipe = self.recipes[i]
-            folder.write(path / "recipe.toml", recipe.to_toml())
-            folder.write_json(path / "data.json", self.data_info)
-            folder.write_lines(path / "metrics.jsonl", self.history(i))
-            folder.write_tensors(path / "weights.safetensors", self.weights(i))
-            kept = (
-                self.path / f"normalizer.{self.schema.normalization(recipe.normalize)}.safetensors"
-            )
-            folder.write(path / "normalizer.safetensors", kept.read_bytes())
-            info = self.info
-            whole = {
-                "format": folder.FORMAT,
-                "environment": info["environment"],
-                "created": info["created"],
-            }
-            whole |= {
-                k: told[k] for k in ("status", "error", "step", "layer", "result") if k in told
-            }
-            self._predict(path, told, recipe, data)
-            folder.write_json(path / "run.json", {**whole, "started": info["started"]})
+            self._write_run(path, ended, data)
         return Run(path, self.trust)
 
-    def _predict(self, path: Path, told: dict[str, Any], recipe: Recipe, data: Data | None) -> None:
-        """Predictions on the last part that was read in training; they need the data."""
-        if told["status"] == "diverged" or (data is None and "arrays" in self.data_info):
+    def _write_run(self, path: Path, ended: Member, data: Data | None) -> None:
+        """Write a member's folder; run.json, which makes it a run, comes last."""
+        with storing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        i, info = ended.member, self.info
+        recipe = self.recipes[i]
+        write(path / "recipe.toml", recipe.to_toml())
+        write_json(path / "data.json", self.data_info)
+        write_lines(path / "metrics.jsonl", self.history(i))
+        write_tensors(path / "weights.safetensors", self.weights(i))
+        kind = self.schema.normalization(recipe.normalize)
+        fitted = self.path / f"normalizer.{kind}.safetensors"
+        write(path / "normalizer.safetensors", fitted.read_bytes())
+        self._write_predictions(path, ended, recipe, data)
+        facts = {"format": folder.FORMAT, "environment": info["environment"]}
+        dates = {"created": info["created"], "started": info["started"]}
+        write_json(path / "run.json", {**facts, **ended.outcome(), **dates})
+
+    def _write_predictions(
+        self, path: Path, ended: Member, recipe: Recipe, data: Data | None
+    ) -> None:
+        """Keep predictions on the last part that was read in training; they need the data."""
+        if ended.status == DIVERGED or (data is None and not self.is_reloadable):
             return
         self.check_trust()
         data = self.load_data() if data is None else data
-        part = next((p for p in ("test", "valid", "train") if f"{p}_loss" in told["result"]), None)
-        if part is None or self.schema.each_token:  # stopped early, without a validation part
+        scored = [part for part in PARTS if f"{part}_loss" in ended.result]
+        # A member that was stopped early may have been scored on no part.
+        if not scored or self.schema.each_token:
             return
-        model = build_model(recipe, self.schema, start=False, fixed=False)
-        load_weights(model, self.weights(told["member"]), str(path))
+        model = build_model(recipe, self.schema, load_start=False, apply_frozen=False)
+        load_weights(model, self.weights(ended.member), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe, self.schema)
-        outs = evaluate.part_outputs(evaluate.alone(model.eval()), data, part, [normalizer])
+        forward = evaluate.forward_of(model.eval())
+        part = scored[-1]
+        outs = evaluate.part_outputs(forward, data, part, [normalizer])
         write_predictions(path, data, evaluate.collect(outs, data.size(part))[0], part)
 
-    def _ended(self, i: int) -> dict[str, Any]:
+    def _ended(self, i: int) -> Member:
         if not 0 <= i < len(self):
             raise RunError(wrong("member", i, f"must be 0 to {len(self) - 1}"))
-        told = self.members.get(i)
-        if told is None:
+        ended = self.members.get(i)
+        if ended is None:
             raise RunError(
-                f"member {i} of {str(self.path)!r} has not finished; go on with: danlu resume {self.path}"
+                f"member {i} of {str(self.path)!r} has not finished; "
+                f"go on with: danlu resume {self.path}"
             )
-        return told
+        return ended
 
     @cached_property
     def identity(self) -> str:
         """What its checkpoints must belong to: these recipes on these data."""
-        return json.dumps([r.to_dict() for r in self.recipes]) + str(self.data_info["fingerprint"])
+        recipes = json.dumps([recipe.to_dict() for recipe in self.recipes])
+        return recipes + str(self.data_info["fingerprint"])
 
 
 def higher_is_better(metric: str) -> bool:
-    """Of a final figure such as "valid_accuracy": more of it is better, unlike of a loss or of epochs."""
+    """Whether more of a figure such as "valid_accuracy" is better, unlike of a loss or of epochs."""
     return metric.endswith(("accuracy", "r2", "f1"))
 
 
 def list_studies(root: Path | None = None) -> list[Study]:
-    """Every study under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
+    """Return every study under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
     found = []
     for path in (root or folder.runs_root()).glob("*/study.json"):
         with contextlib.suppress(RunError):
             study = Study(path.parent)
             found.append((study.info.get("created", 0.0), path.parent.name, study))
-    return [study for _, _, study in sorted(found, key=lambda f: f[:2])]
+    return [study for _, _, study in sorted(found, key=lambda entry: entry[:2])]

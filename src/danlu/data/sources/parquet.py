@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 def load_parquet(
     files: dict[str, list[Path]], classes: tuple[str, ...], shares: Any = None, **options: Any
 ) -> Raw:

@@ -68,7 +68,9 @@ def prose(options: dict[str, Any], shares: Any = None) -> Raw:
         raise DataError(
             "'prose' is read from Python's help topics, but this Python comes without pydoc_data"
         ) from e
-    return text.language_model_text({"all": [topics[k] for k in sorted(topics)]}, "prose", options, shares)
+    return text.language_model_text(
+        {"all": [topics[k] for k in sorted(topics)]}, "prose", options, shares
+    )
 
 
 def names(options: dict[str, Any], n: int = 1500) -> Raw:

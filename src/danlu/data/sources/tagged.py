@@ -226,7 +226,9 @@ def _read(
     known = (
         list(like.classes)
         if like
-        else sorted({t for t in every_tag() if scheme is None or follows_scheme(t, scheme)}, key=_kind)
+        else sorted(
+            {t for t in every_tag() if scheme is None or follows_scheme(t, scheme)}, key=_kind
+        )
     )
     for name, sentences in parsed.items():
         strange = [
@@ -336,4 +338,6 @@ def words(sentences: Sequence[Sequence[str]], options: dict[str, Any]) -> Vocabu
         )
     if like := options.get("like"):
         return Vocabulary(like.vocabulary)
-    return learn(joined, "chars" if single else "words", options.get("vocabulary"), spaces_only=True)
+    return learn(
+        joined, "chars" if single else "words", options.get("vocabulary"), spaces_only=True
+    )

@@ -126,7 +126,9 @@ def parts_of(files: Sequence[Path], folder: str) -> dict[str, list[Path]]:
     return found
 
 
-def language_model_text(texts: dict[str, list[str]], name: str, options: Options, shares: Any = None) -> Raw:
+def language_model_text(
+    texts: dict[str, list[str]], name: str, options: Options, shares: Any = None
+) -> Raw:
     """Running text for a language model: each token is predicted from those before it.
 
     texts: documents by part ("all", or train, valid and test). The stream of a part is cut into windows of `length`
@@ -154,17 +156,16 @@ def language_model_text(texts: dict[str, list[str]], name: str, options: Options
         [line for t in texts.get("train", []) for line in t.splitlines(True)], options
     )
     several = sum(map(len, texts.values())) > len(texts)  # documents, each with an end
-    pairs = [
-        _windows(texts.get(p, []), learnt, options, several, lines)
-        for p in PARTS
-    ]
+    pairs = [_windows(texts.get(p, []), learnt, options, several, lines) for p in PARTS]
     width = max((len(row) for of in pairs for row in of), default=1) - 1
     if not pairs[0] and not (options.get("like") and pairs[2]):
         raise DataError(f"{name} is too short: its training part must hold at least 2 tokens")
     x = np.concatenate([pad([row[:-1] for row in of], PAD, width) for of in pairs if of])
     y = np.concatenate([pad([row[1:] for row in of], -1, width) for of in pairs if of])
     schema = Schema("language", (width,), vocabulary=learnt.text, tokens=len(learnt), lines=lines)
-    return Raw(x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), presplit=True)
+    return Raw(
+        x, y, schema, official_test=len(pairs[2]), official_valid=len(pairs[1]), presplit=True
+    )
 
 
 def _parted(texts: list[str], shares: Any, lines: bool) -> dict[str, list[str]]:

@@ -1,25 +1,39 @@
-"""What a population eats: a batch for each data order among its networks, and the sample weights of each network.
+"""The batches of a population: one for each data order among its networks.
 
-Legend: M networks, S orders (networks that share seed, epoch, normalisation and augmentation share batches), B examples.
+Legend: M networks, S orders (networks that share seed, epoch, normalisation and augmentation share
+batches), B examples, T tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
-from danlu.data.sources.text import trim_padding
+from danlu.data.text import trim_padding
 from danlu.recipe import Recipe
-from danlu.train.batches.batches import Batches
-from danlu.train.batches.order import arrangement
+from danlu.train.batches.loader import BatchLoader
+from danlu.train.batches.order import epoch_order
 
-Step = tuple[
-    Tensor, Tensor, Tensor | None
-]  # x [S, B, …], y [S, B] or [S, B, T], how often each example counts [M, B]
-Look = tuple[str, str]
+Segments = list[tuple[int, int]]  # networks a…z of each batch in turn
+InputKey = tuple[str, str]
+
+
+class StepBatch(NamedTuple):
+    """What a population sees in a step.
+
+    x [S, B, …]; y [S, B] or [S, B, T]; counts [M, B]: how often each example counts. segments: which
+    networks see which of the S batches. starts_epoch: whether a state carried so far ends here.
+    """
+
+    x: Tensor
+    y: Tensor
+    counts: Tensor | None
+    segments: Segments
+    starts_epoch: bool
 
 
 class BatchStream:
@@ -27,69 +41,95 @@ class BatchStream:
 
     def __init__(self, recipes: Sequence[Recipe], data: Data, device: torch.device) -> None:
         first = recipes[0]
-        dtype = first.weights_dtype
-        normed = first.normed or ":" in first.model.name
+        has_batch_norm = first.has_batch_norm or first.is_imported
         self.normalizers: dict[str, Normalizer] = {}
-        self.looks: dict[Look, Batches] = {}
-        for r in recipes:
-            if r.normalize not in self.normalizers:
-                self.normalizers[r.normalize] = data.normalizer(r.normalize).to(device, dtype)
-            if look(r) not in self.looks:
-                augment, normalizer = (
-                    Augmenter(**r.augment.model_dump()),
-                    self.normalizers[r.normalize],
+        self.loaders: dict[InputKey, BatchLoader] = {}
+        for recipe in recipes:
+            kind = recipe.normalize
+            if kind not in self.normalizers:
+                fitted = data.normalizer(kind)
+                self.normalizers[kind] = fitted.to(device, first.weights_dtype)
+            if input_key(recipe) not in self.loaders:
+                self.loaders[input_key(recipe)] = BatchLoader(
+                    data,
+                    self.normalizers[kind],
+                    recipe.batch_size,
+                    Augmenter(**recipe.augment.model_dump()),
+                    device,
+                    first.weights_dtype,
+                    epoch_order(recipe, data, has_batch_norm),
                 )
-                order = arrangement(r, data, normed)
-                self.looks[look(r)] = Batches(
-                    data, normalizer, r.batch_size, augment, device, dtype, order
-                )
-        self.text, self.source = data.schema.is_text, data.schema.source
-        self.steps = next(iter(self.looks.values())).steps
+        self.is_text, self.source_tokens = data.schema.is_text, data.schema.source
+        self.steps = next(iter(self.loaders.values())).steps
 
-    def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> list[tuple[int, int]]:
-        """Networks a…z of each batch in turn, where each is in that epoch of its own; sorted by kind, then epoch."""
-        return stretches([(kind(r), e) for r, e in zip(recipes, epochs, strict=True)])
+    def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> Segments:
+        """Return which networks share a batch, where each is in that epoch of its own.
+
+        The networks must be sorted by `batch_key`, then by epoch.
+        """
+        return runs_of_equal([(batch_key(r), e) for r, e in zip(recipes, epochs, strict=True)])
 
     def epoch(
-        self, recipes: Sequence[Recipe], epochs: Sequence[int], start: int, counts: Tensor | None
-    ) -> Iterator[Step]:
-        """The steps of an epoch from `start` on; counts [M, examples]."""
+        self,
+        recipes: Sequence[Recipe],
+        epochs: Sequence[int],
+        start: int = 0,
+        counts: Tensor | None = None,
+    ) -> Iterator[StepBatch]:
+        """Yield the steps of an epoch from `start` on; counts [M, examples]."""
         segments = self.segments(recipes, epochs)
         firsts = [recipes[a] for a, _ in segments]
-        orders = [(r.order_seed, epochs[a]) for r, (a, _) in zip(firsts, segments, strict=True)]
-        weights: list[Tensor | None] = [None] * (self.steps - start)
+        keys = [(r.order_seed, epochs[a]) for r, (a, _) in zip(firsts, segments, strict=True)]
+        step_counts: Sequence[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
-            own = [
-                self.looks[look(r)].order(o).to(counts.device)
-                for r, o in zip(firsts, orders, strict=True)
-            ]
-            whole = torch.cat(
-                [counts[a:z].index_select(1, o) for (a, z), o in zip(segments, own, strict=True)]
-            )
-            weights = list(whole.split(recipes[0].batch_size, 1)[start:])
-        alike = stretches([look(r) for r in firsts])
-        streams = [self.looks[look(firsts[a])].epoch(orders[a:z], start) for a, z in alike]
+            in_order = self._in_order(counts, firsts, keys, segments)
+            step_counts = in_order.split(recipes[0].batch_size, 1)[start:]
+        batches = self._batches(firsts, keys, start)
+        for k, ((x, y), own) in enumerate(zip(batches, step_counts, strict=True), start):
+            if self.is_text:
+                x, y = trim_padding(x, y, self.source_tokens)
+            yield StepBatch(x, y, own, segments, starts_epoch=k == 0)
+
+    def _in_order(
+        self,
+        counts: Tensor,
+        firsts: Sequence[Recipe],
+        keys: Sequence[tuple[int, int]],
+        segments: Segments,
+    ) -> Tensor:
+        """Return counts [M, examples] in the order in which each network sees the examples."""
+        parts = []
+        for recipe, key, (a, z) in zip(firsts, keys, segments, strict=True):
+            order = self.loaders[input_key(recipe)].indices(key).to(counts.device)
+            parts.append(counts[a:z].index_select(1, order))
+        return torch.cat(parts)
+
+    def _batches(
+        self, firsts: Sequence[Recipe], keys: Sequence[tuple[int, int]], start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, y) of each step, the orders of all loaders in a row."""
+        streams = []
+        for a, z in runs_of_equal([input_key(recipe) for recipe in firsts]):
+            streams.append(self.loaders[input_key(firsts[a])].epoch(keys[a:z], start))
         if len(streams) == 1:
-            pairs = streams[0]
-        else:
-            joined = (zip(*several, strict=True) for several in zip(*streams, strict=True))
-            pairs = ((torch.cat(xs), torch.cat(ys)) for xs, ys in joined)
-        if self.text:
-            pairs = (trim_padding(x, y, self.source) for x, y in pairs)
-        yield from ((x, y, w) for (x, y), w in zip(pairs, weights, strict=True))
+            yield from streams[0]
+            return
+        for batches in zip(*streams, strict=True):
+            xs, ys = zip(*batches, strict=True)
+            yield torch.cat(xs), torch.cat(ys)
 
 
-def look(r: Recipe) -> Look:
-    """What decides how an example looks to a network."""
-    return r.normalize, repr(r.augment)
+def input_key(recipe: Recipe) -> InputKey:
+    """Return what decides how an example looks to a network."""
+    return recipe.normalize, repr(recipe.augment)
 
 
-def kind(r: Recipe) -> tuple[Look, int]:
-    """What decides an order of examples and how they look; populations are sorted by it."""
-    return look(r), r.order_seed
+def batch_key(recipe: Recipe) -> tuple[InputKey, int]:
+    """Return what decides an order of examples and how they look; populations are sorted by it."""
+    return input_key(recipe), recipe.order_seed
 
 
-def stretches(keys: Sequence[object]) -> list[tuple[int, int]]:
-    """a…z of each stretch of equal keys."""
+def runs_of_equal(keys: Sequence[object]) -> Segments:
+    """Return a…z of each run of equal keys."""
     starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
     return list(zip(starts, [*starts[1:], len(keys)], strict=True))

@@ -1,8 +1,9 @@
-"""In what order a training part is gone through. All of it is decided by a seed and the number of the epoch."""
+"""In what order a training part is gone through: decided by a seed and the number of the epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,59 +13,79 @@ from danlu.data.vocabulary import PAD
 from danlu.recipe import Recipe
 from danlu.rng import stream
 
-Arrange = Callable[
-    [int, int], Tensor
-]  # seed, epoch → places in the training part, batch after batch
 _POOL = 50  # batches whose examples are sorted by length together
 
 
-def arrangement(recipe: Recipe, data: Data, whole_only: bool) -> tuple[Arrange, int]:
-    """The order that a recipe asks for, and how many examples it has.
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of the examples in each epoch.
 
-    whole_only: whether a batch of one is left out, which batch normalisation cannot take.
+    indices: from (seed, epoch) to places in the training part, batch after batch. examples: how
+    many there are in an epoch.
     """
-    size, n = recipe.batch_size, data.size("train")
-    if recipe.model.carry:
-        return lanes(n, size), n // size * size
-    examples = n - 1 if whole_only and n % size == 1 else n
+
+    indices: Callable[[int, int], Tensor]
+    examples: int
+
+
+def epoch_order(recipe: Recipe, data: Data, has_batch_norm: bool) -> EpochOrder:
+    """Return the order that a recipe asks for.
+
+    has_batch_norm: then a last batch of one example, which it cannot take, is left out.
+    """
+    batch_size, n = recipe.batch_size, data.size("train")
+    if recipe.model.stateful:
+        return contiguous_lanes(n, batch_size)
+    examples = n - 1 if has_batch_norm and n % batch_size == 1 else n
     if data.schema.is_text and data.schema.task != "language":
         lengths = (data.x[data.parts["train"]] != PAD).sum(1)
-        return by_length(lengths, size, examples), examples
-    return lambda seed, epoch: torch.randperm(n, generator=stream(seed, "order", epoch))[
-        :examples
-    ], examples
+        return bucketed_by_length(lengths, batch_size, examples)
+    return shuffled(n, examples)
 
 
-def lanes(n: int, size: int) -> Arrange:
-    """`size` readers side by side, each going on where its last window ended: what a carried state needs.
+def shuffled(n: int, examples: int) -> EpochOrder:
+    """Return a new shuffle in every epoch, cut to so many examples."""
 
-    The windows that are left over lie at the beginning and the end, shared out anew in every epoch.
+    def indices(seed: int, epoch: int) -> Tensor:
+        return torch.randperm(n, generator=stream(seed, "order", epoch))[:examples]
+
+    return EpochOrder(indices, examples)
+
+
+def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
+    """Return windows in `batch_size` lanes, each going on where its last window ended.
+
+    A stateful network needs that. The windows that are left over lie at the beginning and the end,
+    distributed anew in every epoch.
     """
-    steps = n // size
+    steps = n // batch_size
+    lanes = torch.arange(batch_size) * steps
 
-    def arrange(seed: int, epoch: int) -> Tensor:
-        first = int(torch.randint(n - steps * size + 1, (), generator=stream(seed, "order", epoch)))
-        return (torch.arange(steps).unsqueeze(1) + torch.arange(size) * steps + first).flatten()
+    def indices(seed: int, epoch: int) -> Tensor:
+        left_over = n - steps * batch_size
+        generator = stream(seed, "order", epoch)
+        first = int(torch.randint(left_over + 1, (), generator=generator))
+        return (torch.arange(steps).unsqueeze(1) + lanes + first).flatten()
 
-    return arrange
+    return EpochOrder(indices, steps * batch_size)
 
 
-def by_length(lengths: Tensor, size: int, examples: int) -> Arrange:
-    """Shuffled, but examples of like length share a batch, so that little is padded: sorted within pools of batches.
+def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> EpochOrder:
+    """Return a shuffle in which examples of similar length share a batch, so that little is padded.
 
-    examples: how many are taken, the last of an epoch left out.
+    Examples are sorted within pools of batches. examples: how many are used, the last of an epoch
+    left out.
     """
     n = len(lengths)
-    whole = n // size
+    whole = n // batch_size
 
-    def arrange(seed: int, epoch: int) -> Tensor:
-        g = stream(seed, "order", epoch)
-        order = torch.randperm(n, generator=g)
-        pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(size * _POOL)]
-        order = torch.cat(pools)
-        batches = order[: whole * size].view(whole, size)
-        return torch.cat(
-            [batches[torch.randperm(whole, generator=g)].flatten(), order[whole * size :]]
-        )[:examples]
+    def indices(seed: int, epoch: int) -> Tensor:
+        generator = stream(seed, "order", epoch)
+        order = torch.randperm(n, generator=generator)
+        pools = order.split(batch_size * _POOL)
+        order = torch.cat([pool[lengths[pool].argsort(stable=True)] for pool in pools])
+        batches = order[: whole * batch_size].view(whole, batch_size)
+        shuffled_batches = batches[torch.randperm(whole, generator=generator)].flatten()
+        return torch.cat([shuffled_batches, order[whole * batch_size :]])[:examples]
 
-    return arrange
+    return EpochOrder(indices, examples)

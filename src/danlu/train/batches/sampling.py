@@ -1,4 +1,7 @@
-"""Which training examples a recipe uses, and how often: folds, shares and bootstraps as counts over shared batches."""
+"""Which training examples a recipe uses, and how often.
+
+Folds, shares and bootstraps are counts over shared batches, so no data are copied.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from danlu.recipe.sections import Sample
 from danlu.rng import stream
 
 
-def counts(sample: Sample, n: int) -> Tensor | None:
-    """How often each of n training examples counts [n]; None when every one counts once.
+def example_counts(sample: Sample, n: int) -> Tensor | None:
+    """Return how often each of n training examples counts [n]; None when every one counts once.
 
-    One permutation, drawn by `sample.seed`, serves all: fold k is every folds-th of it, a share is its beginning (so
-    smaller shares are parts of larger ones), a bootstrap draws from what these leave as many as there are.
+    One permutation, drawn by `sample.seed`, serves all: fold k is every folds-th of it, a share is
+    its beginning (so smaller shares are parts of larger ones), a bootstrap draws from what these
+    leave as many as there are.
     """
     if sample.whole:
         return None
@@ -22,7 +26,6 @@ def counts(sample: Sample, n: int) -> Tensor | None:
         order = order[torch.arange(n) % sample.folds != sample.fold]
     order = order[: max(1, round(sample.share * len(order)))]
     if sample.bootstrap:
-        order = order[
-            torch.randint(len(order), (len(order),), generator=stream(sample.seed, "bootstrap"))
-        ]
+        size = len(order)
+        order = order[torch.randint(size, (size,), generator=stream(sample.seed, "bootstrap"))]
     return torch.bincount(order, minlength=n).float()

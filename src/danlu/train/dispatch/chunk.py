@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,83 +12,92 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
+from danlu.files import storing, write, write_tensors
+from danlu.host import compute_threads
+from danlu.predict import evaluate
 from danlu.recipe import Recipe
-from danlu.runs import Study, checkpoint, folder
-from danlu.runs.run import build_model
-from danlu.train.batches.batch_stream import BatchStream
-from danlu.train.dispatch.fit import make_population, train_sample
+from danlu.recipe.build import build_model
+from danlu.runs import Member, Study, checkpoint
+from danlu.runs.members import DIVERGED, FINISHED, STOPPED
+from danlu.train.batches import BatchStream
+from danlu.train.dispatch.fit import make_population, scored_examples
 from danlu.train.dispatch.plan import Plan
-from danlu.train.dispatch.preflight import threads
-from danlu.train.engine.loop import Loop, MemberState
+from danlu.train.engine.loop import Loop
+from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
 
-Tell = Callable[..., None]
-
-
 Row = dict[str, Any]  # of a member's history, with its number as "member"
+_FINAL = "final."  # before the names of final weights in a checkpoint
+
+
+class Reporter(Protocol):
+    """Hears how a chunk goes on."""
+
+    def steps(self, chunk: str, done: int) -> None:
+        """Note the steps done by all members of a chunk together."""
+
+    def ended(self, member: Member) -> None:
+        """Take a member that has ended."""
 
 
 class Pruner(Protocol):
-    """Decides after every epoch who need not go on."""
+    """Decides after every epoch which members need not go on."""
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """What was reached before, when a study is resumed."""
+    def observe(self, rows: Sequence[Row]) -> None:
+        """Take in what was reached before, when a study is resumed."""
 
-    def judge(self, rows: Sequence[Row]) -> set[int]:
-        """The members that are to stop, of those who reached these rows together."""
+    def prune(self, rows: Sequence[Row]) -> set[int]:
+        """Return the members to stop, of those who reached these rows together."""
         ...
 
 
-def name_of(members: Sequence[int]) -> str:
-    """The name of a chunk's files: of the same members the same, of others another."""
-    return f"{members[0]:06d}x{len(members)}-{hashlib.blake2b(repr(list(members)).encode(), digest_size=4).hexdigest()}"
+def chunk_name(members: Sequence[int]) -> str:
+    """Return the name of a chunk's files, which depends on its members alone."""
+    digest = hashlib.blake2b(repr(list(members)).encode(), digest_size=4).hexdigest()
+    return f"{members[0]:06d}x{len(members)}-{digest}"
 
 
-def checkpoints(study: Study, name: str) -> Path:
-    """Where the checkpoints of a chunk are."""
-    return study.path / "checkpoint" / name
+def checkpoint_folder(study: Study, chunk: str) -> Path:
+    """Return where the checkpoints of a chunk are."""
+    return study.path / "checkpoint" / chunk
 
 
-def files_of(name: str) -> tuple[str, str]:
-    """What a chunk leaves in the study's folder."""
-    return f"curves/{name}.parquet", f"weights/{name}.safetensors"
+def files_of(chunk: str) -> tuple[str, str]:
+    """Return the files that a chunk leaves in the study's folder."""
+    return f"curves/{chunk}.parquet", f"weights/{chunk}.safetensors"
 
 
 class ChunkRecorder:
-    """The ledger of some members that are trained in one place; `finish` writes it down.
+    """Records members of a study that are trained in one place; `write` puts it on disk.
 
-    tell: called with "steps", the chunk's name and the steps done by its members together, and with "ended" and the line
-    of a member. stopped: the sentence for Ctrl-C.
+    interrupted_message: the sentence for Ctrl-C.
     """
 
     def __init__(
         self,
         study: Study,
         members: list[int],
-        referee: Pruner | None,
+        pruner: Pruner | None,
         interval: float,
-        tell: Tell,
-        stopped: Callable[[], str],
+        reporter: Reporter,
+        interrupted_message: str,
     ) -> None:
-        self.study, self.members, self.parts, self.referee = (
-            study,
-            members,
-            study.info["parts"],
-            referee,
-        )
-        self.interval, self.tell, self.stopped = interval, tell, stopped
-        self.name = name_of(members)
+        self.study, self.members, self.pruner = study, members, pruner
+        self.parts: list[str] = study.info["parts"]
+        self.interval, self.reporter = interval, reporter
+        self.interrupted_message = interrupted_message
+        self.name = chunk_name(members)
         self.rows: list[Row] = []
-        self.lines: list[dict[str, Any]] = []  # of members that ended
-        self.finals: list[dict[str, Tensor]] = []  # their weights
+        self.ended: list[Member] = []
+        self.final_weights: list[dict[str, Tensor]] = []  # of the members that ended
         self.steps: dict[int, int] = {}  # done, by member
-        self.last: dict[int, dict[str, Any]] = {}  # newest row, by member
+        self.last_row: dict[int, Row] = {}  # by member
 
     @property
     def folder(self) -> Path:
         """Where its checkpoints are."""
-        return checkpoints(self.study, self.name)
+        return checkpoint_folder(self.study, self.name)
 
     @property
     def owner(self) -> str:
@@ -102,141 +110,174 @@ class ChunkRecorder:
         if not found:
             return
         tensors, position = found
-        self.rows, self.lines = position["rows"], position["lines"]
+        self.rows = position["rows"]
+        self.ended = [Member(**line) for line in position["ended"]]
         for row in self.rows:
-            self.last[row["member"]], self.steps[row["member"]] = row, row["step"]
-        for line in self.lines:
-            self.tell("ended", line)
-        if self.referee:
-            self.referee.see(self.rows)
-        names = [k.removeprefix("final.") for k in tensors if k.startswith("final.")]
-        self.finals = [{k: tensors[f"final.{k}"][i] for k in names} for i in range(len(self.lines))]
+            self.last_row[row["member"]], self.steps[row["member"]] = row, row["step"]
+        for member in self.ended:
+            self.reporter.ended(member)
+        if self.pruner:
+            self.pruner.observe(self.rows)
+        names = [name.removeprefix(_FINAL) for name in tensors if name.startswith(_FINAL)]
+        self.final_weights = [
+            {name: tensors[_FINAL + name][i] for name in names} for i in range(len(self.ended))
+        ]
         loop.restore(tensors, position)
 
     def stepped(self, loop: Loop) -> None:
-        for p in loop.places:
-            self.steps[p.index] = loop.steps_of(p)
-        self.tell("steps", self.name, sum(self.steps.values()))
+        """Report the steps done."""
+        for member in loop.members:
+            self.steps[member.index] = loop.steps_of(member)
+        self._report_steps()
 
-    def epoch(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
-        fresh = [{"member": place.index, **row} for place, row in rows]
-        self.rows += fresh
-        for row in fresh:
+    def _report_steps(self) -> None:
+        self.reporter.steps(self.name, sum(self.steps.values()))
+
+    def epoch_ended(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
+        """Keep the rows, and ask the pruner who goes on."""
+        new_rows = [{"member": member.index, **row} for member, row in rows]
+        self.rows += new_rows
+        for row in new_rows:
             self.steps[row["member"]] = row["step"]
-            self.last[row["member"]] = row
-        if self.referee:
-            stopped = self.referee.judge(fresh)
-            for place, row in rows:
-                over = row["epoch"] >= self.study.recipes[place.index].epochs
-                place.stopped = not over and place.index in stopped
-        self.tell("steps", self.name, sum(self.steps.values()))
+            self.last_row[row["member"]] = row
+        if self.pruner:
+            stopped = self.pruner.prune(new_rows)
+            for member, row in rows:
+                is_over = row["epoch"] >= self.study.recipes[member.index].epochs
+                member.stopped = member.index in stopped and not is_over
+        self._report_steps()
 
-    def left(self, loop: Loop, population: Population, leaving: list[tuple[MemberState, int]]) -> None:
-        """Final figures and weights; the test part is read here, once."""
-        metric, data = self.study.metric, loop.data
-        parts = [p for p in data.parts if data.size(p) and p in self.parts]
-        told = not any(
-            place.best_epoch for place, _ in leaving
-        )  # the last row's validation is that of the final weights
-        whole = not all(place.stopped for place, _ in leaving)
-        fresh = [p for p in parts if (p == "valid" and not told) or (p != "valid" and whole)]
-        scores = {
-            p: loop.scores(population, p, train_sample(data) if p == "train" else None)
-            for p in fresh
-        }
-        numel = sum(p.numel() for p in population.model.parameters())
-        for place, i in leaving:
-            result = {**loop.told(place), "parameters": numel}
-            for part in parts if not place.stopped else [p for p in parts if p == "valid"]:
-                if part in scores:
-                    s = scores[part][i]
-                    result |= s.told(part, metric) | {f"{part}_n": s.n}
-                else:
-                    row = self.last[place.index]
-                    result |= {k: v for k, v in row.items() if k.startswith("valid_")} | {
-                        "valid_n": data.targets("valid")
-                    }
-            status = "stopped" if place.stopped else "finished"
-            self._end(place, population.stack.row(i), {"status": status, "result": result})
+    def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
+        """Keep final figures and weights; the test part is read here, once."""
+        scores = self._scores(loop, population, members)
+        parameters = sum(p.numel() for p in population.model.parameters())
+        for member in members:
+            state = member.state
+            result = {**loop.effort(state), "parameters": parameters}
+            for part in self._parts_of(loop.data, state):
+                result |= self._figures(part, member, scores, loop.data)
+            status = STOPPED if state.stopped else FINISHED
+            self._end(state, population.stack.state_dict(member.row), status, result=result)
 
-    def broke(self, place: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
-        self._end(
-            place,
-            weights,
-            {"status": "diverged", "error": str(error), "step": error.step, "layer": error.layer},
-        )
+    def _scores(
+        self, loop: Loop, population: Population, members: list[FinishedMember]
+    ) -> dict[str, list[evaluate.Score]]:
+        """Score the parts that some member needs and that no row has scored yet."""
+        data = loop.data
+        # Without early stopping, the last row's validation is that of the final weights.
+        kept_best = any(member.state.best_epoch for member in members)
+        all_stopped = all(member.state.stopped for member in members)
+        scores = {}
+        for part in data.parts:
+            if not data.size(part) or part not in self.parts:
+                continue
+            is_needed = kept_best if part == "valid" else not all_stopped
+            if is_needed:
+                most = scored_examples(data) if part == "train" else None
+                scores[part] = loop.scores(population, part, most)
+        return scores
 
-    def _end(self, place: MemberState, weights: dict[str, Tensor], told: dict[str, Any]) -> None:
-        self.lines.append(
-            {"member": place.index, "chunk": self.name, "row": len(self.lines), **told}
-        )
-        self.tell("ended", self.lines[-1])
-        self.finals.append({k: v.cpu() for k, v in weights.items()})
+    def _parts_of(self, data: Data, member: MemberState) -> list[str]:
+        """Return the parts that a member's result has; one that was stopped, only validation."""
+        parts = [part for part in data.parts if data.size(part) and part in self.parts]
+        return [part for part in parts if part == "valid"] if member.stopped else parts
+
+    def _figures(
+        self,
+        part: str,
+        member: FinishedMember,
+        scores: dict[str, list[evaluate.Score]],
+        data: Data,
+    ) -> dict[str, Any]:
+        if part in scores:
+            score = scores[part][member.row]
+            return score.figures(part, self.study.metric) | {f"{part}_n": score.n}
+        row = self.last_row[member.state.index]
+        figures = {name: value for name, value in row.items() if name.startswith("valid_")}
+        return {**figures, "valid_n": data.targets("valid")}
+
+    def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
+        """Keep why a member ended."""
+        self._end(member, weights, DIVERGED, error=str(error), step=error.step, layer=error.layer)
+
+    def _end(
+        self, state: MemberState, weights: dict[str, Tensor], status: str, **facts: Any
+    ) -> None:
+        member = Member(state.index, self.name, len(self.ended), status, **facts)
+        self.ended.append(member)
+        self.final_weights.append({name: tensor.cpu() for name, tensor in weights.items()})
+        self.reporter.ended(member)
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        with folder.storing(self.folder):
+        """Write a checkpoint, with what the members that ended leave behind."""
+        with storing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        kept = {f"final.{k}": t for k, t in self._stacked().items()}
-        position = {**position, "rows": self.rows, "lines": self.lines}
-        checkpoint.save(self.folder, step, {**tensors, **kept}, position, self.owner)
+        final = {_FINAL + name: t for name, t in self._stacked_weights().items()}
+        ended = [member.to_json() for member in self.ended]
+        position = {**position, "rows": self.rows, "ended": ended}
+        checkpoint.save(self.folder, step, {**tensors, **final}, position, self.owner)
 
     def interrupted(self, step: int) -> Interrupted:
-        return Interrupted(self.stopped())
+        """Return the error for Ctrl-C."""
+        return Interrupted(self.interrupted_message)
 
-    def _stacked(self) -> dict[str, Tensor]:
-        return (
-            {k: torch.stack([f[k] for f in self.finals]) for k in self.finals[0]}
-            if self.finals
-            else {}
-        )
+    def _stacked_weights(self) -> dict[str, Tensor]:
+        """Return the final weights of all members that ended, [members, …] by name."""
+        if not self.final_weights:
+            return {}
+        names = self.final_weights[0]
+        return {name: torch.stack([own[name] for own in self.final_weights]) for name in names}
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Write curves and weights; the lines to be written of its members. Then checkpoints are no longer needed."""
+    def write(self) -> list[Member]:
+        """Write curves and weights; return the members that ended.
+
+        Then checkpoints are no longer needed.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         curves, weights = (self.study.path / file for file in files_of(self.name))
         for file in (curves, weights):
-            with folder.storing(file.parent):
+            with storing(file.parent):
                 file.parent.mkdir(exist_ok=True)
         if self.rows:
-            sink = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist(self.rows), sink)
-            folder.write(curves, sink.getvalue().to_pybytes())
-        folder.write_tensors(weights, self._stacked())
-        return self.lines
+            buffer = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pylist(self.rows), buffer)
+            write(curves, buffer.getvalue().to_pybytes())
+        write_tensors(weights, self._stacked_weights())
+        return self.ended
 
 
-def populate(
-    recipes: Sequence[Recipe],
-    data: Data,
-    feed: BatchStream,
-    device: torch.device,
-    others: Sequence[Recipe] = (),
-) -> Population:
-    """The networks of some recipes, as yet untrained; others: who may join them."""
-    return make_population(
-        recipes, lambda r: build_model(r, data.schema), data, feed, device, others
-    )
+def population_maker(
+    data: Data, batches: BatchStream, device: torch.device, others: Sequence[Recipe] = ()
+) -> Callable[[Sequence[Recipe]], Population]:
+    """Return what makes populations, as yet untrained; others: recipes that may join them."""
+
+    def build(recipe: Recipe) -> Any:
+        return build_model(recipe, data.schema)
+
+    def make(recipes: Sequence[Recipe]) -> Population:
+        return make_population(recipes, build, data, batches, device, others)
+
+    return make
 
 
 def train_chunk(
-    chunk: ChunkRecorder,
-    way: Plan,
+    recorder: ChunkRecorder,
+    plan: Plan,
     data: Data,
     device: torch.device,
     checkpoint_every: float,
     stop: StopRequest,
-) -> list[dict[str, Any]]:
-    """Train some members of a study from where they stand to their end; what is to be written of them."""
-    recipes = {i: chunk.study.recipes[i] for i in chunk.members}
-    with threads(way.threads):
-        feed = BatchStream(list(recipes.values()), data, device)
-        others = list(recipes.values()) if len(recipes) > way.chunk > 1 else []
-        make = functools.partial(populate, data=data, feed=feed, device=device, others=others)
-        loop = Loop(
-            recipes, make, way.chunk, feed, data, chunk.study.metric, chunk, checkpoint_every, stop
-        )
-        chunk.resume(loop)
+) -> list[Member]:
+    """Train some members of a study from where they stand to their end; return what became of them."""
+    recipes = {i: recorder.study.recipes[i] for i in recorder.members}
+    capacity = plan.population_size
+    with compute_threads(plan.threads):
+        batches = BatchStream(list(recipes.values()), data, device)
+        others = list(recipes.values()) if len(recipes) > capacity > 1 else []
+        make = population_maker(data, batches, device, others)
+        loop = Loop(recipes, make, capacity, batches, data, recorder, checkpoint_every, stop)
+        recorder.resume(loop)
         loop.train()
-        return chunk.finish()
+        return recorder.write()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from danlu.runs import Run, Study
+from danlu.train.dispatch.plan import Plan
 
 
 class Listener:
@@ -17,10 +18,10 @@ class Listener:
         """Training begins: `steps` in all, `done` before (after a resume)."""
 
     def step(self, done: int, loss: float, accuracy: float) -> None:
-        """Now and then: steps done, mean loss and accuracy of the epoch so far."""
+        """Note now and then: steps done, mean loss and accuracy of the epoch so far."""
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
-        """An epoch's row of the history."""
+        """Take an epoch's row of the history."""
 
     def end(self, run: Run) -> None:
         """Training is over, one way or another."""
@@ -35,22 +36,17 @@ class StudyListener:
     def start(self, study: Study, steps: int, done: int) -> None:
         """Training begins: steps of all members together, and how many were done before."""
 
-    def plan(
-        self, members: list[int], way: str, why: str, paces: dict[str, float], noted: bool
-    ) -> None:
-        """How a group of members will be trained, why, and what was measured: seconds of a network's step by way.
-
-        noted: whether it is not as one would expect, and so worth saying unasked.
-        """
+    def plan(self, members: list[int], plan: Plan) -> None:
+        """Note how a group of members will be trained, why, and what was measured."""
 
     def progress(self, done: int) -> None:
-        """Now and then: steps done, of all members together."""
+        """Note now and then: steps done, of all members together."""
 
-    def alive(self) -> None:
-        """Now and then, also while nothing is heard of the networks."""
+    def heartbeat(self) -> None:
+        """Note that the study goes on; called also while no network reports anything."""
 
     def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
-        """A member is finished or has diverged."""
+        """Take a member that is finished or has diverged."""
 
     def end(self, study: Study) -> None:
         """Training is over, one way or another."""

@@ -1,69 +1,61 @@
-"""Memory: what can still be had, whether it ran out, and an allocator told to keep what is freed."""
+"""Memory: how much is free, and whether it ran out."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import math
 import os
-import sys
 from pathlib import Path
 
 import torch
 
-_TRIM, _MAP = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of glibc's malloc.h
-
-
-@functools.cache
-def keep_freed_memory(most: int = 1 << 28) -> None:
-    """Let glibc reuse freed blocks of up to `most` bytes instead of handing them back to the system.
-
-    Every step allocates the same activations; without this each costs page faults, a quarter of a small
-    convolutional network's time. Elsewhere than on glibc nothing happens.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(_TRIM, most)
-            libc.mallopt(_MAP, most)
+# Files of control groups, version 2, then 1: limit, usage, statistics, and the statistic of the
+# file cache, which is given back when memory is asked for.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had."""
+    """Return how many bytes are free."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
+    return min(_available(), _allowed(Path("/sys/fs/cgroup")))
+
+
+def _available() -> float:
+    """Return the bytes that this machine has free, or half of all where it does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as f:
-            free = next(
-                float(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable")
-            )
-    except (OSError, StopIteration):
-        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
-    return min(free, _allowed(Path("/sys/fs/cgroup")))
+            for line in f:
+                if line.startswith("MemAvailable"):
+                    return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
 
 
 def _allowed(cgroup: Path) -> float:
-    """Bytes that a container may still take (control groups, version 2, then 1); infinite where nothing limits it."""
-    for limit, used, stat, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            most = float((cgroup / limit).read_text())  # "max" is no number
-            lines = (line.split() for line in (cgroup / stat).read_text().splitlines())
-            idle = next(
-                (float(n) for name, n in lines if name == cache), 0.0
-            )  # given back when memory is asked for
-            return most - float((cgroup / used).read_text()) + idle
+    """Return the bytes that a container may still take; infinite where nothing limits it."""
+    for limit, used, statistics, cache in _CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # the limit may be "max"
+            most = float((cgroup / limit).read_text())
+            reclaimable = 0.0
+            for line in (cgroup / statistics).read_text().splitlines():
+                name, value = line.split()
+                if name == cache:
+                    reclaimable = float(value)
+            return most - float((cgroup / used).read_text()) + reclaimable
     return math.inf
 
 
-def out_of_memory(e: BaseException) -> bool:
-    """Whether an error says that memory ran out (PyTorch has a type for it on GPUs only)."""
-    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(e)
+def is_out_of_memory(e: BaseException) -> bool:
+    """Whether an error means that memory ran out (PyTorch has a type for it on GPUs only)."""
+    is_known = isinstance(e, (MemoryError, torch.OutOfMemoryError))
+    return is_known or "can't allocate memory" in str(e)

@@ -1,4 +1,4 @@
-"""What a training writes down before its first step, and what it keeps of its last."""
+"""What a training writes down before its first step, and what it checks before it goes on."""
 
 from __future__ import annotations
 
@@ -14,63 +14,75 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import RunError
+from danlu.files import read_json, storing, write_json, write_tensors
+from danlu.models.weights import weights_file
 from danlu.recipe import Recipe
 from danlu.runs import Run, Study, folder
-from danlu.runs.run import read_fitted
-from danlu.runs.weights import start_file
+from danlu.runs.normalizers import read_fitted
 
 
 def make_folder(path: Path | None, label: str) -> Path:
-    """An empty folder: the one named, or a dated one under the runs folder."""
+    """Return an empty folder: the one named, or a dated one under the runs folder.
+
+    Raises RunError for one that is not empty, StorageError when the disk refuses.
+    """
     if path is None:
         return folder.new_folder(label)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(
             f"{str(path)!r} exists and is not empty; name another folder with --out, or resume it"
         )
-    with folder.storing(path):
+    with storing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
+def label_of(data: Data, suffix: str) -> str:
+    """Return what a folder for these data is called."""
+    source = str(data.source.get("source", "data"))
+    return f"{Path(source).name}-{suffix}"
+
+
 def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
-    """data.json, and of a run its normaliser."""
-    with ThreadPoolExecutor(
-        1
-    ) as other:  # these read all the data once each; two cores read at once
-        fingerprint, duplicates = (
-            other.submit(lambda: data.fingerprint),
-            other.submit(data.duplicates),
-        )
+    """Write data.json, and for a run its normaliser."""
+    # These read all the data once each; two cores read at once.
+    with ThreadPoolExecutor(1) as other:
+        fingerprint = other.submit(lambda: data.fingerprint)
+        duplicates = other.submit(data.duplicates)
         fitted = data.normalizer(normalize) if normalize else None
+    found = duplicates.result().items()
+    counts = [] if data.schema.is_regression else data.class_counts("train").tolist()
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
-        "sizes": {p: data.size(p) for p in data.parts},
+        "sizes": {part: data.size(part) for part in data.parts},
         "fingerprint": fingerprint.result(),
-        "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in duplicates.result().items()},
+        "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in found},
         "missing": data.missing,
-        "class_counts": [] if data.schema.is_regression else data.class_counts("train").tolist(),
+        "class_counts": counts,
     }
-    if data.in_memory:
+    if not data.reloadable:
         info["arrays"] = True
-    folder.write_json(path / "data.json", info)
+    write_json(path / "data.json", info)
     if fitted is not None:
-        folder.write_tensors(path / "normalizer.safetensors", fitted.tensors())
+        write_tensors(path / "normalizer.safetensors", fitted.tensors())
 
 
 def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
-    """The normalisers of a study, each with its kind in the name; those that are there are used."""
-    for kind in sorted({data.schema.normalization(k) for k in kinds}):
+    """Write the normalisers of a study, each with its kind in the name; use those that are there."""
+    for kind in sorted({data.schema.normalization(kind) for kind in kinds}):
         file = path / f"normalizer.{kind}.safetensors"
         if file.is_file():
-            data.adopt(read_fitted(file, kind))
+            data.set_normalizer(read_fitted(file, kind))
         else:
-            folder.write_tensors(file, data.normalizer(kind).tensors())
+            write_tensors(file, data.normalizer(kind).tensors())
 
 
 def data_to_resume(found: Run | Study, data: Data | None) -> Data:
-    """The data to go on with, loaded again where none are given. Raises RunError for what is finished, or other data."""
+    """Return the data to go on with, loaded again where none are given.
+
+    Raises RunError for what is finished, or other data.
+    """
     if found.info["status"] == "finished":
         raise RunError(f"{str(found.path)!r} is finished; there is nothing to resume")
     if data is None:
@@ -79,26 +91,29 @@ def data_to_resume(found: Run | Study, data: Data | None) -> Data:
     return data
 
 
-def starts(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """A digest of each file of weights that recipes start from."""
-    found = {}
-    for start in sorted({r.init.from_run for r in recipes if r.init.from_run}):
-        with start_file(start).open("rb") as f:
-            found[start] = hashlib.file_digest(f, "blake2b").hexdigest()[:32]
-    return found
+def start_digests(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """Return a digest of each file of weights that recipes start from."""
+    starts = {recipe.init.weights for recipe in recipes if recipe.init.weights}
+    return {start: _digest(start) for start in sorted(starts)}
+
+
+def _digest(start: str) -> str:
+    with weights_file(start).open("rb") as f:
+        return hashlib.file_digest(f, "blake2b").hexdigest()[:32]
 
 
 def check_starts(found: Run | Study) -> None:
-    """Raise RunError where weights that a training starts from are no longer what they were when it was made."""
+    """Raise RunError where weights that a training starts from have changed since it was made."""
     for start, digest in found.info.get("starts", {}).items():
-        if Path(start).exists() and starts([Recipe(init={"from_run": start})])[start] != digest:
+        if Path(start).exists() and _digest(start) != digest:
             raise RunError(
-                f"the weights of {start!r}, which {str(found.path)!r} starts from, have changed; train it anew"
+                f"the weights of {start!r}, which {str(found.path)!r} starts from, have changed; "
+                "train it anew"
             )
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """Versions and machine."""
+    """Return versions and machine."""
     from danlu import __version__
 
     return {
@@ -111,7 +126,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def say(file: Path, **changes: Any) -> None:
+def update_json(file: Path, **changes: Any) -> None:
     """Update a JSON file of facts (run.json, study.json)."""
-    before = folder.read_json(file) if file.exists() else {}
-    folder.write_json(file, {**before, **changes})
+    before = read_json(file) if file.exists() else {}
+    write_json(file, {**before, **changes})

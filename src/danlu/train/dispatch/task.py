@@ -1,187 +1,243 @@
-"""What runs on the machines of a Ray cluster: a chunk trained as a task, and the mailbox between tasks and home.
+"""What runs on the machines of a Ray cluster: a chunk trained as a task, and the mailbox home.
 
-A task gets the data and the little it needs of the study's folder, trains in a folder of its own, and sends back what it
-would have written. It sends its checkpoints, too: a chunk whose machine dies goes on elsewhere from the last of them.
+A task gets the data and the little it needs of the study's folder, trains in a folder of its own,
+and sends back what it would have written. It sends its checkpoints, too: a chunk whose machine dies
+goes on elsewhere from the last of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import RunError
-from danlu.runs import Study, checkpoint
-from danlu.train.batches.batch_stream import BatchStream
+from danlu.host import importable, keep_freed_memory
+from danlu.runs import Member, Study, checkpoint
+from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
-from danlu.train.dispatch.chunk import ChunkRecorder, Pruner, Row, files_of, populate, train_chunk
-from danlu.train.dispatch.memory import keep_freed_memory
-from danlu.train.dispatch.plan import Plan, choose
+from danlu.train.dispatch.choose import Resources, choose_plan
+from danlu.train.dispatch.chunk import (
+    ChunkRecorder,
+    Pruner,
+    Row,
+    files_of,
+    population_maker,
+    train_chunk,
+)
+from danlu.train.dispatch.plan import Plan
+from danlu.train.dispatch.reports import Report, SendingReporter
+from danlu.train.dispatch.workers import REPORT
 from danlu.train.engine.stopping import StopRequest
 
-TaskId = tuple[str, int, int]  # of a task: the shift, the chunk, the try
+CHECKPOINT = "checkpoint"  # a kind of message, beside those of workers
+_REPORT_SECONDS = 0.5
+
+
+class TaskId(NamedTuple):
+    """Which task a message is from: the run on the cluster, the chunk, the attempt."""
+
+    run: str
+    chunk: int
+    attempt: int
+
+
+class MailboxMessage(NamedTuple):
+    """A message of a task: a report, or a checkpoint (name, content)."""
+
+    task: TaskId
+    kind: str
+    value: Any
 
 
 @dataclass(frozen=True)
 class StudyBundle:
-    """What every task needs of home."""
+    """What every task needs of the study.
 
-    files: dict[str, bytes]  # of the study's folder
-    folder: str  # where the user's own networks may be imported from
+    files: of the study's folder. folder: where the user's own networks may be imported from.
+    """
+
+    files: dict[str, bytes]
+    folder: str
     version: str
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a task is told to do."""
+class TaskSpec:
+    """What a task has to do; saved: checkpoints to go on from, by name."""
 
     members: list[int]
-    way: Plan
+    plan: Plan
     device: str
     checkpoint_every: float
-    judged: bool
-    saved: dict[str, bytes]  # checkpoints to go on from, by name
+    has_pruner: bool
+    saved: dict[str, bytes]
 
 
-Sent = tuple[Data, Any]  # data without their examples, and those as a NumPy array
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task leaves: the members that ended, and the files it made."""
+
+    members: list[Member]
+    files: dict[str, bytes]
 
 
-def sent(data: Data) -> Sent:
-    """Data as they go to a cluster: all tasks of a machine read one copy of an array, but of a tensor each has its own."""
-    return replace(data, x=data.x[:0].clone(), _placed={}), data.x.numpy()
+PackedData = tuple[Data, Any]  # data without their examples, and those as a NumPy array
 
 
-def _received(data: Sent) -> Data:
+def pack_data(data: Data) -> PackedData:
+    """Return data as they go to a cluster.
+
+    All tasks of a machine read one copy of an array, while each has a tensor of its own.
+    """
+    return replace(data, x=data.x[:0].clone(), _on_devices={}), data.x.numpy()
+
+
+def _unpack_data(packed: PackedData) -> Data:
+    data, x = packed
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # that the array cannot be written to: nobody does
-        return replace(data[0], x=torch.from_numpy(data[1]))
+        # That the array cannot be written to: nobody does.
+        warnings.simplefilter("ignore", UserWarning)
+        return replace(data, x=torch.from_numpy(x))
 
 
 class Mailbox:
-    """An actor between the tasks and whoever waits for them; the referee sits here, so that all are held to one."""
+    """An actor between the tasks and whoever waits for them.
 
-    def __init__(self, referee: Pruner | None) -> None:
-        self.referee = referee
-        self.mail: list[Any] = []
+    The pruner is in here, so that one pruner judges all members.
+    """
 
-    def put(self, ticket: TaskId, kind: str, value: Any) -> None:
+    def __init__(self, pruner: Pruner | None) -> None:
+        self.pruner = pruner
+        self.messages: list[MailboxMessage] = []
+
+    def put(self, task: TaskId, kind: str, value: Any) -> None:
         """Leave a message."""
-        self.mail.append((ticket, kind, value))
+        self.messages.append(MailboxMessage(task, kind, value))
 
-    def take(self) -> list[Any]:
-        """All messages since the last time."""
-        mail, self.mail = self.mail, []
-        return mail
+    def take(self) -> list[MailboxMessage]:
+        """Return all messages since the last time."""
+        messages, self.messages = self.messages, []
+        return messages
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Pass on to the referee what was reached before."""
-        assert self.referee is not None
-        self.referee.see(rows)
+    def observe(self, rows: Sequence[Row]) -> None:
+        """Pass on to the pruner what was reached before."""
+        assert self.pruner is not None
+        self.pruner.observe(rows)
 
-    def judge(self, rows: Sequence[Row]) -> set[int]:
-        """Ask the referee who is to stop."""
-        assert self.referee is not None
-        return self.referee.judge(rows)
+    def prune(self, rows: Sequence[Row]) -> set[int]:
+        """Ask the pruner which members are to stop."""
+        assert self.pruner is not None
+        return self.pruner.prune(rows)
 
 
-class _Away:
-    """The referee as a task sees it."""
+class _RemotePruner:
+    """The pruner as a task sees it."""
 
     def __init__(self, mailbox: Any) -> None:
         import ray
 
         self.mailbox, self.get = mailbox, ray.get
 
-    def see(self, rows: Sequence[Row]) -> None:
-        self.get(self.mailbox.see.remote(rows))
+    def observe(self, rows: Sequence[Row]) -> None:
+        self.get(self.mailbox.observe.remote(rows))
 
-    def judge(self, rows: Sequence[Row]) -> set[int]:
-        return self.get(self.mailbox.judge.remote(rows))  # type: ignore[no-any-return]
+    def prune(self, rows: Sequence[Row]) -> set[int]:
+        return self.get(self.mailbox.prune.remote(rows))  # type: ignore[no-any-return]
 
 
-class _Sent(ChunkRecorder):
+class _SendingChunkRecorder(ChunkRecorder):
     """A chunk whose checkpoints are sent home."""
 
-    send: Callable[[str, bytes], None]
+    send_checkpoint: Callable[[str, bytes], None]
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         super().save(step, tensors, position)
         newest = max(self.folder.glob("*.safetensors"))
-        self.send(newest.name, newest.read_bytes())
+        self.send_checkpoint(newest.name, newest.read_bytes())
 
 
 @contextlib.contextmanager
-def _unpacked(parcel: StudyBundle, data: Sent | None) -> Iterator[tuple[Study, Data]]:
-    """The study in a folder of its own, and the data, read here if they were not sent."""
+def _unpacked(bundle: StudyBundle, packed: PackedData | None) -> Iterator[tuple[Study, Data]]:
+    """Lay the study out in a folder of its own; yield it and its data.
+
+    The data are read here if they were not sent. Raises RunError for another version of danlu.
+    """
     from danlu import __version__
 
-    if parcel.version != __version__:
+    if bundle.version != __version__:
         raise RunError(
-            f"a machine of the cluster has danlu {__version__}, and this one {parcel.version}; install the same on all"
+            f"a machine of the cluster has danlu {__version__}, and this one {bundle.version}; "
+            "install the same on all"
         )
-    if parcel.folder not in sys.path:
-        sys.path.append(parcel.folder)
     keep_freed_memory()
-    with tempfile.TemporaryDirectory() as home:
-        for name, raw in parcel.files.items():
-            (Path(home) / name).write_bytes(raw)
-        study = Study(home, trust=True)  # checked before it was sent
-        here = study.load_data() if data is None else _received(data)
-        provenance.write_normalizers(study.path, here, {r.normalize for r in study.recipes})
-        yield study, here
+    with tempfile.TemporaryDirectory() as folder, importable(bundle.folder):
+        for name, content in bundle.files.items():
+            (Path(folder) / name).write_bytes(content)
+        study = Study(folder, trust=True)  # it was checked before it was sent
+        data = study.load_data() if packed is None else _unpack_data(packed)
+        kinds = {recipe.normalize for recipe in study.recipes}
+        provenance.write_normalizers(study.path, data, kinds)
+        yield study, data
 
 
-def work(order: Order, parcel: StudyBundle, data: Sent | None, mailbox: Any, ticket: TaskId) -> Any:
-    """Train a chunk; the lines to be written of its members, and the files it made."""
+def train_task(
+    spec: TaskSpec, bundle: StudyBundle, packed: PackedData | None, mailbox: Any, task: TaskId
+) -> TaskResult:
+    """Train a chunk."""
     import ray
 
-    with _unpacked(parcel, data) as (study, here), StopRequest() as stop:
-        chunk = _Sent(
+    def send_report(report: Report) -> None:
+        mailbox.put.remote(task, REPORT, report)
+
+    def send_checkpoint(name: str, content: bytes) -> None:
+        ray.get(mailbox.put.remote(task, CHECKPOINT, (name, content)))
+
+    with _unpacked(bundle, packed) as (study, data), StopRequest() as stop:
+        recorder = _SendingChunkRecorder(
             study,
-            order.members,
-            _Away(mailbox) if order.judged else None,
-            0.5,
-            lambda *said: mailbox.put.remote(ticket, "said", said),
-            lambda: "asked to stop",
+            spec.members,
+            _RemotePruner(mailbox) if spec.has_pruner else None,
+            _REPORT_SECONDS,
+            SendingReporter(send_report),
+            "asked to stop",
         )
-        chunk.send = lambda name, raw: ray.get(mailbox.put.remote(ticket, "saved", (name, raw)))
-        for name, raw in order.saved.items():
-            checkpoint.put(chunk.folder, name, raw)
-        lines = train_chunk(
-            chunk, order.way, here, torch.device(order.device), order.checkpoint_every, stop
-        )
-        return lines, {
-            file: (study.path / file).read_bytes()
-            for file in files_of(chunk.name)
-            if (study.path / file).is_file()
-        }
+        recorder.send_checkpoint = send_checkpoint
+        for name, content in spec.saved.items():
+            checkpoint.put(recorder.folder, name, content)
+        device = torch.device(spec.device)
+        members = train_chunk(recorder, spec.plan, data, device, spec.checkpoint_every, stop)
+        made = [file for file in files_of(recorder.name) if (study.path / file).is_file()]
+        return TaskResult(members, {file: (study.path / file).read_bytes() for file in made})
 
 
-def measure(
-    parcel: StudyBundle, members: Sequence[int], data: Sent | None, device: str, places: int
+def plan_task(
+    bundle: StudyBundle,
+    members: Sequence[int],
+    packed: PackedData | None,
+    device: str,
+    places: int,
 ) -> Plan:
-    """How to train some members of one structure in so many places, measured in one."""
+    """Measure, in one place, how to train members of one structure in so many places."""
     import ray
 
-    node, nodes = ray.get_runtime_context().get_node_id(), ray.nodes()  # type: ignore[no-untyped-call]
-    cores = next((int(n["Resources"].get("CPU", 1)) for n in nodes if n["NodeID"] == node), 1)
+    here = ray.get_runtime_context().get_node_id()
+    cores = 1
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["NodeID"] == here:
+            cores = int(node["Resources"].get("CPU", 1))
     tenants = max(1, cores) if device == "cpu" else 1
     on = torch.device(device)
-    with _unpacked(parcel, data) as (study, here):
+    with _unpacked(bundle, packed) as (study, data):
         recipes = [study.recipes[i] for i in members]
-        make = functools.partial(populate, data=here, feed=BatchStream(recipes, here, on), device=on)
-        return choose(
-            recipes, make, here, on, cores=1, beside=False, places=places, tenants=tenants
-        )
+        make = population_maker(data, BatchStream(recipes, data, on), on)
+        resources = Resources(cores=1, processes=False, places=places, tenants=tenants)
+        return choose_plan(recipes, make, data, on, resources)

@@ -1,9 +1,11 @@
-"""`train`: many recipes on one set of data → a study. Recipes of one structure train together, each as if alone."""
+"""`train`: many recipes on one set of data → a study.
+
+Recipes of one structure train together, each as if alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -12,23 +14,24 @@ from typing import Any
 
 import torch
 
-from danlu.data import Data
-from danlu.errors import DanluError, Interrupted, RecipeError, RunError, some, wrong
+from danlu.data import PARTS, Data
+from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, RunError, some
+from danlu.files import read_lines, write_lines
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
 from danlu.runs.study import FORMAT
-from danlu.train.batches.batch_stream import BatchStream
-from danlu.train.dispatch import plan, provenance
-from danlu.train.dispatch.chunk import Pruner, populate
+from danlu.train.batches import BatchStream
+from danlu.train.dispatch import provenance
+from danlu.train.dispatch.choose import fastest_seconds_per_step
+from danlu.train.dispatch.chunk import Pruner, population_maker
 from danlu.train.dispatch.cluster import connect
-from danlu.train.dispatch.fit import CHECKPOINT_EVERY
-from danlu.train.dispatch.grouping import grouped
+from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
+from danlu.train.dispatch.fit import CHECKPOINT_EVERY, check_interval
+from danlu.train.dispatch.grouping import group_recipes
 from danlu.train.dispatch.listener import StudyListener
-from danlu.train.dispatch.preflight import check, choose_device, reuse_memory, threads_for
+from danlu.train.dispatch.preflight import check
 from danlu.train.dispatch.scheduler import StudyScheduler
 from danlu.train.engine.stopping import StopRequest
-
-PARTS = ("train", "valid", "test")
 
 
 def train(
@@ -43,14 +46,17 @@ def train(
     facts: Mapping[str, Any] | None = None,
     ray: str | None = None,
 ) -> Study:
-    """Train every recipe on the data and leave a study folder. A member equals the run its recipe would give alone.
+    """Train every recipe on the data and leave a study folder.
 
-    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). parts: those to score finished networks
-    on; the test part is not read without "test" among them. facts: kept in study.json. ray: address of a Ray cluster to
-    train on. A member whose loss becomes NaN is marked as diverged; the others go on.
+    A member equals the run its recipe would give alone.
 
-    Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved; `resume` goes on),
-    StorageError when the disk refuses.
+    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). parts: those to
+    score finished networks on; the test part is not read without "test" among them. facts: kept in
+    study.json. ray: address of a Ray cluster to train on. A member whose loss becomes NaN is marked
+    as diverged; the others go on.
+
+    Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved;
+    `resume` goes on), StorageError when the disk refuses.
     """
     if not recipes:
         raise RecipeError("`recipes` is empty, but needs at least one recipe")
@@ -69,27 +75,28 @@ def create(
     facts: Mapping[str, Any] | None = None,
     ray: str | None = None,
 ) -> Study:
-    """The folder of a study that is yet to be trained; `extend` adds to it."""
-    cluster = connect(ray) if ray else None
-    if cluster:
+    """Make the folder of a study that is yet to be trained; `extend` adds to it."""
+    facts = {"kind": "study", **(facts or {})}
+    if ray:
+        cluster = connect(ray)
         cluster.check(data, recipes)
-    chosen, facts = (
-        cluster.device(device) if cluster else choose_device(device),
-        {"kind": "study", **(facts or {})},
-    )
-    there = {"machine": f"Ray cluster, {cluster.places(chosen)} places"} if cluster else {}
-    label = f"{Path(str(data.source.get('source', 'data'))).name}-{facts['kind']}"
+        chosen = cluster.device(device)
+        machine = {"machine": f"Ray cluster, {cluster.places(chosen)} places"}
+    else:
+        chosen, machine = choose_device(device), {}
+    environment = provenance.environment(chosen, torch.get_num_threads()) | machine
+    label = provenance.label_of(data, facts["kind"])
     path = provenance.make_folder(Path(out) if out is not None else None, label)
-    folder.write_lines(path / "recipes.jsonl", [r.to_dict() for r in recipes])
+    write_lines(path / "recipes.jsonl", [recipe.to_dict() for recipe in recipes])
     provenance.write_data(path, data)
-    provenance.say(
+    provenance.update_json(
         path / "study.json",
         **facts,
         status="running" if recipes else "finished",
         format=FORMAT,
         parts=list(parts),
-        starts=provenance.starts(recipes),
-        environment=provenance.environment(chosen, torch.get_num_threads()) | there,
+        starts=provenance.start_digests(recipes),
+        environment=environment,
         started=time.strftime("%FT%T%z"),
         created=time.time(),
         plans=[],
@@ -104,14 +111,17 @@ def resume_study(
     trust: bool = False,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    referee: Pruner | None = None,
+    pruner: Pruner | None = None,
     ray: str | None = None,
 ) -> Study:
-    """Go on with an interrupted or killed study; no member is lost or trained twice. As `resume` for runs."""
+    """Go on with an interrupted or killed study; no member is lost or trained twice.
+
+    As `resume` for runs.
+    """
     study = study if isinstance(study, Study) else Study(study, trust)
     data = provenance.data_to_resume(study, data)
     provenance.check_starts(study)
-    _train(study, data, listener, checkpoint_every, referee, ray)
+    _train(study, data, listener, checkpoint_every, pruner, ray)
     return study
 
 
@@ -122,12 +132,12 @@ def extend(
     *,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    referee: Pruner | None = None,
+    pruner: Pruner | None = None,
     ray: str | None = None,
 ) -> Study:
-    """Add recipes to a finished study and train them. The same errors as `train`; the study stays resumable.
+    """Add recipes to a finished study and train them; the study stays resumable.
 
-    referee: decides after every epoch who stops.
+    pruner: decides after every epoch which members stop. Raises the errors of `train`.
     """
     with folder.locked(study.path):
         if not study.trained:
@@ -137,54 +147,57 @@ def extend(
         study.check_data(data)
         check_all(recipes, data)
         provenance.check_starts(study)
-        lines = [r.to_dict() for r in [*Study(study.path).recipes, *recipes]]
-        known = {**study.info.get("starts", {}), **provenance.starts(recipes)}
-        provenance.say(study.path / "study.json", status="interrupted", starts=known)
-        folder.write_lines(study.path / "recipes.jsonl", lines)
+        everyone = [*Study(study.path).recipes, *recipes]
+        starts = {**study.info.get("starts", {}), **provenance.start_digests(recipes)}
+        provenance.update_json(study.path / "study.json", status="interrupted", starts=starts)
+        write_lines(study.path / "recipes.jsonl", [recipe.to_dict() for recipe in everyone])
         study = Study(study.path, study.trust)
-        _train(study, data, listener, checkpoint_every, referee, ray)
+        _train(study, data, listener, checkpoint_every, pruner, ray)
     return study
 
 
 def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto") -> float:
-    """About how long `train` would take, from a short measurement of each structure."""
+    """Return about how long `train` would take, from a short measurement of each structure."""
     chosen, seconds = torch.device(choose_device(device)), 0.0
-    for group in grouped(recipes):
-        part = [recipes[i] for i in group]
-        feed = BatchStream(part, data, chosen)
-        make = functools.partial(populate, data=data, feed=feed, device=chosen)
-        pace = plan.quickest(part, make, data, chosen, threads_for(part[0], data))
-        seconds += pace * feed.steps * sum(r.epochs for r in part)
+    for group in group_recipes(recipes):
+        members = [recipes[i] for i in group]
+        batches = BatchStream(members, data, chosen)
+        make = population_maker(data, batches, chosen)
+        threads = threads_for(members[0], data)
+        per_step = fastest_seconds_per_step(members, make, data, chosen, threads)
+        seconds += per_step * batches.steps * sum(recipe.epochs for recipe in members)
     return seconds
 
 
-def mistakes_in(recipes: Sequence[Recipe], data: Data) -> dict[str, list[int]]:
-    """Why these data cannot be trained with some of the recipes: every mistake once, with the numbers of those that make it."""
-    found: dict[str, list[int]] = {}
-    seen: dict[str, tuple[str, ...]] = {}
+def mistakes_in(recipes: Sequence[Recipe], data: Data) -> dict[Mistake, list[int]]:
+    """Return why these data cannot be trained with some of the recipes.
+
+    Every mistake once, with the numbers of the recipes that make it.
+    """
+    found: dict[Mistake, list[int]] = {}
+    checked: dict[str, tuple[Mistake, ...]] = {}
     for i, recipe in enumerate(recipes):
-        key = recipe.with_(seed=0).model_dump_json()
-        if key not in seen:
+        key = recipe.with_(seed=0).model_dump_json()  # no mistake depends on the seed
+        if key not in checked:
             try:
                 check(recipe, data)
-                seen[key] = ()
+                checked[key] = ()
             except DanluError as e:
-                seen[key] = e.mistakes
-        for mistake in seen[key]:
+                checked[key] = e.mistakes
+        for mistake in checked[key]:
             found.setdefault(mistake, []).append(i)
     return found
 
 
 def check_all(recipes: Sequence[Recipe], data: Data) -> None:
-    """Refuse recipes that these data cannot be trained with."""
-    if found := mistakes_in(recipes, data):
-        whole = len(recipes)
-        raise RecipeError(
-            *(
-                m if len(of) == whole else f"{m} (recipe {some(of)} of {whole})"
-                for m, of in found.items()
-            )
-        )
+    """Raise RecipeError for recipes that these data cannot be trained with."""
+    mistakes = []
+    for mistake, of in mistakes_in(recipes, data).items():
+        if len(of) < len(recipes):
+            mistake = mistake.with_note(f"(recipe {some(of)} of {len(recipes)})")
+        mistakes.append(mistake)
+    if mistakes:
+        raise RecipeError(*mistakes)
 
 
 def _train(
@@ -192,33 +205,35 @@ def _train(
     data: Data,
     listener: StudyListener | None,
     checkpoint_every: float,
-    referee: Pruner | None = None,
+    pruner: Pruner | None = None,
     ray: str | None = None,
 ) -> None:
-    """Every group of the study that is not done."""
+    """Train every group of the study that is not done."""
     reuse_memory(study.recipes, data)
     listener = listener or StudyListener()
-    if not checkpoint_every >= 0:
-        raise RunError(
-            wrong("checkpoint_every", checkpoint_every, "must be at least 0 seconds", "try 5")
-        )
+    check_interval(checkpoint_every)
     cluster = connect(ray) if ray else None
     if cluster:
         cluster.check(data, study.recipes)
-    with cluster or contextlib.nullcontext(), folder.locked(study.path), StopRequest() as stop:
+    with (
+        cluster or contextlib.nullcontext(),
+        folder.locked(study.path),
+        StopRequest() as stop,
+    ):
         study.check_trust()
         members = study.path / "members.jsonl"
-        folder.write_lines(members, folder.read_lines(members))  # without a line torn by a crash
-        provenance.write_normalizers(study.path, data, {r.normalize for r in study.recipes})
-        provenance.say(study.path / "study.json", status="running")
-        crew = StudyScheduler(study, data, listener, checkpoint_every, stop, referee, cluster)
-        listener.start(study, crew.all, crew.before)
+        write_lines(members, read_lines(members))  # without a line torn by a crash
+        kinds = {recipe.normalize for recipe in study.recipes}
+        provenance.write_normalizers(study.path, data, kinds)
+        provenance.update_json(study.path / "study.json", status="running")
+        scheduler = StudyScheduler(study, data, listener, checkpoint_every, stop, pruner, cluster)
+        listener.start(study, scheduler.steps_in_all, scheduler.steps_before)
         try:
-            crew.train(grouped(study.recipes))
-            provenance.say(study.path / "study.json", status="finished")
+            scheduler.train(group_recipes(study.recipes))
+            provenance.update_json(study.path / "study.json", status="finished")
             shutil.rmtree(study.path / "checkpoint", ignore_errors=True)
         except Interrupted:
-            provenance.say(study.path / "study.json", status="interrupted")
+            provenance.update_json(study.path / "study.json", status="interrupted")
             raise
         finally:
             listener.end(study)

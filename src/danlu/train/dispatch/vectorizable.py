@@ -1,4 +1,7 @@
-"""Whether a group can be vectorised: two of its networks together are held against each alone, before `vmap` is trusted."""
+"""Whether a group can be vectorised.
+
+Two of its networks together are compared with each alone, before `vmap` is trusted.
+"""
 
 from __future__ import annotations
 
@@ -9,96 +12,112 @@ import torch
 from torch import Tensor
 
 from danlu.recipe import Recipe
-from danlu.train.batches.batch_stream import BatchStream, Step
-from danlu.train.dispatch.memory import out_of_memory
+from danlu.train.batches import BatchStream, StepBatch
+from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.engine.population import Population
-from danlu.train.forward.chain import Chain
 
-Make = Callable[[Sequence[Recipe]], Population]
+MakePopulation = Callable[[Sequence[Recipe]], Population]
+
+_STEPS = 2
+_RELATIVE, _OF_LARGEST, _OF_LARGEST_GRADIENT = 1e-2, 1e-3, 1e-4  # tolerances
+_LONGEST_REASON = 160
 
 
-def objection(recipes: Sequence[Recipe], make: Make, feed: BatchStream) -> str | None:
-    """Why recipes that share a structure cannot train as one population, in words; None where they can."""
+def why_not_vectorizable(
+    recipes: Sequence[Recipe], make: MakePopulation, batches: BatchStream
+) -> str | None:
+    """Return why recipes that share a structure cannot train as one population, in words.
+
+    None where they can.
+    """
     try:
-        two = _unlike(recipes)
+        two = _two_with_different_seeds(recipes)
         pair = make(two)
-        if (
-            pair.manner.mixed
-        ):  # that vmap can follow is seen in bfloat16, but what is right only in finer arithmetic
-            _take_steps(pair, feed)
-            pair = make([r.with_(dtype="float32") for r in two])
-        if isinstance(pair.passes, Chain) or _alone_as_together(pair, make, feed):
+        if pair.precision.mixed:
+            # Whether vmap can follow shows in bfloat16; whether numbers agree, only in a finer
+            # arithmetic.
+            _take_steps(pair, batches)
+            pair = make([recipe.with_(dtype="float32") for recipe in two])
+        if pair.uses_chain or _equals_each_alone(pair, make, batches):
             return None
         return "vectorised, its numbers are not those it gives alone, so each trains by itself"
     except Exception as e:  # vmap and anyone's module may raise anything
-        if out_of_memory(e):
+        if is_out_of_memory(e):
             return "memory does not suffice for two networks, so each trains by itself"
-        said = (str(e).strip() or type(e).__name__).splitlines()[0]
-        return f"cannot be vectorised ({said[:160]}), so each trains by itself"
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:_LONGEST_REASON]
+        return f"cannot be vectorised ({reason}), so each trains by itself"
 
 
-def _unlike(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """Two of the group that differ in their seeds, if there are any: luck is in a module where nobody looks for it."""
+def _two_with_different_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Return two of the group that differ in their seeds, if there are any.
+
+    A module may draw random numbers where nobody looks for it.
+    """
     first = recipes[0]
-    return [first, next((r for r in recipes[1:] if r.seed != first.seed), recipes[1])]
+    others = [recipe for recipe in recipes[1:] if recipe.seed != first.seed]
+    return [first, others[0] if others else recipes[1]]
 
 
-def _alone_as_together(pair: Population, make: Make, feed: BatchStream) -> bool:
+def _equals_each_alone(pair: Population, make: MakePopulation, batches: BatchStream) -> bool:
     """Whether each of two networks shows what it shows when it is alone."""
-    together, steps = _take_steps(pair, feed)
-    of = pair.batch_of.tolist()
-    for i, r in enumerate(pair.recipes):
-        one = make([r])
-        own = [
-            (
-                x[of[i] : of[i] + 1],
-                y[of[i] : of[i] + 1],
-                None if counts is None else counts[i : i + 1],
-            )
-            for x, y, counts in steps
-        ]
-        one.sit([(0, 1)])
-        if not _same(_seen(one, [(0, 1)], own), together, i):
+    together, steps = _take_steps(pair, batches)
+    batch_of = pair.batch_of.tolist()
+    for i, recipe in enumerate(pair.recipes):
+        own_steps = [_for_one(step, batch_of[i], i) for step in steps]
+        alone = _observe(make([recipe]), own_steps)
+        if not _agrees(alone, together, i):
             return False
     return True
 
 
-def _take_steps(pair: Population, feed: BatchStream) -> tuple[dict[str, Tensor], list[Step]]:
-    """What two steps show of two networks, and those steps."""
-    segments = feed.segments(pair.recipes, [0, 0])
-    pair.sit(segments)
-    steps = list(itertools.islice(feed.epoch(pair.recipes, [0, 0], 0, pair.counts), 2))
-    return _seen(pair, segments, steps), steps
+def _for_one(step: StepBatch, batch: int, i: int) -> StepBatch:
+    """Return the batch that one network sees of a step of several."""
+    counts = None if step.counts is None else step.counts[i : i + 1]
+    own = slice(batch, batch + 1)
+    return StepBatch(step.x[own], step.y[own], counts, [(0, 1)], step.starts_epoch)
 
 
-def _seen(
-    population: Population, segments: list[tuple[int, int]], steps: Sequence[Step]
-) -> dict[str, Tensor]:
-    """What some steps show of each network, [M, …] by name: outputs in evaluation, losses, the first gradients, buffers."""
-    with population.aside():
-        out = population.outputs(steps[0][0], segments)
-        found = {"outputs": (out[0] if population.structured else out).clone()}
-    for k, (x, y, counts) in enumerate(steps):
-        found[f"loss {k}"] = population.step(x, *population.targets(y, counts), k)[0].clone()
-        if not k:
-            found |= {f"gradient {name}": g.clone() for name, g in population.stack.grads.items()}
-    return found | {f"buffer {name}": b.clone() for name, b in population.stack.rest.items()}
+def _take_steps(
+    pair: Population, batches: BatchStream
+) -> tuple[dict[str, Tensor], list[StepBatch]]:
+    """Return what some steps show of two networks, and those steps."""
+    counts = pair.networks.counts
+    steps = list(itertools.islice(batches.epoch(pair.recipes, [0, 0], 0, counts), _STEPS))
+    return _observe(pair, steps), steps
 
 
-def _same(one: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
+def _observe(population: Population, steps: Sequence[StepBatch]) -> dict[str, Tensor]:
+    """Return what some steps show of each network, [M, …] by name.
+
+    Outputs in evaluation, losses, the first gradients, buffers.
+    """
+    first = steps[0]
+    with population.separate_state():
+        observed = {"outputs": population.outputs(first.x, first.segments)[0].clone()}
+    for k, step in enumerate(steps):
+        observed[f"loss {k}"] = population.step(step, k).losses.clone()
+        if k == 0:
+            for name, grad in population.stack.grads.items():
+                observed[f"gradient {name}"] = grad.clone()
+    for name, buffer in population.stack.buffers.items():
+        observed[f"buffer {name}"] = buffer.clone()
+    return observed
+
+
+def _agrees(alone: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
     """Whether a network alone is the i-th of several, up to rounding."""
     sizes = {
-        k: float(v.double().abs().nan_to_num(0, 0, 0).max()) for k, v in one.items() if v.numel()
+        name: float(values.double().abs().nan_to_num(0, 0, 0).max())
+        for name, values in alone.items()
+        if values.numel()
     }
-    # A bias before a normalisation has nothing but rounding for a gradient.
-    slack = 1e-4 * max((size for k, size in sizes.items() if k.startswith("gradient")), default=0.0)
-    return all(
-        torch.allclose(
-            one[k][0].double(),
-            together[k][i].double(),
-            1e-2,
-            slack if k.startswith("gradient") else 1e-3 * size,
-            equal_nan=True,
-        )
-        for k, size in sizes.items()
-    )
+    gradients = [size for name, size in sizes.items() if name.startswith("gradient")]
+    # A bias before a normalisation has nothing but rounding for a gradient, so gradients are
+    # compared at the scale of the largest.
+    gradient_slack = _OF_LARGEST_GRADIENT * max(gradients, default=0.0)
+    for name, size in sizes.items():
+        slack = gradient_slack if name.startswith("gradient") else _OF_LARGEST * size
+        one, of_several = alone[name][0].double(), together[name][i].double()
+        if not torch.allclose(one, of_several, _RELATIVE, slack, equal_nan=True):
+            return False
+    return True

@@ -1,7 +1,7 @@
-"""Work side by side in forked processes: the data are shared, and no interpreter lock is fought over.
+"""Work side by side in forked processes: data are shared, and no interpreter lock is fought over.
 
-A worker trains on one thread (OpenMP does not survive a fork otherwise) and dies with its parent. Linux only:
-elsewhere forking a process that has computed is not safe, and `available` says so.
+A worker trains on one thread (OpenMP does not survive a fork otherwise) and dies with its parent.
+Linux only: elsewhere forking a process that has computed is not safe, and `can_fork` says so.
 """
 
 from __future__ import annotations
@@ -16,30 +16,42 @@ import sys
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from danlu.errors import RunError
 
-Send = Callable[[Any], None]
-Said = tuple[int, str, Any]  # number of a job, "said" or "done" or "failed", value
+REPORT, DONE, FAILED = "report", "done", "failed"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+_POLL_SECONDS = 0.2
+
+Send = Callable[[Any], None]
+Job = Callable[[Send], Any]
 
 
-def available() -> bool:
+class Message(NamedTuple):
+    """What a worker sends: the number of its job, a kind, and a report, a result or an error."""
+
+    job: int
+    kind: str
+    value: Any
+
+
+def can_fork() -> bool:
     """Whether this system can fork safely."""
     return sys.platform == "linux"
 
 
-def _child(work: Callable[[Send], Any], pipe: Connection, parent: int) -> None:
-    """In the worker: do the work, send what it says, then ("done", result) or ("failed", error)."""
+def _in_child(job: Job, pipe: Connection, parent: int) -> None:
+    """Do the job in the worker, and send its reports, then its result or error."""
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         os._exit(1)
     try:
-        pipe.send(("done", work(lambda message: pipe.send(("said", message)))))
-    except BaseException as e:  # whatever it is, the parent tells it
+        result = job(lambda report: pipe.send((REPORT, report)))
+        pipe.send((DONE, result))
+    except BaseException as e:  # whatever it is, the parent raises it
         with contextlib.suppress(BrokenPipeError):
-            pipe.send(("failed", _portable(e)))
+            pipe.send((FAILED, _portable(e)))
     finally:
         pipe.close()
         sys.stdout.flush()
@@ -47,7 +59,7 @@ def _child(work: Callable[[Send], Any], pipe: Connection, parent: int) -> None:
 
 
 def _portable(e: BaseException) -> BaseException:
-    """An error that gets through a pipe: this one, or its words."""
+    """Return an error that gets through a pipe: this one, or its words."""
     try:
         pickle.loads(pickle.dumps(e))
     except Exception:  # anyone's classes may refuse in any way
@@ -55,57 +67,69 @@ def _portable(e: BaseException) -> BaseException:
     return e
 
 
-def _death(code: int | None) -> Exception:
-    """Why a worker died without a word."""
-    if code == -signal.SIGKILL:
+def _why_it_died(exit_code: int | None) -> Exception:
+    if exit_code == -signal.SIGKILL:
         return MemoryError("the system killed a worker process, as it does when memory runs out")
     return RunError(
-        f"a worker process died (exit code {code}); what was saved is intact, danlu resume goes on"
+        f"a worker process died (exit code {exit_code}); what was saved is intact, "
+        "danlu resume goes on"
     )
 
 
-def run(
-    jobs: Iterable[Callable[[Send], Any]], workers: int, idle: Callable[[], bool]
-) -> Generator[Said, None, None]:
-    """Do the jobs, `workers` at a time: (number, "said" or "done" or "failed", value) as they come.
+def run_workers(
+    jobs: Iterable[Job], workers: int, should_stop: Callable[[], bool]
+) -> Generator[Message, None, None]:
+    """Do the jobs, `workers` at a time, and yield what they send as it comes.
 
-    idle: called now and then; True asks the workers to stop and starts no more. A worker that dies has failed with a
-    RunError, or with a MemoryError where the system killed it.
+    should_stop: called now and then; True asks the workers to stop and starts no more. A worker
+    that dies has failed with a RunError, or with a MemoryError where the system killed it.
     """
-    context = multiprocessing.get_context("fork")
     queue = enumerate(jobs)
     active: dict[Connection, tuple[int, ForkProcess]] = {}
-    stopping = False
+    is_stopping = False
     try:
         while True:
-            if idle() and not stopping:
-                stopping = True
+            if not is_stopping and should_stop():
+                is_stopping = True
                 for _, process in active.values():
                     process.terminate()
-            while not stopping and len(active) < workers and (job := next(queue, None)) is not None:
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_child, args=(job[1], theirs, os.getpid()), daemon=True
-                )
-                process.start()
-                theirs.close()
-                active[ours] = (job[0], process)
+            while not is_stopping and len(active) < workers:
+                next_job = next(queue, None)
+                if next_job is None:
+                    break
+                number, job = next_job
+                pipe, process = _start(job)
+                active[pipe] = (number, process)
             if not active:
                 return
-            for pipe in wait(list(active), timeout=0.2):
-                assert isinstance(pipe, Connection)
-                number, process = active[pipe]
-                try:
-                    kind, value = pipe.recv()
-                except (EOFError, OSError):  # in the middle of a message, too
+            for ready in wait(list(active), timeout=_POLL_SECONDS):
+                assert isinstance(ready, Connection)
+                number, process = active[ready]
+                kind, value = _receive(ready, process)
+                yield Message(number, kind, value)
+                if kind != REPORT:
                     process.join()
-                    kind, value = "failed", _death(process.exitcode)
-                yield number, kind, value
-                if kind != "said":
-                    process.join()
-                    del active[pipe]
+                    del active[ready]
     finally:
         for pipe, (_, process) in active.items():
             process.kill()
             process.join()
             pipe.close()
+
+
+def _start(job: Job) -> tuple[Connection, ForkProcess]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_in_child, args=(job, theirs, os.getpid()), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _receive(pipe: Connection, process: ForkProcess) -> tuple[str, Any]:
+    try:
+        kind, value = pipe.recv()
+        return kind, value
+    except (EOFError, OSError):  # also in the middle of a message
+        process.join()
+        return FAILED, _why_it_died(process.exitcode)

@@ -1,7 +1,7 @@
-"""When weights change: after every step, or after several whose gradients are averaged (gradient accumulation).
+"""Gradient accumulation: weights change after several steps, whose gradients are averaged.
 
-So a large batch is trained on in parts that fit the memory: with the same numbers, up to rounding, unless batch
-normalisation looks at each part by itself.
+So a large batch is trained on in parts that fit the memory, with the same numbers up to rounding,
+unless batch normalisation looks at each part by itself. Legend: M networks.
 """
 
 from __future__ import annotations
@@ -11,60 +11,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danlu.train.forward.stack import Stack
+from danlu.train.forward import Stack
 
 
 class GradientAccumulator:
-    """Updates after every `every` steps, and at the end of an epoch. Legend: M networks."""
+    """Averages the gradients of `steps` steps, and of what is left at the end of an epoch."""
 
-    def __init__(self, steps: int, every: int) -> None:
-        self.steps, self.every = steps, every
-        self.updates_per_epoch = -(-steps // every)
-        self.held: Tensor | None = (
-            None  # Σ n·gradient of the steps since the last update, a vector of the stack's layout
-        )
-        self.seen: Tensor | None = None  # Σ n [M, 1], n what a batch counts
+    def __init__(self, steps_per_epoch: int, steps: int) -> None:
+        self.steps_per_epoch, self.steps = steps_per_epoch, steps
+        self.updates_per_epoch = -(-steps_per_epoch // steps)
+        # Σ n·gradient of the steps since the last update, a vector of the stack's layout, and
+        # Σ n [M, 1], where n is what a batch counts. None where every step is an update.
+        self.sum: Tensor | None = None
+        self.weight: Tensor | None = None
 
-    def updates(self, k: int) -> int:
-        """Updates before the one that step k = 0, 1, … belongs to."""
-        return (
-            k
-            if self.every == 1
-            else k // self.steps * self.updates_per_epoch + k % self.steps // self.every
-        )
+    @property
+    def is_on(self) -> bool:
+        """Whether an update takes more than one step."""
+        return self.steps > 1
 
-    def start(self, stack: Stack) -> None:
-        """Begin with nothing gathered."""
-        if self.every > 1:
-            self.held, self.seen = (
-                torch.zeros_like(stack.theta),
-                stack.theta.new_zeros(stack.members, 1),
-            )
+    def updates_before(self, k: int) -> int:
+        """Return how many updates come before the one that step k = 0, 1, … belongs to."""
+        if not self.is_on:
+            return k
+        epoch, step = divmod(k, self.steps_per_epoch)
+        return epoch * self.updates_per_epoch + step // self.steps
+
+    def reset(self, stack: Stack) -> None:
+        """Begin with nothing added."""
+        if self.is_on:
+            self.sum = torch.zeros_like(stack.theta)
+            self.weight = stack.theta.new_zeros(stack.members, 1)
 
     @torch.no_grad()
-    def gather(self, stack: Stack, n: Any, k: int) -> bool:
-        """Add the gradient of step k; whether it is time for an update, for which the mean then stands in its place.
+    def add(self, stack: Stack, n: Any, k: int) -> bool:
+        """Add the gradient of step k; return whether it is time for an update.
 
-        n: what the batch counts, a number or [M or 1, 1].
+        Then the mean stands in the gradient's place. n: what the batch counts, a number or
+        [M or 1, 1].
         """
-        assert self.held is not None and self.seen is not None
-        n = torch.as_tensor(n, dtype=self.seen.dtype, device=self.seen.device).expand_as(self.seen)
-        self.seen += n
-        pairs = list(zip(stack.blocks(self.held), stack.blocks(stack.grad), strict=True))
-        for (held, _), (g, _) in pairs:
-            held.addcmul_(g, n)
-        if (k % self.steps + 1) % self.every and (k + 1) % self.steps:
+        assert self.sum is not None and self.weight is not None
+        n = torch.as_tensor(n, dtype=self.weight.dtype, device=self.weight.device)
+        n = n.expand_as(self.weight)
+        self.weight += n
+        rows = list(zip(stack.param_rows(self.sum), stack.param_rows(stack.grad), strict=True))
+        for sums, grads in rows:
+            sums.values.addcmul_(grads.values, n)
+        is_last_of_epoch = (k + 1) % self.steps_per_epoch == 0
+        is_last_of_update = (k % self.steps_per_epoch + 1) % self.steps == 0
+        if not is_last_of_update and not is_last_of_epoch:
             return False
-        for (held, _), (g, _) in pairs:
-            torch.div(held, self.seen.clamp_min(1e-30), out=g)
-        self.held.zero_()
-        self.seen.zero_()
+        for sums, grads in rows:
+            torch.div(sums.values, self.weight.clamp_min(1e-30), out=grads.values)
+        self.sum.zero_()
+        self.weight.zero_()
         return True
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return (
-            {}
-            if self.held is None or self.seen is None
-            else {"held": self.held, "held.seen": self.seen}
-        )
+        """Return what a checkpoint keeps."""
+        if self.sum is None or self.weight is None:
+            return {}
+        return {"accumulated": self.sum, "accumulated.weight": self.weight}

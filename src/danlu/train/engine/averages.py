@@ -1,8 +1,9 @@
-"""Averages of the weights over a training, of M networks at once: exponential, or of the late epochs' ends.
+"""Averages of the weights over a training: exponential, or of the late epochs' ends.
 
-One formula serves both, w̄ ← w̄ + s·(w − w̄): s is 1 − d for the exponential average (Polyak and Juditsky 1992), and
-1/n for the n-th weights of an arithmetic one (stochastic weight averaging, Izmailov et al. 2018, algorithm 1). What
-buffers hold, such as running statistics, is averaged likewise.
+One formula serves both, w̄ ← w̄ + s·(w − w̄): s is 1 − d for the exponential average (Polyak and
+Juditsky 1992), and 1/n for the n-th weights of an arithmetic one (stochastic weight averaging,
+Izmailov et al. 2018, algorithm 1). What buffers hold, such as running statistics, is averaged
+likewise. Legend: M networks.
 """
 
 from __future__ import annotations
@@ -10,88 +11,73 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from danlu.recipe import Recipe
-from danlu.train.forward.stack import Stack
+from danlu.train.forward import Snapshot, Stack
 
 
-@dataclass
 class WeightAverage:
-    """w̄ of each network: `theta`, a vector of the stack's layout, and `rest`, its buffers of floating point by name."""
+    """w̄ of each network, laid out as the stack."""
 
-    theta: Tensor
-    rest: dict[str, Tensor]
+    def __init__(self, values: Snapshot) -> None:
+        self.values = values
 
     @classmethod
     def start(cls, stack: Stack, recipes: Sequence[Recipe]) -> WeightAverage | None:
-        """That of networks yet untrained; None where the recipes ask for none."""
+        """Return that of networks not yet trained; None where the recipes ask for none."""
         if recipes[0].average.name == "none":
             return None
-        return cls(
-            stack.theta.clone(),
-            {k: v.clone() for k, v in stack.rest.items() if v.is_floating_point()},
-        )
+        return cls(Snapshot.of(stack, only_floats=True))
 
     @torch.no_grad()
-    def follow(
+    def update(
         self, stack: Stack, recipes: Sequence[Recipe], updates: Sequence[int], per_epoch: int
     ) -> None:
-        """After an update; updates: how many of them each network has had."""
-        shares = [share(r, n, per_epoch) for r, n in zip(recipes, updates, strict=True)]
-        if not any(shares):
+        """Take in the weights after an update; updates: how many each network has had."""
+        weights = [weight_of(r, n, per_epoch) for r, n in zip(recipes, updates, strict=True)]
+        if not any(weights):
             return
-        s = torch.tensor(shares, dtype=torch.float64, device=self.theta.device)
-        for (mean, _), (now, _) in zip(
-            stack.blocks(self.theta), stack.blocks(stack.theta), strict=True
-        ):
-            mean.lerp_(now, s.to(now.dtype).unsqueeze(1))
-        for k, mean in self.rest.items():
-            mean.lerp_(stack.rest[k], s.to(mean.dtype).view(-1, *(1,) * (mean.ndim - 1)))
+        s = torch.tensor(weights, dtype=torch.float64, device=stack.theta.device)
+        pairs = zip(stack.param_rows(self.values.theta), stack.param_rows(stack.theta), strict=True)
+        for mean, now in pairs:
+            mean.values.lerp_(now.values, s.to(now.values.dtype).unsqueeze(1))
+        for name, buffer in self.values.buffers.items():
+            column = s.to(buffer.dtype).view(-1, *(1,) * (buffer.ndim - 1))
+            buffer.lerp_(stack.buffers[name], column)
 
     @contextlib.contextmanager
-    def instead(self, stack: Stack) -> Iterator[None]:
-        """Within, the networks have their averages for weights."""
-        self._exchange(stack)
+    def in_place_of_weights(self, stack: Stack) -> Iterator[None]:
+        """Let the networks have their averages for weights."""
+        self.values.exchange(stack)
         try:
             yield
         finally:
-            self._exchange(stack)
+            self.values.exchange(stack)
 
-    @torch.no_grad()
-    def _exchange(self, stack: Stack) -> None:
-        for mine, theirs in (
-            (self.theta, stack.theta),
-            *((v, stack.rest[k]) for k, v in self.rest.items()),
-        ):
-            held = theirs.clone()
-            theirs.copy_(mine)
-            mine.copy_(held)
+    def select(self, stack: Stack, index: Tensor) -> WeightAverage:
+        """Return that of some of the networks; stack: whose layout this has."""
+        return WeightAverage(self.values.select(stack, index))
 
-    def only(self, stack: Stack, index: Tensor) -> WeightAverage:
-        """That of the networks `index` alone; stack: whose layout this has."""
-        return WeightAverage(stack.only(self.theta, index), {k: v[index] for k, v in self.rest.items()})
-
-    def joined(self, stack: Stack, other: WeightAverage, others: Stack) -> WeightAverage:
-        """That of these networks, then of those."""
-        rest = {k: torch.cat([v, other.rest[k]]) for k, v in self.rest.items()}
-        return WeightAverage(stack.joined(self.theta, others, other.theta), rest)
+    def join(self, stack: Stack, other: WeightAverage, other_stack: Stack) -> WeightAverage:
+        """Return that of these networks, then of those."""
+        return WeightAverage(self.values.join(stack, other.values, other_stack))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return {"average": self.theta, **{f"average.{k}": v for k, v in self.rest.items()}}
+        """Return what a checkpoint keeps."""
+        return self.values.tensors("average")
 
 
-def share(recipe: Recipe, n: int, per_epoch: int) -> float:
-    """s after the n-th update of a network."""
-    a = recipe.average
-    if a.decay is not None:
-        return 1 - min(a.decay, n / (9 + n))
-    done, within = divmod(n, per_epoch)
-    first = (
-        math.floor((a.start or 0.0) * recipe.epochs) + 1
-    )  # epoch at whose end the average begins
-    return 0.0 if within else 1 / max(1, done - first + 1)
+def weight_of(recipe: Recipe, n: int, per_epoch: int) -> float:
+    """Return s after the n-th update of a network."""
+    average = recipe.average
+    if average.decay is not None:
+        # At first d is smaller, so that the initial weights are forgotten.
+        return 1 - min(float(average.decay), n / (9 + n))
+    epochs_done, steps_within = divmod(n, per_epoch)
+    if steps_within:
+        return 0.0
+    first_epoch = math.floor((average.start or 0.0) * recipe.epochs) + 1
+    return 1 / max(1, epochs_done - first_epoch + 1)

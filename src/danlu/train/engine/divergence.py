@@ -1,4 +1,4 @@
-"""Where a training broke: the first layer that gave NaN or infinity, and what to try."""
+"""Where a training diverged: the first layer that gave NaN or infinity, and what to try."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from danlu.recipe import Recipe
 
 
 def explain(
-    model: nn.Module, r: Recipe, x: Tensor, step: int, per_epoch: int, lr: float
+    model: nn.Module, recipe: Recipe, x: Tensor, step: int, per_epoch: int, lr: float
 ) -> Diverged:
-    """Run the batch through again and name the layer. The weights are those from before the step; lr: its rate."""
-    layer, what = locate(model, x)
+    """Return the error that names the layer, by passing the batch through once more.
+
+    The weights must be those from before the step; lr: its learning rate.
+    """
+    layer, place = locate(model, x)
     tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]
-    if not r.clip.norm:
+    if not recipe.clip.norm:
         tries.append("`clip.norm=1`")
-    if r.schedule.warmup == 0 and r.epochs > 1:
+    if recipe.schedule.warmup == 0 and recipe.epochs > 1:
         tries.append("`schedule.warmup=1`")
-    if r.normalize == "none":
+    if recipe.normalize == "none":
         tries.append("`normalize=zscore`")
+    epoch = step // per_epoch + 1
     return Diverged(
-        f"the loss became NaN or infinite at step {step} (epoch {step // per_epoch + 1}); it began in {what}; "
+        f"the loss became NaN or infinite at step {step} (epoch {epoch}); it began in {place}; "
         f"try {' or '.join(tries)}",
         step=step,
         layer=layer,
@@ -31,28 +35,38 @@ def explain(
 
 @torch.no_grad()
 def locate(model: nn.Module, x: Tensor) -> tuple[str, str]:
-    """(name, description) of the first layer whose weights or output are not finite."""
-    if not bool(torch.isfinite(x).all()):
+    """Return the first layer whose weights or output are not finite: its name, and in words."""
+    if not _is_finite(x):
         return "input", "the input itself"
     for name, p in model.named_parameters():
-        if not bool(torch.isfinite(p).all()):
+        if not _is_finite(p):
             layer = name.rpartition(".")[0] or name
             return layer, f"the weights of layer `{layer}`, which the update before blew up"
-    found: list[str] = []
+    bad_layer = _first_bad_output(model, x)
+    if bad_layer is None:
+        return "loss", "the loss, whose logits are still finite"
+    return bad_layer, f"the output of layer `{bad_layer}`"
 
-    def see(name: str, out: Tensor) -> None:
-        if not found and isinstance(out, Tensor) and not bool(torch.isfinite(out).all()):
-            found.append(name)
 
-    leaves = [(k, m) for k, m in model.named_modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(lambda m, a, o, k=k: see(k, o)) for k, m in leaves]
+def _first_bad_output(model: nn.Module, x: Tensor) -> str | None:
+    bad: list[str] = []
+
+    def watch(name: str, out: object) -> None:
+        if not bad and isinstance(out, Tensor) and not _is_finite(out):
+            bad.append(name)
+
+    hooks = []
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            hook = module.register_forward_hook(lambda m, args, out, name=name: watch(name, out))
+            hooks.append(hook)
     try:
         model(x)
     finally:
-        for h in hooks:
-            h.remove()
-    return (
-        (found[0], f"the output of layer `{found[0]}`")
-        if found
-        else ("loss", "the loss, whose logits are still finite")
-    )
+        for hook in hooks:
+            hook.remove()
+    return bad[0] if bad else None
+
+
+def _is_finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x).all())

@@ -1,13 +1,33 @@
-"""Loss and hits of a population over an epoch, kept on the device and counted a few steps at a time."""
+"""Loss and hits of a population over an epoch, kept on the device and counted a few steps at once.
+
+Legend: M networks, B examples, K outputs.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from danlu.predict.evaluate import hits
 
-_HELD = 1 << 16  # outputs kept before they are counted together: one comparison instead of many
+# Outputs and steps kept before they are counted together: one comparison instead of many.
+_MOST_PENDING_OUTPUTS = 1 << 16
+_MOST_PENDING_STEPS = 64
+_SUMS = ("loss", "correct", "seen")
+
+
+class StepResult(NamedTuple):
+    """What a step shows: losses [M], outputs [M, K, B], targets [M or 1, B].
+
+    counts [M or 1, B]: how often each example counts; None where each counts once.
+    """
+
+    losses: Tensor
+    outputs: Tensor
+    targets: Tensor
+    counts: Tensor | None
 
 
 class RunningMetrics:
@@ -15,68 +35,88 @@ class RunningMetrics:
 
     def __init__(self, members: int, classes: bool) -> None:
         self.members, self.classes = members, classes
-        self._held: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
-        self._size = 0
-        self.loss, self.correct, self.seen = (
-            torch.zeros(members, dtype=torch.float64) for _ in range(3)
-        )
+        self._pending: list[StepResult] = []
+        self._pending_outputs = 0
+        self.loss = torch.zeros(members, dtype=torch.float64)
+        self.correct = torch.zeros(members, dtype=torch.float64)
+        self.seen = torch.zeros(members, dtype=torch.float64)
 
-    def add(self, losses: Tensor, out: Tensor, y: Tensor, counts: Tensor | None) -> None:
-        """A step: losses [M], outputs [M, K, B], targets [M or 1, B], how often each example counts [M, B]."""
-        self._held.append((losses, out, y, counts))
-        self._size += out.numel()
-        if self._size >= _HELD or len(self._held) >= 64:
-            self.settle()
+    def add(self, result: StepResult) -> None:
+        """Add a step."""
+        self._pending.append(result)
+        self._pending_outputs += result.outputs.numel()
+        is_full = self._pending_outputs >= _MOST_PENDING_OUTPUTS
+        if is_full or len(self._pending) >= _MOST_PENDING_STEPS:
+            self.flush()
 
-    def settle(self) -> None:
-        """Count what is held."""
-        if not self._held:
+    def flush(self) -> None:
+        """Count what is pending."""
+        if not self._pending:
             return
-        losses, outs, ys, counts = zip(*self._held, strict=True)
-        weighted = any(c is not None for c in counts)
-        if weighted:  # of text, a batch without padding may be among them
-            counts = tuple(
-                torch.ones_like(y, dtype=losses[0].dtype) if c is None else c
-                for c, y in zip(counts, ys, strict=True)
-            )
-            sizes = torch.stack([c.sum(1).expand(self.members) for c in counts]).cpu().double()
-        else:
-            sizes = torch.tensor([[y.shape[1]] for y in ys], dtype=torch.float64)
-        terms = torch.stack(losses).cpu().double() * sizes
-        self.loss = torch.cat([self.loss.unsqueeze(0), terms]).cumsum(0)[
-            -1
-        ]  # one by one: the last bit does not tell when
+        pending = self._pending
+        is_weighted = any(result.counts is not None for result in pending)
+        if is_weighted:  # of text, a batch without padding may be among them
+            pending = [_with_counts(result) for result in pending]
+        sizes = self._sizes(pending, is_weighted)
+        losses = torch.stack([result.losses for result in pending]).cpu().double() * sizes
+        # One by one, so that the last bit does not depend on when they are counted.
+        self.loss = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)[-1]
         self.seen += sizes.sum(0)
         if self.classes:
-            whole = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
-            right = hits(whole, torch.cat([y.expand(max(map(len, ys)), -1) for y in ys], 1))
-            if weighted:
-                right = right * torch.cat([c.expand(max(map(len, counts)), -1) for c in counts], 1)
-            self.correct += right.sum(1).cpu().double()
-        self._held.clear()
-        self._size = 0
+            self.correct += self._hits(pending, is_weighted).cpu().double()
+        self._pending = []
+        self._pending_outputs = 0
+
+    def _sizes(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
+        """Return what each step counts for each network, float64 [steps, M or 1]."""
+        if not is_weighted:
+            sizes = [[result.targets.shape[1]] for result in pending]
+            return torch.tensor(sizes, dtype=torch.float64)
+        summed = [r.counts.sum(1).expand(self.members) for r in pending if r.counts is not None]
+        return torch.stack(summed).cpu().double()
+
+    def _hits(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
+        """Return the weighted number of hits [M]."""
+        outputs = [result.outputs for result in pending]
+        whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+        right = hits(whole, _side_by_side([result.targets for result in pending]))
+        if is_weighted:
+            counts = [result.counts for result in pending if result.counts is not None]
+            right = right * _side_by_side(counts)
+        return right.sum(1)
 
     def mean(self) -> Tensor:
-        """Mean loss [M] so far."""
+        """Return the mean loss [M] so far."""
         return self.loss / self.seen.clamp_min(1e-30)
 
     def accuracy(self) -> Tensor:
-        """Share of hits [M] so far, or R² where targets are numbers (standardised)."""
+        """Return the share of hits [M] so far, or R² where targets are (standardised) numbers."""
         return self.correct / self.seen.clamp_min(1e-30) if self.classes else 1 - self.mean()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The sums, for a checkpoint."""
-        self.settle()
-        return {"tally.loss": self.loss, "tally.correct": self.correct, "tally.seen": self.seen}
+        """Return what a checkpoint keeps."""
+        self.flush()
+        return {f"metrics.{name}": getattr(self, name) for name in _SUMS}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from sums."""
-        self.loss, self.correct, self.seen = (
-            tensors[f"tally.{k}"].clone() for k in ("loss", "correct", "seen")
-        )
+        """Go on from the sums of a checkpoint."""
+        for name in _SUMS:
+            setattr(self, name, tensors[f"metrics.{name}"].clone())
 
-    def keep(self, keep: list[int]) -> RunningMetrics:
-        """Only these networks."""
-        new = RunningMetrics(len(keep), self.classes)
-        new.restore({k: v[keep] for k, v in self.tensors().items()})
-        return new
+    def select(self, rows: list[int]) -> RunningMetrics:
+        """Return those of some of the networks."""
+        selected = RunningMetrics(len(rows), self.classes)
+        selected.restore({name: values[rows] for name, values in self.tensors().items()})
+        return selected
+
+
+def _with_counts(result: StepResult) -> StepResult:
+    if result.counts is not None:
+        return result
+    return result._replace(counts=torch.ones_like(result.targets, dtype=result.losses.dtype))
+
+
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    """Return tensors [M or 1, B] as one, their examples in a row."""
+    members = max(len(tensor) for tensor in tensors)
+    return torch.cat([tensor.expand(members, -1) for tensor in tensors], 1)

@@ -9,21 +9,22 @@ from typing import Any
 
 
 class StopRequest:
-    """Within, the first SIGINT or SIGTERM sets `asked`; a second SIGINT interrupts at once."""
+    """A context in which the first SIGINT or SIGTERM sets `asked`; a second SIGINT interrupts."""
 
     def __init__(self) -> None:
         self.asked = False
-        self._old: dict[signal.Signals, Any] = {}
+        self._handlers_before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
-            for s in (signal.SIGINT, signal.SIGTERM):
-                self._old[s] = signal.signal(s, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers_before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for s, handler in self._old.items():
-            signal.signal(s, handler)
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

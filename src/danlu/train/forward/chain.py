@@ -1,56 +1,45 @@
 """A chain of layers, trained by explicit passes without an autograd graph.
 
-For small networks the graph costs more than the arithmetic. A network with any layer outside the tables of
-`danlu.train.passes` trains by autograd.
+For small networks the graph costs more than the arithmetic. A network with any layer outside the
+tables of `danlu.train.forward.layer_rules` trains by autograd.
+
+Legend: M networks, S batches in a step, B examples, q outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import ExplicitLinear
-from danlu.train.forward.layer_rules import FRESH, LAYERS, PICTURES, Layer, MemberLayout
+from danlu.train.forward.interface import Heads, MemberLayout
+from danlu.train.forward.layer_rules import (
+    COLUMN_RULES,
+    MAKES_NEW_ARRAY,
+    PICTURE_RULES,
+    BoundLayer,
+)
 
-_TINY = 4000  # weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
-_PATCHES = (
-    16 << 20
-)  # …as long as its patches are no more bytes (28×28 in batches of 256, 32×32×3 in batches of 64)
+# Weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
+_MOST_UNFOLDED_WEIGHTS = 4000
+# …as long as its patches are no more bytes (28×28 in batches of 256, 32×32×3 in batches of 64).
+_MOST_PATCH_BYTES = 16 << 20
 
 
-def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether the rules above hold for this very layer on inputs of that shape."""
+def _is_covered(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether the layer rules hold for this very layer on inputs of that shape."""
+    is_picture, is_vector = len(shape) == 3, len(shape) == 1
     if isinstance(layer, nn.MaxPool2d):
-        form = (
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.ceil_mode,
-            layer.return_indices,
-        )
-        return (
-            form == (2, 2, 0, 1, False, False)
-            and len(shape) == 3
-            and shape[1] % 2 == 0
-            and shape[2] % 2 == 0
-        )
+        return is_picture and _is_plain_pool(layer) and shape[1] % 2 == 0 and shape[2] % 2 == 0
     if isinstance(layer, nn.Conv2d):
-        zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return (
-            zeros
-            and layer.bias is not None
-            and layer.groups == 1
-            and layer.dilation == (1, 1)
-            and len(shape) == 3
-        )
+        return is_picture and _is_plain_convolution(layer)
     if isinstance(layer, ExplicitLinear):
-        return len(shape) == 1
+        return is_vector
     if isinstance(layer, nn.Linear):
-        return layer.bias is not None and len(shape) == 1
+        return is_vector and layer.bias is not None
     if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
         return layer.affine and layer.track_running_stats and layer.momentum is not None
     if isinstance(layer, nn.Flatten):
@@ -60,8 +49,24 @@ def _known(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     return not getattr(layer, "inplace", False)
 
 
-def _altered(layer: nn.Module) -> bool:
-    """Whether hooks, parametrisations or a `forward` of its own make the layer something else than its type says."""
+def _is_plain_pool(layer: nn.MaxPool2d) -> bool:
+    is_two_by_two = (layer.kernel_size, layer.stride, layer.padding) == (2, 2, 0)
+    return (
+        is_two_by_two and layer.dilation == 1 and not layer.ceil_mode and not layer.return_indices
+    )
+
+
+def _is_plain_convolution(layer: nn.Conv2d) -> bool:
+    pads_zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    is_whole = layer.groups == 1 and layer.dilation == (1, 1)
+    return pads_zeros and is_whole and layer.bias is not None
+
+
+def _is_altered(layer: nn.Module) -> bool:
+    """Whether the layer does something else than its type says.
+
+    By hooks, parametrisations, or a `forward` of its own.
+    """
     hooks: list[Any] = [
         layer._forward_hooks,
         layer._forward_pre_hooks,
@@ -70,115 +75,139 @@ def _altered(layer: nn.Module) -> bool:
     ]
     for p in layer.parameters():
         hooks += [p._backward_hooks, getattr(p, "_post_accumulate_grad_hooks", None)]
-    replaced = any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
-    return any(hooks) or replaced or "forward" in vars(layer)
+    is_replaced = any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
+    return any(hooks) or is_replaced or "forward" in vars(layer)
 
 
 @torch.no_grad()
-def fits(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> bool | None:
-    """Whether the model is a chain: None when it holds anything but known, trainable layers in sequence.
+def chain_layout(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> str | None:
+    """Return how a chain lays out its arrays; None when the model is not a chain.
 
-    True: examples are columns from the start; False: pictures go in the library's layout, one network at a time.
+    A chain holds nothing but known, trainable layers in sequence. "columns": examples are columns
+    from the start. "pictures": pictures go in the library's layout, one network at a time.
     """
     parameters = list(model.parameters())
-    if (
-        type(model) is not nn.Sequential
-        or not parameters
-        or not all(p.requires_grad for p in parameters)
-    ):
+    all_train = parameters and all(p.requires_grad for p in parameters)
+    if type(model) is not nn.Sequential or not all_train:
         return None
-    layers = [layer for _, layer in in_order(model)]
+    layers = [layer for _, layer in layers_in_order(model)]
+    containers = [m for m in model.modules() if type(m) is nn.Sequential]
     used = [id(p) for layer in layers for p in layer.parameters()]
-    whole = [m for m in model.modules() if type(m) is nn.Sequential]
-    if len(set(used)) < len(used) or any(map(_altered, (*whole, *layers))):
-        return None  # a parameter used twice has the sum of two gradients
+    is_shared = len(set(used)) < len(used)  # its gradient would be the sum of two
+    if is_shared or any(_is_altered(layer) for layer in (*containers, *layers)):
+        return None
     x = parameters[0].new_zeros(2, *input_shape)
-    tiny, flattened, was = True, len(input_shape) == 1, model.training
+    was_training = model.training
     model.eval()
     try:
-        for layer in layers:
-            if type(layer) not in LAYERS or not _known(layer, tuple(x.shape[1:])):
-                return None
-            if isinstance(layer, nn.Flatten) and flattened and len(input_shape) > 1:
-                return None
-            flattened = flattened or isinstance(layer, nn.Flatten)
-            x = layer(x)
-            if isinstance(layer, nn.Conv2d):
-                patches = layer.weight[0].numel() * x[0, 0].numel() * batch_size * x.element_size()
-                tiny = tiny and layer.weight.numel() <= _TINY and patches <= _PATCHES
+        return _trace_layout(layers, x, batch_size)
     finally:
-        model.train(was)
-    return (len(input_shape) == 1 or tiny) if x.ndim == 2 else None
+        model.train(was_training)
 
 
-def in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
-    """The layers of a sequence, also of sequences within it, in order (also a layer that comes twice), with their paths."""
+def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> str | None:
+    """Return the layout for a chain, by passing two examples through it."""
+    takes_vectors = x.ndim == 2
+    is_flat, all_small = takes_vectors, True
+    for layer in layers:
+        if type(layer) not in COLUMN_RULES or not _is_covered(layer, tuple(x.shape[1:])):
+            return None
+        if isinstance(layer, nn.Flatten):
+            if is_flat and not takes_vectors:
+                return None
+            is_flat = True
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            values = layer.weight[0].numel() * x[0, 0].numel() * batch_size
+            has_small_patches = values * x.element_size() <= _MOST_PATCH_BYTES
+            has_few_weights = layer.weight.numel() <= _MOST_UNFOLDED_WEIGHTS
+            all_small = all_small and has_few_weights and has_small_patches
+    if x.ndim != 2:
+        return None
+    return "columns" if takes_vectors or all_small else "pictures"
+
+
+def layers_in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
+    """Return the layers of a sequence with their paths.
+
+    Sequences within it are opened; a layer that comes twice is there twice.
+    """
     found = []
     for name, layer in model._modules.items():
         if type(layer) is nn.Sequential:
-            found += in_order(layer, f"{path}{name}.")
+            found += layers_in_order(layer, f"{path}{name}.")
         elif layer is not None:
             found.append((path + name, layer))
     return found
 
 
+def _pool_before_relu(order: list[tuple[str, nn.Module]]) -> None:
+    """Put max pooling before the ReLU it follows: the same numbers, on a quarter of the values."""
+    for k in range(len(order) - 1):
+        if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):
+            order[k], order[k + 1] = order[k + 1], order[k]
+
+
 class Chain:
     """Layers in order, with the passes of each.
 
-    model: sets what the layers are and whether they train; values, grads: parameters, buffers and gradients [M, …] by
-    name; p: dropout's probability by layer, where members differ. columns: as `fits` says.
+    model: says what the layers are and whether they train; tensors, grads: parameters, buffers and
+    gradients [M, …] by name; p: dropout's probability by layer, where members differ; columns: as
+    `chain_layout` says.
     """
 
     def __init__(
         self,
         model: nn.Module,
         columns: bool,
-        crowd: MemberLayout,
-        values: Mapping[str, Tensor],
+        layout: MemberLayout,
+        tensors: Mapping[str, Tensor],
         grads: Mapping[str, Tensor],
         p: Mapping[str, Any],
     ) -> None:
-        order = in_order(model)
-        for k in range(len(order) - 1):
-            # ReLU after max pooling gives the same numbers as before it, on a quarter of the values.
-            if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):
-                order[k], order[k + 1] = order[k + 1], order[k]
-        self.columns, self.model = columns, model
-        self.carried = None  # from one batch to the next: nothing
-        end = next((k for k, (_, layer) in enumerate(order) if isinstance(layer, nn.Flatten)), 0)
+        self.model, self.columns = model, columns
+        self.state: tuple[Tensor, ...] | None = None  # chains carry nothing
+        order = layers_in_order(model)
+        _pool_before_relu(order)
+        kinds = [type(layer) for _, layer in order]
+        flatten_at = kinds.index(nn.Flatten) if nn.Flatten in kinds else 0
         passes = []
-        for k, (name, module) in enumerate(order):
-            own, slopes = (
-                {
-                    key.removeprefix(f"{name}."): t
-                    for key, t in of.items()
-                    if key.startswith(f"{name}.")
-                }
-                for of in (values, grads)
+        for k, (path, module) in enumerate(order):
+            layer = BoundLayer(
+                module,
+                layout,
+                _of_layer(tensors, path),
+                _of_layer(grads, path),
+                p.get(path, getattr(module, "p", 0.0)),
+                may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )
-            table = LAYERS if columns or k > end else PICTURES
-            spare = k > 0 and type(order[k - 1][1]) in FRESH
-            layer = Layer(module, crowd, own, slopes, p.get(name, getattr(module, "p", 0.0)), spare)
-            passes.append(table[type(module)](layer))
-        self.forwards = [there for there, _ in passes]
-        first = [any(True for _ in layer.parameters()) for _, layer in order].index(
-            True
-        )  # before it, no gradient is needed
-        self.backwards = [(k, back, k > first) for k, (_, back) in enumerate(passes) if k >= first][
-            ::-1
+            rules = COLUMN_RULES if columns or k > flatten_at else PICTURE_RULES
+            passes.append(rules[kinds[k]](layer))
+        self.forwards = [passed.forward for passed in passes]
+        has_weights = [any(True for _ in layer.parameters()) for _, layer in order]
+        first = has_weights.index(True)  # before it, no gradient is needed
+        self.backwards = [
+            (k, passes[k].backward, k > first) for k in reversed(range(first, len(passes)))
         ]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
-        """Outputs [M, q, B] for x [S, B, …], and in training what the backward pass needs of each layer."""
-        kept = []
+    def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
+        """Return outputs [M, q, B] for x [S, B, …], and in training what each layer saved."""
+        saved = []
         x = x.movedim(1, -1) if self.columns else x[0]
-        for there in self.forwards:
-            x, saved = there(x)
+        for layer_forward in self.forwards:
+            x, of_layer = layer_forward(x)
             if self.model.training:
-                kept.append(saved)
-        return x, kept
+                saved.append(of_layer)
+        return (x,), saved
 
-    def backward(self, g: Tensor, kept: list[Any]) -> None:
-        """Overwrite the gradient of every parameter; g [M, q, B]."""
-        for k, back, wants_input in self.backwards:
-            g = back(g, kept[k], wants_input)
+    def backward(self, gradients: Sequence[Tensor], saved: list[Any]) -> None:
+        """Overwrite the gradient of every parameter; gradients: one, [M, q, B]."""
+        (g,) = gradients
+        for k, layer_backward, wants_input in self.backwards:
+            g = layer_backward(g, saved[k], wants_input)
+
+
+def _of_layer(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    """Return the tensors of one layer by their names within it."""
+    prefix = f"{path}."
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -1,209 +1,203 @@
 """Any module by autograd: as it is for one network, vectorised by `torch.func.vmap` for several.
 
-The interface is that of `danlu.train.chain.Chain`. A network with auxiliary classifiers gives their outputs after its own
-while training: a tuple. Legend: M networks, B examples, q outputs.
+Both are a `danlu.train.forward.SequenceForwardPass`. Legend: M networks, S batches in a step,
+B examples, T tokens, K outputs.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from danlu.errors import ModelError
-from danlu.nn.layers import Dropout, noise
-from danlu.nn.recurrent import several
-from danlu.train.forward.layer_rules import MemberLayout, keep_scaled
+from danlu.nn.layers import Dropout, dropout_source
+from danlu.nn.protocols import HasSequenceLoss, is_stateful
+from danlu.nn.recurrent import under_vmap
+from danlu.train.forward.interface import Heads, MemberLayout, Precision, scaled_keep_mask
 from danlu.train.forward.stack import Stack
 
 
-@dataclass(frozen=True)
-class Precision:
-    """How the arithmetic is done. mixed: products in bfloat16 while training. classifiers: of a network, those that count."""
-
-    device: torch.device
-    mixed: bool = False
-    classifiers: int = 1
-
-    @contextlib.contextmanager
-    def within(self, training: bool) -> Iterator[None]:
-        """Within, a forward pass."""
-        with (
-            torch.set_grad_enabled(training),
-            torch.autocast(self.device.type, torch.bfloat16, self.mixed and training),
-        ):
-            yield
-
-    def arranged(self, x: Tensor) -> Tensor:
-        """Pictures with their channels innermost where that is faster; on a CPU in float32 it is not."""
-        if x.ndim != 4 or not (self.mixed or self.device.type == "cuda"):
-            return x
-        return x.contiguous(memory_format=torch.channels_last)
-
-    def heads(self, out: Any) -> tuple[Tensor, ...]:
-        """The outputs of every classifier that counts, the network's own first, in the precision of the loss."""
-        every = out[: self.classifiers] if isinstance(out, tuple) else (out,)
-        every = (
-            tuple(h.flatten(0, -2) for h in every) if every[0].ndim > 2 else every
-        )  # tokens of all examples in a row
-        return tuple(h.float() for h in every) if self.mixed else every
-
-
-class _Known(torch.autograd.Function):
-    """A number whose gradient by some tensors is known: theirs come first, then what it is."""
+class _WithKnownGradients(torch.autograd.Function):
+    """A number whose gradients by some tensors are known: first the tensors, then the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, *both: Tensor) -> Tensor:
-        ctx.slopes = both[len(both) // 2 :]
-        return both[0].new_zeros(())
+    def forward(ctx: Any, *tensors_and_gradients: Tensor) -> Tensor:
+        half = len(tensors_and_gradients) // 2
+        ctx.gradients = tensors_and_gradients[half:]
+        return tensors_and_gradients[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
-        return *ctx.slopes, *(None for _ in ctx.slopes)
+        return *ctx.gradients, *(None for _ in ctx.gradients)
 
 
-def _go_back(outs: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
-    """`torch.autograd.backward(outs, slopes)`, which would import a library of symbolic algebra first (half a second)."""
-    cast(Tensor, _Known.apply(*outs, *slopes)).backward()  # type: ignore[no-untyped-call]
+def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Do what `torch.autograd.backward(outputs, gradients)` does.
+
+    That would first import a library of symbolic algebra, which takes half a second.
+    """
+    whole = _WithKnownGradients.apply(*outputs, *gradients)  # type: ignore[no-untyped-call]
+    cast(Tensor, whole).backward()
 
 
-class _Objective(nn.Module):
-    """A network's objective in the place of its forward pass, which is what can be called with other weights."""
+class _OwnBuffer(NamedTuple):
+    """A buffer of a module that is a view of the stack's."""
+
+    module: nn.Module
+    key: str
+    tensor: Tensor
+    name: str
+
+
+class SingleForward:
+    """One network, by its own `forward`.
+
+    seed: of PyTorch's generators in a step, for modules that draw from them.
+    """
+
+    def __init__(
+        self, model: nn.Module, layout: MemberLayout, stack: Stack, precision: Precision
+    ) -> None:
+        self.model, self.layout, self.stack, self.precision = model, layout, stack, precision
+        self.seed: int | None = None
+        self.state: tuple[Tensor, ...] | None = None
+        self.own_buffers = []
+        for path, module in model.named_modules():
+            for key, buffer in module._buffers.items():
+                name = f"{path}.{key}".lstrip(".")
+                if buffer is not None and name in stack.buffers:
+                    self.own_buffers.append(_OwnBuffer(module, key, buffer, name))
+
+    @contextlib.contextmanager
+    def _random_streams(self) -> Iterator[None]:
+        """Draw from the streams of this step."""
+        with contextlib.ExitStack() as contexts:
+            if self.layout.generators:
+                contexts.enter_context(dropout_source(self.layout.generators[0]))
+            if self.seed is not None:
+                contexts.enter_context(torch.random.fork_rng())
+                torch.random.manual_seed(self.seed)
+            yield
+
+    def forward(self, x: Tensor) -> tuple[Heads, Any]:
+        """Return outputs [1, K, B] for x [1, B, …], and the graph."""
+        with self._random_streams(), self.precision.of_pass(self.model.training):
+            if is_stateful(self.model):
+                start = None
+                if self.state is not None:
+                    start = tuple(s[0, : x.shape[1]] for s in self.state)
+                out, ends = self.model(x[0], start)
+                self.state = tuple(s.detach().unsqueeze(0) for s in ends)
+            else:
+                out = self.model(self.precision.arrange(x[0]))
+            heads = self.precision.outputs(out)
+        self._take_back_buffers()
+        return tuple(head.detach().t().unsqueeze(0) for head in heads), heads
+
+    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Return the loss [1], the outputs [1, K, B·T], and the graph."""
+        model = cast(HasSequenceLoss, self.model)
+        with self._random_streams(), self.precision.of_pass(True):
+            loss, logits = model.sequence_loss(x[0], y[0], weights[0])
+        self._take_back_buffers()
+        out = logits.detach().flatten(0, -2).t().unsqueeze(0)
+        return loss.detach().unsqueeze(0), out, (loss,)
+
+    @torch.no_grad()
+    def _take_back_buffers(self) -> None:
+        """Copy what a module put in the place of a buffer into the buffer, which the stack holds.
+
+        Raises ModelError for a buffer of another shape or type.
+        """
+        for module, key, tensor, name in self.own_buffers:
+            found = module._buffers[key]
+            if found is tensor:
+                continue
+            is_float = tensor.is_floating_point()
+            if (
+                found is None
+                or found.shape != tensor.shape
+                or found.is_floating_point() != is_float
+            ):
+                raise ModelError(
+                    f"`{name}` of the network became {_describe(found)} in training, "
+                    f"but a buffer must stay what it is: {_describe(tensor)}"
+                )
+            tensor.copy_(found)
+            module._buffers[key] = tensor
+
+    def backward(self, gradients: Sequence[Tensor], saved: Any) -> None:
+        """Overwrite the gradient of every parameter; gradients [1, K, B] by each output."""
+        self.stack.grad.zero_()
+        _backward(saved, [g[0].t() if g.ndim > 1 else g[0] for g in gradients])
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{list(tensor.shape)} of {str(tensor.dtype)[6:]}"
+
+
+class _SequenceLoss(nn.Module):
+    """A network's sequence loss in the place of its forward pass.
+
+    `functional_call` replaces the weights of a module whose `forward` it calls.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *args: Tensor) -> Any:
-        """As the model's `objective`."""
-        return cast(Any, self.model).objective(*args)
+        """As the model's `sequence_loss`."""
+        return cast(HasSequenceLoss, self.model).sequence_loss(*args)
 
 
-def _within(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"model.{k}": v for k, v in tensors.items()}
-
-
-class SingleForward:
-    """One network, by its own `forward`. seed: of PyTorch's generators in a step, for modules that draw from them."""
-
-    def __init__(self, model: nn.Module, crowd: MemberLayout, stack: Stack, manner: Precision) -> None:
-        self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
-        self.seed: int | None = None
-        self.carried: tuple[Tensor, ...] | None = (
-            None  # states [1, B, H] from one batch to the next
-        )
-        self.buffers = [
-            (m, k, b, name)
-            for path, m in model.named_modules()
-            for k, b in m._buffers.items()
-            if b is not None and (name := f"{path}.{k}".lstrip(".")) in stack.rest
-        ]
-
-    @contextlib.contextmanager
-    def _drawing(self) -> Iterator[None]:
-        with contextlib.ExitStack() as held:
-            if self.crowd.generators:
-                held.enter_context(noise(self.crowd.generators[0]))
-            if self.seed is not None:
-                held.enter_context(torch.random.fork_rng())
-                torch.random.manual_seed(self.seed)
-            yield
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """Outputs [1, q, B] for x [1, B, …], and the graph."""
-        with self._drawing(), self.manner.within(self.model.training):
-            if getattr(self.model, "carries", False):
-                states = (
-                    None
-                    if self.carried is None
-                    else tuple(s[0, : x.shape[1]] for s in self.carried)
-                )
-                out, states = self.model(x[0], states)
-                self.carried = tuple(s.detach().unsqueeze(0) for s in states)
-            else:
-                out = self.model(self.manner.arranged(x[0]))
-            heads = self.manner.heads(out)
-        self._take_back()
-        return heads[0].detach().t().unsqueeze(0), heads
-
-    def objective(self, x: Tensor, y: Tensor, per: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """The losses [1], the outputs [1, q, B·T], and the graph, of a network that has its own objective.
-
-        x [1, B, T], y [1, B, T], per [1, B].
-        """
-        with self._drawing(), self.manner.within(True):
-            loss, logits = cast(Any, self.model).objective(x[0], y[0], per[0])
-        self._take_back()
-        return loss.detach().unsqueeze(0), logits.detach().flatten(0, -2).t().unsqueeze(0), (loss,)
-
-    def aside(self, kept: Any) -> list[Tensor]:
-        """Outputs [1, q, B] of the auxiliary classifiers."""
-        return [h.detach().t().unsqueeze(0) for h in kept[1:]]
-
-    @torch.no_grad()
-    def _take_back(self) -> None:
-        """What a module put in the place of a buffer, into the buffer: the stack has that one."""
-        for module, key, bound, name in self.buffers:
-            found = module._buffers[key]
-            if found is bound:
-                continue
-            if (
-                found is None
-                or found.shape != bound.shape
-                or found.is_floating_point() != bound.is_floating_point()
-            ):
-                was, now = (
-                    f"{list(t.shape)} of {str(t.dtype)[6:]}" if t is not None else "nothing"
-                    for t in (bound, found)
-                )
-                raise ModelError(
-                    f"`{name}` of the network became {now} in training, but a buffer must stay what it is: {was}"
-                )
-            bound.copy_(found)
-            module._buffers[key] = bound
-
-    def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
-        """Overwrite the gradient of every parameter; g [1, q, B], and of each auxiliary classifier its own."""
-        self.stack.grad.zero_()
-        _go_back(kept, [slope[0].t() if slope.ndim > 1 else slope[0] for slope in (g, *aside)])
+def _in_sequence_loss(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"model.{name}": tensor for name, tensor in tensors.items()}
 
 
 class VmapForward:
     """M networks of one structure. Raises RuntimeError where `vmap` cannot follow the module."""
 
     def __init__(
-        self, model: nn.Module, crowd: MemberLayout, stack: Stack, manner: Precision, p: dict[str, Any]
+        self,
+        model: nn.Module,
+        layout: MemberLayout,
+        stack: Stack,
+        precision: Precision,
+        p: dict[str, Any],
     ) -> None:
-        self.model, self.crowd, self.stack, self.manner = model, crowd, stack, manner
-        self.carried: tuple[Tensor, ...] | None = (
-            None  # states [M, B, H] from one batch to the next
-        )
-        self.carries = getattr(model, "carries", False)
-        self.leaves = {k: v.detach().requires_grad_() for k, v in stack.parameters.items()}
-        for k, leaf in self.leaves.items():
-            leaf.grad = stack.grads[k]
+        self.model, self.layout, self.stack, self.precision = model, layout, stack, precision
+        self.state: tuple[Tensor, ...] | None = None
+        self.stateful = is_stateful(model)
+        self.leaves = {}
+        for name, parameter in stack.parameters.items():
+            leaf = parameter.detach().requires_grad_()
+            leaf.grad = stack.grads[name]
+            self.leaves[name] = leaf
         self.p = {
-            m: p.get(name, m.p) for name, m in model.named_modules() if isinstance(m, Dropout)
+            layer: p.get(path, layer.p)
+            for path, layer in model.named_modules()
+            if isinstance(layer, Dropout)
         }
-        self.calls: dict[
-            int, list[tuple[Dropout, tuple[int, ...]]]
-        ] = {}  # by batch size: dropouts met on the way
+        # By batch size: which dropouts a pass asks for a mask, and the masks' shapes.
+        self.mask_requests: dict[int, list[tuple[Dropout, tuple[int, ...]]]] = {}
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """Outputs [M, q, B] for x [S, B, …], and the graph."""
-        shared = len(x) == 1
-        x = (
-            self.manner.arranged(x[0]) if shared else self.crowd.spread(x)
-        )  # within vmap the layout cannot be chosen
-        masks = self._masks(x if shared else x[0]) if self.model.training and self.p else []
-        rest = dict(self.stack.rest)
-
-        size = x.shape[0 if shared else 1]
-        states = None if self.carried is None else tuple(s[:, :size] for s in self.carried)
+    def forward(self, x: Tensor) -> tuple[Heads, Any]:
+        """Return outputs [M, K, B] for x [S, B, …], and the graph."""
+        is_shared = len(x) == 1
+        # Inside vmap the layout in memory cannot be chosen, so only a shared batch is arranged.
+        x = self.precision.arrange(x[0]) if is_shared else self.layout.per_member(x)
+        masks = []
+        if self.model.training and self.p:
+            masks = self._masks(x if is_shared else x[0])
+        states = None
+        if self.state is not None:
+            size = x.shape[0 if is_shared else 1]
+            states = tuple(s[:, :size] for s in self.state)
 
         def one(
             parameters: dict[str, Tensor],
@@ -212,73 +206,71 @@ class VmapForward:
             masks: list[Tensor],
             states: Any,
         ) -> Any:
-            given = iter(masks)
-            inputs = (x, states) if self.carries else (x,)
-            with noise(lambda layer, value: next(given)):
+            remaining = iter(masks)
+            inputs = (x, states) if self.stateful else (x,)
+            with dropout_source(lambda layer, value: next(remaining)):
                 out = torch.func.functional_call(self.model, (parameters, buffers), inputs)
-            out, ends = out if self.carries else (out, ())
-            return self.manner.heads(out), ends
+            out, ends = out if self.stateful else (out, ())
+            return self.precision.outputs(out), ends
 
-        with self.manner.within(self.model.training), several():
-            dims = (0, 0, None if shared else 0, 0, None if states is None else 0)
-            heads, ends = torch.func.vmap(one, in_dims=dims)(self.leaves, rest, x, masks, states)
-        self.carried = tuple(s.detach() for s in ends) if self.carries else None
-        return heads[0].detach().mT, heads
+        dims = (0, 0, None if is_shared else 0, 0, None if states is None else 0)
+        with self.precision.of_pass(self.model.training), under_vmap():
+            heads, ends = torch.func.vmap(one, in_dims=dims)(
+                self.leaves, dict(self.stack.buffers), x, masks, states
+            )
+        self.state = tuple(s.detach() for s in ends) if self.stateful else None
+        return tuple(head.detach().mT for head in heads), heads
 
-    def objective(self, x: Tensor, y: Tensor, per: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """The losses [M], the outputs [M, q, B·T], and the graph, of networks that have their own objective."""
-        x = self.crowd.spread(x)
+    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Return the losses [M], the outputs [M, K, B·T], and the graph."""
+        x = self.layout.per_member(x)
         masks = self._masks(x[0]) if self.p else []
-        y, per = y.expand(self.stack.members, -1, -1), per.expand(self.stack.members, -1)
+        y = y.expand(self.stack.members, -1, -1)
+        weights = weights.expand(self.stack.members, -1)
+        wrapper = _SequenceLoss(self.model)
 
         def one(
             parameters: dict[str, Tensor],
             buffers: dict[str, Tensor],
             masks: list[Tensor],
-            *given: Tensor,
+            *args: Tensor,
         ) -> Any:
-            left = iter(masks)
-            with noise(lambda layer, value: next(left)):
-                return torch.func.functional_call(
-                    _Objective(self.model), (_within(parameters), _within(buffers)), given
-                )
+            remaining = iter(masks)
+            tensors = (_in_sequence_loss(parameters), _in_sequence_loss(buffers))
+            with dropout_source(lambda layer, value: next(remaining)):
+                return torch.func.functional_call(wrapper, tensors, args)
 
-        with self.manner.within(True), several():
+        with self.precision.of_pass(True), under_vmap():
             losses, logits = torch.func.vmap(one)(
-                self.leaves, dict(self.stack.rest), masks, x, y, per
+                self.leaves, dict(self.stack.buffers), masks, x, y, weights
             )
         return losses.detach(), logits.detach().flatten(1, -2).mT, (losses,)
 
-    def aside(self, kept: Any) -> list[Tensor]:
-        """Outputs [M, q, B] of the auxiliary classifiers."""
-        return [h.detach().mT for h in kept[1:]]
-
     def _masks(self, x: Tensor) -> list[Tensor]:
-        """The masks of a step [M, B, …], in the order in which the module will ask for them."""
-        if len(x) not in self.calls:
-            self.calls[len(x)] = self._listen(x)
+        """Return the masks of a step [M, B, …], in the order in which the module asks for them."""
+        if len(x) not in self.mask_requests:
+            self.mask_requests[len(x)] = self._record_mask_requests(x)
         masks = []
-        for layer, shape in self.calls[len(x)]:
-            p = self.p[layer]
-            u = self.crowd.uniform(shape).expand(self.stack.members, *shape)
-            masks.append(keep_scaled(u, p, self.stack.theta))
+        for layer, shape in self.mask_requests[len(x)]:
+            u = self.layout.uniform(shape).expand(self.stack.members, *shape)
+            masks.append(scaled_keep_mask(u, self.p[layer], self.stack.theta))
         return masks
 
     @torch.no_grad()
-    def _listen(self, x: Tensor) -> list[tuple[Dropout, tuple[int, ...]]]:
-        """Which dropouts a pass asks for a mask, and of what shapes."""
-        calls: list[tuple[Dropout, tuple[int, ...]]] = []
+    def _record_mask_requests(self, x: Tensor) -> list[tuple[Dropout, tuple[int, ...]]]:
+        """Return which dropouts a pass asks for a mask, and of what shapes."""
+        requests: list[tuple[Dropout, tuple[int, ...]]] = []
 
-        def heard(layer: Dropout, value: Tensor) -> Tensor:
-            calls.append((layer, tuple(value.shape)))
+        def record(layer: Dropout, value: Tensor) -> Tensor:
+            requests.append((layer, tuple(value.shape)))
             return torch.ones_like(value)
 
-        first = {k: v[0].clone() for k, v in self.stack.values.items()}
-        with noise(heard):
+        first = {name: tensor[0].clone() for name, tensor in self.stack.tensors.items()}
+        with dropout_source(record):
             torch.func.functional_call(self.model, first, (x,))
-        return calls
+        return requests
 
-    def backward(self, g: Tensor, kept: Any, aside: Sequence[Tensor] = ()) -> None:
-        """Overwrite the gradient of every parameter; g [M, q, B], and of each auxiliary classifier its own."""
+    def backward(self, gradients: Sequence[Tensor], saved: Any) -> None:
+        """Overwrite the gradient of every parameter; gradients [M, K, B] by each output."""
         self.stack.grad.zero_()
-        _go_back(kept, [slope.mT if slope.ndim > 1 else slope for slope in (g, *aside)])
+        _backward(saved, [g.mT if g.ndim > 1 else g for g in gradients])

@@ -1,0 +1,137 @@
+"""Predicting classes and numbers, with the spread of Monte-Carlo dropout by option.
+
+Legend: N examples, K classes, S passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from danlu.data import Schema
+from danlu.errors import RunError, wrong
+from danlu.nn.layers import Dropout, dropout_source
+from danlu.predict import evaluate
+from danlu.predict.text import encode
+from danlu.predict.trained import Trained
+from danlu.rng import stream
+
+_USE_INSTEAD = {
+    "tagging": "run.tag(texts)",
+    "pairs": "run.translate(texts)",
+    "language": "run.score or run.generate",
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """For N examples: `values` [N] (class numbers, or predicted numbers) and `probabilities` [N, K].
+
+    Regression has no probabilities. With Monte-Carlo dropout `spread` holds the standard deviation
+    over the passes, of the same shape as `probabilities` (or `values`).
+    """
+
+    values: Tensor
+    probabilities: Tensor | None
+    spread: Tensor | None
+    classes: tuple[str, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names of the predictions."""
+        return [self.classes[int(k)] for k in self.values]
+
+
+def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
+    """Predict raw examples x [N, *input_shape] (normalised here as in training), or texts.
+
+    samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo
+    dropout, Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is
+    dropped.
+    """
+    schema = trained.schema
+    if schema.each_token:
+        raise RunError(
+            f"{str(trained.path)!r} predicts something for every token; "
+            f"use {_USE_INSTEAD[schema.task]}"
+        )
+    raw = _as_examples(trained, x)
+    model = trained.model()
+    batches = raw.split(evaluate.rows_per_pass(schema))
+    if not samples:
+        out = evaluate.outputs(model, iter(batches), trained.normalizer)
+        return _prediction(out[None], schema)
+    _turn_dropout_on(model)
+    passes = []
+    with torch.no_grad():
+        for k in range(samples):
+            with (
+                dropout_source(stream(seed, "predict", k)),
+                torch.random.fork_rng(devices=[]),
+            ):
+                torch.default_generator.manual_seed(seed + k)
+                passes.append(torch.cat([model(trained.normalizer(b)) for b in batches]))
+    return _prediction(torch.stack(passes), schema)
+
+
+def _turn_dropout_on(model: nn.Module) -> None:
+    """Put dropout layers into training mode. Raises RunError for a network without any.
+
+    Auxiliary classifiers are run in training only, so their dropout does not count.
+    """
+    drops = [
+        layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, (Dropout, nn.Dropout)) and not path.startswith("aux")
+    ]
+    if not any(layer.p for layer in drops):
+        raise RunError(
+            "`samples` needs a network with dropout, but this one has none; "
+            "train one with model.dropout=0.5"
+        )
+    for layer in drops:
+        layer.train()
+
+
+def _as_examples(trained: Trained, x: Any) -> Tensor:
+    """Return examples as a tensor of the network's shape; of texts, their token numbers [N, T]."""
+    schema = trained.schema
+    is_array = isinstance(x, np.ndarray)
+    is_array_of_texts = is_array and x.dtype.kind in "UO"
+    if schema.is_text and (is_array_of_texts or not (is_array or isinstance(x, Tensor))):
+        return encode(trained, x.tolist() if is_array else x)
+    raw = torch.as_tensor(x)
+    if raw.shape == schema.input_shape:
+        raw = raw[None]
+    has_any_length = schema.is_text and raw.ndim == 2
+    if tuple(raw.shape[1:]) != schema.input_shape and not has_any_length:
+        shape = ", ".join(map(str, schema.input_shape))
+        raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {shape})"))
+    if not raw.numel():
+        raise RunError("`x` holds no example; give at least one")
+    if schema.is_text and not _are_tokens(raw, schema.tokens):
+        raise RunError(
+            f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts"
+        )
+    return raw
+
+
+def _are_tokens(x: Tensor, tokens: int) -> bool:
+    return not x.is_floating_point() and bool(((x >= 0) & (x < tokens)).all())
+
+
+def _prediction(passes: Tensor, schema: Schema) -> Prediction:
+    """Return mean and spread over passes [S, N, K]."""
+    has_spread = len(passes) > 1
+    if schema.is_regression:
+        mean, std = schema.scale
+        values = passes[..., 0] * std + mean
+        return Prediction(values.mean(0), None, values.std(0) if has_spread else None, ())
+    p = passes.softmax(-1)
+    average = p.mean(0)
+    spread = p.std(0) if has_spread else None
+    return Prediction(average.argmax(1), average, spread, schema.classes)

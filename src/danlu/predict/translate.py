@@ -1,0 +1,96 @@
+"""Writing the second text of a pair by its first, with beam search.
+
+Legend: W hypotheses side by side, K tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+
+from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
+from danlu.errors import RunError, wrong
+from danlu.nn.protocols import EncodesAndDecodes
+from danlu.predict.generate import whole_number_mistakes
+from danlu.predict.text import encode_checked
+from danlu.predict.trained import Trained, vocabulary_for
+
+_MOST_BEAMS = 1000
+
+
+class Hypothesis(NamedTuple):
+    """What is written so far, `<eos>` first, and its log P."""
+
+    tokens: list[int]
+    nats: float
+
+
+def translate(
+    trained: Trained, texts: Sequence[str], beam: int = 1, length: int = 200
+) -> list[tuple[str, float]]:
+    """Return the second text of each pair by its first, and its log P.
+
+    beam: how many hypotheses are kept (1: always the likeliest token). Raises RunError for options
+    out of range, or texts the network cannot read.
+    """
+    vocabulary = vocabulary_for(trained, "pairs")
+    mistakes = whole_number_mistakes(beam=(beam, 1, 5), length=(length, 1, 200))
+    if not mistakes and beam > _MOST_BEAMS:
+        mistakes.append(wrong("beam", beam, f"must be at most {_MOST_BEAMS:,}", "try 5"))
+    if mistakes:
+        raise RunError(*mistakes)
+    return translate_tokens(trained, encode_checked(vocabulary.encode_all, texts), beam, length)
+
+
+def translate_tokens(
+    trained: Trained, sources: Sequence[Sequence[int]], beam: int = 1, length: int = 200
+) -> list[tuple[str, float]]:
+    """Return the same for sources as token numbers, known or not."""
+    vocabulary = Vocabulary(trained.schema.vocabulary)
+    model = cast(EncodesAndDecodes, trained.model())
+    with torch.no_grad():
+        found = [beam_search(model, source, beam, length) for source in sources]
+    return [(vocabulary.decode(best.tokens), best.nats) for best in found]
+
+
+def beam_search(
+    model: EncodesAndDecodes, source: Sequence[int], beam: int, length: int
+) -> Hypothesis:
+    """Return the likeliest target found, without its `<eos>`.
+
+    A hypothesis that ends leaves its place to others; the likeliest by log P wins.
+    """
+    state, (values, known) = model.read(torch.tensor([list(source)], dtype=torch.int32))
+    open_ones = [Hypothesis([EOS], 0.0)]
+    done: list[Hypothesis] = []
+    for _ in range(length):
+        w = len(open_ones)
+        last = torch.tensor([[h.tokens[-1]] for h in open_ones], dtype=torch.int32)
+        memory = values.expand(-1, w, -1), known.expand(-1, w)
+        logits, state = model.write(last, state, memory)
+        log_p = logits[-1].double()
+        log_p[:, [PAD, UNK]] = -torch.inf
+        so_far = torch.tensor([h.nats for h in open_ones], dtype=torch.float64)
+        totals = log_p.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
+
+        top = totals.flatten().topk(min(beam, int(totals.isfinite().sum())))
+        longer, rows = [], []
+        for place, nats in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+            row, token = divmod(place, totals.shape[1])
+            if token == EOS:
+                done.append(Hypothesis(open_ones[row].tokens, nats))
+            else:
+                longer.append(Hypothesis([*open_ones[row].tokens, token], nats))
+                rows.append(row)
+
+        # log P only falls, so what is below a finished one cannot win any more.
+        best = max((h.nats for h in done), default=-float("inf"))
+        kept = [i for i, h in enumerate(longer) if h.nats > best]
+        if not kept:
+            break
+        open_ones = [longer[i] for i in kept]
+        state = tuple(s[torch.tensor([rows[i] for i in kept])] for s in state)
+    winner = max(done or open_ones, key=lambda h: h.nats)
+    return Hypothesis(winner.tokens[1:], winner.nats)

@@ -1,0 +1,37 @@
+"""What is known of a member of a study that has ended: a line of members.jsonl."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+FINISHED, STOPPED, DIVERGED = "finished", "stopped", "diverged"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of a study that has ended.
+
+    status: finished, stopped (by a search, before its recipe's end) or diverged. chunk, row: where
+    its weights are. result: final figures. error, step, layer: where it diverged.
+    """
+
+    member: int
+    chunk: str
+    row: int
+    status: str
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    step: int | None = None
+    layer: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; what does not apply is left out."""
+        plain = asdict(self)
+        unused = ["result"] if self.status == DIVERGED else ["error", "step", "layer"]
+        return {name: value for name, value in plain.items() if name not in unused}
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the member's own run.json says of its end."""
+        plain = self.to_json()
+        return {name: v for name, v in plain.items() if name not in ("member", "chunk", "row")}

@@ -1,0 +1,130 @@
+"""Batches of the training part.
+
+A batch is an index, gathered a few batches at a time and normalised as one. Several orders of the
+same examples are gathered together. Where the data come from disk, a second thread gathers one
+block of batches ahead.
+
+Legend: S orders, B examples of a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from danlu.data import Augmenter, Data, Normalizer
+from danlu.data.text import word_dropout
+from danlu.rng import stream
+from danlu.train.batches.order import EpochOrder
+
+# Normalised input gathered at once: it stays in the second-level cache beside the network.
+_BLOCK_BYTES = 1 << 20
+
+Batch = tuple[Tensor, Tensor]
+OrderKey = tuple[int, int]  # seed and epoch, which alone decide an order
+
+
+class BatchLoader:
+    """The training part, normalised and augmented in one way, in any order."""
+
+    def __init__(
+        self,
+        data: Data,
+        normalizer: Normalizer,
+        batch_size: int,
+        augment: Augmenter,
+        device: torch.device,
+        dtype: torch.dtype,
+        order: EpochOrder,
+    ) -> None:
+        self.index = data.parts["train"]
+        self.batch_size, self.augment, self.normalizer = batch_size, augment, normalizer
+        self.device, self.mapped = device, data.mapped
+        # Data that fit move to the device once; mapped data stay on disk.
+        self.x = data.on_device(device)
+        if data.schema.is_regression:
+            mean, std = data.schema.scale
+            self.y = ((data.y - mean) / std).to(dtype).to(device)
+        else:
+            self.y = data.y.to(device)
+        self.order = order
+        self.steps = -(-order.examples // batch_size)
+        self.bytes_per_example = max(1, data.x[0].numel()) * dtype.itemsize
+
+    def indices(self, key: OrderKey) -> Tensor:
+        """Return the places in the training part in that order."""
+        return self.order.indices(*key)
+
+    def epoch(self, keys: Sequence[OrderKey], start: int = 0) -> Iterator[Batch]:
+        """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
+        index = torch.stack([self.index[self.indices(key)].int() for key in keys])
+        changes = self.augment.moves or self.augment.noise or self.augment.word_dropout
+        for k, (x, y) in enumerate(self._steps(index, start), start):
+            if changes:
+                augmented = []
+                for own, (seed, epoch) in zip(x, keys, strict=True):
+                    augmented.append(self._augmented(own, seed, epoch * self.steps + k))
+                x = torch.stack(augmented)
+            yield x, y
+
+    def _steps(self, index: Tensor, start: int) -> Iterator[Batch]:
+        """Yield x [S, B, …] and y [S, B] of each step of an index [S, examples] from `start` on."""
+        size = self.batch_size
+        whole = index.shape[1] // size  # batches that are full
+        at_once = max(1, _BLOCK_BYTES // (self.bytes_per_example * len(index) * size))
+        # The same blocks as without a stop: products over one may depend on its size.
+        first = start // at_once
+        blocks: list[Tensor] = []
+        if whole:
+            full = index[:, : whole * size].unflatten(1, (whole, size)).transpose(0, 1)
+            blocks += full.split(at_once)[first:]
+        if whole < self.steps:
+            blocks.append(index[None, :, whole * size :])
+        k = min(first * at_once, whole)
+        gathered = self._gathered_ahead(blocks) if self.mapped else map(self._gather, blocks)
+        for x, y in gathered:
+            for batch in zip(x.unbind(), y.unbind(), strict=True):
+                if k >= start:
+                    yield batch
+                k += 1
+
+    def _gathered_ahead(self, blocks: Iterable[Tensor]) -> Iterator[Batch]:
+        """Gather each block while the one before it is trained on.
+
+        That pays off where the data come from disk: in memory a gather is cheaper than handing its
+        result from core to core.
+        """
+        with ThreadPoolExecutor(1) as other:
+            pending = None
+            for block in blocks:
+                ready, pending = pending, other.submit(self._gather, block)
+                if ready is not None:
+                    yield ready.result()
+            if pending is not None:
+                yield pending.result()
+
+    def _gather(self, block: Tensor) -> Batch:
+        """Return x and y of a block [steps, S, B]; x is normalised unless pixels are still to move."""
+        index = block.flatten()
+        on_device = index.to(self.device)
+        # index_select is several times as fast as x[index].
+        x = self.x.index_select(0, index if self.mapped else on_device).to(self.device)
+        if not self.augment.moves:
+            x = self.normalizer(x)
+        y = self.y.index_select(0, on_device)
+        if y.dtype == torch.int32:
+            y = y.long()
+        return x.unflatten(0, block.shape), y.unflatten(0, block.shape)
+
+    def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
+        """Return a batch changed by the random stream of that step."""
+        generator = stream(seed, "augment", step)
+        if self.augment.moves:
+            raw = x.to(self.normalizer.scale.dtype)
+            x = self.normalizer(self.augment.move(raw, generator))
+        if self.augment.word_dropout:
+            x = word_dropout(x, self.augment.word_dropout, generator)
+        return self.augment.add_noise(x, generator)

@@ -1,0 +1,139 @@
+"""Choosing the fastest plan for a group, by measuring on the group itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from danlu.data import Data
+from danlu.errors import count
+from danlu.recipe import Recipe
+from danlu.train.dispatch.device import threads_for
+from danlu.train.dispatch.plan import Plan, describe
+from danlu.train.dispatch.trial import CACHE_BYTES, Trial
+from danlu.train.dispatch.vectorizable import MakePopulation, why_not_vectorizable
+from danlu.train.dispatch.workers import can_fork
+
+_TOO_SHORT = 2.0  # seconds of work below which nothing is measured
+_MEASURING_SHARE = 0.03  # of the expected time that measuring may take…
+_LEAST_MEASURING = 0.5  # …but at least so many seconds
+_SIZES = (1, 4, 8, 16, 64, 256, 1024)  # of populations, to try
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What may be used.
+
+    cores: threads of this process; processes: whether to start some. On a cluster every place of
+    `places` trains as this one does, `tenants` of them in the memory of one machine.
+    """
+
+    cores: int
+    processes: bool = True
+    places: int = 1
+    tenants: int = 1
+
+
+class Way(NamedTuple):
+    """A way of training that is measured."""
+
+    population_size: int
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        way = describe(self.population_size, self.workers)
+        return f"{way}, {count(self.threads, 'thread')}"
+
+
+def choose_plan(
+    recipes: Sequence[Recipe],
+    make: MakePopulation,
+    data: Data,
+    device: torch.device,
+    resources: Resources,
+) -> Plan:
+    """Return the fastest way to train these recipes, which share a structure.
+
+    What cannot be vectorised, or not exactly, goes one by one, and the plan's reason says so.
+    """
+    n, places = len(recipes), resources.places
+    if n == 1:
+        threads = min(resources.cores, threads_for(recipes[0], data))
+        return Plan(1, 1, 1, threads, "a single network")
+    trial = Trial(recipes, make, data, device, resources.tenants)
+    alone = trial.seconds_per_step(1, 1, 1)
+    trial.forget_time_spent()  # the first steps of all bring everything into memory
+    objection = why_not_vectorizable(recipes, make, trial.batches)
+    work = alone * sum(recipe.epochs for recipe in recipes) * trial.batches.steps
+    if work < _TOO_SHORT and not objection:
+        size = min(-(-n // places), trial.most_at_once(n))
+        return Plan(n, size, places, 1, f"about {work:.1f} s of work, too little to measure")
+
+    measured = {Way(1, 1, 1): alone}
+    most = 1 if objection else trial.most_at_once(n)
+    ideal = CACHE_BYTES / trial.bytes_per_network
+    may_fork = resources.processes and device.type == "cpu" and can_fork()
+    for way in _ways_to_try(-(-n // places), most, ideal, resources.cores, may_fork):
+        expected = work * min(measured.values()) / alone
+        if trial.seconds_spent > max(_LEAST_MEASURING, _MEASURING_SHARE * expected):
+            break
+        if way not in measured:
+            measured[way] = trial.seconds_per_step(*way)
+
+    def total_time(way: Way) -> float:
+        return _slots(n, way.population_size, way.workers * places) * measured[way]
+
+    best = min(measured, key=total_time)
+    workers = best.workers * places
+    return Plan(
+        n,
+        _even_size(n, best.population_size, workers),
+        workers,
+        best.threads,
+        objection or f"fastest of {len(measured)} ways measured",
+        {str(way): seconds for way, seconds in measured.items()},
+        is_surprising=objection is not None,
+    )
+
+
+def _rounds(n: int, size: int, workers: int) -> int:
+    return -(-n // (size * workers))
+
+
+def _even_size(n: int, size: int, workers: int) -> int:
+    """Return the population size that cuts n networks evenly into as few rounds as that one does."""
+    return -(-n // (_rounds(n, size, workers) * workers))
+
+
+def _slots(n: int, size: int, workers: int) -> int:
+    """Return the networks that the rounds have room for: empty slots cost as much as others."""
+    return _rounds(n, size, workers) * _even_size(n, size, workers) * workers
+
+
+def fastest_seconds_per_step(
+    recipes: Sequence[Recipe],
+    make: MakePopulation,
+    data: Data,
+    device: torch.device,
+    cores: int,
+) -> float:
+    """Return seconds of a network's step in what is likely a good way, from one measurement."""
+    trial = Trial(recipes, make, data, device)
+    trains_alone = len(recipes) == 1 or why_not_vectorizable(recipes, make, trial.batches)
+    size = 1 if trains_alone else min(len(recipes), trial.most_at_once(32))
+    return trial.seconds_per_step(size, 1, cores)
+
+
+def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) -> Iterator[Way]:
+    """Yield ways for n networks, the likeliest to be fast first."""
+    workers = cores if may_fork else 1
+    sizes = {size for size in (*_SIZES, n, -(-n // workers)) if size <= min(n, most)}
+    for size in sorted(sizes, key=lambda size: abs(math.log(size / ideal))):
+        if workers > 1 and (size == 1 or size * workers <= min(n + 1, most)):
+            yield Way(size, workers, 1)
+        yield Way(size, 1, cores)

@@ -1,0 +1,67 @@
+"""The best weights of each network so far, for early stopping. Legend: M networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from danlu.recipe import Recipe
+from danlu.train.engine.members import MemberState
+from danlu.train.forward import Snapshot, Stack
+
+_NAME = "best"  # under which a checkpoint keeps them
+
+
+class BestWeights:
+    """Weights from after each network's best epoch by validation loss."""
+
+    def __init__(self, values: Snapshot) -> None:
+        self.values = values
+
+    @classmethod
+    def start(cls, stack: Stack) -> BestWeights:
+        """Return those of networks not yet trained."""
+        return cls(Snapshot.of(stack))
+
+    def update(
+        self,
+        stack: Stack,
+        members: Sequence[MemberState],
+        recipes: Sequence[Recipe],
+        rows: Sequence[int],
+        losses: Sequence[float],
+        epoch: int,
+    ) -> None:
+        """Keep the weights of the networks `rows` whose validation loss fell; epoch: finished."""
+        better = []
+        for i in rows:
+            member = members[i]
+            if losses[i] < member.best_loss - recipes[i].early_stopping.min_delta:
+                member.best_loss, member.best_epoch = losses[i], epoch - member.start_epoch
+                better.append(i)
+        if better:
+            self.values.take_rows(stack, better)
+
+    def select(self, stack: Stack, rows: list[int]) -> BestWeights:
+        """Return those of some of the networks; stack: whose layout this has."""
+        index = torch.tensor(rows, device=stack.theta.device)
+        return BestWeights(self.values.select(stack, index))
+
+    def join(self, stack: Stack, other: BestWeights, other_stack: Stack) -> BestWeights:
+        """Return those of these networks, then of others."""
+        return BestWeights(self.values.join(stack, other.values, other_stack))
+
+    def put(self, stack: Stack, rows: list[int]) -> None:
+        """Give some networks of the stack their best weights."""
+        self.values.put_rows(stack, rows)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps."""
+        return self.values.tensors(_NAME)
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take up where `tensors` left off."""
+        for name, own in self.tensors().items():
+            own.copy_(tensors[name])

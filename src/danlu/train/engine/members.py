@@ -1,0 +1,75 @@
+"""Where the networks of a training stand, and who records it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from danlu.errors import Diverged, Interrupted
+
+if TYPE_CHECKING:
+    from danlu.train.engine.loop import Loop
+    from danlu.train.engine.population import Population
+
+
+@dataclass
+class MemberState:
+    """Where a network stands."""
+
+    index: int
+    """Of its recipe."""
+    start_epoch: int = 0
+    """Epochs of the population before it joined."""
+    seconds: float = 0.0
+    """Its share of the time so far."""
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    diverged: bool = False
+    stopped: bool = False
+    """By a pruner, before its recipe's end."""
+
+
+@dataclass
+class Progress:
+    """How far the population is; who joins later counts from there."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    step: int = 0
+    """Steps taken of the epoch begun."""
+
+
+@dataclass(frozen=True)
+class FinishedMember:
+    """A network at its end: where it stood, and its number in the population that holds it."""
+
+    state: MemberState
+    row: int
+
+
+class Recorder(Protocol):
+    """Records what a training leaves behind."""
+
+    interval: float
+    """Seconds between two calls of `stepped`."""
+
+    def stepped(self, loop: Loop) -> None:
+        """Note progress, now and then between two steps."""
+
+    def epoch_ended(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
+        """Record the history's rows of an epoch; may mark members as stopped."""
+
+    def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
+        """Record networks that are finished; `population` has their final weights."""
+
+    def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
+        """Record a network that diverged, with its weights from before the step."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+
+    def interrupted(self, step: int) -> Interrupted:
+        """Return what to raise when the user stops the training after a checkpoint."""
+        ...

@@ -1,0 +1,125 @@
+"""What every way of passing through M networks offers, and what it is told about them.
+
+Legend: M networks, S batches in a step (fewer than M where networks share them), B examples,
+T tokens, K outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Heads = tuple[Tensor, ...]  # outputs [M, K, B] of each classifier, the network's own first
+
+
+class ForwardPass(Protocol):
+    """One way of passing forward and backward through all networks of a population."""
+
+    state: tuple[Tensor, ...] | None
+    """What stateful networks carry from one batch to the next, [M, B, H] each."""
+
+    def forward(self, x: Tensor) -> tuple[Heads, Any]:
+        """Return the outputs for x [S, B, …] (tokens in a row), and what `backward` needs."""
+
+    def backward(self, gradients: Sequence[Tensor], saved: Any) -> None:
+        """Overwrite the gradient of every parameter; gradients: by each of the outputs."""
+
+
+class SequenceForwardPass(ForwardPass, Protocol):
+    """A way that can also pass through networks whose loss is of a whole sequence."""
+
+    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Return losses [M], outputs [M, K, B·T], and what `backward` needs.
+
+        x [S, B, T], y [M or 1, B, T]; weights [M or 1, B]: what a token of each sentence counts.
+        """
+
+
+@dataclass
+class MemberLayout:
+    """Which networks there are, which batch each sees, where its dropout masks come from."""
+
+    members: int = 1
+    segments: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+    """Networks a…z of each batch in turn."""
+    generators: list[torch.Generator] = field(default_factory=list)
+    """The random streams of masks."""
+    stream_of: Tensor | None = None
+    """[M] into `generators`; None: one for all."""
+
+    def per_member(self, x: Tensor) -> Tensor:
+        """Return [S, …] as [M, …]."""
+        if x.size(0) == self.members:
+            return x
+        expanded = []
+        for batch, (a, z) in zip(x, self.segments, strict=True):
+            expanded.append(batch.expand(z - a, *batch.shape))
+        return torch.cat(expanded)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Draw from each network's stream for dropout, [M or 1, *shape]."""
+        draws = [torch.rand(shape, generator=g, device=g.device) for g in self.generators]
+        u = torch.stack(draws)
+        return u if self.stream_of is None else u[self.stream_of]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the arithmetic is done.
+
+    mixed: products in bfloat16 while training. heads: how many classifiers of a network count.
+    """
+
+    device: torch.device
+    mixed: bool = False
+    heads: int = 1
+
+    @contextlib.contextmanager
+    def of_pass(self, training: bool) -> Iterator[None]:
+        """Set the gradient and the precision of a forward pass."""
+        uses_bfloat16 = self.mixed and training
+        with (
+            torch.set_grad_enabled(training),
+            torch.autocast(self.device.type, torch.bfloat16, uses_bfloat16),
+        ):
+            yield
+
+    def arrange(self, x: Tensor) -> Tensor:
+        """Return pictures with their channels innermost where that is faster.
+
+        On a CPU in float32 it is not.
+        """
+        if x.ndim != 4 or not (self.mixed or self.device.type == "cuda"):
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def outputs(self, out: Any) -> tuple[Tensor, ...]:
+        """Return the outputs [B, K] of every classifier that counts, in the loss's precision.
+
+        Tokens of all examples come in a row.
+        """
+        heads = out[: self.heads] if isinstance(out, tuple) else (out,)
+        if heads[0].ndim > 2:
+            heads = tuple(head.flatten(0, -2) for head in heads)
+        return tuple(head.float() for head in heads) if self.mixed else tuple(heads)
+
+
+def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
+    """Return 0 where u < p, else 1/(1−p), in the type of `like`.
+
+    p: a number, or float64 [M]. As the layer alone does it: compared in u's precision, scaled in
+    that of the values.
+    """
+    if isinstance(p, Tensor):
+        threshold = p.view(-1, *(1,) * (u.ndim - 1))
+        scale: Any = (1 / (1 - threshold)).to(like.dtype)
+        threshold = threshold.to(u.dtype)
+    else:
+        threshold, scale = p, 1 / (1 - p)
+    mask: Tensor = (u.to(like.device) >= threshold).to(like.dtype) * scale
+    return mask
