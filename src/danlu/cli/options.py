@@ -198,14 +198,14 @@ def read_recipe(
     if data is not None and data.schema.is_text and chosen is None:
         base = Recipe.read(_PRESETS[data.schema.task])
         if data.schema.lines:  # texts of their own: nothing goes on from one to the next
-            base = base.with_(["model.carry=false"])
+            base = base.with_(["model.stateful=false"])
     if (
         data is not None and name is None and 0 < data.size("train") < base.batch_size
     ):  # what nobody asked for is no mistake
         base = base.with_([f"batch_size={data.size('train')}"])
     recipe = base.with_(overrides or [])
-    start = recipe.init.from_run
-    return recipe.with_(**{"init.from_run": str(_start(start).resolve())}) if start else recipe
+    start = recipe.init.weights
+    return recipe.with_(**{"init.weights": str(_start(start).resolve())}) if start else recipe
 
 
 def _refuse_anyhow(overrides: list[str]) -> None:
@@ -225,12 +225,12 @@ def _refuse_anyhow(overrides: list[str]) -> None:
     raise RecipeError(*(always or found[0]))
 
 
-def from_runs(texts: list[str] | None) -> list[str]:
-    """`field=a,b` of a grid or a search, with the runs that `init.from_run` names as their folders."""
+def with_run_folders(texts: list[str] | None) -> list[str]:
+    """`field=a,b` of a grid or a search, with the runs that `init.weights` names as their folders."""
     found = []
     for text in texts or []:
         key, _, values = text.partition("=")
-        starts = key.strip() in ("init.from_run", "from_run")
+        starts = key.strip() in ("init.weights", "weights")
         named = [v.strip() for v in values.split(",")]
         folders = (v if v in ("", "none") else str(_start(v).resolve()) for v in named)
         found.append(f"{key}={','.join(folders)}" if starts else text)
@@ -247,7 +247,7 @@ def _start(name: str) -> Path:
         return Path(open_run(name).path)
     except RunError as e:
         raise RunError(
-            wrong("init.from_run", name, "must be a finished run or a file of weights")
+            wrong("init.weights", name, "must be a finished run or a file of weights")
         ) from e
 
 
@@ -292,9 +292,9 @@ class WithFields(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The usual help, then path, default and description of every field."""
-        from danlu.report.fields import rows
+        from danlu.report.tables.fields import field_rows
 
         super().format_help(ctx, formatter)
         formatter.write("\nRecipe fields:\n")
-        for path, default, description in rows():
+        for path, default, description in field_rows():
             formatter.write(f"  {path} = {default}\n      {description}\n")

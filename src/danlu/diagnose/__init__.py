@@ -1,4 +1,4 @@
-"""What a run's figures show."""
+"""From measurements to findings. So far: a first verdict on a finished run."""
 
 from danlu.diagnose.verdict import verdict
 

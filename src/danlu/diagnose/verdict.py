@@ -3,182 +3,190 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from danlu.data.parts import TITLES
 from danlu.errors import cells, count
 from danlu.nn.information import UNITS, perplexity
 from danlu.predict import ner_metrics
 from danlu.runs import Run
-from danlu.runs.folder import read_tensors
+from danlu.runs.saved_outputs import has_outputs, read_outputs
+from danlu.statistics import difference_interval, wilson_interval
 
-Z = 1.959964  # 95 %
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a share observed on n examples (Wilson 1927)."""
-    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def difference(a: float, n: int, b: float, m: int) -> tuple[float, float]:
-    """95 % interval of a − b for shares on n and m examples (Newcombe 1998, method 10)."""
-    (la, ua), (lb, ub) = wilson(a, n), wilson(b, m)
-    return a - b - math.hypot(a - la, ub - b), a - b + math.hypot(ua - a, b - lb)
+_LEAST_EPOCHS = 4  # before anything is said of the end of a training
+_STILL_FALLING = 0.98  # last validation loss by the one before
+_HAS_TURNED = 1.05  # last validation loss by the lowest
+_LARGEST_LOSS = 700.0  # whose exp is finite
 
 
 def verdict(run: Run) -> list[str]:
-    """Sentences on what was reached, where the error lies, and whether training ended at a good time."""
+    """Return what was reached, where the error lies, and whether training ended at a good time."""
     schema = run.schema
-    said = (
-        _tokens(run)
-        if schema.each_token
-        else _numbers(run)
-        if schema.is_regression
-        else _classes(run)
-    )
-    return said + _ending(run) + _data(run)
+    if schema.task == "tagging":
+        sentences = _of_tags(run)
+    elif schema.each_token:
+        sentences = _of_next_tokens(run)
+    elif schema.is_regression:
+        sentences = _of_numbers(run)
+    else:
+        sentences = _of_classes(run)
+    return [*sentences, *_of_the_ending(run), *_of_the_data(run)]
 
 
 def held_out(run: Run) -> str:
-    """The part that no choice was made on: test, else validation, else training."""
-    return next(p for p in ("test", "valid", "train") if f"{p}_loss" in run.result)
+    """Return the part that no choice was made on: test, else validation, else training."""
+    result = run.result
+    return next(part for part in ("test", "valid", "train") if f"{part}_loss" in result)
+
+
+def _title(part: str) -> str:
+    return TITLES[part].capitalize()
 
 
 def _percent(x: float) -> str:
     return f"{100 * x:.1f} %"
 
 
-def _classes(run: Run) -> list[str]:
-    part = held_out(run)
-    r = run.result
-    n, reached = r[f"{part}_n"], r[f"{part}_accuracy"]
-    low, high = wilson(reached, n)
-    counts = run.data_info[
-        "class_counts"
-    ]  # of the training part: the constant answer is learnt there, too
-    most = counts.index(max(counts))
-    usual = run.schema.classes[most]
-    share = float((read_tensors(run.path / "test.safetensors")["targets"] == most).sum()) / n
-    said = [
-        f"{_NAMES[part]} accuracy is {_percent(reached)} (95 % interval {100 * low:.1f} to {100 * high:.1f}, {n} examples); "
-        f"always answering {usual!r} would give {_percent(share)}."
-    ]
-    if low <= share:
-        return [
-            *said,
-            "That is not shown to be better than the constant answer: the network has learnt nothing usable.",
-        ]
-    if (
-        part == "train" or "train_n" not in r
-    ):  # members of a search are scored on the validation part alone
-        return said
-    m, trained = r["train_n"], r["train_accuracy"]
-    gap_low, gap_high = difference(trained, m, reached, n)
-    bias, gap = 1 - trained, trained - reached
-    if gap_low <= 0:
-        return [
-            *said,
-            f"Training accuracy is {_percent(trained)}; no gap to the {_NAMES[part].lower()} part is shown.",
-        ]
-    larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
-    return [
-        *said,
-        f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher ({100 * gap_low:.1f} to {100 * gap_high:.1f}): "
-        f"the larger part of the error is {larger}.",
-    ]
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _tokens(run: Run) -> list[str]:
-    """Of text with a target for every token."""
-    part, r = held_out(run), run.result
-    name, loss, n = _NAMES[part], r[f"{part}_loss"], r[f"{part}_n"]
-    if run.schema.task == "tagging":
-        low, high = wilson(r[f"{part}_accuracy"], n)
-        right = f"{_percent(r[f'{part}_accuracy'])} of {n:,} tokens are tagged rightly ({100 * low:.1f} to {100 * high:.1f})"
-        if f"{part}_f1" in r:
-            return [
-                f"{name} F1 of whole entities is {_percent(r[f'{part}_f1'])}{_f1_interval(run)}; {right}."
-            ]
-        return [f"{name}: {right}."]
-    counts = [c for c in run.data_info["class_counts"] if c]
-    alone = -sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts)
-    said = [
-        f"{name} perplexity is {perplexity(min(loss, 700.0)):.3g}: {loss:.3f} nats ({loss * UNITS['bits']:.3f} bits) a token, "
-        f"on {n:,} tokens. Told by frequency alone, those of the training part have {perplexity(alone):.3g} ({alone:.3f} nats)."
+def _of_classes(run: Run) -> list[str]:
+    part, result = held_out(run), run.result
+    n, reached = result[f"{part}_n"], result[f"{part}_accuracy"]
+    low, high = wilson_interval(reached, n)
+    # The constant answer is learnt on the training part, too.
+    counts = run.data_info["class_counts"]
+    most_common = counts.index(max(counts))
+    targets = read_outputs(run.path)["targets"]
+    constant = float((targets == most_common).sum()) / n
+    sentences = [
+        f"{_title(part)} accuracy is {_percent(reached)} (95 % interval {_range(low, high)}, "
+        f"{n} examples); always answering {run.schema.classes[most_common]!r} would give "
+        f"{_percent(constant)}."
     ]
-    if loss >= alone:
-        said.append(
-            "That is no better than the frequency of tokens: the network has learnt nothing usable."
+    if low <= constant:
+        sentences.append(
+            "That is not shown to be better than the constant answer: the network has learnt "
+            "nothing usable."
         )
-    if part != "train" and "train_loss" in r:
-        said.append(f"Training loss is {r['train_loss']:.3f} nats.")
-    return said
+    elif part != "train" and "train_n" in result:
+        # Members of a search are scored on the validation part alone.
+        sentences.append(_gap_to_training(result, part))
+    return sentences
+
+
+def _gap_to_training(result: dict[str, Any], part: str) -> str:
+    """Return whether the error is rather bias or variance."""
+    trained, reached = result["train_accuracy"], result[f"{part}_accuracy"]
+    low, high = difference_interval(trained, result["train_n"], reached, result[f"{part}_n"])
+    if low <= 0:
+        return (
+            f"Training accuracy is {_percent(trained)}; no gap to the {TITLES[part]} part is shown."
+        )
+    bias, gap = 1 - trained, trained - reached
+    larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
+    return (
+        f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
+        f"({_range(low, high)}): the larger part of the error is {larger}."
+    )
+
+
+def _of_tags(run: Run) -> list[str]:
+    part, result = held_out(run), run.result
+    n, accuracy = result[f"{part}_n"], result[f"{part}_accuracy"]
+    low, high = wilson_interval(accuracy, n)
+    right = f"{_percent(accuracy)} of {n:,} tokens are tagged right ({_range(low, high)})"
+    if f"{part}_f1" not in result:
+        return [f"{_title(part)}: {right}."]
+    f1 = f"{_percent(result[f'{part}_f1'])}{_f1_interval(run)}"
+    return [f"{_title(part)} F1 of whole entities is {f1}; {right}."]
 
 
 def _f1_interval(run: Run) -> str:
-    """In brackets, where what was told of the part is kept."""
-    if not (run.path / "test.safetensors").is_file():
+    """Return the interval in brackets, where what was predicted for the part is kept."""
+    if not has_outputs(run.path):
         return ""
-    kept = read_tensors(run.path / "test.safetensors")
-    low, high = ner_metrics.interval(
-        kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema
-    )
-    if low == high:  # all or nothing was found: drawing again tells nothing
+    kept = read_outputs(run.path)
+    sizes = kept["sizes"].tolist()
+    low, high = ner_metrics.f1_interval(kept["tags"], kept["targets"], sizes, run.schema)
+    if low == high:  # all or nothing was found: every draw gives the same
         return ""
-    return f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, by sentences)"
+    return f" (95 % interval {_range(low, high)}, by sentences)"
 
 
-def _numbers(run: Run) -> list[str]:
-    part, r = held_out(run), run.result
-    mean, spread = run.schema.scale
-    rmse = spread * math.sqrt(r[f"{part}_loss"])
-    targets = read_tensors(run.path / "test.safetensors")["targets"].double()
-    constant = float((targets - mean).square().mean().sqrt())
-    said = [
-        f"{_NAMES[part]} R² is {r[f'{part}_r2']:.3f}: a typical error of {rmse:.4g} on {r[f'{part}_n']} examples, "
-        f"where always answering the training mean errs by {constant:.4g}."
+def _of_next_tokens(run: Run) -> list[str]:
+    part, result = held_out(run), run.result
+    loss, n = result[f"{part}_loss"], result[f"{part}_n"]
+    by_frequency = _entropy([c for c in run.data_info["class_counts"] if c])
+    sentences = [
+        f"{_title(part)} perplexity is {perplexity(min(loss, _LARGEST_LOSS)):.3g}: {loss:.3f} nats "
+        f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency alone, "
+        f"those of the training part have {perplexity(by_frequency):.3g} ({by_frequency:.3f} nats)."
     ]
-    if part != "train" and "train_r2" in r:
-        said.append(f"Training R² is {r['train_r2']:.3f}.")
-    return said
+    if loss >= by_frequency:
+        sentences.append(
+            "That is no better than the frequency of tokens: the network has learnt nothing usable."
+        )
+    if part != "train" and "train_loss" in result:
+        sentences.append(f"Training loss is {result['train_loss']:.3f} nats.")
+    return sentences
 
 
-def _data(run: Run) -> list[str]:
-    """Examples that lie in two parts, and rows that were left out."""
-    said = []
+def _entropy(counts: list[int]) -> float:
+    total = sum(counts)
+    return -sum(c / total * math.log(c / total) for c in counts)
+
+
+def _of_numbers(run: Run) -> list[str]:
+    part, result = held_out(run), run.result
+    mean, std = run.schema.scale
+    typical = std * math.sqrt(result[f"{part}_loss"])
+    targets = read_outputs(run.path)["targets"].double()
+    constant = float((targets - mean).square().mean().sqrt())
+    sentences = [
+        f"{_title(part)} R² is {result[f'{part}_r2']:.3f}: a typical error of {typical:.4g} on "
+        f"{result[f'{part}_n']} examples, where always answering the training mean errs by "
+        f"{constant:.4g}."
+    ]
+    if part != "train" and "train_r2" in result:
+        sentences.append(f"Training R² is {result['train_r2']:.3f}.")
+    return sentences
+
+
+def _of_the_data(run: Run) -> list[str]:
+    """Return examples that lie in two parts, and rows that were left out."""
+    sentences = []
     for pair, n in run.data_info["duplicates"].items():
-        a, b = (_NAMES[p].lower() for p in pair.split("/"))
-        equal = "equals" if n == 1 else "equal"
-        said.append(
-            f"{count(n, 'example')} of the {b} part {equal} one of the {a} part; its score is flattered."
+        first, second = (TITLES[part] for part in pair.split("/"))
+        verb = "equals" if n == 1 else "equal"
+        sentences.append(
+            f"{count(n, 'example')} of the {second} part {verb} one of the {first} part; "
+            "its score is flattered."
         )
     if gaps := run.data_info["missing"]:
-        said.append(f"Rows with missing cells were left out ({cells(gaps)}).")
-    return said
+        sentences.append(f"Rows with missing cells were left out ({cells(gaps)}).")
+    return sentences
 
 
-def _ending(run: Run) -> list[str]:
-    """Whether validation loss was still falling at the end, or had long turned."""
+def _of_the_ending(run: Run) -> list[str]:
+    """Return whether validation loss was still falling at the end, or had long turned."""
     losses = [row["valid_loss"] for row in run.history if "valid_loss" in row]
-    if len(losses) < 4:
+    if len(losses) < _LEAST_EPOCHS:
         return []
     best = min(range(len(losses)), key=losses.__getitem__)
-    if best == len(losses) - 1 and losses[-1] < 0.98 * losses[-2]:
+    is_last_best = best == len(losses) - 1
+    if is_last_best and losses[-1] < _STILL_FALLING * losses[-2]:
         return ["Validation loss was still falling at the end: train longer (`epochs`)."]
-    if run.result.get("best_epoch"):
-        if run.result["epochs"] == run.recipe.epochs:
-            return [
-                f"The weights are those of epoch {run.result['best_epoch']}, the best on validation."
-            ]
+    best_epoch = run.result.get("best_epoch")
+    if best_epoch:
+        stopped = "" if run.result["epochs"] == run.recipe.epochs else "Stopped early; the"
         return [
-            f"Stopped early; the weights are those of epoch {run.result['best_epoch']}, the best on validation."
+            f"{stopped or 'The'} weights are those of epoch {best_epoch}, the best on validation."
         ]
-    if losses[-1] > 1.05 * losses[best]:
+    if losses[-1] > _HAS_TURNED * losses[best]:
         return [
-            f"Validation loss was lowest after epoch {best + 1} ({losses[best]:.4f}) and ended at {losses[-1]:.4f}: "
-            "`early_stopping.patience=5` would keep the best weights."
+            f"Validation loss was lowest after epoch {best + 1} ({losses[best]:.4f}) and ended at "
+            f"{losses[-1]:.4f}: `early_stopping.patience=5` would keep the best weights."
         ]
     return []
-
-
-_NAMES = {"test": "Test", "valid": "Validation", "train": "Training"}

@@ -1,128 +1,135 @@
-"""Comparisons as figures (plain Plotly dictionaries, for the report, a notebook and the page alike)."""
+"""Figures of a comparison, from plain numbers. Legend: V variants, n seeds."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from danlu.statistics import estimate
-
-if TYPE_CHECKING:
-    from danlu.study.compare import Comparison
-
-PALETTE = ("#a34a28", "#3b6fb0", "#4f8a3c", "#8c6bb1", "#c29b2c", "#2f8f8b", "#b5527f", "#6b6459")
-DASHES = ("solid", "dash", "dot", "dashdot")  # where colours do not suffice
-_GRID = {"gridcolor": "#e8e4dc", "zeroline": False}
-_PAPER = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+from danlu.figures.style import AXIS, TRANSPARENT, colour, dash, two_panels
+from danlu.statistics import Estimate, estimate
 
 
-def colour(k: int) -> str:
-    """The colour of variant k."""
-    return PALETTE[k % len(PALETTE)]
+def bands(names: Sequence[str], curves: Any, metric: str) -> dict[str, Any]:
+    """Return training loss and a metric by epoch: the mean over seeds with its 95 % interval.
 
-
-def bands(comparison: Comparison) -> dict[str, Any]:
-    """Training loss and the metric by epoch: the mean over seeds with its 95 % interval."""
-    table = comparison.study.curves()
-    v = len(comparison.names)
-    table["variant"] = table["member"] % v  # members are laid seed by seed, every variant
-    right = comparison.metric if comparison.metric in table else f"valid_{comparison.study.metric}"
-    right = right if right in table else f"train_{comparison.study.metric}"
+    curves: the table of a study, whose members are laid seed by seed, every variant.
+    """
+    curves = curves.assign(variant=curves["member"] % len(names))
     traces = []
-    for axis, figure in (("", "train_loss"), ("2", right)):
-        for k, name in enumerate(comparison.names):
-            by_epoch = table[table["variant"] == k].groupby("epoch")[figure].apply(list)
-            found = [estimate([x for x in values if math.isfinite(x)]) for values in by_epoch]
-            epochs = [int(e) for e in by_epoch.index]
-            low, high = ([b if math.isfinite(b) else e.mean for e, b in zip(found, side, strict=True)]
-                         for side in ([e.low for e in found], [e.high for e in found]))  # fmt: skip
-            if not axis:  # logarithmic: a band that reaches below 0 ends at the lowest value seen
-                low = [max(b, min(v)) for b, v in zip(low, by_epoch, strict=True)]
-            shared = {
-                "xaxis": f"x{axis}",
-                "yaxis": f"y{axis}",
-                "legendgroup": str(k),
-                "type": "scatter",
-                "mode": "lines",
-            }
-            band = {
-                "x": epochs + epochs[::-1],
-                "y": high + low[::-1],
-                "fill": "toself",
-                "fillcolor": colour(k),
-                "opacity": 0.18,
-            }
-            traces.append(
-                {**shared, **band, "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-            )
-            style = {
-                "color": colour(k),
-                "width": 2,
-                "dash": DASHES[k // len(PALETTE) % len(DASHES)],
-            }
-            line = {"x": epochs, "y": [e.mean for e in found], "name": name, "line": style}
-            traces.append({**shared, **line, "showlegend": not axis})
-    layout = {
-        "height": 380,
-        "margin": {"l": 60, "r": 16, "t": 16, "b": 48},
-        "legend": {"orientation": "h", "y": 1.16},
-        "xaxis": {"title": {"text": "epoch"}, "domain": [0, 0.46], **_GRID},
-        "yaxis": {"title": {"text": "training loss"}, "type": "log", **_GRID},
-        "xaxis2": {"title": {"text": "epoch"}, "domain": [0.56, 1], "anchor": "y2", **_GRID},
-        "yaxis2": {"title": {"text": right.replace("_", " ")}, "anchor": "x2", **_GRID},
-        **_PAPER,
-    }
+    for axis, column in (("", "train_loss"), ("2", metric)):
+        for k, name in enumerate(names):
+            values = curves[curves["variant"] == k].groupby("epoch")[column].apply(list)
+            traces += _band(k, name, values, axis)
+    layout = two_panels("training loss", metric.replace("_", " "), height=380)
+    layout["yaxis"]["type"] = "log"
+    layout["margin"] = {"l": 60, "r": 16, "t": 16, "b": 48}
+    layout["legend"] = {"orientation": "h", "y": 1.16}
     return {"data": traces, "layout": layout}
 
 
-def differences(comparison: Comparison) -> dict[str, Any]:
-    """Paired differences to the control: a dot for every seed, the mean with its interval."""
+def _band(k: int, name: str, values: Any, axis: str) -> list[dict[str, Any]]:
+    """Return the band and the line of a variant; values: those of all seeds by epoch."""
+    means, low, high = [], [], []
+    for of_seeds in values:
+        found = estimate([x for x in of_seeds if math.isfinite(x)])
+        means.append(found.mean)
+        has_interval = math.isfinite(found.low)
+        bottom = found.low if has_interval else found.mean
+        if not axis:  # logarithmic: a band that reaches below 0 ends at the lowest value seen
+            bottom = max(bottom, min(of_seeds))
+        low.append(bottom)
+        high.append(found.high if has_interval else found.mean)
+    epochs = [int(epoch) for epoch in values.index]
+    shared = {
+        "type": "scatter",
+        "mode": "lines",
+        "xaxis": f"x{axis}",
+        "yaxis": f"y{axis}",
+        "legendgroup": str(k),
+    }
+    band = {
+        **shared,
+        "x": epochs + epochs[::-1],
+        "y": high + low[::-1],
+        "fill": "toself",
+        "fillcolor": colour(k),
+        "opacity": 0.18,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    line = {
+        **shared,
+        "x": epochs,
+        "y": means,
+        "name": name,
+        "line": {"color": colour(k), "width": 2, "dash": dash(k)},
+        "showlegend": not axis,
+    }
+    return [band, line]
+
+
+def differences(
+    names: Sequence[str],
+    figures: Sequence[Sequence[float]],
+    estimates: Sequence[Estimate],
+    control: int,
+    metric: str,
+    percent: bool,
+) -> dict[str, Any]:
+    """Return paired differences to the control: a dot for every seed, the mean with its interval.
+
+    figures [V][n]; estimates [V]: of the differences.
+    """
+    unit = 100 if percent else 1
+    others = [k for k in range(len(names)) if k != control]
     traces: list[dict[str, Any]] = []
-    others = [k for k in range(len(comparison.names)) if k != comparison.control]
-    unit = 100 if comparison.percent else 1
     for k in reversed(others):
-        row, name = comparison.rows[k], comparison.names[k]
-        pairs = [
-            unit * (x - y)
-            for x, y in zip(
-                comparison.figures[k], comparison.figures[comparison.control], strict=True
-            )
-        ]
-        dots = {
-            "x": pairs,
-            "y": [name] * len(pairs),
-            "marker": {"color": colour(k), "size": 7, "opacity": 0.35},
-        }
-        gap, low, high = (
-            unit * x for x in (row.difference.mean, row.difference.low, row.difference.high)
-        )
-        mean = {
-            "x": [gap],
-            "y": [name],
-            "marker": {"color": colour(k), "size": 11, "symbol": "diamond"},
-        }
-        if math.isfinite(low):
-            sides = {"array": [high - gap], "arrayminus": [gap - low]}
-            mean["error_x"] = {
-                "type": "data",
-                "symmetric": False,
-                **sides,
-                "thickness": 2,
-                "width": 8,
+        pairs = zip(figures[k], figures[control], strict=True)
+        gaps = [unit * (x - y) for x, y in pairs]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": gaps,
+                "y": [names[k]] * len(gaps),
+                "marker": {"color": colour(k), "size": 7, "opacity": 0.35},
             }
-        traces += [{"type": "scatter", "mode": "markers", **what} for what in (dots, mean)]
-    unit_name = "points" if comparison.percent else comparison.metric.replace("_", " ")
-    what = f"difference to {comparison.names[comparison.control]} in {comparison.metric.replace('_', ' ')}"
+        )
+        traces.append(_mean_mark(k, names[k], estimates[k], unit))
+    title = f"difference to {names[control]} in {metric.replace('_', ' ')}"
     layout = {
         "height": 110 + 44 * len(others),
         "showlegend": False,
-        "margin": {"l": 16 + 7 * max(map(len, comparison.names)), "r": 16, "t": 8, "b": 52},
+        "margin": {"l": 16 + 7 * max(map(len, names)), "r": 16, "t": 8, "b": 52},
         "xaxis": {
-            "title": {"text": f"{what} ({unit_name})" if comparison.percent else what},
-            **_GRID,
+            **AXIS,
+            "title": {"text": f"{title} (points)" if percent else title},
             "zeroline": True,
         },
-        "yaxis": {"type": "category", **_GRID},
-        **_PAPER,
+        "yaxis": {"type": "category", **AXIS},
+        **TRANSPARENT,
     }
     return {"data": traces, "layout": layout}
+
+
+def _mean_mark(k: int, name: str, difference: Estimate, unit: int) -> dict[str, Any]:
+    mean = unit * difference.mean
+    mark: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [mean],
+        "y": [name],
+        "marker": {"color": colour(k), "size": 11, "symbol": "diamond"},
+    }
+    if math.isfinite(difference.low):
+        mark["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [unit * difference.high - mean],
+            "arrayminus": [mean - unit * difference.low],
+            "thickness": 2,
+            "width": 8,
+        }
+    return mark

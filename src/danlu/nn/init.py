@@ -139,7 +139,7 @@ def initialise(
         assert isinstance(layer.weight, nn.Parameter)
         draw_into(layer.weight, rule, std, f"{path}.weight")
         if isinstance(getattr(layer, "bias", None), nn.Parameter):
-            layer.bias.fill_(bias)  # type: ignore[union-attr, operator]
+            layer.bias.fill_(bias)  # type: ignore[operator]
 
     for path, layer in model.named_modules():
         if isinstance(layer, DrawsOwnWeights):

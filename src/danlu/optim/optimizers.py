@@ -35,7 +35,8 @@ class DecayRate:
         return self.complement
 
     def __pow__(self, t: Any) -> Tensor:
-        return self.exact**t
+        power: Tensor = self.exact**t
+        return power
 
     def __getitem__(self, rows: slice) -> DecayRate:
         return DecayRate(self.exact[rows], self.dtype)

@@ -125,7 +125,7 @@ def _single(path: str, field: Field, kind: Any) -> Any:
     bounds = {name: getattr(field, name) for name in ("gt", "ge", "lt", "le")}
     limits = {name: bound for name, bound in bounds.items() if bound is not None}
     number = FiniteFloat if kind is float else kind
-    return Annotated[number, PydanticField(strict=True, **limits)]
+    return Annotated[number, PydanticField(strict=True, **limits)]  # type: ignore[valid-type]
 
 
 def declare(path: str, rows: Rows, name: Any, default: str, description: str) -> Any:
@@ -156,7 +156,7 @@ def _model_name(value: str) -> str:
     raise refuse("unknown", rule=mistake.rule, hint=mistake.hint)
 
 
-_ModelFields = declare(
+_ModelFields: Any = declare(
     "model",
     {name: row.fields for name, row in MODELS.items()},
     Annotated[str, AfterValidator(_model_name)],
@@ -195,7 +195,7 @@ class Model(_ModelFields):  # type: ignore[misc]
 
 
 _STD = Field("std", float, 0.01, "Standard deviation of `normal` and `uniform`.", "0.01", gt=0)
-_InitFields = declare(
+_InitFields: Any = declare(
     "init",
     {"auto": (), **{name: (_STD,) if name in USES_STD else () for name in INITS}},
     Annotated[str, one_of("init.name", INITS, "auto")],
@@ -263,7 +263,7 @@ class Loss(Section):
     """balanced: every class counts alike, however rare."""
 
 
-_OptimizerFields = declare(
+_OptimizerFields: Any = declare(
     "optimizer",
     {name: rule.fields for name, rule in OPTIMIZERS.items()},
     Annotated[str, one_of("optimizer.name", OPTIMIZERS)],
@@ -276,7 +276,7 @@ class Optimizer(_OptimizerFields):  # type: ignore[misc]
     """The update rule."""
 
 
-_ScheduleFields = declare(
+_ScheduleFields: Any = declare(
     "schedule",
     {name: schedule.fields for name, schedule in SCHEDULES.items()},
     Annotated[str, one_of("schedule.name", SCHEDULES)],
@@ -320,7 +320,7 @@ AVERAGES: Rows = {
         ),
     ),
 }
-_AverageFields = declare(
+_AverageFields: Any = declare(
     "average",
     AVERAGES,
     Annotated[str, one_of("average.name", AVERAGES)],

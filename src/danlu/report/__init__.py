@@ -1,1 +1,1 @@
-"""Figures, tables, pages, progress."""
+"""Runs, studies and data for readers: tables, terminal, pages."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from danlu.study.compare import Comparison, compare, continue_comparison
+from danlu.study.compare import compare, continue_comparison
+from danlu.study.comparison import Comparison
 from danlu.study.space import Choice, Range
 
 __all__ = [
@@ -18,15 +19,16 @@ __all__ = [
     "tune",
 ]
 
+_LAZY = {
+    "tune": "danlu.study.search",
+    "continue_tuning": "danlu.study.search",
+    "Tuning": "danlu.study.tuning",
+}
+
 
 def __getattr__(name: str) -> Any:  # Optuna is imported by the first search
     from importlib import import_module
 
-    homes = {
-        "tune": "danlu.study.search",
-        "continue_tuning": "danlu.study.search",
-        "Tuning": "danlu.study.tuning",
-    }
-    if name in homes:
-        return getattr(import_module(homes[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'danlu.study' has no attribute {name!r}")

@@ -9,14 +9,18 @@ from danlu.errors import RecipeError, clock
 from danlu.recipe import Recipe
 from danlu.train import estimate_seconds
 
-MANY = 1000  # trainings that are not begun without being asked for twice
+MANY = 1000  # trainings that are not begun without a confirmation
 
 
 def refuse_many(
     what: str, samples: Sequence[Recipe], trainings: int, data: Data, device: str
 ) -> None:
-    """Say how many trainings there would be, and about how long they would take, by some of their recipes."""
-    each = estimate_seconds(samples, data, device) / len(samples)
+    """Raise RecipeError that says how many trainings there would be, and how long they would take.
+
+    samples: some of their recipes, by which the time is estimated.
+    """
+    seconds_each = estimate_seconds(samples, data, device) / len(samples)
     raise RecipeError(
-        f"{what} {trainings:,} trainings, about {clock(each * trainings)} on this machine; use --yes (yes=True) if that is meant"
+        f"{what} {trainings:,} trainings, about {clock(seconds_each * trainings)} on this machine; "
+        "use --yes (yes=True) if that is meant"
     )

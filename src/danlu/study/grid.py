@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danlu.errors import RecipeError, some, unknown
+from danlu.errors import Mistake, RecipeError, some, unknown
 from danlu.recipe import Recipe, fields
-from danlu.recipe.recipe import parse_value, resolve
+from danlu.recipe.aliases import FIELDS as FORMER_FIELDS
+from danlu.recipe.overrides import parse_value, resolve
 
 Grid = Mapping[str, Sequence[Any]]
+SEED_FIELDS = ("seed", "data_seed")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe of the grid and the values that tell it from the others."""
+    """A recipe of the grid, and the values that distinguish it from the others."""
 
     values: tuple[tuple[str, Any], ...]
     recipe: Recipe
@@ -25,17 +27,27 @@ class Variant:
     @property
     def name(self) -> str:
         """The values in words: "optimizer=sgd lr=0.1"."""
-        return " ".join(f"{short(path)}={show(value)}" for path, value in self.values) or "recipe"
+        return name_of(self.values)
+
+
+def name_of(values: Sequence[tuple[str, Any]]) -> str:
+    """Return a variant's values in words."""
+    words = [f"{short(path)}={show(value)}" for path, value in values]
+    return " ".join(words) or "recipe"
 
 
 def canonical(path: str) -> str:
-    """The field that a section's short form sets: optimizer.name for optimizer."""
-    whole = resolve(path)
-    return f"{whole}.name" if f"{whole}.name" in fields() else whole
+    """Return the field that a section's short form sets: optimizer.name for optimizer.
+
+    Raises RecipeError for what is not a field.
+    """
+    full = resolve(path, fields())
+    full = FORMER_FIELDS.get(full, full)
+    return f"{full}.name" if f"{full}.name" in fields() else full
 
 
-def look(recipe: Recipe, path: str) -> Any:
-    """The value at a full path, also below model.args."""
+def value_at(recipe: Recipe, path: str) -> Any:
+    """Return the value at a full path, also below model.args."""
     held: Any = recipe.to_dict(whole=True)
     for part in path.split("."):
         held = held.get(part) if isinstance(held, dict) else None
@@ -43,128 +55,144 @@ def look(recipe: Recipe, path: str) -> Any:
 
 
 def short(path: str) -> str:
-    """A path as people would write it: optimizer for optimizer.name."""
+    """Return a path as people would write it: optimizer for optimizer.name."""
     return path.removesuffix(".name")
 
 
 def show(value: Any) -> str:
-    """A value as it is written in a grid."""
+    """Return a value as it is written in a grid."""
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(show, value)) + "]"
-    return (
-        f"{value:.6g}"
-        if isinstance(value, float)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """From `field=a,b,…`; a value that is itself a list is written in brackets: model.hidden=[64],[100,100].
+    """Return values by field from `field=a,b,…`.
 
-    Raises RecipeError for unknown fields and empty values, all at once.
+    A value that is itself a list is written in brackets: model.hidden=[64],[100,100]. Raises
+    RecipeError for unknown fields and empty values, all at once.
     """
     grid: dict[str, list[Any]] = {}
-    mistakes: list[str] = []
+    mistakes: list[Mistake] = []
     for text in texts:
-        key, equals, values = text.partition("=")
-        if not equals:
-            mistakes.append(f"`{text}` is no field=value,…; write, for example, optimizer=sgd,adam")
-            continue
         try:
-            path = canonical(key.strip())
+            path, values = _parse_one(text)
+            if path in grid:
+                raise RecipeError(given_twice(path))
+            grid[path] = values
         except RecipeError as e:
             mistakes += e.mistakes
-            continue
-        pieces = [p.strip() for p in re.split(r",(?![^\[]*\])", values)]
-        if not all(pieces):
-            mistakes.append(f"`{text}` has an empty value; write, for example, {key}=a,b")
-            continue
-        if path in grid:
-            mistakes.append(twice(path))
-        grid[path] = [parse_value(p, path) for p in pieces]
     if mistakes:
         raise RecipeError(*mistakes)
     return grid
 
 
-def twice(path: str) -> str:
-    """The mistake of naming a field in two places."""
-    return f"`{short(path)}` is given twice; name all its values at once: {short(path)}=a,b"
+def _parse_one(text: str) -> tuple[str, list[Any]]:
+    key, equals, values = text.partition("=")
+    if not equals:
+        raise RecipeError(f"`{text}` is not field=value,…; write, for example, optimizer=sgd,adam")
+    path = canonical(key.strip())
+    outside_brackets = re.split(r",(?![^\[]*\])", values)
+    pieces = [piece.strip() for piece in outside_brackets]
+    if not all(pieces):
+        raise RecipeError(f"`{text}` has an empty value; write, for example, {key}=a,b")
+    return path, [parse_value(piece, fields().get(path)) for piece in pieces]
+
+
+def given_twice(path: str) -> str:
+    """Return the mistake of naming a field in two places."""
+    name = short(path)
+    return f"`{name}` is given twice; name all its values at once: {name}=a,b"
 
 
 def value_mistakes(path: str, values: Sequence[Any]) -> list[str]:
-    """What is wrong with a list of values of a field, if anything."""
-    shown = [show(v) for v in values]
-    repeated = sorted({v for v in shown if shown.count(v) > 1})
+    """Return what is wrong with a list of values of a field, if anything."""
     if not values:
         return [f"`{path}` has no values; name at least one"]
+    shown = [show(value) for value in values]
+    repeated = sorted({value for value in shown if shown.count(value) > 1})
     if not repeated:
         return []
-    layers = f"; for one network write {short(path)}=[{','.join(v.strip('[]') for v in shown)}]"
-    return [
-        f"`{short(path)}` names {some(repeated)} more than once{layers if path == 'model.hidden' else ''}"
-    ]
+    hint = ""
+    if path == "model.hidden":
+        layers = ",".join(value.strip("[]") for value in shown)
+        hint = f"; for one network write {short(path)}=[{layers}]"
+    return [f"`{short(path)}` names {some(repeated)} more than once{hint}"]
 
 
 def expand(grid: Grid, base: Recipe) -> list[Variant]:
-    """Every combination over the base recipe. Raises RecipeError, with the variant, for those that cannot be."""
-    paths = [resolve(k) if _sections(v) else canonical(k) for k, v in grid.items()]
-    mistakes = [twice(p) for p in dict.fromkeys(paths) if paths.count(p) > 1]
-    grid = {
-        p: list(v) if isinstance(v, (list, tuple)) else [v]
-        for p, v in zip(paths, grid.values(), strict=True)
-    }
-    for path, values in grid.items():
-        mistakes += value_mistakes(path, values)
-        if path in ("seed", "data_seed"):
-            mistakes.append(
-                f"`{path}` cannot be a field of the grid: every variant is trained with the same seeds; use --seeds"
-            )
-    if mistakes:
-        raise RecipeError(*mistakes)
-    varied = [p for p, v in grid.items() if len(v) > 1]
-    out: list[Variant] = []
+    """Return every combination over the base recipe.
+
+    Raises RecipeError, naming the variant, for combinations that are not valid.
+    """
+    grid = _checked(grid)
+    varied = [path for path, values in grid.items() if len(values) > 1]
+    variants: list[Variant] = []
+    mistakes: list[str] = []
     for combination in itertools.product(*grid.values()):
         chosen = dict(zip(grid, combination, strict=True))
-        variant = tuple((p, chosen[p]) for p in varied)
+        values = tuple((path, chosen[path]) for path in varied)
         try:
-            out.append(Variant(variant, base.with_(**chosen)))
+            variants.append(Variant(values, base.with_(**chosen)))
         except RecipeError as e:
-            name = Variant(variant, base).name
-            mistakes += [f"{m} (variant {name})" if varied else m for m in e.mistakes]
+            note = f"(variant {name_of(values)})"
+            mistakes += [m.with_note(note) if varied else m for m in e.mistakes]
     if mistakes:
         raise RecipeError(*dict.fromkeys(mistakes))
-    return out
+    return variants
 
 
-def _sections(values: Any) -> bool:
-    """Whether values are whole sections, as tables of names and values."""
-    return any(
-        isinstance(v, dict) for v in (values if isinstance(values, (list, tuple)) else [values])
-    )
+def _checked(grid: Grid) -> dict[str, list[Any]]:
+    """Return the grid with full paths and lists of values. Raises RecipeError."""
+    checked: dict[str, list[Any]] = {}
+    mistakes: list[str] = []
+    for key, given in grid.items():
+        values = list(given) if isinstance(given, (list, tuple)) else [given]
+        has_whole_sections = any(isinstance(value, dict) for value in values)
+        path = resolve(key, fields()) if has_whole_sections else canonical(key)
+        if path in checked:
+            mistakes.append(given_twice(path))
+        checked[path] = values
+        mistakes += value_mistakes(path, values)
+        if path in SEED_FIELDS:
+            mistakes.append(
+                f"`{path}` cannot be a field of the grid: every variant is trained with the same "
+                "seeds; use --seeds"
+            )
+    if mistakes:
+        raise RecipeError(*dict.fromkeys(mistakes))
+    return checked
 
 
 def find(name: str, variants: Sequence[Variant]) -> int:
-    """The number of the variant that `name` means: its whole name, or any value or field=value that only one has."""
-    names = [v.name for v in variants]
+    """Return the number of the variant that `name` means.
+
+    Its whole name, or any value or field=value that only one has. Raises RecipeError.
+    """
+    names = [variant.name for variant in variants]
     if name in names:
         return names.index(name)
-    wanted = name.split()
-    fits = [i for i, v in enumerate(variants) if all(_has(v, w) for w in wanted)]
+    words = name.split()
+    fits = [i for i, v in enumerate(variants) if all(_has(v, word) for word in words)]
     if len(fits) == 1:
         return fits[0]
     if fits:
         raise RecipeError(
-            f"`control` is {name!r}, but that fits {len(fits)} variants; write one of {some(names, 6)}"
+            f"`control` is {name!r}, but that fits {len(fits)} variants; "
+            f"write one of {some(names, 6)}"
         )
     raise RecipeError(unknown("control", name, names))
 
 
 def _has(variant: Variant, word: str) -> bool:
-    key, equals, value = word.rpartition("=")
-    return any(
-        show(v) == value and (not equals or short(p) == key or p.endswith(f".{key}"))
-        for p, v in variant.values
-    )
+    """Whether a variant has a value, or a field=value."""
+    key, equals, wanted = word.rpartition("=")
+    for path, value in variant.values:
+        names_field = not equals or short(path) == key or path.endswith(f".{key}")
+        if names_field and show(value) == wanted:
+            return True
+    return False

@@ -7,17 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danlu.errors import RecipeError
+from danlu.errors import Mistake, RecipeError
 from danlu.recipe import Recipe, fields
 from danlu.study import grid as grids
-from danlu.study.grid import short, show
+from danlu.study.grid import SEED_FIELDS, short, show
 
-_LEAST = 0.05  # of a range's width is left on both sides of the best when it is narrowed
+# Share of a range's width that is left on both sides of the best when it is narrowed.
+_LEAST_MARGIN = 0.05
+_EXAMPLE = "1e-5..1e-1:log"
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, uniform or, with `log`, uniform in their logarithm; `whole` ones are set by the field."""
+    """Numbers from low to high, uniform or, with `log`, uniform in their logarithm.
+
+    whole: whole numbers only, as the field decides.
+    """
 
     low: float
     high: float
@@ -28,19 +33,39 @@ class Range:
         return f"{self.low:.4g}..{self.high:.4g}{':log' if self.log else ''}"
 
     def to_json(self) -> dict[str, Any]:
-        """The inverse of `from_json`."""
+        """Return plain values as a study keeps them."""
         return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
 
+    def to_unit(self, value: float) -> float:
+        """Return where a value lies between the ends, 0 to 1, on the range's own scale."""
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        return (self._scaled(value) - low) / (high - low)
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self.log else float(value)
+
+    def _unscaled(self, value: float) -> float:
+        return math.exp(value) if self.log else value
+
     def narrowed(self, best: Sequence[float]) -> Range:
-        """The part of the range where the best values lie, with half the gap between neighbours to spare on both sides."""
-        there, back = (math.log, math.exp) if self.log else (float, float)
-        x = sorted(there(v) for v in best)
-        gap = (x[-1] - x[0]) / max(1, 2 * (len(x) - 1))
-        spare = max(gap, _LEAST * (there(self.high) - there(self.low)))  # where all agree
-        low, high = max(self.low, back(x[0] - spare)), min(self.high, back(x[-1] + spare))
+        """Return the part of the range where the best values lie.
+
+        With half the gap between neighbours to spare on both sides.
+        """
+        x = sorted(self._scaled(value) for value in best)
+        half_gap = (x[-1] - x[0]) / max(1, 2 * (len(x) - 1))
+        # Where all agree there is no gap.
+        width = self._scaled(self.high) - self._scaled(self.low)
+        margin = max(half_gap, _LEAST_MARGIN * width)
+        low = max(self.low, self._unscaled(x[0] - margin))
+        high = min(self.high, self._unscaled(x[-1] + margin))
         if self.whole:
             low, high = math.floor(low), math.ceil(high)
         return Range(low, high, self.log, self.whole) if low < high else self
+
+    def ends(self) -> list[Any]:
+        """Return the values at both ends."""
+        return [int(v) if self.whole else v for v in (self.low, self.high)]
 
 
 @dataclass(frozen=True)
@@ -53,83 +78,98 @@ class Choice:
         return ",".join(map(show, self.values))
 
     def to_json(self) -> dict[str, Any]:
-        """The inverse of `from_json`."""
+        """Return plain values as a study keeps them."""
         return {"values": [list(v) if isinstance(v, tuple) else v for v in self.values]}
 
     def narrowed(self, best: Sequence[Any]) -> Choice:
-        """The values found among the best."""
-        return Choice(tuple(v for v in self.values if v in best)) if best else self
+        """Return the values found among the best."""
+        return Choice(tuple(value for value in self.values if value in best)) if best else self
+
+    def ends(self) -> list[Any]:
+        """Return all values."""
+        return list(self.values)
 
 
-def from_json(told: Mapping[str, Any]) -> Range | Choice:
-    """A range or choice as a study keeps it."""
-    return Choice(tuple(told["values"])) if "values" in told else Range(**told)
+Space = Mapping[str, Range | Choice]
 
 
-Space = Mapping[str, "Range | Choice"]
+def from_json(kept: Mapping[str, Any]) -> Range | Choice:
+    """Return a range or choice as a study keeps it."""
+    return Choice(tuple(kept["values"])) if "values" in kept else Range(**kept)
 
 
-def parse(texts: Sequence[str]) -> tuple[dict[str, Range | Choice], dict[str, Any]]:
-    """(what is searched, what is fixed) by full path. Raises RecipeError, all mistakes at once."""
-    space: dict[str, Range | Choice] = {}
-    fixed: dict[str, Any] = {}
-    mistakes: list[str] = []
+@dataclass
+class Settled:
+    """A space in its parts: what is searched, and what is fixed, by full path."""
+
+    searched: dict[str, Range | Choice]
+    fixed: dict[str, Any]
+
+    def add(self, path: str, value: Any) -> None:
+        """Add a field: searched for a range or choice, else fixed."""
+        if path in self.searched or path in self.fixed:
+            raise RecipeError(grids.given_twice(path))
+        if isinstance(value, (Range, Choice)):
+            self.searched[path] = value
+        else:
+            self.fixed[path] = value
+
+
+def parse(texts: Sequence[str]) -> Settled:
+    """Return the space of texts. Raises RecipeError, all mistakes at once."""
+    settled = Settled({}, {})
+    mistakes: list[Mistake] = []
     for text in texts:
-        key, equals, said = text.partition("=")
         try:
-            if not equals:
-                raise RecipeError(
-                    f"`{text}` is no field=range; write, for example, optimizer.lr=1e-5..1e-1:log"
-                )
-            path = grids.canonical(key.strip())
-            if path in space or path in fixed:
-                raise RecipeError(grids.twice(path))
-            if ".." in said and _takes_numbers(path):
-                space[path] = _range(path, text, said.strip())
-            else:
-                ((path, values),) = grids.parse([text]).items()
-                if len(values) > 1:
-                    space[path] = Choice(tuple(values))
-                else:
-                    fixed[path] = values[0]
+            settled.add(*_parse_one(text))
         except RecipeError as e:
             mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)
-    return space, fixed
+    return settled
+
+
+def _parse_one(text: str) -> tuple[str, Any]:
+    key, equals, given = text.partition("=")
+    if not equals:
+        raise RecipeError(
+            f"`{text}` is not field=range; write, for example, optimizer.lr={_EXAMPLE}"
+        )
+    path = grids.canonical(key.strip())
+    if ".." in given and _takes_numbers(path):
+        return path, _parse_range(path, text, given.strip())
+    ((path, values),) = grids.parse([text]).items()
+    return path, Choice(tuple(values)) if len(values) > 1 else values[0]
 
 
 def _takes_numbers(path: str) -> bool:
-    """Whether a field may hold a number; of arguments of somebody's network nothing is known."""
+    """Whether a field may hold a number; nothing is known of arguments of anyone's own network."""
     info = fields().get(path)
     return info is None or any(kind in str(info.annotation) for kind in ("int", "float"))
 
 
-def _takes_whole(path: str, low: float, high: float) -> bool:
-    """Whether a field takes whole numbers only: by its type, or where that is not known, if both ends are whole."""
+def _takes_whole_numbers(path: str, low: float, high: float) -> bool:
+    """Whether a field takes whole numbers only: by its type, else if both ends are whole."""
     info = fields().get(path)
     if info is None:
         return isinstance(low, int) and isinstance(high, int)
-    return "int" in str(info.annotation) and "float" not in str(info.annotation).lower()
+    kind = str(info.annotation)
+    return "int" in kind and "float" not in kind.lower()
 
 
-def _range(path: str, text: str, said: str) -> Range:
-    body, colon, scale = said.partition(":")
-    low_text, _, high_text = body.partition("..")
+def _parse_range(path: str, text: str, given: str) -> Range:
+    ends, colon, scale = given.partition(":")
+    low_text, _, high_text = ends.partition("..")
     try:
         low, high = _number(low_text), _number(high_text)
     except ValueError:
         raise RecipeError(
-            f"`{text}` is no range of numbers; write, for example, {short(path)}=1e-5..1e-1:log"
+            f"`{text}` is not a range of numbers; write, for example, {short(path)}={_EXAMPLE}"
         ) from None
     if colon and scale != "log":
         raise RecipeError(f"`{text}` ends in {scale!r}, but a range can only be :log")
-    return _sound(
-        path,
-        text,
-        Range(low, high, bool(colon)),
-        f"{short(path)}={high_text}..{low_text}{colon}{scale}",
-    )
+    turned = f"{short(path)}={high_text}..{low_text}{colon}{scale}"
+    return _checked_range(path, text, Range(low, high, bool(colon)), turned)
 
 
 def _number(text: str) -> float:
@@ -139,96 +179,96 @@ def _number(text: str) -> float:
         return float(text)
 
 
-def _sound(path: str, text: str, r: Range, turned: str) -> Range:
-    """The range with `whole` as its field has it. Raises RecipeError for one that holds nothing, or not such numbers."""
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (r.low, r.high)):
+def _checked_range(path: str, text: str, given: Range, turned: str) -> Range:
+    """Return the range with `whole` as its field has it.
+
+    turned: the text with both ends exchanged. Raises RecipeError for a range that holds nothing, or
+    no such numbers.
+    """
+    low, high = given.low, given.high
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (low, high)):
+        raise RecipeError(f"`{text}` must have two finite ends, such as {short(path)}={_EXAMPLE}")
+    if not low < high:
+        hint = f"; did you mean {turned}?" if low > high else ""
+        raise RecipeError(f"`{text}` is an empty range{hint}")
+    if given.log and low <= 0:
         raise RecipeError(
-            f"`{text}` must have two finite ends, such as {short(path)}=1e-5..1e-1:log"
+            f"`{text}` is a log range through zero; its lower end must be greater than 0, "
+            "such as 1e-8"
         )
-    if not r.low < r.high:
-        raise RecipeError(
-            f"`{text}` is an empty range" + (f"; did you mean {turned}?" if r.low > r.high else "")
-        )
-    if r.log and r.low <= 0:
-        raise RecipeError(
-            f"`{text}` is a log range through zero; its lower end must be greater than 0, such as 1e-8"
-        )
-    whole = _takes_whole(path, r.low, r.high)
-    if whole and not (float(r.low).is_integer() and float(r.high).is_integer()):
+    whole = _takes_whole_numbers(path, low, high)
+    if whole and not (float(low).is_integer() and float(high).is_integer()):
         raise RecipeError(f"`{text}` must run between whole numbers")
-    return Range(r.low, r.high, r.log, whole)
+    return Range(low, high, given.log, whole)
 
 
 def settle(
     space: Mapping[str, Any] | Sequence[str], recipe: Recipe
 ) -> tuple[dict[str, Range | Choice], Recipe, list[Recipe]]:
-    """(what is searched, the recipe with what is fixed, recipes at the ends) of a space in any of its forms.
+    """Return what is searched, the recipe with what is fixed, and recipes at the ends of the space.
 
-    Raises RecipeError, all mistakes at once.
+    space: in any of its forms. Raises RecipeError, all mistakes at once.
     """
-    searched, fixed = _read(space) if isinstance(space, Mapping) else parse(space)
-    base = recipe.with_(**fixed)
-    return searched, base, _at_the_ends(searched, base)
+    settled = _from_mapping(space) if isinstance(space, Mapping) else parse(space)
+    base = recipe.with_(**settled.fixed)
+    return settled.searched, base, _recipes_at_ends(settled.searched, base)
 
 
-def _read(space: Mapping[str, Any]) -> tuple[dict[str, Range | Choice], dict[str, Any]]:
+def _from_mapping(space: Mapping[str, Any]) -> Settled:
     """As `parse`, from values by field."""
-    searched: dict[str, Range | Choice] = {}
-    fixed: dict[str, Any] = {}
-    mistakes: list[str] = []
+    settled = Settled({}, {})
+    mistakes: list[Mistake] = []
     for key, given in space.items():
         try:
             path = grids.canonical(key)
-            if path in searched or path in fixed:
-                raise RecipeError(grids.twice(path))
-            if isinstance(given, Range):
-                text = f"{short(path)}={given}"
-                turned = f"{short(path)}={Range(given.high, given.low, given.log)}"
-                searched[path] = _sound(path, text, given, turned)
-            elif isinstance(given, (Choice, list, tuple)):
-                searched[path] = given if isinstance(given, Choice) else Choice(tuple(given))
-            elif isinstance(given, str) and ".." in given and _takes_numbers(path):
-                searched[path] = _range(path, f"{key}={given}", given)
-            else:
-                fixed[path] = given
+            settled.add(path, _from_value(path, key, given))
         except RecipeError as e:
             mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)
-    return searched, fixed
+    return settled
 
 
-def _at_the_ends(space: Space, base: Recipe) -> list[Recipe]:
-    """The recipe with each field at each of its ends. Refuses a space whose ends it cannot take, all mistakes at once."""
+def _from_value(path: str, key: str, given: Any) -> Any:
+    """Return what a value of a mapping means: a range, a choice, or what is fixed."""
+    if isinstance(given, Range):
+        turned = Range(given.high, given.low, given.log)
+        return _checked_range(path, f"{short(path)}={given}", given, f"{short(path)}={turned}")
+    if isinstance(given, (list, tuple)):
+        return Choice(tuple(given))
+    if isinstance(given, str) and ".." in given and _takes_numbers(path):
+        return _parse_range(path, f"{key}={given}", given)
+    return given
+
+
+def _recipes_at_ends(space: Space, base: Recipe) -> list[Recipe]:
+    """Return the recipe with each field at each of its ends.
+
+    Raises RecipeError for a space whose ends it cannot take, all mistakes at once.
+    """
     mistakes: list[str] = []
     if not space:
         mistakes.append(
-            "nothing is searched; give a range or several values, such as optimizer.lr=1e-5..1e-1:log"
+            f"nothing is searched; give a range or several values, such as optimizer.lr={_EXAMPLE}"
         )
-    for path, s in space.items():
-        if isinstance(s, Choice):
-            mistakes += grids.value_mistakes(path, s.values)
-        if path in ("seed", "data_seed"):
+    for path, searched in space.items():
+        if isinstance(searched, Choice):
+            mistakes += grids.value_mistakes(path, searched.values)
+        if path in SEED_FIELDS:
             mistakes.append(
-                f"`{path}` cannot be searched: it is luck; danlu compare --seeds shows how much of it there is"
+                f"`{path}` cannot be searched: it is luck; "
+                "danlu compare --seeds shows how much of it there is"
             )
     if mistakes:
         raise RecipeError(*mistakes)
-    first = {p: _ends(s)[0] for p, s in space.items()}
-    found = []
-    for path, s in space.items():
-        for value in _ends(s):
+    first = {path: searched.ends()[0] for path, searched in space.items()}
+    recipes = []
+    for path, searched in space.items():
+        for value in searched.ends():
             try:
-                found.append(base.with_(**{**first, path: value}))
+                recipes.append(base.with_(**{**first, path: value}))
             except RecipeError as e:
-                mistakes += [m for m in e.mistakes if m not in mistakes]
+                mistakes += [mistake for mistake in e.mistakes if mistake not in mistakes]
     if mistakes:
         raise RecipeError(*mistakes)
-    return found
-
-
-def _ends(s: Range | Choice) -> list[Any]:
-    """The values at the ends of a range, or all choices."""
-    if isinstance(s, Choice):
-        return list(s.values)
-    return [int(v) if s.whole else v for v in (s.low, s.high)]
+    return recipes

@@ -1,4 +1,4 @@
-"""How trials are proposed, by Optuna's samplers, and who of them may go on."""
+"""How trials are proposed, by Optuna's samplers, and which of them may go on."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ from danlu.errors import RecipeError
 from danlu.study.grid import show
 from danlu.study.space import Choice, Range, Space
 
-_TRIES = 50  # draws for every trial that is wanted
-BATCH = 16  # trials that are proposed at once where later ones learn from them, or machines share the work
+# Trials that are proposed at once where later ones learn from them, or machines share the work.
+BATCH = 16
+_DRAWS_PER_TRIAL = 50  # until values are found that go together
+# Names of Optuna's user attributes, which are in people's storages.
+OWNER_TAG, UNCLAIMED, ROUND = "mark", "draft", "round"
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a search chooses."""
+    """How a search chooses.
 
-    sampler: Callable[[int], Any]  # Optuna's, by seed
-    learns: bool = False  # its draws, from the trials before: so it needs no narrowed ranges
-    halves: bool = False  # whether it stops trials that others are better than
+    sampler: Optuna's, by seed. learns: its draws learn from the trials before, so it needs no
+    narrowed ranges. halves: it stops trials that others are better than.
+    """
+
+    sampler: Callable[[int], Any]
+    learns: bool = False
+    halves: bool = False
 
 
 def _tpe(seed: int) -> Any:
-    """The tree-structured Parzen estimator (Bergstra et al. 2011)."""
+    """Return the tree-structured Parzen estimator (Bergstra et al. 2011)."""
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -43,7 +50,7 @@ STRATEGIES = {
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within, Optuna says nothing that is no warning, and does not call its interfaces experimental."""
+    """Keep Optuna from saying what is not a warning, and from calling its interfaces experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -54,125 +61,170 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def distribution(s: Range | Choice) -> Any:
-    """Optuna's word for a range or choice."""
-    if isinstance(s, Choice):
-        return optuna.distributions.CategoricalDistribution([show(v) for v in s.values])
-    if s.whole:
-        return optuna.distributions.IntDistribution(int(s.low), int(s.high), log=s.log)
-    return optuna.distributions.FloatDistribution(s.low, s.high, log=s.log)
+def distribution(searched: Range | Choice) -> Any:
+    """Return Optuna's distribution for a range or choice."""
+    if isinstance(searched, Choice):
+        names = [show(value) for value in searched.values]
+        return optuna.distributions.CategoricalDistribution(names)
+    if searched.whole:
+        low, high = int(searched.low), int(searched.high)
+        return optuna.distributions.IntDistribution(low, high, log=searched.log)
+    return optuna.distributions.FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def value(s: Range | Choice, drawn: Any) -> Any:
-    """The field's value for what Optuna drew."""
-    return next(v for v in s.values if show(v) == drawn) if isinstance(s, Choice) else drawn
+def values_by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the fields for what Optuna drew or kept."""
+    return {path: _value(searched, params[path]) for path, searched in space.items()}
 
 
-def by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the fields for what Optuna drew or kept."""
-    return {p: value(s, params[p]) for p, s in space.items()}
+def _value(searched: Range | Choice, drawn: Any) -> Any:
+    if isinstance(searched, Choice):
+        return next(value for value in searched.values if show(value) == drawn)
+    return drawn
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a batch of trials is proposed for.
+
+    space: that of the round; whole_space: before it was narrowed, as a storage takes narrower
+    ranges, but not fewer choices. round: its number. is_valid: whether values go together; what
+    does not is drawn again. heartbeat: gives the first heartbeat of a trial before it is claimed,
+    as a trial that is claimed and never heard of again would be waited for without end; None where
+    no other machine shares the storage.
+    """
+
+    space: Space
+    whole_space: Space
+    round: int
+    is_valid: Callable[[dict[str, Any]], bool]
+    heartbeat: Callable[[int], None] | None = None
+
+    def distributions(self) -> dict[str, Any]:
+        """Return what the storage keeps of each field."""
+        kept = {}
+        for path, searched in self.space.items():
+            is_choice = isinstance(searched, Choice)
+            kept[path] = distribution(self.whole_space[path] if is_choice else searched)
+        return kept
 
 
 def propose(
-    study: Any,
-    space: Space,
-    whole: Space,
-    n: int,
-    marks: Sequence[str],
-    number: int,
-    possible: Callable[[dict[str, Any]], bool],
-    alive: Callable[[int], None] | None = None,
+    study: Any, proposal: Proposal, owner_tags: Sequence[str]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """(trial number, values by path) of n new trials, each marked with whose it is and with the number of its round.
+    """Return (trial number, values by path) of a new trial for each owner tag.
 
-    Random ones are drawn at once and stored together: asking one by one takes the storage several times as long.
-    whole: the space before it was narrowed; a storage takes narrower ranges, but not fewer choices. possible: whether
-    values go together; what does not is drawn again. alive: gives the first sign of life of a trial, before it is marked:
-    who is marked and never heard of again would be waited for without end. Raises RecipeError when hardly any values go
-    together.
+    Raises RecipeError when hardly any values go together.
     """
-    kept = {p: distribution(whole[p] if isinstance(s, Choice) else s) for p, s in space.items()}
-    found: list[tuple[int, dict[str, Any]]] = []
     if isinstance(study.sampler, optuna.samplers.RandomSampler):
-        scratch = optuna.create_study(sampler=study.sampler)
-        narrow = {p: distribution(s) for p, s in space.items()}
-        tries = (scratch.ask(narrow).params for _ in range(_TRIES * n))
-        drawn = list(itertools.islice((d for d in tries if possible(by_path(whole, d))), n))
-        _enough(drawn, n)
-        running, key = optuna.trial.TrialState.RUNNING, "draft" if alive else "mark"
-        study.add_trials(
-            optuna.trial.create_trial(
-                state=running, params=d, distributions=kept, user_attrs={key: m, "round": number}
-            )
-            for d, m in zip(drawn, marks, strict=True)
-        )
-        made = {
-            t.user_attrs[key]: t for t in study.get_trials(deepcopy=False) if key in t.user_attrs
-        }
-        for m in marks if alive else ():
-            _mark(study, made[m]._trial_id, m, alive)
-        return [(made[m].number, by_path(whole, d)) for m, d in zip(marks, drawn, strict=True)]
-    for _ in range(_TRIES * n):
+        return _propose_at_random(study, proposal, owner_tags)
+    n, kept = len(owner_tags), proposal.distributions()
+    found: list[tuple[int, dict[str, Any]]] = []
+    for _ in range(_DRAWS_PER_TRIAL * n):
         trial = study.ask(kept)
-        if not possible(by_path(whole, trial.params)):
+        values = values_by_path(proposal.whole_space, trial.params)
+        if not proposal.is_valid(values):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        trial.set_user_attr("round", number)
-        _mark(study, trial._trial_id, marks[len(found)], alive)
-        found.append((trial.number, by_path(whole, trial.params)))
+        trial.set_user_attr(ROUND, proposal.round)
+        _claim(study, trial._trial_id, owner_tags[len(found)], proposal.heartbeat)
+        found.append((trial.number, values))
         if len(found) == n:
             break
-    _enough(found, n)
+    _refuse_too_few(found, n)
     return found
 
 
-def _mark(study: Any, trial: int, mark: str, alive: Callable[[int], None] | None) -> None:
-    if alive:
-        alive(trial)
-    optuna.trial.Trial(study, trial).set_user_attr("mark", mark)
+def _propose_at_random(
+    study: Any, proposal: Proposal, owner_tags: Sequence[str]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Draw all trials at once and store them together.
+
+    Asking one by one takes the storage several times as long.
+    """
+    n, whole_space = len(owner_tags), proposal.whole_space
+    scratch = optuna.create_study(sampler=study.sampler)
+    narrow = {path: distribution(searched) for path, searched in proposal.space.items()}
+    draws = (scratch.ask(narrow).params for _ in range(_DRAWS_PER_TRIAL * n))
+    valid = (draw for draw in draws if proposal.is_valid(values_by_path(whole_space, draw)))
+    drawn = list(itertools.islice(valid, n))
+    _refuse_too_few(drawn, n)
+
+    kept = proposal.distributions()
+    tag_name = UNCLAIMED if proposal.heartbeat else OWNER_TAG
+    study.add_trials(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=params,
+            distributions=kept,
+            user_attrs={tag_name: tag, ROUND: proposal.round},
+        )
+        for params, tag in zip(drawn, owner_tags, strict=True)
+    )
+    by_tag = {}
+    for trial in study.get_trials(deepcopy=False):
+        if tag_name in trial.user_attrs:
+            by_tag[trial.user_attrs[tag_name]] = trial
+    if proposal.heartbeat:
+        for tag in owner_tags:
+            _claim(study, by_tag[tag]._trial_id, tag, proposal.heartbeat)
+    pairs = zip(owner_tags, drawn, strict=True)
+    return [(by_tag[tag].number, values_by_path(whole_space, params)) for tag, params in pairs]
 
 
-def _enough(found: Sequence[Any], n: int) -> None:
+def _claim(study: Any, trial: int, owner_tag: str, heartbeat: Callable[[int], None] | None) -> None:
+    """Mark a trial as somebody's."""
+    if heartbeat:
+        heartbeat(trial)
+    optuna.trial.Trial(study, trial).set_user_attr(OWNER_TAG, owner_tag)
+
+
+def _refuse_too_few(found: Sequence[Any], n: int) -> None:
     if len(found) < n:
         raise RecipeError(
-            "hardly any values of the searched fields go together; search fewer of them, or narrower ranges"
+            "hardly any values of the searched fields go together; "
+            "search fewer of them, or narrower ranges"
         )
 
 
 class Halving:
     """Successive halving: at epochs 1, η, η², … only the best 1/η of those seen there go on.
 
-    (Li et al. 2020, "A system for massively parallel hyperparameter tuning"; members that train together are judged
-    together.) A member is judged by the best of its validation figures so far.
+    (Li et al. 2020, "A system for massively parallel hyperparameter tuning"; members that train
+    together are judged together.) A member is judged by the best of its validation figures so far.
     """
 
     def __init__(self, figure: str, higher_is_better: bool, eta: int = 3) -> None:
         self.figure, self.sign, self.eta = figure, 1 if higher_is_better else -1, eta
-        self.scores: dict[int, dict[int, float]] = {}  # of each member by epoch
-        self.rungs: dict[int, dict[int, float]] = {}  # by epoch, the best so far of each member
+        self.scores: dict[int, dict[int, float]] = {}
+        """Of each member by epoch."""
+        self.rungs: dict[int, dict[int, float]] = {}
+        """By epoch, the best so far of each member."""
 
-    def see(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Note what members reached, by rows of their histories."""
+    def observe(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take in what members reached, by rows of their histories."""
         for row in rows:
             member, epoch = row["member"], row["epoch"]
             score = self.sign * row[self.figure]
-            own = self.scores.setdefault(member, {})
-            own[epoch] = score if math.isfinite(score) else -math.inf
-            if self.eta ** round(math.log(epoch, self.eta)) == epoch:
-                self.rungs.setdefault(epoch, {})[member] = max(
-                    v for e, v in own.items() if e <= epoch
-                )
+            scores = self.scores.setdefault(member, {})
+            scores[epoch] = score if math.isfinite(score) else -math.inf
+            if self._is_rung(epoch):
+                so_far = [value for e, value in scores.items() if e <= epoch]
+                self.rungs.setdefault(epoch, {})[member] = max(so_far)
 
-    def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
-        """The members that others at their rung are enough better than."""
-        self.see(rows)
+    def _is_rung(self, epoch: int) -> bool:
+        return bool(self.eta ** round(math.log(epoch, self.eta)) == epoch)
+
+    def prune(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+        """Return the members that enough others at their rung are better than."""
+        self.observe(rows)
         stopped = set()
         for row in rows:
-            rung = self.rungs.get(row["epoch"], {})
-            kept = max(1, len(rung) // self.eta)
-            if (
-                row["member"] in rung
-                and sum(score > rung[row["member"]] for score in rung.values()) >= kept
-            ):
-                stopped.add(row["member"])
+            member, rung = row["member"], self.rungs.get(row["epoch"], {})
+            if member not in rung:
+                continue
+            places = max(1, len(rung) // self.eta)
+            better = sum(score > rung[member] for score in rung.values())
+            if better >= places:
+                stopped.add(member)
         return stopped

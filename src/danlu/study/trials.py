@@ -1,55 +1,70 @@
 """The trials of a search in Optuna's storage, which several machines may share.
 
-A trial is marked with the study that trains it, the number of its member there, and its round. A machine of a shared
-storage gives signs of life; the trials of one that gave none for long have failed, and others make up for them.
+A trial's owner tag names the study that trains it and the number of its member there. A machine of
+a shared storage sends heartbeats; the trials of one that sent none for long have failed, and others
+make up for them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.exceptions import OptunaError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from danlu.errors import Interrupted, RunError, count
-from danlu.runs import Study, folder, higher_is_better
+from danlu.runs import Member, Study, higher_is_better
+from danlu.runs.members import DIVERGED, STOPPED
 from danlu.study.space import Space
-from danlu.study.strategies import by_path, propose, quiet
+from danlu.study.storage import (
+    DEAD_AFTER_SECONDS,
+    HEARTBEAT_SECONDS,
+    open_storage,
+    storage_errors,
+)
+from danlu.study.strategies import (
+    OWNER_TAG,
+    ROUND,
+    UNCLAIMED,
+    Proposal,
+    propose,
+    values_by_path,
+)
 from danlu.train.engine.stopping import StopRequest
 
-BEAT, DEAD = 30, 600  # seconds between two signs of life, and without any
-# What Optuna and SQLAlchemy say of a storage: no driver, no such URL, no answer, tables of another version, no such study.
-_REFUSALS = (OptunaError, SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError, KeyError)
-_SECRET = "storage.url"  # of a study: the URL with its password, for its owner's eyes only
+_ENDED, _WINNER = "ended", "winner"  # names of Optuna's user attributes
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that ended with a figure: the values of its fields, and the member of which study it was."""
+    """A trial that ended with a figure: the values of its fields, and the member it was.
+
+    stopped: by the strategy, before its recipe's end. owner, member: of which study, and which.
+    """
 
     values: dict[str, Any]
     figure: float
     epochs: int
-    stopped: bool  # by the strategy, before its recipe's end
+    stopped: bool
     owner: str
     member: int
     round: int
 
 
 class Trials:
-    """Those of one search; `store` is Optuna's study, `study` is ours, with the networks.
+    """The trials of one search; `store` is Optuna's study, `study` is ours, with the networks.
 
-    facts: of the study, which may not be there yet. make: begin the search if the storage does not have it. Raises
-    RunError when that does not answer, or has a search of that name on other data, another space, metric or recipe.
+    facts: of the study, which may not be there yet. make: begin the search if the storage does not
+    have it. Raises RunError when the storage does not answer, or has a search of that name on other
+    data, another space, metric or recipe.
     """
 
     def __init__(
@@ -61,299 +76,265 @@ class Trials:
         study: Study | None = None,
         make: bool = True,
     ) -> None:
-        self.url, self.id, self.space, self.shared, self.study = (
-            url,
-            facts["id"],
-            space,
-            bool(facts["storage"]),
-            study,
-        )
-        self.higher = higher_is_better(facts["metric"])
-        beating: dict[str, Any] = (
-            {"heartbeat_interval": BEAT, "grace_period": DEAD} if self.shared else {}
-        )
-        self.beat_at = 0.0
-        self.drafts: dict[int, float] = {}  # since when trials are known that nobody has marked
-        with self.asking():
-            self.storage = _storage(url, beating)
+        self.url, self.id, self.space, self.study = url, facts["id"], space, study
+        self.shared = bool(facts["storage"])
+        self.higher_is_better = higher_is_better(facts["metric"])
+        self.last_heartbeat = 0.0
+        self.unclaimed_since: dict[int, float] = {}
+        """Since when trials are known that nobody has claimed."""
+        with self._storage_errors():
+            self.storage = open_storage(url, self.shared)
             if make:
-                direction: Any = "maximize" if self.higher else "minimize"
                 self.store = optuna.create_study(
                     storage=self.storage,
                     study_name=facts["name"],
-                    direction=direction,
+                    direction="maximize" if self.higher_is_better else "minimize",
                     load_if_exists=True,
                 )
             else:
                 self.store = optuna.load_study(storage=self.storage, study_name=facts["name"])
-            kept = dict(self.store.user_attrs)
+        self._check_facts(facts, fingerprint)
+
+    def _storage_errors(self) -> contextlib.AbstractContextManager[None]:
+        return storage_errors(self.url)
+
+    def _check_facts(self, facts: Mapping[str, Any], fingerprint: str) -> None:
+        """Keep what the search is, or compare it with what the storage keeps."""
         own = {
             "data": fingerprint,
             "space": dict(facts["space"]),
             "metric": facts["metric"],
             "recipe": facts["base"],
         }
-        for key, value in own.items():
-            if key not in kept:
-                with self.asking():
-                    self.store.set_user_attr(key, value)
-            elif kept[key] != value:
-                was = "other data" if key == "data" else f"another {key}"
+        with self._storage_errors():
+            kept = dict(self.store.user_attrs)
+        for name, value in own.items():
+            if name not in kept:
+                with self._storage_errors():
+                    self.store.set_user_attr(name, value)
+            elif kept[name] != value:
+                difference = "other data" if name == "data" else f"another {name}"
                 raise RunError(
-                    f"`name` is {facts['name']!r}, but the storage has a study of that name on {was}; choose another --name"
+                    f"`name` is {facts['name']!r}, but the storage has a study of that name on "
+                    f"{difference}; choose another --name"
                 )
 
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """Whatever the storage raises as one sentence."""
-        try:
-            with quiet():
-                yield
-        except _REFUSALS as e:
-            why = (
-                (str(e).strip() or type(e).__name__)
-                .splitlines()[0]
-                .replace(self.url, masked(self.url))[:200]
-            )
-            if isinstance(e, ImportError) or "DB access module" in why:
-                why = "the database's driver is not installed; for PostgreSQL: pip install 'danlu[postgres]'"
-            raise RunError(
-                f"`storage` is {masked(self.url)!r}, but it does not answer ({why}); check the URL, and that the server runs"
-            ) from e
+    def claimed(self) -> list[Any]:
+        """Return Optuna's trials that were given to a member of some study, in their order."""
+        needed = {OWNER_TAG, ROUND}
+        with self._storage_errors():
+            trials = self.store.get_trials(deepcopy=False)
+        return [trial for trial in trials if needed <= trial.user_attrs.keys()]
 
-    def marked(self) -> list[Any]:
-        """Optuna's trials that were given to a member of some study, in their order."""
-        with self.asking():
-            return [
-                t
-                for t in self.store.get_trials(deepcopy=False)
-                if {"mark", "round"} <= t.user_attrs.keys()
-            ]
-
-    def begun(self, number: int) -> int:
-        """Trials of a round that are or were trained, on whatever machine."""
-        return sum(
-            t.state != TrialState.FAIL for t in self.marked() if t.user_attrs["round"] == number
-        )
+    def begun(self, round_number: int) -> int:
+        """Return how many trials of a round are or were trained, on whatever machine."""
+        of_round = [t for t in self.claimed() if t.user_attrs[ROUND] == round_number]
+        return sum(trial.state != TrialState.FAIL for trial in of_round)
 
     def reserve(
         self,
         space: Space,
-        number: int,
+        round_number: int,
         most: int,
         n: int,
         first: int,
         sampler: Any,
-        possible: Callable[[dict[str, Any]], bool],
+        is_valid: Callable[[dict[str, Any]], bool],
     ) -> list[dict[str, Any]]:
-        """The values of n new trials of a round of `most`, to be trained by the members from `first` on.
+        """Return the values of n new trials of a round of `most`, for the members from `first` on.
 
-        Fewer, where other machines have begun the same at that very moment: of those beyond `most`, the later ones fail.
+        Fewer, where other machines have begun the same at that very moment: of those beyond `most`,
+        the later ones fail.
         """
-        marks = [f"{self.id}:{first + k}" for k in range(n)]
-        with self.asking():
+        owner_tags = [f"{self.id}:{first + k}" for k in range(n)]
+        with self._storage_errors():
             self.store.sampler = sampler
-            alive = self.storage.record_heartbeat if self.shared else None
-            proposed = propose(self.store, space, self.space, n, marks, number, possible, alive)
-        with self.asking():
-            kept = {t.number for t in self._drawn(number)[:most]}
+            heartbeat = self.storage.record_heartbeat if self.shared else None
+            proposal = Proposal(space, self.space, round_number, is_valid, heartbeat)
+            proposed = propose(self.store, proposal, owner_tags)
+        with self._storage_errors():
+            kept = {trial.number for trial in self._drawn(round_number)[:most]}
             for trial, _ in proposed:
                 if trial not in kept:
                     self.store.tell(trial, state=TrialState.FAIL)
         return [values for trial, values in proposed if trial in kept]
 
-    def _drawn(self, number: int) -> list[Any]:
-        """Trials of a round, also those that are about to be marked; not for long, or their machine was killed just then."""
+    def _drawn(self, round_number: int) -> list[Any]:
+        """Return the trials of a round, also those that are about to be claimed.
+
+        Not those that stay unclaimed for long: their machine was killed just then.
+        """
         found = []
-        for t in self.store.get_trials(deepcopy=False):
-            if t.user_attrs.get("round") != number or t.state == TrialState.FAIL:
+        for trial in self.store.get_trials(deepcopy=False):
+            if trial.user_attrs.get(ROUND) != round_number or trial.state == TrialState.FAIL:
                 continue
-            if (
-                "mark" not in t.user_attrs
-                and time.monotonic() - self.drafts.setdefault(t.number, time.monotonic()) > DEAD
-            ):
-                self._fail(t)
+            if OWNER_TAG not in trial.user_attrs and self._is_abandoned(trial):
+                self._fail(trial)
             else:
-                found.append(t)
+                found.append(trial)
         return found
 
-    def _fail(self, t: Any) -> None:
-        with contextlib.suppress(
-            optuna.exceptions.UpdateFinishedTrialError
-        ):  # another machine may have said so
-            self.storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+    def _is_abandoned(self, trial: Any) -> bool:
+        now = time.monotonic()
+        known_since = self.unclaimed_since.setdefault(trial.number, now)
+        return now - known_since > DEAD_AFTER_SECONDS
 
-    def room(self, number: int, most: int) -> int:
-        """Trials that a round of `most` still lacks, those counted that other machines are about to mark."""
-        with self.asking():
-            return most - len(self._drawn(number))
+    def _fail(self, trial: Any) -> None:
+        # Another machine may have failed it already.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
-    def tell(self, metric: str) -> None:
-        """What members reached, to the trials that are marked with them; trials of which no member was made have failed.
+    def room(self, round_number: int, most: int) -> int:
+        """Return how many trials a round of `most` still lacks.
 
-        A trial that others took for lost, and made up for, is told as one more.
+        Those that other machines are about to claim count as there.
         """
-        ended, newest = (
-            self.study.members if self.study is not None else {},
-            {t.user_attrs["mark"]: t for t in self.marked()},
-        )
-        with self.asking():
-            for t in self.store.get_trials(deepcopy=False):
-                own = not self.shared or str(t.user_attrs.get("draft", "")).startswith(
-                    f"{self.id}:"
-                )
-                if "mark" not in t.user_attrs and own and t.state == TrialState.RUNNING:
-                    self._fail(t)  # killed before it was marked
-        for mark, t in newest.items():
-            owner, _, member = mark.partition(":")
-            line = ended.get(int(member))
-            untold = t.state == TrialState.RUNNING or (t.state == TrialState.FAIL and line)
-            if owner != self.id or not untold:
+        with self._storage_errors():
+            return most - len(self._drawn(round_number))
+
+    def record_results(self, metric: str) -> None:
+        """Tell the storage what members reached.
+
+        Trials of which no member was made have failed. A trial that others took for lost, and made
+        up for, is added as one more.
+        """
+        ended = self.study.members if self.study is not None else {}
+        newest = {trial.user_attrs[OWNER_TAG]: trial for trial in self.claimed()}
+        self._fail_unclaimed()
+        for owner_tag, trial in newest.items():
+            owner, _, number = owner_tag.partition(":")
+            member = ended.get(int(number))
+            is_taken_for_lost = trial.state == TrialState.FAIL and member is not None
+            if owner != self.id or not (trial.state == TrialState.RUNNING or is_taken_for_lost):
                 continue
-            figure = (
-                line["result"].get(metric, math.nan)
-                if line and line["status"] != "diverged"
-                else math.nan
+            # Another machine may have failed it just now.
+            with self._storage_errors(), contextlib.suppress(UpdateFinishedTrialError):
+                if member is None:
+                    self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                else:
+                    self._record(trial, member, metric)
+
+    def _fail_unclaimed(self) -> None:
+        """Fail trials of this study that were drawn, but never claimed: it was killed before."""
+        with self._storage_errors():
+            for trial in self.store.get_trials(deepcopy=False):
+                drawn_by = str(trial.user_attrs.get(UNCLAIMED, ""))
+                is_own = not self.shared or drawn_by.startswith(f"{self.id}:")
+                is_unclaimed = OWNER_TAG not in trial.user_attrs
+                if is_unclaimed and is_own and trial.state == TrialState.RUNNING:
+                    self._fail(trial)
+
+    def _record(self, trial: Any, member: Member, metric: str) -> None:
+        """Record how one trial ended.
+
+        One without a figure is pruned: samplers learn from pruned trials, unlike from failed ones.
+        """
+        figure = math.nan
+        if member.status != DIVERGED:
+            figure = member.result.get(metric, math.nan)
+        has_figure = math.isfinite(figure)
+        state = TrialState.COMPLETE if has_figure else TrialState.PRUNED
+        facts = {}
+        if has_figure:
+            facts = {"epochs": member.result["epochs"], "stopped": member.status == STOPPED}
+        if trial.state == TrialState.FAIL:
+            value: dict[str, Any] = {"value": figure} if has_figure else {}
+            again = optuna.trial.create_trial(
+                state=state,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={**trial.user_attrs, _ENDED: facts},
+                **value,
             )
-            with self.asking(), contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                self._tell(t, line, figure)
-
-    def _tell(self, t: Any, line: Mapping[str, Any] | None, figure: float) -> None:
-        """The end of one trial; suppressed by the caller: that another machine has just failed it."""
-        if line is None:
-            self.storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+            self.store.add_trial(again)
             return
-        known = math.isfinite(
-            figure
-        )  # else pruned: from those samplers learn, unlike from failures
-        told = (
-            {"epochs": line["result"]["epochs"], "stopped": line["status"] == "stopped"}
-            if known
-            else {}
-        )
-        if t.state == TrialState.FAIL:
-            state = TrialState.COMPLETE if known else TrialState.PRUNED
-            given: Any = {"value": figure} if known else {}
-            attrs = {**t.user_attrs, "ended": told}
-            self.store.add_trial(
-                optuna.trial.create_trial(
-                    state=state,
-                    params=t.params,
-                    distributions=t.distributions,
-                    user_attrs=attrs,
-                    **given,
-                )
-            )
+        if self.shared:  # others cannot look it up in our folder
+            self.storage.set_trial_user_attr(trial._trial_id, _ENDED, facts)
+        # `study.tell` takes three times as long: it reads the trial before and after.
+        values = [figure] if has_figure else None
+        self.storage.set_trial_state_values(trial._trial_id, state, values)
+
+    def heartbeat(self) -> None:
+        """Send a heartbeat of this machine's trials, now and then.
+
+        That a storage does not answer is noticed elsewhere.
+        """
+        now = time.monotonic()
+        if not self.shared or now - self.last_heartbeat < HEARTBEAT_SECONDS:
             return
-        if self.shared:  # others cannot look it up
-            self.storage.set_trial_user_attr(t._trial_id, "ended", told)
-        # As `study.tell`, which takes three times as long: it reads the trial before and after.
-        state, values = (TrialState.COMPLETE, [figure]) if known else (TrialState.PRUNED, None)
-        self.storage.set_trial_state_values(t._trial_id, state, values)
+        self.last_heartbeat = now
+        with contextlib.suppress(RunError), self._storage_errors():
+            for trial in self.running(own=True):
+                self.storage.record_heartbeat(trial._trial_id)
 
-    def beat(self) -> None:
-        """A sign of life of this machine's trials, now and then. A storage that does not answer is noticed elsewhere."""
-        if not self.shared or time.monotonic() - self.beat_at < BEAT:
-            return
-        self.beat_at = time.monotonic()
-        with contextlib.suppress(RunError), self.asking():
-            for t in self.running(own=True):
-                self.storage.record_heartbeat(t._trial_id)
+    def running(self, own: bool, up_to_round: float = math.inf) -> list[Any]:
+        """Return trials that are trained here, or on other machines, of rounds up to that one."""
+        prefix = f"{self.id}:"
+        found = []
+        for trial in self.claimed():
+            is_running = trial.state == TrialState.RUNNING
+            is_own = trial.user_attrs[OWNER_TAG].startswith(prefix)
+            if is_running and is_own == own and trial.user_attrs[ROUND] <= up_to_round:
+                found.append(trial)
+        return found
 
-    def running(self, own: bool, upto: float = math.inf) -> list[Any]:
-        """Trials under way here, or on other machines, of rounds up to that one."""
-        mine = f"{self.id}:"
-        under_way = [
-            t
-            for t in self.marked()
-            if t.state == TrialState.RUNNING and t.user_attrs["round"] <= upto
-        ]
-        return [t for t in under_way if t.user_attrs["mark"].startswith(mine) == own]
+    def wait(self, round_number: int, report: Callable[[str], None], path: Any) -> None:
+        """Wait until no other machine trains a trial of that round, or of one before.
 
-    def wait(self, number: int, told: Callable[[str], None], path: Any) -> None:
-        """Until no other machine has a trial of that round, or of one before, under way. Raises Interrupted after Ctrl-C."""
-        said = False
+        Raises Interrupted after Ctrl-C.
+        """
+        has_reported = False
         with StopRequest() as stop:
-            while self.shared and (others := self.running(own=False, upto=number)):
-                if not said:
-                    told(f"waiting for {count(len(others), 'trial')} of other machines…")
-                    said = True
-                with self.asking():
+            while self.shared:
+                others = self.running(own=False, up_to_round=round_number)
+                if not others:
+                    return
+                if not has_reported:
+                    report(f"waiting for {count(len(others), 'trial')} of other machines…")
+                    has_reported = True
+                with self._storage_errors():
                     optuna.storages.fail_stale_trials(self.store)
-                time.sleep(0.5)
+                time.sleep(_WAIT_SECONDS)
                 if stop.asked:
                     raise Interrupted(f"stopped, saved; go on with: danlu resume {path}")
 
-    def ranked(self, before: float = math.inf) -> list[Trial]:
-        """Trials that ended with a figure, of rounds before that one, best first; those that were stopped come last."""
-        own = self.study.members if self.study is not None else {}
+    def ranked(self, before_round: float = math.inf) -> list[Trial]:
+        """Return trials that ended with a figure, of rounds before that one, best first.
+
+        Those that were stopped come last.
+        """
+        ended = self.study.members if self.study is not None else {}
         found = []
-        for t in self.marked():
-            if t.state != TrialState.COMPLETE or t.user_attrs["round"] >= before:
+        for trial in self.claimed():
+            attrs = trial.user_attrs
+            if trial.state != TrialState.COMPLETE or attrs[ROUND] >= before_round:
                 continue
-            owner, _, member = t.user_attrs["mark"].partition(":")
-            if "ended" in t.user_attrs:
-                epochs, stopped = (t.user_attrs["ended"][k] for k in ("epochs", "stopped"))
+            owner, _, number = attrs[OWNER_TAG].partition(":")
+            if _ENDED in attrs:
+                epochs, stopped = attrs[_ENDED]["epochs"], attrs[_ENDED]["stopped"]
             else:
-                line = own[int(member)]
-                epochs, stopped = line["result"]["epochs"], line["status"] == "stopped"
-            values = by_path(self.space, t.params)
+                member = ended[int(number)]
+                epochs, stopped = member.result["epochs"], member.status == STOPPED
+            values = values_by_path(self.space, trial.params)
             found.append(
-                Trial(values, t.value, epochs, stopped, owner, int(member), t.user_attrs["round"])
+                Trial(values, trial.value, epochs, stopped, owner, int(number), attrs[ROUND])
             )
-        return sorted(found, key=lambda t: (t.stopped, -t.figure if self.higher else t.figure))
+        sign = -1 if self.higher_is_better else 1
+        return sorted(found, key=lambda trial: (trial.stopped, sign * trial.figure))
 
     def diverged(self) -> int:
-        """How many trials had no figure."""
-        return sum(t.state == TrialState.PRUNED for t in self.marked())
+        """Return how many trials had no figure."""
+        return sum(trial.state == TrialState.PRUNED for trial in self.claimed())
 
     @property
     def winner(self) -> dict[str, Any] | None:
         """The trial for which the test part was read, with its figures there."""
-        with self.asking():
-            found: dict[str, Any] | None = self.store.user_attrs.get("winner")
+        with self._storage_errors():
+            found: dict[str, Any] | None = self.store.user_attrs.get(_WINNER)
         return found
 
-    def crown(self, best: Trial, figures: Mapping[str, Any], where: Any) -> None:
+    def record_winner(self, best: Trial, figures: Mapping[str, Any], where: Any) -> None:
         """Write down for which trial the test part was read."""
-        with self.asking():
-            self.store.set_user_attr(
-                "winner", {**asdict(best), **figures, "where": f"{socket.gethostname()}: {where}"}
-            )
-
-
-def _storage(url: str, beating: dict[str, Any]) -> Any:
-    """Optuna's; if another process is making its tables at this moment, the next try finds them."""
-    for _ in range(5):
-        try:
-            return optuna.storages.RDBStorage(url, **beating)
-        except (OptunaError, SQLAlchemyError) as e:
-            if not any(
-                words in str(e)
-                for words in ("already exists", "duplicate key", "UNIQUE constraint", "locked")
-            ):
-                raise
-            time.sleep(0.5)
-    return optuna.storages.RDBStorage(url, **beating)
-
-
-def masked(url: str) -> str:
-    """A storage's URL without its password."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-
-
-def keep_url(study: Study, url: str) -> None:
-    """Keep a URL that has a password in a file of its own, which others cannot read."""
-    if url != masked(url):
-        file = study.path / _SECRET
-        with folder.storing(file):
-            file.touch(mode=0o600)
-            file.write_text(url, encoding="utf-8")
-
-
-def url_of(study: Study) -> str:
-    """The storage URL of a search."""
-    told, secret = study.info["storage"], study.path / _SECRET
-    if secret.is_file():
-        return secret.read_text(encoding="utf-8")
-    return str(told) if told else f"sqlite:///{(study.path / 'trials.db').absolute()}"
+        place = f"{socket.gethostname()}: {where}"
+        with self._storage_errors():
+            self.store.set_user_attr(_WINNER, {**asdict(best), **figures, "where": place})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -14,17 +13,22 @@ from danlu.study.grid import short, show
 from danlu.study.space import Range
 from danlu.study.trials import Trial, Trials
 
-NEAR = 0.05  # of a range's width: the best value is at its end
+_NEAR_END = 0.05  # of a range's width: the best value is at its end
+_LEAST_FOR_IMPORTANCE = 4  # trials
 
 
 class Tuning:
-    """A search: `ranked` trials, best first, of whatever machine; `winner`, with its test figures; `trials`, the storage."""
+    """A search: `ranked` trials, best first, of whatever machine; `winner`, with its test figures.
+
+    `trials` is the storage.
+    """
 
     def __init__(self, study: Study, trials: Trials) -> None:
         self.study, self.trials, self.space = study, trials, trials.space
         self.metric: str = study.info["metric"]
-        self.ranked, self.winner, self.diverged = trials.ranked(), trials.winner, trials.diverged()
-        self.elsewhere = len(trials.running(own=False))
+        self.ranked, self.winner = trials.ranked(), trials.winner
+        self.diverged = trials.diverged()
+        self.running_elsewhere = len(trials.running(own=False))
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
@@ -37,135 +41,158 @@ class Tuning:
     @property
     def best(self) -> Recipe | None:
         """The winner's recipe; before the test part was read, the best trial's."""
-        values = (
-            self.winner["values"] if self.winner else self.ranked[0].values if self.ranked else None
-        )
-        return None if values is None else Recipe(**self.study.info["base"]).with_(**values)
+        if self.winner:
+            values = self.winner["values"]
+        elif self.ranked:
+            values = self.ranked[0].values
+        else:
+            return None
+        return Recipe(**self.study.info["base"]).with_(**values)
 
     def best_lines(self, most: int = 5) -> list[str]:
-        """Best-1, Best-2, … in words."""
-        said = (
-            "  ".join(f"{short(p)}={show(v)}" for p, v in t.values.items())
-            for t in self.ranked[:most]
-        )
-        name = self.metric.replace("_", " ")
-        return [
-            f"Best-{k} ({name} {t.figure:.4f})  {s}"
-            for k, (t, s) in enumerate(zip(self.ranked, said, strict=False), 1)
-        ]
+        """Return Best-1, Best-2, … in words."""
+        name, lines = self.metric.replace("_", " "), []
+        for rank, trial in enumerate(self.ranked[:most], 1):
+            values = "  ".join(f"{short(p)}={show(v)}" for p, v in trial.values.items())
+            lines.append(f"Best-{rank} ({name} {trial.figure:.4f})  {values}")
+        return lines
 
     @cached_property
-    def flat(self) -> Any:
-        """The trials as an Optuna study in memory, over the space that was begun with (rounds narrow it)."""
+    def in_memory(self) -> Any:
+        """The trials as an Optuna study in memory, over the space that was begun with.
+
+        Rounds narrow the space in the storage.
+        """
         import optuna
 
         from danlu.study.strategies import distribution, quiet
 
-        distributions = {p: distribution(s) for p, s in self.space.items()}
+        distributions = {path: distribution(searched) for path, searched in self.space.items()}
+        direction: Any = "maximize" if self.trials.higher_is_better else "minimize"
         with quiet():
-            held = optuna.create_study(direction="maximize" if self.trials.higher else "minimize")
-            for t in self.trials.marked():
-                if t.state == optuna.trial.TrialState.COMPLETE:
-                    held.add_trial(
-                        optuna.trial.create_trial(
-                            value=t.value, params=t.params, distributions=distributions
-                        )
+            study = optuna.create_study(direction=direction)
+            for trial in self.trials.claimed():
+                if trial.state == optuna.trial.TrialState.COMPLETE:
+                    copy = optuna.trial.create_trial(
+                        value=trial.value, params=trial.params, distributions=distributions
                     )
-        return held
+                    study.add_trial(copy)
+        return study
 
     @cached_property
     def importance(self) -> dict[str, float]:
-        """Each field's share in the variance of the results (fANOVA, Hutter et al. 2014); empty for too few trials."""
+        """Each field's share in the variance of the results (fANOVA, Hutter et al. 2014).
+
+        Empty for too few trials.
+        """
         import optuna
 
-        if len(self.flat.trials) < 4 or len({t.value for t in self.flat.trials}) < 2:
+        trials = self.in_memory.trials
+        if len(trials) < _LEAST_FOR_IMPORTANCE or len({t.value for t in trials}) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        found = optuna.importance.get_param_importances(self.flat, evaluator=evaluator)
-        return {str(k): float(v) for k, v in found.items()}
+        found = optuna.importance.get_param_importances(self.in_memory, evaluator=evaluator)
+        return {str(path): float(share) for path, share in found.items()}
 
-    def at_the_end(self) -> list[str]:
-        """Fields whose best value lies at an end of their range, with which end."""
-        said = []
-        for path, s in self.space.items():
-            if not isinstance(s, Range) or not self.ranked:
+    def at_an_end(self) -> list[str]:
+        """Return fields whose best value lies at an end of their range, with which end."""
+        found = []
+        for path, searched in self.space.items():
+            if not isinstance(searched, Range) or not self.ranked:
                 continue
-            there = math.log if s.log else float
-            at = (there(self.ranked[0].values[path]) - there(s.low)) / (
-                there(s.high) - there(s.low)
-            )
-            if at < NEAR or at > 1 - NEAR:
-                said.append(f"{short(path)} ({'lower' if at < NEAR else 'upper'} end)")
-        return said
+            place = searched.to_unit(self.ranked[0].values[path])
+            if place < _NEAR_END:
+                found.append(f"{short(path)} (lower end)")
+            elif place > 1 - _NEAR_END:
+                found.append(f"{short(path)} (upper end)")
+        return found
 
     def sentences(self) -> list[str]:
-        """The verdict in words."""
-        under_way = f"{count(self.elsewhere, 'trial')} of other machines {'is' if self.elsewhere == 1 else 'are'} under way."
+        """Return the verdict in words."""
         if not self.ranked:
-            if self.diverged:
-                return ["Every trial diverged: narrow the ranges, or try clip.norm=1."]
-            return [under_way if self.elsewhere else "No trial has ended yet."]
-        best, stopped = self.ranked[0], sum(t.stopped for t in self.ranked)
+            return [self._without_figures()]
+        best = self.ranked[0]
+        sentences = [f"Best of {self._all_trials()}: {_words(best.values)}."]
+        sentences.append(self._test_sentence(best))
+        if self.running_elsewhere:
+            sentences.append(self._elsewhere())
+        if ends := self.at_an_end():
+            listed = ", ".join(ends)
+            sentences.append(
+                f"The best value lies at the end of its range: {listed}; widen it there."
+            )
+        return sentences
+
+    def _without_figures(self) -> str:
+        if self.diverged:
+            return "Every trial diverged: narrow the ranges, or try clip.norm=1."
+        return self._elsewhere() if self.running_elsewhere else "No trial has ended yet."
+
+    def _elsewhere(self) -> str:
+        verb = "is" if self.running_elsewhere == 1 else "are"
+        return f"{count(self.running_elsewhere, 'trial')} of other machines {verb} under way."
+
+    def _all_trials(self) -> str:
+        stopped = sum(trial.stopped for trial in self.ranked)
         beside = [
             f"{n} {what}"
             for n, what in ((stopped, "stopped early"), (self.diverged, "diverged"))
             if n
         ]
-        every = count(len(self.ranked) + self.diverged, "trial") + (
-            f" ({', '.join(beside)})" if beside else ""
-        )
-        said = [f"Best of {every}: {_words(best.values)}.", *self._tested(best)]
-        if self.elsewhere:
-            said.append(under_way)
-        if ends := self.at_the_end():
-            said.append(
-                f"The best value lies at the end of its range: {', '.join(ends)}; widen it there."
-            )
-        return said
+        everyone = count(len(self.ranked) + self.diverged, "trial")
+        return f"{everyone} ({', '.join(beside)})" if beside else everyone
 
-    def _tested(self, best: Trial) -> list[str]:
-        """What the test part says of the winner."""
-        name, test = self.metric.replace("_", " "), f"test_{self.metric.split('_', 1)[1]}"
-        units = "tokens" if self.study.schema.each_token else "examples"
+    def _test_sentence(self, best: Trial) -> str:
+        """Return what the test part says of the winner."""
+        name = self.metric.replace("_", " ")
         figure = f"Its {name} is {best.figure:.4f}, flattered by being the best of many"
         if self.winner is None:
-            if best.owner == self.trials.id or self.elsewhere:
-                return [f"{figure}; the test part has not been read yet."]
-            return [
-                f"{figure}. Another machine has its weights: danlu resume there reads the test part for it."
-            ]
-        reached = (
-            f"{test.replace('_', ' ')} is {self.winner[test]:.4f} ({self.winner['test_n']} {units})"
+            if best.owner == self.trials.id or self.running_elsewhere:
+                return f"{figure}; the test part has not been read yet."
+            return (
+                f"{figure}. Another machine has its weights: danlu resume there reads the test "
+                "part for it."
+            )
+        test = f"test_{self.metric.split('_', 1)[1]}"
+        units = "tokens" if self.study.schema.each_token else "examples"
+        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f}"
+        reached = f"{reached} ({self.winner['test_n']} {units})"
+        is_best = (self.winner["owner"], self.winner["member"]) == (best.owner, best.member)
+        if is_best:
+            return f"{figure}; on the test part, read once and for it alone, its {reached}."
+        before = f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f})"
+        return (
+            f"{figure}. It ended after the test part had been read, once, for the best until then, "
+            f"{before}: its {reached}."
         )
-        if (self.winner["owner"], self.winner["member"]) == (best.owner, best.member):
-            return [f"{figure}; on the test part, read once and for it alone, its {reached}."]
-        before = (
-            f"{_words(self.winner['values'])} ({name} {self.winner['figure']:.4f}): its {reached}"
-        )
-        return [
-            f"{figure}. It ended after the test part had been read, once, for the best until then, {before}."
-        ]
 
     def plot(self) -> Any:
-        """Parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
+        """Return parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
         import optuna
 
-        return optuna.visualization.plot_parallel_coordinate(self.flat)
+        return optuna.visualization.plot_parallel_coordinate(self.in_memory)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that was found, as plain values."""
-        own = self.trials.id
-        ranked = [
-            {
-                "member": t.member if t.owner == own else None,
-                "values": t.values,
-                self.metric: t.figure,
-            }
-            for t in self.ranked
-        ]
-        return {"study": str(self.study.path), "metric": self.metric, "ranked": ranked, "winner": self.winner,
-                "importance": self.importance, "sentences": self.sentences()}  # fmt: skip
+        """Return everything that was found, as plain values."""
+        ranked = []
+        for trial in self.ranked:
+            is_own = trial.owner == self.trials.id
+            ranked.append(
+                {
+                    "member": trial.member if is_own else None,
+                    "values": trial.values,
+                    self.metric: trial.figure,
+                }
+            )
+        return {
+            "study": str(self.study.path),
+            "metric": self.metric,
+            "ranked": ranked,
+            "winner": self.winner,
+            "importance": self.importance,
+            "sentences": self.sentences(),
+        }
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{short(p)}={show(v)}" for p, v in values.items())
+    return ", ".join(f"{short(path)}={show(value)}" for path, value in values.items())

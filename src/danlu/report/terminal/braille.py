@@ -4,70 +4,118 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
 
-Series = tuple[
-    str, str, Sequence[tuple[float, float]]
-]  # label, colour, points (x, y) with x ascending
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_BLANK = 0x2800  # the braille character without dots
 _MARGIN = 8  # characters for the labels of the vertical axis
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: points (x, y) with x ascending."""
+
+    label: str
+    colour: str
+    points: Sequence[Point]
+
+    @property
+    def finite(self) -> list[Point]:
+        """The points that can be drawn."""
+        return [(x, y) for x, y in self.points if math.isfinite(y)]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The range of the axes."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+class _Canvas:
+    """Characters of dots with a colour each."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.cells = [[(0, "")] * columns for _ in range(rows)]
+        self.last_x, self.last_y = 2 * columns - 1, 4 * rows - 1
+
+    def draw(self, points: Sequence[Point], colour: str, frame: _Frame) -> None:
+        """Join the points by straight lines of dots."""
+        width = (frame.right - frame.left) or 1
+        height = (frame.top - frame.bottom) or 1
+        places = []
+        for x, y in points:
+            column = round((x - frame.left) / width * self.last_x)
+            places.append((column, round((frame.top - y) / height * self.last_y)))
+        ends = places[1:] or places  # a single point is joined to itself
+        for start, end in zip(places, ends, strict=False):
+            self._line(start, end, colour)
+
+    def _line(self, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
+        across, down = end[0] - start[0], end[1] - start[1]
+        steps = max(abs(across), abs(down), 1)
+        for k in range(steps + 1):
+            x = round(start[0] + across * k / steps)
+            y = round(start[1] + down * k / steps)
+            dots, _ = self.cells[y // 4][x // 2]
+            self.cells[y // 4][x // 2] = (dots | _DOTS[y % 4][x % 2], colour)
 
 
 def chart(title: str, series: Sequence[Series], width: int, height: int = 10) -> list[Text]:
-    """`height` + 3 lines of `width` characters: title, plot with its range, horizontal range, legend."""
-    points = [p for _, _, ps in series for p in ps if math.isfinite(p[1])]
-    low, high = (f(y for _, y in points) for f in (min, max))
-    first, last = (f(x for x, _ in points) for f in (min, max))
+    """Return `height` + 3 lines of `width` characters: title, plot, horizontal range, legend."""
+    points = [point for line in series for point in line.finite]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    frame = _Frame(min(xs), max(xs), min(ys), max(ys))
     columns = max(8, width - _MARGIN - 2)
-    canvas = [[(0, "")] * columns for _ in range(height)]
-    for _, colour, ps in series:
-        _draw(canvas, [p for p in ps if math.isfinite(p[1])], colour, (first, last), (low, high))
-    lines = [Text(f"{'':{_MARGIN}} {title}", "bold")]
-    for r, row in enumerate(canvas):
-        value = high - (high - low) * r / max(1, height - 1)
-        line = Text(
-            f"{value:>{_MARGIN}.3g} " if r in (0, height // 2, height - 1) else " " * (_MARGIN + 1),
-            "dim",
-        )
-        for bits, colour in row:
-            line.append(chr(0x2800 + bits), colour or None)
-        lines.append(line)
-    ends = f"{first:g}", f"epoch {last:g}"
-    lines.append(Text(f"{'':{_MARGIN}} {ends[0]}{ends[1]:>{columns - len(ends[0])}}", "dim"))
-    legend = Text(" " * (_MARGIN + 1))
-    for label, colour, _ in series:
-        legend.append("━ ", colour).append(f"{label}  ", "dim")
-    return [*lines, legend]
-
-
-def _draw(
-    canvas: list[list[tuple[int, str]]],
-    points: Sequence[tuple[float, float]],
-    colour: str,
-    across: tuple[float, float],
-    up: tuple[float, float],
-) -> None:
-    """Join the points by straight lines of dots."""
-    wide, tall = 2 * len(canvas[0]) - 1, 4 * len(canvas) - 1
-    place = [
-        (
-            round((x - across[0]) / ((across[1] - across[0]) or 1) * wide),
-            round((up[1] - y) / ((up[1] - up[0]) or 1) * tall),
-        )
-        for x, y in points
+    canvas = _Canvas(columns, height)
+    for line in series:
+        canvas.draw(line.finite, line.colour, frame)
+    return [
+        Text(f"{'':{_MARGIN}} {title}", "bold"),
+        *_plot(canvas, frame),
+        _horizontal_range(frame, columns),
+        _legend(series),
     ]
-    for (a, b), (c, d) in zip(place, place[1:] or place, strict=False):
-        steps = max(abs(c - a), abs(d - b), 1)
-        for k in range(steps + 1):
-            x, y = round(a + (c - a) * k / steps), round(b + (d - b) * k / steps)
-            bits, _ = canvas[y // 4][x // 2]
-            canvas[y // 4][x // 2] = (bits | _DOTS[y % 4][x % 2], colour)
 
 
-def beside(left: Sequence[Text], right: Sequence[Text], width: int) -> Text:
-    """Two charts side by side, each `width` wide."""
+def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
+    """Return the lines of dots, three of them with a label."""
+    height = len(canvas.cells)
+    labelled = (0, height // 2, height - 1)
+    lines = []
+    for k, row in enumerate(canvas.cells):
+        value = frame.top - (frame.top - frame.bottom) * k / max(1, height - 1)
+        label = f"{value:>{_MARGIN}.3g} " if k in labelled else " " * (_MARGIN + 1)
+        line = Text(label, "dim")
+        for dots, colour in row:
+            line.append(chr(_BLANK + dots), colour or None)
+        lines.append(line)
+    return lines
+
+
+def _horizontal_range(frame: _Frame, columns: int) -> Text:
+    first, last = f"{frame.left:g}", f"epoch {frame.right:g}"
+    return Text(f"{'':{_MARGIN}} {first}{last:>{columns - len(first)}}", "dim")
+
+
+def _legend(series: Sequence[Series]) -> Text:
+    legend = Text(" " * (_MARGIN + 1))
+    for line in series:
+        legend.append("━ ", line.colour).append(f"{line.label}  ", "dim")
+    return legend
+
+
+def side_by_side(left: Sequence[Text], right: Sequence[Text], width: int) -> Text:
+    """Return two charts side by side, each `width` wide."""
     out = Text()
-    for a, b in zip(left, right, strict=True):
-        out.append_text(a).append(" " * max(0, width - a.cell_len)).append_text(b).append("\n")
+    for first, second in zip(left, right, strict=True):
+        padding = " " * max(0, width - first.cell_len)
+        out.append_text(first).append(padding).append_text(second).append("\n")
     return out

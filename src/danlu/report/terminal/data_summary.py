@@ -8,42 +8,39 @@ import sys
 from torch import Tensor
 
 from danlu.data import PARTS, Data
-from danlu.report.pages import data_page
-from danlu.report.pages.pictures import half_blocks
-from danlu.report.terminal.console import console, say, table
+from danlu.report.pictures import half_blocks
+from danlu.report.tables import data as tables
+from danlu.report.terminal.console import get_console, say, table
+
+_CLASSES_PICTURED = 10
+_PICTURES_PER_CLASS = 6
 
 
 def show(data: Data) -> None:
-    """Tables, the sentence on duplicates, and small pictures where the terminal can show colours."""
-    said = data_page.describe(data)
-    shape = "×".join(map(str, said["input_shape"]))
+    """Print tables, sentences, and small pictures where the terminal can show colours."""
+    description = tables.describe(data)
+    shape = "×".join(map(str, description["input_shape"]))
     say(
-        f"{said['source']}: {said['examples']:,} examples of {shape} {said['dtype']}, {said['task']}"
+        f"{description['source']}: {description['examples']:,} examples of {shape} "
+        f"{description['dtype']}, {description['task']}"
     )
     say("")
-    head = ("", *PARTS)
-    tokens = (
-        [("tokens", *(f"{n:,}" for n in said["text"]["tokens"].values()))] if "text" in said else []
-    )
-    sizes = ("examples", *(f"{n:,}" for n in said["parts"].values()))
-    classes = [(c, *(f"{v[p]:,}" for p in PARTS)) for c, v in said.get("classes", {}).items()]
-    table(head, [sizes, *tokens, *classes])
-    if "target" in said:
-        say("\n" + data_page.target_sentence(said))
-    for sentence in data_page.text_sentences(said) if "text" in said else []:
-        say("\n" + sentence)
-    if "columns" in said:
+    rows = [["examples", *(f"{n:,}" for n in description["parts"].values())]]
+    if "text" in description:
+        rows.append(["tokens", *(f"{n:,}" for n in description["text"]["tokens"].values())])
+    table(("", *PARTS), [*rows, *tables.class_rows(description)])
+    if "target" in description:
+        say("\n" + tables.target_sentence(description))
+    if "text" in description:
+        for sentence in tables.text_sentences(description):
+            say("\n" + sentence)
+    if "columns" in description:
         say("")
-        table(
-            ("column", "mean", "std", "min", "max"),
-            [
-                (n, *(f"{v[k]:.4g}" for k in ("mean", "std", "min", "max")))
-                for n, v in said["columns"].items()
-            ],
-        )
+        table(("column", *tables.COLUMN_FIGURES), tables.column_rows(description))
     say("")
-    for sentence in [*data_page.gaps_sentences(said), data_page.duplicates_sentence(said)]:
+    for sentence in tables.gaps_sentences(description):
         say(sentence)
+    say(tables.duplicates_sentence(description))
     if data.mapped:
         say("larger than the memory budget: read from disk as needed")
     if data.schema.is_image and can_show_colours():
@@ -51,16 +48,17 @@ def show(data: Data) -> None:
 
 
 def _show_samples(data: Data) -> None:
-    """One row of small pictures per class (up to ten)."""
-    found: dict[str, list[Tensor]] = {}
-    for x, name in data_page.samples(data, 6):
-        found.setdefault(name, []).append(x)
-    for name, images in list(found.items())[:10]:
+    """Print a row of small pictures for each of the first classes."""
+    by_class: dict[str, list[Tensor]] = {}
+    for x, name in tables.samples(data, _PICTURES_PER_CLASS):
+        by_class.setdefault(name, []).append(x)
+    for name, images in list(by_class.items())[:_CLASSES_PICTURED]:
         say(f"\n{name}")
         for line in half_blocks(images):
             sys.stdout.write(line + "\n")
 
 
 def can_show_colours() -> bool:
-    """A terminal with 24-bit colours."""
-    return console.is_terminal and os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    """Whether standard output is a terminal with 24-bit colours."""
+    has_true_colour = os.environ.get("COLORTERM", "") in ("truecolor", "24bit")
+    return get_console().is_terminal and has_true_colour

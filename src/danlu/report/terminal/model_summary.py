@@ -11,8 +11,8 @@ from danlu.errors import ModelError, wrong
 from danlu.models import MODELS
 from danlu.models.summary import summarise
 from danlu.recipe import Recipe
-from danlu.report.terminal.console import console, table
-from danlu.runs.run import build_model
+from danlu.recipe.build import build_model
+from danlu.report.terminal.console import say, table
 
 _KINDS = {
     "language": " (a language model)",
@@ -20,101 +20,87 @@ _KINDS = {
     "classification": " (a classifier of texts)",
     "pairs": " (an encoder and a decoder)",
 }
+_MOST_VALUES = 10**8
+_HEAD = ("layer", "kind", "output", "parameters", "receptive field", "multiply-adds")
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """ "1x28x28" (or commas) as numbers."""
+    """Return "1x28x28" (or with commas) as numbers. Raises ModelError for anything else."""
     parts = text.replace("×", "x").replace(",", "x").split("x")
-    if (
-        not text
-        or not all(p.strip().isdigit() and int(p) > 0 for p in parts)
-        or len(parts) not in (1, 3)
-    ):
-        raise ModelError(
-            wrong(
-                "input",
-                text,
-                "must be a shape",
-                "try input=1x28x28 for pictures, input=13 for tables, input=128 for text",
-            )
-        )
-    shape = tuple(int(p) for p in parts)
-    if math.prod(shape) > 10**8:
+    are_sides = all(part.strip().isdigit() and int(part) > 0 for part in parts)
+    if not text or not are_sides or len(parts) not in (1, 3):
+        hint = "try input=1x28x28 for pictures, input=13 for tables, input=128 for text"
+        raise ModelError(wrong("input", text, "must be a shape", hint))
+    shape = tuple(int(part) for part in parts)
+    if math.prod(shape) > _MOST_VALUES:
         raise ModelError(wrong("input", text, "must have at most 10⁸ values", "try input=1x28x28"))
     return shape
 
 
 def show_networks() -> None:
     """Print the zoo: every name, what it is for, and the fields it has."""
-    kinds = {True: "text", False: "pictures, tables"}
     rows = []
     for name, model in MODELS.items():
-        pictures = "width" in model.defaults or "kernel_size" in model.defaults
-        rows.append(
-            (name, "pictures" if pictures else kinds[model.reads], ", ".join(model.defaults))
-        )
+        fields = model.defaults
+        if "width" in fields or "kernel_size" in fields:
+            examples = "pictures"
+        else:
+            examples = "text" if model.reads_text else "pictures, tables"
+        rows.append((name, examples, ", ".join(fields)))
     table(("model", "examples", "fields (model.…)"), rows)
-    console.print("\nlayers and sizes of one: danlu summary model=resnet-18 input=3x32x32")
+    say("\nlayers and sizes of one: danlu summary model=resnet18 input=3x32x32")
 
 
-def _schema(recipe: Recipe, shape: str, classes: int, tokens: int | None) -> Schema:
-    """Examples of that shape. Of a network that reads text its fields tell the task; a language model's outputs are tokens."""
-    size_of, names = parse_shape(shape), tuple(map(str, range(classes)))
-    reads = recipe.model.name in MODELS and MODELS[recipe.model.name].reads
-    if not reads and tokens:
-        raise ModelError(
-            wrong("vocabulary", tokens, f"must be left out: {recipe.model.name!r} reads no text")
-        )
-    if not reads:
-        return Schema("classification", size_of, names)
-    if len(size_of) > 1:
-        raise ModelError(
-            wrong(
-                "input",
-                shape,
-                "must be one number of tokens for a network that reads text",
-                "try input=128",
-            )
-        )
-    fields = recipe.model.model_dump()
-    if fields["attention"]:  # as many tokens in the target, and <eos>
-        return Schema("pairs", (2 * size_of[0] + 1,), tokens=tokens or classes, source=size_of[0])
-    if fields["crf"]:
-        return Schema("tagging", size_of, names, tokens=tokens or classes)
-    if fields["bidirectional"]:
-        return Schema("classification", size_of, names, tokens=tokens or classes)
-    return Schema("language", size_of, tokens=tokens or classes)
+def _schema(recipe: Recipe, text: str, classes: int, tokens: int | None) -> Schema:
+    """Return a schema for examples of that shape.
+
+    The fields of a network that reads text say the task; a language model's outputs are tokens.
+    """
+    shape, names = parse_shape(text), tuple(map(str, range(classes)))
+    name = recipe.model.name
+    if not (name in MODELS and MODELS[name].reads_text):
+        if tokens:
+            rule = f"must be left out: {name!r} reads no text"
+            raise ModelError(wrong("vocabulary", tokens, rule))
+        return Schema("classification", shape, names)
+    if len(shape) > 1:
+        rule = "must be one number of tokens for a network that reads text"
+        raise ModelError(wrong("input", text, rule, "try input=128"))
+    n_tokens = tokens or classes
+    if recipe.model.attention:  # as many tokens in the target, and <eos>
+        return Schema("pairs", (2 * shape[0] + 1,), tokens=n_tokens, source=shape[0])
+    if recipe.model.crf:
+        return Schema("tagging", shape, names, tokens=n_tokens)
+    if recipe.model.bidirectional:
+        return Schema("classification", shape, names, tokens=n_tokens)
+    return Schema("language", shape, tokens=n_tokens)
 
 
-def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, json: bool) -> None:
-    """Print the rows and their totals. tokens: of the vocabulary; without it as many as classes."""
+def show_summary(
+    recipe: Recipe, shape: str, classes: int, tokens: int | None, json: bool
+) -> None:
+    """Print the layers and their totals.
+
+    tokens: of the vocabulary; without it as many as classes. Raises ModelError for a shape that the
+    network cannot take.
+    """
     schema = _schema(recipe, shape, classes, tokens)
     model = build_model(recipe, schema)
-    rows = summarise(model, schema.input_shape)
+    layers = summarise(model, schema.input_shape)
     if json:
-        print(jsonlib.dumps([dataclasses.asdict(r) for r in rows]))
+        print(jsonlib.dumps([dataclasses.asdict(layer) for layer in layers]))
         return
-
-    def size(s: tuple[int, ...] | None) -> str:
-        return "×".join(map(str, s)) if s else "–"
-
-    cells = [
-        (
-            r.name,
-            r.kind,
-            size(r.output),
-            f"{r.parameters:,}",
-            r.receptive_field or "–",
-            f"{r.multiply_adds:,}",
-        )
-        for r in rows
-    ]
-    table(("layer", "kind", "output", "parameters", "receptive field", "multiply-adds"), cells)
+    rows = []
+    for layer in layers:
+        output = "×".join(map(str, layer.output)) or "–"
+        figures = (f"{layer.parameters:,}", layer.receptive_field or "–")
+        rows.append((layer.name, layer.kind, output, *figures, f"{layer.multiply_adds:,}"))
+    table(_HEAD, rows)
     total = sum(p.numel() for p in model.parameters())
-    cost = sum(r.multiply_adds for r in rows if not r.name.startswith("aux"))
-    aside = sum(p.numel() for k, p in model.named_parameters() if k.startswith("aux"))
+    auxiliary = sum(p.numel() for name, p in model.named_parameters() if name.startswith("aux"))
+    cost = sum(layer.multiply_adds for layer in layers if not layer.name.startswith("aux"))
+    note = ""
+    if auxiliary:
+        note = f", {auxiliary:,} of them in auxiliary classifiers, which only training runs"
     kind = _KINDS[schema.task] if schema.is_text else ""
-    more = (
-        f", {aside:,} of them in auxiliary classifiers, which only training runs" if aside else ""
-    )
-    console.print(f"\n{total:,} parameters{more}, {cost:,} multiply-adds for one example{kind}")
+    say(f"\n{total:,} parameters{note}, {cost:,} multiply-adds for one example{kind}")

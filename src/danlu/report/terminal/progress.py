@@ -1,103 +1,114 @@
-"""Watching a training: a live line with curves in a terminal, rows in a log, a growing figure in a notebook."""
+"""Watching a training: a live line with curves in a terminal, rows in a log, a growing figure."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
+from danlu.data.parts import TITLES
 from danlu.errors import clock
 from danlu.figures import curves
-from danlu.report.terminal.console import warn_of_emulation
+from danlu.report.terminal.console import get_console, warn_of_emulation
 from danlu.runs import Run
 from danlu.train import Listener
+
+_LOG_LINES = 20  # about, in all
+_LEAST_HEIGHT = 20  # lines of a terminal that has room for curves
+_COLOURS = {"train": "magenta", "valid": "yellow"}
+UNKNOWN_TIME = "–:––"
+
+
+def time_left(began: float, taken: int, left: int) -> str:
+    """Return the time that `left` steps will take at the pace of those taken."""
+    if not taken:
+        return UNKNOWN_TIME
+    return clock((time.perf_counter() - began) / taken * left)
 
 
 class _Timed(Listener):
     """Knows how far the training is and how long the rest will take."""
 
     def start(self, run: Run, steps: int, done: int) -> None:
-        self.run, self.steps, self.first, self.began = run, steps, done, time.perf_counter()
+        """Begin timing."""
+        self.run, self.steps, self.first = run, steps, done
+        self.began = time.perf_counter()
         self.done, self.loss, self.accuracy = done, float("nan"), float("nan")
         self.rows: list[dict[str, Any]] = run.history
-        self.epochs = run.recipe.epochs
-        self.percent = run.metric == "accuracy"
+        self.epochs, self.percent = run.recipe.epochs, run.metric == "accuracy"
         warn_of_emulation([run.recipe], run.info["environment"]["device"])
 
     def step(self, done: int, loss: float, accuracy: float) -> None:
+        """Keep the figures."""
         self.done, self.loss, self.accuracy = done, loss, accuracy
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        """Keep the row."""
         self.rows.append(row)
         self.done = row["step"]
 
     def left(self) -> str:
-        """Time left at the pace so far."""
-        taken = self.done - self.first
-        return (
-            clock((time.perf_counter() - self.began) / taken * (self.steps - self.done))
-            if taken
-            else "–:––"
-        )
+        """Return the time left at the pace so far."""
+        return time_left(self.began, self.done - self.first, self.steps - self.done)
 
     def value(self, accuracy: float | None) -> str:
-        """An accuracy in per cent, or R²."""
-        return (
-            "–"
-            if accuracy is None
-            else f"{100 * accuracy:.1f} %"
-            if self.percent
-            else f"R² {accuracy:.3f}"
-        )
+        """Return an accuracy in per cent, or R²."""
+        if accuracy is None:
+            return "–"
+        return f"{100 * accuracy:.1f} %" if self.percent else f"R² {accuracy:.3f}"
 
     def line(self) -> str:
-        """Epoch, loss, accuracy, time left."""
+        """Return epoch, loss, accuracy, time left."""
         epoch = min(self.epochs, len(self.rows) + 1)
-        return f"epoch {epoch}/{self.epochs}  loss {self.loss:.4f}  {self.value(self.accuracy)}  {self.left()} left"
+        figures = f"loss {self.loss:.4f}  {self.value(self.accuracy)}"
+        return f"epoch {epoch}/{self.epochs}  {figures}  {self.left()} left"
 
 
 class LogProgress(_Timed):
     """One line per epoch (at most about twenty in all), for pipes and logs."""
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        """Print a line, if it is time for one."""
         super().epoch(run, row)
-        k = row["epoch"]
-        if k == self.epochs or k % -(-self.epochs // 20) == 0 or k == 1:
-            metric = run.metric
-            valid = (
-                f"  valid {row['valid_loss']:.4f} {self.value(row.get(f'valid_{metric}'))}"
-                if "valid_loss" in row
-                else ""
-            )
-            trained = self.value(row[f"train_{metric}"])
-            print(
-                f"epoch {k}/{self.epochs}  train {row['train_loss']:.4f} {trained}{valid}  {self.left()} left",
-                flush=True,
-            )
+        k, every = row["epoch"], -(-self.epochs // _LOG_LINES)
+        if k not in (1, self.epochs) and k % every:
+            return
+        trained = f"train {row['train_loss']:.4f} {self.value(row[f'train_{run.metric}'])}"
+        valid = ""
+        if "valid_loss" in row:
+            accuracy = self.value(row.get(f"valid_{run.metric}"))
+            valid = f"  valid {row['valid_loss']:.4f} {accuracy}"
+        print(f"epoch {k}/{self.epochs}  {trained}{valid}  {self.left()} left", flush=True)
 
 
 class TerminalProgress(_Timed):
     """A bar, figures and time left on one live line, under curves that grow with every epoch."""
 
     def start(self, run: Run, steps: int, done: int) -> None:
+        """Show the live line."""
         from rich.live import Live
 
         super().start(run, steps, done)
         self.plot: Any = ""
-        self.drawn = 0
+        self.rows_drawn = 0
         self.live = Live(
-            console=_console(), get_renderable=self._draw, refresh_per_second=8, transient=True
+            console=get_console(),
+            get_renderable=self._draw,
+            refresh_per_second=8,
+            transient=True,
         )
         self.live.start()
 
     def end(self, run: Run) -> None:
+        """Leave the curves in place of the live line."""
         self.live.stop()
         if self.rows:
             self.live.console.print(self._curves())
 
     def _curves(self) -> Any:
-        """The chart of the rows so far; drawn only when the screen is, and only when a row is new."""
-        if len(self.rows) != self.drawn:
-            self.drawn = len(self.rows)
+        """Return the chart of the rows so far, drawn anew only when there is a new row."""
+        if len(self.rows) != self.rows_drawn:
+            self.rows_drawn = len(self.rows)
             self.plot = terminal_curves(self.rows, self.run.metric, self.live.console.width)
         return self.plot
 
@@ -108,60 +119,48 @@ class TerminalProgress(_Timed):
 
         line = Table.grid(padding=(0, 1))
         line.add_row(ProgressBar(self.steps, self.done, width=24), self.line())
-        return Group(self._curves(), line) if self.rows and self.live.console.height > 20 else line
+        has_room = self.live.console.height > _LEAST_HEIGHT
+        return Group(self._curves(), line) if self.rows and has_room else line
 
 
 class NotebookProgress(_Timed):
     """The figure of the curves, redrawn after every epoch."""
 
     def start(self, run: Run, steps: int, done: int) -> None:
+        """Show a place for the figure."""
         from IPython.display import display
 
         super().start(run, steps, done)
         self.handle = display({"text/plain": "training…"}, raw=True, display_id=True)
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        """Redraw the figure."""
         super().epoch(run, row)
-        said = f"epoch {row['epoch']}/{self.epochs}, {self.left()} left"
-        bundle = {
-            "application/vnd.plotly.v1+json": curves.figure(self.rows, run.metric),
-            "text/plain": said,
-        }
+        text = f"epoch {row['epoch']}/{self.epochs}, {self.left()} left"
+        figure = curves.figure(self.rows, run.metric)
+        bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": text}
         self.handle.update(bundle, raw=True)
 
 
-def _console() -> Any:
-    from danlu.report.terminal.console import console
-
-    return console
-
-
 def terminal_curves(rows: list[dict[str, Any]], metric: str, width: int) -> Any:
-    """Loss and accuracy (or R²) by epoch, side by side, as characters."""
-    from danlu.report.terminal.braille import beside, chart
+    """Return loss and accuracy (or R²) by epoch, side by side, as characters."""
+    from danlu.report.terminal.braille import Series, chart, side_by_side
 
     half = min(width, 120) // 2
-    charts: list[Any] = []
+    charts = []
     for quantity in ("loss", metric):
         series = []
-        for part, label, colour in (
-            ("train", "training", "magenta"),
-            ("valid", "validation", "yellow"),
-        ):
-            points = [
-                (r["epoch"], r[f"{part}_{quantity}"])
-                for r in rows
-                if r.get(f"{part}_{quantity}") is not None
-            ]
-            series += [(label, colour, points)] if points else []
+        for part, colour in _COLOURS.items():
+            name = f"{part}_{quantity}"
+            points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+            if points:
+                series.append(Series(TITLES[part], colour, points))
         charts.append(chart(quantity, series, half - 2))
-    return beside(charts[0], charts[1], half)
+    return side_by_side(charts[0], charts[1], half)
 
 
 def best_progress() -> Listener:
-    """What fits where we run: a notebook, a terminal, or a log."""
-    import sys
-
+    """Return what fits where we run: a notebook, a terminal, or a log."""
     ipython = sys.modules.get("IPython")
     if ipython and getattr(ipython.get_ipython(), "kernel", None) is not None:
         return NotebookProgress()

@@ -8,53 +8,59 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from danlu.predict.text import Tagged
-from danlu.report.terminal.console import console, table
+from danlu.report.terminal.console import get_console, table
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
-    """Each sentence with its entities coloured and named: [王刚 NAME]和…; or as JSON lines."""
-    kinds = sorted({kind for s in sentences for *_, kind in s.entities})
-    for s in sentences:
+    """Print each sentence with its entities coloured and named: [王刚 NAME]和…; or as JSON lines."""
+    kinds = sorted({kind for sentence in sentences for *_, kind in sentence.entities})
+    for sentence in sentences:
         if json:
-            found = [
-                {"text": s.gap.join(s.tokens[a:b]), "from": a, "to": b, "kind": kind}
-                for a, b, kind in s.entities
-            ]
-            print(
-                jsonlib.dumps(
-                    {"tokens": s.tokens, "tags": s.tags, "entities": found}, ensure_ascii=False
-                )
-            )
-            continue
-        console.print(coloured(s, kinds))
+            print(_as_json(sentence))
+        else:
+            get_console().print(coloured(sentence, kinds))
+
+
+def _as_json(sentence: Tagged) -> str:
+    entities = []
+    for start, end, kind in sentence.entities:
+        text = sentence.gap.join(sentence.tokens[start:end])
+        entities.append({"text": text, "from": start, "to": end, "kind": kind})
+    plain = {"tokens": sentence.tokens, "tags": sentence.tags, "entities": entities}
+    return jsonlib.dumps(plain, ensure_ascii=False)
 
 
 def show_pairs(texts: Sequence[str], found: Sequence[tuple[str, float]], json: bool) -> None:
-    """Each text with what was written to it, and its log P; or as JSON lines."""
-    if json:
-        for text, (other, nats) in zip(texts, found, strict=True):
-            print(
-                jsonlib.dumps({"source": text, "target": other, "nats": nats}, ensure_ascii=False)
-            )
-        return
-    rows = [(text, other, f"{nats:.2f}") for text, (other, nats) in zip(texts, found, strict=True)]
-    table(("source", "target", "log P (nats)"), rows)
+    """Print each text with what was written to it, and its log P; or as JSON lines."""
+    rows = []
+    for source, (target, nats) in zip(texts, found, strict=True):
+        if json:
+            plain = {"source": source, "target": target, "nats": nats}
+            print(jsonlib.dumps(plain, ensure_ascii=False))
+        rows.append((source, target, f"{nats:.2f}"))
+    if not json:
+        table(("source", "target", "log P (nats)"), rows)
 
 
-def coloured(s: Tagged, kinds: Sequence[str]) -> Text:
-    """A sentence with its entities in brackets, in the colour of their kind; plain tags beside their tokens."""
-    gap = s.gap
-    if not s.entities and set(s.tags) - {"O"}:
-        return Text(gap.join(f"{t}/{tag}" for t, tag in zip(s.tokens, s.tags, strict=True)))
+def coloured(sentence: Tagged, kinds: Sequence[str]) -> Text:
+    """Return a sentence with its entities in brackets, in the colour of their kind.
+
+    Plain tags, such as parts of speech, stand beside their tokens.
+    """
+    gap, tokens = sentence.gap, sentence.tokens
+    has_plain_tags = not sentence.entities and set(sentence.tags) - {"O"}
+    if has_plain_tags:
+        pairs = zip(tokens, sentence.tags, strict=True)
+        return Text(gap.join(f"{token}/{tag}" for token, tag in pairs))
     out, at = Text(), 0
-    for a, b, kind in s.entities:
-        out.append(gap.join(s.tokens[at:a]) + (gap if at < a else ""))
-        out.append(
-            f"[{gap.join(s.tokens[a:b])} {kind}]" + gap,
-            style=f"bold {_COLOURS[kinds.index(kind) % len(_COLOURS)]}",
-        )
-        at = b
-    out.append(gap.join(s.tokens[at:]))
+    for start, end, kind in sentence.entities:
+        if at < start:
+            out.append(gap.join(tokens[at:start]) + gap)
+        colour = _COLOURS[kinds.index(kind) % len(_COLOURS)]
+        entity = f"[{gap.join(tokens[start:end])} {kind}]"
+        out.append(entity + gap, style=f"bold {colour}")
+        at = end
+    out.append(gap.join(tokens[at:]))
     return out

@@ -1,0 +1,1 @@
+"""Rows and sentences that the terminal and the pages share."""

@@ -1,0 +1,67 @@
+"""The fields of a recipe, for `danlu recipe fields` and the docs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from danlu.recipe import Recipe, fields, flatten
+from danlu.recipe.aliases import FIELDS as FORMER_FIELDS
+
+_HEAD = """# Fields of a recipe
+
+Written by `danlu recipe fields --markdown`. A default "by variant" is that of
+the model or rule that uses the field (`danlu recipe show model=cnn`).
+
+| field | default | what it does |
+|---|---|---|"""
+_FORMER_HEAD = """
+## Former names
+
+These are still understood.
+
+| before | now |
+|---|---|"""
+
+
+class FieldRow(NamedTuple):
+    """A field: its path, its default in words, what it does."""
+
+    path: str
+    default: str
+    description: str
+
+
+def field_rows() -> list[FieldRow]:
+    """Return every field."""
+    defaults: dict[str, Any] = dict(flatten(Recipe().to_dict(whole=True)))
+    return [
+        FieldRow(path, _shown(defaults.get(path)), " ".join((info.description or "").split()))
+        for path, info in fields().items()
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "by variant"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def show_fields() -> None:
+    """Print the fields as a table."""
+    from rich.table import Table
+
+    from danlu.report.terminal.console import escape, get_console
+
+    table = Table("field", "default", "what it does", box=None, pad_edge=False, header_style="dim")
+    for row in field_rows():
+        table.add_row(row.path, row.default, escape(row.description))
+    get_console().print(table)
+
+
+def markdown() -> str:
+    """Return the fields as a page of the docs."""
+    lines = [_HEAD]
+    lines += [f"| `{row.path}` | {row.default} | {row.description} |" for row in field_rows()]
+    lines.append(_FORMER_HEAD)
+    lines += [f"| `{old}` | `{new}` |" for old, new in FORMER_FIELDS.items()]
+    return "\n".join(lines)

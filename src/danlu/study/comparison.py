@@ -1,0 +1,254 @@
+"""`Comparison`: what may be said of the differences between variants.
+
+Legend: V variants, n seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from danlu.errors import RunError, count
+from danlu.figures import comparison as figures_of_comparison
+from danlu.runs import Study, higher_is_better
+from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
+from danlu.study.grid import name_of
+
+ALPHA = 0.05
+CONTROL, BETTER, WORSE, OPEN = "control", "better", "worse", "no difference shown"
+DIVERGED, CONTROL_DIVERGED = "diverged", "control diverged"
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """A variant in figures: mean over its seeds, and paired difference to the control.
+
+    p: of the paired t-test; corrected: by Holm. verdict: "control", "better", "worse", "no
+    difference shown", "diverged", "control diverged". diverged: how many of its trainings did.
+    """
+
+    name: str
+    mean: Estimate
+    difference: Estimate
+    p: float
+    corrected: float
+    verdict: str
+    diverged: int
+
+
+class Comparison:
+    """What a study of `compare` shows, from its folder alone.
+
+    Raises RunError for another study, or one with trainings to go.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study, info = study, study.info
+        if info["kind"] != "compare":
+            what = ", but a search" if info["kind"] == "tune" else ""
+            raise RunError(
+                f"{str(study.path)!r} is not a comparison{what}; danlu runs lists what there is"
+            )
+        self.metric, self.interval = info["metric"], info["interval"]
+        self.control, self.until = info["control"], info["until"]
+        self.higher_is_better = higher_is_better(self.metric)
+        self.values = [tuple((path, value) for path, value in v) for v in info["variants"]]
+        self.names = [name_of(values) for values in self.values]
+        self.seeds = len(study) // len(self.names)
+        self.alpha = level_of_a_look(ALPHA, self.until) if self.until else ALPHA
+        missing = len(study) - len(study.members)
+        if missing:
+            raise RunError(
+                f"{str(study.path)!r} has {count(missing, 'training')} to go; "
+                f"go on with: danlu resume {study.path}"
+            )
+        self.figures = self._figures_by_variant()
+        self.rows = variant_results(
+            self.names,
+            self.figures,
+            self.control,
+            self.alpha,
+            self.higher_is_better,
+            self.interval,
+        )
+
+    def _figures_by_variant(self) -> list[list[float]]:
+        """Return the metric [V][n]; members are laid seed by seed, every variant."""
+        results, n_variants = self.study.results, len(self.names)
+        figures = [result.get(self.metric, math.nan) for result in results]
+        return [figures[k::n_variants] for k in range(n_variants)]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    @property
+    def settled(self) -> bool:
+        """Whether more seeds could show no more of any variant."""
+        return all(row.verdict != OPEN for row in self.rows)
+
+    def sentences(self) -> list[str]:
+        """Return the verdict in words."""
+        control = self.rows[self.control]
+        sentences = []
+        for word in (BETTER, WORSE):
+            rows = [row for row in self.rows if row.verdict == word]
+            rows.sort(key=lambda row: -abs(row.difference.mean))
+            sentences += [self._claim(row, word, control) for row in rows]
+        open_names = [row.name for row in self.rows if row.verdict == OPEN]
+        if open_names:
+            sentences.append(
+                f"No difference to {control.name} is shown for {', '.join(open_names)}; "
+                "that does not mean there is none."
+            )
+        diverged = [f"{r.name} ({r.diverged} of {self.seeds})" for r in self.rows if r.diverged]
+        if diverged:
+            sentences.append(
+                f"Diverged: {', '.join(diverged)}; means are over the rest, "
+                "of which nothing is claimed."
+            )
+        if control.diverged:
+            sentences.append(
+                "The control is among them, so nothing can be compared with it; "
+                "choose another with --control."
+            )
+        return sentences
+
+    def _claim(self, row: VariantResult, word: str, control: VariantResult) -> str:
+        gap = self.show_gap(abs(row.difference.mean))
+        between = ""
+        if math.isfinite(row.difference.low):
+            is_negative = row.difference.mean < 0
+            between = f" ({self.show_range(row.difference, negated=is_negative)})"
+        return f"{row.name} is {word} than {control.name} by {gap}{between}."
+
+    def method(self) -> str:
+        """Return how the figures were made."""
+        kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
+        n_looks = len(looks(self.until)) if self.until else 1
+        shared = f", of {ALPHA:.0%} shared by {n_looks} looks at the figures" if n_looks > 1 else ""
+        comparisons = count(len(self.rows) - 1, "comparison")
+        return (
+            f"{self.metric.replace('_', ' ')} over {self.seeds} seeds, the same for every variant; "
+            f"intervals by {kind}, each by itself; p of the paired t-test, corrected by Holm for "
+            f"{comparisons}; a claim needs p < {self.alpha:.3g}{shared}"
+        )
+
+    @property
+    def level(self) -> str:
+        """Level of the intervals of differences: 95 %, more where figures are looked at repeatedly."""
+        return f"{100 * (1 - self.alpha):.3g} %"
+
+    @property
+    def percent(self) -> bool:
+        """Whether figures are shown in per cent."""
+        return str(self.metric).endswith(("accuracy", "_f1"))
+
+    def show(self, x: float) -> str:
+        """Return a figure in the unit of the metric."""
+        if not math.isfinite(x):
+            return "–"
+        return f"{100 * x:.2f} %" if self.percent else f"{x:.4g}"
+
+    def show_gap(self, x: float) -> str:
+        """Return a difference: accuracies differ in points."""
+        return f"{100 * x:.2f} points" if self.percent and math.isfinite(x) else self.show(x)
+
+    def show_range(self, interval: Estimate, negated: bool = False) -> str:
+        """Return an interval in the unit of the metric."""
+        low, high = interval.low, interval.high
+        if negated:
+            low, high = -high, -low
+        if not math.isfinite(low):
+            return "–"
+        return " to ".join(self.show(x).removesuffix(" %") for x in (low, high))
+
+    def curves_figure(self) -> dict[str, Any]:
+        """Return training loss and the metric by epoch, as a Plotly dictionary."""
+        curves, plain = self.study.curves(), self.study.metric
+        # A metric of the test part has no curve.
+        candidates = (self.metric, f"valid_{plain}", f"train_{plain}")
+        column = next(name for name in candidates if name in curves)
+        return figures_of_comparison.bands(self.names, curves, column)
+
+    def differences_figure(self) -> dict[str, Any]:
+        """Return the paired differences to the control, as a Plotly dictionary."""
+        return figures_of_comparison.differences(
+            self.names,
+            self.figures,
+            [row.difference for row in self.rows],
+            self.control,
+            self.metric,
+            self.percent,
+        )
+
+    def plot(self) -> Any:
+        """Return the curves with their bands as a Plotly figure (shown by notebooks)."""
+        import plotly.graph_objects as go
+
+        return go.Figure(self.curves_figure())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that was found, as plain values."""
+        variants = []
+        for row in self.rows:
+            estimates = {"mean": _plain(row.mean), "difference": _plain(row.difference)}
+            variants.append({**vars(row), **estimates})
+        return {
+            "study": str(self.study.path),
+            "metric": self.metric,
+            "seeds": self.seeds,
+            "control": self.names[self.control],
+            "interval": self.interval,
+            "level": 1 - self.alpha,
+            "variants": variants,
+            "sentences": self.sentences(),
+        }
+
+
+def _plain(found: Estimate) -> dict[str, Any]:
+    return {name: v if math.isfinite(v) else None for name, v in vars(found).items()}
+
+
+def variant_results(
+    names: Sequence[str],
+    figures: Sequence[Sequence[float]],
+    control: int,
+    alpha: float,
+    higher_is_better: bool,
+    interval: str,
+) -> list[VariantResult]:
+    """Return the table from final figures [V][n]; NaN where a training diverged."""
+    everyone = range(len(names))
+    others = [k for k in everyone if k != control]
+    finite = [[x for x in own if math.isfinite(x)] for own in figures]
+    diverged = [len(own) - len(kept) for own, kept in zip(figures, finite, strict=True)]
+    pairs = [_paired_differences(own, figures[control]) for own in figures]
+
+    # Where trainings diverged the rest are a selection, by which nothing can be claimed.
+    is_whole = [not diverged[k] and not diverged[control] for k in everyone]
+    p = [p_value(pairs[k]) if is_whole[k] else 1.0 for k in everyone]
+    corrected = [1.0] * len(names)
+    for k, value in zip(others, holm([p[k] for k in others]), strict=True):
+        corrected[k] = value
+
+    results = []
+    for k, name in enumerate(names):
+        difference = estimate(pairs[k], 1 - alpha, interval)
+        if k == control:
+            word = CONTROL
+        elif diverged[k]:
+            word = DIVERGED
+        elif diverged[control]:
+            word = CONTROL_DIVERGED
+        else:
+            word = verdict(corrected[k], difference.mean, alpha, higher_is_better)
+        mean = estimate(finite[k], kind=interval)
+        results.append(VariantResult(name, mean, difference, p[k], corrected[k], word, diverged[k]))
+    return results
+
+
+def _paired_differences(own: Sequence[float], base: Sequence[float]) -> list[float]:
+    pairs = zip(own, base, strict=True)
+    return [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
