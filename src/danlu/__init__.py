@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
     from danlu.runs import Run, Study
-    from danlu.study.compare import Comparison, compare
+    from danlu.study.compare import compare
+    from danlu.study.comparison import Comparison
     from danlu.study.search import tune
     from danlu.study.tuning import Tuning
     from danlu.train import Listener, fit, resume
@@ -30,8 +31,8 @@ _HOMES = {
     "Study": "danlu.runs",
     "Comparison": "danlu.study",
     "compare": "danlu.study",
-    "Tuning": "danlu.study.tuning",
-    "tune": "danlu.study.search",
+    "Tuning": "danlu.study",
+    "tune": "danlu.study",
     "Listener": "danlu.train",
     "fit": "danlu.train",
     "resume": "danlu.train",

@@ -1,4 +1,7 @@
-"""The command line: parse, call the public function, print, exit code. Heavy imports wait until a command needs them."""
+"""The command line: parse, call the public function, print, exit code.
+
+Heavy imports wait until a command needs them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated
 import typer
 
 from danlu import __version__
-from danlu.cli import recipes, show, study, text, training
+from danlu.cli import predicting, recipes, show, study, text, training
 from danlu.cli.options import WithFields
 from danlu.errors import DanluError
 
@@ -20,30 +23,37 @@ app = typer.Typer(
     help="Train neural networks by evidence.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare recipes.")
-
 app.command(cls=WithFields)(training.fit)
-app.command()(study.compare)
-app.command()(study.tune)
 for command in (
+    study.compare,
+    study.tune,
     training.resume,
-    training.evaluate,
-    training.predict,
+    predicting.evaluate,
+    predicting.predict,
     show.runs,
     show.show,
     show.report,
+    text.score,
+    text.generate,
+    show.data,
+    show.summary,
 ):
     app.command()(command)
-app.command()(text.score)
-app.command()(text.generate)
-app.command()(show.data)
-app.command()(show.summary)
-for name in ("show", "check", "diff", "fields", "presets", "schema"):
-    recipe_app.command(name)(getattr(recipes, f"recipe_{name}"))
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Show, check and compare recipes.")
+for command in (
+    recipes.show,
+    recipes.check,
+    recipes.diff,
+    recipes.fields,
+    recipes.presets,
+    recipes.schema,
+):
+    recipe_app.command()(command)
 app.add_typer(recipe_app, name="recipe")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"danlu {__version__}")
         raise typer.Exit
@@ -52,14 +62,17 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """The entry point: a user's mistake is a sentence and an exit code, never a traceback."""
+    """Run the command line: a user's mistake is a sentence and an exit code, never a traceback."""
     try:
         app()
     except DanluError as e:

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from danlu.cli.options import Json, Overrides, read_recipe
+from danlu.cli.opening import read_recipe
+from danlu.cli.options import Json, Overrides
+from danlu.cli.results import print_json
 
 
-def recipe_show(
+def show(
     name: Annotated[
         str | None, typer.Argument(metavar="[PRESET|FILE|RUN]", help="Default: the default recipe.")
     ] = None,
@@ -22,34 +24,37 @@ def recipe_show(
     json: Json = False,
 ) -> None:
     """Print a recipe as TOML, or as the plain PyTorch loop it stands for."""
-    given = list(overrides or [])
+    changes = list(overrides or [])
     if name and "=" in name:
-        given, name = [name, *given], None
-    r = read_recipe(name, given)
+        changes.insert(0, name)
+        name = None
+    recipe = read_recipe(name, changes)
     if as_code:
-        from danlu.export.plain_loop import as_code as write_code
+        from danlu.export import plain_loop
 
-        print(write_code(r, source))
+        print(plain_loop.as_code(recipe, source))
+    elif json:
+        print_json(recipe.to_dict(whole=True))
     else:
-        print(jsonlib.dumps(r.to_dict(whole=True)) if json else r.to_toml())
+        print(recipe.to_toml())
 
 
-def recipe_check(
+def check(
     name: Annotated[str, typer.Argument(metavar="PRESET|FILE")],
     overrides: Overrides = None,
     source: Annotated[str | None, typer.Option(help="Also check that it fits these data.")] = None,
 ) -> None:
     """Say every mistake of a recipe, or that there is none."""
-    r = read_recipe(name, overrides)
+    recipe = read_recipe(name, overrides)
     if source:
+        from danlu import train
         from danlu.data import load
-        from danlu.train import check
 
-        check(r, load(source))
+        train.check(recipe, load(source))
     print("no mistakes")
 
 
-def recipe_diff(
+def diff(
     a: Annotated[str, typer.Argument(metavar="A")],
     b: Annotated[str, typer.Argument(metavar="B")],
     json: Json = False,
@@ -60,39 +65,39 @@ def recipe_diff(
 
     found = Recipe.read(a).diff(Recipe.read(b))
     if json:
-        print(jsonlib.dumps([{"field": k, "a": x, "b": y} for k, x, y in found]))
+        print_json([{"field": path, "a": here, "b": there} for path, here, there in found])
     elif found:
-        table(
-            ("field", a, b),
-            [(k, "–" if x is None else x, "–" if y is None else y) for k, x, y in found],
-        )
+        rows = [["–" if cell is None else cell for cell in row] for row in found]
+        table(("field", a, b), rows)
     else:
         print("no difference")
 
 
-def recipe_fields(
+def fields(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the page of the docs.")
     ] = False,
 ) -> None:
     """Every field with its default and what it does."""
-    from danlu.report import fields
+    from danlu.report.tables import fields as tables
 
     if markdown:
-        print(fields.markdown())
+        print(tables.markdown())
     else:
-        fields.show_fields()
+        tables.show_fields()
 
 
-def recipe_presets() -> None:
+def presets() -> None:
     """The recipes that come with danlu."""
-    from danlu.recipe.recipe import preset_text, presets
+    from danlu.recipe.presets import preset_text
+    from danlu.recipe.presets import presets as names
 
-    for name in presets():
-        print(f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}")
+    for name in names():
+        first_line = preset_text(name).splitlines()[0]
+        print(f"{name:20} {first_line.lstrip('# ')}")
 
 
-def recipe_schema() -> None:
+def schema() -> None:
     """The JSON Schema of a recipe."""
     from danlu.recipe import Recipe
 

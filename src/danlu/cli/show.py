@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from danlu.cli.opening import load_source, open_run, read_recipe, study_path
 from danlu.cli.options import (
     Json,
     Overrides,
     RecipeName,
     RunPath,
     Source,
-    load_source,
-    open_run,
-    read_recipe,
-    reads,
-    study_path,
+    with_loading_options,
 )
-from danlu.cli.training import print_results
+from danlu.cli.results import print_json, print_results, show_study
 from danlu.errors import DanluError, count
+
+if TYPE_CHECKING:
+    from danlu.runs import Run, Study
+
+_COLUMNS = ("run", "status", "source", "model", "epochs", "figure", "score", "seconds")
+
+Row = dict[str, Any]
 
 
 def runs(json: Json = False) -> None:
@@ -31,121 +34,112 @@ def runs(json: Json = False) -> None:
     from danlu.runs import list_runs, list_studies
     from danlu.runs.folder import runs_root
 
-    rows = []
-    for r in list_runs():
-        try:
-            source, model = r.data_info["source"]["source"], r.recipe.model.name
-        except (DanluError, KeyError):  # one damaged run does not hide the others
-            rows.append(
-                {
-                    "run": r.path.name,
-                    "status": "damaged",
-                    **dict.fromkeys(("source", "model", "epochs", "figure", "score", "seconds")),
-                }
-            )
-            continue
-        result = r.result
-        figure = r.schema.figures[0]
-        value = next(
-            (
-                result[f"{p}_{figure}"]
-                for p in ("test", "valid", "train")
-                if f"{p}_{figure}" in result
-            ),
-            None,
-        )
-        rows.append(
-            {
-                "run": r.path.name,
-                "status": r.status,
-                "source": source,
-                "model": model,
-                "epochs": result.get("epochs", len(r.history)),
-                "figure": figure,
-                "score": value,
-                "seconds": result.get("seconds"),
-            }
-        )
-    found = len(rows)
-    for s in list_studies():
-        kind, done = s.info["kind"], f"{len(s.members)} of {len(s)}"
-        source = s.data_info["source"]["source"]
-        row = {
-            "run": s.path.name,
-            "status": s.status,
-            "source": source,
-            "model": kind,
-            "epochs": done,
-        }
-        rows.append({**row, "figure": None, "score": None, "seconds": None})
-    unread = len(list(runs_root().glob("*/run.json"))) - found
+    found = list_runs()
+    rows = [*map(_run_row, found), *map(_study_row, list_studies())]
+    unread = len(list(runs_root().glob("*/run.json"))) - len(found)
     if unread:
         what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"
         print(f"not shown: {what}; danlu show RUN says why", file=sys.stderr)
     if json:
         for row in rows:
-            print(jsonlib.dumps(row))
-    elif not rows:
-        say(f"no run under {runs_root()} yet; train one with: danlu fit digits")
+            print_json(row)
+    elif rows:
+        table(_COLUMNS, [[_shown(value) for value in row.values()] for row in rows])
     else:
-        shown = [
-            ["–" if v is None else f"{v:.4g}" if isinstance(v, float) else v for v in row.values()]
-            for row in rows
-        ]
-        table(list(rows[0]), shown)
+        say(f"no run under {runs_root()} yet; train one with: danlu fit digits")
+
+
+def _run_row(run: Run) -> Row:
+    """Return what is listed of a run; a damaged one does not hide the others."""
+    row: Row = dict.fromkeys(_COLUMNS)
+    row["run"] = run.path.name
+    try:
+        source, model = run.data_info["source"]["source"], run.recipe.model.name
+    except (DanluError, KeyError):
+        return {**row, "status": "damaged"}
+    result, figure = run.result, run.schema.figures[0]
+    names = [f"{part}_{figure}" for part in ("test", "valid", "train")]
+    scores = [result[name] for name in names if name in result]
+    return {
+        **row,
+        "status": run.status,
+        "source": source,
+        "model": model,
+        "epochs": result.get("epochs", len(run.history)),
+        "figure": figure,
+        "score": scores[0] if scores else None,
+        "seconds": result.get("seconds"),
+    }
+
+
+def _study_row(study: Study) -> Row:
+    """Return what is listed of a study."""
+    return {
+        **dict.fromkeys(_COLUMNS),
+        "run": study.path.name,
+        "status": study.status,
+        "source": study.data_info["source"]["source"],
+        "model": study.info["kind"],
+        "epochs": f"{len(study.members)} of {len(study)}",
+    }
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show(run: RunPath, json: Json = False) -> None:
     """A run's result, curves, verdict and recipe; of a study what it shows."""
     from danlu.diagnose import verdict
-    from danlu.report.terminal.console import console, say
+    from danlu.report.terminal.console import get_console, say
     from danlu.report.terminal.progress import terminal_curves
+    from danlu.runs import Study
 
-    if (path := study_path(run)) is not None:
-        from danlu.cli.study import show_study
-
-        show_study(path, json)
+    path = study_path(run)
+    if path is not None:
+        show_study(Study(path), json)
         return
-    r = open_run(run)
+    found = open_run(run)
     if json:
-        print(
-            jsonlib.dumps(
-                {"run": str(r.path), **r.info, "history": r.history, "recipe": r.recipe.to_dict()},
-                ensure_ascii=False,
-            )
-        )
+        facts = {"run": str(found.path), **found.info, "history": found.history}
+        print_json({**facts, "recipe": found.recipe.to_dict()})
         return
-    say(f"{r.path}: {r.status}")
-    if "error" in r.info:
-        say(r.info["error"])
-    if r.history:
-        console.print(terminal_curves(r.history, r.metric, console.width))
-    if r.status == "finished":
-        print_results(r)
-        for sentence in verdict(r):
+    say(f"{found.path}: {found.status}")
+    if "error" in found.info:
+        say(found.info["error"])
+    if found.history:
+        console = get_console()
+        console.print(terminal_curves(found.history, found.metric, console.width))
+    if found.status == "finished":
+        print_results(found)
+        for sentence in verdict(found):
             say(sentence)
-    say("\n" + r.recipe.to_toml())
+    say("\n" + found.recipe.to_toml())
 
 
 def report(run: RunPath) -> None:
     """Write the page of a finished run or study anew and print its path."""
+    from danlu.cli.study import write_study_report
     from danlu.errors import RunError
     from danlu.report.pages.run_page import write_report
+    from danlu.runs import Study
 
-    if (path := study_path(run)) is not None:
-        from danlu.cli.study import report_study
-
-        print(report_study(path))
+    path = study_path(run)
+    if path is not None:
+        print(write_study_report(Study(path)))
         return
     found = open_run(run)
     if found.status != "finished":
         raise RunError(
-            f"{str(found.path)!r} is {found.status}; only a finished run has a report (danlu resume goes on)"
+            f"{str(found.path)!r} is {found.status}; only a finished run has a report "
+            "(danlu resume goes on)"
         )
     print(write_report(found))
 
 
-@reads
+@with_loading_options
 def data(
     source: Source,
     html: Annotated[
@@ -155,17 +149,18 @@ def data(
     *,
     loading: dict[str, Any],
 ) -> None:
-    """What is in a source: parts, shapes, classes and counts, missing and constant columns, duplicates, samples."""
+    """What is in a source: parts, shapes, classes, missing and constant columns, duplicates."""
     from danlu.report.pages import data_page
+    from danlu.report.tables.data import describe
     from danlu.report.terminal import data_summary
 
-    d = load_source(source, {**loading, "missing": "drop"})
+    loaded = load_source(source, {**loading, "missing": "drop"})
     if json:
-        print(jsonlib.dumps(data_page.describe(d), ensure_ascii=False))
+        print_json(describe(loaded))
     else:
-        data_summary.show(d)
+        data_summary.show(loaded)
     if html:
-        data_page.write_page(d, html)
+        data_page.write_page(loaded, html)
         print(f"page: {html}", file=sys.stderr if json else sys.stdout)
 
 
@@ -185,13 +180,16 @@ def summary(
     recipe: RecipeName = None,
     json: Json = False,
 ) -> None:
-    """Layers, output shapes, parameters, receptive field and multiply-adds of a network; alone, every network there is."""
+    """Layers, shapes, parameters, receptive field, multiply-adds of a network, or all networks."""
     from danlu.report.terminal.model_summary import show_networks, show_summary
 
     if not overrides and not input and recipe is None:
         show_networks()
         return
-    given = list(overrides or [])
-    shapes = [o.removeprefix("input=") for o in given if o.startswith("input=")]
-    given = [o for o in given if not o.startswith("input=")]
-    show_summary(read_recipe(recipe, given), (shapes or [input])[-1], classes, vocabulary, json)
+    changes, shape = [], input
+    for override in overrides or []:
+        if override.startswith("input="):
+            shape = override.removeprefix("input=")
+        else:
+            changes.append(override)
+    show_summary(read_recipe(recipe, changes), shape, classes, vocabulary, json)

@@ -1,15 +1,16 @@
-"""Commands for what a trained network does with text."""
+"""Commands for language models."""
 
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 import sys
 from typing import Annotated
 
 import typer
 
-from danlu.cli.options import Json, RunPath, Trust, open_run
+from danlu.cli.opening import open_run
+from danlu.cli.options import Json, RunPath, Trust
+from danlu.cli.results import print_json
 from danlu.errors import count
 
 
@@ -23,20 +24,19 @@ def score(
     from danlu.predict import text
     from danlu.report.terminal.console import table
 
-    found = sorted(text.score(open_run(run, trust), texts), key=lambda w: -w.nats)
+    scores = text.score(open_run(run, trust), texts)
+    found = sorted(scores, key=lambda sentence: -sentence.nats)
     if json:
-        for w in found:
-            print(
-                jsonlib.dumps(
-                    {**dataclasses.asdict(w), "perplexity": w.perplexity}, ensure_ascii=False
-                )
-            )
+        for s in found:
+            print_json({**dataclasses.asdict(s), "perplexity": s.perplexity})
         return
-    head = ("text", "log P (nats)", "tokens", "perplexity", "unknown tokens")[
-        : 5 if any(w.unknown for w in found) else 4
-    ]
-    rows = [(w.text, f"{w.nats:.2f}", w.tokens, f"{w.perplexity:.3g}", w.unknown) for w in found]
-    table(head, [row[: len(head)] for row in rows])
+    head = ["text", "log P (nats)", "tokens", "perplexity"]
+    rows = [[s.text, f"{s.nats:.2f}", s.tokens, f"{s.perplexity:.3g}"] for s in found]
+    if any(s.unknown for s in found):
+        head.append("unknown tokens")
+        for row, s in zip(rows, found, strict=True):
+            row.append(s.unknown)
+    table(head, rows)
 
 
 def generate(
@@ -54,16 +54,18 @@ def generate(
     trust: Trust = False,
 ) -> None:
     """Write on from a prompt, token by token, until the end of a text."""
+    from danlu.predict import generate as generating
     from danlu.predict import text
 
     found = open_run(run, trust)
-    pieces = text.generate(found, prompt, temperature, top_k, length, seed)
-    if n := text.unknown(found, prompt):
+    pieces = generating.generate(found, prompt, temperature, top_k, length, seed)
+    if unknown := text.unknown_tokens(found, prompt):
+        were = "was" if unknown == 1 else "were"
         print(
-            f"{count(n, 'token')} of the prompt {'was' if n == 1 else 'were'} not in the training text",
+            f"{count(unknown, 'token')} of the prompt {were} not in the training text",
             file=sys.stderr,
         )
-    sys.stdout.write(text.without_idle_space(found, prompt))
+    sys.stdout.write(text.without_trailing_space(found, prompt))
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()

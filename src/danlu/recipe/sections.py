@@ -113,7 +113,7 @@ def annotation(path: str, field: Field) -> Any:
     """Return pydantic's type for a declared field."""
     if get_origin(field.type) is tuple:
         element = get_args(field.type)[0]
-        return tuple[_single(path, field, element), ...]
+        return types.GenericAlias(tuple, (_single(path, field, element), ...))
     return _single(path, field, field.type)
 
 
@@ -125,7 +125,7 @@ def _single(path: str, field: Field, kind: Any) -> Any:
     bounds = {name: getattr(field, name) for name in ("gt", "ge", "lt", "le")}
     limits = {name: bound for name, bound in bounds.items() if bound is not None}
     number = FiniteFloat if kind is float else kind
-    return Annotated[number, PydanticField(strict=True, **limits)]  # type: ignore[valid-type]
+    return Annotated[number, PydanticField(strict=True, **limits)]
 
 
 def declare(path: str, rows: Rows, name: Any, default: str, description: str) -> Any:

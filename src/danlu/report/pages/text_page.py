@@ -85,9 +85,7 @@ def _read_sentences(run: Run, kept: dict[str, Tensor]) -> list[_Sentence]:
     by_sentence = [kept[name].split(sizes) for name in ("tokens", "tags", "targets")]
     sentences = []
     for tokens, *tags in zip(*by_sentence, strict=True):
-        predicted, true = (
-            spans([names[k] for k in of.tolist()], run.schema.scheme) for of in tags
-        )
+        predicted, true = (spans([names[k] for k in of.tolist()], run.schema.scheme) for of in tags)
         sentences.append(_Sentence([vocabulary[k] for k in tokens.tolist()], predicted, true))
     return sentences
 

@@ -76,9 +76,7 @@ def _schema(recipe: Recipe, text: str, classes: int, tokens: int | None) -> Sche
     return Schema("language", shape, tokens=n_tokens)
 
 
-def show_summary(
-    recipe: Recipe, shape: str, classes: int, tokens: int | None, json: bool
-) -> None:
+def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, json: bool) -> None:
     """Print the layers and their totals.
 
     tokens: of the vocabulary; without it as many as classes. Raises ModelError for a shape that the

@@ -1,0 +1,219 @@
+"""Commands that use a trained network."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from danlu.cli.opening import load_source, open_run
+from danlu.cli.options import (
+    Encoding,
+    Json,
+    RunPath,
+    Trust,
+    changed_loading_options,
+    with_loading_options,
+)
+from danlu.errors import DanluError, wrong
+
+if TYPE_CHECKING:
+    from danlu.data import Data, Schema
+    from danlu.predict.evaluate import Score
+    from danlu.predict.predictions import Prediction
+    from danlu.runs import Run
+
+_LARGEST_EXPONENT = 700.0  # e^x is still finite
+_TRANSLATION_LENGTH = 200
+
+
+@with_loading_options
+def evaluate(
+    run: RunPath,
+    source: Annotated[
+        str | None, typer.Argument(help="Other data of the same kind; else the run's own.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="train, valid, test or all; default test, and all of another source."),
+    ] = None,
+    trust: Trust = False,
+    json: Json = False,
+    *,
+    loading: dict[str, Any],
+) -> None:
+    """Loss and accuracy of a finished run on a part of its data, or of other data."""
+    from danlu.data import PARTS
+    from danlu.errors import RunError
+    from danlu.report.terminal.console import say, table
+
+    found = open_run(run, trust)
+    part = part or ("test" if source is None else "all")
+    if part not in (*PARTS, "all"):
+        raise RunError(wrong("part", part, "must be train, valid, test or all"))
+    given = changed_loading_options(loading) if source is None else {}
+    if given:
+        rule = "must be left out without another SOURCE"
+        raise DanluError(*(wrong(name, value, rule) for name, value in given.items()))
+    data = None if source is None else load_source(source, loading, found.schema)
+    figures = _figures(found, data, part, found.evaluate(data, part))
+    if json:
+        print(jsonlib.dumps(figures))
+    else:
+        table(("", ""), [(name, _shown(value)) for name, value in figures.items()])
+        say("")
+
+
+def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, Any]:
+    """Return what an evaluation says, by name."""
+    from danlu.nn.information import UNITS, perplexity
+
+    counted = "tokens" if run.schema.each_token else "examples"
+    figures: dict[str, Any] = {
+        "run": str(run.path),
+        "part": part,
+        counted: score.n,
+        "loss": score.loss,
+        run.metric: score.accuracy,
+    }
+    unknown = data.unknown(part) if data is not None and run.schema.is_text else 0
+    if unknown:
+        figures["unknown tokens"] = unknown
+    if entities := score.entities:
+        figures |= {
+            "entities": entities.true,
+            "precision": entities.precision,
+            "recall": entities.recall,
+            "f1": entities.f1,
+        }
+    if run.metric == "accuracy":
+        figures |= {
+            "loss in bits": score.loss * UNITS["bits"],
+            "perplexity": perplexity(min(score.loss, _LARGEST_EXPONENT)),
+        }
+    return figures
+
+
+def predict(
+    run: RunPath,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT…",
+            help="Pictures, folders of them, CSV files, texts (or files of a text a line), "
+            "- for stdin.",
+        ),
+    ],
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Bring pictures to the network's size.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)
+    ] = 0,
+    beam: Annotated[
+        int,
+        typer.Option(
+            help="Of a translator: beginnings kept side by side; 1: the likeliest token.", min=1
+        ),
+    ] = 1,
+    length: Annotated[
+        int, typer.Option(help="Of a translator: tokens to write at most.", min=1)
+    ] = _TRANSLATION_LENGTH,
+    encoding: Encoding = None,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """What a trained network says of new examples."""
+    from danlu.predict import text
+    from danlu.predict.inputs import read, read_texts
+
+    found = open_run(run, trust)
+    options = {"resize": resize, "encoding": encoding, "samples": samples}
+    _refuse_unused(found.schema, {**options, "beam": beam, "length": length})
+    if not found.schema.is_text:
+        x, names = read(found.schema, inputs, resize, encoding)
+    else:
+        names = read_texts(inputs, encoding)
+        if found.schema.each_token:
+            _print_texts(found, names, beam, length, json)
+            return
+        x = text.encode(found, names)
+    rows = _rows(names, found.predict(x, samples=samples), json)
+    if json:
+        for row in rows:
+            print(jsonlib.dumps(row, ensure_ascii=False))
+    else:
+        _print_rows(rows, shorten=found.schema.is_text and sys.stdout.isatty())
+
+
+def _refuse_unused(schema: Schema, given: dict[str, Any]) -> None:
+    """Raise DanluError for options of `predict` that do nothing for such a network."""
+    kind = "pictures" if schema.is_image else "text" if schema.is_text else "tables"
+    # The default, and whether the option is without effect here.
+    options: dict[str, tuple[Any, bool]] = {
+        "resize": (False, kind != "pictures"),
+        "encoding": (None, kind == "pictures"),
+        "samples": (0, schema.each_token),
+        "beam": (1, schema.task != "pairs"),
+        "length": (_TRANSLATION_LENGTH, schema.task != "pairs"),
+    }
+    rule = f"must be left out: the run is for {schema.task} of {kind}"
+    mistakes = []
+    for name, (default, is_unused) in options.items():
+        if is_unused and given[name] != default:
+            mistakes.append(wrong(name, given[name], rule))
+    if mistakes:
+        raise DanluError(*mistakes)
+
+
+def _rows(names: Sequence[str], p: Prediction, json: bool) -> list[dict[str, Any]]:
+    """Return what is said of each input; as JSON with the probability of every class."""
+    rows: list[dict[str, Any]] = []
+    for i, name in enumerate(names):
+        row: dict[str, Any] = {"input": name}
+        if p.probabilities is None:
+            row["value"] = float(p.values[i])
+        else:
+            row |= {"class": p.labels[i], "probability": float(p.probabilities[i].max())}
+            if json:
+                pairs = zip(p.classes, p.probabilities[i].tolist(), strict=True)
+                row["probabilities"] = dict(pairs)
+        if p.spread is not None:
+            is_number = p.probabilities is None
+            row["spread"] = float(p.spread[i] if is_number else p.spread[i, int(p.values[i])])
+        rows.append(row)
+    return rows
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], shorten: bool) -> None:
+    from danlu.report.terminal.console import shortened, table
+
+    cells = []
+    for row in rows:
+        line = [_shown(value) for value in row.values()]
+        if shorten:
+            line[0] = shortened(line[0])
+        cells.append(line)
+    table(list(rows[0]), cells)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _print_texts(run: Run, texts: list[str], beam: int, length: int, json: bool) -> None:
+    """Print what a tagger or a translator says of each text."""
+    from danlu.predict import text, translate
+    from danlu.report.terminal.text_output import show_pairs, show_tagged
+
+    if run.schema.task == "tagging":
+        show_tagged(text.tag(run, texts), json)
+    elif run.schema.task == "pairs":
+        show_pairs(texts, translate.translate(run, texts, beam, length), json)
+    else:
+        raise DanluError(
+            f"{str(run.path)!r} was trained to write: use danlu generate or danlu score"
+        )

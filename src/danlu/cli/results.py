@@ -1,0 +1,101 @@
+"""What commands print of runs and studies that are there."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import TYPE_CHECKING, Any
+
+from danlu.errors import count
+
+if TYPE_CHECKING:
+    from danlu.runs import Run, Study
+    from danlu.study import Comparison
+    from danlu.study.tuning import Tuning
+
+
+def print_json(value: Any) -> None:
+    """Print a value as a line of JSON, Chinese as it is."""
+    print(jsonlib.dumps(value, ensure_ascii=False))
+
+
+def finish_run(run: Run, json: bool) -> None:
+    """Write the report of a run that has just ended; print its table, the verdict, the path."""
+    from danlu.diagnose import verdict
+    from danlu.report.pages.run_page import write_report
+    from danlu.report.terminal.console import say
+
+    report = write_report(run)
+    if json:
+        facts = {"run": str(run.path), "result": run.result}
+        print_json({**facts, "verdict": verdict(run), "report": str(report)})
+        return
+    print_results(run)
+    for sentence in verdict(run):
+        say(sentence)
+    say(f"\nreport: {report}")
+
+
+def print_results(run: Run) -> None:
+    """Print loss and accuracy of each part, and what they cost."""
+    from danlu.report.tables.results import result_head, result_rows
+    from danlu.report.terminal.console import get_console, table
+
+    console, result = get_console(), run.result
+    console.print()
+    table(result_head(run), result_rows(run))
+    console.print(
+        f"\n[dim]{result['parameters']:,} parameters, {count(result['epochs'], 'epoch')}, "
+        f"{result['seconds']:.1f} s[/dim]"
+    )
+
+
+def finish_tuning(tuning: Tuning, json: bool) -> None:
+    """Write the report of a search; print the best, the verdict, the paths."""
+    from danlu.report.pages.tune_page import write_tuning
+    from danlu.report.terminal.console import say
+    from danlu.report.terminal.studies import print_tuning
+
+    path = write_tuning(tuning)
+    if json:
+        print_json(tuning.to_json())
+        return
+    print_tuning(tuning)
+    best = tuning.study.path / "best.toml"
+    say("")
+    if best.is_file():
+        say(f"the winner's recipe: {best}")
+    say(f"report: {path}")
+
+
+def finish_comparison(comparison: Comparison, json: bool) -> None:
+    """Write the report of a comparison; print the table, the verdict, the path."""
+    from danlu.report.pages.compare_page import write_comparison
+    from danlu.report.terminal.console import say
+    from danlu.report.terminal.studies import print_comparison
+
+    path = write_comparison(comparison)
+    if json:
+        print_json(comparison.to_json())
+        return
+    print_comparison(comparison)
+    say(f"\nreport: {path}")
+
+
+def show_study(study: Study, json: bool) -> None:
+    """Print what a study shows, as far as it has got."""
+    from danlu.report.terminal.console import say
+    from danlu.study import Comparison
+    from danlu.study.search import open_tuning
+
+    kind, path, members = study.info["kind"], study.path, study.members
+    is_finished = study.status == "finished"
+    if is_finished and kind == "compare":
+        finish_comparison(Comparison(study), json)
+    elif is_finished and kind == "tune":
+        finish_tuning(open_tuning(study), json)
+    elif json:
+        lines = [member.to_json() for member in members.values()]
+        print_json({"study": str(path), **study.info, "members": lines})
+    else:
+        going_on = "" if is_finished else f"; go on with: danlu resume {path}"
+        say(f"{path}: {study.status}, {len(members)} of {len(study)} trained{going_on}")
