@@ -1,6 +1,6 @@
 """Convolutional networks on 32-pixel pictures: danlu against plain PyTorch, Lightning and Keras on JAX; memory of ResNet-50.
 
-    python benchmarks/convnets.py [--what vgg-narrow,resnet-18,memory] [--repeats 3] [--peers danlu,loop,…] [--dtype float32]
+    python benchmarks/convnets.py [--what vgg-narrow,resnet18,memory] [--repeats 3] [--peers danlu,loop,…] [--dtype float32]
 
 Images per second of training on CIFAR-10 (crops and flips where a peer has them for whole batches: danlu, and the plain
 loops, which use danlu's functions for it; Lightning and Keras train on the pictures as they are). Every measurement is a
@@ -27,8 +27,8 @@ NAMES = {
     "keras": "Keras on JAX",
     "limit": "PyTorch's convolutions alone",
 }
-BATCH = {"vgg-narrow": 128, "resnet-18": 64, "memory": 16}
-STEPS = {"vgg-narrow": 12, "resnet-18": 8}
+BATCH = {"vgg-narrow": 128, "resnet18": 64, "memory": 16}
+STEPS = {"vgg-narrow": 12, "resnet18": 8}
 WARM = 3
 MIXED = "bf16-mixed"
 
@@ -36,7 +36,7 @@ MIXED = "bf16-mixed"
 def recipe(what, dtype):
     import danlu
 
-    name = "resnet-50" if what == "memory" else what
+    name = "resnet50" if what == "memory" else what
     augment = {} if what == "memory" else {"flip": True, "crop": 4}
     rule = {"name": "nesterov", "lr": 0.01}
     return danlu.Recipe(
@@ -279,7 +279,7 @@ def table(what, dtype, repeats, peers):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--what", default="vgg-narrow,resnet-18,memory")
+    parser.add_argument("--what", default="vgg-narrow,resnet18,memory")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", default=",".join(NAMES))
     parser.add_argument("--dtype", default="float32")

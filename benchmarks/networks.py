@@ -38,7 +38,7 @@ SMALL = {  # the notes' own, of ten classes
     "vgg-narrow": PICTURES,
 }
 NOTES = {"softmax": 7850, "softmax-explicit": 7850, "dense": 6442, "cnn": 6422, "cnn-wide": 62006}
-DEEPEST = ("resnet-101", "resnet-152")
+DEEPEST = ("resnet101", "resnet152")
 NOTES_FIELDS = {"dense": {"hidden": (8, 8)}}
 CELLS = ("rnn", "rnn-relu", "gru", "gru-before", "lstm", "lstm-peephole")
 READ = {  # title: data, model section
@@ -181,7 +181,7 @@ def exact(recipe, data, epochs=3):
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
         study = train(recipes, data, out=Path(folder) / "study")
-        assert [p["chunk"] for p in study.info["plans"]] == [4]
+        assert [p["population_size"] for p in study.info["plans"]] == [4]
         for k, own in enumerate(recipes):
             alone = danlu.fit(own, data, out=Path(folder) / str(k)).model().state_dict()
             floats = [n for n, v in alone.items() if v.is_floating_point()]
@@ -277,7 +277,7 @@ def main():
     from danlu.models import MODELS
 
     torch.set_num_threads(2)
-    only = a.only.split(",") if a.only else [*(k for k, m in MODELS.items() if not m.reads), *READ]
+    only = a.only.split(",") if a.only else [*(k for k, m in MODELS.items() if not m.reads_text), *READ]
     print(
         "# Networks\n\nMade by `python benchmarks/networks.py`, whose head says what each column is.\n"
     )

@@ -135,7 +135,7 @@ def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Pat
     listed = danlu("runs")
     assert "iris" in listed.out
     assert "not shown: 1 run under" in listed.err
-    assert "made by an earlier danlu" in danlu("fit", "iris", f"init.from_run={old}").err
+    assert "made by an earlier danlu" in danlu("fit", "iris", f"init.weights={old}").err
 
 
 def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> None:
@@ -144,7 +144,7 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     done = danlu(
         "compare",
         "iris",
-        "init.from_run=young,old",
+        "init.weights=young,old",
         "epochs=1",
         "lr=1e-9",
         "--seeds",
@@ -156,7 +156,7 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     done = danlu(
         "compare",
         "iris",
-        "init.from_run=none,old",
+        "init.weights=none,old",
         "init.frozen=false",
         "epochs=1",
         "lr=1e-9",
@@ -166,16 +166,14 @@ def test_comparisons_start_from_runs_by_name(danlu: Any, runs_folder: Path) -> N
     )
     scratch, again = (v["mean"]["mean"] for v in json.loads(done.out)["variants"])
     assert scratch < again - 0.1 and again == old
-    assert (
-        "has an empty value" in danlu("compare", "iris", "init.from_run=,old", "--seeds", "2").err
-    )
+    assert "has an empty value" in danlu("compare", "iris", "init.weights=,old", "--seeds", "2").err
     assert (
         danlu("tune", "iris", "from_run=old", "lr=1e-9..1e-8", "--trials", "2", "epochs=1").code
         == 0
     )
     assert (
-        "`init.from_run` is 'never', but must be a finished run"
-        in danlu("compare", "iris", "init.from_run=young,never").err
+        "`init.weights` is 'never', but must be a finished run"
+        in danlu("compare", "iris", "init.weights=young,never").err
     )
 
 

@@ -13,7 +13,7 @@ from danlu.export.plain_loop import as_code
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS
 from danlu.recipe import Recipe
-from danlu.report.fields import markdown
+from danlu.report.tables.fields import markdown
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,7 +66,7 @@ def test_the_table_of_networks_is_whole(monkeypatch: pytest.MonkeyPatch) -> None
         name.strip("`"): count
         for name, count in re.findall(r"^\| (\S[^|]*?) \| ([\d,]+) \|", text, re.M)
     }
-    pictures = [k for k, m in MODELS.items() if not m.reads]
+    pictures = [k for k, m in MODELS.items() if not m.reads_text]
     assert list(rows) == [*pictures, *networks.READ] and set(CELLS) <= set(networks.READ)
     for name in pictures:
         assert rows[name] == f"{networks.parameters(name)[0]:,}"

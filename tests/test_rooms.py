@@ -94,7 +94,7 @@ def test_help_and_import_load_nothing_heavy() -> None:
     ("model", "source"),
     [
         ("'dense'", "'digits'"),
-        ("{'name': 'resnet-18', 'width': 0.1}", "'digits'"),
+        ("{'name': 'resnet18', 'width': 0.1}", "'digits'"),
         ("{'name': 'lstm', 'hidden': (4,)}", "'dna'"),
     ],
 )

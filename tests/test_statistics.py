@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from danlu.statistics import estimate, holm, looks, p_value, spent, verdict
-from danlu.study.compare import ALPHA, rows
+from danlu.statistics import estimate, holm, level_of_a_look, looks, p_value, verdict
+from danlu.study.comparison import ALPHA, variant_results
 
 X = [0.91, 0.93, 0.92, 0.95, 0.90, 0.94]
 
@@ -75,7 +75,7 @@ def test_looks_end_at_the_most(most: int) -> None:
     found = looks(most)
     assert found[-1] == most
     assert all(a < b for a, b in itertools.pairwise(found))
-    assert spent(0.05, most) * len(found) == pytest.approx(0.05)
+    assert level_of_a_look(0.05, most) * len(found) == pytest.approx(0.05)
 
 
 def test_a_real_difference_is_found_and_signs_are_right() -> None:
@@ -89,7 +89,8 @@ def test_a_real_difference_is_found_and_signs_are_right() -> None:
     ]
     for higher in (True, False):
         words = [
-            r.verdict for r in rows("abcd", [f.tolist() for f in figures], 0, ALPHA, higher, "t")
+            r.verdict
+            for r in variant_results("abcd", [f.tolist() for f in figures], 0, ALPHA, higher, "t")
         ]
         assert words == [
             "control",
@@ -103,13 +104,13 @@ def test_diverged_trainings_are_counted_and_left_out() -> None:
     control = rng.normal(0.8, 0.001, 10)
     survivors = (control + 0.1 + rng.normal(0, 0.001, 10)).tolist()
     figures = [control.tolist(), [math.nan, *survivors[1:]], [math.nan] * 10, survivors]
-    found = rows("abcd", figures, 0, ALPHA, True, "t")
+    found = variant_results("abcd", figures, 0, ALPHA, True, "t")
     assert [r.diverged for r in found] == [0, 1, 10, 0]
     assert found[1].difference.mean == pytest.approx(0.1, abs=0.005)
     assert [r.verdict for r in found] == ["control", "diverged", "diverged", "better"], (
         "a selection proves nothing"
     )
-    turned = rows("abcd", figures, 1, ALPHA, True, "t")
+    turned = variant_results("abcd", figures, 1, ALPHA, True, "t")
     assert [r.verdict for r in turned] == [
         "control diverged",
         "control",
@@ -131,7 +132,7 @@ def test_intervals_of_differences_are_as_wide_as_claims_are_hard() -> None:
 def test_accuracies_on_few_examples_do_not_make_false_claims(most: int) -> None:
     """30 examples of which one or two go over to the other variant: differences take five values."""
     rng, false = np.random.default_rng(most), 0
-    level = spent(ALPHA, most)
+    level = level_of_a_look(ALPHA, most)
     for _ in range(3000):
         gaps = rng.choice([-2, -1, 1, 2], size=most) / 30
         false += any(p_value(gaps[:n]) < level for n in looks(most))
@@ -142,7 +143,7 @@ def test_accuracies_on_few_examples_do_not_make_false_claims(most: int) -> None:
 def test_looking_again_and_again_does_not_make_false_claims(most: int) -> None:
     """2,000 comparisons of three equal variants, stopped at the first claim: at most α of them make one."""
     rng, false = np.random.default_rng(most), 0
-    level = spent(ALPHA, most)
+    level = level_of_a_look(ALPHA, most)
     for _ in range(2000):
         figures = rng.normal(size=(3, most))
         for n in looks(most):

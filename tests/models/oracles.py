@@ -13,41 +13,41 @@ from torch import Tensor
 
 Tensors = dict[str, Tensor]
 BOTTLENECK = {
-    "resnet-18": False,
-    "resnet-34": False,
-    "resnet-50": True,
-    "resnet-101": True,
-    "resnet-152": True,
+    "resnet18": False,
+    "resnet34": False,
+    "resnet50": True,
+    "resnet101": True,
+    "resnet152": True,
 }
 STAGES = {
-    "resnet-18": (2, 2, 2, 2),
-    "resnet-34": (3, 4, 6, 3),
-    "resnet-50": (3, 4, 6, 3),
-    "resnet-101": (3, 4, 23, 3),
-    "resnet-152": (3, 8, 36, 3),
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
 }
 VGG = {  # filters, M for pooling
-    "vgg-11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
-    "vgg-13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
-    "vgg-16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
-    "vgg-19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+    "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
     "vgg-narrow": "64 M 128 M 256 256 M 512 512 M 512 512 M",
 }
 PUBLISHED = {  # parameters at 224 pixels and 1000 classes
     "alexnet": 60_965_224,
     "alexnet-ungrouped": 62_378_344,
     "alexnet-torch": 61_100_840,
-    "vgg-11": 132_863_336,
-    "vgg-13": 133_047_848,
-    "vgg-16": 138_357_544,
-    "vgg-19": 143_667_240,
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
     "googlenet": 6_998_552,  # without the auxiliary classifiers, as the framework of its authors' time counts it
     "googlenet-torch": 6_624_904,  # without the auxiliary classifiers
-    "resnet-18": 11_689_512,
-    "resnet-34": 21_797_672,
-    "resnet-50": 25_557_032,
-    "resnet-101": 44_549_160,
-    "resnet-152": 60_192_808,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
 }
 
 

@@ -14,7 +14,7 @@ from danlu.data import Schema
 from danlu.models.summary import multiply_adds
 from danlu.nn.cells import CELLS
 from danlu.runs.run import build_model
-from danlu.train.dispatch.preflight import threads_for
+from danlu.train.dispatch.device import threads_for
 from danlu.train.forward.stack import Stack
 
 SCHEMA = Schema("language", (10,), tokens=20)

@@ -18,14 +18,14 @@ SMALLER = {"width": 1 / 16}
 
 def test_a_start_by_prefix(coloured: Data, tmp_path: Path) -> None:
     """Whole, by prefix, frozen, with a rate of its own."""
-    model = {"name": "resnet-18", **SMALLER}
+    model = {"name": "resnet18", **SMALLER}
     first = fit(Recipe(model=model, batch_size=16, epochs=1), coloured, out=tmp_path / "first")
     weights = first.model().state_dict()
     body = ("conv1", "bn1", "layer")
 
     def after(**init: Any) -> dict[str, torch.Tensor]:
         k = len(list(tmp_path.iterdir()))
-        init = {"from_run": str(first.path), **init}
+        init = {"weights": str(first.path), **init}
         recipe = Recipe(
             model=model,
             init=init,
@@ -53,10 +53,10 @@ def test_a_start_by_prefix(coloured: Data, tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_are_listed(coloured: Data, tmp_path: Path) -> None:
-    model = {"name": "resnet-18", **SMALLER}
+    model = {"name": "resnet18", **SMALLER}
     schema = Schema("classification", (3, 32, 32), tuple("abcdefg"))
     torch.save(build_model(Recipe(model=model), schema).state_dict(), tmp_path / "seven.pth")
-    recipe = Recipe(model=model, init={"from_run": str(tmp_path / "seven.pth")}, batch_size=16)
+    recipe = Recipe(model=model, init={"weights": str(tmp_path / "seven.pth")}, batch_size=16)
     said = (
         r"'.*seven.pth' does not fit this network: 2 of its 102 weights differ or are missing there: "
         r"`fc.weight` is \(7, 32\) instead of \(3, 32\), `fc.bias`"
@@ -74,7 +74,7 @@ def test_weights_that_do_not_fit_are_listed(coloured: Data, tmp_path: Path) -> N
                 build_model(Recipe(model=model, init=fields), coloured.schema)
         else:
             build_model(Recipe(model=model, init=fields), coloured.schema)
-    whole = Recipe(model={**model}, init={"from_run": str(tmp_path / "seven.pth"), "frozen": True})
+    whole = Recipe(model={**model}, init={"weights": str(tmp_path / "seven.pth"), "frozen": True})
     with pytest.raises(ModelError, match="leaves nothing to train"):
         build_model(whole, schema)
 
@@ -94,18 +94,18 @@ def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
     ):
         with pytest.raises(RunError, match=said):
             build_model(
-                Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema
+                Recipe(model="vgg-narrow", init={"weights": str(tmp_path / name)}), coloured.schema
             )
     with pytest.raises(RunError, match="must be a finished run or a file of weights"):
         build_model(
-            Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / "absent.pth")}),
+            Recipe(model="vgg-narrow", init={"weights": str(tmp_path / "absent.pth")}),
             coloured.schema,
         )
 
 
 def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
     """NaN and complex numbers are refused; the kind of a file is seen from its bytes, whatever its name."""
-    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     for k, (bad, said) in enumerate(
         ((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is of complex"))
@@ -113,11 +113,11 @@ def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
         torch.save({**good, "fc.bias": bad}, tmp_path / f"{k}.pth.tar")
         with pytest.raises(ModelError, match=f"1 of its 102 weights differ .*`fc.bias` {said}"):
             build_model(
-                recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth.tar")}), coloured.schema
+                recipe.with_(**{"init.weights": str(tmp_path / f"{k}.pth.tar")}), coloured.schema
             )
     torch.save({"state_dict": good}, tmp_path / "good.ckpt", _use_new_zipfile_serialization=False)
     found = build_model(
-        recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "good.ckpt")}), coloured.schema
+        recipe.with_(seed=1, **{"init.weights": str(tmp_path / "good.ckpt")}), coloured.schema
     )
     assert all(torch.equal(v, good[k]) for k, v in found.state_dict().items())
     torch.save({"fc.bias": good["fc.bias"], "odd": good["fc.bias"]}, tmp_path / "one.pth")
@@ -125,11 +125,11 @@ def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
         ModelError,
         match="101 of its 102 weights differ or are missing there, 1 weight of that file is not in it",
     ):
-        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "one.pth")}), coloured.schema)
+        build_model(recipe.with_(**{"init.weights": str(tmp_path / "one.pth")}), coloured.schema)
 
 
 def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> None:
-    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     row = torch.zeros_like(good["fc.weight"])
     huge = row.double() + 1e300  # of which float32 makes infinity
@@ -140,19 +140,19 @@ def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> N
         torch.save({**good, "fc.weight": bad}, tmp_path / f"{k}.pth")
         with pytest.raises(ModelError, match=f"`fc.weight` (is )?{said}"):
             build_model(
-                recipe.with_(**{"init.from_run": str(tmp_path / f"{k}.pth")}), coloured.schema
+                recipe.with_(**{"init.weights": str(tmp_path / f"{k}.pth")}), coloured.schema
             )
 
 
 def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path: Path) -> None:
-    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     torch.save({**good, "bn1.num_batches_tracked": torch.zeros(1)}, tmp_path / "c.pth")
     with pytest.raises(
         ModelError,
         match=r"1 of its 103 weights differ or are missing there: `bn1\.num_batches_tracked` is",
     ):
-        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "c.pth")}), coloured.schema)
+        build_model(recipe.with_(**{"init.weights": str(tmp_path / "c.pth")}), coloured.schema)
     torch.save(
         {**{f"model.{k}": v for k, v in good.items()}, "loss.weight": torch.ones(3)},
         tmp_path / "more.pth",
@@ -161,28 +161,28 @@ def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path:
         ModelError,
         match=r"network: 1 weight of that file is not in it: `loss\.weight` is not in the network",
     ):
-        build_model(recipe.with_(**{"init.from_run": str(tmp_path / "more.pth")}), coloured.schema)
+        build_model(recipe.with_(**{"init.weights": str(tmp_path / "more.pth")}), coloured.schema)
 
 
 @pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "module.net."])
 def test_what_a_wrapper_put_before_every_name_is_taken_off(
     wrapped: str, coloured: Data, tmp_path: Path
 ) -> None:
-    recipe = Recipe(model={"name": "resnet-18", **SMALLER})
+    recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     torch.save(
         {f"{wrapped}{k}": v for k, v in sorted(good.items(), reverse=True)}, tmp_path / "w.pth"
     )
     found = build_model(
-        recipe.with_(seed=1, **{"init.from_run": str(tmp_path / "w.pth")}), coloured.schema
+        recipe.with_(seed=1, **{"init.weights": str(tmp_path / "w.pth")}), coloured.schema
     ).state_dict()
     assert all(torch.equal(v, good[k]) for k, v in found.items())
 
 
 def test_the_way_out_of_a_deeper_file_leads_out(coloured: Data, tmp_path: Path) -> None:
-    deep, flat = (Recipe(model={"name": k, **SMALLER}) for k in ("resnet-34", "resnet-18"))
+    deep, flat = (Recipe(model={"name": k, **SMALLER}) for k in ("resnet34", "resnet18"))
     torch.save(build_model(deep, coloured.schema).state_dict(), tmp_path / "deep.pth")
-    start = {"init.from_run": str(tmp_path / "deep.pth")}
+    start = {"init.weights": str(tmp_path / "deep.pth")}
     with pytest.raises(ModelError, match="weights of that file are not in it") as e:
         build_model(flat.with_(**start), coloured.schema)
     way = str(e.value).rpartition("init.prefix=")[2].split(",")
@@ -202,7 +202,7 @@ def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(RunError, match="holds more than weights"):
             build_model(
-                Recipe(model="vgg-narrow", init={"from_run": str(tmp_path / name)}), coloured.schema
+                Recipe(model="vgg-narrow", init={"weights": str(tmp_path / name)}), coloured.schema
             )
     assert not (tmp_path / "ran").exists()
 
@@ -213,9 +213,7 @@ def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) 
         build_model(Recipe(model=model), coloured.schema).state_dict(), tmp_path / "start.pth"
     )
     run = fit(
-        Recipe(
-            model=model, init={"from_run": str(tmp_path / "start.pth")}, epochs=1, batch_size=16
-        ),
+        Recipe(model=model, init={"weights": str(tmp_path / "start.pth")}, epochs=1, batch_size=16),
         coloured,
         out=tmp_path / "run",
     )
@@ -225,7 +223,7 @@ def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) 
 
 
 def test_fields_of_a_start_need_one() -> None:
-    for init, said in (({"frozen": True}, "`init.frozen` needs `init.from_run`"), ({"prefix": ("a",)}, "`init.prefix` needs"),
-                       ({"from_run": "x", "frozen": True, "lr_factor": 0.1}, "`init.lr_factor` must be left out")):  # fmt: skip
+    for init, said in (({"frozen": True}, "`init.frozen` needs `init.weights`"), ({"prefix": ("a",)}, "`init.prefix` needs"),
+                       ({"weights": "x", "frozen": True, "lr_factor": 0.1}, "`init.lr_factor` must be left out")):  # fmt: skip
         with pytest.raises(RecipeError, match=said):
             Recipe(init=init)

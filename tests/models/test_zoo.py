@@ -121,7 +121,7 @@ def public_names(name: str) -> dict[str, tuple[int, ...]]:
         found.update({f"{at}.weight": (q, n), f"{at}.bias": (q,)})
 
     if name.startswith("resnet"):
-        wide = 4 if name == "resnet-50" else 1
+        wide = 4 if name == "resnet50" else 1
         conv("conv1", 4, 3, 7, False)
         norm("bn1", 4)
         c = 4
@@ -163,7 +163,7 @@ def public_names(name: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["resnet-18", "resnet-50", "vgg-16", "vgg-11", "alexnet-torch"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "vgg11", "alexnet-torch"])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) -> None:
     g = torch.Generator().manual_seed(0)
@@ -171,7 +171,7 @@ def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) 
     path = tmp_path / f"weights.{suffix}"
     if suffix == "pth":
         torch.save(
-            {f"module.{k}": v for k, v in tensors.items()} if name == "vgg-11" else tensors, path
+            {f"module.{k}": v for k, v in tensors.items()} if name == "vgg11" else tensors, path
         )
     else:
         from safetensors.torch import save_file
@@ -179,7 +179,7 @@ def test_published_weights_load_by_name(name: str, suffix: str, tmp_path: Path) 
         save_file(tensors, path)
     hidden = {"hidden": (12, 8)} if "hidden" in MODELS[name].defaults else {}
     recipe = Recipe(
-        model={"name": name, **SMALLER, **hidden, "stem": "full"}, init={"from_run": str(path)}
+        model={"name": name, **SMALLER, **hidden, "stem": "full"}, init={"weights": str(path)}
     )
     schema = Schema("classification", (3, 96, 96), tuple("abcde"))
     own = build_model(recipe, schema).state_dict()
@@ -229,7 +229,7 @@ def test_published_weights_of_googlenet_load_by_name(tmp_path: Path) -> None:
     torch.save(published, tmp_path / "googlenet.pth")
     recipe = Recipe(
         model={"name": "googlenet-torch", "stem": "full"},
-        init={"from_run": str(tmp_path / "googlenet.pth")},
+        init={"weights": str(tmp_path / "googlenet.pth")},
     )
     found = build_model(recipe, Schema("classification", (3, 96, 96), tuple("abcde"))).state_dict()
     assert set(found) == set(published) and all(
@@ -258,7 +258,7 @@ def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
             "`model.stem=small`, or another model",
         ),
         (
-            {"name": "vgg-16", "stem": "full"},
+            {"name": "vgg16", "stem": "full"},
             (3, 16, 16),
             "`features.30` needs an input of at least 2×2, but gets 1×1 from images of",
         ),
@@ -277,7 +277,7 @@ def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
             (3, 4, 4),
             "`maxpool4` needs an input of at least 2×2, but gets 1×1 .* \\(--resize\\), or another",
         ),
-        ({"name": "resnet-18"}, (7,), "'resnet-18' needs pictures"),
+        ({"name": "resnet18"}, (7,), "'resnet18' needs pictures"),
         (
             {"name": "googlenet"},
             (28, 28),
@@ -304,12 +304,12 @@ def test_sizes_that_cannot_be_are_named(
 LEARN = (
     "alexnet",
     "zfnet",
-    "vgg-11",
+    "vgg11",
     "vgg-narrow",
     "googlenet",
     "googlenet-torch",
-    "resnet-18",
-    "resnet-152",
+    "resnet18",
+    "resnet152",
 )
 
 
@@ -330,7 +330,7 @@ def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_pa
     x = coloured.part("test")[0]
     for name, fields, way in (
         ("googlenet", {"dropout": 0.0}, "train with model.dropout=0.5"),
-        ("resnet-18", {}, "train one that can"),
+        ("resnet18", {}, "train one that can"),
     ):
         run = fit(
             Recipe(model={"name": name, "width": 1 / 16, **fields}, batch_size=16, epochs=1),

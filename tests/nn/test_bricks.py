@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from danlu.nn import information, init, losses, penalties
-from danlu.nn.layers import ACTIVATIONS, Dropout, PHMLinear, noise
+from danlu.nn.layers import ACTIVATIONS, Dropout, PHMLinear, dropout_source
 from danlu.rng import seed_of, stream
 
 G = torch.Generator().manual_seed(0)
@@ -52,7 +52,7 @@ def numpy_loss(
 def test_cross_entropy_and_its_gradient(name: str, eps: float, weighted: bool) -> None:
     w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
     o = logits()
-    value = losses.LOSSES[name](o, Y, eps, losses.shares(Y, w)[0])
+    value = losses.LOSSES[name](o, Y, eps, losses.example_weights(Y, w)[0])
     value.backward()
     want, slope = numpy_loss(o.detach().numpy(), Y.numpy(), eps, None if w is None else w.numpy())
     assert float(value.detach()) == pytest.approx(want, rel=1e-12)
@@ -73,7 +73,7 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
         if weighted and name == "cross-entropy"
         else None
     )
-    per = losses.shares(y[None], w, counts)[0] if weighted else None
+    per = losses.example_weights(y[None], w, counts)[0] if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
     smoothing = torch.tensor(eps_of, dtype=torch.float64).view(3, 1, 1) if eps else 0.0
     for gradient in (losses.GRADIENTS[name], losses.gradient_by_autograd(losses.LOSSES[name])):
@@ -88,17 +88,21 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
 
 def test_what_is_left_out_of_a_sample_counts_nothing() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
-    np.testing.assert_allclose(losses.shares(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25])
     np.testing.assert_allclose(
-        losses.shares(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(), [0.4, 0, 0.4, 0.2], rtol=1e-6
+        losses.example_weights(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25]
+    )
+    np.testing.assert_allclose(
+        losses.example_weights(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(),
+        [0.4, 0, 0.4, 0.2],
+        rtol=1e-6,
     )
     assert (
-        float(losses.shares(y, None, torch.zeros(4))[0].sum()) == 0
+        float(losses.example_weights(y, None, torch.zeros(4))[0].sum()) == 0
     )  # a batch of which nothing is in the sample
-    assert losses.shares(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [
+    assert losses.example_weights(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [
         5.0
     ]  # what the batch counts as a whole
-    assert losses.shares(y, None) == (None, 4)
+    assert losses.example_weights(y, None) == (None, 4)
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])
@@ -234,9 +238,9 @@ def test_streams_are_named() -> None:
 
 def test_dropout_keeps_the_mean_and_draws_from_its_stream() -> None:
     layer, x = Dropout(0.3), torch.ones(400, 500)
-    with noise(stream(0, "dropout", 1)):
+    with dropout_source(stream(0, "dropout", 1)):
         a = layer(x)
-    with noise(stream(0, "dropout", 1)):
+    with dropout_source(stream(0, "dropout", 1)):
         b = layer(x)
     assert torch.equal(a, b)
     assert float((a == 0).float().mean()) == pytest.approx(0.3, abs=0.005)

@@ -8,7 +8,7 @@ from cell_formulas import step
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS, scan
-from danlu.nn.recurrent import Recurrent, reverse, several
+from danlu.nn.recurrent import Recurrent, reverse, under_vmap
 
 T, B, H, M = 7, 4, 5, 3
 
@@ -124,7 +124,7 @@ def test_several_at_once_are_each_alone(name: str, dtype: torch.dtype) -> None:
         k: torch.stack([dict(m.named_parameters())[k].detach() for m in layers]).requires_grad_()
         for k, _ in layers[0].named_parameters()
     }
-    with several():
+    with under_vmap():
         out = torch.func.vmap(lambda p: torch.func.functional_call(layers[0], p, (x,))[0])(stacked)
     out.square().sum().backward()
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11

@@ -13,7 +13,7 @@ from danlu.errors import RecipeError
 from danlu.nn import penalties
 from danlu.optim import Optimizer, schedules
 from danlu.optim.clip import clip_norm, clip_value, norm_factor
-from danlu.optim.optimizers import OPTIMIZERS, columns
+from danlu.optim.optimizers import OPTIMIZERS, per_network
 
 STEPS = 30
 RNG = np.random.default_rng(0)
@@ -232,9 +232,8 @@ def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str
     ]
     hyper: dict[str, Any] = {}
     for k in rule.defaults:
-        hyper |= columns(
-            k, torch.tensor([[f[k]] for f in fields], dtype=torch.float64), torch.float32
-        )
+        values = torch.tensor([[f[k]] for f in fields], dtype=torch.float64)
+        hyper[k] = per_network(k, values, torch.float32)
     g = torch.linspace(0.5, 1, 6)
     p = torch.zeros(2, 6)
     state = rule.start(p)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from danlu.data import Schema
-from danlu.predict.ner_metrics import found, interval
+from danlu.predict.ner_metrics import entity_counts, f1_interval
 
 SCHEMA = Schema("tagging", (4,), ("O", "B-X", "I-X", "B-Y"), scheme="bio")
 
@@ -26,9 +26,9 @@ def test_an_interval_is_of_sentences_drawn_again() -> None:
     for _ in range(600):
         drawn = [pairs[k] for k in torch.randint(0, 60, (60,), generator=g).tolist()]
         own = [torch.cat([p[i] for p in drawn]) for i in (0, 1)]
-        values.append(found(own[0], own[1], [len(p[0]) for p in drawn], SCHEMA)["all"].f1)
+        values.append(entity_counts(own[0], own[1], [len(p[0]) for p in drawn], SCHEMA)["all"].f1)
     expected = torch.tensor(values).quantile(torch.tensor([0.025, 0.975]))
-    low, high = interval(guess, true, sizes, SCHEMA)
+    low, high = f1_interval(guess, true, sizes, SCHEMA)
     torch.testing.assert_close(torch.tensor([low, high]), expected, atol=0.02, rtol=0)
-    assert low < found(guess, true, sizes, SCHEMA)["all"].f1 < high
-    assert interval(guess, true, sizes, SCHEMA) == (low, high)
+    assert low < entity_counts(guess, true, sizes, SCHEMA)["all"].f1 < high
+    assert f1_interval(guess, true, sizes, SCHEMA) == (low, high)

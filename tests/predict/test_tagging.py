@@ -11,7 +11,7 @@ import pytest
 from danlu import Recipe, fit, load
 from danlu.predict import text
 from danlu.report.pages.run_page import write_report
-from danlu.runs.folder import write_tensors
+from danlu.files import write_tensors
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 

@@ -16,7 +16,9 @@ from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.diagnose.verdict import verdict
 from danlu.errors import DanluError, RunError
+from danlu.predict import generate as generating
 from danlu.predict import text
+from danlu.predict import translate as translating
 from danlu.rng import stream
 from danlu.train import train
 
@@ -68,19 +70,19 @@ def test_the_likelier_of_two_sentences(writer: Run) -> None:
 
 
 def test_written_text_ends_at_eos_and_is_drawn_by_seed(writer: Run) -> None:
-    one = "".join(text.generate(writer, "the ", temperature=0.5, seed=1))
-    assert one == "".join(text.generate(writer, "the ", temperature=0.5, seed=1))
-    drawn = {"".join(text.generate(writer, "", temperature=1.0, seed=k)) for k in range(30)}
+    one = "".join(generating.generate(writer, "the ", temperature=0.5, seed=1))
+    assert one == "".join(generating.generate(writer, "the ", temperature=0.5, seed=1))
+    drawn = {"".join(generating.generate(writer, "", temperature=1.0, seed=k)) for k in range(30)}
     assert {"the cat sat.", "the dog sat.", "a cat ran."} <= drawn
-    assert "".join(text.generate(writer, "a", temperature=0)) == " cat ran."
-    assert len("".join(text.generate(writer, "", temperature=5.0, length=7))) <= 7
+    assert "".join(generating.generate(writer, "a", temperature=0)) == " cat ran."
+    assert len("".join(generating.generate(writer, "", temperature=5.0, length=7))) <= 7
 
 
 def test_draws_have_the_probabilities_of_the_logits() -> None:
     logits = torch.tensor([9.0, 9.0, 0.0, 1.0, 2.0])
     g = torch.Generator().manual_seed(0)
     for temperature, k in ((1.0, 0), (0.5, 0), (1.0, 2)):
-        drawn = torch.tensor([text.draw(logits, temperature, k, g) for _ in range(4000)])
+        drawn = torch.tensor([generating.draw(logits, temperature, k, g) for _ in range(4000)])
         p = logits.clone()
         p[[PAD, UNK]] = -math.inf
         p[p < p.topk(k).values[-1] if k else p < -1e9] = -math.inf
@@ -109,15 +111,15 @@ def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
     for word in ("a", "cb", "abc", "caa"):
         source = learnt.encode(word)
         best = max(every, key=lambda t: weigh(source, t))
-        ((written, nats),) = text.translate(translator, [word], beam=60)
+        ((written, nats),) = translating.translate(translator, [word], beam=60)
         assert learnt.encode(written) == best
         assert nats == pytest.approx(weigh(source, best), abs=1e-4)
-        ((greedy, low),) = text.translate(translator, [word], beam=1)
+        ((greedy, low),) = translating.translate(translator, [word], beam=1)
         assert low <= nats + 1e-6 and greedy
 
 
 def test_a_translator_has_learnt(translator: Run) -> None:
-    found = text.translate(translator, ["abc", "ca", "b"], beam=3)
+    found = translating.translate(translator, ["abc", "ca", "b"], beam=3)
     assert [t for t, _ in found] == ["cba", "ac", "b"]
 
 
@@ -149,7 +151,9 @@ def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -
         assert reader.predict(given).labels == ["up", "down"]
     assert writer.score(["the cat sat."]) == text.score(writer, ["the cat sat."])
     assert "".join(writer.generate("a", temperature=0)) == " cat ran."
-    assert translator.translate(["abc"], beam=3) == text.translate(translator, ["abc"], beam=3)
+    assert translator.translate(["abc"], beam=3) == translating.translate(
+        translator, ["abc"], beam=3
+    )
     for bad, said in (
         ("good", "`texts` is one string, but must be a list of them"),
         ([], "there is no text"),
@@ -246,13 +250,13 @@ def test_names_of_files_are_no_texts(
             lambda r: r.predict(torch.zeros(1, 5, dtype=torch.int32)),
             "says something of every token",
         ),
-        (lambda r: list(text.generate(r, "王")), "no token of '王' was in the training text"),
+        (lambda r: list(generating.generate(r, "王")), "no token of '王' was in the training text"),
         (
-            lambda r: list(text.generate(r, "the", temperature=-1)),
+            lambda r: list(generating.generate(r, "the", temperature=-1)),
             "`temperature` is -1, but must be at least 0",
         ),
         (
-            lambda r: list(text.generate(r, "the", top_k=-1, length=0)),
+            lambda r: list(generating.generate(r, "the", top_k=-1, length=0)),
             "`length` is 0, but must be at least 1",
         ),
         (lambda r: text.score(r, ["", "the"]), "text 1 is empty"),
@@ -260,7 +264,7 @@ def test_names_of_files_are_no_texts(
             lambda r: text.tag(r, ["the"]),
             "was trained for language of text, but this needs tagging of text",
         ),
-        (lambda r: text.translate(r, ["the"]), "needs pairs of text"),
+        (lambda r: translating.translate(r, ["the"]), "needs pairs of text"),
         (lambda r: text.score(r, [1]), "1 is no text, but int"),
         (
             lambda r: r.generate("the", top_k=2.5),
@@ -283,7 +287,7 @@ def test_what_a_terminal_may_hand_over(
     ):
         code, _, err = says(capsys, *command)
         assert code and "the text holds U+DCFF, half of a pair" in err and "Traceback" not in err
-    assert "".join(text.generate(writer, " ", temperature=0))  # a sign that it knows
+    assert "".join(generating.generate(writer, " ", temperature=0))  # a sign that it knows
     (tmp_path / "t.txt").write_bytes("good\u2028bad\ngood é\n".encode("latin-1", "replace"))
     (tmp_path / "u.txt").write_text("good\u2028bad\ngood\n", encoding="utf-8")
     for args in ((str(tmp_path / "t.txt"), "--encoding", "latin-1"), (str(tmp_path / "u.txt"),)):
@@ -301,8 +305,8 @@ def test_what_a_terminal_may_hand_over(
 def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
     data = load(str(tmp_path / "t.txt"), lines=True)
-    recipe = writer.recipe.with_(epochs=1, **{"init.from_run": str(writer.path)})
-    file = {"init.from_run": str(writer.path / "weights.safetensors")}
+    recipe = writer.recipe.with_(epochs=1, **{"init.weights": str(writer.path)})
+    file = {"init.weights": str(writer.path / "weights.safetensors")}
     for start in (recipe, recipe.with_(**file)):
         with pytest.raises(DanluError, match="are for another vocabulary than these data have"):
             fit(start, data, out=tmp_path / "run")
@@ -433,7 +437,7 @@ def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path
     run = fit(recipe, data, out=tmp_path / "run")
     learnt = Vocabulary(run.schema.vocabulary)
     for seed in range(4):
-        pieces = list(text.generate(run, "王刚 和", temperature=1.0, length=41, seed=seed))
+        pieces = list(generating.generate(run, "王刚 和", temperature=1.0, length=41, seed=seed))
         row, g, states, now = (
             learnt.encode("王刚 和"),
             stream(seed, "generate"),
@@ -443,17 +447,17 @@ def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path
         model: Any = run.model()
         for _ in range(41):
             logits, states = model.step(torch.tensor([now]), states)
-            now = [text.draw(logits[0].detach(), 1.0, 0, g)]
+            now = [generating.draw(logits[0].detach(), 1.0, 0, g)]
             row += now
         assert learnt.decode(learnt.encode("王刚 和")) + "".join(pieces) == learnt.decode(row)
 
 
 def test_extreme_temperatures(writer: Run) -> None:
-    coldest = "".join(text.generate(writer, "a", temperature=1e-320))
-    assert coldest == "".join(text.generate(writer, "a", temperature=0))
+    coldest = "".join(generating.generate(writer, "a", temperature=1e-320))
+    assert coldest == "".join(generating.generate(writer, "a", temperature=0))
     for bad in (math.inf, math.nan):
         with pytest.raises(RunError, match="must be at least 0, and finite"):
-            text.generate(writer, "a", temperature=bad)
+            generating.generate(writer, "a", temperature=bad)
 
 
 def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixture[str]) -> None:

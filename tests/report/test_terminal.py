@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from danlu import Recipe, fit, load
-from danlu.report.pages.pictures import as_image, half_blocks
+from danlu.report.pictures import as_image, half_blocks
 from danlu.report.terminal import console, study_progress
 from danlu.report.terminal.braille import chart
 from danlu.report.terminal.progress import (
@@ -149,7 +149,7 @@ def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
 
 def test_the_live_line_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, width=100, file=io.StringIO())
-    monkeypatch.setattr(console, "console", screen)
+    monkeypatch.setattr(study_progress, "get_console", lambda: screen)
     train([Recipe(seed=s, epochs=30) for s in range(3)], load("iris"), out=tmp_path / "s",
           listener=study_progress.TerminalProgress())  # fmt: skip
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]

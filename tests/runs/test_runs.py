@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from danlu import Recipe, Run, fit, load
+from danlu import Recipe, Run, files, fit, load
 from danlu.diagnose import verdict
-from danlu.diagnose.verdict import difference, wilson
 from danlu.errors import ModelError, RunError
-from danlu.report.pages.run_page import confusion, write_report
-from danlu.runs import folder
+from danlu.report.pages.run_page import confusion_counts, write_report
+from danlu.statistics import difference_interval, wilson_interval
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
 
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
-    folder.write_tensors(copy / "weights.safetensors", {"dense1.weight": torch.zeros(2, 2)})
+    files.write_tensors(copy / "weights.safetensors", {"dense1.weight": torch.zeros(2, 2)})
     with pytest.raises(
         ModelError,
         match=r"`dense1.weight` is \(2, 2\) instead of \(64, 64\), `dense1.bias` is missing",
@@ -75,18 +74,20 @@ def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    folder.write(path, "old")
+    files.write(path, "old")
 
     with pytest.raises(TypeError):
-        folder.write(path, 3)  # type: ignore[arg-type]
+        files.write(path, 3)  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["f"]
 
 
 def test_intervals_against_published_values() -> None:
     """Newcombe 1998: 81/263 by Wilson; 56/70 − 48/80 by his method 10."""
-    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx(
+        (0.0524, 0.3339), abs=5e-5
+    )
 
 
 def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
@@ -110,8 +111,8 @@ def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
 
 
 def test_confusion_and_the_report(run: Run) -> None:
-    kept = folder.read_tensors(run.path / "test.safetensors")
-    counts = confusion(kept, 10)
+    kept = files.read_tensors(run.path / "test.safetensors")
+    counts = confusion_counts(kept, 10)
     guess, true = kept["outputs"].argmax(1), kept["targets"]
     for t in range(10):
         for g in range(10):

@@ -17,7 +17,7 @@ from danlu.cli import app
 from danlu.errors import DanluError, RecipeError, RunError
 from danlu.statistics import looks
 from danlu.study import continue_comparison, grid
-from danlu.study.compare import ALPHA, rows
+from danlu.study.comparison import ALPHA, variant_results
 from danlu.train import train
 
 SMALL = Recipe(model={"name": "dense", "hidden": [16]}, epochs=3, batch_size=32)
@@ -110,7 +110,7 @@ def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
     figures = np.array([r["valid_loss"] for r in study.results]).reshape(200, 2, n)
     assert figures.std() > 0.01, "luck must make a difference for the test to mean anything"
     claims = sum(
-        rows("ab", f.tolist(), 0, ALPHA, False, "t")[1].verdict != "no difference shown"
+        variant_results("ab", f.tolist(), 0, ALPHA, False, "t")[1].verdict != "no difference shown"
         for f in figures
     )
     assert claims <= 18  # 10 expected at 5 %; more than 18 in 1 of 100 such tests

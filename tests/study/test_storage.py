@@ -25,7 +25,8 @@ from danlu.study import continue_tuning, search
 from danlu.study.search import open_tuning
 from danlu.study.space import Range
 from danlu.study.strategies import propose
-from danlu.study.trials import Trials, keep_url, masked, url_of
+from danlu.study.storage import keep_url, url_of, without_password
+from danlu.study.trials import Trials
 
 
 def test_two_processes_on_one_search(found: Tuning) -> None:
@@ -206,7 +207,7 @@ def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
 
 def test_passwords_are_kept_to_oneself(digits: Data, tmp_path: Path) -> None:
     url = "postgresql://me:s3cret@localhost:1/none"
-    assert masked(url) == "postgresql://me:***@localhost:1/none"
+    assert without_password(url) == "postgresql://me:***@localhost:1/none"
     with pytest.raises(RunError) as e:
         tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
     assert "s3cret" not in str(e.value)
@@ -260,9 +261,9 @@ def test_results_that_come_late_are_counted_as_more(
 
 
 def test_passwords_with_signs_of_their_own() -> None:
-    assert masked("postgresql://u:a@b:c@host/db") == "postgresql://u:***@host/db"
-    assert masked("postgresql://u:p@host:PORT/db") == "postgresql://u:***@host:PORT/db"
-    assert masked("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    assert without_password("postgresql://u:a@b:c@host/db") == "postgresql://u:***@host/db"
+    assert without_password("postgresql://u:p@host:PORT/db") == "postgresql://u:***@host:PORT/db"
+    assert without_password("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
     with pytest.raises(RunError) as e:
         tune(load("iris"), SPACE, recipe=BASE, storage="postgresql://u:s3@cr:et@host/db")
     assert "s3" not in str(e.value)

@@ -21,7 +21,7 @@ from danlu.study import continue_tuning, search
 from danlu.study import trials as trials_module
 from danlu.study.search import open_tuning
 from danlu.study.trials import Trials
-from danlu.train.dispatch import plan, provenance
+from danlu.train.dispatch import choose, provenance
 from danlu.train.engine.loop import Loop
 
 KILLED = f"""
@@ -94,15 +94,15 @@ def test_trials_of_a_machine_that_is_gone_are_made_up_for(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
-    monkeypatch.setattr(trials_module, "BEAT", 1)
-    monkeypatch.setattr(trials_module, "DEAD", 2)
+    monkeypatch.setattr(trials_module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(trials_module, "DEAD_AFTER_SECONDS", 2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(
             search, "extend", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9)
         )
         tune(digits, SPACE[:1], trials=6, out=tmp_path / "gone", **given)
     heard: list[str] = []
-    t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", told=heard.append, **given)
+    t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", report=heard.append, **given)
     assert "waiting for 6 trials of other machines…" in heard
     assert len(t.ranked) == len(t.study) == 8
     back = continue_tuning(Study(tmp_path / "gone"))
@@ -146,10 +146,10 @@ IN_THE_MIDDLE = f"""
 import functools, math, sys
 from danlu import load
 from danlu.study import search
-from danlu.train import plan
+from danlu.train.dispatch import choose
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from searches import LONG, LONG_SPACE
-plan._SHORT = math.inf
+choose._TOO_SHORT = math.inf
 search.continue_tuning = functools.partial(search.continue_tuning, checkpoint_every=0.02)
 search.tune(load("digits"), LONG_SPACE, recipe=LONG, trials=6, strategy=sys.argv[2], out=sys.argv[1])
 """
@@ -160,7 +160,7 @@ def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     monkeypatch.setattr(
-        plan, "_SHORT", math.inf
+        choose, "_TOO_SHORT", math.inf
     )  # all together, and not what was fastest: halving asks who was there first
     for attempt in range(10):  # until it is killed in the middle, and not just after
         path = tmp_path / f"study{attempt}"
@@ -234,7 +234,7 @@ def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
         t.space, 1, 2, 1, 0, optuna.samplers.RandomSampler(), lambda values: True
     )  # noqa: E731
     assert draw() == [], "two are all there are, and the other may still be marked"
-    monkeypatch.setattr(trials_module, "DEAD", -1)
+    monkeypatch.setattr(trials_module, "DEAD_AFTER_SECONDS", -1)
     assert len(draw()) == 1
 
 
@@ -243,7 +243,7 @@ def test_what_this_machine_had_only_drawn_when_it_was_killed_is_drawn_anew(
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
-    provenance.say(tmp_path / "a" / "study.json", trials=3)
+    provenance.update_json(tmp_path / "a" / "study.json", trials=3)
     t.store.add_trial(
         optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": f"{t.id}:1", "round": 1},

@@ -23,7 +23,7 @@ from danlu.runs import folder
 from danlu.study import search, space
 from danlu.study.space import Choice, Range, parse
 from danlu.study.strategies import Halving, propose
-from danlu.study.trials import url_of
+from danlu.study.storage import url_of
 
 
 def test_every_trial_is_within_the_space_and_told_once(found: Tuning) -> None:
@@ -419,10 +419,10 @@ def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
     assert {r.batch_size for r in t.study.recipes} == {16}
     with pytest.raises(RecipeError, match=r"`lr=../runs` is no range of numbers"):
         tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
-    fixed = parse(["init.from_run=../runs/a", "model.args.width=16..64"])
+    fixed = parse(["init.weights=../runs/a", "model.args.width=16..64"])
     assert fixed == (
         {"model.args.width": Range(16, 64, whole=True)},
-        {"init.from_run": "../runs/a"},
+        {"init.weights": "../runs/a"},
     )
 
 

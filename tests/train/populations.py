@@ -45,15 +45,15 @@ MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "dropout": [{"dropout": p} for p in (0.0, 0.2, 0.5, 0.2, 0.7)],
     "norm-before": [{"batch_norm": "before"}] * 5,
     "norm-after": [{"batch_norm": "after", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
-    "factor": [{"factor": 2, "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
+    "phm": [{"phm_n": 2, "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
 }
 
 
 # Networks made for large pictures, a thirty-second as wide, for small ones.
 ZOO = [k for k, m in MODELS.items() if "width" in m.defaults]
-SMALL = [k for k, m in MODELS.items() if k not in ZOO and not m.reads]
+SMALL = [k for k, m in MODELS.items() if k not in ZOO and not m.reads_text]
 # Through a hundred layers two channels wide gradients grow, and rounding with them.
-CALM = {**dict.fromkeys(ZOO, 0.01), "resnet-101": 1e-4, "resnet-152": 1e-5}
+CALM = {**dict.fromkeys(ZOO, 0.01), "resnet101": 1e-4, "resnet152": 1e-5}
 
 
 def narrow(model: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def plain(rows: Any) -> Any:
 
 def assert_same(a: Study, b: Study) -> None:
     assert a.status == b.status == "finished"
-    lines = [r["member"] for r in map(dict, a.members.values())]
+    lines = [r.member for r in a.members.values()]
     assert sorted(lines) == list(range(len(a)))
     assert [*map(untimed, a.results)] == [*map(untimed, b.results)]
     for i in range(len(a)):

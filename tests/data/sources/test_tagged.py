@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from samples import refused
 
 from danlu import load
-from danlu.data.sources.tagged import SCHEMES, broken, cut, order, scheme_of, spans
+from danlu.data.tags import (
+    SCHEMES,
+    first_violation,
+    follows_scheme,
+    scheme_of,
+    spans,
+    split_tag,
+)
 from danlu.data.vocabulary import Vocabulary
 
 

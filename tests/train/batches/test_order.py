@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 
 from danlu.rng import stream
-from danlu.train.batches.order import by_length, lanes
+from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
 
 
 def test_lanes_follow_one_another() -> None:
-    order = lanes(23, 4)(0, 3)
+    order = contiguous_lanes(23, 4).indices(0, 3)
     steps = order.view(-1, 4)
     assert steps.shape == (5, 4)
     assert (steps.diff(dim=0) == 1).all()  # each reader goes on where it was
     assert len(set(order.tolist())) == 20
-    assert {int(lanes(23, 4)(0, e)[0]) for e in range(30)} == {0, 1, 2, 3}
+    assert {int(contiguous_lanes(23, 4).indices(0, e)[0]) for e in range(30)} == {0, 1, 2, 3}
 
 
 def test_examples_of_like_length_share_a_batch() -> None:
     lengths = torch.randint(1, 100, (1003,), generator=stream(0, "test"))
-    arrange = by_length(lengths, 10, 1003)
+    arrange = bucketed_by_length(lengths, 10, 1003).indices
     order = arrange(0, 0)
     assert sorted(order.tolist()) == list(range(1003))
     spread = lengths[order[:1000]].view(100, 10).float()
@@ -27,4 +27,4 @@ def test_examples_of_like_length_share_a_batch() -> None:
     assert not torch.equal(order, arrange(0, 1))
     first = torch.stack([lengths[arrange(0, e)[:10]].float().mean() for e in range(20)])
     assert first.max() - first.min() > 30  # batches, too, come in any order
-    assert torch.equal(by_length(lengths, 10, 1001)(0, 0), order[:1001])
+    assert torch.equal(bucketed_by_length(lengths, 10, 1001).indices(0, 0), order[:1001])

@@ -22,7 +22,8 @@ from danlu import Recipe, compare, fit, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import cluster, plan
+from danlu.train.dispatch import cluster, plan, scheduler
+from danlu.train.dispatch.reports import StepsDone
 from danlu.train.dispatch.scheduler import StudyScheduler
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -38,7 +39,7 @@ def nodes() -> Iterator[Any]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    made.workers = [made.add_node(num_cpus=1) for _ in range(2)]
+    made.machines = [made.add_node(num_cpus=1) for _ in range(2)]
     yield made
     ray.shutdown()
     made.shutdown()
@@ -56,8 +57,8 @@ def by(chunk: int) -> Any:
 
 def told(monkeypatch: pytest.MonkeyPatch, way: plan.Plan) -> None:
     """Nothing is measured on the cluster: that is the way."""
-    monkeypatch.setattr(cluster.Cluster, "ask", lambda *a: None)
-    monkeypatch.setattr(cluster.Cluster, "answer", lambda *a: way)
+    monkeypatch.setattr(cluster.Cluster, "start_measuring", lambda *a: None)
+    monkeypatch.setattr(cluster.Cluster, "wait_for_plan", lambda *a: way)
 
 
 def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
     assert way["workers"] == 2, "as many as the cluster has cores"
     assert not (away.path / "checkpoint").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "choose", by(way["chunk"]))
+        patch.setattr(scheduler, "choose_plan", by(way["population_size"]))
         assert_same(away, train(recipes(), data, out=tmp_path / "here"))
 
 
@@ -81,7 +82,7 @@ class Killer(StudyListener):
     def progress(self, done: int) -> None:
         if not self.killed and len(list(self.path.glob("checkpoint/*/[0-9]*"))) >= 2:
             self.killed = done
-            self.nodes.remove_node(self.nodes.workers.pop(), allow_graceful=False)
+            self.nodes.remove_node(self.nodes.machines.pop(), allow_graceful=False)
 
 
 def test_a_machine_that_dies_in_the_middle(
@@ -90,8 +91,13 @@ def test_a_machine_that_dies_in_the_middle(
     data, given = load("digits"), recipes(epochs=60)
     told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     sent = []
-    order = cluster.Order
-    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append((a[0], list(a[-1]))) or order(*a))
+    spec = cluster.TaskSpec
+
+    def record(*given: Any) -> Any:
+        sent.append(spec(*given))
+        return sent[-1]
+
+    monkeypatch.setattr(cluster, "TaskSpec", record)
     killer = Killer(nodes, tmp_path / "away")
     away = train(
         given,
@@ -101,21 +107,21 @@ def test_a_machine_that_dies_in_the_middle(
         checkpoint_every=0.05,
         listener=killer,
     )
-    nodes.workers.append(nodes.add_node(num_cpus=1))
+    nodes.machines.append(nodes.add_node(num_cpus=1))
     whole = sum(r.epochs * -(-data.size("train") // 16) for r in given)
     assert 0 < killer.killed < whole, "it died in the middle"
     assert len(sent) >= 3, (
         "one of the two chunks was sent again; a slow machine may be taken for dead, too"
     )
-    assert any(saved for _, saved in sent[2:]), "with a checkpoint to go on from"
-    monkeypatch.setattr(plan, "choose", by(4))
+    assert any(task.saved for task in sent[2:]), "with a checkpoint to go on from"
+    monkeypatch.setattr(scheduler, "choose_plan", by(4))
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
 def test_a_chunk_that_kills_every_machine_is_given_up(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "work", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(cluster, "train_task", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
     told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     with pytest.raises(
         RunError, match=r"a machine of the cluster failed .* what was saved is intact"
@@ -130,14 +136,14 @@ def test_asked_to_stop_it_saves_and_goes_on_here(
 ) -> None:
     data, given = load("digits"), recipes(epochs=100)
     told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
-    path, begun, tell = tmp_path / "away", set(), StudyScheduler._tell
+    path, begun, report = tmp_path / "away", set(), StudyScheduler.report
 
-    def heard(self: StudyScheduler, kind: str, *said: Any) -> None:
-        if kind == "steps":
-            begun.add(said[0])
-        tell(self, kind, *said)
+    def heard(self: StudyScheduler, said: Any) -> None:
+        if isinstance(said, StepsDone):
+            begun.add(said.chunk)
+        report(self, said)
 
-    monkeypatch.setattr(StudyScheduler, "_tell", heard)
+    monkeypatch.setattr(StudyScheduler, "report", heard)
 
     class Impatient(StudyListener):
         def progress(self, done: int) -> None:
@@ -149,7 +155,7 @@ def test_asked_to_stop_it_saves_and_goes_on_here(
         train(given, data, out=path, ray=nodes.address, listener=Impatient(), checkpoint_every=1000)
     assert Study(path).status == "interrupted"
     assert len(list(path.glob("checkpoint/*/[0-9]*"))) == 2, "each chunk saved what it had"
-    monkeypatch.setattr(plan, "choose", by(4))
+    monkeypatch.setattr(scheduler, "choose_plan", by(4))
     assert_same(resume_study(path, data), train(given, data, out=tmp_path / "here"))
 
 
@@ -174,16 +180,16 @@ def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Pat
     start = fit(BASE.with_(epochs=1), data, out=tmp_path / "start")
     with pytest.raises(
         RunError,
-        match=r"`init.from_run` is '.*', but must be none on a cluster, which does not have it",
+        match=r"`init.weights` is '.*', but must be none on a cluster, which does not have it",
     ):
         train(
-            [BASE.with_(init={"from_run": str(start.path)})],
+            [BASE.with_(init={"weights": str(start.path)})],
             data,
             out=tmp_path / "study",
             ray=nodes.address,
         )
-    with pytest.raises(RunError, match=r"`init.from_run` is"):
-        given = BASE.with_(init={"from_run": str(start.path)})
+    with pytest.raises(RunError, match=r"`init.weights` is"):
+        given = BASE.with_(init={"weights": str(start.path)})
         tune(
             data,
             ["lr=1e-3..1e-2:log"],
@@ -229,8 +235,8 @@ def test_one_referee_for_all_machines(
     told(monkeypatch, plan.Plan(8, 4, 2, 1, "told to", {}, "ray"))
     data = load("digits")
     empty = create([], data, tmp_path / "study", ray=nodes.address)
-    study = extend(empty, recipes(epochs=2000), data, referee=Few(), ray=nodes.address)
-    assert {m["status"] for m in study.members.values()} == {"stopped"}
+    study = extend(empty, recipes(epochs=2000), data, pruner=Few(), ray=nodes.address)
+    assert {m.status for m in study.members.values()} == {"stopped"}
     assert max(r["epochs"] for r in study.results) < 2000
 
 
@@ -240,8 +246,13 @@ def test_who_is_asked_to_stop_by_others_is_sent_again(
     """As `ray stop` does on a machine: a polite signal to its workers."""
     told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     sent = []
-    order = cluster.Order
-    monkeypatch.setattr(cluster, "Order", lambda *a: sent.append(list(a[-1])) or order(*a))
+    spec = cluster.TaskSpec
+
+    def record(*given: Any) -> Any:
+        sent.append(spec(*given))
+        return sent[-1]
+
+    monkeypatch.setattr(cluster, "TaskSpec", record)
     data, given = load("digits"), recipes(epochs=60)
 
     class Polite(StudyListener):
@@ -259,15 +270,15 @@ def test_who_is_asked_to_stop_by_others_is_sent_again(
 
     away = train(given, data, out=tmp_path / "away", ray=nodes.address, listener=Polite())
     assert len(sent) == 2
-    assert sent[1], "with what it had saved"
-    monkeypatch.setattr(plan, "choose", by(8))
+    assert sent[1].saved, "with what it had saved"
+    monkeypatch.setattr(scheduler, "choose_plan", by(8))
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
 def named(pid: int) -> bool:
     """Whether a process is a Ray worker at our task."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::work")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::train_task")
     except OSError:
         return False
 

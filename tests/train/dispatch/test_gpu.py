@@ -27,7 +27,7 @@ def test_a_gpu_gives_nearly_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [{}, {"factor": 2}, {"batch_norm": "after"}], ids=["chain", "vmap", "norm"]
+    "section", [{}, {"phm_n": 2}, {"batch_norm": "after"}], ids=["chain", "vmap", "norm"]
 )
 def test_a_population_on_a_gpu(tmp_path: Path, section: dict[str, Any]) -> None:
     """Together there, too, and nearly the numbers of here: dropout, clipping, weights of examples, late joiners."""
@@ -47,7 +47,7 @@ def test_a_population_on_a_gpu(tmp_path: Path, section: dict[str, Any]) -> None:
     here, there = (
         train(recipes, load("digits"), out=tmp_path / d, device=d) for d in ("cpu", "cuda")
     )
-    assert [p["chunk"] for p in there.info["plans"]] == [4], "none one by one"
+    assert [p["population_size"] for p in there.info["plans"]] == [4], "none one by one"
     for a, b in zip(here.results, there.results, strict=True):
         assert a["test_loss"] == pytest.approx(b["test_loss"], rel=1e-2)
 
@@ -62,7 +62,7 @@ def coloured() -> Data:
 
 
 @pytest.mark.parametrize(
-    "model", ["alexnet", "zfnet", "vgg-narrow", "googlenet", "resnet-18", "resnet-50"]
+    "model", ["alexnet", "zfnet", "vgg-narrow", "googlenet", "resnet18", "resnet50"]
 )
 def test_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
     """Alone in float64 as on the CPU, together as alone, and by bfloat16 not far off."""
@@ -83,7 +83,7 @@ def test_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
     close(here, there, 1e-8)
     recipes = [recipe.with_(seed=k) for k in range(3)]
     study = train(recipes, coloured, out=tmp_path / "study", device="cuda")
-    assert [p["chunk"] for p in study.info["plans"]] == [3]
+    assert [p["population_size"] for p in study.info["plans"]] == [3]
     for k, own in enumerate(recipes):
         close(
             study.weights(k),
@@ -138,7 +138,7 @@ def test_texts(name: str, source: str, tmp_path: Path) -> None:
     assert there.evaluate(data, "test").loss == pytest.approx(here.result["test_loss"], rel=1e-5)
     recipes = [recipe.with_(seed=k, **{"optimizer.lr": 1e-3 * (k + 1)}) for k in range(3)]
     study = train(recipes, data, out=tmp_path / "study", device="cuda")
-    assert [p["chunk"] for p in study.info["plans"]] == [3]
+    assert [p["population_size"] for p in study.info["plans"]] == [3]
     for k, own in enumerate(recipes):
         close(
             study.weights(k),

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from danlu import Recipe, Run, fit, load, resume
+from danlu import Recipe, Run, files, fit, load, resume
 from danlu.data import normalize
 from danlu.errors import Interrupted, RunError, StorageError
 from danlu.runs import Study, checkpoint, folder
 from danlu.train import resume_study, train
-from danlu.train.batches import batches
+from danlu.train.batches import loader
 from danlu.train.dispatch.fit import _create
 from danlu.train.engine.loop import Loop
 
@@ -37,7 +37,7 @@ RECIPE = Recipe.read("digits").with_(
         "batch_size=16",
     ]
 )
-pause = Loop._pause
+pause = Loop._between_steps
 TRAIN = """
 import sys
 from danlu import Recipe, fit, load
@@ -46,7 +46,7 @@ fit(Recipe.read(sys.argv[1]), load("digits"), out=sys.argv[2], checkpoint_every=
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return folder.read_tensors(path / "weights.safetensors")
+    return files.read_tensors(path / "weights.safetensors")
 
 
 def rows(path: Path) -> list[dict[str, float]]:
@@ -134,7 +134,7 @@ def test_stopped_after_any_step_the_end_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
     """Also at the last step of an epoch, before its row is written, where no stretch of batches is left."""
-    monkeypatch.setattr(batches, "_BYTES", 1)  # one batch a stretch
+    monkeypatch.setattr(loader, "_BLOCK_BYTES", 1)  # one batch a stretch
     data, recipe = load("iris"), Recipe(epochs=2, batch_size=30, optimizer="momentum").with_(more)
     want = fit(recipe, data, out=tmp_path / "whole")
     for steps in range(1, 7):
@@ -186,7 +186,7 @@ SPOIL = {
     "a flipped bit": lambda p: p.write_bytes(
         p.read_bytes()[:-5] + bytes([p.read_bytes()[-5] ^ 1]) + p.read_bytes()[-4:]
     ),
-    "another safetensors": lambda p: folder.write_tensors(p, {"x": torch.ones(3)}),
+    "another safetensors": lambda p: files.write_tensors(p, {"x": torch.ones(3)}),
     "another run's": lambda p: p.write_bytes(of_another_run(p)),
 }
 
@@ -226,7 +226,9 @@ def test_data_are_whitened_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(normalize, "fit", real)
             patch.setattr(
-                Loop, "_pause", lambda self: setattr(self.stop, "asked", True) or pause(self)
+                Loop,
+                "_between_steps",
+                lambda self: setattr(self.stop, "asked", True) or pause(self),
             )
             (
                 fit(recipe, data(), out=tmp_path / name)
@@ -402,7 +404,7 @@ def test_a_resumed_run_needs_its_start_no_more(tmp_path: Path) -> None:
     recipe = Recipe(
         epochs=2,
         init={
-            "from_run": str(tmp_path / "start.safetensors"),
+            "weights": str(tmp_path / "start.safetensors"),
             "prefix": ("dense1",),
             "frozen": True,
         },

@@ -16,7 +16,7 @@ from populations import equal_alone, members
 from danlu import Data, Recipe
 from danlu.train import resume_study, train
 from danlu.train.dispatch import chunk as chunk_module
-from danlu.train.dispatch import memory, plan, provenance, workers
+from danlu.train.dispatch import memory, plan, provenance, scheduler
 from danlu.train.engine.population import Population
 
 
@@ -25,7 +25,9 @@ def test_every_way_gives_the_same(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int
 ) -> None:
     recipes = members("cnn", "adam", "dropout")
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to"))
+    monkeypatch.setattr(
+        scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to")
+    )
     study = train(recipes, pictures, out=tmp_path / "study")
     equal_alone(study, recipes, pictures, tmp_path)
 
@@ -58,7 +60,7 @@ def test_memory_that_runs_out_halves_the_chunk(
     memory_for(monkeypatch, lambda p: not (p.members > 2))
     recipes = members("dense", "adam", "dropout")
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [(p["chunk"], p["why"]) for p in study.info["plans"]] == [
+    assert [(p["population_size"], p["reason"]) for p in study.info["plans"]] == [
         (2, "memory ran out with more at once")
     ]
     equal_alone(study, recipes, pictures, tmp_path)
@@ -75,10 +77,10 @@ def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
         return step(self, *a)
 
     monkeypatch.setattr(Population, "step", greedy)
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
+    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
     recipes = members("dense", "adam", "plain")
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [(p["chunk"], p["noted"]) for p in study.info["plans"]] == [(1, True)]
+    assert [(p["population_size"], p["is_surprising"]) for p in study.info["plans"]] == [(1, True)]
     equal_alone(study, recipes, pictures, tmp_path)
 
 
@@ -86,15 +88,17 @@ def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
 def test_many_structures_train_side_by_side_and_one_that_is_too_large_is_cut_alone(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, side = workers.run, []
+    run, side = scheduler.run_workers, []
     memory_for(monkeypatch, lambda p: not (p.members > 1 and p.model[1].out_features == 30))
-    monkeypatch.setattr(workers, "run", lambda jobs, n, idle: side.append(n) or run(jobs, n, idle))
+    monkeypatch.setattr(
+        scheduler, "run_workers", lambda jobs, n, stop: side.append(n) or run(jobs, n, stop)
+    )
     base = Recipe(batch_size=13, dtype="float64", epochs=2)
     recipes = [
         base.with_(seed=s, model={"hidden": [h]}) for h in (10, 20, 30, 40) for s in range(2)
     ]
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [(p["group"], p["chunk"], p["workers"]) for p in sorted(study.info["plans"], key=lambda p: p["group"])] == [
+    assert [(p["group"], p["population_size"], p["workers"]) for p in sorted(study.info["plans"], key=lambda p: p["group"])] == [
         (0, 2, 2), (1, 2, 2), (2, 1, 2), (3, 2, 2)
     ]  # fmt: skip
     assert side == [2, 2], "all at once, then what memory was too small for"
@@ -113,12 +117,12 @@ def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
         for h in (10, 20, 30, 40)
     ]
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert sum(p["calm"] for p in study.info["plans"]) >= 1
+    assert sum(p["exclusive"] for p in study.info["plans"]) >= 1
     before = study.path.joinpath("members.jsonl").read_text().splitlines(keepends=True)
     study.path.joinpath("members.jsonl").write_text(
         "".join(line for line in before if '"member": 0' in line)
     )
-    provenance.say(study.path / "study.json", status="interrupted")
+    provenance.update_json(study.path / "study.json", status="interrupted")
     study = resume_study(study.path, pictures)
     equal_alone(study, recipes, pictures, tmp_path)
 
@@ -135,16 +139,18 @@ def test_what_began_on_several_threads_goes_on_so(
     plans = [
         {**p, "workers": 1, "threads": 2 if p["group"] == 3 else 1} for p in study.info["plans"]
     ]
-    provenance.say(study.path / "study.json", status="interrupted", plans=plans)
+    provenance.update_json(study.path / "study.json", status="interrupted", plans=plans)
     study.path.joinpath("members.jsonl").write_text("")
-    used, monkey = [], chunk_module.threads
-    monkeypatch.setattr(chunk_module, "threads", lambda n: used.append(n) or monkey(n))
+    used, compute_threads = [], chunk_module.compute_threads
+    monkeypatch.setattr(
+        chunk_module, "compute_threads", lambda n: used.append(n) or compute_threads(n)
+    )
     resume_study(study.path, pictures)
     assert used == [2], "here, and the others side by side on one thread each"
 
 
 def test_chunks_of_other_members_have_other_names() -> None:
-    assert chunk_module.name_of([0, 1, 2]) != chunk_module.name_of([0, 2, 3])
+    assert chunk_module.chunk_name([0, 1, 2]) != chunk_module.chunk_name([0, 2, 3])
 
 
 def test_what_a_container_may_take(tmp_path: Path) -> None:

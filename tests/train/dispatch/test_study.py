@@ -23,14 +23,14 @@ from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.pages.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import plan, provenance
+from danlu.train.dispatch import plan, provenance, scheduler
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 
 TRAIN = f"""
 import sys
 from danlu import load
-from danlu.train import many, plan
+from danlu.train.dispatch import plan, scheduler
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_study import recipes
 chunk, workers = int(sys.argv[2]), int(sys.argv[3])
@@ -177,9 +177,9 @@ def test_a_referee_hears_of_the_time_before_a_resume(
     empty = create([], data, tmp_path / "study")
     with monkeypatch.context() as patch, pytest.raises(Enough):
         patch.setattr(Loop, "save", save_and_stop)
-        extend(empty, given, data, referee=Judge(), checkpoint_every=0.0)
+        extend(empty, given, data, pruner=Judge(), checkpoint_every=0.0)
     judge = Judge()
-    study = resume_study(tmp_path / "study", data, referee=judge)
+    study = resume_study(tmp_path / "study", data, pruner=judge)
     assert sorted(judge.seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
     assert [study.members[i]["status"] for i in range(2)] == ["finished", "stopped"]
     assert [r["epochs"] for r in study.results] == [3, 2]
@@ -190,7 +190,9 @@ def test_what_was_done_before_a_stop_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     """Everything is deterministic, so equal ends alone would not show whether a checkpoint was read."""
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to"))
+    monkeypatch.setattr(
+        scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to")
+    )
     data, step, save, taken = load("digits"), Population.step, Loop.save, [0]
 
     class Enough(Exception):
@@ -217,7 +219,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
+    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
     step = Population.step
     home = os.getpid()
 
@@ -246,7 +248,7 @@ def test_a_member_is_a_run_like_any_other(tmp_path: Path) -> None:
     assert run.predict(data.part("test")[0][:3]).values.shape == (3,)
     assert write_report(run).is_file()
     again = fit(
-        Recipe(epochs=1, init={"from_run": str(run.path)}, model=run.recipe.model.model_dump()),
+        Recipe(epochs=1, init={"weights": str(run.path)}, model=run.recipe.model.model_dump()),
         data,
         out=tmp_path / "again",
     )
@@ -324,7 +326,7 @@ def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
     file = tmp_path / "study" / "members.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:3]) + lines[3][:40])
-    provenance.say(tmp_path / "study" / "study.json", status="running")
+    provenance.update_json(tmp_path / "study" / "study.json", status="running")
     again = resume_study(tmp_path / "study")
     assert sorted(again.members) == list(range(6))
     assert [r["epochs"] for r in again.results] == [r["epochs"] for r in whole]
@@ -333,10 +335,10 @@ def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
 def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
+    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
     study = train(recipes(), load("digits"), out=tmp_path / "study")
     before, members = study.curves(), study.path / "members.jsonl"
-    provenance.say(study.path / "study.json", status="running")
+    provenance.update_json(study.path / "study.json", status="running")
     members.write_text("".join(members.read_text().splitlines(keepends=True)[:2]))
     study = resume_study(study.path)
     assert len(list((study.path / "curves").iterdir())) == 2
@@ -360,7 +362,7 @@ def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "study" / "members")
     with pytest.raises(RunError, match="imports networks"):
         Study(tmp_path / "study").run(0)
-    provenance.say(tmp_path / "study" / "study.json", status="interrupted")
+    provenance.update_json(tmp_path / "study" / "study.json", status="interrupted")
     (tmp_path / "study" / "members.jsonl").unlink()
     with pytest.raises(RunError, match="if you trust them, use --trust"):
         resume_study(tmp_path / "study")
@@ -369,13 +371,13 @@ def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
 
 def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes while a plan is being measured."""
-    choose = plan.choose
+    choose = scheduler.choose_plan
 
     def slow(*a: Any, **k: Any) -> plan.Plan:
         os.kill(os.getpid(), signal.SIGINT)
         return choose(*a, **k)
 
-    monkeypatch.setattr(plan, "choose", slow)
+    monkeypatch.setattr(scheduler, "choose_plan", slow)
     with pytest.raises(Interrupted):
         train(recipes(), load("digits"), out=tmp_path / "study")
     monkeypatch.undo()

@@ -158,7 +158,7 @@ def test_resumed_in_the_middle_of_an_accumulation(
 
 
 @pytest.mark.parametrize(
-    "model", ["cnn", {"name": "resnet-18", "width": 1 / 16}, {"name": "googlenet", "width": 1 / 16}]
+    "model", ["cnn", {"name": "resnet18", "width": 1 / 16}, {"name": "googlenet", "width": 1 / 16}]
 )
 def test_bfloat16_learns_the_same(pictures: Data, tmp_path: Path, model: Any) -> None:
     """Weights stay float32; the first losses agree to bfloat16's three digits, and what is kept is evaluated in float32."""

@@ -17,8 +17,8 @@ from danlu import Data, Recipe, fit, load
 from danlu.errors import RecipeError
 from danlu.export.plain_loop import as_code
 from danlu.models import MODELS
-from danlu.nn.init import INITS, SPREAD
-from danlu.nn.layers import noise
+from danlu.nn.init import INITS, USES_STD
+from danlu.nn.layers import dropout_source
 from danlu.optim import Optimizer
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
@@ -38,7 +38,7 @@ MODEL_TECHNIQUES: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.4},
     "norm-before": {"batch_norm": "before"},
     "norm-after": {"batch_norm": "after"},
-    "factor": {"factor": 2},
+    "factor": {"phm_n": 2},
 }
 
 
@@ -81,7 +81,7 @@ def hand_written(recipe: Recipe, data: Data) -> dict[str, torch.Tensor]:
                 )
             for group in optimizer.param_groups:
                 group["lr"] = recipe.optimizer.lr * rate
-            with noise(stream(recipe.seed, "dropout", k)):
+            with dropout_source(stream(recipe.seed, "dropout", k)):
                 out = model(x[batch])
             heads = out if isinstance(out, tuple) else (out,)
             loss = torch.zeros(())
@@ -201,13 +201,13 @@ CODE = {
         "loss.class_weights=balanced",
     ],
     "blocks": [
-        "model=vgg-11",
+        "model=vgg11",
         "model.width=0.0625",
         "model.hidden=16,8",
         "model.dropout=0.2",
         "model.batch_norm=before",
     ],
-    "residual": ["model=resnet-18", "model.width=0.0625", "lr=0.0001"],
+    "residual": ["model=resnet18", "model.width=0.0625", "lr=0.0001"],
     "factorised": [
         "model.factor=2",
         "loss=cross-entropy-explicit",
@@ -264,7 +264,7 @@ def test_equal_recipes_give_equal_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(INITS))
 def test_every_init_by_recipe(name: str) -> None:
-    spread = {"std": 0.5} if name in SPREAD else {}
+    spread = {"std": 0.5} if name in USES_STD else {}
     model = build_model(Recipe(init={"name": name, "bias": 0.25, **spread}), load("iris").schema)
     assert float(model.dense1.bias.detach()[0]) == 0.25
     if spread:

@@ -24,7 +24,7 @@ from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.train import train
-from danlu.train.dispatch import plan
+from danlu.train.dispatch import choose, plan, scheduler
 from danlu.train.engine.population import Population
 
 EVERYWHERE = (
@@ -42,8 +42,8 @@ CASES = dict.fromkeys([
     *[(m, "momentum", t) for m in sorted(SMALL) for t in TECHNIQUES if t not in EVERYWHERE],
     *[(m, "momentum", "smoothing") for m in ZOO],
     ("vgg-narrow", "adam", "norm-after"),
-    ("vgg-11", "sgd", "dropout"),
-    ("resnet-18", "adam", "ema"),
+    ("vgg11", "sgd", "dropout"),
+    ("resnet18", "adam", "ema"),
     ("googlenet", "adam", "accumulation"),
     *[("dense", o, t) for o in sorted(OPTIMIZERS) for t in ("decay", "schedules")],
     *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t, f in MODEL_TECHNIQUES.items()
@@ -60,19 +60,21 @@ def test_a_member_equals_its_recipe_alone(
     optimizer: str,
     technique: str,
 ) -> None:
-    monkeypatch.setattr(plan, "_SHORT", math.inf)  # all together, whichever way is the fastest
+    monkeypatch.setattr(
+        choose, "_TOO_SHORT", math.inf
+    )  # all together, whichever way is the fastest
     recipes = members(model, optimizer, technique)
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [p["chunk"] for p in study.info["plans"]] == [5], "all were to train together"
+    assert [p["population_size"] for p in study.info["plans"]] == [5], "all were to train together"
     equal_alone(study, recipes, pictures, tmp_path)
 
 
-@pytest.mark.parametrize("model", ["dense", "vgg-narrow", "resnet-18", "googlenet"])
+@pytest.mark.parametrize("model", ["dense", "vgg-narrow", "resnet18", "googlenet"])
 def test_bfloat16_together(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     """Vectorised, with seeds of their own, and each near what it is alone: bfloat16 has eight bits."""
-    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     rule = {"name": "sgd", "lr": 1e-3}
     recipes = [
         Recipe(
@@ -81,7 +83,7 @@ def test_bfloat16_together(
         for k in range(3)
     ]
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [p["chunk"] for p in study.info["plans"]] == [3], study.info["plans"]
+    assert [p["population_size"] for p in study.info["plans"]] == [3], study.info["plans"]
     for i, recipe in enumerate(recipes):
         alone = fit(recipe, pictures, out=tmp_path / str(i))
         assert study.results[i]["train_loss"] == pytest.approx(alone.result["train_loss"], rel=0.03)
@@ -98,9 +100,9 @@ def test_members_with_a_start(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: dict[str, Any]
 ) -> None:
     """From weights of their own, some of them held or slowed: each as alone."""
-    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     base = Recipe(
-        model=narrow("resnet-18"),
+        model=narrow("resnet18"),
         optimizer={"name": "momentum", "lr": 1e-3},
         batch_size=20,
         epochs=1,
@@ -110,13 +112,13 @@ def test_members_with_a_start(
     recipes = [
         base.with_(
             seed=k,
-            init={"from_run": str(starts[k % 2].path), **init},
+            init={"weights": str(starts[k % 2].path), **init},
             optimizer={"name": "momentum", "lr": 1e-3 * (k + 1)},
         )
         for k in range(3)
     ]
     study = train(recipes, pictures, out=tmp_path / "study")
-    assert [p["chunk"] for p in study.info["plans"]] == [3]
+    assert [p["population_size"] for p in study.info["plans"]] == [3]
     equal_alone(study, recipes, pictures, tmp_path)
 
 
@@ -145,7 +147,7 @@ def test_each_keeps_the_best_weights_of_its_own(pictures: Data, tmp_path: Path) 
     assert earlier >= 2, "some must have been better before they stopped"
 
 
-COMPANY = [("dense", "dropout"), ("cnn", "norm-after"), ("dense", "early stopping"), ("dense", "factor"),
+COMPANY = [("dense", "dropout"), ("cnn", "norm-after"), ("dense", "early stopping"), ("dense", "phm"),
            ("cnn", "augmentation"), ("dense", "sample"), ("dense", "epochs"), ("dense", "normalisation")]  # fmt: skip
 
 
@@ -191,7 +193,7 @@ REFILLED = [
     (
         "dense",
         "adam",
-        {"model": {"factor": 2, "dropout": 0.3}, "augment": {"rotate": 9.0}},
+        {"model": {"phm_n": 2, "dropout": 0.3}, "augment": {"rotate": 9.0}},
     ),  # by vmap
 ]
 
@@ -206,13 +208,15 @@ def test_places_that_get_free_are_given_to_those_who_wait(
     fields: dict[str, Any],
 ) -> None:
     """Networks that are differently far train together, and each is still what its recipe gives alone."""
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(7, 3, 1, 1, "told to"))
+    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(7, 3, 1, 1, "told to"))
     sizes = []
     step = Population.step
     monkeypatch.setattr(
         Population,
         "step",
-        lambda self, *a: sizes.append((self.members, len(set(self.late)))) or step(self, *a),
+        lambda self, *a: (
+            sizes.append((self.members, len(set(self.networks.start_steps)))) or step(self, *a)
+        ),
     )
     base = Recipe(model=model, optimizer=optimizer, batch_size=13, dtype="float64", data_seed=1)
     epochs, seeds = (3, 1, 4, 2, 5, 2, 3), (0, 1, 2, 3, 0, 1, 2)
@@ -262,7 +266,7 @@ def wild(seed: int, lr: float = 0.01, section: Any = None, rule: str = "momentum
         ({}, "momentum"),
         ({}, "adam"),
         ({"batch_norm": "after"}, "adam"),
-        ({"factor": 2, "dropout": 0.2}, "momentum"),
+        ({"phm_n": 2, "dropout": 0.2}, "momentum"),
     ],
     ids=["chain", "fused", "statistics", "vmap"],
 )
@@ -274,7 +278,7 @@ def test_a_network_that_diverges_leaves_every_other_bit_as_it_was(
 
     calm, recipes = train(members(0.01), pictures, out=tmp_path / "calm"), members(1e30)
     study = train(recipes, pictures, out=tmp_path / "wild")
-    assert [study.members[i]["status"] for i in range(4)] == [
+    assert [study.members[i].status for i in range(4)] == [
         "finished",
         "diverged",
         "finished",
@@ -291,11 +295,11 @@ def test_a_network_that_diverges_leaves_every_other_bit_as_it_was(
     told = study.members[1]
     run = study.run(1)
     assert run.status == "diverged"
-    assert "the loss became NaN or infinite at step" in told["error"]
+    assert "the loss became NaN or infinite at step" in told.error
     with pytest.raises(Exception, match="NaN") as alone:
         fit(recipes[1], pictures, out=tmp_path / "alone")
-    assert str(alone.value) == told["error"]
-    assert told["layer"] in {"loss", *(name for name, _ in run.build().named_modules())}
+    assert str(alone.value) == told.error
+    assert told.layer in {"loss", *(name for name, _ in run.build().named_modules())}
     if not section:
         assert all(bool(torch.isfinite(v).all()) for v in study.weights(1).values()), (
             "those from before the step that broke"
@@ -305,7 +309,7 @@ def test_a_network_that_diverges_leaves_every_other_bit_as_it_was(
 def test_if_all_diverge_the_study_still_ends(pictures: Data, tmp_path: Path) -> None:
     study = train([wild(s, 1e30) for s in range(3)], pictures, out=tmp_path / "study")
     assert study.status == "finished"
-    assert {m["status"] for m in study.members.values()} == {"diverged"}
+    assert {m.status for m in study.members.values()} == {"diverged"}
     assert study.results == [{}, {}, {}]
 
 
@@ -325,7 +329,7 @@ def test_those_that_stop_early_leave(
 
 @pytest.mark.parametrize("room", [2, 3])
 @pytest.mark.parametrize("dropout", [(0.5, 0.1, 0.0), (0.0, 0.2, 0.5), (0.2, 0.0, 0.5)])
-@pytest.mark.parametrize("section", [{"factor": 2}, {}], ids=["vmap", "chain"])
+@pytest.mark.parametrize("section", [{"phm_n": 2}, {}], ids=["vmap", "chain"])
 def test_each_keeps_its_own_dropout_when_others_leave_and_join(
     pictures: Data,
     tmp_path: Path,
@@ -334,7 +338,9 @@ def test_each_keeps_its_own_dropout_when_others_leave_and_join(
     dropout: tuple[float, ...],
     room: int,
 ) -> None:
-    monkeypatch.setattr(plan, "choose", lambda *a, **k: plan.Plan(3, room, 1, 1, "told to"))
+    monkeypatch.setattr(
+        scheduler, "choose_plan", lambda *a, **k: plan.Plan(3, room, 1, 1, "told to")
+    )
     models = [{"name": "dense", "dropout": p, **section} for p in dropout]
     recipes = [
         Recipe(model=m, dtype="float64", batch_size=13, epochs=e)

@@ -20,10 +20,10 @@ from danlu.models import MODELS
 from danlu.nn.cells import CELLS as KINDS
 from danlu.runs.run import build_model
 from danlu.train import train
-from danlu.train.batches.order import by_length, lanes
-from danlu.train.dispatch import plan
+from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
+from danlu.train.dispatch import choose
 
-READERS = [k for k, m in MODELS.items() if m.reads]
+READERS = [k for k, m in MODELS.items() if m.reads_text]
 SMALL: dict[str, Any] = {"hidden": (5, 4), "embedding": 3}
 FIELDS: dict[str, Any] = {"batch_size": 7, "epochs": 2, "dtype": "float64"}
 
@@ -280,7 +280,7 @@ def test_a_member_equals_its_recipe_alone(
     """Deep, mixed, both ways or carrying their state, with dropout that differs by member."""
     if "crf" in model and kind != "tagged":
         pytest.skip("a CRF tells tags")
-    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     data = data_of(kind, request)
     section = {
         **SMALL,
@@ -298,7 +298,7 @@ def test_a_member_equals_its_recipe_alone(
         for m, p in zip(MEMBERS, (0.0, 0.3, 0.5, 0.3), strict=True)
     ]
     study = train(recipes, data, out=tmp_path / "study")
-    assert [p["chunk"] for p in study.info["plans"]] == [4]
+    assert [p["population_size"] for p in study.info["plans"]] == [4]
     equal_alone(study, recipes, data, tmp_path)
 
 
@@ -306,7 +306,7 @@ def test_a_member_equals_its_recipe_alone(
 def test_in_float32_the_framework_s_kernels_serve_both(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     data = data_of(kind, request)
     section = {
         "name": "lstm",
@@ -324,7 +324,7 @@ def test_in_float32_the_framework_s_kernels_serve_both(
 def test_samples_of_sentences(
     sample: dict[str, Any], tagged: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_SHORT", math.inf)
+    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     model = {"name": "gru", **SMALL}
     recipes = [Recipe(model=model, **FIELDS, sample={**sample, "seed": k}) for k in range(3)]
     equal_alone(train(recipes, tagged, out=tmp_path / "study"), recipes, tagged, tmp_path)
@@ -375,7 +375,7 @@ def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureR
 
 def test_lines_carry_nothing_on(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("one\ntwo\nthree four\n" * 20)
-    with pytest.raises(RecipeError, match=r"`model\.carry` is True, but must be false"):
+    with pytest.raises(RecipeError, match=r"`model\.stateful` is True, but must be false"):
         fit(Recipe.read("language"), load(str(tmp_path / "t.txt"), lines=True))
 
 

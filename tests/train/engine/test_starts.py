@@ -9,7 +9,7 @@ import torch
 
 from danlu import Recipe, fit, load, resume
 from danlu.errors import Interrupted, RunError
-from danlu.runs.folder import read_tensors, write_tensors
+from danlu.files import read_tensors, write_tensors
 from danlu.train import resume_study, train
 from danlu.train.dispatch.fit import _create
 
@@ -17,7 +17,7 @@ from danlu.train.dispatch.fit import _create
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     fit(Recipe(epochs=1), load("iris"), out=tmp_path / "start")
-    return Recipe(epochs=2, init={"from_run": str(tmp_path / "start")})
+    return Recipe(epochs=2, init={"weights": str(tmp_path / "start")})
 
 
 def change(start: Path) -> None:

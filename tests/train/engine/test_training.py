@@ -150,7 +150,7 @@ def test_batch_norm_leaves_out_a_remainder_of_one(tmp_path: Path) -> None:
 def test_starting_from_a_finished_run(tmp_path: Path) -> None:
     first = fit(Recipe(epochs=5), load("digits"), out=tmp_path / "a")
     again = fit(
-        Recipe(epochs=1, init={"from_run": str(tmp_path / "a")}, optimizer={"lr": 1e-5}),
+        Recipe(epochs=1, init={"weights": str(tmp_path / "a")}, optimizer={"lr": 1e-5}),
         load("digits"),
         out=tmp_path / "b",
     )
@@ -161,9 +161,7 @@ def test_starting_from_a_finished_run(tmp_path: Path) -> None:
         r"`dense1.weight` is \(64, 64\) instead of \(32, 64\)",
     ):
         fit(
-            Recipe(
-                model={"name": "dense", "hidden": (32,)}, init={"from_run": str(tmp_path / "a")}
-            ),
+            Recipe(model={"name": "dense", "hidden": (32,)}, init={"weights": str(tmp_path / "a")}),
             load("digits"),
         )
 

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from danlu import Recipe, load
-from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, noise
+from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, dropout_source
 from danlu.rng import stream
 from danlu.runs.run import build_model
 from danlu.train.engine.population import Population
 from danlu.train.forward import chain
-from danlu.train.forward.layer_rules import LAYERS, MemberLayout
+from danlu.train.forward.interface import MemberLayout
+from danlu.train.forward.layer_rules import COLUMN_RULES
 from danlu.train.forward.stack import Stack
 
 
@@ -31,7 +32,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
         Dropout: lambda: Dropout(0.3),
     }
     out: list[tuple[str, nn.Module, tuple[int, ...]]] = []
-    for kind in LAYERS:
+    for kind in COLUMN_RULES:
         if kind in (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Flatten, Dropout):
             for c in (1, 300):  # 300 channels in are too many to be unfolded: the library's layout
                 layer = nn.Identity() if kind is nn.Flatten else made.get(kind, kind)()
@@ -81,10 +82,12 @@ def compiled(
     models: list[nn.Module], shape: tuple[int, ...], segments: list[tuple[int, int]]
 ) -> tuple[chain.Chain, Stack, MemberLayout]:
     """The chain of several networks of one kind."""
-    columns = chain.fits(models[0], shape, 6)
-    assert columns is not None
+    layout = chain.chain_layout(models[0], shape, 6)
+    assert layout is not None
     stack, crowd = Stack(models, torch.device("cpu")), MemberLayout(len(models), segments)
-    return chain.Chain(models[0], columns, crowd, stack.values, stack.grads, {}), stack, crowd
+    tensors = {**stack.parameters, **stack.buffers}
+    made = chain.Chain(models[0], layout == "columns", crowd, tensors, stack.grads, {})
+    return made, stack, crowd
 
 
 GROUPS = {
@@ -106,7 +109,7 @@ def test_every_known_layer_passes_like_autograd(
     segments = GROUPS[group]
     several = segments[-1][1]
     if several > 1 and shape[0] == 300:
-        assert chain.fits(model, shape, 6) is False
+        assert chain.chain_layout(model, shape, 6) == "pictures"
         pytest.skip("pictures in the library's layout go one network at a time")
     made = torch.Generator().manual_seed(3)
     models = [copy.deepcopy(model) for _ in range(several)]
@@ -120,7 +123,7 @@ def test_every_known_layer_passes_like_autograd(
     start, want, wanted, buffers = [copy.deepcopy(m.state_dict()) for m in models], [], [], []
     for i, m in enumerate(models):
         m.zero_grad()
-        with noise(stream(i, "t")):
+        with dropout_source(stream(i, "t")):
             out = m(x[of[i]])
         out.backward(g[i])
         wanted.append(out.detach().T)
@@ -134,20 +137,20 @@ def test_every_known_layer_passes_like_autograd(
     crowd.stream_of = torch.arange(several) if several > 1 else None
     given = x.clone()
     with torch.inference_mode():
-        out, kept = whole.forward(x)
-        whole.backward(g.mT.clone(), kept)
+        (out,), kept = whole.forward(x)
+        whole.backward((g.mT.clone(),), kept)
     assert torch.equal(x, given), "others see the same batch"
     torch.testing.assert_close(out.clone(), torch.stack(wanted))
     for i in range(several):
         for k, w in want[i].items():
             torch.testing.assert_close(stack.grads[k][i], w)
         for k, b in buffers[i].items():
-            torch.testing.assert_close(stack.rest[k][i], b)
+            torch.testing.assert_close(stack.buffers[k][i], b)
     models[0].eval()
     with torch.no_grad():
-        evaluated = whole.forward(x)[0]
+        (evaluated,), _ = whole.forward(x)
         for i, m in enumerate(models):
-            m.load_state_dict(stack.row(i))
+            m.load_state_dict(stack.state_dict(i))
             torch.testing.assert_close(evaluated[i], m.eval()(x[of[i]]).T)
 
 
@@ -166,8 +169,8 @@ def test_of_equals_the_first_in_reading_order_gets_the_gradient(channels: int) -
     want = {k: p.grad.clone() for k, p in model.named_parameters()}
     whole, stack, _ = compiled([model], x.shape[1:], [(0, 1)])
     with torch.inference_mode():
-        out, kept = whole.forward(x[None])
-        whole.backward(2 * out, kept)
+        (out,), kept = whole.forward(x[None])
+        whole.backward((2 * out,), kept)
     for k, w in want.items():
         torch.testing.assert_close(stack.grads[k][0], w)
 
@@ -228,13 +231,13 @@ NO_CHAINS: dict[str, Any] = {
 def test_what_is_no_plain_chain_is_left_to_autograd(name: str) -> None:
     model = NO_CHAINS[name]()
     shape = (1, 2, 4) if any(isinstance(m, (nn.Conv2d, nn.Flatten)) for m in model) else (8,)
-    assert chain.fits(model, shape, 4) is None
+    assert chain.chain_layout(model, shape, 4) is None
 
 
 def test_an_activation_used_twice_is_still_a_chain() -> None:
     act = nn.ReLU()
     model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
-    assert chain.fits(model, (8,), 4)
+    assert chain.chain_layout(model, (8,), 4) == "columns"
     recipe = Recipe(batch_size=4)
     population = Population(
         [recipe], lambda r: model, (8,), 90, 2, torch.ones(2), torch.device("cpu")
@@ -247,7 +250,10 @@ def test_an_activation_used_twice_is_still_a_chain() -> None:
 def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 5), nn.Flatten(), nn.LazyLinear(2))
     model(torch.zeros(1, 3, 64, 64))
-    assert [chain.fits(model, (3, 64, 64), n) for n in (8, 64)] == [True, False]
+    assert [chain.chain_layout(model, (3, 64, 64), n) for n in (8, 64)] == [
+        "columns",
+        "pictures",
+    ]
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
