@@ -59,22 +59,23 @@ def run_danlu(what, dtype):
     """The engine's own steps, from its own feed of batches."""
     import torch
 
-    from danlu.runs.run import build_model
-    from danlu.train.batches.batch_stream import BatchStream
+    from danlu.host import compute_threads
+    from danlu.recipe.build import build_model
+    from danlu.train.batches import BatchStream
+    from danlu.train.dispatch.device import reuse_memory, threads_for
     from danlu.train.dispatch.fit import make_population
-    from danlu.train.dispatch.preflight import reuse_memory, threads, threads_for
 
     data, r = pictures(what), recipe(what, dtype)
     reuse_memory([r], data)
-    feed = BatchStream([r], data, torch.device("cpu"))
-    with threads(threads_for(r, data)):
+    batches_of = BatchStream([r], data, torch.device("cpu"))
+    with compute_threads(threads_for(r, data)):
         p = make_population(
-            [r], lambda q: build_model(q, data.schema), data, feed, torch.device("cpu")
+            [r], lambda q: build_model(q, data.schema), data, batches_of, torch.device("cpu")
         )
-        p.sit([(0, 1)])
+        p.set_batch_layout([(0, 1)])
         start = time.perf_counter()
-        for k, (x, y, counts) in enumerate(feed.epoch([r], [0], 0, None), 1):
-            p.step(x, *p.targets(y, counts), k - 1)
+        for k, batch in enumerate(batches_of.epoch([r], [0], 0), 1):
+            p.step(batch, k - 1)
             if k == WARM:
                 start = time.perf_counter()
             if what == "memory" and k == WARM:
@@ -84,7 +85,7 @@ def run_danlu(what, dtype):
 
 def net_of(what, data):
     """The same network as a plain module."""
-    from danlu.runs.run import build_model
+    from danlu.recipe.build import build_model
 
     return build_model(recipe(what, "float32"), data.schema).train()
 

@@ -27,7 +27,7 @@ WINDOW, BATCH, WIDTH, HEADS, LAYERS, STEPS, LR = 64, 12, 128, 4, 4, 2000, 1e-3
 def run_danlu(epochs, hidden, seed):
     import danlu
     import danlu.train
-    from danlu.predict.text import generate
+    from danlu.predict.generate import generate
 
     data = danlu.load("tinyshakespeare", split="90/10/0")
     recipe = danlu.Recipe.read("language").with_(

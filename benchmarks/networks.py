@@ -40,9 +40,16 @@ SMALL = {  # the notes' own, of ten classes
 NOTES = {"softmax": 7850, "softmax-explicit": 7850, "dense": 6442, "cnn": 6422, "cnn-wide": 62006}
 DEEPEST = ("resnet101", "resnet152")
 NOTES_FIELDS = {"dense": {"hidden": (8, 8)}}
-CELLS = ("rnn", "rnn-relu", "gru", "gru-before", "lstm", "lstm-peephole")
+CELLS = {  # title: model fields
+    "rnn": {"cell": ("rnn",)},
+    "rnn-relu": {"cell": ("rnn-relu",)},
+    "gru": {"cell": ("gru",)},
+    "gru-reset-before": {"cell": ("gru",), "reset_after": False},
+    "lstm": {"cell": ("lstm",)},
+    "lstm-peephole": {"cell": ("lstm-peephole",)},
+}
 READ = {  # title: data, model section
-    **{k: ("resume-ner", {"cell": (k,), "bidirectional": True}) for k in CELLS},
+    **{k: ("resume-ner", {"bidirectional": True, **cell}) for k, cell in CELLS.items()},
     "GRU above LSTM": (
         "resume-ner",
         {"cell": ("lstm", "gru"), "hidden": (32, 32), "bidirectional": True},
@@ -50,7 +57,7 @@ READ = {  # title: data, model section
     "LSTM tagger with CRF": ("resume-ner", {"cell": ("lstm",), "bidirectional": True, "crf": True}),
     "LSTM language model with its state carried": (
         "tinyshakespeare",
-        {"cell": ("lstm",), "carry": True},
+        {"cell": ("lstm",), "stateful": True},
     ),
     "LSTM classifier": ("agreement", {"cell": ("lstm",)}),
     "encoder–decoder": ("dates", {"cell": ("lstm",)}),
@@ -134,7 +141,7 @@ def forward_read(data, recipe):
     import torch
     from cell_formulas import reader, translator
 
-    from danlu.runs.run import build_model
+    from danlu.recipe.build import build_model
 
     net = build_model(recipe.with_(dtype="float64"), data.schema).eval()
     cells = recipe.model.cell * (len(recipe.model.hidden) // len(recipe.model.cell))
@@ -169,9 +176,9 @@ def exact(recipe, data, epochs=3):
 
     import danlu
     from danlu.train import train
-    from danlu.train.dispatch import plan
+    from danlu.train.dispatch import choose
 
-    plan._SHORT = math.inf  # all together, whichever way is the fastest
+    choose._TOO_SHORT = math.inf  # all together, whichever way is the fastest
     recipes = [
         recipe.with_(
             dtype="float64", epochs=epochs, seed=k // 2, **{"optimizer.lr": recipe.optimizer.lr * f}
@@ -219,7 +226,7 @@ def picture_recipe(name):
             **({"hidden": (64, 64)} if fields.get("hidden") else {}),
         }
         section |= {"dropout": 0.0} if "dropout" in fields else {}
-    rule = {"name": "adam", "lr": 1e-3 if "width" in fields and not MODELS[name].normed else 3e-3}
+    rule = {"name": "adam", "lr": 1e-3 if "width" in fields and not MODELS[name].has_batch_norm else 3e-3}
     return danlu.Recipe(
         model=section,
         optimizer=rule,
@@ -253,7 +260,7 @@ def picture_row(name):
 
 def read_row(title):
     import danlu
-    from danlu.runs.run import build_model
+    from danlu.recipe.build import build_model
 
     source, section = READ[title]
     data = danlu.load(source, limit=400)
@@ -277,7 +284,11 @@ def main():
     from danlu.models import MODELS
 
     torch.set_num_threads(2)
-    only = a.only.split(",") if a.only else [*(k for k, m in MODELS.items() if not m.reads_text), *READ]
+    only = (
+        a.only.split(",")
+        if a.only
+        else [*(k for k, m in MODELS.items() if not m.reads_text), *READ]
+    )
     print(
         "# Networks\n\nMade by `python benchmarks/networks.py`, whose head says what each column is.\n"
     )

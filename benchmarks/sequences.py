@@ -283,7 +283,7 @@ def run_sequential1(what, hidden):
 def run_generation(what, hidden):
     """Characters written one by one."""
     import danlu
-    from danlu.predict.text import generate
+    from danlu.predict.generate import generate
 
     with tempfile.TemporaryDirectory() as folder:
         run = danlu.fit(recipe("population", hidden), load("population"), out=Path(folder) / "run")
@@ -319,8 +319,8 @@ def cost(repeats):
     import torch
 
     import danlu
-    from danlu.runs.run import build_model
-    from danlu.train.dispatch.memory import keep_freed_memory
+    from danlu.host import keep_freed_memory
+    from danlu.recipe.build import build_model
 
     keep_freed_memory()  # as danlu does while it trains
 

@@ -5,6 +5,8 @@ Legend: H units; x [B, G·H] what the input brings to a step's gates, w [H, G·H
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -81,3 +83,9 @@ def translator(
             torch.cat([p @ x, y], 1) @ t["attention.join.weight"].T + t["attention.join.bias"]
         )
     return y @ t["output.weight"].T + t["output.bias"]
+
+
+def cell_fields(*cells: str) -> dict[str, Any]:
+    """The recipe fields of a network with those cells."""
+    names = tuple("gru" if cell == "gru-reset-before" else cell for cell in cells)
+    return {"cell": names, "reset_after": False} if names != cells else {"cell": names}

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from danlu.statistics import estimate, holm, level_of_a_look, looks, p_value, verdict
+from danlu.statistics import (
+    difference_interval,
+    estimate,
+    holm,
+    level_of_a_look,
+    looks,
+    p_value,
+    verdict,
+    wilson_interval,
+)
 from danlu.study.comparison import ALPHA, variant_results
 
 X = [0.91, 0.93, 0.92, 0.95, 0.90, 0.94]
@@ -122,7 +131,9 @@ def test_diverged_trainings_are_counted_and_left_out() -> None:
 def test_intervals_of_differences_are_as_wide_as_claims_are_hard() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(2, 12)).tolist()
-    narrow, wide = (rows("ab", [a, b], 0, level, True, "t")[1].difference for level in (0.05, 0.01))
+    narrow, wide = (
+        variant_results("ab", [a, b], 0, level, True, "t")[1].difference for level in (0.05, 0.01)
+    )
     low, high = stats.ttest_rel(b, a).confidence_interval(0.99)
     assert (wide.low, wide.high) == pytest.approx((low, high))
     assert narrow.low > wide.low
@@ -152,3 +163,11 @@ def test_looking_again_and_again_does_not_make_false_claims(most: int) -> None:
                 false += 1
                 break
     assert false <= 2000 * ALPHA + 3 * math.sqrt(2000 * ALPHA * (1 - ALPHA))
+
+
+def test_intervals_against_published_values() -> None:
+    """Newcombe 1998: 81/263 by Wilson; 56/70 − 48/80 by his method 10."""
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx(
+        (0.0524, 0.3339), abs=5e-5
+    )

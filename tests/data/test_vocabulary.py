@@ -63,5 +63,5 @@ def test_signs_that_spell_a_special_token_are_signs() -> None:
         found = learnt.encode("a<pad>b<eos>")
         assert min(found) > EOS and learnt.decode(found) == "a<pad>b<eos>"
         assert Vocabulary(learnt.text).encode("<eos>") == learnt.encode("<eos>")
-    words = learn(["a <pad> b"], "words", cut=True)
+    words = learn(["a <pad> b"], "words", spaces_only=True)
     assert words.encode("a <pad> b")[1] == UNK and words.numbers(["<pad>", "<eos>"]) == [UNK, UNK]

@@ -188,7 +188,7 @@ def small(t: Tensors, x: Tensor) -> Tensor:
 
 def outputs(name: str, t: Tensors, x: Tensor, small: bool) -> tuple[Tensor, ...]:
     """The logits of every classifier of a network of the zoo."""
-    family = name.partition("-")[0].replace("zfnet", "alexnet")
+    family = name.partition("-")[0].rstrip("0123456789").replace("zfnet", "alexnet")
     if family == "googlenet":
         return googlenet(name, t, x, small)
     return ({"alexnet": alexnet, "vgg": vgg, "resnet": resnet}[family](name, t, x, small),)

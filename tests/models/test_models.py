@@ -147,14 +147,14 @@ def test_too_small_pictures_name_the_layer_and_both_sizes(
     assert all(w in str(caught.value) for w in words)
 
 
-def test_factor_must_divide() -> None:
+def test_phm_n_must_divide_inputs_and_outputs() -> None:
     with pytest.raises(
         ModelError,
-        match=r"`model.factor` is 3, but must divide the 784 inputs and 64 outputs of `dense1`",
+        match=r"`model.phm_n` is 3, but must divide the 784 inputs and 64 outputs of `dense1`",
     ):
-        make("dense", factor=3)
+        make("dense", phm_n=3)
     plain, cheap = (
-        sum(p.numel() for p in make("dense", hidden=(64,), factor=n).parameters()) for n in (1, 4)
+        sum(p.numel() for p in make("dense", hidden=(64,), phm_n=n).parameters()) for n in (1, 4)
     )
     assert plain - cheap == 784 * 64 * 3 // 4 - 4**3
 

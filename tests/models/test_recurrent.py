@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from cell_formulas import cell_fields
 
 from danlu import Recipe, fit, load
 from danlu.data import Schema
 from danlu.models.summary import multiply_adds
 from danlu.nn.cells import CELLS
-from danlu.runs.run import build_model
+from danlu.recipe.build import build_model
 from danlu.train.dispatch.device import threads_for
 from danlu.train.forward.stack import Stack
 
@@ -34,7 +35,7 @@ def test_initial_values_of_recurrent_networks() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_decay_and_penalties_act_on_matrices_alone(cell: str) -> None:
     """Not on biases, the one within a GRU included, nor on peepholes."""
-    section = {"name": "lstm", "cell": (cell,), "hidden": (4,)}
+    section = {"name": "lstm", **cell_fields(cell), "hidden": (4,)}
     stack = Stack([build_model(Recipe(model=section), SCHEMA)], torch.device("cpu"))
     assert {k.rsplit(".", 1)[1] for k in stack.weights} == {"weight", "weight_ih", "weight_hh"}
     assert {k.rsplit(".", 1)[1] for k in stack.shapes} - {"extra"} == {
@@ -54,7 +55,7 @@ def test_the_loss_of_a_crf_is_a_mean_over_tokens(tmp_path: Path) -> None:
     own = fit(recipe, data, out=tmp_path / "run").model().state_dict()
     net: Any = build_model(recipe, data.schema).train()
     x, y = data.part("train")
-    whole, _ = net.objective(x.long(), y.long(), torch.ones(len(x), dtype=torch.float64))
+    whole, _ = net.sequence_loss(x.long(), y.long(), torch.ones(len(x), dtype=torch.float64))
     (whole / (y >= 0).sum()).backward()
     for name, p in net.named_parameters():
         torch.testing.assert_close(own[name], (p - p.grad).detach(), rtol=1e-9, atol=1e-9)

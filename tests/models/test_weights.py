@@ -11,7 +11,7 @@ import torch
 from danlu import Data, Recipe, fit
 from danlu.data import Schema
 from danlu.errors import ModelError, RecipeError, RunError
-from danlu.runs.run import build_model
+from danlu.recipe.build import build_model
 
 SMALLER = {"width": 1 / 16}
 
@@ -65,7 +65,10 @@ def test_weights_that_do_not_fit_are_listed(coloured: Data, tmp_path: Path) -> N
         fit(recipe, coloured, out=tmp_path / "run")
     assert "init.prefix=conv1.,bn1.,layer1.,layer2.,layer3.,layer4." in str(e.value)
     for init, wrong in (
-        ({"prefix": ("head",)}, "no weight's name begins so; the network has conv1, bn1, layer1"),
+        (
+            {"prefix": ("head",)},
+            "no weight's name begins with it; the network has conv1, bn1, layer1",
+        ),
         ({"prefix": ("conv1", "bn1", "layer"), "frozen": True}, ""),
     ):
         fields = {**recipe.init.model_dump(exclude_none=True), **init}
@@ -86,7 +89,7 @@ def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.ckpt")
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04" + bytes(40))
     for name, said in (
-        ("text.pth", "damaged or no safetensors file"),
+        ("text.pth", "damaged or not a safetensors file"),
         ("none.pt", "no weights by name"),
         ("list.pt", "no weights by name"),
         ("cut.pth", "damaged, or holds more than weights"),
@@ -108,7 +111,7 @@ def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
     recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     for k, (bad, said) in enumerate(
-        ((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is of complex"))
+        ((good["fc.bias"] / 0, "holds NaN or inf"), (good["fc.bias"] * 1j, "is complex"))
     ):
         torch.save({**good, "fc.bias": bad}, tmp_path / f"{k}.pth.tar")
         with pytest.raises(ModelError, match=f"1 of its 102 weights differ .*`fc.bias` {said}"):

@@ -16,7 +16,7 @@ from danlu.errors import ModelError, RunError
 from danlu.models import MODELS, build
 from danlu.models.summary import summarise
 from danlu.nn.layers import Dropout
-from danlu.runs.run import build_model
+from danlu.recipe.build import build_model
 
 AUTO = {"name": "auto", "std": None, "bias": 0.0}
 ZOO = [k for k, m in MODELS.items() if "width" in m.defaults]
@@ -281,7 +281,7 @@ def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
         (
             {"name": "googlenet"},
             (28, 28),
-            "'googlenet' needs pictures .* of shape 28×28; try model=dense",
+            "'googlenet' needs pictures .* shape 28×28; try model=dense",
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
 def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_path: Path) -> None:
     x = coloured.part("test")[0]
     for name, fields, way in (
-        ("googlenet", {"dropout": 0.0}, "train with model.dropout=0.5"),
+        ("googlenet", {"dropout": 0.0}, "train one with model.dropout=0.5"),
         ("resnet18", {}, "train one that can"),
     ):
         run = fit(

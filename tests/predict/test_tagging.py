@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from danlu import Recipe, fit, load
+from danlu.files import write_tensors
 from danlu.predict import text
 from danlu.report.pages.run_page import write_report
-from danlu.files import write_tensors
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 
@@ -50,4 +50,4 @@ def test_a_crf_chooses_whole_paths_and_entities_have_kinds(tmp_path: Path) -> No
     found = run.evaluate(data, "all")
     assert found.accuracy == pytest.approx(80 / 96)
     assert found.entities is not None
-    assert (found.entities.true, found.entities.told, found.entities.right) == (84, 96, 80)
+    assert (found.entities.true, found.entities.predicted, found.entities.right) == (84, 96, 80)

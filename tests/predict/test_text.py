@@ -176,7 +176,7 @@ def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -
             translator.translate(["a"], beam=bad)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="text 1 is empty"):
         translator.translate(["  "])
-    with pytest.raises(RunError, match=r"says something of every token; use run\.translate"):
+    with pytest.raises(RunError, match=r"predicts something for every token; use run\.translate"):
         translator.predict(["a"])
 
 
@@ -214,7 +214,8 @@ def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
         code, _, err = says(capsys, command[0], f"{tmp_path / 'study'}:0", *command[1:])
         assert (
             code
-            and "diverged, so it tells nothing; train it again with a smaller optimizer.lr" in err
+            and "diverged, so it has nothing to predict with; train it again with a smaller optimizer.lr"
+            in err
         )
     assert study.run(1).score(["the cat"])[0].nats < 0
 
@@ -235,7 +236,7 @@ def test_names_of_files_are_no_texts(
     reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name, what in (
-        ("nofile.txt", "the name of a file that is not there"),
+        ("nofile.txt", "the name of a file that does not exist"),
         (str(tmp_path), "this is a folder"),
     ):
         code, _, err = says(capsys, "predict", str(reader.path), "good", name)
@@ -248,7 +249,7 @@ def test_names_of_files_are_no_texts(
     [
         (
             lambda r: r.predict(torch.zeros(1, 5, dtype=torch.int32)),
-            "says something of every token",
+            "predicts something for every token",
         ),
         (lambda r: list(generating.generate(r, "王")), "no token of '王' was in the training text"),
         (
@@ -265,7 +266,7 @@ def test_names_of_files_are_no_texts(
             "was trained for language of text, but this needs tagging of text",
         ),
         (lambda r: translating.translate(r, ["the"]), "needs pairs of text"),
-        (lambda r: text.score(r, [1]), "1 is no text, but int"),
+        (lambda r: text.score(r, [1]), "1 is not text, but int"),
         (
             lambda r: r.generate("the", top_k=2.5),
             "`top_k` is 2.5, but must be a whole number; try 40",
@@ -286,7 +287,11 @@ def test_what_a_terminal_may_hand_over(
         ("score", str(writer.path), "the \udcff"),
     ):
         code, _, err = says(capsys, *command)
-        assert code and "the text holds U+DCFF, half of a pair" in err and "Traceback" not in err
+        assert (
+            code
+            and "the text holds U+DCFF, half of a surrogate pair" in err
+            and "Traceback" not in err
+        )
     assert "".join(generating.generate(writer, " ", temperature=0))  # a sign that it knows
     (tmp_path / "t.txt").write_bytes("good\u2028bad\ngood é\n".encode("latin-1", "replace"))
     (tmp_path / "u.txt").write_text("good\u2028bad\ngood\n", encoding="utf-8")

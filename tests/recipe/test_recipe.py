@@ -66,23 +66,23 @@ def said(**given: Any) -> str:
         ),
         ({"optimizer": "adm"}, "did you mean 'adam'?"),
         ({"model": "dens"}, "did you mean 'dense'?"),
-        ({"optimzer": "adam"}, "`optimzer` is no field of a recipe; did you mean `optimizer`?"),
+        ({"optimzer": "adam"}, "`optimzer` is not a field of a recipe; did you mean `optimizer`?"),
         ({"lr": 0.1}, "did you mean `optimizer.lr`?"),
         (
             {"optimizer": {"name": "sgd", "momentum": 0.9}},
-            "`optimizer.momentum` is not used by 'sgd'; it is by momentum, nesterov",
+            "`optimizer.momentum` is not used by 'sgd'; it is used by momentum, nesterov",
         ),
         (
             {"model": {"name": "dense", "channels": (6,)}},
-            "`model.channels` is not used by 'dense'; it is by cnn, cnn-wide",
+            "`model.channels` is not used by 'dense'; it is used by cnn, cnn-wide",
         ),
         (
             {"model": {"name": "gru", "forget_bias": 2.0}},
-            "`model.forget_bias` is not used by gru; it is by lstm, lstm-peephole",
+            "`model.forget_bias` is not used by gru; it is used by lstm, lstm-peephole",
         ),
         (
             {"init": {"name": "he", "std": 0.1}},
-            "`init.std` is not used by 'he'; it is by normal, uniform",
+            "`init.std` is not used by 'he'; it is used by normal, uniform",
         ),
         (
             {"init": {"name": "normal", "std": 0.0}},
@@ -128,7 +128,7 @@ def test_wrong_types_in_toml_and_no_toml() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_toml("epochs = 'ten'\n[optimizer]\nlr = 'fast'")
     assert len(caught.value.mistakes) == 2
-    with pytest.raises(RecipeError, match="is no TOML"):
+    with pytest.raises(RecipeError, match="is not TOML"):
         Recipe.from_toml("epochs = ")
 
 
@@ -161,7 +161,7 @@ def test_overrides() -> None:
     [
         ("lrr=1", "did you mean `lr`?"),
         ("eps=1", "could be `optimizer.eps` or `penalty.eps`"),
-        ("epochs", "is no override; write key=value"),
+        ("epochs", "is not an override; write key=value"),
         ("optimizer.lr=fast", "`optimizer.lr` is 'fast', but must be a number"),
     ],
 )

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from danlu import Recipe, fit, load
 from danlu.report.pictures import as_image, half_blocks
-from danlu.report.terminal import console, study_progress
-from danlu.report.terminal.braille import chart
+from danlu.report.terminal import study_progress
+from danlu.report.terminal.braille import Series, chart
 from danlu.report.terminal.progress import (
     LogProgress,
     NotebookProgress,
@@ -22,6 +22,7 @@ from danlu.report.terminal.progress import (
     terminal_curves,
 )
 from danlu.train import train
+from danlu.train.dispatch.plan import Plan
 
 
 def dots(lines: list[Any]) -> set[tuple[int, int]]:
@@ -37,7 +38,7 @@ def dots(lines: list[Any]) -> set[tuple[int, int]]:
 
 
 def test_a_falling_line_goes_from_corner_to_corner() -> None:
-    lines = chart("loss", [("training", "red", [(1, 5.0), (2, 3.0), (3, 1.0)])], 40, 6)
+    lines = chart("loss", [Series("training", "red", [(1, 5.0), (2, 3.0), (3, 1.0)])], 40, 6)
     places = dots(lines)
     width = max(x for x, _ in places)
     assert (0, 0) in places
@@ -49,8 +50,8 @@ def test_a_falling_line_goes_from_corner_to_corner() -> None:
 
 
 def test_one_point_and_infinite_values() -> None:
-    assert dots(chart("loss", [("a", "red", [(1, 2.0)])], 30))
-    assert dots(chart("loss", [("a", "red", [(1, 2.0), (2, float("inf")), (3, 1.0)])], 30))
+    assert dots(chart("loss", [Series("a", "red", [(1, 2.0)])], 30))
+    assert dots(chart("loss", [Series("a", "red", [(1, 2.0), (2, float("inf")), (3, 1.0)])], 30))
 
 
 def test_clock() -> None:
@@ -122,16 +123,9 @@ def test_a_study_says_who_is_done_the_best_and_the_time_left(
     for done in range(101, 201):
         log.progress(done)
     assert 10 <= len(capsys.readouterr().out.splitlines()) <= 21, "not a line for each step"
-    log.plan(
-        [0, 1], "one by one", "cannot be vectorised (…), so it trains one by one", {}, noted=True
-    )
-    log.plan(
-        [0, 1],
-        "vectorised by 2",
-        "fastest of 3 ways measured",
-        {"vectorised by 2": 1e-4},
-        noted=False,
-    )
+    reason = "cannot be vectorised (…), so it trains one by one"
+    log.plan([0, 1], Plan(2, 1, 1, 1, reason, is_surprising=True))
+    log.plan([0, 1], Plan(2, 2, 1, 1, "fastest of 3 ways measured", {"vectorised by 2": 1e-4}))
     assert (
         capsys.readouterr().out
         == "2 networks one by one: cannot be vectorised (…), so it trains one by one\n"
@@ -144,7 +138,7 @@ def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
     log = study_progress.LogProgress()
     log.start(study, 100, 100)
     assert "4/16 trained" in log.line()
-    assert log.all == 400
+    assert log.steps_expected == 400
 
 
 def test_the_live_line_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

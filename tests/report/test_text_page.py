@@ -9,10 +9,10 @@ import pytest
 
 from danlu import Recipe, fit, load
 from danlu.diagnose.verdict import verdict
+from danlu.files import read_tensors, write_tensors
 from danlu.report.pages.data_page import write_page
 from danlu.report.pages.run_page import write_report
 from danlu.report.pages.text_page import marked
-from danlu.files import read_tensors, write_tensors
 
 SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 

@@ -117,7 +117,11 @@ def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
     bad = figures.copy()
     bad[:, 1] += 0.5
     assert (
-        sum(rows("ab", f.tolist(), 0, ALPHA, False, "t")[1].verdict == "worse" for f in bad) > 150
+        sum(
+            variant_results("ab", f.tolist(), 0, ALPHA, False, "t")[1].verdict == "worse"
+            for f in bad
+        )
+        > 150
     )
 
 
@@ -149,13 +153,13 @@ def test_until_stops_where_more_seeds_can_show_nothing(tmp_path: Path) -> None:
     )
     assert c.seeds == 10
     assert [r.verdict for r in c.rows] == ["control", "control diverged"]
-    assert "nothing can be held against it" in c.sentences()[-1]
+    assert "nothing can be compared with it" in c.sentences()[-1]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": (
         {"grid": ["optimiser=sgd,adam"]},
-        "`optimiser` is no field of a recipe; did you mean `optimizer`?",
+        "`optimiser` is not a field of a recipe; did you mean `optimizer`?",
     ),
     "unknown value": (
         {"grid": ["optimizer=sgd,adan"]},
@@ -163,7 +167,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no equals": (
         {"grid": ["adam"]},
-        "`adam` is no field=value,…; write, for example, optimizer=sgd,adam",
+        "`adam` is not of the form field=value,…; write, for example, optimizer=sgd,adam",
     ),
     "empty value": ({"grid": ["optimizer=sgd,"]}, "`optimizer=sgd,` has an empty value"),
     "one variant": (
@@ -276,7 +280,7 @@ def test_a_control_by_part_of_its_name() -> None:
 
 def test_another_kind_of_study_is_refused(tmp_path: Path) -> None:
     study = train([SMALL], load("iris"), out=tmp_path / "study")
-    with pytest.raises(RunError, match="is no comparison; danlu runs lists what there is"):
+    with pytest.raises(RunError, match="is not a comparison; danlu runs lists what there is"):
         Comparison(study)
 
 

@@ -24,8 +24,8 @@ from danlu.errors import RunError
 from danlu.study import continue_tuning, search
 from danlu.study.search import open_tuning
 from danlu.study.space import Range
-from danlu.study.strategies import propose
 from danlu.study.storage import keep_url, url_of, without_password
+from danlu.study.strategies import OWNER_TAG, Proposal, propose
 from danlu.study.trials import Trials
 
 
@@ -145,7 +145,7 @@ def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> No
         p.stderr and p.stderr.read().decode()[-500:] for p in both
     ]
     a, b = (open_tuning(Study(tmp_path / k)) for k in "ab")
-    trials = a.trials.marked()
+    trials = a.trials.claimed()
     assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == len(a.ranked) == 48
     for number in (1, 2):
         assert sum(t.round == number for t in a.ranked) == 24
@@ -228,16 +228,17 @@ def test_a_round_waits_for_no_later_one(digits: Data, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
-def test_who_is_marked_has_given_a_sign_of_life(sampler: Any) -> None:
+def test_a_trial_is_claimed_only_after_its_heartbeat(sampler: Any) -> None:
     study, alive = optuna.create_study(sampler=sampler(seed=0)), []
 
-    def sign(trial: int) -> None:
-        assert "mark" not in study.get_trials()[trial].user_attrs
+    def heartbeat(trial: int) -> None:
+        assert OWNER_TAG not in study.get_trials()[trial].user_attrs
         alive.append(trial)
 
-    propose(study, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 3, "abc", 1, lambda values: True, sign)
+    unit: dict[str, Any] = {"x": Range(0, 1)}
+    propose(study, Proposal(unit, unit, 1, lambda values: True, heartbeat), "abc")
     assert alive == [0, 1, 2]
-    assert [t.user_attrs["mark"] for t in study.get_trials()] == ["a", "b", "c"]
+    assert [t.user_attrs[OWNER_TAG] for t in study.get_trials()] == ["a", "b", "c"]
 
 
 def test_results_that_come_late_are_counted_as_more(

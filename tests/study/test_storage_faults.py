@@ -17,9 +17,9 @@ from searches import BASE, LONG, LONG_SPACE, SPACE
 
 from danlu import Data, Study, load, tune
 from danlu.errors import RunError
-from danlu.study import continue_tuning, search
-from danlu.study import trials as trials_module
+from danlu.study import continue_tuning, search, storage
 from danlu.study.search import open_tuning
+from danlu.study.strategies import ROUND, UNCLAIMED
 from danlu.study.trials import Trials
 from danlu.train.dispatch import choose, provenance
 from danlu.train.engine.loop import Loop
@@ -94,8 +94,8 @@ def test_trials_of_a_machine_that_is_gone_are_made_up_for(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
-    monkeypatch.setattr(trials_module, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(trials_module, "DEAD_AFTER_SECONDS", 2)
+    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(storage, "DEAD_AFTER_SECONDS", 2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(
             search, "extend", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9)
@@ -195,7 +195,7 @@ def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
     )
 
 
-def test_a_sign_of_life_that_fails_stops_no_training(
+def test_a_heartbeat_that_fails_stops_no_training(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
@@ -210,10 +210,10 @@ def test_a_sign_of_life_that_fails_stops_no_training(
         raise optuna.exceptions.StorageInternalError("locked")
 
     monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", fail)
-    trials.beat_at = -1e9
-    trials.beat()
+    trials.last_heartbeat = -1e9
+    trials.heartbeat()
     assert len(beats) == 1
-    trials.beat()
+    trials.heartbeat()
     assert len(beats) == 1, "not at every step"
 
 
@@ -223,18 +223,20 @@ def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
     drawn = optuna.trial.create_trial(
-        state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": "gone:0", "round": 1},
+        state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={UNCLAIMED: "gone:0", ROUND: 1},
         distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
     )  # fmt: skip
     t.store.add_trial(drawn)
     other = Trials(
         t.url, {**Study(tmp_path / "a").info, "id": "other"}, t.space, digits.fingerprint
     )
-    draw = lambda: other.reserve(
-        t.space, 1, 2, 1, 0, optuna.samplers.RandomSampler(), lambda values: True
-    )  # noqa: E731
+
+    def draw() -> list[Any]:
+        sampler = optuna.samplers.RandomSampler()
+        return other.reserve(t.space, 1, 2, 1, 0, sampler, lambda values: True)
+
     assert draw() == [], "two are all there are, and the other may still be marked"
-    monkeypatch.setattr(trials_module, "DEAD_AFTER_SECONDS", -1)
+    monkeypatch.setattr(storage, "DEAD_AFTER_SECONDS", -1)
     assert len(draw()) == 1
 
 
@@ -246,7 +248,7 @@ def test_what_this_machine_had_only_drawn_when_it_was_killed_is_drawn_anew(
     provenance.update_json(tmp_path / "a" / "study.json", trials=3)
     t.store.add_trial(
         optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={"draft": f"{t.id}:1", "round": 1},
+            state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={UNCLAIMED: f"{t.id}:1", ROUND: 1},
             distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
         )
     )  # fmt: skip

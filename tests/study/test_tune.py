@@ -21,9 +21,9 @@ from danlu.cli import app
 from danlu.errors import RecipeError, RunError
 from danlu.runs import folder
 from danlu.study import search, space
-from danlu.study.space import Choice, Range, parse
-from danlu.study.strategies import Halving, propose
+from danlu.study.space import Choice, Range, Settled, parse
 from danlu.study.storage import url_of
+from danlu.study.strategies import Halving, Proposal, propose
 
 
 def test_every_trial_is_within_the_space_and_told_once(found: Tuning) -> None:
@@ -114,7 +114,7 @@ def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path
     for i, n in enumerate(epochs):  # what was trained is what the whole training began with
         a, b = cut.study.history(i), whole.study.history(i)[:n]
         assert [r["valid_loss"] for r in a] == pytest.approx([r["valid_loss"] for r in b], rel=1e-3)
-    statuses = [cut.study.members[i]["status"] for i in range(27)]
+    statuses = [cut.study.members[i].status for i in range(27)]
     assert statuses.count("stopped") == 27 - epochs.count(9)
 
 
@@ -126,15 +126,15 @@ def test_halving_by_the_book() -> None:
             {"member": m, "epoch": epoch, "valid_loss": float(m) if m != 8 else math.nan}
             for m in alive
         ]
-        stopped = sorted(h.judge(rows))
+        stopped = sorted(h.prune(rows))
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
 
 
 def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
     """A chunk that was trained to epoch 5 and goes on from an older checkpoint is judged as the first time."""
     h = Halving("valid_accuracy", higher_is_better=True, eta=3)
-    h.see([{"member": 0, "epoch": e, "valid_accuracy": 0.1 * e} for e in range(1, 6)])
-    h.see([{"member": 0, "epoch": 1, "valid_accuracy": 0.1}])
+    h.observe([{"member": 0, "epoch": e, "valid_accuracy": 0.1 * e} for e in range(1, 6)])
+    h.observe([{"member": 0, "epoch": 1, "valid_accuracy": 0.1}])
     assert h.rungs == {1: {0: 0.1}, 3: {0: pytest.approx(0.3)}}
 
 
@@ -159,7 +159,8 @@ def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: 
     assert all(r.schedule.warmup < r.epochs for r in t.study.recipes)
     with pytest.raises(RecipeError, match="hardly any values"):
         sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler())
-        propose(sampled, {"x": Range(0, 1)}, {"x": Range(0, 1)}, 2, "ab", 1, lambda values: False)
+        unit: dict[str, Any] = {"x": Range(0, 1)}
+        propose(sampled, Proposal(unit, unit, 1, lambda values: False), "ab")
 
 
 def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_search_whose_trials_diverge(digits: Data, tmp_path: Path) -> None:
 
 
 def test_ranges() -> None:
-    searched, fixed = space.parse(
+    settled = space.parse(
         [
             *SPACE,
             "batch_size=16..64:log",
@@ -206,11 +207,12 @@ def test_ranges() -> None:
             "model.activation=tanh",
         ]
     )
+    searched = settled.searched
     assert searched["optimizer.lr"] == Range(1e-5, 0.1, True)
     assert searched["epochs"] == Range(1, 3, whole=True)
     assert searched["batch_size"] == Range(16, 64, True, True)
     assert searched["model.hidden"] == Choice(([8], [16]))
-    assert fixed == {"seed": 3, "model.activation": "tanh"}
+    assert settled.fixed == {"seed": 3, "model.activation": "tanh"}
 
 
 @settings(deadline=None)
@@ -263,7 +265,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "half in Python": ({"space": {"epochs": Range(1, 2.5)}}, "must run between whole numbers"),
     "narrow bayes": ({"strategy": "bayes", "rounds": 2}, "`rounds` is 2, but must be 1 for bayes"),
     "many": ({"trials": 501, "rounds": 2}, "the search has 1,002 trainings, about 0:"),
-    "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is no range of numbers"),
+    "no numbers": ({"space": ["optimizer.lr=a..b"]}, "is not a range of numbers"),
     "another scale": (
         {"space": ["optimizer.lr=1..2:ln"]},
         "ends in 'ln', but a range can only be :log",
@@ -272,7 +274,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"space": ["epochs=3"]}, "nothing is searched"),
     "seed": ({"space": ["seed=1..9"]}, "`seed` cannot be searched: it is luck"),
     "unused": ({"space": ["momentum=0.1..0.9"]}, "`optimizer.momentum` is not used by 'adam'"),
-    "no equals": ({"space": ["lr"]}, "`lr` is no field=range"),
+    "no equals": ({"space": ["lr"]}, "`lr` is not of the form field=range"),
     "trials": ({"trials": 0}, "`trials` is 0, but must be at least 1; try 100"),
     "rounds": ({"rounds": 0}, "`rounds` is 0, but must be at least 1"),
     "strategy": ({"strategy": "baies"}, "did you mean 'bayes'?"),
@@ -374,9 +376,9 @@ def test_a_search_that_is_not_over_says_so(
 
 def test_layers_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
     """Each value goes with the first of the other field, and not all with all."""
-    t = tune(load("digits"), ["model.factor=1,4", "model.hidden=64,30", "lr=1e-3..1e-2:log"],
+    t = tune(load("digits"), ["model.phm_n=1,4", "model.hidden=64,30", "lr=1e-3..1e-2:log"],
              recipe=BASE, trials=12, out=tmp_path / "t")  # fmt: skip
-    drawn = {(x.values["model.factor"], x.values["model.hidden"][0]) for x in t.ranked}
+    drawn = {(x.values["model.phm_n"], x.values["model.hidden"][0]) for x in t.ranked}
     assert drawn == {(1, 64), (1, 30), (4, 64)}
 
 
@@ -390,7 +392,7 @@ def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
         strategy="bayes",
         out=tmp_path / "t",
     )
-    states = [x.state == optuna.trial.TrialState.PRUNED for x in t.trials.marked()]
+    states = [x.state == optuna.trial.TrialState.PRUNED for x in t.trials.claimed()]
     assert t.diverged == sum(states)
     assert sum(states[:16]) > 3
     assert sum(states[48:]) < sum(states[:16])
@@ -417,10 +419,10 @@ def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
         assert x.values["model.hidden"] in ([8], [4, 4])
         assert 0.1 <= x.values["model.dropout"] <= 0.2
     assert {r.batch_size for r in t.study.recipes} == {16}
-    with pytest.raises(RecipeError, match=r"`lr=../runs` is no range of numbers"):
+    with pytest.raises(RecipeError, match=r"`lr=../runs` is not a range of numbers"):
         tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
     fixed = parse(["init.weights=../runs/a", "model.args.width=16..64"])
-    assert fixed == (
+    assert fixed == Settled(
         {"model.args.width": Range(16, 64, whole=True)},
         {"init.weights": "../runs/a"},
     )

@@ -79,12 +79,14 @@ def fields(
     ] = False,
 ) -> None:
     """Every field with its default and what it does."""
-    from danlu.report.tables import fields as tables
-
     if markdown:
-        print(tables.markdown())
+        from danlu.report.tables.fields import markdown as page
+
+        print(page())
     else:
-        tables.show_fields()
+        from danlu.report.terminal.fields import show_fields
+
+        show_fields()
 
 
 def presets() -> None:

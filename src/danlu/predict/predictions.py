@@ -18,6 +18,7 @@ from danlu.nn.layers import Dropout, dropout_source
 from danlu.predict import evaluate
 from danlu.predict.text import encode
 from danlu.predict.trained import Trained
+from danlu.recipe import Recipe
 from danlu.rng import stream
 
 _USE_INSTEAD = {
@@ -65,7 +66,7 @@ def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Predic
     if not samples:
         out = evaluate.outputs(model, iter(batches), trained.normalizer)
         return _prediction(out[None], schema)
-    _turn_dropout_on(model)
+    _turn_dropout_on(model, trained.recipe)
     passes = []
     with torch.no_grad():
         for k in range(samples):
@@ -78,7 +79,7 @@ def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Predic
     return _prediction(torch.stack(passes), schema)
 
 
-def _turn_dropout_on(model: nn.Module) -> None:
+def _turn_dropout_on(model: nn.Module, recipe: Recipe) -> None:
     """Put dropout layers into training mode. Raises RunError for a network without any.
 
     Auxiliary classifiers are run in training only, so their dropout does not count.
@@ -89,10 +90,9 @@ def _turn_dropout_on(model: nn.Module) -> None:
         if isinstance(layer, (Dropout, nn.Dropout)) and not path.startswith("aux")
     ]
     if not any(layer.p for layer in drops):
-        raise RunError(
-            "`samples` needs a network with dropout, but this one has none; "
-            "train one with model.dropout=0.5"
-        )
+        can_have_it = recipe.model.dropout is not None
+        hint = "train one with model.dropout=0.5" if can_have_it else "train one that can have it"
+        raise RunError(f"`samples` needs a network with dropout, but this one has none; {hint}")
     for layer in drops:
         layer.train()
 

@@ -10,6 +10,7 @@ from torch import nn
 from danlu.data import Normalizer, Schema
 from danlu.data.vocabulary import Vocabulary
 from danlu.errors import RunError
+from danlu.recipe import Recipe
 
 
 class Trained(Protocol):
@@ -17,6 +18,10 @@ class Trained(Protocol):
 
     path: Path
     """What messages call it."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
 
     @property
     def schema(self) -> Schema:

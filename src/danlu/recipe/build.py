@@ -13,6 +13,7 @@ from danlu.data import Schema
 from danlu.data.tags import allowed_transitions
 from danlu.errors import RunError
 from danlu.files import read_json
+from danlu.formats import check_run_format
 from danlu.models.recurrent_parts import TextSpec
 from danlu.models.weights import freeze, load_weights, read_weights, weights_file
 from danlu.recipe.recipe import Recipe
@@ -41,7 +42,9 @@ def build_model(
     ).to(recipe.weights_dtype)
     if init.weights and load_start:
         file = weights_file(init.weights)
-        _refuse_other_vocabulary(file, schema, init.prefix)
+        if _is_of_run(file):
+            check_run_format(file.parent, read_json(file.with_name("run.json")).get("format"))
+            _refuse_other_vocabulary(file, schema, init.prefix)
         load_weights(model, read_weights(file), init.weights, init.prefix)
     if init.frozen and apply_frozen:
         freeze(model, init.prefix)
@@ -70,10 +73,13 @@ def text_spec(schema: Schema) -> TextSpec | None:
     return TextSpec(schema.task, schema.tokens, schema.source, allowed)
 
 
+def _is_of_run(file: Path) -> bool:
+    return file.name == "weights.safetensors" and file.with_name("run.json").is_file()
+
+
 def _refuse_other_vocabulary(file: Path, ours: Schema, prefix: Sequence[str]) -> None:
     """Raise RunError where a run's weights have a row for each token of another vocabulary."""
-    is_run = file.name == "weights.safetensors" and file.with_name("run.json").is_file()
-    if not ours.is_text or not is_run:
+    if not ours.is_text:
         return
     theirs = _schema_of_run(file.parent)
     writes_tokens = ours.task in ("language", "pairs")

@@ -18,8 +18,6 @@ import filelock
 from danlu.errors import RunError, StorageError
 from danlu.files import storing
 
-FORMAT = 2
-
 
 def runs_root() -> Path:
     """Return where runs go unless specified: `DANLU_RUNS`, else ./runs."""
@@ -39,16 +37,6 @@ def new_folder(label: str, root: Path | None = None) -> Path:
                 continue
             return path
     raise StorageError(f"{stem} exists a thousand times; name another folder with --out")
-
-
-def check_format(path: Path, found: object) -> None:
-    """Raise RunError for a run folder of another format."""
-    if isinstance(found, int) and found != FORMAT:
-        is_newer = found > FORMAT
-        hint = "update danlu" if is_newer else "it was made by an earlier danlu, so train it again"
-        raise RunError(
-            f"{str(path)!r} has format {found}, but this danlu reads format {FORMAT}; {hint}"
-        )
 
 
 def is_locked(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from danlu.data import Data, Normalizer
 from danlu.errors import RunError
 from danlu.figures import curves
 from danlu.files import read_json, read_lines, read_tensors
+from danlu.formats import check_run_format
 from danlu.models.weights import load_weights
 from danlu.predict import evaluate, predictions, text
 from danlu.predict import generate as generating
@@ -41,7 +42,7 @@ class Run(TrainedOnData):
             )
         info = self.info
         version = info.get("format") if isinstance(info, dict) else None
-        folder.check_format(self.path, version)
+        check_run_format(self.path, version)
         if not isinstance(version, int) or not {"status", "environment"} <= set(info):
             raise RunError(f"{str(path)!r} is not a run folder: its run.json is foreign")
 

@@ -29,6 +29,7 @@ from danlu.files import (
     write_lines,
     write_tensors,
 )
+from danlu.formats import RUN_FORMAT, STUDY_FORMAT
 from danlu.models.weights import load_weights
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
@@ -40,7 +41,6 @@ from danlu.runs.normalizers import read_normalizer
 from danlu.runs.run import Run
 from danlu.runs.saved_outputs import write_predictions
 
-FORMAT = 2
 _NEEDED = {"kind", "status", "plans", "environment"}  # what study.json holds at least
 
 
@@ -53,10 +53,10 @@ class Study(TrainedOnData):
             raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
         info = self.info
         version = info.get("format") if isinstance(info, dict) else None
-        if version != FORMAT:
+        if version != STUDY_FORMAT:
             raise RunError(
                 f"{str(path)!r} has the study format {version}, "
-                f"but this danlu reads format {FORMAT}"
+                f"but this danlu reads format {STUDY_FORMAT}"
             )
         if not set(info) >= _NEEDED:
             raise RunError(f"{str(path)!r} is not a study folder: its study.json is foreign")
@@ -180,7 +180,7 @@ class Study(TrainedOnData):
         fitted = self.path / f"normalizer.{kind}.safetensors"
         write(path / "normalizer.safetensors", fitted.read_bytes())
         self._write_predictions(path, ended, recipe, data)
-        facts = {"format": folder.FORMAT, "environment": info["environment"]}
+        facts = {"format": RUN_FORMAT, "environment": info["environment"]}
         dates = {"created": info["created"], "started": info["started"]}
         write_json(path / "run.json", {**facts, **ended.outcome(), **dates})
 

@@ -94,7 +94,9 @@ def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
 def _parse_one(text: str) -> tuple[str, list[Any]]:
     key, equals, values = text.partition("=")
     if not equals:
-        raise RecipeError(f"`{text}` is not field=value,…; write, for example, optimizer=sgd,adam")
+        raise RecipeError(
+            f"`{text}` is not of the form field=value,…; write, for example, optimizer=sgd,adam"
+        )
     path = canonical(key.strip())
     outside_brackets = re.split(r",(?![^\[]*\])", values)
     pieces = [piece.strip() for piece in outside_brackets]

@@ -133,7 +133,7 @@ def _parse_one(text: str) -> tuple[str, Any]:
     key, equals, given = text.partition("=")
     if not equals:
         raise RecipeError(
-            f"`{text}` is not field=range; write, for example, optimizer.lr={_EXAMPLE}"
+            f"`{text}` is not of the form field=range; write, for example, optimizer.lr={_EXAMPLE}"
         )
     path = grids.canonical(key.strip())
     if ".." in given and _takes_numbers(path):

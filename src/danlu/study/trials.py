@@ -22,13 +22,8 @@ from optuna.trial import TrialState
 from danlu.errors import Interrupted, RunError, count
 from danlu.runs import Member, Study, higher_is_better
 from danlu.runs.members import DIVERGED, STOPPED
+from danlu.study import storage as storages
 from danlu.study.space import Space
-from danlu.study.storage import (
-    DEAD_AFTER_SECONDS,
-    HEARTBEAT_SECONDS,
-    open_storage,
-    storage_errors,
-)
 from danlu.study.strategies import (
     OWNER_TAG,
     ROUND,
@@ -83,7 +78,7 @@ class Trials:
         self.unclaimed_since: dict[int, float] = {}
         """Since when trials are known that nobody has claimed."""
         with self._storage_errors():
-            self.storage = open_storage(url, self.shared)
+            self.storage = storages.open_storage(url, self.shared)
             if make:
                 self.store = optuna.create_study(
                     storage=self.storage,
@@ -96,7 +91,7 @@ class Trials:
         self._check_facts(facts, fingerprint)
 
     def _storage_errors(self) -> contextlib.AbstractContextManager[None]:
-        return storage_errors(self.url)
+        return storages.storage_errors(self.url)
 
     def _check_facts(self, facts: Mapping[str, Any], fingerprint: str) -> None:
         """Keep what the search is, or compare it with what the storage keeps."""
@@ -177,7 +172,7 @@ class Trials:
     def _is_abandoned(self, trial: Any) -> bool:
         now = time.monotonic()
         known_since = self.unclaimed_since.setdefault(trial.number, now)
-        return now - known_since > DEAD_AFTER_SECONDS
+        return now - known_since > storages.DEAD_AFTER_SECONDS
 
     def _fail(self, trial: Any) -> None:
         # Another machine may have failed it already.
@@ -260,7 +255,7 @@ class Trials:
         That a storage does not answer is noticed elsewhere.
         """
         now = time.monotonic()
-        if not self.shared or now - self.last_heartbeat < HEARTBEAT_SECONDS:
+        if not self.shared or now - self.last_heartbeat < storages.HEARTBEAT_SECONDS:
             return
         self.last_heartbeat = now
         with contextlib.suppress(RunError), self._storage_errors():

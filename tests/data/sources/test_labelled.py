@@ -216,7 +216,7 @@ def test_odd_files(tmp_path: Path) -> None:
     (tmp_path / "cr.tsv").write_bytes(b"a\rb\tc\nd\te\n" * 20)
     assert load(str(tmp_path / "cr.tsv"), task="pairs").schema.task == "pairs"
     lines = [json.dumps({"text": t, "label": c}) for t, c in rows()]
-    for bad, said in (('{"text": "a \\ud800 b", "label": "good"}', "line 81 of t.jsonl holds U+D800, half of a pair"),
+    for bad, said in (('{"text": "a \\ud800 b", "label": "good"}', "line 81 of t.jsonl holds U+D800, half of a surrogate pair"),
                       ('{"text": ["a"], "label": "good"}', "line 81 of t.jsonl has a list as 'text', but it must be text"),
                       ('{"text": "a", "label": {"x": 0}}', "has a table as 'label', but it must be text")):  # fmt: skip
         (tmp_path / "t.jsonl").write_text("\n".join([*lines, bad]))
@@ -322,7 +322,7 @@ def test_texts_that_are_in_memory() -> None:
     for bad in ((["a"] * 9, ["b"] * 8), (["a", "b"] * 9, ["c", None] * 9)):
         assert "pairs need as many targets as sources" in refused(bad, task="pairs")
     for bad in (["ab \ud800"] * 9, ([["\ud800"]] * 9, [["B-X"]] * 9)):
-        assert "half of a pair" in refused(bad)
+        assert "half of a surrogate pair" in refused(bad)
     assert "several shapes" in refused(([[1, 2], [3]], [0, 1]))
 
 

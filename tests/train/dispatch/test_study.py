@@ -308,7 +308,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
 
 
 def test_foreign_and_finished_folders(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no study folder"):
+    with pytest.raises(RunError, match="is not a study folder"):
         Study(tmp_path)
     study = train([Recipe(epochs=1)], load("iris"), out=tmp_path / "study")
     with pytest.raises(RunError, match="is finished; there is nothing to resume"):

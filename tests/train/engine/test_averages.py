@@ -61,7 +61,7 @@ def test_ema_is_the_formula(
 
 
 def fit_start(recipe: Recipe, data: Data) -> dict[str, Tensor]:
-    from danlu.runs.run import build_model
+    from danlu.recipe.build import build_model
 
     return build_model(recipe, data.schema).state_dict()
 

@@ -22,8 +22,8 @@ from danlu.nn.layers import dropout_source
 from danlu.optim import Optimizer
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
+from danlu.recipe.build import build_model
 from danlu.rng import stream
-from danlu.runs.run import build_model
 
 TECHNIQUES: dict[str, dict[str, Any]] = {
     "plain": {},

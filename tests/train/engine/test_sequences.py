@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from cell_formulas import reader
+from cell_formulas import cell_fields, reader
 from populations import close, equal_alone
 from torch import nn
 
@@ -18,7 +18,7 @@ from danlu.data.vocabulary import EOS, UNK, Vocabulary
 from danlu.errors import Interrupted, ModelError, RecipeError
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS as KINDS
-from danlu.runs.run import build_model
+from danlu.recipe.build import build_model
 from danlu.train import train
 from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
 from danlu.train.dispatch import choose
@@ -97,7 +97,7 @@ def test_a_fit_equals_a_plain_loop(
         "hidden": (5,),
         "embedding": 3,
         "bidirectional": both,
-        "carry": kind == "running",
+        "stateful": kind == "running",
     }
     recipe = Recipe(model=model, optimizer={"name": "sgd", "lr": 0.5}, **FIELDS)
     run = fit(recipe, data, out=tmp_path / "run")
@@ -127,10 +127,10 @@ def test_a_fit_equals_a_plain_loop(
     ]
     x, y = data.part("train")
     lengths = (x != 0).sum(1)
-    arrange = by_length(lengths, 7, len(x)) if both else lanes(len(x), 7)
+    arrange = bucketed_by_length(lengths, 7, len(x)) if both else contiguous_lanes(len(x), 7)
     for epoch in range(2):
         carried = None
-        for batch in arrange(0, epoch).split(7):
+        for batch in arrange.indices(0, epoch).split(7):
             losses = []
             if both:
                 for i in batch.tolist():
@@ -204,14 +204,21 @@ def test_a_translator_equals_one_of_the_framework_s_layers(
 
 
 @pytest.mark.parametrize(
-    "cells", [*((k,) for k in KINDS), ("lstm", "gru"), ("rnn-relu", "lstm-peephole", "gru-before")]
+    "cells",
+    [*((k,) for k in KINDS), ("lstm", "gru"), ("rnn-relu", "lstm-peephole", "gru-reset-before")],
 )
 @pytest.mark.parametrize("both", [False, True])
 def test_deep_and_mixed_networks_are_those_of_the_formulas(
     cells: tuple[str, ...], both: bool, tagged: Data
 ) -> None:
     hidden = (5, 4, 3)[: len(cells)]
-    model = {"name": "lstm", "cell": cells, "hidden": hidden, "embedding": 3, "bidirectional": both}
+    model = {
+        "name": "lstm",
+        **cell_fields(*cells),
+        "hidden": hidden,
+        "embedding": 3,
+        "bidirectional": both,
+    }
     net = build_model(Recipe(model=model, dtype="float64"), tagged.schema).eval()
     for p in net.parameters():
         nn.init.normal_(p, std=0.7)
@@ -255,13 +262,13 @@ MEMBERS: list[dict[str, Any]] = [
         "optimizer": {"name": "adam", "lr": 0.01},
         "data_seed": 5,
         "penalty": {"l2": 1.0},
-        "augment": {"unknown": 0.2},
+        "augment": {"word_dropout": 0.2},
     },
     {"optimizer": {"name": "adam", "lr": 0.02}, "seed": 2, "loss": {"label_smoothing": 0.1}},
 ]
 CELLS: list[dict[str, Any]] = [
     *[{"name": k} for k in READERS],
-    {"name": "lstm", "cell": ("lstm-peephole", "gru-before")},
+    {"name": "lstm", **cell_fields("lstm-peephole", "gru-reset-before")},
     {"name": "rnn", "cell": ("rnn-relu", "rnn")},
     {"name": "gru", "embedding": 0},
     {"name": "gru", "crf": True},
@@ -286,7 +293,7 @@ def test_a_member_equals_its_recipe_alone(
         **SMALL,
         **model,
         "bidirectional": kind != "running",
-        "carry": kind == "running",
+        "stateful": kind == "running",
         "attention": kind == "paired",
     }
     recipes = [
@@ -312,7 +319,7 @@ def test_in_float32_the_framework_s_kernels_serve_both(
         "name": "lstm",
         **SMALL,
         "bidirectional": kind in ("tagged", "labelled"),
-        "carry": kind == "running",
+        "stateful": kind == "running",
     }
     recipes = [Recipe(model=section, **{**FIELDS, "dtype": "float32"}, seed=k) for k in range(3)]
     study = train(recipes, data, out=tmp_path / "study")
@@ -357,7 +364,7 @@ def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureR
     section = {
         "name": "lstm",
         **SMALL,
-        "cell": (cell,),
+        **cell_fields(cell),
         "attention": kind == "paired",
         "crf": kind == "tagged",
     }
@@ -411,7 +418,7 @@ def test_augmentations_that_do_not_fit(
 def test_a_carried_state_is_resumed(stop: int, running: Data, tmp_path: Path) -> None:
     from test_averages import StopAt
 
-    model = {"name": "lstm", **SMALL, "carry": True, "dropout": 0.2}
+    model = {"name": "lstm", **SMALL, "stateful": True, "dropout": 0.2}
     recipe = Recipe(model=model, **{**FIELDS, "batch_size": 4})
     through = fit(recipe, running, out=tmp_path / "through").model().state_dict()
     with pytest.raises(Interrupted):
@@ -437,7 +444,7 @@ def test_a_batch_of_one_is_left_out_of_texts_for_a_foreign_network(
 def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_path: Path) -> None:
     for data, carry in ((running, True), (running, False), (tagged, False)):
         run = fit(
-            Recipe(model={"name": "lstm", **SMALL, "carry": carry}, batch_size=4, epochs=1),
+            Recipe(model={"name": "lstm", **SMALL, "stateful": carry}, batch_size=4, epochs=1),
             data,
             out=tmp_path / f"{data.schema.task}{carry}",
         )
@@ -470,5 +477,5 @@ def test_readers_need_text(tagged: Data) -> None:
     ):
         build_model(Recipe(model="lstm"), load("iris").schema)
     with pytest.raises(ModelError, match="needs running text"):
-        build_model(Recipe(model={"name": "gru", "carry": True}), tagged.schema)
+        build_model(Recipe(model={"name": "gru", "stateful": True}), tagged.schema)
     assert Vocabulary(tagged.schema.vocabulary).decode([3, 4]) != ""

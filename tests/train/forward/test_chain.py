@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from danlu import Recipe, load
-from danlu.nn.layers import ACTIVATIONS, ExplicitLinear, Dropout, dropout_source
+from danlu.nn.layers import ACTIVATIONS, Dropout, ExplicitLinear, dropout_source
+from danlu.recipe.build import build_model
 from danlu.rng import stream
-from danlu.runs.run import build_model
 from danlu.train.engine.population import Population
 from danlu.train.forward import chain
 from danlu.train.forward.interface import MemberLayout

@@ -46,18 +46,6 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def show_fields() -> None:
-    """Print the fields as a table."""
-    from rich.table import Table
-
-    from danlu.report.terminal.console import escape, get_console
-
-    table = Table("field", "default", "what it does", box=None, pad_edge=False, header_style="dim")
-    for row in field_rows():
-        table.add_row(row.path, row.default, escape(row.description))
-    get_console().print(table)
-
-
 def markdown() -> str:
     """Return the fields as a page of the docs."""
     lines = [_HEAD]

@@ -119,8 +119,10 @@ class TerminalProgress(_Timed):
 
         line = Table.grid(padding=(0, 1))
         line.add_row(ProgressBar(self.steps, self.done, width=24), self.line())
-        has_room = self.live.console.height > _LEAST_HEIGHT
-        return Group(self._curves(), line) if self.rows and has_room else line
+        # `Live` draws once while it is made, when there are no rows yet.
+        if not self.rows or self.live.console.height <= _LEAST_HEIGHT:
+            return line
+        return Group(self._curves(), line)
 
 
 class NotebookProgress(_Timed):

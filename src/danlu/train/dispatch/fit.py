@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted, RunError, wrong
 from danlu.files import append_lines, write, write_lines, write_tensors
+from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
@@ -87,7 +88,7 @@ def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
     provenance.update_json(
         path / "run.json",
         status="running",
-        format=folder.FORMAT,
+        format=RUN_FORMAT,
         environment=environment,
         starts=provenance.start_digests([recipe]),
         started=time.strftime("%FT%T%z"),

@@ -17,9 +17,9 @@ import torch
 from danlu.data import PARTS, Data
 from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, RunError, some
 from danlu.files import read_lines, write_lines
+from danlu.formats import STUDY_FORMAT
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
-from danlu.runs.study import FORMAT
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
 from danlu.train.dispatch.choose import fastest_seconds_per_step
@@ -93,7 +93,7 @@ def create(
         path / "study.json",
         **facts,
         status="running" if recipes else "finished",
-        format=FORMAT,
+        format=STUDY_FORMAT,
         parts=list(parts),
         starts=provenance.start_digests(recipes),
         environment=environment,

@@ -1,0 +1,147 @@
+"""Commands that show runs, data and networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from danlu import Recipe, Run
+from danlu.data import Schema
+from danlu.recipe.build import build_model
+
+
+def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
+    said = json.loads(danlu("evaluate", digits_run, "--json").out)
+    assert said["accuracy"] == Run(digits_run).result["test_accuracy"]
+    assert said["loss in bits"] == pytest.approx(said["loss"] / np.log(2))
+    assert said["perplexity"] == pytest.approx(np.exp(said["loss"]))
+    assert "training" in danlu("show", digits_run).out
+    assert json.loads(danlu("show", digits_run, "--json").out)["status"] == "finished"
+    assert danlu("report", digits_run).out.strip().endswith("report.html")
+    assert "`part` is 'some'" in danlu("evaluate", digits_run, "--part", "some").err
+    assert json.loads(danlu("evaluate", digits_run, "digits", "--json").out)["examples"] == 1797
+    assert "the data have shape (4,)" in danlu("evaluate", digits_run, "iris").err
+    assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
+
+
+def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Path) -> None:
+    danlu("fit", "iris", "epochs=1")
+    old = runs_folder / "old"
+    old.mkdir()
+    (old / "run.json").write_text('{"format": 1}')
+    (old / "weights.safetensors").write_bytes(b"")
+    listed = danlu("runs")
+    assert "iris" in listed.out
+    assert "not shown: 1 run under" in listed.err
+    assert "made by an earlier danlu" in danlu("fit", "iris", f"init.weights={old}").err
+
+
+def test_runs_lists(danlu: Any) -> None:
+    assert "no run under" in danlu("runs").out
+    danlu("fit", "iris", "epochs=2", "--json")
+    assert "finished" in danlu("runs").out
+    assert json.loads(danlu("runs", "--json").out)["source"] == "iris"
+    assert "iris" in danlu("show", "last").out
+
+
+def test_data(danlu: Any, tmp_path: Path) -> None:
+    out = danlu("data", "wine", "--html", tmp_path / "wine.html").out
+    for words in (
+        "class_1",
+        "alcohol",
+        "No column is constant.",
+        "No value is missing.",
+        "No example lies in two parts.",
+    ):
+        assert words in out
+    assert "alcohol" in (tmp_path / "wine.html").read_text()
+    table = tmp_path / "t.csv"
+    rows = [f"{i},7,{i * i}" for i in range(40)]
+    table.write_text("a,same,price\n" + "\n".join([*rows, ",7,3", "5,,4"]))
+    for text in (
+        danlu("data", table, "--target", "price", "--html", tmp_path / "t.html").out,
+        (tmp_path / "t.html").read_text(),
+    ):
+        for words in (
+            "Constant columns: same.",
+            "Missing values: 1 in a, 1 in same.",
+            "Target price: mean",
+            "--missing drop",
+        ):
+            assert words in text
+    assert "--missing drop" in danlu("fit", table, "--target", "price").err
+    out = tmp_path / "run"
+    told = danlu(
+        "fit",
+        table,
+        "--target",
+        "price",
+        "--missing",
+        "drop",
+        "epochs=1",
+        "batch_size=8",
+        "--out",
+        out,
+    ).out
+    assert "Rows with missing cells were left out (1 in a, 1 in same)." in told
+    assert "row 41 of column 'a' in t.csv is missing; fill it" in danlu("predict", out, table).err
+    refused = danlu("evaluate", out, "--missing", "drop", "--mode", "L").err
+    assert "`mode` is 'L', but must be left out without another SOURCE" in refused
+    assert "`missing`" in refused
+    assert (
+        json.loads(
+            danlu(
+                "fit",
+                table,
+                "--target",
+                "price",
+                "--missing",
+                "drop",
+                "epochs=1",
+                "batch_size=8",
+                "--json",
+            ).out
+        )["result"]["epochs"]
+        == 1
+    )
+    said = json.loads(danlu("data", "digits", "--json").out)
+    assert said["parts"] == {"train": 1079, "valid": 359, "test": 359}
+    assert (
+        "<img"
+        in (
+            danlu("data", "digits", "--html", tmp_path / "d.html"),
+            (tmp_path / "d.html").read_text(),
+        )[1]
+    )
+
+
+def test_summary(danlu: Any) -> None:
+    out = danlu("summary", "model=cnn", "input=1x28x28").out
+    assert "6×24×24" in out
+    assert "6,422 parameters, 149,300 multiply-adds" in out
+    assert json.loads(danlu("summary", "--input", "13", "--classes", "3", "--json").out)[-1][
+        "output"
+    ] == [3]
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "schema"),
+    [
+        ("language", "a language model", Schema("language", (30,), tokens=50)),
+        ("tagging", "a tagger", Schema("tagging", (30,), tuple("abcdefg"), tokens=50)),
+        (
+            "text-classification",
+            "a classifier of texts",
+            Schema("classification", (30,), tuple("abcdefg"), tokens=50),
+        ),
+        ("translation", "an encoder and a decoder", Schema("pairs", (61,), tokens=50, source=30)),
+    ],
+)
+def test_summary_of_what_reads(danlu: Any, preset: str, kind: str, schema: Schema) -> None:
+    out = danlu("summary", "-r", preset, "input=30", "--vocabulary", "50", "--classes", "7").out
+    total = sum(p.numel() for p in build_model(Recipe.read(preset), schema).parameters())
+    assert f"{total:,} parameters" in out and f"({kind})" in out

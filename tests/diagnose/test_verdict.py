@@ -1,0 +1,28 @@
+"""What is said of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from danlu import Recipe, fit, load
+from danlu.diagnose import verdict
+
+
+def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
+    data = load("digits")
+    constant = fit(
+        Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}),
+        data,
+        out=tmp_path / "a",
+    )
+    assert "has learnt nothing usable" in " ".join(verdict(constant))
+    few = fit(
+        Recipe(epochs=60, optimizer={"lr": 0.01}, batch_size=10),
+        load("digits", limit=60),
+        out=tmp_path / "b",
+    )
+    assert "variance (over-fitting)" in " ".join(verdict(few))
+    short = fit(Recipe(epochs=5), data, out=tmp_path / "c")
+    assert "still falling at the end" in " ".join(verdict(short))
+    healthy = fit(Recipe.read("iris"), load("iris"), out=tmp_path / "d")
+    assert "no gap to the test part is shown" in " ".join(verdict(healthy))
