@@ -213,20 +213,20 @@ def test_halving_there(nodes: Any, tmp_path: Path) -> None:
 
 
 class Few:
-    """A referee who stops all once it has heard of more members than one chunk has."""
+    """A pruner that stops all once it has heard of more members than one chunk has."""
 
     def __init__(self) -> None:
         self.heard: set[int] = set()
 
-    def see(self, rows: Sequence[dict[str, Any]]) -> None:
+    def observe(self, rows: Sequence[dict[str, Any]]) -> None:
         self.heard |= {row["member"] for row in rows}
 
-    def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
-        self.see(rows)
+    def prune(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+        self.observe(rows)
         return {row["member"] for row in rows} if len(self.heard) > 4 else set()
 
 
-def test_one_referee_for_all_machines(
+def test_one_pruner_for_all_machines(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.cloudpickle.register_pickle_by_value(
@@ -331,10 +331,10 @@ def test_compare_there(nodes: Any, tmp_path: Path) -> None:
             "nonsense",
             "`ray` is 'nonsense', but must be auto, HOST:PORT or ray://HOST:PORT; try 127.0.0.1:6379",
         ),
-        ("127.0.0.1:{closed}", "nobody answers there .* start a cluster with: ray start --head"),
-        ("ray://127.0.0.1:{closed}", "nobody answers there"),
-        ("no-such-host.invalid:6379", "nobody answers there"),
-        ("127.0.0.1:99999", "nobody answers there"),
+        ("127.0.0.1:{closed}", "no one answers there .* start a cluster with: ray start --head"),
+        ("ray://127.0.0.1:{closed}", "no one answers there"),
+        ("no-such-host.invalid:6379", "no one answers there"),
+        ("127.0.0.1:99999", "no one answers there"),
     ],
 )
 def test_no_cluster_is_one_sentence_and_no_folder(tmp_path: Path, address: str, said: str) -> None:

@@ -13,6 +13,7 @@ from danlu import Recipe, fit, load
 from danlu.errors import ModelError
 from danlu.rng import stream
 from danlu.train import StudyListener, train
+from danlu.train.dispatch.plan import Plan
 
 
 class Branches(nn.Module):
@@ -139,16 +140,14 @@ def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str) 
     heard = []
 
     class Ear(StudyListener):
-        def plan(
-            self, members: list[int], way: str, why: str, paces: dict[str, float], noted: bool
-        ) -> None:
-            heard.append((way, why, noted))
+        def plan(self, members: list[int], plan: Plan) -> None:
+            heard.append(plan)
 
     study = train(recipes, data, out=tmp_path / "study", listener=Ear())
-    ((way, why, noted),) = heard
-    assert way == ("one by one" if FOREIGN[name] else "vectorised by 4")
-    assert FOREIGN[name] in why
-    assert noted == bool(FOREIGN[name])
+    (plan,) = heard
+    assert plan.description == ("one by one" if FOREIGN[name] else "vectorised by 4")
+    assert FOREIGN[name] in plan.reason
+    assert plan.is_surprising == bool(FOREIGN[name])
     for i, recipe in enumerate(recipes):
         equals(study, i, recipe, data, tmp_path / f"alone{i}")
 
@@ -195,7 +194,7 @@ def test_tied_weights_and_scalars(tmp_path: Path) -> None:
         model=f"{__name__}:Tied", dtype="float64", batch_size=32, epochs=3, optimizer={"lr": 0.02}
     )
     study = train([base.with_(seed=s) for s in range(2)], data, out=tmp_path / "study")
-    assert study.info["plans"][0]["chunk"] == 2
+    assert study.info["plans"][0]["population_size"] == 2
     for i in range(2):
         equals(study, i, base.with_(seed=i), data, tmp_path / f"alone{i}")
         run = study.run(i)

@@ -30,12 +30,13 @@ from danlu.train.engine.population import Population
 TRAIN = f"""
 import sys
 from danlu import load
+from danlu.train import train
 from danlu.train.dispatch import plan, scheduler
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from test_study import recipes
 chunk, workers = int(sys.argv[2]), int(sys.argv[3])
-plan.choose = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
-study.train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
+scheduler.choose_plan = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
+train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
 """
 
 
@@ -146,18 +147,18 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_referee_hears_of_the_time_before_a_resume(
+def test_a_pruner_hears_of_the_time_before_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Judge:
         def __init__(self) -> None:
             self.seen: list[tuple[int, int]] = []
 
-        def see(self, rows: Sequence[dict[str, Any]]) -> None:
+        def observe(self, rows: Sequence[dict[str, Any]]) -> None:
             self.seen += [(row["member"], row["epoch"]) for row in rows]
 
-        def judge(self, rows: Sequence[dict[str, Any]]) -> set[int]:
-            self.see(rows)
+        def prune(self, rows: Sequence[dict[str, Any]]) -> set[int]:
+            self.observe(rows)
             return {row["member"] for row in rows if row["member"] == 1 and row["epoch"] == 2}
 
     class Enough(Exception):
@@ -181,7 +182,7 @@ def test_a_referee_hears_of_the_time_before_a_resume(
     judge = Judge()
     study = resume_study(tmp_path / "study", data, pruner=judge)
     assert sorted(judge.seen) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
-    assert [study.members[i]["status"] for i in range(2)] == ["finished", "stopped"]
+    assert [study.members[i].status for i in range(2)] == ["finished", "stopped"]
     assert [r["epochs"] for r in study.results] == [3, 2]
 
 

@@ -30,7 +30,7 @@ def trail(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
 
     def watched(self: Population, k: int) -> None:
         update(self, k)
-        seen.append(self.stack.row(0))
+        seen.append(self.stack.state_dict(0))
 
     monkeypatch.setattr(Population, "_update", watched)
     return seen

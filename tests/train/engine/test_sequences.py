@@ -399,10 +399,10 @@ def test_lines_carry_nothing_on(tmp_path: Path) -> None:
         ),
         (
             "iris",
-            {"unknown": 0.1},
-            ["`augment.unknown` is 0.1, but needs text, and these data are a table"],
+            {"word_dropout": 0.1},
+            ["`augment.word_dropout` is 0.1, but needs text, and these data are a table"],
         ),
-        ("digits", {"unknown": 0.1}, ["needs text, and these data are pictures"]),
+        ("digits", {"word_dropout": 0.1}, ["needs text, and these data are pictures"]),
     ],
 )
 def test_augmentations_that_do_not_fit(
@@ -462,7 +462,7 @@ def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_
     [
         ({"name": "dense"}, "'dense' cannot read text; try model=lstm"),
         ({"name": "lstm", "cell": ("lstm", "gru"), "hidden": (4,)}, "as many as the 1 layers"),
-        ({"name": "lstm", "hidden": ()}, "must have at least one layer"),
+        ({"name": "lstm", "hidden": ()}, "needs at least one layer"),
         ({"name": "lstm", "bidirectional": True}, "must be false where later tokens"),
     ],
 )
@@ -473,7 +473,7 @@ def test_networks_that_cannot_be(model: dict[str, Any], said: str, running: Data
 
 def test_readers_need_text(tagged: Data) -> None:
     with pytest.raises(
-        ModelError, match="'lstm' reads text, but the examples are of shape 4; try model=dense"
+        ModelError, match="'lstm' reads text, but the examples have shape 4; try model=dense"
     ):
         build_model(Recipe(model="lstm"), load("iris").schema)
     with pytest.raises(ModelError, match="needs running text"):

@@ -262,5 +262,5 @@ def test_a_stack_is_made_where_it_is_to_be() -> None:
     """Every tensor of every network, the first's and the others'; "meta" stands for a GPU here."""
     device = torch.device("meta")
     stack = Stack([nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(3)], device)
-    assert {v.device for v in stack.values.values()} == {device}
-    assert stack.values["0.weight"].shape == (3, 4, 3)
+    assert {v.device for v in stack.tensors.values()} == {device}
+    assert stack.tensors["0.weight"].shape == (3, 4, 3)

@@ -13,7 +13,7 @@ from danlu import Recipe, load
 from danlu.nn.layers import ACTIVATIONS, Dropout, ExplicitLinear, dropout_source
 from danlu.recipe.build import build_model
 from danlu.rng import stream
-from danlu.train.engine.population import Population
+from danlu.train.engine.population import Population, TrainingSpec
 from danlu.train.forward import chain
 from danlu.train.forward.interface import MemberLayout
 from danlu.train.forward.layer_rules import COLUMN_RULES
@@ -239,12 +239,12 @@ def test_an_activation_used_twice_is_still_a_chain() -> None:
     model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
     assert chain.chain_layout(model, (8,), 4) == "columns"
     recipe = Recipe(batch_size=4)
-    population = Population(
-        [recipe], lambda r: model, (8,), 90, 2, torch.ones(2), torch.device("cpu")
-    )
-    assert population.explicit
+    spec = TrainingSpec((8,), 90, 23, torch.ones(2), torch.device("cpu"))
+    population = Population([recipe], lambda r: model, spec)
+    assert population.uses_chain
     x = torch.randn(4, 8)
-    torch.testing.assert_close(population.outputs(x.unsqueeze(0), [(0, 1)])[0].t(), model.eval()(x))
+    out, _ = population.outputs(x.unsqueeze(0), [(0, 1)])
+    torch.testing.assert_close(out.squeeze(0).t(), model.eval()(x))
 
 
 def test_convolutions_are_unfolded_only_while_their_patches_are_small() -> None:
@@ -262,13 +262,6 @@ def test_every_activation_of_the_zoo_is_a_chain(activation: str) -> None:
     recipe = Recipe(
         model={"name": "dense", "activation": activation, "batch_norm": "before", "dropout": 0.1}
     )
-    population = Population(
-        [recipe],
-        lambda r: build_model(r, data.schema),
-        (4,),
-        90,
-        2,
-        torch.ones(3),
-        torch.device("cpu"),
-    )
-    assert isinstance(population.passes, chain.Chain)
+    spec = TrainingSpec((4,), 90, 2, torch.ones(3), torch.device("cpu"))
+    population = Population([recipe], lambda r: build_model(r, data.schema), spec)
+    assert population.uses_chain
