@@ -226,7 +226,10 @@ def picture_recipe(name):
             **({"hidden": (64, 64)} if fields.get("hidden") else {}),
         }
         section |= {"dropout": 0.0} if "dropout" in fields else {}
-    rule = {"name": "adam", "lr": 1e-3 if "width" in fields and not MODELS[name].has_batch_norm else 3e-3}
+    rule = {
+        "name": "adam",
+        "lr": 1e-3 if "width" in fields and not MODELS[name].has_batch_norm else 3e-3,
+    }
     return danlu.Recipe(
         model=section,
         optimizer=rule,

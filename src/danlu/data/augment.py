@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Random changes of training images, or of the tokens of texts. Zero or False switches each off.
+    """Random changes of training images, or of the tokens of texts; zero or False is off.
 
     flip: left–right for half of the images. rotate: up to ± degrees. scale: factor within
     1 ± scale. shift: up to ± pixels either way. crop: pad that many pixels, cut the old size at a
@@ -77,7 +77,7 @@ def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
 
 
 def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """Rotate anticlockwise by degrees [B], enlarge by factor [B], shift (right, down) [B, 2] pixels.
+    """Rotate anticlockwise by degrees [B], enlarge by factor [B], shift (right, down) [B, 2].
 
     Bilinear, about the centre, zeros outside. The grid maps output to input, so the inverse of the
     motion is applied.

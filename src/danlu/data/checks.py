@@ -12,7 +12,7 @@ _ROWS = 8192  # rows looked at at once
 
 
 def check_values(x: Array, y: Array, schema: Schema) -> None:
-    """Raise DataError for too few examples, values that are not finite, labels outside the classes."""
+    """Raise DataError for too few examples, values that are not finite, labels of no class."""
     n = len(x)
     if n != len(y):
         raise DataError(

@@ -28,7 +28,7 @@ _ROWS = 8192  # rows touched at once when all of the data is passed over
 
 @dataclass(frozen=True)
 class Raw:
-    """What a source reads: all examples in one array, the official validation and test parts last."""
+    """What a source reads: all examples in one array, official validation and test parts last."""
 
     x: Array
     y: Array
@@ -108,7 +108,7 @@ class Data:
         return self._fitted[kind]
 
     def set_normalizer(self, fitted: normalize.Normalizer) -> None:
-        """Use a normaliser that was fitted on these data before: fitted anew, last bits may differ."""
+        """Use a normaliser fitted on these data before: fitted anew, last bits may differ."""
         self._fitted[fitted.kind] = fitted
 
     def on_device(self, device: torch.device) -> Tensor:

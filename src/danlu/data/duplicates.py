@@ -13,7 +13,7 @@ Digests = np.ndarray[Any, Any]
 
 
 def row_digests(rows: Array) -> Digests:
-    """Return a number per row [N], equal for equal rows: the sum of its mixed 64-bit words mod 2⁶⁴."""
+    """Return a number per row [N], equal for equal rows: the sum of its mixed words mod 2⁶⁴."""
     if rows.dtype != np.uint8:
         rows = rows + 0  # −0.0 equals 0.0
     octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)

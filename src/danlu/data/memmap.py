@@ -30,7 +30,7 @@ def cache_folder(*parts: str) -> Path:
 
 
 def parse_bytes(text: str | int | None) -> int:
-    """Return "500MB", "2g" or a number of bytes as an int; None means half of this machine's memory.
+    """Return "500MB", "2g" or a number of bytes as an int; None means half of the memory.
 
     Raises DataError for anything else.
     """

@@ -87,7 +87,7 @@ class _Moments:
         self.centre = self.total = self.square = torch.zeros(1, dtype=torch.float64)
 
     def add_bytes(self, chunk: Tensor) -> None:
-        """Add bytes [n, C, H, W]: counted, not converted, which is exact and makes no float copy."""
+        """Add bytes [n, C, H, W]: counted, not converted, which is exact and needs no copy."""
         by_channel = [torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]
         counts = torch.stack(by_channel).double()
         values = torch.arange(256, dtype=torch.float64)

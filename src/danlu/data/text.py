@@ -23,7 +23,7 @@ def pad(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None
 
 
 def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
-    """Return tokens x [..., T] without the columns that are padding in every example, and their targets.
+    """Return tokens x [..., T] without columns of padding alone, and their targets.
 
     source: how many columns come before the first that has a target.
     """

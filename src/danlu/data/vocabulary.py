@@ -24,7 +24,7 @@ DEFAULT_SIZE = {"chars": 20_000, "words": 20_000, "bpe": 2_000}
 
 
 class Vocabulary:
-    """Tokens and their numbers. `text` is the whole of it as JSON, in the format of `tokenizers`."""
+    """Tokens and their numbers; `text` is all of it as JSON, in the format of `tokenizers`."""
 
     def __init__(self, text: str) -> None:
         self.text = text

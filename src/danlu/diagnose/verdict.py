@@ -121,8 +121,8 @@ def _of_next_tokens(run: Run) -> list[str]:
     by_frequency = _entropy([c for c in run.data_info["class_counts"] if c])
     sentences = [
         f"{_title(part)} perplexity is {perplexity(min(loss, _LARGEST_LOSS)):.3g}: {loss:.3f} nats "
-        f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency alone, "
-        f"those of the training part have {perplexity(by_frequency):.3g} ({by_frequency:.3f} nats)."
+        f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency "
+        f"alone, those of the training part have {perplexity(by_frequency):.3g} ({by_frequency:.3f} nats)."
     ]
     if loss >= by_frequency:
         sentences.append(

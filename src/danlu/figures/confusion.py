@@ -12,7 +12,7 @@ _LONGEST_NAME = 24
 
 
 def figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, Any]:
-    """Return counts [true, predicted] as a Plotly dictionary; colours are shares of each true class."""
+    """Return counts [true, predicted] as a Plotly dictionary, coloured by share of a class."""
     shares = [[n / max(1, sum(row)) for n in row] for row in counts]
     short = [name if len(name) <= _LONGEST_NAME else f"{name[:23]}…" for name in names]
     side = 150 + min(560, max(220, 40 * len(names)))

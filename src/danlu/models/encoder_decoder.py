@@ -45,7 +45,7 @@ class Attention(nn.Module):
 
 
 class EncoderDecoder(nn.Module, EncodesAndDecodes):
-    """Reads the source, then writes the target; in training after the right tokens (teacher forcing)."""
+    """Reads the source, then writes the target; in training after the right tokens."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def find(path: str) -> Callable[..., Any]:
 def build(
     path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str, Any], seed: int
 ) -> nn.Module:
-    """Call the factory with `args`, and with `input_shape` and `outputs` if it takes such arguments.
+    """Call the factory with `args`, and with `input_shape` and `outputs` if it takes them.
 
     Its own initial values are kept; they are drawn under a seed of their own, so equal recipes give
     equal networks. Raises ModelError where the call fails or what it returns cannot be trained.

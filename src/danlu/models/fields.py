@@ -14,7 +14,7 @@ HIDDEN = Field(
     "hidden",
     tuple[int, ...],
     (64, 64),
-    "Widths of the hidden dense layers, such as 64,64; of a recurrent network, units of each layer.",
+    "Widths of the hidden dense layers, such as 64,64; in a recurrent network, units by layer.",
     ge=1,
     le=_WIDEST,
 )

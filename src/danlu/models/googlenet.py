@@ -131,7 +131,7 @@ class Auxiliary(nn.Module):
 
 
 class GoogLeNet(nn.Module, HasAuxiliaryClassifiers):
-    """In training it returns the logits of all its classifiers, its own first; else its own alone."""
+    """Returns the logits of its own classifier; in training, those of the others after it."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ class StackedRecurrent(nn.Module):
     def forward(
         self, x: Tensor, lengths: Tensor, states: State | None = None, ends: bool = False
     ) -> tuple[Tensor, State]:
-        """Return outputs [T, B, H] of the last layer (2H both ways), and the last states of each layer.
+        """Return outputs [T, B, H] of the last layer (2H both ways), and each layer's last states.
 
         x [T, B, n]. ends: states after each sequence's own last token, not after the last step.
         """

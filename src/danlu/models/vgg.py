@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman 2015, table 1): 3×3 convolutions in five blocks, each halved by pooling.
+"""VGG (Simonyan and Zisserman 2015, table 1): 3×3 convolutions in five blocks with pooling.
 
 Parameters bear the names of PyTorch's published weights (`features.0.weight`, `classifier.6.bias`).
 """

@@ -1,4 +1,4 @@
-"""Weights from files: those of runs (safetensors), and those that PyTorch's users publish (.pt, .pth)."""
+"""Weights from files: those of runs (safetensors), and PyTorch's (.pt, .pth)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _refuse_idle_prefix(
 
 
 def _problems(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return what is wrong by the weight's name: those that do not fit, are missing, are too many."""
+    """Return what is wrong by the weight's name: it does not fit, is missing, or is too many."""
     misfits = {}
     for name in own:
         if name in given and (problem := _misfit(name, given[name], own[name])):

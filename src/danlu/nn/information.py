@@ -34,5 +34,5 @@ def divergence(p: Tensor, q: Tensor, unit: str = "nats") -> Tensor:
 
 
 def perplexity(nats: float) -> float:
-    """Return exp of a mean cross-entropy in nats: the number of equally likely choices it stands for."""
+    """Return exp of a mean cross-entropy in nats: as many equally likely choices."""
     return math.exp(nats)

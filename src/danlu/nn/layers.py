@@ -28,7 +28,7 @@ _dropout_source: ContextVar[Any] = ContextVar("dropout_source", default=None)
 
 @contextlib.contextmanager
 def dropout_source(source: Any) -> Iterator[None]:
-    """Draw the mask of every Dropout in training mode from this source, in the forward pass's order.
+    """Draw the masks of all Dropout layers from this source, in the forward pass's order.
 
     source: a `torch.Generator`, or a function (layer, x) → mask.
     """

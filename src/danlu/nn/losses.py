@@ -79,7 +79,7 @@ class _CrossEntropy(torch.autograd.Function):
 def cross_entropy_explicit(
     o: Tensor, y: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    """Return cross-entropy from first principles: log-sum-exp by hand, gradient (softmax(o) − ỹ)/B."""
+    """Return cross-entropy by a log-sum-exp written out, with gradient (softmax(o) − ỹ)/B."""
     if weights is None:
         weights = torch.full_like(o[:, 0], 1 / len(o))
     soft = smooth_labels(y, o.shape[1], smoothing, o.dtype)
@@ -128,7 +128,7 @@ def cross_entropy_gradient(
 
 
 def _log_softmax_as_stored(o: Tensor) -> Tensor:
-    """Return log softmax over K of o [M, K, B], computed along the axis that lies densest in memory.
+    """Return log softmax over K of o [M, K, B], computed along the axis densest in memory.
 
     Where classes are rows, the kernels run along the batch: several times faster for few classes.
     """
@@ -176,7 +176,7 @@ GRADIENTS: dict[str, Gradient] = {
 
 
 def resolve_loss(name: str, classes: bool) -> str:
-    """Return the loss that "auto" stands for: cross-entropy for classes, squared error for numbers."""
+    """Return what "auto" stands for: cross-entropy for classes, squared error for numbers."""
     if name != "auto":
         return name
     return "cross-entropy" if classes else "squared-error"

@@ -1,4 +1,4 @@
-"""A recurrent layer by the cells of `danlu.nn.cells`, or by PyTorch's kernels where they are faster.
+"""A recurrent layer by `danlu.nn.cells`, or by PyTorch's kernels where they are faster.
 
 Padding never reaches a result: it lies at the end of a sequence, later states are not looked at,
 and the reverse direction begins at each sequence's own last token.
@@ -25,7 +25,7 @@ _under_vmap: ContextVar[bool] = ContextVar("under_vmap", default=False)
 
 @contextlib.contextmanager
 def under_vmap() -> Iterator[None]:
-    """Tell layers that `vmap` trains several networks: most of PyTorch's kernels cannot follow it."""
+    """Tell layers that `vmap` trains several networks, which most PyTorch kernels cannot follow."""
     token = _under_vmap.set(True)
     try:
         yield
@@ -92,7 +92,7 @@ class Recurrent(nn.Module, ResetsWeights):
             self.extra = nn.Parameter(torch.zeros(row.extras * hidden))
 
     def reset_weights(self, fill: Callable[[str, Tensor, str], None], bias: float) -> None:
-        """Draw each gate's weights by themselves: inputs by Xavier's rule, recurrent ones orthogonal.
+        """Draw each gate's weights: those of inputs by Xavier's rule, recurrent ones orthogonal.
 
         The forget gate's bias is `forget_bias`.
         """
@@ -165,7 +165,7 @@ class Recurrent(nn.Module, ResetsWeights):
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Return each sequence of x [T, B, …] from its last token to its first; padding stays behind."""
+    """Return each sequence of x [T, B, …] from its last token to its first, then padding."""
     t = torch.arange(len(x), device=x.device).unsqueeze(1)
     index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
     trailing = (1,) * (x.ndim - 2)

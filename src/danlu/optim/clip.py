@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def norm_factor(size: Tensor, most: float | Tensor) -> Tensor:
-    """Return min(1, most/size), the factor on a gradient of that length; 1 where `most` is infinite."""
+    """Return min(1, most/size) for a gradient of that length; 1 where `most` is infinite."""
     factor = (most / size.clamp_min(1e-30)).clamp_max(1.0)
     if isinstance(most, Tensor):
         is_unlimited = most.isinf()

@@ -138,7 +138,7 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
-    """Adam for many tensors in one kernel of PyTorch, several times as fast; h holds numbers only."""
+    """Adam for many tensors in one PyTorch kernel, several times as fast; h holds numbers."""
     steps = [torch.tensor(float(t), device=p[0].device)] * len(p)
     torch._fused_adam_(
         p,

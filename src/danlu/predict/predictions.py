@@ -30,7 +30,7 @@ _USE_INSTEAD = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """For N examples: `values` [N] (class numbers, or predicted numbers) and `probabilities` [N, K].
+    """For N examples: `values` [N] (class numbers, or numbers) and `probabilities` [N, K].
 
     Regression has no probabilities. With Monte-Carlo dropout `spread` holds the standard deviation
     over the passes, of the same shape as `probabilities` (or `values`).

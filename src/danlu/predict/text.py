@@ -19,7 +19,7 @@ EncodeAll = Callable[[Sequence[str]], list[list[int]]]
 
 @dataclass(frozen=True)
 class SentenceScore:
-    """How likely a text is: log P in nats over its tokens, and over its end where lines were learnt.
+    """How likely a text is: log P in nats of its tokens, and of its end if lines were learnt.
 
     unknown: how many of the tokens the vocabulary does not hold.
     """
@@ -132,7 +132,7 @@ def unknown_tokens(trained: Trained, text: str) -> int:
 
 
 def without_trailing_space(trained: Trained, text: str) -> str:
-    """Return the text without the space at its end where that is no token: words bring theirs along."""
+    """Return the text without a space at its end that is not a token: words bring theirs along."""
     vocabulary, shorter = Vocabulary(trained.schema.vocabulary), text.rstrip()
     return shorter if vocabulary.encode(shorter) == vocabulary.encode(text) else text
 

@@ -174,7 +174,7 @@ class Recipe(s.Section):
 
     @classmethod
     def from_toml(cls, text: str, name: str = "the recipe") -> Recipe:
-        """Return the recipe of a TOML text. Raises RecipeError for what is not TOML or no recipe."""
+        """Return the recipe of a TOML text. Raises RecipeError for anything else."""
         try:
             given = tomllib.loads(text)
         except tomllib.TOMLDecodeError as e:

@@ -286,7 +286,7 @@ _ScheduleFields: Any = declare(
 
 
 class Schedule(_ScheduleFields):  # type: ignore[misc]
-    """The learning rate over time, as a factor of `optimizer.lr`; t counts epochs after the warm-up."""
+    """The learning rate over time, a factor of `optimizer.lr`; t counts epochs after warm-up."""
 
     common: ClassVar[frozenset[str]] = frozenset({"name", "warmup"})
 

@@ -61,7 +61,7 @@ class Run(TrainedOnData):
 
     @property
     def result(self) -> dict[str, Any]:
-        """Final figures: losses and accuracies of the parts, seconds, epochs; empty until finished."""
+        """Final figures of the parts, seconds, epochs; empty until finished."""
         return dict(self.info.get("result") or {})
 
     @cached_property

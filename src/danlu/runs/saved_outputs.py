@@ -1,4 +1,4 @@
-"""`test.safetensors`: what was predicted on the last part read, which is the test part if there is one.
+"""`test.safetensors`: what was predicted on the test part, or else the last part read.
 
 Legend: N examples, T tokens, K outputs, n tokens of all sentences in a row.
 """

@@ -223,7 +223,7 @@ class Study(TrainedOnData):
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether more of a figure such as "valid_accuracy" is better, unlike of a loss or of epochs."""
+    """Whether more of a figure such as "valid_accuracy" is better, unlike of a loss."""
     return metric.endswith(("accuracy", "r2", "f1"))
 
 

@@ -46,18 +46,18 @@ def compare(
     listener: StudyListener | None = None,
     ray: str | None = None,
 ) -> Comparison:
-    """Train every combination of the grid's values with the same seeds; compare each with the control.
+    """Train every combination of values with the same seeds; compare each with the control.
 
     grid: values by field, such as {"optimizer": ["sgd", "adam"]}, or texts such as
         "optimizer=sgd,adam".
     seeds: trainings of every variant (10).
     control: the variant the others are compared with (default: the first).
-    metric: a final figure, such as valid_accuracy (the default where there is a validation part, for
-        entities valid_f1, for language models valid_loss). The test part is read only for a metric
-        of it.
+    metric: a final figure, such as valid_accuracy (the default where there is a validation part;
+        for entities valid_f1, for language models valid_loss). The test part is read only for a
+        metric of it.
     interval: "t" (Student) or "bca" (bootstrap).
-    until: instead of seeds, go on adding them, up to that many, until every question is settled; the
-        chance of a false claim stays below 5 % all the same.
+    until: instead of seeds, go on adding them, up to that many, until every question is settled;
+        the chance of a false claim stays below 5 % all the same.
     yes: begin even more than 1,000 trainings.
     ray: address of a Ray cluster to train on.
 

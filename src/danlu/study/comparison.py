@@ -137,7 +137,7 @@ class Comparison:
 
     @property
     def level(self) -> str:
-        """Level of the intervals of differences: 95 %, more where figures are looked at repeatedly."""
+        """Level of the differences' intervals: 95 %, more where one looks repeatedly."""
         return f"{100 * (1 - self.alpha):.3g} %"
 
     @property

@@ -50,7 +50,7 @@ STRATEGIES = {
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from saying what is not a warning, and from calling its interfaces experimental."""
+    """Keep Optuna from saying what is not a warning, or that an interface is experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

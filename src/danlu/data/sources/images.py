@@ -7,7 +7,7 @@ import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,10 @@ def load_all(
     """Decode all into one array [N, C, H, W]; every unreadable file, mixed size and mixed mode is reported at once."""
     blocks = [range(i, min(i + _BLOCK, len(sources))) for i in range(0, len(sources), _BLOCK)]
     with no_bomb_warning(), ThreadPoolExecutor(None if _large(sources) else 1) as pool:
-        probe: Callable[[range], list[Any]] = lambda block: [
-            _probe(sources[i], names[i]) for i in block
-        ]  # noqa: E731
+
+        def probe(block: range) -> list[Any]:
+            return [_probe(sources[i], names[i]) for i in block]
+
         probed = [p for block in pool.map(probe, blocks) for p in block]
         mode, size = _agree(probed, names, mode, size)
         x = allocate((len(sources), 3 if mode == "RGB" else 1, *size), np.uint8, budget)

@@ -14,7 +14,7 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
-    """Print each sentence with its entities coloured and named: [王刚 NAME]和…; or as JSON lines."""
+    """Print each sentence with its entities marked, [王刚 NAME]和…, or as JSON lines."""
     kinds = sorted({kind for sentence in sentences for *_, kind in sentence.entities})
     for sentence in sentences:
         if json:

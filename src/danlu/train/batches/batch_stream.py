@@ -25,8 +25,9 @@ InputKey = tuple[str, str]
 class StepBatch(NamedTuple):
     """What a population sees in a step.
 
-    x [S, B, …]; y [S, B] or [S, B, T]; counts [M, B]: how often each example counts. segments: which
-    networks see which of the S batches. starts_epoch: whether a state carried so far ends here.
+    x [S, B, …]; y [S, B] or [S, B, T]; counts [M, B]: how often each example counts. segments:
+    which networks see which of the S batches. starts_epoch: whether a state carried so far ends
+    here.
     """
 
     x: Tensor

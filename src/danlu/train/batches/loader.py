@@ -107,7 +107,7 @@ class BatchLoader:
                 yield pending.result()
 
     def _gather(self, block: Tensor) -> Batch:
-        """Return x and y of a block [steps, S, B]; x is normalised unless pixels are still to move."""
+        """Return x and y of a block [steps, S, B]; x is normalised unless pixels are to move."""
         index = block.flatten()
         on_device = index.to(self.device)
         # index_select is several times as fast as x[index].

@@ -106,7 +106,7 @@ def _rounds(n: int, size: int, workers: int) -> int:
 
 
 def _even_size(n: int, size: int, workers: int) -> int:
-    """Return the population size that cuts n networks evenly into as few rounds as that one does."""
+    """Return the population size that cuts n networks evenly into as many rounds as that one."""
     return -(-n // (_rounds(n, size, workers) * workers))
 
 

@@ -270,7 +270,7 @@ def train_chunk(
     checkpoint_every: float,
     stop: StopRequest,
 ) -> list[Member]:
-    """Train some members of a study from where they stand to their end; return what became of them."""
+    """Train some members of a study to their end; return what became of them."""
     recipes = {i: recorder.study.recipes[i] for i in recorder.members}
     capacity = plan.population_size
     with compute_threads(plan.threads):

@@ -68,7 +68,7 @@ def resume(
     listener: Listener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
-    """Go on with an interrupted or killed run, to the same final weights as if nothing had happened.
+    """Go on with an interrupted or killed run, to the same weights as without a break.
 
     data: needed only for runs on arrays in memory. trust: as in `Run`. Raises RunError for a
     finished run or other data.

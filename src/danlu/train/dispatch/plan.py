@@ -36,7 +36,7 @@ class Plan:
     where: str = HERE
     """On this machine, or on a Ray cluster."""
     chunk_size: int = 0
-    """Members of a chunk: `population_size`, or more where a queue takes the slots that get free."""
+    """Members of a chunk: `population_size`, or more where others wait for free slots."""
     is_surprising: bool = False
     """Whether the reason is something to tell the user unasked."""
     exclusive: bool = False

@@ -13,7 +13,7 @@ _AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}
 
 
 def check(recipe: Recipe, data: Data) -> None:
-    """Raise RecipeError for a recipe that these data cannot be trained with. All mistakes at once."""
+    """Raise RecipeError for a recipe that does not fit the data, with all mistakes at once."""
     mistakes = [
         *_part_mistakes(recipe, data),
         *_input_mistakes(recipe, data),

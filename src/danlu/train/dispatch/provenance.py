@@ -69,7 +69,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
 
 
 def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
-    """Write the normalisers of a study, each with its kind in the name; use those that are there."""
+    """Write a study's normalisers, each with its kind in the name; use those that are there."""
     for kind in sorted({data.schema.normalization(kind) for kind in kinds}):
         file = path / f"normalizer.{kind}.safetensors"
         if file.is_file():

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, early stopping, checkpoints, for one network or many at once."""
+"""The training loop: steps, epochs, early stopping, checkpoints, for one network or many."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Loop:
         self._keep(self._order_of_batches())
 
     def _order_of_batches(self) -> list[int]:
-        """Return the networks in an order in which those that see the same batches are neighbours."""
+        """Return the networks with those that see the same batches side by side."""
         recipes = self.population.recipes
 
         def key(i: int) -> Any:

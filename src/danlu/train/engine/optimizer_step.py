@@ -63,7 +63,7 @@ class _ParamRows:
     lr_factors: list[float]
 
     def groups_of_one_lr(self) -> list[list[int]]:
-        """Return the numbers of the rows by their factor: a fused kernel takes one learning rate."""
+        """Return the rows' numbers by factor: a fused kernel takes one learning rate."""
         groups = []
         for factor in dict.fromkeys(self.lr_factors):
             groups.append([k for k, own in enumerate(self.lr_factors) if own == factor])

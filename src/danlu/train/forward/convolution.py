@@ -25,7 +25,7 @@ def unfolded_convolution(
     tensors: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
 ) -> tuple[Forward, Backward]:
-    """Return the passes of a convolution: W [q, C·k·k] × patches [C·k·k, o·o·B] for each network."""
+    """Return a convolution's passes: W [q, C·k·k] × patches [C·k·k, o·o·B] for each network."""
     m, q, c, kh, kw = tensors["weight"].shape
     sh, sw = module.stride
     ph, pw = cast(tuple[int, int], module.padding)

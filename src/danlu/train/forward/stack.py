@@ -109,7 +109,7 @@ class Stack:
         return torch.cat(views) if views else flat.clone()
 
     def join_vectors(self, flat: Tensor, other: Stack, others_flat: Tensor) -> Tensor:
-        """Return a vector of this layout and one of another stack's as one: these networks first."""
+        """Return this vector and one of another stack's as one, these networks first."""
         views = []
         pairs = zip(self.views(flat).values(), other.views(others_flat).values(), strict=True)
         for own, others in pairs:
@@ -117,7 +117,7 @@ class Stack:
         return torch.cat(views) if views else flat.clone()
 
     def select(self, index: Tensor) -> Stack:
-        """Return a stack of some of the networks, in that order; it shares no tensor with this one."""
+        """Return a stack of some of the networks, in that order, that shares nothing with this."""
         buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
         return self._with(len(index), self.select_vector(self.theta, index), buffers)
 
