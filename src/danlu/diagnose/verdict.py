@@ -122,7 +122,8 @@ def _of_next_tokens(run: Run) -> list[str]:
     sentences = [
         f"{_title(part)} perplexity is {perplexity(min(loss, _LARGEST_LOSS)):.3g}: {loss:.3f} nats "
         f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency "
-        f"alone, those of the training part have {perplexity(by_frequency):.3g} ({by_frequency:.3f} nats)."
+        f"alone, those of the training part have {perplexity(by_frequency):.3g} "
+        f"({by_frequency:.3f} nats)."
     ]
     if loss >= by_frequency:
         sentences.append(

@@ -22,8 +22,8 @@ from danlu.runs.saved_outputs import read_outputs
 
 _CRF_NOTE = (
     "While a conditional random field trains, its loss is −log P of whole sentences, per token, "
-    "and its accuracy that of the tags before they are scored together; the validation curves and the "
-    "table are of single tags, scored together."
+    "and its accuracy that of the tags before they are scored together; the validation curves and "
+    "the table are of single tags, scored together."
 )
 _ROWS_SHOWN = 10  # of a table's errors
 
