@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from danlu.errors import ModelError
@@ -105,4 +106,6 @@ def outline(
         raise ModelError(f"{name!r} cannot read text; try model=lstm")
     if row.reads_text:
         fields = {**fields, "text": text}
-    return row.build(input_shape, outputs, **fields)
+    # PyTorch's layers draw weights of their own, which are overwritten; nobody's generator moves.
+    with torch.random.fork_rng(devices=[]):
+        return row.build(input_shape, outputs, **fields)

@@ -1,0 +1,94 @@
+"""Former names of fields, and other libraries' names of values, go on working."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from danlu import Recipe, fit, load
+from danlu.errors import RecipeError
+from danlu.models import MODELS
+from danlu.recipe import aliases, fields
+from danlu.study import grid
+
+
+@pytest.mark.parametrize(("old", "new"), aliases.FIELDS.items())
+def test_a_former_field_is_read_as_the_new_one_with_a_sentence(old: str, new: str) -> None:
+    values: dict[str, Any] = {
+        "model.carry": True,
+        "model.factor": 2,
+        "init.from_run": "weights.safetensors",
+        "augment.unknown": 0.1,
+    }
+    model = {"model.carry": "lstm", "augment.unknown": "lstm"}.get(old, "dense")
+    want = Recipe(model=model).with_(**{new: values[old]})
+    with pytest.warns(DeprecationWarning, match=f"`{old}` is now called `{new}`"):
+        given = str(values[old]).lower()
+        assert Recipe(model=model).with_([f"{old}={given}"]) == want
+    section, _, name = old.partition(".")
+    named = {"name": model} if section == "model" else {}
+    sections: dict[str, Any] = {"model": model, section: {**named, name: values[old]}}
+    with pytest.warns(DeprecationWarning):
+        assert Recipe(**sections) == want
+    assert grid.canonical(old) == new
+    assert new in fields() and old not in fields()
+
+
+def test_a_recipe_of_before_is_read(tmp_path: Path) -> None:
+    text = '[model]\nname = "gru"\ncell = ["gru-before"]\ncarry = true\nhidden = [8]\n'
+    with pytest.warns(DeprecationWarning):
+        recipe = Recipe.from_toml(text)
+    assert recipe.model.cell == ("gru",)
+    assert recipe.model.reset_after is False
+    assert recipe.model.stateful is True
+
+
+def test_cells_that_cannot_be_said_any_more_are_refused() -> None:
+    with pytest.raises(RecipeError, match="mixes gru and gru-before"):
+        Recipe(model={"name": "lstm", "cell": ["gru", "gru-before"], "hidden": [4, 4]})
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "meant"),
+    [
+        ("init", "kaiming", "he"),
+        ("init", "Kaiming-Normal", "he"),
+        ("init", "xavier", "xavier"),
+        ("init", "glorot", "glorot"),
+        ("init", "xavier_normal", "glorot"),
+        ("model", "resnet-18", "resnet18"),
+        ("model", "ResNet18", "resnet18"),
+        ("model", "vgg_16", "vgg16"),
+        ("model", "VGG-16", "vgg16"),
+        ("optimizer", "AdamW", "adamw"),
+        ("optimizer", "nag", "nesterov"),
+        ("loss", "cross_entropy", "cross-entropy"),
+        ("schedule", "OneCycle", "one-cycle"),
+        ("model.activation", "LeakyReLU", "leaky-relu"),
+        ("normalize", "standardize", "zscore"),
+    ],
+)
+def test_other_spellings_and_libraries_names_are_understood(
+    path: str, given: str, meant: str
+) -> None:
+    recipe = Recipe().with_([f"{path}={given}"])
+    assert recipe == Recipe().with_([f"{path}={meant}"])
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_network_is_found_without_hyphens_and_in_capitals(name: str) -> None:
+    for spelling in (name.upper(), name.replace("-", "_"), name.replace("-", "")):
+        assert Recipe(model=spelling).model.name == name
+
+
+def test_a_run_of_before_goes_on_working(tmp_path: Path) -> None:
+    """Its recipe has the old names of fields."""
+    run = fit(Recipe(epochs=1, model={"phm_n": 2}), load("digits"), out=tmp_path / "run")
+    file = run.path / "recipe.toml"
+    file.write_text(file.read_text().replace("phm_n = 2", "factor = 2"))
+    from danlu import Run
+
+    with pytest.warns(DeprecationWarning):
+        assert Run(run.path).evaluate().loss == pytest.approx(run.result["test_loss"], rel=1e-6)

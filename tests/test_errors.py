@@ -1,0 +1,53 @@
+"""Mistakes: sentences in one grammar that carry what they are made of."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from danlu import Recipe
+from danlu.errors import Mistake, RecipeError, count, some, unknown, wrong
+
+
+def test_a_mistake_is_a_sentence_and_its_parts() -> None:
+    mistake = wrong("optimizer.lr", -0.1, "must be greater than 0", "try 0.01")
+    assert mistake == "`optimizer.lr` is -0.1, but must be greater than 0; try 0.01"
+    assert (mistake.path, mistake.value) == ("optimizer.lr", -0.1)
+    assert (mistake.rule, mistake.hint) == ("must be greater than 0", "try 0.01")
+    noted = mistake.with_note("(recipe 1 of 3)")
+    assert noted.endswith("try 0.01 (recipe 1 of 3)") and noted.path == "optimizer.lr"
+
+
+def test_mistakes_of_recipes_carry_path_value_rule_and_hint() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(optimizer={"name": "sgd", "lr": -1}, epochs=0, model="resnet19")
+    parts = {m.path: (m.value, m.rule, m.hint) for m in caught.value.mistakes}
+    assert parts["optimizer.lr"] == (-1, "must be greater than 0", "try 0.01")
+    assert parts["epochs"][0] == 0
+    assert parts["model.name"][0] == "resnet19"
+    assert "did you mean 'resnet1" in str(parts["model.name"][2])
+
+
+def test_sentences_by_hand_have_no_parts() -> None:
+    (mistake,) = RecipeError("something else is wrong").mistakes
+    assert isinstance(mistake, Mistake) and mistake.path is None
+
+
+def test_the_nearest_name_is_a_hint() -> None:
+    assert unknown("model.name", "resnet-81", ["resnet18", "vgg16"]).hint == (
+        "did you mean 'resnet18'?"
+    )
+    assert unknown("model.name", "zzz", ["resnet18"]).hint is None
+
+
+def test_errors_get_through_a_pipe() -> None:
+    error = RecipeError(wrong("epochs", 0, "must be at least 1"))
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert again.mistakes[0].path == "epochs"
+
+
+def test_numbers_of_things_in_words() -> None:
+    assert [count(n, "row") for n in (1, 2, 1000)] == ["1 row", "2 rows", "1,000 rows"]
+    assert some("abcde") == "a, b, c and 2 more"

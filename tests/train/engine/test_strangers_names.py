@@ -1,0 +1,85 @@
+"""A network of one's own may have attributes of any name: they do not change how it is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danlu import Recipe, fit, load
+from danlu.files import read_tensors
+from danlu.recipe.build import build_model
+from danlu.train.batches import StepBatch
+from danlu.train.engine.population import Population, TrainingSpec
+
+
+def make(with_names: bool) -> nn.Module:
+    return Named() if with_names else Plain()
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.Softplus(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Named(Plain):
+    """The same, with every name that the engine once looked for."""
+
+    carries = structured = stateful = has_sequence_loss = reading = True
+    auxiliary_weights = (0.3, 0.3)
+
+    def objective(self, *args: Any) -> Any:
+        raise AssertionError("not the engine's to call")
+
+    step = read = write = initialise = reset_weights = sequence_loss = objective
+
+
+def test_attributes_of_a_strangers_network_change_nothing(tmp_path: Path) -> None:
+    weights = []
+    for with_names in (False, True):
+        model = {"name": f"{__name__}:make", "args": {"with_names": with_names}}
+        recipe = Recipe(model=model, epochs=2, batch_size=30)
+        run = fit(recipe, load("iris"), out=tmp_path / str(with_names))
+        weights.append(read_tensors(run.path / "weights.safetensors"))
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize("average", ["none", "ema"])
+def test_a_population_that_is_split_off_shares_nothing(average: str) -> None:
+    """Also in the middle of an accumulation, and whichever of the two goes on first."""
+    data = load("iris")
+    recipe = Recipe(accumulate=2, average=average, batch_size=30, optimizer="adam")
+    recipes = [recipe.with_(seed=s) for s in range(3)]
+    spec = TrainingSpec((4,), 90, 3, torch.ones(3), torch.device("cpu"))
+
+    def population() -> Population:
+        return Population(recipes, lambda r: build_model(r, data.schema), spec)
+
+    def one_step(of: Population, k: int) -> None:
+        g = torch.Generator().manual_seed(k)
+        x = torch.randn(1, 30, 4, generator=g)
+        y = torch.randint(0, 3, (1, 30), generator=g)
+        of.step(StepBatch(x, y, None, [(0, of.members)], starts_epoch=False), k)
+
+    alone = population()
+    for k in range(4):
+        one_step(alone, k)
+    original = population()
+    one_step(original, 0)
+    before = {k: t.clone() for k, t in original.tensors().items()}
+    other = original.split_off([1])
+    for k in range(4):
+        one_step(other, k)
+    assert all(torch.equal(t, before[k]) for k, t in original.tensors().items())
+    for k in range(1, 4):
+        one_step(original, k)
+    for i in range(3):
+        ours, theirs = original.stack.state_dict(i), alone.stack.state_dict(i)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
