@@ -34,13 +34,38 @@ def test_the_plain_loop_is_current_and_runs(tmp_path: Path) -> None:
     assert "epoch 3" in out
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/decisions.md", "CHANGELOG.md"]
-)
-def test_links_lead_somewhere(name: str) -> None:
-    path = ROOT / name
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def links_of(path: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in links_of(path):
         assert (path.parent / target).exists(), target
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {(ROOT / target).resolve() for target in links_of(ROOT / "README.md")}
+    contributing = {(ROOT / target).resolve() for target in links_of(ROOT / "CONTRIBUTING.md")}
+    assert {*ROOT.glob("docs/*.md")} <= linked | contributing
+
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.splitlines()[0].strip('".'))
+def test_the_worked_examples_run(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_is_a_worked_example_of_each_kind() -> None:
+    assert len(EXAMPLES) == 4
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
@@ -53,6 +78,7 @@ def test_the_python_of_the_readme_runs(name: str, tmp_path: Path) -> None:
         .replace("trials=100", "trials=9")
     )
     code = code.replace("seeds=10", "seeds=2")
+    assert all(f"danlu.{verb}(" in code for verb in ("load", "fit", "compare", "tune"))
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
 
 
