@@ -148,6 +148,8 @@ def test_backwards_turns_each_sequence_within_its_length() -> None:
 def test_bfloat16_by_processors_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The framework's LSTM fails there, so our cell serves."""
     layer, x = Recurrent("lstm", 6, H), torch.randn(T, B, 6)
+    for p in layer.parameters():  # made without values
+        nn.init.normal_(p, std=0.3)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert layer._has_faster_kernel(x)
     with torch.autocast("cpu", torch.bfloat16):

@@ -240,10 +240,37 @@ def test_one_pruner_for_all_machines(
     assert max(r["epochs"] for r in study.results) < 2000
 
 
-def test_who_is_asked_to_stop_by_others_is_sent_again(
+QUITTER = """
+import os
+import signal
+from pathlib import Path
+
+from torch import nn
+
+
+class Quitter(nn.Module):
+    passes = 0
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(64, 10)
+
+    def forward(self, x):
+        Quitter.passes += 1
+        mark = Path(__file__).with_name("asked")
+        if Quitter.passes == 40 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.line(x.flatten(1))
+"""
+
+
+def test_a_task_that_another_process_asks_to_stop_is_sent_again(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `ray stop` does on a machine: a polite signal to its workers."""
+    """As `ray stop` does on a machine. The network itself sends the signal, once, in a step."""
+    (tmp_path / "quitter.py").write_text(QUITTER)
+    monkeypatch.chdir(tmp_path)
     told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     sent = []
     spec = cluster.TaskSpec
@@ -253,34 +280,14 @@ def test_who_is_asked_to_stop_by_others_is_sent_again(
         return sent[-1]
 
     monkeypatch.setattr(cluster, "TaskSpec", record)
-    data, given = load("digits"), recipes(epochs=60)
-
-    class Polite(StudyListener):
-        done = False
-
-        def progress(self, done: int) -> None:
-            workers = (
-                []
-                if self.done or not done
-                else [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if named(p)]
-            )
-            for pid in workers:
-                os.kill(pid, signal.SIGTERM)
-                self.done = True
-
-    away = train(given, data, out=tmp_path / "away", ray=nodes.address, listener=Polite())
+    data = load("digits")
+    given = [r.with_(model="quitter:Quitter") for r in recipes()]
+    away = train(given, data, out=tmp_path / "away", ray=nodes.address)
+    assert (tmp_path / "asked").exists()
     assert len(sent) == 2
     assert sent[1].saved, "with what it had saved"
     monkeypatch.setattr(scheduler, "choose_plan", by(8))
     assert_same(away, train(given, data, out=tmp_path / "here"))
-
-
-def named(pid: int) -> bool:
-    """Whether a process is a Ray worker at our task."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::train_task")
-    except OSError:
-        return False
 
 
 def test_mapped_data_are_read_there(nodes: Any, tmp_path: Path) -> None:
