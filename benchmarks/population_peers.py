@@ -260,7 +260,7 @@ def measure_danlu(case, members, own=False, short=False):
         study = train(recipes, data, out=Path(folder) / "study", parts=())
         seconds = time.perf_counter() - start
         way = study.info["plans"][0]
-    return seconds / (epochs * steps) / members, f"{way['workers']} × {way['chunk']}"
+    return seconds / (epochs * steps) / members, f"{way['workers']} × {way['population_size']}"
 
 
 def products(case, members):

@@ -243,7 +243,7 @@ def run_population(what, hidden):
         seconds = time.perf_counter() - start
         way = study.info["plans"][0]
     print(
-        f"{way['chunk']} at once, {way['workers']} workers, {way['threads']} threads: {way['why']}",
+        f"{way['population_size']} at once, {way['workers']} workers, {way['threads']} threads: {way['reason']}",
         file=sys.stderr,
     )
     return seconds, 32 * data.targets("train")
