@@ -48,12 +48,18 @@ def build(
     with torch.random.fork_rng(devices=[]), importable_working_folder():
         torch.default_generator.manual_seed(seed_of(seed, "init", path))
         try:
-            model = factory(**accepted, **args)
+            model: nn.Module = factory(**accepted, **args)
         except Exception as e:  # anyone's code may raise anything
             raise ModelError(
                 f"`model.name` is {path!r}, but calling it failed: {e}; "
                 "give its arguments in `model.args`"
             ) from e
+        _check(model, path, input_shape, outputs)  # here lazy layers draw their weights
+    return model
+
+
+def _check(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: int) -> None:
+    """Raise ModelError for what is not a network that fits the examples."""
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise ModelError(f"`model.name` is {path!r}, but it makes a {kind}, not a torch.nn.Module")
@@ -63,7 +69,6 @@ def build(
             "there is nothing to train"
         )
     _check_output(model, path, input_shape, outputs)
-    return model
 
 
 def _parameters(factory: Callable[..., Any]) -> Any:

@@ -46,14 +46,6 @@ def canonical(path: str) -> str:
     return f"{full}.name" if f"{full}.name" in fields() else full
 
 
-def value_at(recipe: Recipe, path: str) -> Any:
-    """Return the value at a full path, also below model.args."""
-    held: Any = recipe.to_dict(whole=True)
-    for part in path.split("."):
-        held = held.get(part) if isinstance(held, dict) else None
-    return held
-
-
 def short(path: str) -> str:
     """Return a path as people would write it: optimizer for optimizer.name."""
     return path.removesuffix(".name")

@@ -83,3 +83,28 @@ def test_a_population_that_is_split_off_shares_nothing(average: str) -> None:
     for i in range(3):
         ours, theirs = original.stack.state_dict(i), alone.stack.state_dict(i)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Lazy(nn.Module):
+    """Its layers have no weights before the first pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.LazyLinear(8), nn.Softplus(), nn.LazyLinear(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def test_weights_of_lazy_layers_are_drawn_by_the_recipes_seed(tmp_path: Path) -> None:
+    """Not by where the program's own generator happens to stand, which does not move either."""
+    weights = []
+    for k, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(k)
+        before = torch.get_rng_state()
+        recipe = Recipe(model=f"{__name__}:Lazy", epochs=1, batch_size=30, seed=seed)
+        run = fit(recipe, load("iris"), out=tmp_path / str(k))
+        assert torch.equal(torch.get_rng_state(), before)
+        weights.append(read_tensors(run.path / "weights.safetensors")["body.0.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
