@@ -317,17 +317,21 @@ LEARN = (
 def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     """Three classes of brightness: far better than by chance, whose loss is ln 3.
 
-    The best epoch counts, as single epochs of the deepest network jump. Over four seeds its loss
-    was at most 0.49·ln 3, that of resnet152 at most 0.30·ln 3.
+    In small batches the deepest network's loss jumps from epoch to epoch, by a processor's last
+    bits. In halves of the data it does not: over three seeds it ended at 0.17·ln 3 and 92.6 %, or
+    better.
     """
     fields = {
         k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)
     }
     model = {"name": name, "width": 1 / 8, "stem": "small", **fields}
-    lr = 2e-3 if name == "resnet152" else 1e-3
-    recipe = Recipe(model=model, optimizer={"name": "adam", "lr": lr}, batch_size=9, epochs=14)
+    recipe = Recipe(model=model, optimizer={"name": "adam", "lr": 1e-3}, batch_size=9, epochs=10)
+    if name == "resnet152":
+        calm = {"batch_size": 27, "epochs": 25, "optimizer.lr": 3e-3}
+        recipe = recipe.with_(["schedule=cosine", "schedule.warmup=2"], **calm)
     run = fit(recipe, coloured, out=tmp_path / "run")
-    assert min(row["train_loss"] for row in run.history) < 0.7 * math.log(3)
+    assert run.history[-1]["train_loss"] < 0.75 * math.log(3)
+    assert run.history[-1]["train_accuracy"] > 0.6
 
 
 def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_path: Path) -> None:

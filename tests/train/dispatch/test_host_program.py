@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,32 @@ def read_texts(folder: Path) -> None:
     fit(recipe, load(str(table)), out=folder / "run")
 
 
+@pytest.fixture
+def unusual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Values that neither danlu nor anything it imports would set, so that none passes by chance."""
+    threads, limit = torch.get_num_threads(), csv.field_size_limit()
+    flushes = settings()["flushes denormals"]
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    torch.set_num_threads(3)
+    torch.set_flush_denormal(False)
+    csv.field_size_limit(4321)
+    torch.manual_seed(1234)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(flushes)
+    csv.field_size_limit(limit)
+
+
+@pytest.mark.usefixtures("unusual_settings")
 @pytest.mark.parametrize("work", [train_one, train_many, read_texts], ids=lambda f: f.__name__)
 def test_the_host_program_is_left_as_it_was(work: Any, tmp_path: Path) -> None:
-    work(tmp_path)  # what is imported for the first time may set its own defaults
+    shared = ("warnings", "path", "environment")
+    before = settings()
+    work(tmp_path)
+    after = settings()
+    assert {k: v for k, v in after.items() if v != before[k] and k not in shared} == {}
+    # What is imported for the first time may add its own to these.
     before = settings()
     (tmp_path / "again").mkdir()
     work(tmp_path / "again")
@@ -69,6 +93,7 @@ def test_the_host_program_is_left_as_it_was(work: Any, tmp_path: Path) -> None:
     assert {k: v for k, v in after.items() if v != before[k]} == {}
 
 
+@pytest.mark.usefixtures("unusual_settings")
 def test_settings_are_restored_after_an_error(tmp_path: Path) -> None:
     before = settings()
     contexts = [

@@ -78,6 +78,10 @@ def test_a_population_that_is_split_off_shares_nothing(average: str) -> None:
     for k in range(4):
         one_step(other, k)
     assert all(torch.equal(t, before[k]) for k, t in original.tensors().items())
+    # It had learnt nothing before, so it is now where its member is that was never split off.
+    torch.testing.assert_close(
+        other.stack.state_dict(0), alone.stack.state_dict(1), rtol=1e-5, atol=1e-6
+    )
     for k in range(1, 4):
         one_step(original, k)
     for i in range(3):
