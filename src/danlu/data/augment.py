@@ -45,24 +45,31 @@ class Augmenter:
         """Return raw values x [B, C, H, W] with pixels moved; outside the image is 0."""
         b = len(x)
         if self.flip:
-            x = flip(x, torch.rand(b, generator=g) < 0.5)
+            is_flipped = torch.rand(b, generator=g) < 0.5
+            x = flip(x, is_flipped)
         if self.crop:
-            x = crop(x, torch.randint(0, 2 * self.crop + 1, (b, 2), generator=g), self.crop)
+            corner = torch.randint(0, 2 * self.crop + 1, (b, 2), generator=g)
+            x = crop(x, corner, self.crop)
         if self.warps:
-            u = torch.rand(4, b, generator=g, dtype=torch.float64) * 2 - 1
-            x = warp(x, u[0] * self.rotate, 1 + u[1] * self.scale, u[2:].T * self.shift)
+            u = torch.rand(4, b, generator=g, dtype=torch.float64) * 2 - 1  # U(−1, 1)
+            degrees = u[0] * self.rotate
+            factor = 1 + u[1] * self.scale
+            shift = u[2:].T * self.shift
+            x = warp(x, degrees, factor, shift)
         return x
 
     def add_noise(self, x: Tensor, g: torch.Generator) -> Tensor:
         """Return normalised values x with noise added."""
         if not self.noise:
             return x
-        return x + self.noise * torch.randn(x.shape, generator=g, dtype=x.dtype).to(x.device)
+        noise = torch.randn(x.shape, generator=g, dtype=x.dtype)
+        return x + self.noise * noise.to(x.device)
 
 
 def flip(x: Tensor, mask: Tensor) -> Tensor:
     """Return x with the images of the mask [B] mirrored left to right."""
-    return torch.where(mask.to(x.device)[:, None, None, None], x.flip(3), x)
+    of_image = mask.to(x.device).view(-1, 1, 1, 1)
+    return torch.where(of_image, x.flip(3), x)
 
 
 def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
@@ -71,9 +78,12 @@ def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
     corner = corner.to(x.device)
     rows = corner[:, :1] + torch.arange(h, device=x.device)  # [B, H]
     columns = corner[:, 1:] + torch.arange(w, device=x.device)  # [B, W]
-    padded = F.pad(x, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
-    batch = torch.arange(b, device=x.device)[:, None, None]
-    return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    padded = F.pad(x, (pad, pad, pad, pad))
+    # One gather for all images: with channels last, a pixel is one index.
+    pixels = padded.permute(0, 2, 3, 1)
+    image = torch.arange(b, device=x.device).view(b, 1, 1)
+    cut = pixels[image, rows.view(b, h, 1), columns.view(b, 1, w)]
+    return cut.permute(0, 3, 1, 2).contiguous()
 
 
 def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
@@ -84,11 +94,21 @@ def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     """
     h, w = x.shape[2:]
     angle = degrees * (math.pi / 180)
-    cos, sin = angle.cos() / factor, angle.sin() / factor
-    dx, dy = shift[:, 0] * (2 / w), shift[:, 1] * (2 / h)
+    cos = angle.cos() / factor
+    sin = angle.sin() / factor
+    dx = shift[:, 0] * (2 / w)
+    dy = shift[:, 1] * (2 / h)
     # Normalised coordinates stretch x by w/2 and y by h/2: a turn is one only after undoing that.
-    to_x = torch.stack((cos, -sin * (h / w), -cos * dx + sin * (h / w) * dy), 1)
-    to_y = torch.stack((sin * (w / h), cos, -sin * (w / h) * dx - cos * dy), 1)
+    sin_to_x = sin * (h / w)
+    sin_to_y = sin * (w / h)
+    to_x = torch.stack((cos, -sin_to_x, -cos * dx + sin_to_x * dy), 1)
+    to_y = torch.stack((sin_to_y, cos, -sin_to_y * dx - cos * dy), 1)
     matrix = torch.stack((to_x, to_y), 1).to(x.device, x.dtype)  # [B, 2, 3]
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(
+        x,
+        grid,
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,31 +17,14 @@ from danlu.data import normalize, split
 from danlu.data.checks import check_values
 from danlu.data.duplicates import Digests, equal_groups, first_of_each_part, row_digests
 from danlu.data.memmap import Array, is_mapped
+from danlu.data.partition import limited, partition
 from danlu.data.parts import PARTS
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import UNK
-from danlu.errors import DataError, count, some, wrong
 
 _DIGESTED_BYTES = 1 << 20  # of rows digested at once: the steps of it stay in the cache
 _ROWS = 8192  # rows touched at once when all of the data is passed over
-
-
-@dataclass(frozen=True)
-class Raw:
-    """What a source reads: all examples in one array, official validation and test parts last."""
-
-    x: Array
-    y: Array
-    schema: Schema
-    official_test: int = 0
-    official_valid: int = 0
-    """How many examples just before the official test part are the official validation part."""
-    missing: dict[str, int] = field(default_factory=dict)
-    """Cells that each column lacked, in rows that were left out."""
-    presplit: bool = False
-    """Whether the official parts are all the parts there are to be."""
-    encode: Callable[[Array], tuple[Array, Array, Schema]] | None = None
-    """Of text: returns x, y and schema of all of it, once the training part is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +54,9 @@ class Data:
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.schema.input_shape))
-        sizes = ", ".join(f"{self.size(part):,} {part}" for part in PARTS)
+        sizes = [f"{self.size(part):,} {part}" for part in PARTS]
         name = self.source.get("source", "")
-        return f"<Data {name}: {self.schema.task}, examples of {shape}, {sizes}>"
+        return f"<Data {name}: {self.schema.task}, examples of {shape}, {', '.join(sizes)}>"
 
     def size(self, part: str) -> int:
         """Return the number of examples in "train", "valid" or "test"."""
@@ -83,11 +66,14 @@ class Data:
         """Return the number of targets in a part: of examples, or of tokens where each has one."""
         if not self.schema.each_token:
             return self.size(part)
-        return int((self.y[self.parts[part]] >= 0).sum())
+        y = self.y[self.parts[part]]
+        return int((y >= 0).sum())
 
     def unknown(self, part: str) -> int:
         """Return how many tokens of a part ("all": of the whole) the vocabulary does not hold."""
-        x = self.x if part == "all" else self.x[self.parts[part]]
+        x = self.x
+        if part != "all":
+            x = x[self.parts[part]]
         return int(x.eq(UNK).sum())
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
@@ -104,7 +90,8 @@ class Data:
         """Return the normaliser of that kind, fitted on the training part (once)."""
         kind = self.schema.normalization(kind)
         if kind not in self._fitted:
-            self._fitted[kind] = normalize.fit(kind, self.chunks("train"), self.schema.input_shape)
+            chunks = self.chunks("train")
+            self._fitted[kind] = normalize.fit(kind, chunks, self.schema.input_shape)
         return self._fitted[kind]
 
     def set_normalizer(self, fitted: normalize.Normalizer) -> None:
@@ -115,23 +102,27 @@ class Data:
         """Return all examples on a device, moved there once; those mapped from disk stay there."""
         if self.mapped or device.type == "cpu":
             return self.x
-        if str(device) not in self._on_devices:
-            self._on_devices[str(device)] = self.x.to(device)
-        return self._on_devices[str(device)]
+        name = str(device)
+        if name not in self._on_devices:
+            self._on_devices[name] = self.x.to(device)
+        return self._on_devices[name]
 
     def class_counts(self, part: str) -> Tensor:
         """Return the examples per class [K] in a part."""
         y = self.y[self.parts[part]].flatten()
-        return torch.bincount(y[y >= 0], minlength=self.schema.outputs)
+        labels = y[y >= 0]  # tokens of padding have none
+        return torch.bincount(labels, minlength=self.schema.outputs)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of examples, targets and split: equal data, equal digest."""
-        digest = hashlib.blake2b(repr((tuple(self.x.shape), self.x.dtype)).encode(), digest_size=16)
+        kind = repr((tuple(self.x.shape), self.x.dtype))
+        digest = hashlib.blake2b(kind.encode(), digest_size=16)
         for rows in self.x.split(_ROWS):
             digest.update(_bytes_of(rows))
         for tensor in (self.y, *(self.parts[part] for part in PARTS)):
-            digest.update(_bytes_of(tensor) if len(tensor) else b"")
+            if len(tensor):
+                digest.update(_bytes_of(tensor))
         return digest.hexdigest()
 
     def duplicates(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -147,12 +138,14 @@ class Data:
             if len(originals) < 2:
                 continue
             for example in map(int, group):
+                own_part = part_of[example]
                 for part, original in originals.items():
+                    if part >= own_part:
+                        continue
                     # Digests can collide: values are compared before anything is called equal.
-                    if part < part_of[example] and torch.equal(self.x[original], self.x[example]):
-                        names = PARTS[part], PARTS[part_of[example]]
-                        pairs[names].append((original, example))
-        return {names: sorted(found) for names, found in pairs.items()}
+                    if torch.equal(self.x[original], self.x[example]):
+                        pairs[PARTS[part], PARTS[own_part]].append((original, example))
+        return {names: sorted(examples) for names, examples in pairs.items()}
 
     def _part_numbers(self) -> Array:
         """Return the number of each example's part [N], −1 for an example in no part."""
@@ -182,19 +175,18 @@ class Data:
         all_test: all of it is to be scored, so it is one part and may lack classes. Raises
         DataError for what nothing can be learnt from.
         """
-        labels = raw.y if raw.schema.task == "classification" else None
         if all_test:
             nothing = np.arange(0)
             parts = {"train": nothing, "valid": nothing, "test": np.arange(len(raw.x))}
         else:
             check_values(raw.x, raw.y, raw.schema)
-            parts = _parts(raw, labels, split_as, valid, seed)
+            parts = partition(raw, split_as, valid, seed)
         if limit is not None:
-            is_running_text = raw.schema.task == "language"
-            parts["train"] = _limited(parts["train"], labels, limit, seed, is_running_text)
-        if labels is not None and not all_test:
-            split.check(parts, labels, raw.schema.classes)
+            parts["train"] = limited(raw, parts["train"], limit, seed)
+        if raw.labels is not None and not all_test:
+            split.check(parts, raw.labels, raw.schema.classes)
         if raw.encode:
+            # A vocabulary is learnt from the training part, which is known only now.
             x, y, schema = raw.encode(parts["train"])
             raw = replace(raw, x=x, y=y, schema=schema)
         schema = raw.schema
@@ -218,82 +210,13 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def _target_scale(y: Array) -> tuple[float, float]:
     """Return mean and standard deviation of a regression target; 1 for one that is constant."""
-    known = y.astype(np.float64)
-    return float(known.mean()), float(known.std()) or 1.0
+    exact = y.astype(np.float64)
+    mean = float(exact.mean())
+    std = float(exact.std())
+    return mean, std or 1.0
 
 
 def _target_type(schema: Schema) -> Any:
     if schema.is_regression:
         return np.float32
     return np.int64 if schema.task == "classification" else np.int32
-
-
-def _parts(
-    raw: Raw, labels: Array | None, split_as: str | tuple[float, ...] | None, valid: bool, seed: int
-) -> dict[str, split.Index]:
-    """Return the indices of each part: by shares that are given, by official parts, by the rule."""
-    n = len(raw.x)
-    if split_as is not None:
-        shares = split.parse(split_as)
-        if not valid:
-            shares = (shares[0], 0.0, shares[1] + shares[2])
-        rest, test = split.draw(labels, n, shares[2], seed, "split test")
-    else:
-        shares = (1.0, 0.0, 0.0) if raw.presplit else split.rule(n, valid)
-        rest, test = _official_test(raw, labels, shares[2], seed)
-    if split_as is None and raw.official_valid:
-        first_valid = len(rest) - raw.official_valid
-        train, held_out = (rest[:first_valid], rest[first_valid:]) if valid else (rest, rest[:0])
-    else:
-        share = min(1.0, shares[1] * n / len(rest)) if len(rest) else 0.0
-        labels_left = labels[rest] if labels is not None else None
-        inner_train, inner_valid = split.draw(labels_left, len(rest), share, seed, "split valid")
-        train, held_out = rest[inner_train], rest[inner_valid]
-    parts = {"train": train, "valid": held_out, "test": test}
-    wanted = {"train": shares[0], "valid": shares[1] if valid else 0.0, "test": shares[2]}
-    _refuse_empty(parts, wanted, n)
-    return parts
-
-
-def _official_test(
-    raw: Raw, labels: Array | None, share: float, seed: int
-) -> tuple[split.Index, split.Index]:
-    """Return (the rest, the test part): the official test part where there is one, else a draw.
-
-    An official validation part, which lies last, stays whole.
-    """
-    n = len(raw.x)
-    if raw.official_test or raw.presplit:
-        first_test = n - raw.official_test
-        return np.arange(first_test), np.arange(first_test, n)
-    free = n - raw.official_valid
-    labels_free = labels[:free] if labels is not None else None
-    rest, test = split.draw(labels_free, free, min(1.0, share * n / free), seed, "split test")
-    return np.concatenate([rest, np.arange(free, n)]), test
-
-
-def _refuse_empty(parts: dict[str, split.Index], wanted: dict[str, float], n: int) -> None:
-    empty = [part for part, index in parts.items() if not len(index) and wanted[part] > 0]
-    if empty or not len(parts["train"]):
-        raise DataError(
-            f"the data have {count(n, 'example')}, too few for {some(PARTS)} parts: "
-            f"{some(empty or ['train'])} would be empty"
-        )
-
-
-def _limited(
-    train: split.Index, labels: Array | None, limit: int, seed: int, is_running_text: bool
-) -> split.Index:
-    """Return a stratified, seeded `limit` of the training part; of running text its beginning."""
-    if limit < 1:
-        raise DataError(wrong("limit", limit, "must be at least 1"))
-    classes = len(np.unique(labels[train])) if labels is not None else 1
-    if limit < classes:
-        raise DataError(wrong("limit", limit, f"must be at least {classes}, one example per class"))
-    if limit >= len(train):
-        return train
-    if is_running_text:
-        return train[:limit]
-    labels_left = labels[train] if labels is not None else None
-    _, kept = split.draw(labels_left, len(train), limit / len(train), seed, "limit")
-    return train[kept]

@@ -17,11 +17,15 @@ def row_digests(rows: Array) -> Digests:
     if rows.dtype != np.uint8:
         rows = rows + 0  # −0.0 equals 0.0
     octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
-    octets = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
+    missing = -octets.shape[1] % 8
+    octets = np.pad(octets, ((0, 0), (0, missing)))
     words = octets.view(np.uint64)
+    width = words.shape[1]
+
     rng = np.random.default_rng(0)
-    offsets = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
-    factors = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+    one = np.uint64(1)
+    offsets = rng.integers(2**64, size=width, dtype=np.uint64) | one
+    factors = rng.integers(2**64, size=width, dtype=np.uint64) | one
     # Every bit must reach the upper half before and after the product: floats differ only there.
     mixed = words + offsets
     mixed ^= mixed >> np.uint64(32)
@@ -37,10 +41,13 @@ def equal_groups(digests: Digests) -> Iterator[Array]:
     """Yield the indices of each group of two or more equal digests."""
     order = np.argsort(digests, kind="stable")
     ordered = digests[order]
-    starts_new = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-    edges = np.append(np.flatnonzero(starts_new), len(order))
-    for i in np.flatnonzero(np.diff(edges) > 1):
-        yield order[edges[i] : edges[i + 1]]
+    differs = ordered[1:] != ordered[:-1]
+    starts_group = np.concatenate(([True], differs))
+    edges = np.append(np.flatnonzero(starts_group), len(order))
+    sizes = np.diff(edges)
+    for i in np.flatnonzero(sizes > 1):
+        start, end = edges[i], edges[i + 1]
+        yield order[start:end]
 
 
 def first_of_each_part(group: Array, part_of: Array) -> dict[int, int]:

@@ -31,25 +31,36 @@ class Normalizer:
         """Return a float batch [N, …], tokens as they are; the argument is left as it is."""
         if self.kind == "tokens":
             return x
+        dtype = self.scale.dtype
         if self.kind == "none":
-            return x.to(self.scale.dtype)
+            return x.to(dtype)
         if self.matrix is not None:
-            flat = x.to(self.scale.dtype).flatten(1)
-            return ((flat - self.shift) @ self.matrix).view(x.shape)
-        if x.dtype == self.scale.dtype:
+            flat = x.to(dtype).flatten(1)
+            whitened = (flat - self.shift) @ self.matrix
+            return whitened.view(x.shape)
+        # A conversion makes a copy; where none is needed, the subtraction must.
+        if x.dtype == dtype:
             return x.sub(self.shift).mul_(self.scale)
-        return x.to(self.scale.dtype).sub_(self.shift).mul_(self.scale)
+        return x.to(dtype).sub_(self.shift).mul_(self.scale)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Normalizer:
         """Return the same on another device or in another precision."""
-        matrix = None if self.matrix is None else self.matrix.to(device, dtype)
-        shift, scale = self.shift.to(device, dtype), self.scale.to(device, dtype)
-        return Normalizer(self.kind, shift, scale, matrix)
+        matrix = self.matrix
+        if matrix is not None:
+            matrix = matrix.to(device, dtype)
+        return Normalizer(
+            self.kind,
+            self.shift.to(device, dtype),
+            self.scale.to(device, dtype),
+            matrix,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a run keeps of it."""
-        kept = {"shift": self.shift, "scale": self.scale, "matrix": self.matrix}
-        return {name: tensor.contiguous() for name, tensor in kept.items() if tensor is not None}
+        tensors = {"shift": self.shift, "scale": self.scale}
+        if self.matrix is not None:
+            tensors["matrix"] = self.matrix
+        return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normalizer:
@@ -65,14 +76,25 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
         return Normalizer(kind, torch.zeros(per_channel), torch.ones(per_channel))
     if kind == "whiten":
         return _whiten(chunks)
+
     low, high, mean, std = moments(chunks, shape)
     if kind == "zscore":
-        shift, scale = mean, 1 / torch.where(std > 0, std, 1.0)
+        shift = mean
+        scale = 1 / torch.where(std > 0, std, 1.0)
     else:
-        width = torch.where(high > low, high - low, 1.0)
-        scale = (1 if kind == "minmax" else 2) / width
-        shift = low if kind == "minmax" else torch.where(high > low, (low + high) / 2, low)
-    return Normalizer(kind, shift.float().view(per_channel), scale.float().view(per_channel))
+        varies = high > low
+        width = torch.where(varies, high - low, 1.0)
+        if kind == "minmax":
+            shift = low
+            scale = 1 / width
+        else:
+            shift = torch.where(varies, (low + high) / 2, low)
+            scale = 2 / width
+    return Normalizer(
+        kind,
+        shift.float().view(per_channel),
+        scale.float().view(per_channel),
+    )
 
 
 class _Moments:
@@ -83,33 +105,50 @@ class _Moments:
 
     def __init__(self) -> None:
         self.n = 0
-        self.low = self.high = torch.empty(0, dtype=torch.float64)
-        self.centre = self.total = self.square = torch.zeros(1, dtype=torch.float64)
+        nothing = torch.empty(0, dtype=torch.float64)
+        self.low = nothing
+        self.high = nothing
+        zero = torch.zeros(1, dtype=torch.float64)
+        self.centre = zero
+        self.total = zero
+        self.square = zero
 
     def add_bytes(self, chunk: Tensor) -> None:
         """Add bytes [n, C, H, W]: counted, not converted, which is exact and needs no copy."""
         by_channel = [torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]
-        counts = torch.stack(by_channel).double()
+        counts = torch.stack(by_channel).double()  # [C, 256]
         values = torch.arange(256, dtype=torch.float64)
         seen = torch.where(counts > 0, values, torch.nan)
-        low = seen.nan_to_num(torch.inf).amin(1)
-        high = seen.nan_to_num(-torch.inf).amax(1)
-        self._add(int(counts[0].sum()), counts @ values, counts @ values**2, low, high)
+        self._add(
+            int(counts[0].sum()),
+            total=counts @ values,
+            square=counts @ values**2,
+            low=seen.nan_to_num(torch.inf).amin(1),
+            high=seen.nan_to_num(-torch.inf).amax(1),
+        )
 
     def add_floats(self, values: Tensor) -> None:
         """Add values [C or F, n]."""
         if self.n == 0:
             self.centre = values.mean(1)
-        low, high = values.amin(1), values.amax(1)
-        values = values - self.centre[:, None]
-        self._add(values.shape[1], values.sum(1), (values**2).sum(1), low, high)
+        centred = values - self.centre[:, None]
+        self._add(
+            values.shape[1],
+            total=centred.sum(1),
+            square=(centred**2).sum(1),
+            low=values.amin(1),
+            high=values.amax(1),
+        )
 
     def _add(self, n: int, total: Tensor, square: Tensor, low: Tensor, high: Tensor) -> None:
-        is_first = self.n == 0
+        if self.n:
+            low = torch.minimum(self.low, low)
+            high = torch.maximum(self.high, high)
         self.n += n
-        self.total, self.square = self.total + total, self.square + square
-        self.low = low if is_first else torch.minimum(self.low, low)
-        self.high = high if is_first else torch.maximum(self.high, high)
+        self.total = self.total + total
+        self.square = self.square + square
+        self.low = low
+        self.high = high
 
 
 def moments(
@@ -122,31 +161,39 @@ def moments(
         if is_image and chunk.dtype == torch.uint8:
             sums.add_bytes(chunk)
         elif is_image:
-            sums.add_floats(chunk.double().transpose(0, 1).flatten(1))
+            by_channel = chunk.double().transpose(0, 1)
+            sums.add_floats(by_channel.flatten(1))
         else:
             sums.add_floats(chunk.double().T)
     mean = sums.total / sums.n
-    std = (sums.square / sums.n - mean**2).clamp_min(0).sqrt()
-    std = torch.where(sums.high > sums.low, std, 0.0)
+    variance = (sums.square / sums.n - mean**2).clamp_min(0)
+    # Of a constant feature rounding would leave a variance that is tiny, but not 0.
+    std = torch.where(sums.high > sums.low, variance.sqrt(), 0.0)
     return sums.low, sums.high, mean + sums.centre, std
 
 
 def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     """Return W = V Λ^(−½) of the training covariance V Λ Vᵀ."""
-    n, centre = 0, None  # sums are taken about the first chunk's mean: no cancellation
+    n = 0
+    centre = None  # sums are taken about the first chunk's mean: no cancellation
     for chunk in chunks:
         rows = chunk.flatten(1).double()
         if centre is None:
             centre = rows.mean(0)
-            total, square = torch.zeros_like(centre), centre.new_zeros(len(centre), len(centre))
+            total = torch.zeros_like(centre)
+            square = centre.new_zeros(len(centre), len(centre))
         rows = rows - centre
         n += len(rows)
         total += rows.sum(0)
         square += rows.T @ rows
     assert centre is not None  # the training part is never empty
     offset = total / n
-    values, vectors = torch.linalg.eigh(square / n - torch.outer(offset, offset))
+    covariance = square / n - torch.outer(offset, offset)
+    values, vectors = torch.linalg.eigh(covariance)
     inverse_root = values.clamp_min(1e-300).rsqrt()
-    scale = torch.where(values > values[-1] * 1e-10, inverse_root, 0.0)
+    # Directions without variance would be blown up to noise of size 1.
+    largest = values[-1]
+    scale = torch.where(values > largest * 1e-10, inverse_root, 0.0)
     mean = centre + offset
-    return Normalizer("whiten", mean.float(), torch.ones(1), (vectors * scale).float())
+    matrix = vectors * scale
+    return Normalizer("whiten", mean.float(), torch.ones(1), matrix.float())

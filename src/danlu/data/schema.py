@@ -26,7 +26,9 @@ class Column:
     @property
     def features(self) -> list[str]:
         """The names of those features."""
-        return [f"{self.name}={level}" for level in self.levels] or [self.name]
+        if not self.levels:
+            return [self.name]
+        return [f"{self.name}={level}" for level in self.levels]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class Schema:
             return "r2", "loss"
         if self.scheme:
             return "f1", "accuracy", "loss"
-        return ("loss", "accuracy") if self.task == "language" else ("accuracy", "loss")
+        if self.task == "language":
+            return "loss", "accuracy"
+        return "accuracy", "loss"
 
     def normalization(self, kind: str) -> str:
         """Return how inputs are normalised: as the recipe says, but tokens are left as they are."""

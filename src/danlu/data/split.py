@@ -23,14 +23,17 @@ def rule(n: int, valid: bool = True) -> Shares:
     (99.75/0/0.25) above; between, the held-out share falls geometrically in log n.
     """
     at_small = 0.2 if valid else 0.3
+    at_large = 0.01
     if n <= SMALL:
         held_out = at_small
     elif n <= LARGE:
         way = math.log(n / SMALL) / math.log(LARGE / SMALL)
-        held_out = at_small * (0.01 / at_small) ** way
+        held_out = at_small * (at_large / at_small) ** way
     else:
         held_out = 0.0025
-    return (1 - 2 * held_out, held_out, held_out) if valid else (1 - held_out, 0.0, held_out)
+    if not valid:
+        return 1 - held_out, 0.0, held_out
+    return 1 - 2 * held_out, held_out, held_out
 
 
 def parse(split: str | tuple[float, ...]) -> Shares:
@@ -38,8 +41,9 @@ def parse(split: str | tuple[float, ...]) -> Shares:
 
     Two numbers mean training and test. Raises DataError for anything else.
     """
+    written = split.split("/") if isinstance(split, str) else split
     try:
-        shares = [float(p) for p in (split.split("/") if isinstance(split, str) else split)]
+        shares = [float(share) for share in written]
     except ValueError:
         shares = []
     are_shares = all(math.isfinite(share) and share >= 0 for share in shares)
@@ -54,19 +58,26 @@ def parse(split: str | tuple[float, ...]) -> Shares:
 
 
 def draw(
-    labels: NDArray[Any] | None, n: int, share: float, seed: int, purpose: str
+    labels: NDArray[Any] | None,
+    n: int,
+    share: float,
+    seed: int,
+    purpose: str,
 ) -> tuple[Index, Index]:
     """Return two disjoint index sets of n examples, the second holding ⌊n·share + ½⌋.
 
     With labels, every class gives its share to within one example, and at least one to each side
     when it has two.
     """
-    order = np.random.default_rng(seed_of(seed, purpose)).permutation(n)
+    rng = np.random.default_rng(seed_of(seed, purpose))
+    order = rng.permutation(n)
     if labels is not None:
-        order = order[np.argsort(labels[order], kind="stable")]
+        by_class = np.argsort(labels[order], kind="stable")
+        order = order[by_class]
     size = math.floor(n * share + 0.5)
     # Walk the examples class by class, and take one whenever the quota passes a whole number.
-    quota = np.floor(np.arange(1, n + 1) * (size / n) + 1e-9)
+    examples_passed = np.arange(1, n + 1)
+    quota = np.floor(examples_passed * (size / n) + 1e-9)
     taken = np.diff(quota, prepend=0.0) > 0
     if labels is not None and 0 < size < n:
         _put_each_class_on_both_sides(taken, labels[order])
@@ -76,15 +87,21 @@ def draw(
 def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]) -> None:
     """Change `taken` so that each class of two or more has one on either side.
 
-    The largest classes pay for it.
+    labels: sorted. The largest classes pay for it.
     """
     _, starts, counts = np.unique(labels, return_index=True, return_counts=True)
-    classes = [taken[a : a + n] for a, n in zip(starts, counts, strict=True)]
-    surplus = -int(taken.sum())
+    classes = []  # views of `taken`
+    for start, count in zip(starts, counts, strict=True):
+        classes.append(taken[start : start + count])
+
+    before = int(taken.sum())
     for in_class in classes:
-        if len(in_class) >= 2 and (in_class.all() or not in_class.any()):
+        is_on_one_side = in_class.all() or not in_class.any()
+        if len(in_class) >= 2 and is_on_one_side:
             in_class[0] = not in_class[0]
-    surplus += int(taken.sum())
+    surplus = int(taken.sum()) - before
+
+    # As many others change sides, so that the sizes stay.
     gives_back = surplus > 0
     for _ in range(abs(surplus)):
         largest = max(classes, key=lambda c: int(np.count_nonzero(c == gives_back)))
@@ -99,9 +116,13 @@ def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...
     mistakes = []
     total = np.bincount(labels, minlength=len(classes))
     for name, index in parts.items():
+        if not len(index):
+            continue
         counts = np.bincount(labels[index], minlength=len(classes))
-        missing = [f"{classes[k]!r} ({total[k]} in all)" for k in np.flatnonzero(counts == 0)]
-        if len(index) and missing:
+        missing = []
+        for k in np.flatnonzero(counts == 0):
+            missing.append(f"{classes[k]!r} ({total[k]} in all)")
+        if missing:
             mistakes.append(
                 f"the {name} part has no example of class {some(missing)}; give each class one "
                 "example per part or more, or another split"

@@ -34,13 +34,17 @@ SCHEMES = {
 
 def split_tag(tag: str) -> tuple[str, str]:
     """Return the letter and the kind of a tag, both empty for O."""
-    return ("", "") if tag in ("O", "") else (tag[0], tag[2:])
+    if tag in ("O", ""):
+        return "", ""
+    return tag[0], tag[2:]
 
 
 def follows_scheme(tag: str, scheme: str) -> bool:
     """Whether a tag could be one of the scheme's."""
+    if tag == "O":
+        return True
     has_kind = len(tag) > 2 and tag[1] == "-"
-    return tag == "O" or (has_kind and tag[0] in SCHEMES[scheme].letters)
+    return has_kind and tag[0] in SCHEMES[scheme].letters
 
 
 def scheme_of(tags: Iterable[str], nearly: float = 1.0) -> str | None:
@@ -50,15 +54,20 @@ def scheme_of(tags: Iterable[str], nearly: float = 1.0) -> str | None:
     follow it.
     """
     named = [tag for tag in tags if tag != "O"]
+    if not named:
+        return None
+    fits = {}
     # The order decides between schemes that fit alike.
-    fits = {s: sum(follows_scheme(tag, s) for tag in named) for s in ("bio", "bmes", "bioes")}
+    for scheme in ("bio", "bmes", "bioes"):
+        fits[scheme] = sum(follows_scheme(tag, scheme) for tag in named)
     best = max(fits, key=lambda scheme: fits[scheme])
-    return best if named and fits[best] >= nearly * len(named) else None
+    return best if fits[best] >= nearly * len(named) else None
 
 
 def first_violation(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
     """Return the first place where tags are out of order, and why; None where all are in order."""
-    rules, open_letter, open_kind = SCHEMES[scheme], "", ""
+    rules = SCHEMES[scheme]
+    open_letter, open_kind = "", ""
     for i, tag in enumerate([*tags, "O"]):
         letter, kind = split_tag(tag)
         continues = bool(letter) and letter not in rules.begins
@@ -71,7 +80,8 @@ def first_violation(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
             is_end = i == len(tags)
             follower = "the end of the sentence" if is_end else repr(tag)
             reason = f"{tags[i - 1]!r} is followed by {follower}, but the entity is not closed"
-            return (i - 1 if is_end else i), reason
+            place = i - 1 if is_end else i
+            return place, reason
         open_letter, open_kind = letter, kind
     return None
 
@@ -84,26 +94,33 @@ def allowed_transitions(tags: Sequence[str], scheme: str | None) -> tuple[tuple[
     """
     if scheme is None:
         return ()
-    rules, with_edge = SCHEMES[scheme], [*tags, ""]
+    with_edge = [*tags, ""]
+    rows = []
+    for before in with_edge:
+        rows.append(tuple(_may_follow(before, after, scheme) for after in with_edge))
+    return tuple(rows)
 
-    def allowed(before: str, after: str) -> bool:
-        letter_before, kind_before = split_tag(before)
-        letter, kind = split_tag(after)
-        if not letter or letter in rules.begins:
-            return not letter_before or letter_before in rules.ends
-        is_open = scheme == "bio" or letter_before not in rules.ends
-        return bool(letter_before) and kind_before == kind and is_open
 
-    return tuple(tuple(allowed(before, after) for after in with_edge) for before in with_edge)
+def _may_follow(before: str, after: str, scheme: str) -> bool:
+    """Whether one tag may come after another; "" is the sentence's edge."""
+    rules = SCHEMES[scheme]
+    letter_before, kind_before = split_tag(before)
+    letter, kind = split_tag(after)
+    if not letter or letter in rules.begins:
+        return not letter_before or letter_before in rules.ends
+    is_open = scheme == "bio" or letter_before not in rules.ends
+    return bool(letter_before) and kind_before == kind and is_open
 
 
 def open_at_end(tags: Sequence[str], scheme: str) -> list[str]:
     """Return the tags at a sentence's end of an entity that is not closed there."""
-    rules, k = SCHEMES[scheme], len(tags)
-    while k and tags[k - 1] != "O" and tags[k - 1][0] not in rules.ends:
-        k -= 1
-        if tags[k][0] in rules.begins:
-            return list(tags[k:])
+    rules = SCHEMES[scheme]
+    for start in reversed(range(len(tags))):
+        tag = tags[start]
+        if tag == "O" or tag[0] in rules.ends:
+            break
+        if tag[0] in rules.begins:
+            return list(tags[start:])
     return []
 
 
@@ -126,24 +143,24 @@ def spans(tags: Sequence[str], scheme: str | None) -> list[Span]:
     if scheme is None:
         return [(i, i + 1, tag) for i, tag in enumerate(tags)]
     rules = SCHEMES[scheme]
-    found: list[Span] = []
+    entities: list[Span] = []
     start, open_kind = -1, ""
     for i, tag in enumerate([*tags, "O"]):
         letter, kind = split_tag(tag)
         is_open = start >= 0
-        continues = is_open and bool(letter) and letter not in rules.begins and kind == open_kind
+        begins = bool(letter) and letter in rules.begins
+        continues = is_open and bool(letter) and not begins and kind == open_kind
         if is_open and not continues:
             # In BIO an entity ends where the next tag does not continue it.
             if scheme == "bio" or tags[i - 1][0] in rules.ends:
-                found.append((start, i, open_kind))
+                entities.append((start, i, open_kind))
             start = -1
-        closes_itself = scheme != "bio" and bool(letter) and letter in rules.ends
-        if letter and letter in rules.begins:
+
+        # In BIO only the next tag tells whether this one closes its entity.
+        closes = scheme != "bio" and bool(letter) and letter in rules.ends
+        if begins:
             start, open_kind = i, kind
-            if closes_itself:  # S, a whole of one token
-                found.append((i, i + 1, kind))
-                start = -1
-        elif continues and closes_itself:
-            found.append((start, i + 1, open_kind))
+        if closes and (begins or continues):
+            entities.append((start, i + 1, kind))
             start = -1
-    return found
+    return entities

@@ -15,11 +15,12 @@ from danlu.errors import DataError
 
 def pad(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None) -> Array:
     """Return rows of unequal length as one array [N, T] of int32."""
-    width = width or max(map(len, rows))
-    out = np.full((len(rows), width), fill, np.int32)
+    if width is None:
+        width = max(map(len, rows))
+    padded = np.full((len(rows), width), fill, np.int32)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = row
-    return out
+        padded[i, : len(row)] = row
+    return padded
 
 
 def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
@@ -28,9 +29,12 @@ def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]
     source: how many columns come before the first that has a target.
     """
     is_used = (x != PAD).flatten(0, -2).any(0)
-    end = int(is_used.nonzero()[-1]) + 1
+    last_used = int(is_used.nonzero()[-1])
+    end = last_used + 1
     has_target_per_token = y.ndim == x.ndim
-    return x[..., :end], y[..., : end - source] if has_target_per_token else y
+    if has_target_per_token:
+        y = y[..., : end - source]
+    return x[..., :end], y
 
 
 def word_dropout(x: Tensor, share: float, g: torch.Generator) -> Tensor:
@@ -38,8 +42,9 @@ def word_dropout(x: Tensor, share: float, g: torch.Generator) -> Tensor:
 
     (Iyyer et al. 2015.)
     """
-    dropped = (torch.rand(x.shape, generator=g) < share).to(x.device)
-    return torch.where(dropped & (x > EOS), UNK, x)
+    drawn = torch.rand(x.shape, generator=g) < share
+    is_ordinary = x > EOS
+    return torch.where(drawn.to(x.device) & is_ordinary, UNK, x)
 
 
 def check_encodable(text: str, place: str) -> str:
@@ -61,13 +66,16 @@ def tokenize(sentence: str, known: Collection[str], spaced: bool) -> list[str]:
     if spaced:
         return sentence.split()
     longest = max(map(len, known), default=1)
-    tokens, at = [], 0
-    while at < len(sentence):
-        if sentence[at].isspace():
-            at += 1
+    tokens = []
+    start = 0
+    while start < len(sentence):
+        if sentence[start].isspace():
+            start += 1
             continue
-        sizes = range(longest, 1, -1)
-        size = next((n for n in sizes if sentence[at : at + n] in known), 1)
-        tokens.append(sentence[at : at + size])
-        at += size
+        end = start + longest
+        while end > start + 1 and sentence[start:end] not in known:
+            end -= 1
+        token = sentence[start:end]
+        tokens.append(token)
+        start += len(token)
     return tokens

@@ -59,11 +59,18 @@ class Vocabulary:
         """Return the token numbers of each text."""
         with serial_tokenizers():
             encoded = self._tokenizer.encode_batch_fast(list(texts))
-        return [[_ordinary(number) for number in text.ids] for text in encoded]
+        numbers = []
+        for text in encoded:
+            numbers.append([_ordinary(number) for number in text.ids])
+        return numbers
 
     def numbers(self, tokens: Iterable[str]) -> list[int]:
         """Return the numbers of what is cut into tokens already."""
-        return [_ordinary(self._tokenizer.token_to_id(token) or UNK) for token in tokens]
+        numbers = []
+        for token in tokens:
+            number = self._tokenizer.token_to_id(token)
+            numbers.append(UNK if number is None else _ordinary(number))
+        return numbers
 
     def decode(self, numbers: Iterable[int]) -> str:
         """Return the text of token numbers, `<pad>` and `<eos>` left out."""

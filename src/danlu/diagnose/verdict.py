@@ -53,7 +53,8 @@ def _range(low: float, high: float) -> str:
 
 def _of_classes(run: Run) -> list[str]:
     part, result = held_out(run), run.result
-    n, reached = result[f"{part}_n"], result[f"{part}_accuracy"]
+    n = result[f"{part}_n"]
+    reached = result[f"{part}_accuracy"]
     low, high = wilson_interval(reached, n)
     # The constant answer is learnt on the training part, too.
     counts = run.data_info["class_counts"]
@@ -78,13 +79,15 @@ def _of_classes(run: Run) -> list[str]:
 
 def _gap_to_training(result: dict[str, Any], part: str) -> str:
     """Return whether the error is rather bias or variance."""
-    trained, reached = result["train_accuracy"], result[f"{part}_accuracy"]
+    trained = result["train_accuracy"]
+    reached = result[f"{part}_accuracy"]
     low, high = difference_interval(trained, result["train_n"], reached, result[f"{part}_n"])
     if low <= 0:
         return (
             f"Training accuracy is {_percent(trained)}; no gap to the {TITLES[part]} part is shown."
         )
-    bias, gap = 1 - trained, trained - reached
+    bias = 1 - trained
+    gap = trained - reached
     larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
     return (
         f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
@@ -94,13 +97,14 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
 
 def _of_tags(run: Run) -> list[str]:
     part, result = held_out(run), run.result
-    n, accuracy = result[f"{part}_n"], result[f"{part}_accuracy"]
+    n = result[f"{part}_n"]
+    accuracy = result[f"{part}_accuracy"]
     low, high = wilson_interval(accuracy, n)
     right = f"{_percent(accuracy)} of {n:,} tokens are tagged right ({_range(low, high)})"
     if f"{part}_f1" not in result:
         return [f"{_title(part)}: {right}."]
-    f1 = f"{_percent(result[f'{part}_f1'])}{_f1_interval(run)}"
-    return [f"{_title(part)} F1 of whole entities is {f1}; {right}."]
+    f1 = _percent(result[f"{part}_f1"])
+    return [f"{_title(part)} F1 of whole entities is {f1}{_f1_interval(run)}; {right}."]
 
 
 def _f1_interval(run: Run) -> str:
@@ -117,10 +121,13 @@ def _f1_interval(run: Run) -> str:
 
 def _of_next_tokens(run: Run) -> list[str]:
     part, result = held_out(run), run.result
-    loss, n = result[f"{part}_loss"], result[f"{part}_n"]
-    by_frequency = _entropy([c for c in run.data_info["class_counts"] if c])
+    loss = result[f"{part}_loss"]
+    n = result[f"{part}_n"]
+    reached = perplexity(min(loss, _LARGEST_LOSS))
+    # What can be had without reading the text.
+    by_frequency = _entropy(run.data_info["class_counts"])
     sentences = [
-        f"{_title(part)} perplexity is {perplexity(min(loss, _LARGEST_LOSS)):.3g}: {loss:.3f} nats "
+        f"{_title(part)} perplexity is {reached:.3g}: {loss:.3f} nats "
         f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency "
         f"alone, those of the training part have {perplexity(by_frequency):.3g} "
         f"({by_frequency:.3f} nats)."
@@ -135,16 +142,24 @@ def _of_next_tokens(run: Run) -> list[str]:
 
 
 def _entropy(counts: list[int]) -> float:
+    """Return the entropy in nats of classes that come so often."""
     total = sum(counts)
-    return -sum(c / total * math.log(c / total) for c in counts)
+    entropy = 0.0
+    for count_of_class in counts:
+        if count_of_class:
+            share = count_of_class / total
+            entropy -= share * math.log(share)
+    return entropy
 
 
 def _of_numbers(run: Run) -> list[str]:
     part, result = held_out(run), run.result
     mean, std = run.schema.scale
+    # The loss is of the standardised target.
     typical = std * math.sqrt(result[f"{part}_loss"])
     targets = read_outputs(run.path)["targets"].double()
-    constant = float((targets - mean).square().mean().sqrt())
+    squared_errors = (targets - mean).square()
+    constant = float(squared_errors.mean().sqrt())
     sentences = [
         f"{_title(part)} R² is {result[f'{part}_r2']:.3f}: a typical error of {typical:.4g} on "
         f"{result[f'{part}_n']} examples, where always answering the training mean errs by "
@@ -165,7 +180,8 @@ def _of_the_data(run: Run) -> list[str]:
             f"{count(n, 'example')} of the {second} part {verb} one of the {first} part; "
             "its score is flattered."
         )
-    if gaps := run.data_info["missing"]:
+    gaps = run.data_info["missing"]
+    if gaps:
         sentences.append(f"Rows with missing cells were left out ({cells(gaps)}).")
     return sentences
 
@@ -175,19 +191,19 @@ def _of_the_ending(run: Run) -> list[str]:
     losses = [row["valid_loss"] for row in run.history if "valid_loss" in row]
     if len(losses) < _LEAST_EPOCHS:
         return []
-    best = min(range(len(losses)), key=losses.__getitem__)
+    lowest = min(losses)
+    best = losses.index(lowest)
     is_last_best = best == len(losses) - 1
     if is_last_best and losses[-1] < _STILL_FALLING * losses[-2]:
         return ["Validation loss was still falling at the end: train longer (`epochs`)."]
     best_epoch = run.result.get("best_epoch")
     if best_epoch:
-        stopped = "" if run.result["epochs"] == run.recipe.epochs else "Stopped early; the"
+        stopped_early = run.result["epochs"] != run.recipe.epochs
+        beginning = "Stopped early; the" if stopped_early else "The"
+        return [f"{beginning} weights are those of epoch {best_epoch}, the best on validation."]
+    if losses[-1] > _HAS_TURNED * lowest:
         return [
-            f"{stopped or 'The'} weights are those of epoch {best_epoch}, the best on validation."
-        ]
-    if losses[-1] > _HAS_TURNED * losses[best]:
-        return [
-            f"Validation loss was lowest after epoch {best + 1} ({losses[best]:.4f}) and ended at "
+            f"Validation loss was lowest after epoch {best + 1} ({lowest:.4f}) and ended at "
             f"{losses[-1]:.4f}: `early_stopping.patience=5` would keep the best weights."
         ]
     return []

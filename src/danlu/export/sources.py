@@ -5,7 +5,9 @@ They are the very ones that the engine uses, so nothing is written twice.
 
 from __future__ import annotations
 
+import ast
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from danlu import rng
 from danlu.data import augment
 from danlu.models import MODELS
 from danlu.nn import init, layers, losses, penalties
-from danlu.optim import clip, optimizers, schedules
+from danlu.optim import clip, schedules
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.recipe import Recipe
 from danlu.train.batches import sampling
@@ -25,7 +27,6 @@ OWN_LAYERS: tuple[type[nn.Module], ...] = (
     layers.PHMLinear,
     layers.ExplicitLinear,
 )
-_SYMMETRIC = {"uniform", "torch"}  # rules that draw from U(−1, 1); zeros draws nothing
 
 
 def is_chain(model: nn.Module) -> bool:
@@ -45,9 +46,11 @@ def augments(recipe: Recipe) -> bool:
 
 def initial_values(recipe: Recipe) -> tuple[str, str, float]:
     """Return (rule, activation, std) of the weights, after the model's own preference."""
-    own = MODELS[recipe.model.name].init if recipe.init.name == "auto" else {}
-    rule = own.get("name", recipe.init.name)
-    std = own.get("std", recipe.init.std) or 0.0
+    preferred = {}
+    if recipe.init.name == "auto":
+        preferred = MODELS[recipe.model.name].init
+    rule = preferred.get("name", recipe.init.name)
+    std = preferred.get("std", recipe.init.std) or 0.0
     return str(rule), recipe.model.activation or "relu", float(std)
 
 
@@ -56,7 +59,7 @@ def sources(recipe: Recipe, model: nn.Module, loss: str) -> list[str]:
 
     loss: the name of its loss.
     """
-    needed: list[Any] = [
+    called: list[Any] = [
         rng.seed_of,
         rng.stream,
         *_drawing(recipe, model),
@@ -64,17 +67,32 @@ def sources(recipe: Recipe, model: nn.Module, loss: str) -> list[str]:
         *_losses(recipe, loss),
         *_updates(recipe),
     ]
-    return [inspect.getsource(thing) for thing in needed]
+    needed: dict[Any, str] = {}  # in order: what a function calls comes before it
+    for thing in called:
+        _add_with_helpers(thing, needed)
+    return list(needed.values())
+
+
+def _add_with_helpers(thing: Any, needed: dict[Any, str]) -> None:
+    """Add the source of a function or class, after those of its module that it uses."""
+    if thing in needed:
+        return
+    source = inspect.getsource(thing)
+    module = sys.modules[thing.__module__]
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Name):
+            continue
+        used = vars(module).get(node.id)
+        is_definition = inspect.isfunction(used) or inspect.isclass(used)
+        if is_definition and used is not thing and used.__module__ == module.__name__:
+            _add_with_helpers(used, needed)
+    needed[thing] = source
 
 
 def _drawing(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
     """Yield what draws initial weights."""
     rule, activation, _ = initial_values(recipe)
     rules = {chosen for _, _, chosen in init.plan(model, rule, activation)}
-    if rules & _SYMMETRIC:
-        yield init._rand_symmetric
-    if rules - _SYMMETRIC - {"zeros"}:
-        yield init._randn
     for name in sorted(rules):
         yield init.INITS[name]
 
@@ -90,9 +108,10 @@ def _layers(model: nn.Module) -> Iterator[Any]:
 
 
 def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
-    is_balanced, is_sampled = recipe.loss.class_weights == "balanced", not recipe.sample.whole
-    if name == "cross-entropy-explicit":  # validation is scored with PyTorch's
-        yield from (losses.smooth_labels, losses._CrossEntropy, losses.cross_entropy)
+    is_balanced = recipe.loss.class_weights == "balanced"
+    is_sampled = not recipe.sample.whole
+    if name == "cross-entropy-explicit":
+        yield losses.cross_entropy  # validation is scored with PyTorch's
     yield losses.LOSSES[name]
     if is_balanced or is_sampled:
         yield losses.example_weights
@@ -104,11 +123,7 @@ def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
 
 def _updates(recipe: Recipe) -> Iterator[Any]:
     """Yield what turns gradients into updates."""
-    update = OPTIMIZERS[recipe.optimizer.name].update
-    for helper in ("subtract", "accumulate_square", "root", "descend"):
-        if helper in update.__code__.co_names:
-            yield getattr(optimizers, helper)
-    yield update
+    yield OPTIMIZERS[recipe.optimizer.name].update
     if recipe.schedule.name != "constant":
         yield schedules.SCHEDULES[recipe.schedule.name].factor
     if recipe.penalty.l1:
@@ -116,8 +131,8 @@ def _updates(recipe: Recipe) -> Iterator[Any]:
     if recipe.penalty.l2:
         yield penalties.l2_gradient
     if recipe.clip.norm:
-        yield from (clip.norm_factor, clip.clip_norm)
+        yield clip.clip_norm
     if recipe.clip.value:
         yield clip.clip_value
     if augments(recipe):
-        yield from (augment.Augmenter, augment.flip, augment.crop, augment.warp)
+        yield augment.Augmenter

@@ -48,10 +48,18 @@ ROWS = {
     "alexnet-torch": Row(filters=(64, 192, 384, 256, 256), dropout_first=True),
     # As the notes have it, and as the lecture has it that they follow.
     "zfnet": Row(
-        (7, 2, 1), (96, 256, 512, 512, 1024), second_stride=2, pool_padding=1, small=(3, 1, 1)
+        first=(7, 2, 1),
+        filters=(96, 256, 512, 512, 1024),
+        second_stride=2,
+        pool_padding=1,
+        small=(3, 1, 1),
     ),
     "zfnet-lecture": Row(
-        (7, 2, 1), (96, 256, 512, 1024, 512), second_stride=2, pool_padding=1, small=(3, 1, 1)
+        first=(7, 2, 1),
+        filters=(96, 256, 512, 1024, 512),
+        second_stride=2,
+        pool_padding=1,
+        small=(3, 1, 1),
     ),
 }
 
@@ -89,8 +97,11 @@ def build(
 
 def _features(row: Row, channels: int, width: float, is_small: bool) -> nn.Sequential:
     first, second, *rest = (scaled(q, width, row.groups) for q in row.filters)
-    kernel, stride, padding = row.small if is_small else row.first
-    second_stride = 1 if is_small else row.second_stride
+    kernel, stride, padding = row.first
+    second_stride = row.second_stride
+    if is_small:
+        kernel, stride, padding = row.small
+        second_stride = 1
     second_padding = 2 if second_stride == 1 else 0
     layers: list[nn.Module] = [
         nn.Conv2d(channels, first, kernel, stride, padding),
@@ -102,7 +113,9 @@ def _features(row: Row, channels: int, width: float, is_small: bool) -> nn.Seque
     ]
     before = second
     for i, filters in enumerate(rest):
-        groups = 1 if i == 0 else row.groups
-        layers += [nn.Conv2d(before, filters, 3, padding=1, groups=groups), nn.ReLU()]
+        groups = 1 if i == 0 else row.groups  # the third sees both halves
+        layers.append(nn.Conv2d(before, filters, 3, padding=1, groups=groups))
+        layers.append(nn.ReLU())
         before = filters
-    return nn.Sequential(*layers, nn.MaxPool2d(3, 2))
+    layers.append(nn.MaxPool2d(3, 2))
+    return nn.Sequential(*layers)

@@ -57,7 +57,9 @@ def add_dense(
 ) -> None:
     """Add hidden layers and the output layer, numbered from `first`."""
     for k, q in enumerate(hidden, first):
-        layer = nn.Linear(n, q) if phm_n == 1 else _phm_layer(n, q, phm_n, k)
+        layer: nn.Module = nn.Linear(n, q)
+        if phm_n != 1:
+            layer = _phm_layer(n, q, phm_n, k)
         norm = nn.BatchNorm1d(q) if batch_norm != "none" else None
         add_block(layers, str(k), layer, norm, activation, batch_norm)
         if dropout:

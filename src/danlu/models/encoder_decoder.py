@@ -39,9 +39,11 @@ class Attention(nn.Module):
         """out [T, B, H] → [T, B, H]."""
         values, known = memory
         scores = torch.einsum("tbh,sbh->bts", out, self.keys(values))
-        scores = scores.masked_fill(~known.t().unsqueeze(1), -torch.inf)
-        context = torch.einsum("bts,sbh->tbh", scores.softmax(2), values)
-        return torch.tanh(self.join(torch.cat([context, out], 2)))
+        is_padding = ~known.t().unsqueeze(1)  # [B, 1, S]
+        weights = scores.masked_fill(is_padding, -torch.inf).softmax(2)
+        context = torch.einsum("bts,sbh->tbh", weights, values)
+        both = torch.cat([context, out], 2)
+        return torch.tanh(self.join(both))
 
 
 class EncoderDecoder(nn.Module, EncodesAndDecodes):
@@ -58,12 +60,16 @@ class EncoderDecoder(nn.Module, EncodesAndDecodes):
     ) -> None:
         super().__init__()
         self.text = text
-        self.embedding, self.drop = Embedding(text.tokens, embedding), Dropout(dropout)
+        self.embedding = Embedding(text.tokens, embedding)
+        self.drop = Dropout(dropout)
         size = self.embedding.size
         self.encoder = StackedRecurrent(size, dropout=dropout, **layers)
+        # The target is written from left to right, whichever way the source is read.
         one_way = {**layers, "bidirectional": False}
         self.decoder = StackedRecurrent(size, dropout=dropout, **one_way)
-        self.attention = Attention(self.encoder.width, self.decoder.width) if attention else None
+        self.attention = None
+        if attention:
+            self.attention = Attention(self.encoder.width, self.decoder.width)
         self.output = nn.Linear(self.decoder.width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,15 +77,18 @@ class EncoderDecoder(nn.Module, EncodesAndDecodes):
 
         x [B, S + T]: the source, then the target so far.
         """
-        source, target = x[:, : self.text.source], x[:, self.text.source :]
+        source = x[:, : self.text.source]
+        target = x[:, self.text.source :]
         states, memory = self.read(source)
-        return self.write(target, states, memory)[0].transpose(0, 1)
+        logits, _ = self.write(target, states, memory)
+        return logits.transpose(0, 1)
 
     def read(self, source: Tensor) -> tuple[State, Memory]:
         """Return the states after each source's last token, and what attention looks back on."""
-        lengths = (source != PAD).sum(1)
-        values, states = self.encoder(self._vectors(source), lengths, ends=True)
-        return states, (values, (source != PAD).t())
+        known = source != PAD
+        vectors = self._vectors(source)
+        values, states = self.encoder(vectors, known.sum(1), ends=True)
+        return states, (values, known.t())
 
     def write(self, target: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         """Return logits [T, B, K] of what follows each token of target [B, T], and the states."""

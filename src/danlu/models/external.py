@@ -35,7 +35,11 @@ def find(path: str) -> Callable[..., Any]:
 
 
 def build(
-    path: str, input_shape: tuple[int, ...], outputs: int, args: dict[str, Any], seed: int
+    path: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    args: dict[str, Any],
+    seed: int,
 ) -> nn.Module:
     """Call the factory with `args`, and with `input_shape` and `outputs` if it takes them.
 
@@ -43,8 +47,9 @@ def build(
     equal networks. Raises ModelError where the call fails or what it returns cannot be trained.
     """
     factory = find(path)
+    taken = _parameters(factory)
     offered = {"input_shape": input_shape, "outputs": outputs}
-    accepted = {name: v for name, v in offered.items() if name in _parameters(factory)}
+    accepted = {name: value for name, value in offered.items() if name in taken}
     with torch.random.fork_rng(devices=[]), importable_working_folder():
         torch.default_generator.manual_seed(seed_of(seed, "init", path))
         try:

@@ -89,8 +89,10 @@ class Inception(nn.Module):
         pool: list[nn.Module] = [nn.MaxPool2d(3, 1, 1)]
         if row.reduced:
             pool.append(Conv(c, pooled, 1, batch_norm=row.batch_norm))
+        else:
+            pooled = c  # pooling alone leaves the channels as they are
         self.branch4 = nn.Sequential(*pool)
-        self.channels = one + three + five + (pooled if row.reduced else c)
+        self.channels = one + three + five + pooled
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, c, H, W] → [B, channels, H, W]."""
@@ -104,8 +106,11 @@ def _branch(c: int, reduce: int, q: int, kernels: tuple[int, ...], row: Row) -> 
     if row.reduced:
         layers.append(Conv(c, reduce, 1, batch_norm=row.batch_norm))
         c = reduce
-    layers += [Conv(c, c, kernel, batch_norm=row.batch_norm) for kernel in kernels[:-1]]
-    return nn.Sequential(*layers, Conv(c, q, kernels[-1], batch_norm=row.batch_norm))
+    *inner, last = kernels
+    for kernel in inner:
+        layers.append(Conv(c, c, kernel, batch_norm=row.batch_norm))
+    layers.append(Conv(c, q, last, batch_norm=row.batch_norm))
+    return nn.Sequential(*layers)
 
 
 class Auxiliary(nn.Module):
@@ -144,29 +149,35 @@ class GoogLeNet(nn.Module, HasAuxiliaryClassifiers):
         is_small: bool,
     ) -> None:
         super().__init__()
-        norm, first, last = row.batch_norm, scaled(64, width), scaled(192, width)
+        norm = row.batch_norm
+        first = scaled(64, width)
+        last = scaled(192, width)
         if is_small:
-            self.conv1, self.maxpool1 = Conv(c, first, 3, 1, norm), nn.Identity()
+            self.conv1 = Conv(c, first, 3, 1, norm)
+            self.maxpool1: nn.Module = nn.Identity()
         else:
             self.conv1 = Conv(c, first, 7, 2, norm)
-            self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)  # type: ignore[assignment]
+            self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.conv2 = Conv(first, first, 1, batch_norm=norm)
         self.conv3 = Conv(first, last, 3, batch_norm=norm)
         self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool4 = nn.MaxPool2d(row.last_pool, 2, ceil_mode=True)
+
         self.auxiliary_weights = (auxiliary, auxiliary) if auxiliary else ()
-        c = last
         heads: dict[str, nn.Module] = {}
+        c = last
         for name, filters in INCEPTIONS.items():
             if auxiliary and name in _AUXILIARY_BEFORE:
                 heads[f"aux{len(heads) + 1}"] = Auxiliary(c, outputs, width, norm)
             inception = Inception(c, tuple(scaled(q, width) for q in filters), row)
             self.add_module(f"inception{name}", inception)
             c = inception.channels
+        # After the inceptions, as in the published weights.
         for name, auxiliary_head in heads.items():
             self.add_module(name, auxiliary_head)
-        self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
         self.dropout = Dropout(dropout)
         self.fc = nn.Linear(c, outputs)
 
@@ -175,17 +186,22 @@ class GoogLeNet(nn.Module, HasAuxiliaryClassifiers):
         x = self.maxpool1(self.conv1(x))
         x = self.maxpool2(self.conv3(self.conv2(x)))
         auxiliary: list[Tensor] = []
+        runs_auxiliary = self.training and self.auxiliary_weights
         for name in INCEPTIONS:
             if name == "4a":
                 x = self.maxpool3(x)
             if name == "5a":
                 x = self.maxpool4(x)
-            if self.training and self.auxiliary_weights and name in _AUXILIARY_BEFORE:
-                auxiliary.append(getattr(self, f"aux{len(auxiliary) + 1}")(x))
-            x = getattr(self, f"inception{name}")(x)
+            if runs_auxiliary and name in _AUXILIARY_BEFORE:
+                auxiliary_head = getattr(self, f"aux{len(auxiliary) + 1}")
+                auxiliary.append(auxiliary_head(x))
+            inception = getattr(self, f"inception{name}")
+            x = inception(x)
         x = self.flatten(self.avgpool(x))
         out = cast(Tensor, self.fc(self.dropout(x)))
-        return (out, *auxiliary) if auxiliary else out
+        if auxiliary:
+            return (out, *auxiliary)
+        return out
 
 
 def build(

@@ -82,15 +82,17 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         return (logits, last_states) if self.stateful else logits
 
     def _marginals_and_path(self, logits: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        path = self.crf.best(logits, known)
         log_p = log_marginals(logits, known, *self.crf.scores)
-        one_hot = F.one_hot(path, logits.shape[2]).to(log_p.dtype)
+        path = self.crf.best(logits, known)
+        tags = logits.shape[2]
+        one_hot = F.one_hot(path, tags).to(log_p.dtype)
         return log_p.transpose(0, 1), one_hot.transpose(0, 1)
 
     def step(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Return logits [B, K] of what follows x [B, T], and the states to go on from."""
         out, last_states, _ = self._read(x, state)
-        return self.output(out[-1]), last_states
+        at_last_token = out[-1]
+        return self.output(at_last_token), last_states
 
     def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σ weights·(−log P(y | x)) over sentences, and the logits [B, T, K].
@@ -100,7 +102,8 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         out, _, known = self._read(x, None)
         logits = self.output(out)
         losses = nll(logits, y.t(), known, *self.crf.scores)
-        return (losses * weights).sum(), logits.transpose(0, 1)
+        loss = (losses * weights).sum()
+        return loss, logits.transpose(0, 1)
 
     def _read(self, x: Tensor, states: State | None) -> tuple[Tensor, State, Tensor]:
         """Return what the layers give, the last states, and where there are tokens [T, B].
@@ -121,34 +124,48 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         if not self.layers.bidirectional:
             return last(out, lengths)
         forward, backward = out.chunk(2, 2)
-        return torch.cat([last(forward, lengths), backward[0]], 1)
+        at_end = last(forward, lengths)
+        at_start = backward[0]
+        return torch.cat([at_end, at_start], 1)
 
 
 def _misplaced_fields(
-    task: str, bidirectional: bool, stateful: bool, crf: bool, attention: bool
+    task: str,
+    bidirectional: bool,
+    stateful: bool,
+    crf: bool,
+    attention: bool,
 ) -> list[Mistake]:
     """Return a mistake for each field that a task has no use for."""
-    looks_ahead = "must be false where later tokens are predicted from earlier ones"
-    unseen = "needs `model.attention` to be of use in an encoder"
-    rules = (
-        ("bidirectional", bidirectional and task == "language", looks_ahead),
-        ("bidirectional", bidirectional and task == "pairs" and not attention, unseen),
-        ("attention", attention and task != "pairs", "needs pairs of texts"),
-        ("stateful", stateful and task != "language", "needs running text, read window by window"),
-        ("crf", crf and task != "tagging", "needs tagged text"),
-    )
-    return [
-        wrong(f"model.{field}", True, rule, f"try model.{field}=false")
-        for field, is_broken, rule in rules
-        if is_broken
-    ]
+    broken = []
+    if bidirectional and task == "language":
+        rule = "must be false where later tokens are predicted from earlier ones"
+        broken.append(("bidirectional", rule))
+    if bidirectional and task == "pairs" and not attention:
+        rule = "needs `model.attention` to be of use in an encoder"
+        broken.append(("bidirectional", rule))
+    if attention and task != "pairs":
+        broken.append(("attention", "needs pairs of texts"))
+    if stateful and task != "language":
+        broken.append(("stateful", "needs running text, read window by window"))
+    if crf and task != "tagging":
+        broken.append(("crf", "needs tagged text"))
+    mistakes = []
+    for field, rule in broken:
+        mistakes.append(wrong(f"model.{field}", True, rule, f"try model.{field}=false"))
+    return mistakes
 
 
 def _cells_of_layers(
-    name: str, cell: tuple[str, ...], hidden: tuple[int, ...], reset_after: bool
+    name: str,
+    cell: tuple[str, ...],
+    hidden: tuple[int, ...],
+    reset_after: bool,
 ) -> tuple[str, ...]:
     """Return the row of `CELLS` for each layer."""
-    cells = cell if len(cell) > 1 else (cell or (name,)) * len(hidden)
+    cells = cell or (name,)
+    if len(cells) == 1:
+        cells = cells * len(hidden)
     if not reset_after:
         cells = tuple("gru-reset-before" if c == "gru" else c for c in cells)
     return cells

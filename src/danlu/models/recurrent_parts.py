@@ -39,7 +39,8 @@ class Embedding(nn.Module, ResetsWeights):
 
     def __init__(self, tokens: int, size: int) -> None:
         super().__init__()
-        self.tokens, self.size = tokens, size or tokens
+        self.tokens = tokens
+        self.size = size or tokens
         if size:
             self.weight = nn.Parameter(torch.empty(tokens, size))
 
@@ -60,7 +61,10 @@ def variational_dropout(drop: Dropout, x: Tensor) -> Tensor:
 
     So padding does not change the mask.
     """
-    return x * drop.mask(x[:1]) if drop.training and drop.p else x
+    if not drop.training or not drop.p:
+        return x
+    first_step = x[:1]
+    return x * drop.mask(first_step)
 
 
 class StackedRecurrent(nn.Module):
@@ -77,7 +81,8 @@ class StackedRecurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.bidirectional = bidirectional
-        self.forwards, self.back = nn.ModuleList(), nn.ModuleList()
+        self.forwards = nn.ModuleList()
+        self.back = nn.ModuleList()
         self.drops = nn.ModuleList()
         for cell, size in zip(cells, hidden, strict=True):
             self.forwards.append(Recurrent(cell, n, size, forget_bias))
@@ -88,22 +93,37 @@ class StackedRecurrent(nn.Module):
         self.width = n
 
     def forward(
-        self, x: Tensor, lengths: Tensor, states: State | None = None, ends: bool = False
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        states: State | None = None,
+        ends: bool = False,
     ) -> tuple[Tensor, State]:
         """Return outputs [T, B, H] of the last layer (2H both ways), and each layer's last states.
 
         x [T, B, n]. ends: states after each sequence's own last token, not after the last step.
         """
+        starts = self._states_of_layers(states)
         last_states: list[Tensor] = []
-        remaining = iter(states) if states is not None else None
         for k, drop in enumerate(self.drops):
-            layer = cast(Recurrent, self.forwards[k])
-            size = 2 if CELLS[layer.cell].memory else 1
-            start = None if remaining is None else tuple(itertools.islice(remaining, size))
-            out, state = layer(x, start, each=ends)
+            out, state = self.forwards[k](x, starts[k], each=ends)
+            if ends:
+                state = [last(s, lengths) for s in state]
+            last_states += state
             if self.bidirectional:
                 reversed_out, _ = self.back[k](reverse(x, lengths))
                 out = torch.cat([out, reverse(reversed_out, lengths)], 2)
-            last_states += [last(s, lengths) for s in state] if ends else state
             x = variational_dropout(cast(Dropout, drop), out)
         return x, tuple(last_states)
+
+    def _states_of_layers(self, states: State | None) -> list[State | None]:
+        """Return the states of each layer, which lie in a row: h, and c where a cell has one."""
+        if states is None:
+            return [None] * len(self.forwards)
+        by_layer: list[State | None] = []
+        remaining = iter(states)
+        for layer in self.forwards:
+            has_memory = CELLS[cast(Recurrent, layer).cell].memory
+            size = 2 if has_memory else 1
+            by_layer.append(tuple(itertools.islice(remaining, size)))
+        return by_layer

@@ -38,29 +38,34 @@ class Block(nn.Module):
 
     def __init__(self, c: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
-        q = 4 * width if bottleneck else width
         if bottleneck:
+            q = 4 * width
             shapes = [(c, width, 1, 1), (width, width, 3, stride), (width, q, 1, 1)]
         else:
+            q = width
             shapes = [(c, width, 3, stride), (width, q, 3, 1)]
         self.depth = len(shapes)
         for k, (inputs, outputs, kernel, step) in enumerate(shapes, 1):
             self.add_module(f"conv{k}", _conv(inputs, outputs, kernel, step))
             self.add_module(f"bn{k}", nn.BatchNorm2d(outputs))
         self.relu = nn.ReLU(inplace=True)
-        if stride == 1 and c == q:
-            self.downsample = None
-        else:
+        self.downsample = None
+        if stride != 1 or c != q:
+            # The shortcut must have the shape of what it is added to.
             self.downsample = nn.Sequential(_conv(c, q, 1, stride), nn.BatchNorm2d(q))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, c, H, W] → [B, q, H/stride, W/stride]."""
         out = x
         for k in range(1, self.depth + 1):
-            out = getattr(self, f"bn{k}")(getattr(self, f"conv{k}")(out))
+            conv = getattr(self, f"conv{k}")
+            bn = getattr(self, f"bn{k}")
+            out = bn(conv(out))
             if k < self.depth:
                 out = self.relu(out)
-        shortcut = x if self.downsample is None else self.downsample(x)
+        shortcut = x
+        if self.downsample is not None:
+            shortcut = self.downsample(x)
         return cast(Tensor, self.relu(out + shortcut))
 
 
@@ -78,30 +83,43 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         first = widths[0]
-        self.conv1 = _conv(c, first, 3) if is_small else _conv(c, first, 7, 2)
-        self.bn1, self.relu = nn.BatchNorm2d(first), nn.ReLU(inplace=True)
+        if is_small:
+            self.conv1 = _conv(c, first, 3)
+        else:
+            self.conv1 = _conv(c, first, 7, 2)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if is_small else nn.MaxPool2d(3, 2, 1)
         c = first
         for stage, (width, n) in enumerate(zip(widths, blocks, strict=True), 1):
             layers = []
             for i in range(n):
-                stride = 2 if stage > 1 and i == 0 else 1
-                layers.append(Block(c, width, stride, bottleneck))
+                halves = stage > 1 and i == 0
+                layers.append(Block(c, width, 2 if halves else 1, bottleneck))
                 c = 4 * width if bottleneck else width
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
-        self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
         self.fc = nn.Linear(c, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] → logits [B, K]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.maxpool(x)
         for stage in range(1, 5):
-            x = getattr(self, f"layer{stage}")(x)
-        return cast(Tensor, self.fc(self.flatten(self.avgpool(x))))
+            layer = getattr(self, f"layer{stage}")
+            x = layer(x)
+        x = self.flatten(self.avgpool(x))
+        return cast(Tensor, self.fc(x))
 
 
 def build(
-    name: str, input_shape: tuple[int, ...], outputs: int, *, width: float, stem: str
+    name: str,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    width: float,
+    stem: str,
 ) -> nn.Module:
     """Return the row `name` for pictures [C, H, W], every number of filters times `width`.
 

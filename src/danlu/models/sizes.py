@@ -17,12 +17,16 @@ def window(n: int, f: int, stride: int = 1, padding: int = 0) -> int:
 
     So many outputs has a convolution or pooling along one axis.
     """
-    return (n + 2 * padding - f) // stride + 1
+    room = n + 2 * padding - f
+    return room // stride + 1
 
 
 def pair(size: Any) -> tuple[int, int]:
     """Return a size along both axes; layers keep one number, or two."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
 
 
 def check_window(
@@ -46,7 +50,8 @@ def check_window(
 
 def scaled(filters: int, width: float, multiple: int = 1) -> int:
     """Return a number of filters times `width`, rounded to a multiple."""
-    return max(1, round(filters * width / multiple)) * multiple
+    multiples = round(filters * width / multiple)
+    return max(1, multiples) * multiple
 
 
 def picture_shape(name: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,7 +67,9 @@ def picture_shape(name: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def uses_small_stem(stem: str, input_shape: tuple[int, ...]) -> bool:
     """Whether a network made for large pictures begins with the stem for small ones."""
-    return stem == "small" or (stem == "auto" and max(input_shape[1:]) <= _SMALL_PICTURE)
+    if stem == "auto":
+        return max(input_shape[1:]) <= _SMALL_PICTURE
+    return stem == "small"
 
 
 def feature_map_size(
@@ -72,16 +79,17 @@ def feature_map_size(
 
     Raises ModelError for a window that is too large.
     """
-    size = (input_shape[1], input_shape[2])
+    _, height, width = input_shape
     also = "" if is_small else " `model.stem=small`,"
     for name, layer in layers:
         if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
             continue
-        f = pair(layer.kernel_size)[0]
-        stride = pair(layer.stride)[0]
-        padding = pair(layer.padding)[0]
+        f, _ = pair(layer.kernel_size)
+        stride, _ = pair(layer.stride)
+        padding, _ = pair(layer.padding)
+        # Rounding up: the last window may stick out by all but one of its steps.
         rounding = stride - 1 if getattr(layer, "ceil_mode", False) else 0
-        check_window(name, size, f - rounding, padding, input_shape, also)
-        height, width = (window(n + rounding, f, stride, padding) for n in size)
-        size = (height, width)
-    return size
+        check_window(name, (height, width), f - rounding, padding, input_shape, also)
+        height = window(height + rounding, f, stride, padding)
+        width = window(width + rounding, f, stride, padding)
+    return height, width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,8 @@ class _Walk:
         One that no layer made, such as a sum of branches, has those of the longest path so far.
         """
         if id(x) not in self.reach:
-            self.remember(x, max(self.reach.values(), default=(1, 1)))
+            longest = max(self.reach.values(), default=(1, 1))
+            self.remember(x, longest)
         return self.reach[id(x)]
 
     def remember(self, x: Tensor, reach: tuple[int, int]) -> None:
@@ -79,7 +81,8 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     if isinstance(layer, _WINDOWED):
         return _windowed_shape(layer, shape)
     if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return (shape[0], *pair(layer.output_size))
+        height, width = pair(layer.output_size)
+        return (shape[0], height, width)
     if isinstance(layer, nn.Linear):
         return (*shape[:-1], layer.out_features)
     if isinstance(layer, Recurrent):
@@ -88,20 +91,27 @@ def predict(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return (layer.bias.numel(),)
     if isinstance(layer, nn.Flatten):
         return (math.prod(shape),)
-    return shape if isinstance(layer, _SAME_SHAPE) else None
+    if isinstance(layer, _SAME_SHAPE):
+        return shape
+    return None
 
 
 def _windowed_shape(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    is_conv = isinstance(layer, nn.Conv2d)
-    if is_conv and (isinstance(layer.padding, str) or layer.dilation != (1, 1)):
-        return None
-    f, stride, padding = pair(layer.kernel_size), pair(layer.stride), pair(layer.padding)
+    channels, *sides = shape
+    if isinstance(layer, nn.Conv2d):
+        # The formula knows neither "same" nor holes in a window.
+        if isinstance(layer.padding, str) or layer.dilation != (1, 1):
+            return None
+        channels = layer.out_channels
+    f = pair(layer.kernel_size)
+    stride = pair(layer.stride)
+    padding = pair(layer.padding)
     rounds_up = getattr(layer, "ceil_mode", False)
-    sides = []
-    for i, n in enumerate(shape[1:]):
+    outputs = []
+    for i, n in enumerate(sides):
         rounding = stride[i] - 1 if rounds_up else 0
-        sides.append(window(n + rounding, f[i], stride[i], padding[i]))
-    return (layer.out_channels if is_conv else shape[0], *sides)
+        outputs.append(window(n + rounding, f[i], stride[i], padding[i]))
+    return (channels, *outputs)
 
 
 def _multiply_adds(layer: nn.Module, out: tuple[int, ...]) -> int:
@@ -119,7 +129,10 @@ def _multiply_adds(layer: nn.Module, out: tuple[int, ...]) -> int:
 
 def _example_shape(x: Tensor, steps_first: bool) -> tuple[int, ...]:
     """Return the shape of one example; recurrent networks have steps [T, B, …] first."""
-    return (len(x), *x.shape[2:]) if steps_first and x.ndim > 2 else tuple(x.shape[1:])
+    if steps_first and x.ndim > 2:
+        steps, _, *rest = x.shape
+        return (steps, *rest)
+    return tuple(x.shape[1:])
 
 
 def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
@@ -128,31 +141,30 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
     From a forward pass of one zero example. Layers that are used in training alone, such as
     auxiliary classifiers, have rows, too. Raises ModelError when the network cannot take the input.
     """
-    walk, reads_text = _Walk(), isinstance(model, (RecurrentNet, EncoderDecoder))
+    walk = _Walk()
+    reads_text = isinstance(model, (RecurrentNet, EncoderDecoder))
 
-    def observe(name: str, layer: nn.Module, args: Any, out: Any) -> None:
-        if isinstance(layer, Recurrent):
-            out = out[0]
-        if isinstance(out, Tensor) and args and isinstance(args[0], Tensor):
-            walk.rows.append(_summary_of(walk, name, layer, args[0], out, reads_text))
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def observe(layer: nn.Module, args: Any, out: Any) -> None:
+            if isinstance(layer, Recurrent):
+                out = out[0]
+            if isinstance(out, Tensor) and args and isinstance(args[0], Tensor):
+                walk.rows.append(_summary_of(walk, name, layer, args[0], out, reads_text))
 
-    leaves = [(path, m) for path, m in model.named_modules() if not list(m.children())]
-    hooks = [
-        m.register_forward_hook(lambda m, args, out, path=path: observe(path, m, args, out))
-        for path, m in leaves
-    ]
+        return observe
+
+    hooks = []
+    for path, layer in model.named_modules():
+        is_leaf = not list(layer.children())
+        if is_leaf:
+            hooks.append(layer.register_forward_hook(watch(path)))
     was_training = model.training
     try:
         with torch.no_grad():
-            model.eval()
-            # The whole trains, its layers do not: auxiliary classifiers have a say, but nothing
-            # is drawn or counted.
-            model.training = True
-            parameter = next(model.parameters())
-            dtype = torch.long if reads_text else parameter.dtype
-            model(torch.ones(1, *input_shape, dtype=dtype, device=parameter.device))
+            _pass_an_example(model, input_shape, reads_text)
     except (RuntimeError, ValueError, IndexError) as e:
-        shape, reason = "×".join(map(str, input_shape)), str(e).splitlines()[0]
+        shape = "×".join(map(str, input_shape))
+        reason = str(e).splitlines()[0]
         raise ModelError(f"the network cannot take an input of {shape}: {reason}") from e
     finally:
         model.train(was_training)
@@ -161,15 +173,34 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
     return walk.rows
 
 
+def _pass_an_example(model: nn.Module, input_shape: tuple[int, ...], reads_text: bool) -> None:
+    model.eval()
+    # The whole trains, its layers do not: auxiliary classifiers have a say, but nothing is drawn
+    # or counted.
+    model.training = True
+    parameter = next(model.parameters())
+    dtype = torch.long if reads_text else parameter.dtype
+    model(torch.ones(1, *input_shape, dtype=dtype, device=parameter.device))
+
+
 def _summary_of(
-    walk: _Walk, name: str, layer: nn.Module, x: Tensor, out: Tensor, steps_first: bool
+    walk: _Walk,
+    name: str,
+    layer: nn.Module,
+    x: Tensor,
+    out: Tensor,
+    steps_first: bool,
 ) -> LayerSummary:
-    before, after = _example_shape(x, steps_first), _example_shape(out, steps_first)
-    field_size, jump = walk.reach_of(x)
+    before = _example_shape(x, steps_first)
+    after = _example_shape(out, steps_first)
+    receptive_field, jump = walk.reach_of(x)
     if isinstance(layer, _WINDOWED):
-        field_size += (pair(layer.kernel_size)[0] - 1) * jump
-        jump *= pair(layer.stride)[0]
-    walk.remember(out, (field_size, jump))
+        kernel, _ = pair(layer.kernel_size)
+        stride, _ = pair(layer.stride)
+        receptive_field += (kernel - 1) * jump
+        jump *= stride
+    walk.remember(out, (receptive_field, jump))
+    # Past a global average every output sees everything.
     has_field = len(after) == 3 and not isinstance(layer, nn.AdaptiveAvgPool2d)
     return LayerSummary(
         name,
@@ -177,7 +208,7 @@ def _summary_of(
         after,
         predict(layer, before),
         parameters=sum(p.numel() for p in layer.parameters()),
-        receptive_field=field_size if has_field else None,
+        receptive_field=receptive_field if has_field else None,
         multiply_adds=_multiply_adds(layer, after),
     )
 

@@ -89,7 +89,11 @@ def _convolution(channels: int, filters: int, batch_norm: str) -> list[nn.Module
 
 
 def head(
-    n: int, outputs: int, hidden: tuple[int, ...], dropout: float, dropout_first: bool = False
+    n: int,
+    outputs: int,
+    hidden: tuple[int, ...],
+    dropout: float,
+    dropout_first: bool = False,
 ) -> nn.Sequential:
     """Return dense layers with ReLU, numbered as in the published weights.
 
@@ -99,6 +103,10 @@ def head(
     for q in hidden:
         dense = [nn.Linear(n, q), nn.ReLU()]
         drop = Dropout(dropout)
-        layers += [drop, *dense] if dropout_first else [*dense, drop]
+        if dropout_first:
+            layers += [drop, *dense]
+        else:
+            layers += [*dense, drop]
         n = q
-    return nn.Sequential(*layers, nn.Linear(n, outputs))
+    layers.append(nn.Linear(n, outputs))
+    return nn.Sequential(*layers)

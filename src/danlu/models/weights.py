@@ -53,13 +53,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def _state_dict_in(found: Any) -> Mapping[str, Tensor] | None:
+def _state_dict_in(content: Any) -> Mapping[str, Tensor] | None:
     """Return the mapping of names to tensors in what a training script saved."""
-    while isinstance(found, Mapping):
-        if found and all(isinstance(v, Tensor) for v in found.values()):
-            return found
-        inner = [found[key] for key in _STATE_KEYS if isinstance(found.get(key), Mapping)]
-        found = inner[0] if inner else None
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return content
+        inner = (content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping))
+        content = next(inner, None)
     return None
 
 
@@ -111,8 +111,8 @@ def load_weights(
     state = model.state_dict()
     if is_start:
         tensors = _without_wrapper(tensors, state)
-    own = {name: t for name, t in state.items() if matches_prefix(name, prefix)}
-    given = {name: t for name, t in tensors.items() if matches_prefix(name, prefix)}
+    own = _with_prefix(state, prefix)
+    given = _with_prefix(tensors, prefix)
     _refuse_idle_prefix(prefix, own, state)
     problems = _problems(own, given)
     if problems:
@@ -124,6 +124,10 @@ def load_weights(
         for name, tensor in own.items():
             if name in given:
                 tensor.copy_(given[name])
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: Sequence[str]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if matches_prefix(name, prefix)}
 
 
 def _refuse_idle_prefix(
@@ -140,20 +144,17 @@ def _refuse_idle_prefix(
 
 def _problems(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
     """Return what is wrong by the weight's name: it does not fit, is missing, or is too many."""
-    misfits = {}
-    for name in own:
-        if name in given and (problem := _misfit(name, given[name], own[name])):
-            misfits[name] = problem
-    missing = {
-        name: f"`{name}` is missing"
-        for name in own
-        if name not in given and not _is_batch_count(name)
-    }
-    extra = {
-        name: f"`{name}` is not in the network"
-        for name in given
-        if name not in own and not _is_batch_count(name)
-    }
+    misfits, missing, extra = {}, {}, {}
+    for name, tensor in own.items():
+        if name in given:
+            problem = _misfit(name, given[name], tensor)
+            if problem:
+                misfits[name] = problem
+        elif not _is_batch_count(name):
+            missing[name] = f"`{name}` is missing"
+    for name in given:
+        if name not in own and not _is_batch_count(name):
+            extra[name] = f"`{name}` is not in the network"
     return {**misfits, **missing, **extra}
 
 
@@ -187,8 +188,10 @@ def _without_wrapper(
     first = next(iter(own), "")
     wrappers = [name.removesuffix(first) for name in tensors if name.endswith(f".{first}")]
     wrapper = min(wrappers, key=len, default="")
-    is_wrapped = all(f"{wrapper}{name}" in tensors for name in own if not _is_batch_count(name))
-    if not wrapper or first in tensors or not is_wrapped:
+    if not wrapper or first in tensors:
+        return tensors
+    needed = [name for name in own if not _is_batch_count(name)]
+    if not all(f"{wrapper}{name}" in tensors for name in needed):
         return tensors
     return {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
 
@@ -213,8 +216,13 @@ def _misfit(name: str, given: Tensor, own: Tensor) -> str:
 def _prefix_that_fits(own: Mapping[str, Tensor], problems: Collection[str]) -> str:
     """Return a hint that names the blocks of the network that do fit."""
     bad = {_block(name) for name in problems}
-    good = [block for block in dict.fromkeys(map(_block, own)) if block not in bad]
-    return f"; load what fits with init.prefix={','.join(good)}" if good else ""
+    good = []
+    for block in dict.fromkeys(map(_block, own)):
+        if block not in bad:
+            good.append(block)
+    if not good:
+        return ""
+    return f"; load what fits with init.prefix={','.join(good)}"
 
 
 def _block(name: str) -> str:

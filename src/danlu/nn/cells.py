@@ -2,7 +2,7 @@
 
 A cell is a row of `CELLS`: a pass forward over all steps and one backward (back-propagation through
 time). Both take M networks at once, so a population is vectorised; each step is a few operations
-without a graph. `scan` runs a cell on the inputs of its gates.
+without a graph. `danlu.nn.scan` runs a cell on the inputs of its gates.
 
 Legend: T steps, M networks, B examples, H units, G gates, E extra vectors.
 x [T, M, B, G·H] what the input brings to the gates (biases included); w [M, H, G·H] the recurrent
@@ -37,12 +37,14 @@ def _steps_backward(*tensors: Tensor) -> Any:
 
 def _weight_gradient(h: Tensor, d: Tensor) -> Tensor:
     """Return Σ h⊗d over steps and examples: the gradient of the recurrent weights."""
-    rows = h.transpose(0, 1).flatten(1, 2)
-    return torch.bmm(rows.mT, d.transpose(0, 1).flatten(1, 2))
+    states = h.transpose(0, 1).flatten(1, 2)  # [M, T·B, H]
+    gradients = d.transpose(0, 1).flatten(1, 2)  # [M, T·B, G·H]
+    return torch.bmm(states.mT, gradients)
 
 
 def _rnn(
-    activate: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
+    activate: Callable[[Tensor], Tensor],
+    slope: Callable[[Tensor], Tensor],
 ) -> tuple[Any, Any]:
     """h ← g(x + hW) (the notes' a⟨t⟩ = g₁(W_a[a⟨t−1⟩; x⟨t⟩] + b_a)).
 
@@ -64,12 +66,16 @@ def _rnn(
         c: Tensor,
         saved: Saved,
     ) -> Any:
-        dx, w_t = torch.empty_like(grad_h), w.mT.contiguous()
+        dx = torch.empty_like(grad_h)
         dh = torch.zeros_like(h[0])
-        for grad, slope_t, dx_t in _steps_backward(grad_h, slope(h[1:]), dx):
-            torch.mul(dh + grad, slope_t, out=dx_t)
+        w_t = w.mT.contiguous()
+        slopes = slope(h[1:])
+        for grad, slope_t, dx_t in _steps_backward(grad_h, slopes, dx):
+            dh = dh + grad
+            torch.mul(dh, slope_t, out=dx_t)
             dh = torch.bmm(dx_t, w_t)
-        return dx, _weight_gradient(h[:-1], dx), None, dh, None
+        dw = _weight_gradient(h[:-1], dx)
+        return dx, dw, None, dh, None
 
     return forward, backward
 
@@ -80,7 +86,9 @@ def _lstm_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> 
     (Hochreiter and Schmidhuber 1997, Gers et al. 2000.) With peepholes i and f see the old c, and
     o the new one (Gers et al. 2002).
     """
-    gates, tanh_c, size = torch.empty_like(x), torch.empty_like(h[1:]), w.shape[1]
+    size = w.shape[1]
+    gates = torch.empty_like(x)
+    tanh_c = torch.empty_like(h[1:])
     peepholes = extra.unsqueeze(2).unbind(1)
     steps = _steps(x, gates, h[:-1], h[1:], c[:-1], c[1:], tanh_c)
     for x_t, gates_t, h_before, h_after, c_before, c_after, tanh_t in steps:
@@ -89,9 +97,11 @@ def _lstm_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> 
         if peepholes:
             i.addcmul_(peepholes[0], c_before)
             f.addcmul_(peepholes[1], c_before)
+        # i and f lie side by side; o waits for the new c.
         gates_t[..., : 2 * size].sigmoid_()
         g.tanh_()
-        torch.mul(f, c_before, out=c_after).addcmul_(i, g)
+        torch.mul(f, c_before, out=c_after)
+        c_after.addcmul_(i, g)
         if peepholes:
             o.addcmul_(peepholes[2], c_after)
         o.sigmoid_()
@@ -111,7 +121,8 @@ def _lstm_backward(
 ) -> Any:
     gates, tanh_c = saved
     i, f, g, o = gates.chunk(4, -1)
-    dx, w_t = torch.empty_like(gates), w.mT.contiguous()
+    dx = torch.empty_like(gates)
+    w_t = w.mT.contiguous()
     peepholes = extra.unsqueeze(2).unbind(1)
 
     # What dh and dc of a step are multiplied by, computed for all steps at once.
@@ -121,7 +132,8 @@ def _lstm_backward(
     c_to_g = i * (1 - g * g)
     h_to_o = tanh_c * o * (1 - o)
 
-    dh, dc = torch.zeros_like(h[0]), torch.zeros_like(h[0])
+    dh = torch.zeros_like(h[0])
+    dc = torch.zeros_like(h[0])
     grads_c = [None] * len(grad_h) if grad_c is None else grad_c.unbind()
     steps = _steps(grad_h, dx, h_to_c, c_to_i, c_to_f, c_to_g, h_to_o, f)
     for step, grad_c_t in reversed(list(zip(steps, grads_c, strict=True))):
@@ -137,19 +149,28 @@ def _lstm_backward(
         torch.mul(dc, to_i, out=di)
         torch.mul(dc, to_f, out=df)
         torch.mul(dc, to_g, out=dg)
+        # From here on dh and dc are those of the step before.
         dc = dc * f_t
         if peepholes:
-            dc.addcmul_(di, peepholes[0]).addcmul_(df, peepholes[1])
+            dc.addcmul_(di, peepholes[0])
+            dc.addcmul_(df, peepholes[1])
         dh = torch.bmm(dx_t, w_t)
 
+    dw = _weight_gradient(h[:-1], dx)
     d_extra = _peephole_gradient(dx, c) if peepholes else None
-    return dx, _weight_gradient(h[:-1], dx), d_extra, dh, dc
+    return dx, dw, d_extra, dh, dc
 
 
 def _peephole_gradient(dx: Tensor, c: Tensor) -> Tensor:
+    """Return the peepholes' gradient [M, 3, H]: each gate's, times the c that it saw."""
     di, df, _, do = dx.chunk(4, -1)
-    seen = ((di, c[:-1]), (df, c[:-1]), (do, c[1:]))
-    return torch.stack([(d_gate * c_seen).sum((0, 2)) for d_gate, c_seen in seen], 1)
+    c_before, c_after = c[:-1], c[1:]
+    gradients = [
+        (di * c_before).sum((0, 2)),
+        (df * c_before).sum((0, 2)),
+        (do * c_after).sum((0, 2)),
+    ]
+    return torch.stack(gradients, 1)
 
 
 def _gru_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> Saved:
@@ -157,18 +178,27 @@ def _gru_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> S
 
     PyTorch's form, which resets after the product.
     """
-    gates, products, size = torch.empty_like(x), torch.empty_like(h[1:]), w.shape[1]
+    size = w.shape[1]
+    gates = torch.empty_like(x)
+    products = torch.empty_like(h[1:])
     bias = extra[:, :1]
     for x_t, gates_t, product, h_before, h_after in _steps(x, gates, products, h[:-1], h[1:]):
-        hw = torch.bmm(h_before, w)
-        torch.add(hw[..., 2 * size :], bias, out=product)
-        torch.add(x_t[..., : 2 * size], hw[..., : 2 * size], out=gates_t[..., : 2 * size])
-        gates_t[..., : 2 * size].sigmoid_()
-        r, z, n = gates_t.chunk(3, -1)
-        torch.addcmul(x_t[..., 2 * size :], r, product, out=n)
+        x_gates, x_new = _gates_and_new(x_t, size)
+        hw_gates, hw_new = _gates_and_new(torch.bmm(h_before, w), size)
+        torch.add(hw_new, bias, out=product)
+        r_and_z, n = _gates_and_new(gates_t, size)
+        torch.add(x_gates, hw_gates, out=r_and_z)
+        r_and_z.sigmoid_()
+        r, z = r_and_z.chunk(2, -1)
+        torch.addcmul(x_new, r, product, out=n)
         n.tanh_()
         torch.lerp(n, h_before, z, out=h_after)
     return gates, products
+
+
+def _gates_and_new(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return what belongs to a GRU's two gates [..., 2H], and to its new state [..., H]."""
+    return x[..., : 2 * size], x[..., 2 * size :]
 
 
 def _gru_backward(
@@ -183,8 +213,10 @@ def _gru_backward(
     gates, products = saved
     r, z, n = gates.chunk(3, -1)
     size = w.shape[1]
-    dx, d_products = torch.empty_like(gates), torch.empty_like(gates)
     w_t = w.mT.contiguous()
+    dx = torch.empty_like(gates)
+    # By hW + b: as by x, but for the new state, whose product the reset gate scales.
+    d_products = torch.empty_like(gates)
 
     h_to_n = (1 - z) * (1 - n * n)
     h_to_z = (h[:-1] - n) * z * (1 - z)
@@ -193,16 +225,21 @@ def _gru_backward(
     dh = torch.zeros_like(h[0])
     steps = _steps_backward(grad_h, dx, d_products, h_to_n, h_to_z, n_to_r, r, z)
     for grad, dx_t, d_product, to_n, to_z, to_r, r_t, z_t in steps:
-        dr, dz, dn = dx_t.chunk(3, -1)
+        d_gates, dn = _gates_and_new(dx_t, size)
+        dr, dz = d_gates.chunk(2, -1)
         dh = dh + grad
         torch.mul(dh, to_n, out=dn)
         torch.mul(dh, to_z, out=dz)
         torch.mul(dn, to_r, out=dr)
-        d_product[..., : 2 * size] = dx_t[..., : 2 * size]
-        torch.mul(dn, r_t, out=d_product[..., 2 * size :])
+        product_of_gates, product_of_new = _gates_and_new(d_product, size)
+        product_of_gates.copy_(d_gates)
+        torch.mul(dn, r_t, out=product_of_new)
         dh = torch.baddbmm(dh * z_t, d_product, w_t)
-    d_bias = d_products[..., 2 * size :].sum((0, 2)).unsqueeze(1)
-    return dx, _weight_gradient(h[:-1], d_products), d_bias, dh, None
+
+    dw = _weight_gradient(h[:-1], d_products)
+    _, d_new = _gates_and_new(d_products, size)
+    d_bias = d_new.sum((0, 2)).unsqueeze(1)
+    return dx, dw, d_bias, dh, None
 
 
 def _reset_before_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> Saved:
@@ -210,14 +247,20 @@ def _reset_before_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Ten
 
     The notes' form, which resets before the product (Cho et al. 2014).
     """
-    gates, resets, size = torch.empty_like(x), torch.empty_like(h[1:]), w.shape[1]
-    w_gates, w_new = w[..., : 2 * size].contiguous(), w[..., 2 * size :].contiguous()
+    size = w.shape[1]
+    w_gates, w_new = _gates_and_new(w, size)
+    w_gates, w_new = w_gates.contiguous(), w_new.contiguous()
+    gates = torch.empty_like(x)
+    resets = torch.empty_like(h[1:])
     for x_t, gates_t, reset_h, h_before, h_after in _steps(x, gates, resets, h[:-1], h[1:]):
-        both = torch.baddbmm(x_t[..., : 2 * size], h_before, w_gates)
-        torch.sigmoid(both, out=gates_t[..., : 2 * size])
-        r, u, n = gates_t.chunk(3, -1)
+        x_gates, x_new = _gates_and_new(x_t, size)
+        r_and_u, n = _gates_and_new(gates_t, size)
+        both = torch.baddbmm(x_gates, h_before, w_gates)
+        torch.sigmoid(both, out=r_and_u)
+        r, u = r_and_u.chunk(2, -1)
         torch.mul(r, h_before, out=reset_h)
-        torch.tanh(torch.baddbmm(x_t[..., 2 * size :], reset_h, w_new), out=n)
+        new = torch.baddbmm(x_new, reset_h, w_new)
+        torch.tanh(new, out=n)
         torch.lerp(h_before, n, u, out=h_after)
     return gates, resets
 
@@ -234,8 +277,9 @@ def _reset_before_backward(
     gates, resets = saved
     r, u, n = gates.chunk(3, -1)
     size = w.shape[1]
-    wt_gates = w[..., : 2 * size].mT.contiguous()
-    wt_new = w[..., 2 * size :].mT.contiguous()
+    w_gates, w_new = _gates_and_new(w, size)
+    wt_gates = w_gates.mT.contiguous()
+    wt_new = w_new.mT.contiguous()
     dx = torch.empty_like(gates)
 
     h_to_n = u * (1 - n * n)
@@ -245,17 +289,20 @@ def _reset_before_backward(
     dh = torch.zeros_like(h[0])
     steps = _steps_backward(grad_h, dx, h_to_n, h_to_u, reset_to_r, r, 1 - u)
     for grad, dx_t, to_n, to_u, to_r, r_t, stay in steps:
-        dr, du, dn = dx_t.chunk(3, -1)
+        d_gates, dn = _gates_and_new(dx_t, size)
+        dr, du = d_gates.chunk(2, -1)
         dh = dh + grad
         torch.mul(dh, to_n, out=dn)
         torch.mul(dh, to_u, out=du)
         d_reset = torch.bmm(dn, wt_new)
         torch.mul(d_reset, to_r, out=dr)
         direct = (dh * stay).addcmul_(d_reset, r_t)
-        dh = torch.baddbmm(direct, dx_t[..., : 2 * size], wt_gates)
-    d_gates = _weight_gradient(h[:-1], dx[..., : 2 * size])
-    d_new = _weight_gradient(resets, dx[..., 2 * size :])
-    return dx, torch.cat([d_gates, d_new], 2), None, dh, None
+        dh = torch.baddbmm(direct, d_gates, wt_gates)
+
+    by_gates, by_new = _gates_and_new(dx, size)
+    dw_gates = _weight_gradient(h[:-1], by_gates)
+    dw_new = _weight_gradient(resets, by_new)
+    return dx, torch.cat([dw_gates, dw_new], 2), None, dh, None
 
 
 @dataclass(frozen=True)
@@ -275,88 +322,18 @@ class Cell:
 
 
 CELLS: dict[str, Cell] = {
-    "rnn": Cell(1, *_rnn(torch.tanh_, lambda h: 1 - h * h), fused="rnn_tanh"),
-    "rnn-relu": Cell(1, *_rnn(torch.relu_, lambda h: (h > 0).to(h.dtype)), fused="rnn_relu"),
+    "rnn": Cell(
+        1,
+        *_rnn(torch.tanh_, lambda h: 1 - h * h),
+        fused="rnn_tanh",
+    ),
+    "rnn-relu": Cell(
+        1,
+        *_rnn(torch.relu_, lambda h: (h > 0).to(h.dtype)),
+        fused="rnn_relu",
+    ),
     "gru": Cell(3, _gru_forward, _gru_backward, extras=1, fused="gru"),
     "gru-reset-before": Cell(3, _reset_before_forward, _reset_before_backward),
     "lstm": Cell(4, _lstm_forward, _lstm_backward, memory=True, fused="lstm"),
     "lstm-peephole": Cell(4, _lstm_forward, _lstm_backward, extras=3, memory=True),
 }
-
-
-class _Scan(torch.autograd.Function):
-    """A cell over all steps of one network, or of M where `vmap` asks for them.
-
-    c is empty for cells without a memory. One network's tensors lack the M axis.
-    """
-
-    @staticmethod
-    def forward(name: str, x: Tensor, w: Tensor, extra: Tensor, h0: Tensor, c0: Tensor) -> Any:
-        cell, is_single = CELLS[name], x.ndim == 3
-        if is_single:
-            x = x.unsqueeze(1)
-            w, extra, h0, c0 = (tensor.unsqueeze(0) for tensor in (w, extra, h0, c0))
-        h = x.new_empty(len(x) + 1, *h0.shape)
-        h[0] = h0
-        c = torch.empty_like(h) if cell.memory else x.new_empty(0)
-        if cell.memory:
-            c[0] = c0
-        saved = cell.forward(x.contiguous(), w.contiguous(), extra, h, c)
-        outputs = [h[1:], c[1:] if cell.memory else c]
-        if is_single:
-            outputs = [out.squeeze(1) if out.numel() else out for out in outputs]
-        return *outputs, h, c, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.name, ctx.is_single = inputs[0], inputs[1].ndim == 3
-        ctx.mark_non_differentiable(*output[2:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(inputs[2], inputs[3], *output[2:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        w, extra, h, c, *saved = ctx.saved_tensors
-        grad_h, grad_c = (None if g is None or not g.numel() else g for g in grads[:2])
-        if ctx.is_single:
-            w, extra = w.unsqueeze(0), extra.unsqueeze(0)
-            grad_h = None if grad_h is None else grad_h.unsqueeze(1)
-            grad_c = None if grad_c is None else grad_c.unsqueeze(1)
-        if grad_h is None:
-            grad_h = torch.zeros_like(h[1:])
-        cell = CELLS[ctx.name]
-        by_inputs = cell.backward(grad_h, grad_c, w.contiguous(), extra, h, c, tuple(saved))
-        if ctx.is_single:
-            axes = (1, 0, 0, 0, 0)  # where M stands in x, w, extra, h0, c0
-            by_inputs = [
-                d if d is None else d.squeeze(axis) for d, axis in zip(by_inputs, axes, strict=True)
-            ]
-        dx, dw, d_extra, dh, dc = by_inputs
-        return None, dx, dw, d_extra, dh, dc if cell.memory else None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, name: str, *args: Tensor) -> Any:
-        batched = []
-        for tensor, dim, axis in zip(args, in_dims[1:], (1, 0, 0, 0, 0), strict=True):
-            if dim is None:
-                shape = (*tensor.shape[:axis], info.batch_size, *tensor.shape[axis:])
-                batched.append(tensor.unsqueeze(axis).expand(shape))
-            else:
-                batched.append(tensor.movedim(dim, axis))
-        outputs = _Scan.apply(name, *batched)  # type: ignore[no-untyped-call]
-        return outputs, tuple(1 if out.ndim > 1 else None for out in outputs)
-
-
-def scan(
-    name: str, x: Tensor, w: Tensor, extra: Tensor, h0: Tensor, c0: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the states h and c [T, B, H] after every step of one network.
-
-    c is empty for cells without a memory. x [T, B, G·H], w [H, G·H], extra [E, H], h0 [B, H],
-    c0 [B, H] (or empty).
-    """
-    # What is written into prepared tensors must be of their type, so no autocast in here.
-    with torch.autocast(x.device.type, enabled=False):
-        inputs = [tensor.to(w.dtype) for tensor in (x, w, extra, h0, c0)]
-        h, c, *_ = _Scan.apply(name, *inputs)  # type: ignore[no-untyped-call]
-    return h, c

@@ -22,7 +22,8 @@ _FORBIDDEN = -1e4
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return log Σ exp(score) over all paths [B], by the forward algorithm."""
-    return torch.logsumexp(_forward(e, known, a, b)[-1] + c, 1)
+    at_end = _forward(e, known, a, b)[-1]
+    return torch.logsumexp(at_end + c, 1)
 
 
 def _forward(e: Tensor, known: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
@@ -31,22 +32,46 @@ def _forward(e: Tensor, known: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     After a sentence's end its last value is repeated.
     """
     sums = [e[0] + b]
-    for e_t, known_t in zip(e.unbind()[1:], known.unbind()[1:], strict=True):
-        longer = torch.logsumexp(sums[-1].unsqueeze(2) + a, 1) + e_t
-        sums.append(torch.where(known_t.unsqueeze(1), longer, sums[-1]))
+    for e_t, known_t in _later_steps(e, known):
+        before = sums[-1]
+        by_steps = before.unsqueeze(2) + a  # [B, K, K]: from each tag to each
+        after = torch.logsumexp(by_steps, 1) + e_t
+        sums.append(torch.where(known_t, after, before))
     return sums
 
 
-def score(e: Tensor, tags: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def _later_steps(e: Tensor, known: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the scores [B, K] of each step but the first, and where there is a token [B, 1]."""
+    later_scores = e.unbind()[1:]
+    later_known = known.unsqueeze(2).unbind()[1:]
+    return list(zip(later_scores, later_known, strict=True))
+
+
+def score(
+    e: Tensor,
+    tags: Tensor,
+    known: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+) -> Tensor:
     """Return the score of one path [B]; tags [T, B] may be anything where nothing is known."""
-    emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2)
+    emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2) * known
     transitions = a[tags[:-1], tags[1:]] * known[1:]
     last_step = (known.sum(0) - 1).unsqueeze(0)
     last_tag = tags.gather(0, last_step).squeeze(0)
-    return (emissions * known).sum(0) + transitions.sum(0) + b[tags[0]] + c[last_tag]
+    within = emissions.sum(0) + transitions.sum(0)
+    return within + b[tags[0]] + c[last_tag]
 
 
-def nll(e: Tensor, tags: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def nll(
+    e: Tensor,
+    tags: Tensor,
+    known: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+) -> Tensor:
     """Return −log P(tags) of each sentence [B]."""
     return log_partition(e, known, a, b, c) - score(e, tags, known, a, b, c)
 
@@ -55,26 +80,33 @@ def log_marginals(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> 
     """Return log P(yₜ = k) [T, B, K], by the forward–backward algorithm."""
     forward = _forward(e, known, a, b)
     backward = [c.expand_as(e[0])]
-    steps = zip(reversed(e.unbind()[1:]), reversed(known.unbind()[1:]), strict=True)
-    for e_t, known_t in steps:
-        longer = torch.logsumexp(a + (backward[-1] + e_t).unsqueeze(1), 2)
-        backward.append(torch.where(known_t.unsqueeze(1), longer, backward[-1]))
-    total = torch.stack(forward) + torch.stack(backward[::-1])
+    for e_t, known_t in reversed(_later_steps(e, known)):
+        after = backward[-1]
+        by_steps = a + (after + e_t).unsqueeze(1)
+        before = torch.logsumexp(by_steps, 2)
+        backward.append(torch.where(known_t, before, after))
+    backward.reverse()
+    total = torch.stack(forward) + torch.stack(backward)
     return torch.log_softmax(total, 2)
 
 
 def viterbi(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return the path of the highest score, tags [T, B] (Viterbi 1967)."""
-    best, came_from = e[0] + b, []
-    for e_t, known_t in zip(e.unbind()[1:], known.unbind()[1:], strict=True):
+    best = e[0] + b
+    every_tag = torch.arange(e.shape[2], device=e.device).expand_as(best)
+    came_from = []
+    for e_t, known_t in _later_steps(e, known):
         top, origin = (best.unsqueeze(2) + a).max(1)
-        itself = torch.arange(e.shape[2], device=e.device).expand_as(origin)
-        came_from.append(torch.where(known_t.unsqueeze(1), origin, itself))
-        best = torch.where(known_t.unsqueeze(1), top + e_t, best)
-    tags = [(best + c).argmax(1)]
+        # After a sentence's end each tag comes from itself, so that the last tag is handed on.
+        came_from.append(torch.where(known_t, origin, every_tag))
+        best = torch.where(known_t, top + e_t, best)
+    tag = (best + c).argmax(1)
+    path = [tag]
     for origin in reversed(came_from):
-        tags.append(origin.gather(1, tags[-1].unsqueeze(1)).squeeze(1))
-    return torch.stack(tags[::-1])
+        tag = origin.gather(1, tag.unsqueeze(1)).squeeze(1)
+        path.append(tag)
+    path.reverse()
+    return torch.stack(path)
 
 
 class CRF(nn.Module):

@@ -59,7 +59,8 @@ def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.G
 
 def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
-    gaussian = _randn((shape[0], math.prod(shape[1:])), g)
+    rows, columns = shape[0], math.prod(shape[1:])
+    gaussian = _randn((rows, columns), g)
     u, _, v = torch.linalg.svd(gaussian, full_matrices=False)
     return torch.matmul(u, v).view(shape)
 
@@ -93,8 +94,9 @@ BY_ACTIVATION = {
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return (n, q) of a weight [q, n, *kernel]."""
-    area = math.prod(shape[2:])
-    return shape[1] * area, shape[0] * area
+    outputs, inputs, *kernel = shape
+    area = math.prod(kernel)
+    return inputs * area, outputs * area
 
 
 def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Module, str]]:
@@ -103,15 +105,16 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
     name "auto" follows the activation: He for the ReLU family, Xavier otherwise and before the
     output. Layers that reset their own weights are left out.
     """
-    matrices = [
-        (path, layer)
-        for path, layer in model.named_modules()
-        if _has_weight_matrix(layer) and not isinstance(layer, ResetsWeights)
-    ]
+    matrices = []
+    for path, layer in model.named_modules():
+        if _has_weight_matrix(layer) and not isinstance(layer, ResetsWeights):
+            matrices.append((path, layer))
     planned = []
     for i, (path, layer) in enumerate(matrices):
-        follows = "identity" if i == len(matrices) - 1 else activation
-        rule = BY_ACTIVATION[follows] if name == "auto" else name
+        is_output = i == len(matrices) - 1
+        rule = name
+        if name == "auto":
+            rule = BY_ACTIVATION["identity" if is_output else activation]
         planned.append((path, layer, rule))
     return planned
 
@@ -123,21 +126,20 @@ def _has_weight_matrix(layer: nn.Module) -> bool:
 
 @torch.no_grad()
 def initialise(
-    model: nn.Module, name: str, activation: str, std: float, bias: float, seed: int
+    model: nn.Module,
+    name: str,
+    activation: str,
+    std: float,
+    bias: float,
+    seed: int,
 ) -> None:
     """Fill weights by the named rule, biases with a constant.
 
     Normalisation layers keep γ = 1, β = 0.
     """
-
-    def draw_into(weight: Tensor, rule: str, spread: float, path: str) -> None:
-        shape = tuple(weight.shape)
-        generator = stream(seed, "init", path.lstrip("."))
-        weight.copy_(INITS[rule](shape, *fans(shape), spread, generator))
-
     for path, layer, rule in plan(model, name, activation):
         assert isinstance(layer.weight, nn.Parameter)
-        draw_into(layer.weight, rule, std, f"{path}.weight")
+        _draw_into(layer.weight, rule, std, seed, f"{path}.weight")
         if isinstance(getattr(layer, "bias", None), nn.Parameter):
             layer.bias.fill_(bias)  # type: ignore[operator]
 
@@ -145,16 +147,36 @@ def initialise(
         if isinstance(layer, DrawsOwnWeights):
             layer.initialise(_streams_of(seed, path))
         if isinstance(layer, ResetsWeights):
+            layer.reset_weights(_filler(path, name, std, seed), bias)
 
-            def fill(part: str, weight: Tensor, rule: str, path: str = path) -> None:
-                if name != "auto":
-                    draw_into(weight, name, std, f"{path}.{part}")
-                else:
-                    draw_into(weight, "normal" if rule == "unit" else rule, 1.0, f"{path}.{part}")
 
-            layer.reset_weights(fill, bias)
+def _draw_into(weight: Tensor, rule: str, std: float, seed: int, path: str) -> None:
+    shape = tuple(weight.shape)
+    n, q = fans(shape)
+    generator = stream(seed, "init", path.lstrip("."))
+    weight.copy_(INITS[rule](shape, n, q, std, generator))
+
+
+def _filler(path: str, name: str, std: float, seed: int) -> Callable[[str, Tensor, str], None]:
+    """Return what a layer that resets its own weights calls for each part."""
+
+    def fill(part: str, weight: Tensor, rule: str) -> None:
+        place = f"{path}.{part}"
+        if name != "auto":
+            _draw_into(weight, name, std, seed, place)
+        elif rule == "unit":
+            _draw_into(weight, "normal", 1.0, seed, place)
+        else:
+            _draw_into(weight, rule, 1.0, seed, place)
+
+    return fill
 
 
 def _streams_of(seed: int, path: str) -> Callable[[str], torch.Generator]:
     """Return a function from a parameter's name to its stream."""
-    return lambda part: stream(seed, "init", f"{path}.{part}".lstrip("."))
+
+    def stream_of(part: str) -> torch.Generator:
+        name = f"{path}.{part}".lstrip(".")
+        return stream(seed, "init", name)
+
+    return stream_of

@@ -52,7 +52,9 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, of any shape, with values zeroed in training."""
-        return x * self.mask(x) if self.training and self.p else x
+        if not self.training or not self.p:
+            return x
+        return x * self.mask(x)
 
     def mask(self, x: Tensor) -> Tensor:
         """Return a fresh mask of x's shape: 0 with probability p, else 1/(1−p)."""
@@ -64,7 +66,8 @@ class Dropout(nn.Module):
         u = torch.rand(x.shape, generator=source, device=device, dtype=torch.float32)
         # bfloat16 would round 1/(1−p), so there the mask stays in float32.
         dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
-        return (u >= self.p).to(x.device, dtype) * (1 / (1 - self.p))
+        kept = (u >= self.p).to(x.device, dtype)
+        return kept * (1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
@@ -81,27 +84,34 @@ class PHMLinear(nn.Module, DrawsOwnWeights):
 
     def __init__(self, d: int, q: int, n: int) -> None:
         super().__init__()
-        self.d, self.q, self.n = d, q, n
-        self.mix = nn.Parameter(torch.empty(n, n, n))
-        self.parts = nn.Parameter(torch.empty(n, q // n, d // n))
+        self.d = d
+        self.q = q
+        self.n = n
+        self.mix = nn.Parameter(torch.empty(n, n, n))  # A
+        self.parts = nn.Parameter(torch.empty(n, q // n, d // n))  # S
         self.bias = nn.Parameter(torch.zeros(q))
 
     def initialise(self, draw: Callable[[str], torch.Generator]) -> None:
         """Aᵢ ~ N(0, 1/n²), and Sᵢ so that the product has the variance 2/d of He's rule."""
-        for name, std in (("mix", 1 / self.n), ("parts", math.sqrt(2 * self.n / self.d))):
-            p = getattr(self, name)
-            p.copy_(torch.randn(p.shape, generator=draw(name), dtype=torch.float64) * std)
+        _fill_normal(self.mix, 1 / self.n, draw("mix"))
+        _fill_normal(self.parts, math.sqrt(2 * self.n / self.d), draw("parts"))
         self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (Σ Aᵢ ⊗ Sᵢ) x + b without forming the big matrix."""
         blocks = x.unflatten(-1, (self.n, self.d // self.n))  # [..., n, d/n]
         small = torch.einsum("...bd,iqd->...ibq", blocks, self.parts)
-        return torch.einsum("...ibq,iab->...aq", small, self.mix).flatten(-2) + self.bias
+        mixed = torch.einsum("...ibq,iab->...aq", small, self.mix)
+        return mixed.flatten(-2) + self.bias
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
         return f"{self.d}, {self.q}, n={self.n}"
+
+
+def _fill_normal(p: Tensor, std: float, generator: torch.Generator) -> None:
+    values = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    p.copy_(values * std)
 
 
 class ExplicitLinear(nn.Module):
@@ -121,4 +131,5 @@ class ExplicitLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
-        return f"{self.weight.shape[1]}, {self.weight.shape[0]}"
+        q, n = self.weight.shape
+        return f"{n}, {q}"

@@ -19,7 +19,10 @@ Gradient = Callable[[Tensor, Tensor, Any, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def smooth_labels(
-    y: Tensor, classes: int, smoothing: float, dtype: torch.dtype = torch.float32
+    y: Tensor,
+    classes: int,
+    smoothing: float,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return soft labels [B, K]: 1 − ε on the class, ε/(K − 1) on each other one."""
     others = smoothing / (classes - 1)
@@ -28,7 +31,9 @@ def smooth_labels(
 
 
 def example_weights(
-    y: Tensor, class_weights: Tensor | None, counts: Tensor | None = None
+    y: Tensor,
+    class_weights: Tensor | None,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor | None, Any]:
     """Return what each example of a batch counts, and what the batch counts as a whole.
 
@@ -37,15 +42,22 @@ def example_weights(
     """
     if class_weights is None and counts is None:
         return None, y.shape[-1]
-    weights = torch.ones((), device=y.device) if class_weights is None else class_weights[y]
+    if class_weights is None:
+        weights = torch.ones((), device=y.device)
+    else:
+        weights = class_weights[y]
     if counts is not None:
         weights = weights * counts
     total = weights.sum(-1, keepdim=True)
+    # A batch may hold no example of a network's sample: then its weights are all 0.
     return weights / total.clamp_min(1e-30), total
 
 
 def cross_entropy(
-    o: Tensor, y: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    o: Tensor,
+    y: Tensor,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean of −Σₖ ỹₖ log softmax(o)ₖ with soft labels ỹ.
 
@@ -54,10 +66,18 @@ def cross_entropy(
     if smoothing == 0 and weights is None:
         return F.cross_entropy(o, y)
     log_p = F.log_softmax(o, 1)
-    right = log_p.gather(1, y[:, None]).squeeze(1)
-    others = log_p.sum(1) - right
-    loss = -((1 - smoothing) * right + (smoothing / (o.shape[1] - 1)) * others)
-    return loss.mean() if weights is None else (loss * weights).sum()
+    of_class = log_p.gather(1, y[:, None]).squeeze(1)
+    of_others = log_p.sum(1) - of_class
+    share_of_each = smoothing / (o.shape[1] - 1)
+    loss = -((1 - smoothing) * of_class + share_of_each * of_others)
+    return _mean(loss, weights)
+
+
+def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of each example's loss [B], by weights that sum to 1 where there are any."""
+    if weights is None:
+        return loss.mean()
+    return (loss * weights).sum()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -65,19 +85,26 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, o: Tensor, soft: Tensor, weights: Tensor) -> Tensor:
+        # The largest logit is taken out first: exp of 10⁴ is infinite.
         shifted = o - o.amax(1, keepdim=True)
-        log_p = shifted - shifted.exp().sum(1, keepdim=True).log()
+        log_sum = shifted.exp().sum(1, keepdim=True).log()
+        log_p = shifted - log_sum
         ctx.save_for_backward(log_p.exp(), soft, weights)
-        return -((soft * log_p).sum(1) * weights).sum()
+        of_example = (soft * log_p).sum(1)
+        return -(of_example * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, soft, weights = ctx.saved_tensors
-        return grads[0] * (p - soft) * weights[:, None], None, None
+        by_logits = grads[0] * (p - soft) * weights[:, None]
+        return by_logits, None, None
 
 
 def cross_entropy_explicit(
-    o: Tensor, y: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    o: Tensor,
+    y: Tensor,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return cross-entropy by a log-sum-exp written out, with gradient (softmax(o) − ỹ)/B."""
     if weights is None:
@@ -88,11 +115,14 @@ def cross_entropy_explicit(
 
 
 def squared_error(
-    o: Tensor, y: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+    o: Tensor,
+    y: Tensor,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean of (o − y)² over the batch; o [B, 1], y [B]."""
     error = o.squeeze(1) - y
-    return error.square().mean() if weights is None else (error.square() * weights).sum()
+    return _mean(error.square(), weights)
 
 
 LOSSES: dict[str, Loss] = {
@@ -103,24 +133,30 @@ LOSSES: dict[str, Loss] = {
 
 
 def cross_entropy_gradient(
-    o: Tensor, y: Tensor, smoothing: Any = 0.0, weights: Tensor | None = None
+    o: Tensor,
+    y: Tensor,
+    smoothing: Any = 0.0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the losses [M] and their gradient by the logits, (softmax(o) − ỹ)·weights.
 
     smoothing: one number, or [M, 1, 1].
     """
     m, k, b = o.shape
-    right = y.unsqueeze(1).expand(m, 1, b)
+    classes = y.unsqueeze(1).expand(m, 1, b)
     log_p = _log_softmax_as_stored(o)
-    loss = log_p.gather(1, right)
+    loss = log_p.gather(1, classes)
+    # The gradient is written over log p: at large populations memory's speed is what counts.
     if isinstance(smoothing, Tensor) or smoothing:
         others = smoothing / (k - 1)
         extra = 1 - smoothing - others  # ỹ is `others` everywhere, and `extra` more on the class
         loss = extra * loss + others * log_p.sum(1, keepdim=True)
         g = log_p.exp_().sub_(others)
-        g.scatter_add_(1, right, (loss.new_zeros(()) - extra).expand_as(loss))
+        minus_extra = loss.new_zeros(()) - extra
+        g.scatter_add_(1, classes, minus_extra.expand_as(loss))
     else:
-        g = log_p.exp_().scatter_add_(1, right, loss.new_full((), -1.0).expand_as(loss))
+        minus_one = loss.new_full((), -1.0)
+        g = log_p.exp_().scatter_add_(1, classes, minus_one.expand_as(loss))
     if weights is None:
         return loss.sum((1, 2)).mul_(-1 / b), g.mul_(1 / b)
     weights = weights.unsqueeze(1)
@@ -133,40 +169,54 @@ def _log_softmax_as_stored(o: Tensor) -> Tensor:
     Where classes are rows, the kernels run along the batch: several times faster for few classes.
     """
     classes_are_dense = o.stride(1) == 1 < o.shape[1]
-    return torch.log_softmax(o.mT, 2).mT if classes_are_dense else torch.log_softmax(o, 1)
+    if classes_are_dense:
+        return torch.log_softmax(o.mT, 2).mT
+    return torch.log_softmax(o, 1)
 
 
 def squared_error_gradient(
-    o: Tensor, y: Tensor, smoothing: Any = 0.0, weights: Tensor | None = None
+    o: Tensor,
+    y: Tensor,
+    smoothing: Any = 0.0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the losses [M] and their gradient 2(o − y)·weights."""
     error = o - y.unsqueeze(1)
+    squared = error.square()
     if weights is None:
-        return error.square().mean((1, 2)), error * (2 / o.shape[2])
+        return squared.mean((1, 2)), error * (2 / o.shape[2])
     weights = weights.unsqueeze(1)
-    return (error.square() * weights).sum((1, 2)), error * (2 * weights)
+    return (squared * weights).sum((1, 2)), error * (2 * weights)
 
 
 def gradient_by_autograd(loss: Loss) -> Gradient:
     """Return the interface of a closed gradient for a loss without one."""
 
     def gradient(
-        o: Tensor, y: Tensor, smoothing: Any = 0.0, weights: Tensor | None = None
+        o: Tensor,
+        y: Tensor,
+        smoothing: Any = 0.0,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         o = o.detach().requires_grad_()
+        smoothings = [smoothing] * len(o)
         if isinstance(smoothing, Tensor):
             smoothings = smoothing.flatten().tolist()
-        else:
-            smoothings = [smoothing] * len(o)
-        values = []
+        losses_of_each = []
         for i, eps in enumerate(smoothings):
-            own_y = y[i if len(y) > 1 else 0]
-            own_weights = None if weights is None else weights[i if len(weights) > 1 else 0]
-            values.append(loss(o[i].t(), own_y, eps, own_weights))
-        losses = torch.stack(values)
-        return losses.detach(), torch.autograd.grad(losses.sum(), o)[0]
+            targets = _row_of(y, i)
+            own_weights = None if weights is None else _row_of(weights, i)
+            losses_of_each.append(loss(o[i].t(), targets, eps, own_weights))
+        losses = torch.stack(losses_of_each)
+        (by_outputs,) = torch.autograd.grad(losses.sum(), o)
+        return losses.detach(), by_outputs
 
     return gradient
+
+
+def _row_of(x: Tensor, i: int) -> Tensor:
+    """Return network i's row of [M, B], or of [1, B] that all share."""
+    return x[i] if len(x) > 1 else x[0]
 
 
 GRADIENTS: dict[str, Gradient] = {
@@ -184,4 +234,6 @@ def resolve_loss(name: str, classes: bool) -> str:
 
 def balanced_weights(counts: Tensor) -> Tensor:
     """Return class weights N/(K·n_k), so that every class counts alike."""
-    return (counts.sum() / (len(counts) * counts.clamp_min(1))).float()
+    examples, classes = counts.sum(), len(counts)
+    weights = examples / (classes * counts.clamp_min(1))
+    return weights.float()

@@ -10,12 +10,14 @@ Number = float | Tensor  # a number, or a tensor that broadcasts against w
 
 def l1(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
     """λ/(2m)·Σ √(w² + ε), the smooth form of λ/(2m)·Σ|w|."""
-    return (w.square() + eps).sqrt().sum() * (strength / (2 * m))
+    smooth = (w.square() + eps).sqrt()
+    return smooth.sum() * (strength / (2 * m))
 
 
 def l1_gradient(w: Tensor, strength: Number, m: Number, eps: Number = 1e-8) -> Tensor:
     """λ/(2m)·w/√(w² + ε)."""
-    return w * (w.square() + eps).rsqrt() * (strength / (2 * m))
+    sign = w * (w.square() + eps).rsqrt()
+    return sign * (strength / (2 * m))
 
 
 def l2(w: Tensor, strength: float, m: int) -> Tensor:
@@ -30,6 +32,8 @@ def l2_gradient(w: Tensor, strength: Number, m: Number) -> Tensor:
 
 def norm(w: Tensor, p: float) -> Tensor:
     """‖w‖ₚ = (Σ|w|ᵖ)^(1/p); p = ∞ gives the largest |w|."""
+    sizes = w.abs()
     if p == float("inf"):
-        return w.abs().max()
-    return torch.as_tensor(w.abs().pow(p).sum().pow(1 / p))
+        return sizes.max()
+    total = sizes.pow(p).sum()
+    return torch.as_tensor(total.pow(1 / p))

@@ -30,7 +30,11 @@ class ResetsWeights(ABC):
     """A layer that says by which rule each part of its weights is drawn."""
 
     @abstractmethod
-    def reset_weights(self, fill: Callable[[str, Tensor, str], None], bias: float) -> None:
+    def reset_weights(
+        self,
+        fill: Callable[[str, Tensor, str], None],
+        bias: float,
+    ) -> None:
         """Call `fill(name of the part, its tensor, rule)` for each part, and set the biases.
 
         The rule is a name in `danlu.nn.init.INITS`, or "unit" for N(0, 1).
@@ -94,4 +98,6 @@ def has_sequence_loss(model: nn.Module) -> bool:
 
 def auxiliary_weights(model: nn.Module) -> tuple[float, ...]:
     """Return what the loss of each auxiliary classifier counts; () for a network without any."""
-    return model.auxiliary_weights if isinstance(model, HasAuxiliaryClassifiers) else ()
+    if isinstance(model, HasAuxiliaryClassifiers):
+        return model.auxiliary_weights
+    return ()

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu.nn.cells import CELLS, scan
+from danlu.nn.cells import CELLS
 from danlu.nn.protocols import ResetsWeights, State
+from danlu.nn.scan import scan
 
 _under_vmap: ContextVar[bool] = ContextVar("under_vmap", default=False)
 
@@ -58,18 +59,38 @@ class _LSTMOfEach(torch.autograd.Function):
     def vmap(info: Any, in_dims: Any, *args: Tensor) -> Any:
         outputs = []
         for i in range(info.batch_size):
-            own = [a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)]
-            outputs.append(_lstm(*own))
-        return tuple(torch.stack(of_all) for of_all in zip(*outputs, strict=True)), (0, 0, 0)
+            inputs = []
+            for tensor, dim in zip(args, in_dims, strict=True):
+                is_shared = dim is None
+                inputs.append(tensor if is_shared else tensor.select(dim, i))
+            outputs.append(_lstm(*inputs))
+        stacked = [torch.stack(of_all) for of_all in zip(*outputs, strict=True)]
+        return tuple(stacked), (0, 0, 0)
 
 
 def _lstm(
-    x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run PyTorch's LSTM: return outputs [T, B, H], and the last h and c [B, H]."""
+    # PyTorch adds two biases; one of them is enough.
     weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
     state = (h.unsqueeze(0), c.unsqueeze(0))
-    out, h, c = torch.lstm(x, state, weights, True, 1, 0.0, True, False, False)
+    out, h, c = torch.lstm(
+        x,
+        state,
+        weights,
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=True,
+        bidirectional=False,
+        batch_first=False,
+    )
     return out, h.squeeze(0), c.squeeze(0)
 
 
@@ -109,25 +130,39 @@ class Recurrent(nn.Module, ResetsWeights):
     def start(self, x: Tensor) -> State:
         """Return zeros for the state before the first step of x [T, B, n] (the notes' c⟨0⟩ = 0)."""
         zeros = x.new_zeros(x.shape[1], self.hidden)
-        return (zeros, zeros) if CELLS[self.cell].memory else (zeros,)
+        if CELLS[self.cell].memory:
+            return zeros, zeros
+        return (zeros,)
 
     def forward(
-        self, x: Tensor, state: State | None = None, each: bool = False
+        self,
+        x: Tensor,
+        state: State | None = None,
+        each: bool = False,
     ) -> tuple[Tensor, State]:
         """Return outputs [T, B, H] for x [T, B, n], and the last state.
 
         each: return the states after every step [T, B, H] instead of the last one.
         """
-        h, *memory = self.start(x) if state is None else state
         row = CELLS[self.cell]
+        if state is None:
+            state = self.start(x)
+        h, *memory = state
+        # PyTorch's kernels do not tell the states in between.
         if not each and self._has_faster_kernel(x):
-            return self._lstm_kernel(x, h, memory[0]) if row.memory else self._kernel(x, h)
+            if row.memory:
+                return self._lstm_kernel(x, h, memory[0])
+            return self._kernel(x, h)
+
+        none = x.new_zeros(0)
         gates = F.linear(x, self.weight_ih, self.bias)
-        extra = (self.extra if row.extras else x.new_zeros(0)).view(-1, self.hidden)
-        c = memory[0] if memory else x.new_zeros(0)
-        out, c = scan(self.cell, gates, self.weight_hh.t(), extra, h, c)
+        extra = self.extra if row.extras else none
+        c = memory[0] if memory else none
+        out, c = scan(self.cell, gates, self.weight_hh.t(), extra.view(-1, self.hidden), h, c)
         states = (out, c) if row.memory else (out,)
-        return out, states if each else tuple(s[-1] for s in states)
+        if each:
+            return out, states
+        return out, tuple(s[-1] for s in states)
 
     def _has_faster_kernel(self, x: Tensor) -> bool:
         """Whether PyTorch's kernel is faster: for one network on a GPU, for the LSTM on a CPU.
@@ -145,18 +180,33 @@ class Recurrent(nn.Module, ResetsWeights):
         return not torch.is_autocast_enabled("cpu") or has_bfloat16()
 
     def _lstm_kernel(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, State]:
-        run: Any = _LSTMOfEach.apply if _under_vmap.get() else _lstm
-        out, h, c = run(x, h, c, self.weight_ih, self.weight_hh, self.bias)
+        weights = (self.weight_ih, self.weight_hh, self.bias)
+        if _under_vmap.get():
+            out, h, c = _LSTMOfEach.apply(x, h, c, *weights)  # type: ignore[no-untyped-call]
+        else:
+            out, h, c = _lstm(x, h, c, *weights)
         return out, (h, c)
 
     def _kernel(self, x: Tensor, h: Tensor) -> tuple[Tensor, State]:
         """Run PyTorch's GRU or RNN."""
+        row = CELLS[self.cell]
         inner_bias = torch.zeros_like(self.bias)
-        if CELLS[self.cell].extras:
-            inner_bias = torch.cat([inner_bias[: 2 * self.hidden], self.extra])
+        if row.extras:
+            of_gates = inner_bias[: 2 * self.hidden]
+            inner_bias = torch.cat([of_gates, self.extra])
         weights = [self.weight_ih, self.weight_hh, self.bias, inner_bias]
-        run = getattr(torch, CELLS[self.cell].fused or "")
-        out, last_h = run(x, h.unsqueeze(0), weights, True, 1, 0.0, self.training, False, False)
+        run = getattr(torch, row.fused or "")
+        out, last_h = run(
+            x,
+            h.unsqueeze(0),
+            weights,
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=False,
+        )
         return out, (last_h.squeeze(0),)
 
     def extra_repr(self) -> str:
@@ -169,10 +219,13 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     t = torch.arange(len(x), device=x.device).unsqueeze(1)
     index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
     trailing = (1,) * (x.ndim - 2)
-    return x.gather(0, index.view(*index.shape, *trailing).expand(x.shape))
+    index = index.view(*index.shape, *trailing)
+    return x.gather(0, index.expand(x.shape))
 
 
 def last(x: Tensor, lengths: Tensor) -> Tensor:
     """Return x [T, B, H] at each sequence's last token, [B, H]."""
     index = (lengths - 1).clamp_min(0).view(1, -1, 1)
-    return x.gather(0, index.expand(1, *x.shape[1:])).squeeze(0)
+    _, examples, hidden = x.shape
+    at_last = x.gather(0, index.expand(1, examples, hidden))
+    return at_last.squeeze(0)

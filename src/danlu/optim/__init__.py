@@ -10,9 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["Optimizer"]
 
 
-def __getattr__(
-    name: str,
-) -> Any:  # importing torch.optim's base class costs time that the engine does not pay
+def __getattr__(name: str) -> Any:
+    # Importing torch.optim's base class costs time that the engine does not pay.
     if name == "Optimizer":
         from danlu.optim.torch import Optimizer
 

@@ -28,8 +28,10 @@ class DecayRate:
     """
 
     def __init__(self, exact: Tensor, dtype: torch.dtype) -> None:
-        self.exact, self.dtype = exact, dtype
-        self.rounded, self.complement = exact.to(dtype), (1 - exact).to(dtype)
+        self.exact = exact
+        self.dtype = dtype
+        self.rounded = exact.to(dtype)
+        self.complement = (1 - exact).to(dtype)
 
     def __rsub__(self, one: int) -> Tensor:
         return self.complement
@@ -43,20 +45,30 @@ class DecayRate:
 
     @classmethod
     def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        cls,
+        function: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
     ) -> Any:
-        plain = [a.rounded if isinstance(a, DecayRate) else a for a in args]
+        plain = []
+        for value in args:
+            plain.append(value.rounded if isinstance(value, DecayRate) else value)
         return function(*plain, **(kwargs or {}))
 
 
 def per_network(name: str, values: Tensor, dtype: torch.dtype) -> Tensor | DecayRate:
     """Return a hyper-parameter of several networks, float64 [M, 1], as rules take it."""
-    return DecayRate(values, dtype) if name in DECAY_RATES else values.to(dtype)
+    if name in DECAY_RATES:
+        return DecayRate(values, dtype)
+    return values.to(dtype)
 
 
 def rows_of(value: Any, rows: slice) -> Any:
     """Return a hyper-parameter of some of the networks."""
-    return value[rows] if isinstance(value, (Tensor, DecayRate)) else value
+    if isinstance(value, (Tensor, DecayRate)):
+        return value[rows]
+    return value
 
 
 def subtract(p: Tensor, a: Any, x: Tensor) -> None:
@@ -104,9 +116,10 @@ def momentum(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 def nesterov(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     """v ← γv − αg, W ← W + γv − αg (Sutskever et al. 2013, in the look-ahead variable)."""
+    v, gamma = s["v"], h["momentum"]
     step = h["lr"] * g
-    s["v"].mul_(h["momentum"]).sub_(step)
-    p.add_(h["momentum"] * s["v"]).sub_(step)
+    v.mul_(gamma).sub_(step)
+    p.add_(gamma * v).sub_(step)
 
 
 def adagrad(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
@@ -129,24 +142,27 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     beta1, beta2 = h["beta1"], h["beta2"]
     s["m"].lerp_(g, 1 - beta1)
     accumulate_square(s["v"], beta2, g)
-    first, second = 1 - beta1**t, (1 - beta2**t) ** 0.5
+    first = 1 - beta1**t
+    second = (1 - beta2**t) ** 0.5
+    # The powers are exact, float64; only now are they rounded to what the parameters have.
     if isinstance(first, Tensor):
         first = first.to(p.dtype)
     if isinstance(second, Tensor):
         second = second.to(p.dtype)
-    descend(p, h["lr"] / first, s["m"], root(s["v"]).div_(second), h["eps"])
+    root_v = root(s["v"]).div_(second)
+    descend(p, h["lr"] / first, s["m"], root_v, h["eps"])
 
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
     """Adam for many tensors in one PyTorch kernel, several times as fast; h holds numbers."""
-    steps = [torch.tensor(float(t), device=p[0].device)] * len(p)
+    step = torch.tensor(float(t), device=p[0].device)
     torch._fused_adam_(
         p,
         g,
         [state["m"] for state in s],
         [state["v"] for state in s],
-        [],
-        steps,
+        max_exp_avg_sqs=[],
+        state_steps=[step] * len(p),
         lr=h["lr"],
         beta1=h["beta1"],
         beta2=h["beta2"],
@@ -186,8 +202,23 @@ class UpdateRule:
         w.mul_(1 - h["lr"] * h["weight_decay"])
 
 
-LR = Field("lr", float, 0.1, "Learning rate α.", hint="0.01", gt=0)
-MOMENTUM = Field("momentum", float, 0.9, "γ of momentum and Nesterov.", hint="0.9", ge=0, lt=1)
+LR = Field(
+    "lr",
+    float,
+    0.1,
+    "Learning rate α.",
+    hint="0.01",
+    gt=0,
+)
+MOMENTUM = Field(
+    "momentum",
+    float,
+    0.9,
+    "γ of momentum and Nesterov.",
+    hint="0.9",
+    ge=0,
+    lt=1,
+)
 RHO = Field("rho", float, 0.9, "Decay of RMSProp's squared gradients.", ge=0, lt=1)
 BETA1 = Field("beta1", float, 0.9, "Adam's decay of the mean gradient.", ge=0, lt=1)
 BETA2 = Field("beta2", float, 0.999, "Adam's decay of the squared gradient.", ge=0, lt=1)
@@ -206,19 +237,39 @@ _ADAM_LR = LR.with_default(1e-3)
 _ADAM_FUSED = adam_fused if hasattr(torch, "_fused_adam_") else None
 
 OPTIMIZERS: dict[str, UpdateRule] = {
-    "sgd": UpdateRule(sgd, (LR, WEIGHT_DECAY)),
-    "momentum": UpdateRule(momentum, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)),
-    "nesterov": UpdateRule(nesterov, (LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY), state=("v",)),
-    "adagrad": UpdateRule(
-        adagrad, (LR.with_default(0.01), EPS.with_default(1e-7), WEIGHT_DECAY), state=("h",)
+    "sgd": UpdateRule(
+        sgd,
+        fields=(LR, WEIGHT_DECAY),
     ),
-    "rmsprop": UpdateRule(rmsprop, (LR.with_default(1e-3), RHO, EPS, WEIGHT_DECAY), state=("h",)),
+    "momentum": UpdateRule(
+        momentum,
+        fields=(LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY),
+        state=("v",),
+    ),
+    "nesterov": UpdateRule(
+        nesterov,
+        fields=(LR.with_default(0.01), MOMENTUM, WEIGHT_DECAY),
+        state=("v",),
+    ),
+    "adagrad": UpdateRule(
+        adagrad,
+        fields=(LR.with_default(0.01), EPS.with_default(1e-7), WEIGHT_DECAY),
+        state=("h",),
+    ),
+    "rmsprop": UpdateRule(
+        rmsprop,
+        fields=(LR.with_default(1e-3), RHO, EPS, WEIGHT_DECAY),
+        state=("h",),
+    ),
     "adam": UpdateRule(
-        adam, (_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY), state=("m", "v"), fused=_ADAM_FUSED
+        adam,
+        fields=(_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY),
+        state=("m", "v"),
+        fused=_ADAM_FUSED,
     ),
     "adamw": UpdateRule(
         adam,
-        (_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY.with_default(0.01)),
+        fields=(_ADAM_LR, BETA1, BETA2, EPS, WEIGHT_DECAY.with_default(0.01)),
         state=("m", "v"),
         fused=_ADAM_FUSED,
     ),

@@ -36,8 +36,14 @@ def inverse(t: float, total: float, h: dict[str, Any]) -> float:
 
 def cosine(t: float, total: float, h: dict[str, Any]) -> float:
     """f + (1 − f)·(1 + cos(πt/T))/2, from 1 to f = `final` (Loshchilov and Hutter 2017)."""
-    final = h["final"]
-    return float(final + (1 - final) * (1 + math.cos(math.pi * min(1.0, t / total))) / 2)
+    share_done = min(1.0, t / total)
+    return _half_cosine(h["final"], share_done)
+
+
+def _half_cosine(low: float, x: float) -> float:
+    """Return what falls from 1 at x = 0 to `low` at x = 1 along half a cosine."""
+    height = (1 + math.cos(math.pi * x)) / 2
+    return float(low + (1 - low) * height)
 
 
 def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
@@ -45,12 +51,11 @@ def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
 
     Both ways along half a cosine (Smith and Topin 2018).
     """
+    peak = h["peak"]
     share_done = min(1.0, t / total)
-    if share_done < h["peak"]:
-        low, share_from_top = h["initial"], 1 - share_done / h["peak"]
-    else:
-        low, share_from_top = h["final"], (share_done - h["peak"]) / (1 - h["peak"])
-    return float(low + (1 - low) * (1 + math.cos(math.pi * share_from_top)) / 2)
+    if share_done < peak:
+        return _half_cosine(h["initial"], 1 - share_done / peak)
+    return _half_cosine(h["final"], (share_done - peak) / (1 - peak))
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,12 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def factor(
-    name: str, k: int, per_epoch: int, epochs: float, warmup: float, h: dict[str, Any]
+    name: str,
+    k: int,
+    per_epoch: int,
+    epochs: float,
+    warmup: float,
+    h: dict[str, Any],
 ) -> float:
     """Return the schedule's factor at step k = 0, 1, …
 
@@ -108,5 +118,6 @@ def factor(
     if k < warmup_steps:
         return min(1.0, (k + 1) / warmup_steps)
     epochs_done = k / per_epoch - warmup
+    # A warm-up may last for the whole training.
     epochs_in_all = max(epochs - warmup, 1e-12)
     return SCHEDULES[name].factor(epochs_done, epochs_in_all, h)

@@ -30,14 +30,15 @@ def check_compatible(ours: Schema, theirs: Schema) -> None:
 
 
 def _task(schema: Schema) -> str:
-    return f"{schema.task} of {'text' if schema.is_text else 'numbers'}"
+    examples = "text" if schema.is_text else "numbers"
+    return f"{schema.task} of {examples}"
 
 
 def _columns(schema: Schema) -> str:
     shown = []
     for column in schema.columns:
-        levels = f" ({'/'.join(column.levels)})" if column.levels else ""
-        shown.append(f"{column.name}{levels}")
+        levels = "/".join(column.levels)
+        shown.append(f"{column.name} ({levels})" if levels else column.name)
     return some(shown, 6)
 
 

@@ -6,9 +6,9 @@ Legend: M networks, S batches (one for each normaliser), B examples of a pass, n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +41,19 @@ class Score:
     @property
     def f1(self) -> float | None:
         """F1 of whole entities, where tags name some."""
-        return None if self.entities is None else self.entities.f1
+        if self.entities is None:
+            return None
+        return self.entities.f1
 
     def figures(self, part: str, metric: str) -> dict[str, float]:
         """Return the figures by name, such as test_loss."""
-        found = {f"{part}_loss": self.loss, f"{part}_{metric}": self.accuracy}
+        figures = {
+            f"{part}_loss": self.loss,
+            f"{part}_{metric}": self.accuracy,
+        }
         if self.f1 is not None:
-            found[f"{part}_f1"] = self.f1
-        return found
+            figures[f"{part}_f1"] = self.f1
+        return figures
 
 
 class PassOutputs(NamedTuple):
@@ -63,7 +68,9 @@ class PassOutputs(NamedTuple):
 
     def predicted(self) -> Tensor:
         """Return what is predicted [M, n]."""
-        return self.outputs.argmax(1) if self.chosen is None else self.chosen
+        if self.chosen is not None:
+            return self.chosen
+        return self.outputs.argmax(1)
 
 
 # Takes x [S, B, …]; gives outputs [M, K, n], and what is chosen [M, n] or None.
@@ -75,8 +82,10 @@ def rows_per_pass(schema: Schema) -> int:
     """Return how many examples to push through at once."""
     values = max(1, math.prod(schema.input_shape))
     if schema.each_token:
-        return max(1, min(64, _LOGITS // (values * schema.outputs)))
-    return max(1, min(2048, _INPUT_BYTES // (4 * values)))
+        fitting = _LOGITS // (values * schema.outputs)
+        return max(1, min(64, fitting))
+    fitting = _INPUT_BYTES // (4 * values)
+    return max(1, min(2048, fitting))
 
 
 @torch.no_grad()
@@ -100,19 +109,24 @@ def forward_of(model: nn.Module) -> Forward:
     def forward(x: Tensor) -> tuple[Tensor, Tensor | None]:
         nonlocal state
         if is_stateful(model):
-            start = None if state is None else tuple(s[: x.shape[1]] for s in state)
+            size = x.shape[1]  # the last batch may be smaller than the one before
+            start = None if state is None else tuple(s[:size] for s in state)
             out, state = model(x[0], start)
         else:
             out = model(x[0])
-        if isinstance(out, tuple):  # of a CRF: marginals, and the likeliest path
-            return _as_columns(out[0]), out[1].argmax(-1).flatten().unsqueeze(0)
-        return _as_columns(out), None
+        if not isinstance(out, tuple):
+            return _as_columns(out), None
+        marginals, path = out  # of a CRF
+        chosen = path.argmax(-1).flatten()
+        return _as_columns(marginals), chosen.unsqueeze(0)
 
     return forward
 
 
 def _as_columns(out: Tensor) -> Tensor:
-    return out.flatten(0, -2).t().unsqueeze(0)
+    """Return outputs [B, K] or [B, T, K] as [1, K, B·T]."""
+    rows = out.flatten(0, -2)
+    return rows.t().unsqueeze(0)
 
 
 def in_lanes(n: int) -> Iterator[Tensor]:
@@ -120,7 +134,8 @@ def in_lanes(n: int) -> Iterator[Tensor]:
 
     Each window comes after the one before it.
     """
-    steps = -(-n // min(_LANES, n))
+    lanes = min(_LANES, n)
+    steps = math.ceil(n / lanes)
     starts = torch.arange(0, n, steps)
     for k in range(steps):
         windows = starts + k
@@ -145,8 +160,9 @@ def part_outputs(
     device = normalizers[0].scale.device
     index = in_order(data, part, most, stateful)
     examples = data.on_device(device)
+    batches: Iterable[Tensor]
     if stateful:
-        batches: Any = (index[k] for k in in_lanes(len(index)))
+        batches = (index[lane] for lane in in_lanes(len(index)))
     else:
         batches = index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
@@ -173,8 +189,9 @@ def _without_padding(out: Tensor, y: Tensor, chosen: Tensor | None) -> PassOutpu
     has_target = y >= 0
     if bool(has_target.all()):
         return PassOutputs(out, y, chosen)
-    kept = None if chosen is None else chosen[..., has_target]
-    return PassOutputs(out[..., has_target], y[has_target], kept)
+    if chosen is not None:
+        chosen = chosen[..., has_target]
+    return PassOutputs(out[..., has_target], y[has_target], chosen)
 
 
 def hits(out: Tensor, y: Tensor) -> Tensor:
@@ -182,13 +199,15 @@ def hits(out: Tensor, y: Tensor) -> Tensor:
 
     out [M, K, B], y [M or 1, B].
     """
-    right = y.unsqueeze(1).expand(len(out), 1, out.shape[2])
+    members, _, size = out.shape
+    classes = y.unsqueeze(1).expand(members, 1, size)
     top = out.amax(1, keepdim=True)
     # Counting is many times as fast as a sum of booleans.
     has_one_top = int(torch.count_nonzero(out == top)) == top.numel()
     if has_one_top:
-        return (out.gather(1, right) == top).squeeze(1)
-    return out.argmax(1) == right.squeeze(1)  # ties, or NaN: the slow way
+        of_class = out.gather(1, classes)
+        return (of_class == top).squeeze(1)
+    return out.argmax(1) == classes.squeeze(1)  # ties, or NaN: the slow way
 
 
 def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
@@ -197,14 +216,17 @@ def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
     Copied into place: small tensors kept one by one would lie between the freed activations, and
     memory would grow.
     """
-    whole, targets, at = torch.empty(0), torch.empty(0), 0
+    whole = torch.empty(0)
+    targets = torch.empty(0)
+    start = 0
     for out, y, _ in outs:
-        if not at:
+        if start == 0:
             whole = torch.empty(n, out.shape[1], dtype=out.dtype)
             targets = torch.empty(n, dtype=y.dtype)
-        end = at + len(y)
-        whole[at:end], targets[at:end] = out[0].t(), y
-        at = end
+        end = start + len(y)
+        whole[start:end] = out[0].t()
+        targets[start:end] = y
+        start = end
     return whole, targets
 
 
@@ -220,41 +242,53 @@ def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Sco
 
 def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
     mean, std = schema.scale
-    loss, n = torch.zeros(()), 0
+    n = 0
+    loss = torch.zeros(())
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
     for out, y, _ in outs:
         n += len(y)
         target = ((y - mean) / std).to(out.dtype)
-        loss = loss + (out[:, 0] - target).square().sum(1).double()
+        squared_errors = (out[:, 0] - target).square()
+        loss = loss + squared_errors.sum(1).double()
         exact = target.double()
         moments += torch.stack((exact.sum(), exact.square().sum())).cpu()
-    variance = float(moments[1] / n - (moments[0] / n) ** 2)
-    has_variance = variance > 1e-12
-    losses = (loss / n).tolist()
-    return [Score(v, 1 - v / variance if has_variance else 0.0, n) for v in losses]
+    first, second = (moments / n).tolist()
+    variance = second - first**2
+    scores = []
+    for of_network in (loss / n).tolist():
+        # Of a constant target no share of the variance can be explained.
+        r2 = 1 - of_network / variance if variance > 1e-12 else 0.0
+        scores.append(Score(of_network, r2, n))
+    return scores
 
 
 def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) -> list[Score]:
-    loss, right, n = torch.zeros(()), torch.zeros(()), 0
+    n = 0
+    loss = torch.zeros(())
+    right = torch.zeros(())
     predicted, targets = [], []
     for passed in outs:
         out, y, chosen = passed
         n += len(y)
-        rows = y.expand(len(out), 1, -1)
-        loss = loss - torch.log_softmax(out, 1).gather(1, rows).sum((1, 2)).double()
+        log_p = torch.log_softmax(out, 1)
+        of_class = log_p.gather(1, y.expand(len(out), 1, -1))
+        loss = loss - of_class.sum((1, 2)).double()
         is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y
         right = right + is_right.sum(1)
         if sizes:
             predicted.append(passed.predicted().cpu())
             targets.append(y.cpu())
+
     losses = (loss / n).tolist()
-    found: list[EntityCounts | None] = [None] * len(losses)
+    entities: list[EntityCounts | None] = [None] * len(losses)
     if sizes:
         true = torch.cat(targets)
-        of_networks = torch.cat(predicted, 1)
-        found = [ner_metrics.entity_counts(own, true, sizes, schema)[ALL] for own in of_networks]
-    pairs = zip(losses, right.tolist(), found, strict=True)
-    return [Score(value, hits_ / n, n, entities) for value, hits_, entities in pairs]
+        for i, tags in enumerate(torch.cat(predicted, 1)):
+            entities[i] = ner_metrics.entity_counts(tags, true, sizes, schema)[ALL]
+    scores = []
+    for i, hits_of_network in enumerate(right.tolist()):
+        scores.append(Score(losses[i], hits_of_network / n, n, entities[i]))
+    return scores
 
 
 def sentence_lengths(data: Data, part: str, most: int | None = None) -> list[int]:
@@ -272,11 +306,15 @@ def in_order(data: Data, part: str, most: int | None, stateful: bool = False) ->
 
     Of running text that a state is carried through, the sample is the beginning.
     """
-    index = data.parts[part] if part != "all" else torch.arange(len(data))
+    index = torch.arange(len(data)) if part == "all" else data.parts[part]
     if most and len(index) > most:
-        even = torch.linspace(0, len(index) - 1, most).long()
-        index = index[:most] if stateful else index[even]
+        if stateful:
+            index = index[:most]
+        else:
+            even = torch.linspace(0, len(index) - 1, most).long()
+            index = index[even]
     if data.schema.each_token and data.schema.task != "language":
+        # Sentences of one length in a pass: little of it is padding.
         lengths = (data.x[index] != PAD).sum(1)
         index = index[lengths.argsort(stable=True)]
     return index

@@ -55,22 +55,30 @@ def generate(
     mistakes += whole_number_mistakes(top_k=(top_k, 0, 40), length=(length, 1, 500))
     if mistakes:
         raise RunError(*mistakes)
-    start = encode_checked(vocabulary.encode_all, [prompt], blank=True)[0] if prompt else []
+    start: list[int] = []
+    if prompt:
+        (start,) = encode_checked(vocabulary.encode_all, [prompt], blank=True)
     tokens = _tokens(trained, start, temperature, top_k, length, seed)
     return _decoded(vocabulary, start, tokens)
 
 
 def _tokens(
-    trained: Trained, start: list[int], temperature: float, top_k: int, length: int, seed: int
+    trained: Trained,
+    start: list[int],
+    temperature: float,
+    top_k: int,
+    length: int,
+    seed: int,
 ) -> Iterator[int]:
     """Yield the tokens that follow those of the start."""
     model = cast(NextToken, trained.model())
     generator = stream(seed, "generate")
     state: State | None = None
-    unread = [EOS, *start]
+    unread = [EOS, *start]  # `<eos>` begins a text, too
     for _ in range(length):
+        x = torch.tensor([unread], dtype=torch.int32)
         with torch.no_grad():
-            logits, state = model.step(torch.tensor([unread], dtype=torch.int32), state)
+            logits, state = model.step(x, state)
         token = draw(logits[0], temperature, top_k, generator)
         if token == EOS:
             return
@@ -81,17 +89,23 @@ def _tokens(
 def _decoded(vocabulary: Vocabulary, start: list[int], tokens: Iterator[int]) -> Iterator[str]:
     """Yield the text of tokens as soon as it is whole."""
     written = list(start)
-    decode_from, shown = max(0, len(start) - _OVERLAP), len(start)
+    shown = len(start)
+    decode_from = max(0, shown - _OVERLAP)
+
+    def unseen() -> str:
+        """Return the text that is not shown yet: a token may look different after others."""
+        before = vocabulary.decode(written[decode_from:shown])
+        return vocabulary.decode(written[decode_from:])[len(before) :]
+
     for token in tokens:
         written.append(token)
-        text = vocabulary.decode(written[decode_from:])
+        text = unseen()
         if text.endswith("�"):  # a character of several bytes is not whole yet
             continue
-        yield text[len(vocabulary.decode(written[decode_from:shown])) :]
+        yield text
         decode_from, shown = shown, len(written)
     if shown < len(written):
-        before = vocabulary.decode(written[decode_from:shown])
-        yield vocabulary.decode(written[decode_from:])[len(before) :]
+        yield unseen()
 
 
 def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> int:
@@ -99,10 +113,12 @@ def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> 
     logits = logits.double().clone()
     logits[[PAD, UNK]] = -torch.inf
     if top_k:
-        least = logits.topk(min(top_k, len(logits) - 2)).values[-1]
-        logits[logits < least] = -torch.inf
+        drawable = len(logits) - 2
+        likeliest = logits.topk(min(top_k, drawable)).values
+        logits[logits < likeliest[-1]] = -torch.inf
     if temperature == 0:
         return int(logits.argmax())
     # The largest is taken out first, so that a tiny temperature gives no infinities.
-    p = ((logits - logits.max()) / temperature).softmax(0)
+    shifted = logits - logits.max()
+    p = (shifted / temperature).softmax(0)
     return int(torch.multinomial(p, 1, generator=g))

@@ -27,7 +27,10 @@ NamedPicture = tuple[Path | bytes, str]
 
 
 def read(
-    schema: Schema, inputs: Sequence[str], resize: bool = False, encoding: str | None = None
+    schema: Schema,
+    inputs: Sequence[str],
+    resize: bool = False,
+    encoding: str | None = None,
 ) -> tuple[Tensor, list[str]]:
     """Return examples [N, *input_shape] and a name for each; `-` is standard input.
 
@@ -41,13 +44,14 @@ def read(
             "the run was trained on arrays without columns; predict from Python with run.predict(x)"
         )
     frames = [_read_table(name, encoding) for name in inputs]
-    out, names = [], []
+    blocks, names = [], []
     for name, frame in frames:
-        x = np.empty((len(frame), schema.input_shape[0]), np.float32)
-        tables.encode(frame, schema.columns, name, x)
-        out.append(x)
-        names += [f"{name}:{i + 1}" for i in range(len(frame))]
-    return torch.from_numpy(np.concatenate(out)), names
+        block = np.empty((len(frame), schema.input_shape[0]), np.float32)
+        tables.encode(frame, schema.columns, name, block)
+        blocks.append(block)
+        for row in range(1, len(frame) + 1):
+            names.append(f"{name}:{row}")
+    return torch.from_numpy(np.concatenate(blocks)), names
 
 
 def read_texts(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
@@ -98,21 +102,22 @@ def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple
     sources: list[NamedPicture] = []
     mistakes: list[str] = []
     for name in inputs:
-        found = _find_pictures(name)
-        if not found and Path(name).is_dir():
+        pictures = _find_pictures(name)
+        if not pictures and Path(name).is_dir():
             mistakes.append(f"`input` is {name!r}, but that folder holds no picture")
-        sources += found
+        sources += pictures
+
     channels, height, width = schema.input_shape
     mode = schema.mode or ("L" if channels == 1 else "RGB")
-    pictures = []
+    arrays = []
     for source, name in sources:
         try:
-            pictures.append(_picture(source, name, mode, (height, width), resize))
+            arrays.append(_picture(source, name, mode, (height, width), resize))
         except DataError as e:
             mistakes += e.mistakes
-    if mistakes or not pictures:
+    if mistakes or not arrays:
         raise DataError(*(mistakes or ["there is no input to predict"]))
-    return torch.from_numpy(np.stack(pictures)), [name for _, name in sources]
+    return torch.from_numpy(np.stack(arrays)), [name for _, name in sources]
 
 
 def _find_pictures(name: str) -> list[NamedPicture]:
@@ -132,7 +137,11 @@ def _find_pictures(name: str) -> list[NamedPicture]:
 
 @images.no_bomb_warning()
 def _picture(
-    source: Path | bytes, name: str, mode: str, size: tuple[int, int], resize: bool
+    source: Path | bytes,
+    name: str,
+    mode: str,
+    size: tuple[int, int],
+    resize: bool,
 ) -> Any:
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file")

@@ -27,17 +27,23 @@ class EntityCounts:
     @property
     def precision(self) -> float:
         """Share of the predicted ones that are right."""
-        return self.right / self.predicted if self.predicted else 0.0
+        if not self.predicted:
+            return 0.0
+        return self.right / self.predicted
 
     @property
     def recall(self) -> float:
         """Share of the true ones that were predicted."""
-        return self.right / self.true if self.true else 0.0
+        if not self.true:
+            return 0.0
+        return self.right / self.true
 
     @property
     def f1(self) -> float:
         """Harmonic mean of both."""
-        return 2 * self.right / (self.true + self.predicted) if self.right else 0.0
+        if not self.right:
+            return 0.0
+        return 2 * self.right / (self.true + self.predicted)
 
 
 def lengths(data: Data, index: Tensor) -> list[int]:
@@ -46,42 +52,67 @@ def lengths(data: Data, index: Tensor) -> list[int]:
 
 
 def _entities_of_sentences(
-    predicted: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema
+    predicted: Tensor,
+    true: Tensor,
+    sizes: Sequence[int],
+    schema: Schema,
 ) -> Iterator[tuple[set[Span], set[Span]]]:
     """Yield the true and the predicted entities of each sentence."""
-    for guess, truth in zip(predicted.split(list(sizes)), true.split(list(sizes)), strict=True):
+    guesses = predicted.split(list(sizes))
+    truths = true.split(list(sizes))
+    for guess, truth in zip(guesses, truths, strict=True):
         yield _entities(truth, schema), _entities(guess, schema)
 
 
-def _entities(tags: Tensor, schema: Schema) -> set[Span]:
-    return set(spans([schema.classes[k] for k in tags.tolist()], schema.scheme))
+def _entities(numbers: Tensor, schema: Schema) -> set[Span]:
+    tags = [schema.classes[k] for k in numbers.tolist()]
+    return set(spans(tags, schema.scheme))
 
 
 def entity_counts(
-    predicted: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema
+    predicted: Tensor,
+    true: Tensor,
+    sizes: Sequence[int],
+    schema: Schema,
 ) -> dict[str, EntityCounts]:
     """Return counts by kind of entity, and of all under "all".
 
     predicted, true: tag numbers of sentences of these sizes, in a row [n].
     """
-    in_truth, in_prediction, right = Counter[str](), Counter[str](), Counter[str]()
+    in_truth = Counter[str]()
+    in_prediction = Counter[str]()
+    right = Counter[str]()
     for truth, guess in _entities_of_sentences(predicted, true, sizes, schema):
-        for counter, found in ((in_truth, truth), (in_prediction, guess), (right, truth & guess)):
-            counter.update(kind for *_, kind in found)
-            counter[ALL] += len(found)
+        _count(in_truth, truth)
+        _count(in_prediction, guess)
+        _count(right, truth & guess)
     kinds = (in_truth | in_prediction).keys() - {ALL}
-    return {k: EntityCounts(in_truth[k], in_prediction[k], right[k]) for k in [ALL, *sorted(kinds)]}
+    counts = {}
+    for kind in [ALL, *sorted(kinds)]:
+        counts[kind] = EntityCounts(in_truth[kind], in_prediction[kind], right[kind])
+    return counts
+
+
+def _count(counter: Counter[str], entities: set[Span]) -> None:
+    counter.update(kind for *_, kind in entities)
+    counter[ALL] += len(entities)
 
 
 def f1_interval(
-    predicted: Tensor, true: Tensor, sizes: Sequence[int], schema: Schema, draws: int = 2000
+    predicted: Tensor,
+    true: Tensor,
+    sizes: Sequence[int],
+    schema: Schema,
+    draws: int = 2000,
 ) -> tuple[float, float]:
     """Return the 95 % interval of F1 by the bootstrap over sentences, the same at every call."""
-    pairs = _entities_of_sentences(predicted, true, sizes, schema)
-    counts = [(len(truth), len(guess), len(truth & guess)) for truth, guess in pairs]
+    counts = []
+    for truth, guess in _entities_of_sentences(predicted, true, sizes, schema):
+        counts.append((len(truth), len(guess), len(truth & guess)))
 
     def f1(sums: Tensor) -> Tensor:
         in_truth, in_prediction, right = sums.unbind(1)
         return 2 * right / (in_truth + in_prediction).clamp_min(1)
 
-    return bootstrap_interval(torch.tensor(counts, dtype=torch.float64), f1, draws)
+    by_sentence = torch.tensor(counts, dtype=torch.float64)
+    return bootstrap_interval(by_sentence, f1, draws)

@@ -5,6 +5,8 @@ Legend: N examples, K classes, S passes.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,17 +68,22 @@ def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Predic
     if not samples:
         out = evaluate.outputs(model, iter(batches), trained.normalizer)
         return _prediction(out[None], schema)
+
     _turn_dropout_on(model, trained.recipe)
     passes = []
-    with torch.no_grad():
-        for k in range(samples):
-            with (
-                dropout_source(stream(seed, "predict", k)),
-                torch.random.fork_rng(devices=[]),
-            ):
-                torch.default_generator.manual_seed(seed + k)
-                passes.append(torch.cat([model(trained.normalizer(b)) for b in batches]))
+    for k in range(samples):
+        with _random_streams(seed, k), torch.no_grad():
+            outputs = [model(trained.normalizer(batch)) for batch in batches]
+        passes.append(torch.cat(outputs))
     return _prediction(torch.stack(passes), schema)
+
+
+@contextlib.contextmanager
+def _random_streams(seed: int, k: int) -> Iterator[None]:
+    """Draw the masks of pass k from its own streams: danlu's dropout, and PyTorch's as well."""
+    with dropout_source(stream(seed, "predict", k)), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed + k)
+        yield
 
 
 def _turn_dropout_on(model: nn.Module, recipe: Recipe) -> None:
@@ -84,11 +91,11 @@ def _turn_dropout_on(model: nn.Module, recipe: Recipe) -> None:
 
     Auxiliary classifiers are run in training only, so their dropout does not count.
     """
-    drops = [
-        layer
-        for path, layer in model.named_modules()
-        if isinstance(layer, (Dropout, nn.Dropout)) and not path.startswith("aux")
-    ]
+    drops = []
+    for path, layer in model.named_modules():
+        is_dropout = isinstance(layer, (Dropout, nn.Dropout))
+        if is_dropout and not path.startswith("aux"):
+            drops.append(layer)
     if not any(layer.p for layer in drops):
         can_have_it = recipe.model.dropout is not None
         hint = "train one with model.dropout=0.5" if can_have_it else "train one that can have it"
@@ -100,13 +107,12 @@ def _turn_dropout_on(model: nn.Module, recipe: Recipe) -> None:
 def _as_examples(trained: Trained, x: Any) -> Tensor:
     """Return examples as a tensor of the network's shape; of texts, their token numbers [N, T]."""
     schema = trained.schema
-    is_array = isinstance(x, np.ndarray)
-    is_array_of_texts = is_array and x.dtype.kind in "UO"
-    if schema.is_text and (is_array_of_texts or not (is_array or isinstance(x, Tensor))):
-        return encode(trained, x.tolist() if is_array else x)
+    if schema.is_text and not _holds_numbers(x):
+        texts = x.tolist() if isinstance(x, np.ndarray) else x
+        return encode(trained, texts)
     raw = torch.as_tensor(x)
     if raw.shape == schema.input_shape:
-        raw = raw[None]
+        raw = raw[None]  # a single example
     has_any_length = schema.is_text and raw.ndim == 2
     if tuple(raw.shape[1:]) != schema.input_shape and not has_any_length:
         shape = ", ".join(map(str, schema.input_shape))
@@ -120,8 +126,18 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
     return raw
 
 
+def _holds_numbers(x: Any) -> bool:
+    """Whether x is an array or a tensor of something else than strings."""
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind not in "UO"
+    return isinstance(x, Tensor)
+
+
 def _are_tokens(x: Tensor, tokens: int) -> bool:
-    return not x.is_floating_point() and bool(((x >= 0) & (x < tokens)).all())
+    if x.is_floating_point():
+        return False
+    is_known = (x >= 0) & (x < tokens)
+    return bool(is_known.all())
 
 
 def _prediction(passes: Tensor, schema: Schema) -> Prediction:
@@ -129,8 +145,9 @@ def _prediction(passes: Tensor, schema: Schema) -> Prediction:
     has_spread = len(passes) > 1
     if schema.is_regression:
         mean, std = schema.scale
-        values = passes[..., 0] * std + mean
-        return Prediction(values.mean(0), None, values.std(0) if has_spread else None, ())
+        numbers = passes[..., 0] * std + mean
+        spread = numbers.std(0) if has_spread else None
+        return Prediction(numbers.mean(0), None, spread, ())
     p = passes.softmax(-1)
     average = p.mean(0)
     spread = p.std(0) if has_spread else None

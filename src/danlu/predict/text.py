@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from danlu.data.tags import Span, spans
 from danlu.data.text import check_encodable, pad, tokenize
@@ -32,7 +32,8 @@ class SentenceScore:
     @property
     def perplexity(self) -> float:
         """Exp of the mean −log P of a token."""
-        return float(torch.tensor(-self.nats / self.tokens).exp())
+        mean = -self.nats / self.tokens
+        return float(torch.tensor(mean).exp())  # infinite where math.exp would raise
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def encode(trained: Trained, texts: Sequence[str]) -> Tensor:
 
     Raises RunError for texts of which no token is known.
     """
-    encode_all = vocabulary_for(trained, "classification").encode_all
-    return torch.from_numpy(pad(encode_checked(encode_all, texts)))
+    vocabulary = vocabulary_for(trained, "classification")
+    rows = encode_checked(vocabulary.encode_all, texts)
+    return torch.from_numpy(pad(rows))
 
 
 def encode_checked(
@@ -67,18 +69,21 @@ def encode_checked(
     """
     texts = _checked_list(texts)
     rows = encode_all(texts)
-    pairs = list(zip(rows, texts, strict=True))
-    empty = [i for i, (row, t) in enumerate(pairs, 1) if not row or not (blank or t.strip())]
-    unknown = [t for row, t in pairs if row and all(token == UNK for token in row)]
+    empty, unknown = [], []
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True), 1):
+        is_blank = not text.strip()
+        if not row or (is_blank and not blank):
+            empty.append(str(number))
+        elif all(token == UNK for token in row):
+            unknown.append(repr(text))
     mistakes = []
     if not rows:
         mistakes.append("there is no text; give at least one")
     if empty:
-        mistakes.append(f"text {some(map(str, empty))} is empty; write at least one token")
+        mistakes.append(f"text {some(empty)} is empty; write at least one token")
     if unknown:
-        listed = some(map(repr, unknown))
         mistakes.append(
-            f"no token of {listed} was in the training text; use its language and characters"
+            f"no token of {some(unknown)} was in the training text; use its language and characters"
         )
     if mistakes:
         raise RunError(*mistakes)
@@ -104,26 +109,34 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
     Tokens are characters where the network learnt characters, else what spaces separate. Raises
     RunError for a network that is not a tagger, or texts it cannot read.
     """
-    vocabulary, schema = vocabulary_for(trained, "tagging"), trained.schema
+    vocabulary = vocabulary_for(trained, "tagging")
+    schema = trained.schema
     known = set(vocabulary.tokens)
     sentences: list[list[str]] = []
 
     def encode_all(texts: Sequence[str]) -> list[list[int]]:
-        sentences.extend(tokenize(t, known, schema.spaced) for t in texts)
+        for text in texts:
+            sentences.append(tokenize(text, known, schema.spaced))
         return [vocabulary.numbers(tokens) for tokens in sentences]
 
     rows = encode_checked(encode_all, texts)
-    model, gap = trained.model(), " " if schema.spaced else ""
-    found = []
-    with torch.no_grad():
-        for tokens, row in zip(sentences, rows, strict=True):
-            out = model(torch.tensor([row], dtype=torch.int32))
-            # A network with a CRF gives the likeliest path after the marginals.
-            scores = out[1] if isinstance(out, tuple) else out
-            tags = [schema.classes[int(k)] for k in scores.argmax(-1)[0]]
-            entities = spans(tags, schema.scheme) if schema.scheme else []
-            found.append(Tagged(tuple(tokens), tuple(tags), tuple(entities), gap))
-    return found
+    model = trained.model()
+    gap = " " if schema.spaced else ""
+    tagged = []
+    for tokens, row in zip(sentences, rows, strict=True):
+        tags = _tags(model, row, schema.classes)
+        entities = spans(tags, schema.scheme) if schema.scheme else []
+        tagged.append(Tagged(tuple(tokens), tuple(tags), tuple(entities), gap))
+    return tagged
+
+
+@torch.no_grad()
+def _tags(model: nn.Module, tokens: list[int], names: Sequence[str]) -> list[str]:
+    out = model(torch.tensor([tokens], dtype=torch.int32))
+    # A network with a CRF gives the likeliest path after the marginals.
+    scores = out[1] if isinstance(out, tuple) else out
+    (numbers,) = scores.argmax(-1).tolist()
+    return [names[k] for k in numbers]
 
 
 def unknown_tokens(trained: Trained, text: str) -> int:
@@ -133,8 +146,11 @@ def unknown_tokens(trained: Trained, text: str) -> int:
 
 def without_trailing_space(trained: Trained, text: str) -> str:
     """Return the text without a space at its end that is not a token: words bring theirs along."""
-    vocabulary, shorter = Vocabulary(trained.schema.vocabulary), text.rstrip()
-    return shorter if vocabulary.encode(shorter) == vocabulary.encode(text) else text
+    vocabulary = Vocabulary(trained.schema.vocabulary)
+    shorter = text.rstrip()
+    if vocabulary.encode(shorter) == vocabulary.encode(text):
+        return shorter
+    return text
 
 
 def score(trained: Trained, texts: Sequence[str]) -> list[SentenceScore]:
@@ -142,16 +158,25 @@ def score(trained: Trained, texts: Sequence[str]) -> list[SentenceScore]:
 
     Raises RunError for another network, or texts it cannot read.
     """
-    encode_all = vocabulary_for(trained, "language").encode_all
-    rows = encode_checked(encode_all, texts, blank=True)
-    model, ends_count = trained.model(), trained.schema.lines
-    found = []
-    with torch.no_grad():
-        for text, row in zip(texts, rows, strict=True):
-            tokens = [EOS, *row, EOS] if ends_count else [EOS, *row]
-            out = model(torch.tensor([tokens[:-1]], dtype=torch.int32))
-            logits = (out[0] if isinstance(out, tuple) else out)[0]
-            log_p = torch.log_softmax(logits.double(), 1)
-            nats = log_p.gather(1, torch.tensor(tokens[1:]).unsqueeze(1)).sum()
-            found.append(SentenceScore(text, float(nats), len(tokens) - 1, row.count(UNK)))
-    return found
+    vocabulary = vocabulary_for(trained, "language")
+    rows = encode_checked(vocabulary.encode_all, texts, blank=True)
+    model = trained.model()
+    scores = []
+    for text, row in zip(texts, rows, strict=True):
+        tokens = [EOS, *row]
+        if trained.schema.lines:
+            tokens.append(EOS)  # where lines were learnt, the end of one counts
+        nats = _log_p(model, tokens)
+        scores.append(SentenceScore(text, nats, len(tokens) - 1, row.count(UNK)))
+    return scores
+
+
+@torch.no_grad()
+def _log_p(model: nn.Module, tokens: list[int]) -> float:
+    """Return log P of the tokens after the first."""
+    out = model(torch.tensor([tokens[:-1]], dtype=torch.int32))
+    if isinstance(out, tuple):  # a stateful network gives its state as well
+        out = out[0]
+    log_p = torch.log_softmax(out[0].double(), 1)
+    following = torch.tensor(tokens[1:]).unsqueeze(1)
+    return float(log_p.gather(1, following).sum())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
+from torch import Tensor
 
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import RunError, wrong
@@ -41,56 +42,82 @@ def translate(
         mistakes.append(wrong("beam", beam, f"must be at most {_MOST_BEAMS:,}", "try 5"))
     if mistakes:
         raise RunError(*mistakes)
-    return translate_tokens(trained, encode_checked(vocabulary.encode_all, texts), beam, length)
+    sources = encode_checked(vocabulary.encode_all, texts)
+    return translate_tokens(trained, sources, beam, length)
 
 
 def translate_tokens(
-    trained: Trained, sources: Sequence[Sequence[int]], beam: int = 1, length: int = 200
+    trained: Trained,
+    sources: Sequence[Sequence[int]],
+    beam: int = 1,
+    length: int = 200,
 ) -> list[tuple[str, float]]:
     """Return the same for sources as token numbers, known or not."""
     vocabulary = Vocabulary(trained.schema.vocabulary)
     model = cast(EncodesAndDecodes, trained.model())
-    with torch.no_grad():
-        found = [beam_search(model, source, beam, length) for source in sources]
-    return [(vocabulary.decode(best.tokens), best.nats) for best in found]
+    written = []
+    for source in sources:
+        best = beam_search(model, source, beam, length)
+        written.append((vocabulary.decode(best.tokens), best.nats))
+    return written
 
 
+@torch.no_grad()
 def beam_search(
-    model: EncodesAndDecodes, source: Sequence[int], beam: int, length: int
+    model: EncodesAndDecodes,
+    source: Sequence[int],
+    beam: int,
+    length: int,
 ) -> Hypothesis:
     """Return the likeliest target found, without its `<eos>`.
 
     A hypothesis that ends leaves its place to others; the likeliest by log P wins.
     """
     state, (values, known) = model.read(torch.tensor([list(source)], dtype=torch.int32))
-    open_ones = [Hypothesis([EOS], 0.0)]
-    done: list[Hypothesis] = []
+    growing = [Hypothesis([EOS], 0.0)]
+    finished: list[Hypothesis] = []
     for _ in range(length):
-        w = len(open_ones)
-        last = torch.tensor([[h.tokens[-1]] for h in open_ones], dtype=torch.int32)
+        w = len(growing)
+        last = torch.tensor([[h.tokens[-1]] for h in growing], dtype=torch.int32)
         memory = values.expand(-1, w, -1), known.expand(-1, w)
         logits, state = model.write(last, state, memory)
-        log_p = logits[-1].double()
-        log_p[:, [PAD, UNK]] = -torch.inf
-        so_far = torch.tensor([h.nats for h in open_ones], dtype=torch.float64)
-        totals = log_p.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
 
-        top = totals.flatten().topk(min(beam, int(totals.isfinite().sum())))
         longer, rows = [], []
-        for place, nats in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-            row, token = divmod(place, totals.shape[1])
+        for row, token, nats in _likeliest(logits[-1], growing, beam):
+            before = growing[row].tokens
             if token == EOS:
-                done.append(Hypothesis(open_ones[row].tokens, nats))
+                finished.append(Hypothesis(before, nats))
             else:
-                longer.append(Hypothesis([*open_ones[row].tokens, token], nats))
+                longer.append(Hypothesis([*before, token], nats))
                 rows.append(row)
 
         # log P only falls, so what is below a finished one cannot win any more.
-        best = max((h.nats for h in done), default=-float("inf"))
-        kept = [i for i, h in enumerate(longer) if h.nats > best]
+        to_beat = max((h.nats for h in finished), default=-float("inf"))
+        kept = [i for i, h in enumerate(longer) if h.nats > to_beat]
         if not kept:
             break
-        open_ones = [longer[i] for i in kept]
-        state = tuple(s[torch.tensor([rows[i] for i in kept])] for s in state)
-    winner = max(done or open_ones, key=lambda h: h.nats)
+        growing = [longer[i] for i in kept]
+        kept_rows = torch.tensor([rows[i] for i in kept])
+        state = tuple(s[kept_rows] for s in state)
+    winner = max(finished or growing, key=lambda h: h.nats)
     return Hypothesis(winner.tokens[1:], winner.nats)
+
+
+def _likeliest(
+    logits: Tensor, growing: Sequence[Hypothesis], beam: int
+) -> list[tuple[int, int, float]]:
+    """Return the likeliest continuations: which hypothesis, by which token, and log P of both.
+
+    logits [W, K]: of what follows each hypothesis.
+    """
+    logits = logits.double()
+    logits[:, [PAD, UNK]] = -torch.inf
+    so_far = torch.tensor([h.nats for h in growing], dtype=torch.float64)
+    totals = logits.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
+    possible = int(totals.isfinite().sum())
+    top = totals.flatten().topk(min(beam, possible))
+    continuations = []
+    for place, nats in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+        row, token = divmod(place, totals.shape[1])
+        continuations.append((row, token, nats))
+    return continuations

@@ -47,26 +47,31 @@ def resolve_name(path: str, value: str, options: Iterable[str]) -> str:
     known = list(options)
     if value in known:
         return value
-    others = {plain(alias): name for alias, name in VALUES.get(path, {}).items()}
-    by_spelling = {plain(name): name for name in known}
-    return {**others, **by_spelling}.get(plain(value), value)
+    meant = {plain(alias): name for alias, name in VALUES.get(path, {}).items()}
+    # Our own names win over other libraries'.
+    meant |= {plain(name): name for name in known}
+    return meant.get(plain(value), value)
 
 
 def note(path: str) -> str | None:
     """Return a sentence on a field's new name, for a former one."""
-    return f"`{path}` is now called `{FIELDS[path]}`" if path in FIELDS else None
+    if path not in FIELDS:
+        return None
+    return f"`{path}` is now called `{FIELDS[path]}`"
 
 
 def upgrade(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe with former names replaced."""
     upgraded = dict(fields)
     for old, new in FIELDS.items():
-        section, _, name = old.partition(".")
-        held = upgraded.get(section)
-        if isinstance(held, Mapping) and name in held:
+        section, _, old_name = old.partition(".")
+        _, _, new_name = new.partition(".")
+        given = upgraded.get(section)
+        if isinstance(given, Mapping) and old_name in given:
             _warn(old)
-            renamed = {new.partition(".")[2]: held[name]}
-            upgraded[section] = {**{k: v for k, v in held.items() if k != name}, **renamed}
+            renamed = dict(given)
+            renamed[new_name] = renamed.pop(old_name)
+            upgraded[section] = renamed
     model = upgraded.get("model")
     if isinstance(model, Mapping) and "cell" in model:
         upgraded["model"] = {**model, **_upgrade_cell(model["cell"])}
@@ -79,7 +84,8 @@ def upgrade_override(path: str, value: Any) -> list[tuple[str, Any]]:
         return [(f"model.{name}", v) for name, v in _upgrade_cell(value).items()]
     if path in FIELDS:
         _warn(path)
-    return [(FIELDS.get(path, path), value)]
+        path = FIELDS[path]
+    return [(path, value)]
 
 
 def _upgrade_cell(cell: Any) -> dict[str, Any]:
@@ -91,7 +97,8 @@ def _upgrade_cell(cell: Any) -> dict[str, Any]:
             f"`model.cell` mixes gru and {_RESET_BEFORE}, which is no longer possible; "
             "use gru for all layers, with model.reset_after true or false"
         )
-    return {"cell": ["gru" if c == _RESET_BEFORE else c for c in names], "reset_after": False}
+    cells = ["gru" if name == _RESET_BEFORE else name for name in names]
+    return {"cell": cells, "reset_after": False}
 
 
 def _warn(path: str) -> None:

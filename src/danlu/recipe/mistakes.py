@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from danlu.errors import Mistake, nearest, wrong
-from danlu.recipe.sections import hint_for, mistake_of
+from danlu.recipe.sections import hint_for
+from danlu.recipe.variants import mistake_of
 
 _RULES = {
     "greater_than": "must be greater than {gt}",
@@ -31,13 +32,14 @@ _TYPES = {
 
 def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
     """Return one mistake per finding, in the order of the fields, each once."""
-    return list(dict.fromkeys(_mistake(finding, model) for finding in error.errors()))
+    mistakes = [_mistake(finding, model) for finding in error.errors()]
+    return list(dict.fromkeys(mistakes))
 
 
 def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
-    # Indices of lists and names of union members are no part of a field's path.
-    parts = [str(p) for p in finding["loc"] if not (isinstance(p, int) or "[" in str(p))]
-    path, kind, value = ".".join(parts), finding["type"], finding["input"]
+    parts = _path_of(finding)
+    path = ".".join(parts)
+    kind, value = finding["type"], finding["input"]
     context = finding.get("ctx") or {}
     if kind in ("unused", "unknown"):
         return mistake_of(path, context, value)
@@ -46,11 +48,22 @@ def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
     if kind == "literal_error":
         return _not_an_option(path, value, context["expected"])
     if kind in _RULES:
-        limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+        limits = {}
+        for name, limit in context.items():
+            limits[name] = f"{limit:g}" if isinstance(limit, float) else limit
         return wrong(path, value, _RULES[kind].format(**limits), hint_for(path))
     family = kind.rpartition("_")[0].split("_")[0]
     expected = _TYPES.get(family, f"something else ({finding['msg']})")
     return wrong(path, value, f"must be {expected}", hint_for(path))
+
+
+def _path_of(finding: Any) -> list[str]:
+    """Return the names of a field's path: without indices of lists, and members of unions."""
+    names = []
+    for place in finding["loc"]:
+        if isinstance(place, str) and "[" not in place:
+            names.append(place)
+    return names
 
 
 def _not_an_option(path: str, value: Any, expected: str) -> Mistake:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -29,19 +29,27 @@ def resolve(key: str, paths: Paths) -> str:
     Only one section may have the last name. Raises RecipeError for anything else.
     """
     sections = {path.partition(".")[0] for path in paths}
-    if key in paths or key in sections or key in aliases.FIELDS or key.startswith("model.args."):
+    is_argument = key.startswith("model.args.")
+    if is_argument or key in paths or key in sections or key in aliases.FIELDS:
         return key
-    former = [old for old in aliases.FIELDS if old.rpartition(".")[2] == key]
-    owners = [path for path in paths if path.rpartition(".")[2] == key] or former
+    owners = _with_last_name(key, paths) or _with_last_name(key, aliases.FIELDS)
     if len(owners) == 1:
         return owners[0]
     if owners:
         listed = " or ".join(f"`{owner}`" for owner in owners)
         raise RecipeError(f"`{key}` could be {listed}; write the whole path")
-    last_names = [path.rpartition(".")[2] for path in paths]
+    last_names = [_last_name(path) for path in paths]
     near = nearest(key, [*paths, *sections, *last_names])
     hint = f"did you mean `{near}`?" if near else "`danlu recipe fields` lists them"
     raise RecipeError(f"`{key}` is not a field of a recipe; {hint}")
+
+
+def _last_name(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _with_last_name(name: str, paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if _last_name(path) == name]
 
 
 def parse(text: str, paths: Paths) -> list[tuple[str, Any]]:
@@ -85,20 +93,19 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
     Another variant of a section (`optimizer=sgd`) resets the section to that variant's defaults.
     """
     section, _, leaf = path.partition(".")
-    held = tree.get(section)
-    if isinstance(held, dict) and not leaf and not isinstance(value, dict):
+    before = tree.get(section)
+    if isinstance(before, dict) and not leaf and not isinstance(value, dict):
         leaf = "name"
     if not leaf:
         tree[section] = value
-    elif leaf == "name" and isinstance(held, dict) and "name" in held:
-        known = aliases.resolve_name(f"{section}.name", str(value), [held["name"]])
-        if known != held["name"]:
+    elif leaf == "name" and isinstance(before, dict) and "name" in before:
+        name = aliases.resolve_name(f"{section}.name", str(value), [before["name"]])
+        if name != before["name"]:
             tree[section] = {"name": value}
     else:
-        fields_of_section = dict(held or {})
-        inner, _, rest = leaf.partition(".")
-        if rest:  # an argument of an imported network
-            fields_of_section[inner] = {**fields_of_section.get(inner, {}), rest: value}
-        else:
-            fields_of_section[inner] = value
+        fields_of_section = dict(before or {})
+        inner, _, argument = leaf.partition(".")
+        if argument:  # of an imported network
+            value = {**fields_of_section.get(inner, {}), argument: value}
+        fields_of_section[inner] = value
         tree[section] = fields_of_section

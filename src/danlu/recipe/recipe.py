@@ -22,12 +22,13 @@ from danlu.recipe import aliases, overrides
 from danlu.recipe import sections as s
 from danlu.recipe.mistakes import mistakes_of
 from danlu.recipe.presets import preset_text, presets
+from danlu.recipe.variants import Section, Seed
 
 # Sections and fields that are written down even where they hold their defaults.
 _ALWAYS_WRITTEN = ("model", "optimizer", "batch_size", "epochs", "seed", "normalize")
 
 
-class Recipe(s.Section):
+class Recipe(Section):
     """How to train one network.
 
     >>> Recipe(model="cnn", optimizer={"name": "sgd", "lr": 0.05}, epochs=5)
@@ -66,9 +67,9 @@ class Recipe(s.Section):
     """Steps whose gradients are averaged before an update."""
     epochs: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10
     """Passes over the training part."""
-    seed: s.Seed = 0
+    seed: Seed = 0
     """Names all random streams: initial weights, order, masks, augmentation."""
-    data_seed: s.Seed | None = None
+    data_seed: Seed | None = None
     """Names the order and the augmentation of examples; without it `seed` does."""
     dtype: Literal["float32", "float64", "bf16-mixed"] = "float32"
     """Precision of weights and arithmetic; bf16-mixed: float32 weights, products in bfloat16 while
@@ -120,7 +121,8 @@ class Recipe(s.Section):
         return mistakes
 
     def _sample_mistakes(self) -> list[Mistake]:
-        mistakes, sample = [], self.sample
+        mistakes = []
+        sample = self.sample
         if sample.fold and not sample.folds:
             mistakes.append(wrong("sample.fold", sample.fold, "needs `sample.folds`", "try 5"))
         elif sample.folds and sample.fold >= sample.folds:
@@ -133,10 +135,10 @@ class Recipe(s.Section):
     @property
     def has_batch_norm(self) -> bool:
         """Whether the network is known to have batch normalisation."""
+        if self.model.batch_norm not in (None, "none"):
+            return True
         row = MODELS.get(self.model.name)
-        return self.model.batch_norm not in (None, "none") or (
-            row is not None and row.has_batch_norm
-        )
+        return row is not None and row.has_batch_norm
 
     @property
     def is_imported(self) -> bool:
@@ -151,7 +153,9 @@ class Recipe(s.Section):
     @property
     def order_seed(self) -> int:
         """The seed that names the order and the augmentation of examples."""
-        return self.seed if self.data_seed is None else self.data_seed
+        if self.data_seed is not None:
+            return self.data_seed
+        return self.seed
 
     def to_toml(self) -> str:
         """Return the recipe as TOML.
@@ -162,7 +166,7 @@ class Recipe(s.Section):
 
         text = tomli_w.dumps(self.to_dict())
         # A list of numbers reads better on one line.
-        return re.sub(r"\[\n([^\[\]]*),\n\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+        return re.sub(r"\[\n([^\[\]]*),\n\]", _on_one_line, text)
 
     def to_dict(self, whole: bool = False) -> dict[str, Any]:
         """Return plain values; without `whole`, sections that only hold defaults are left out."""
@@ -170,7 +174,11 @@ class Recipe(s.Section):
         if whole:
             return full
         plain = Recipe().model_dump(mode="json", exclude_none=True)
-        return {k: v for k, v in full.items() if k in _ALWAYS_WRITTEN or v != plain.get(k)}
+        kept = {}
+        for name, value in full.items():
+            if name in _ALWAYS_WRITTEN or value != plain.get(name):
+                kept[name] = value
+        return kept
 
     @classmethod
     def from_toml(cls, text: str, name: str = "the recipe") -> Recipe:
@@ -226,24 +234,34 @@ class Recipe(s.Section):
         """
         here = dict(overrides.flatten(self.to_dict(whole=True)))
         there = dict(overrides.flatten(other.to_dict(whole=True)))
-        paths = {**here, **there}
-        return [(p, here.get(p), there.get(p)) for p in paths if here.get(p) != there.get(p)]
+        differences = []
+        for path in {**here, **there}:
+            if here.get(path) != there.get(path):
+                differences.append((path, here.get(path), there.get(path)))
+        return differences
+
+
+def _on_one_line(written: re.Match[str]) -> str:
+    items = " ".join(written[1].split())
+    return f"[{items}]"
 
 
 def _variants_first(change: tuple[str, Any]) -> int:
     """Order overrides: sections, then names of variants, then single fields."""
-    path = change[0]
-    return path.count(".") + (not path.endswith(".name"))
+    path, _ = change
+    is_name = path.endswith(".name")
+    return path.count(".") + (0 if is_name else 1)
 
 
 @cache
 def fields() -> dict[str, FieldInfo]:
     """Return every field of a recipe by its dotted path."""
-    found: dict[str, FieldInfo] = {}
+    by_path: dict[str, FieldInfo] = {}
     for name, info in Recipe.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.update({f"{name}.{leaf}": of for leaf, of in kind.model_fields.items()})
+            for inner, inner_info in kind.model_fields.items():
+                by_path[f"{name}.{inner}"] = inner_info
         else:
-            found[name] = info
-    return found
+            by_path[name] = info
+    return by_path

@@ -6,6 +6,7 @@ import base64
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -14,17 +15,21 @@ def as_image(x: Tensor) -> Image.Image:
     """Return one example [C, H, W]; values that do not span 0…255 are stretched to it."""
     pixels = x.detach().cpu().numpy()
     if pixels.dtype != np.uint8:
-        low, high = float(pixels.min(initial=0)), float(pixels.max(initial=1))
-        pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
-    is_rgb = len(pixels) == 3
-    return Image.fromarray(pixels.transpose(1, 2, 0) if is_rgb else pixels[0])
+        low = float(pixels.min(initial=0))
+        high = float(pixels.max(initial=1))
+        factor = 255 / max(high - low, 1e-9)
+        pixels = ((pixels - low) * factor).astype(np.uint8)
+    if len(pixels) == 3:
+        return Image.fromarray(pixels.transpose(1, 2, 0))
+    return Image.fromarray(pixels[0])
 
 
 def data_uri(x: Tensor) -> str:
     """Return the example as a PNG in a data: address."""
     buffer = io.BytesIO()
     as_image(x).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/png;base64,{encoded}"
 
 
 def half_blocks(images: list[Tensor], height: int = 14) -> list[str]:
@@ -33,9 +38,19 @@ def half_blocks(images: list[Tensor], height: int = 14) -> list[str]:
     for x in images:
         picture = as_image(x).convert("RGB")
         width = max(1, round(picture.width * height / picture.height))
-        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        small = picture.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(small)
         for k in range(height // 2):
-            for (r, g, b), (r2, g2, b2) in zip(pixels[2 * k], pixels[2 * k + 1], strict=True):
-                lines[k] += f"\x1b[38;2;{r};{g};{b};48;2;{r2};{g2};{b2}m▀"
+            upper_row = pixels[2 * k]
+            lower_row = pixels[2 * k + 1]
+            for upper, lower in zip(upper_row, lower_row, strict=True):
+                lines[k] += _half_block(upper, lower)
             lines[k] += "\x1b[0m "
     return lines
+
+
+def _half_block(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> str:
+    """Return a character that is one colour above and another below."""
+    foreground = ";".join(map(str, upper))
+    background = ";".join(map(str, lower))
+    return f"\x1b[38;2;{foreground};48;2;{background}m▀"

@@ -72,25 +72,36 @@ def load(folder: Path, owner: str) -> Checkpoint | None:
     Damaged and foreign files are set aside as `.bad`.
     """
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
-        try:
-            with safe_open(path, "pt") as f:
-                metadata = f.metadata() or {}
-                names = f.keys()
-                tensors = {name: f.get_tensor(name) for name in names}
-            if metadata.get("digest") == _digest(tensors, owner):
-                position = json.loads(tensors.pop(_POSITION).numpy().tobytes())
-                return Checkpoint(tensors, position)
-        except (OSError, SafetensorError, KeyError, ValueError):
-            pass
+        checkpoint = _read(path, owner)
+        if checkpoint is not None:
+            return checkpoint
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".bad"))
     return None
 
 
+def _read(path: Path, owner: str) -> Checkpoint | None:
+    """Return the checkpoint in a file, None where it is damaged or another's."""
+    try:
+        with safe_open(path, "pt") as f:
+            metadata = f.metadata() or {}
+            names = f.keys()
+            tensors = {name: f.get_tensor(name) for name in names}
+        if metadata.get("digest") != _digest(tensors, owner):
+            return None
+        position = json.loads(tensors.pop(_POSITION).numpy().tobytes())
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    return Checkpoint(tensors, position)
+
+
 def _digest(tensors: dict[str, Tensor], owner: str) -> str:
-    digest = hashlib.blake2b(repr((_VERSION, owner)).encode(), digest_size=16)
+    beginning = repr((_VERSION, owner))
+    digest = hashlib.blake2b(beginning.encode(), digest_size=16)
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+        tensor = tensors[name].detach().cpu().contiguous()
+        if tensor.numel():
+            octets = tensor.view(-1).view(torch.uint8)
+            digest.update(octets.numpy().data)
     return digest.hexdigest()

@@ -28,10 +28,15 @@ class Member:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what does not apply is left out."""
         plain = asdict(self)
-        unused = ["result"] if self.status == DIVERGED else ["error", "step", "layer"]
+        unused = ["error", "step", "layer"]
+        if self.status == DIVERGED:
+            unused = ["result"]
         return {name: value for name, value in plain.items() if name not in unused}
 
     def outcome(self) -> dict[str, Any]:
         """Return what the member's own run.json says of its end."""
         plain = self.to_json()
-        return {name: v for name, v in plain.items() if name not in ("member", "chunk", "row")}
+        # Where it lies in its study means nothing in a folder of its own.
+        for name in ("member", "chunk", "row"):
+            del plain[name]
+        return plain

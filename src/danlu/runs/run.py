@@ -105,8 +105,10 @@ class Run(TrainedOnData):
                 f"{str(self.path)!r} diverged, so it has nothing to predict with; "
                 "train it again with a smaller optimizer.lr"
             )
+        # All weights are those of the training's end, whatever it began from.
         model = self.build(load_start=False, apply_frozen=False)
-        load_weights(model, read_tensors(self.path / "weights.safetensors"), str(self.path))
+        tensors = read_tensors(self.path / "weights.safetensors")
+        load_weights(model, tensors, str(self.path))
         return model.eval()
 
     @cached_property
@@ -146,18 +148,24 @@ class Run(TrainedOnData):
         data: other data of the same schema instead of the run's own. Raises RunError for another
         schema or an empty part.
         """
-        data = self.load_data() if data is None else data
+        if data is None:
+            data = self.load_data()
         check_compatible(self.schema, data.schema)
         if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")
         model = self.model()
         if self.schema.source:  # other pairs may have longer sources
             model.text = text_spec(data.schema)  # type: ignore[assignment]
-        forward = evaluate.forward_of(model)
-        stateful = bool(self.recipe.model.stateful)
-        outs = evaluate.part_outputs(forward, data, part, [self.normalizer], stateful=stateful)
+        outs = evaluate.part_outputs(
+            evaluate.forward_of(model),
+            data,
+            part,
+            [self.normalizer],
+            stateful=bool(self.recipe.model.stateful),
+        )
         sizes = evaluate.sentence_lengths(data, part)
-        return evaluate.scores(outs, self.schema, sizes)[0]
+        (score,) = evaluate.scores(outs, self.schema, sizes)
+        return score
 
     def plot(self) -> Any:
         """Return the curves as a Plotly figure (shown by notebooks)."""

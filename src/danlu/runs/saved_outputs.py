@@ -23,12 +23,15 @@ _WORST = 24  # confidently wrong examples that are kept to be shown
 def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
     """Keep outputs [N, K] and targets of a part, and the most confidently wrong examples."""
     index = data.parts[part]
-    kept = {"outputs": out, "targets": data.y[index], "index": index}
+    targets = data.y[index]
+    kept = {"outputs": out, "targets": targets, "index": index}
     if data.schema.task == "classification":
         confidence, predicted = out.softmax(1).max(1)
-        mistakes = torch.where(predicted != data.y[index])[0]
-        worst = mistakes[confidence[mistakes].argsort(descending=True)][:_WORST]
-        kept |= {"worst": worst, "worst_x": data.x[index[worst]]}
+        mistakes = torch.where(predicted != targets)[0]
+        by_confidence = confidence[mistakes].argsort(descending=True)
+        worst = mistakes[by_confidence][:_WORST]
+        kept["worst"] = worst
+        kept["worst_x"] = data.x[index[worst]]
     write_tensors(path / NAME, kept, {"part": part})
 
 

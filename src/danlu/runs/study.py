@@ -93,24 +93,32 @@ class Study(TrainedOnData):
 
     def check_trust(self) -> None:
         """Raise RunError where networks would be imported, which runs code, without trust."""
-        imported = sorted({r.model.name for r in self.recipes if r.is_imported})
-        if imported and not self.trust:
+        if self.trust:
+            return
+        imported = {recipe.model.name for recipe in self.recipes if recipe.is_imported}
+        if imported:
             raise RunError(
-                f"{str(self.path)!r} imports networks ({some(imported)}), and that runs code; "
-                "if you trust them, use --trust (trust=True)"
+                f"{str(self.path)!r} imports networks ({some(sorted(imported))}), and that runs "
+                "code; if you trust them, use --trust (trust=True)"
             )
 
     @property
     def members(self) -> dict[int, Member]:
         """What is known of each member that has ended, by its number."""
-        lines = [Member(**line) for line in read_lines(self.path / "members.jsonl")]
-        return {line.member: line for line in lines}
+        members = {}
+        for line in read_lines(self.path / "members.jsonl"):
+            member = Member(**line)
+            members[member.member] = member
+        return members
 
     @property
     def results(self) -> list[dict[str, Any]]:
         """The final figures of every member in order; empty for those not finished."""
         ended = self.members
-        return [dict(ended[i].result) if i in ended else {} for i in range(len(self))]
+        results: list[dict[str, Any]] = []
+        for i in range(len(self)):
+            results.append(dict(ended[i].result) if i in ended else {})
+        return results
 
     def curves(self) -> Any:
         """Return all curves as a `pandas.DataFrame`.
@@ -124,17 +132,18 @@ class Study(TrainedOnData):
         files = sorted((self.path / "curves").glob("*.parquet"))
         if not files:
             raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
-        tables = [pq.read_table(file) for file in files]
-        table = concat_tables(tables, promote_options="default").to_pandas()
-        chunks = [
-            file.stem for file, rows in zip(files, tables, strict=True) for _ in range(len(rows))
-        ]
+        tables = []
+        chunks = []  # of each row
+        for file in files:
+            table = pq.read_table(file)
+            tables.append(table)
+            chunks += [file.stem] * len(table)
+        curves = concat_tables(tables, promote_options="default").to_pandas()
         # A chunk of which not all members were written down before a crash was trained again,
         # under another name.
-        chunk_of = {m.member: m.chunk for m in self.members.values()}
-        pairs = zip(table["member"], chunks, strict=True)
-        table = table[[chunk_of.get(member) == chunk for member, chunk in pairs]]
-        return table.sort_values(["member", "epoch"], ignore_index=True)
+        chunk_of = {member.member: member.chunk for member in self.members.values()}
+        is_current = curves["member"].map(chunk_of) == chunks
+        return curves[is_current].sort_values(["member", "epoch"], ignore_index=True)
 
     def history(self, i: int) -> list[dict[str, Any]]:
         """Return the curve of member i, a row per epoch."""
@@ -143,16 +152,18 @@ class Study(TrainedOnData):
         file = self.path / "curves" / f"{self._ended(i).chunk}.parquet"
         if not file.is_file():  # all diverged in their first epoch
             return []
-        rows = pq.read_table(file, filters=[("member", "==", i)]).to_pylist()
-        own = []
-        for row in rows:
-            own.append({k: v for k, v in row.items() if k != "member" and v is not None})
-        return sorted(own, key=lambda row: row["epoch"])
+        history = []
+        for row in pq.read_table(file, filters=[("member", "==", i)]).to_pylist():
+            del row["member"]
+            # Columns that other members of the chunk have are empty here.
+            history.append({name: value for name, value in row.items() if value is not None})
+        return sorted(history, key=lambda row: row["epoch"])
 
     def weights(self, i: int) -> dict[str, Tensor]:
         """Return the final weights of member i by name."""
         ended = self._ended(i)
-        return read_row(self.path / "weights" / f"{ended.chunk}.safetensors", ended.row)
+        file = self.path / "weights" / f"{ended.chunk}.safetensors"
+        return read_row(file, ended.row)
 
     def run(self, i: int, data: Data | None = None) -> Run:
         """Return member i as a run in a folder of its own, made on first use.
@@ -180,29 +191,40 @@ class Study(TrainedOnData):
         fitted = self.path / f"normalizer.{kind}.safetensors"
         write(path / "normalizer.safetensors", fitted.read_bytes())
         self._write_predictions(path, ended, recipe, data)
-        facts = {"format": RUN_FORMAT, "environment": info["environment"]}
-        dates = {"created": info["created"], "started": info["started"]}
-        write_json(path / "run.json", {**facts, **ended.outcome(), **dates})
+        run_info = {
+            "format": RUN_FORMAT,
+            "environment": info["environment"],
+            **ended.outcome(),
+            "created": info["created"],
+            "started": info["started"],
+        }
+        write_json(path / "run.json", run_info)
 
     def _write_predictions(
-        self, path: Path, ended: Member, recipe: Recipe, data: Data | None
+        self,
+        path: Path,
+        ended: Member,
+        recipe: Recipe,
+        data: Data | None,
     ) -> None:
         """Keep predictions on the last part that was read in training; they need the data."""
         if ended.status == DIVERGED or (data is None and not self.is_reloadable):
             return
         self.check_trust()
-        data = self.load_data() if data is None else data
+        if data is None:
+            data = self.load_data()
         scored = [part for part in PARTS if f"{part}_loss" in ended.result]
         # A member that was stopped early may have been scored on no part.
         if not scored or self.schema.each_token:
             return
+        part = scored[-1]
         model = build_model(recipe, self.schema, load_start=False, apply_frozen=False)
         load_weights(model, self.weights(ended.member), str(path))
         normalizer = read_normalizer(path / "normalizer.safetensors", recipe, self.schema)
         forward = evaluate.forward_of(model.eval())
-        part = scored[-1]
-        outs = evaluate.part_outputs(forward, data, part, [normalizer])
-        write_predictions(path, data, evaluate.collect(outs, data.size(part))[0], part)
+        passes = evaluate.part_outputs(forward, data, part, [normalizer])
+        outputs, _ = evaluate.collect(passes, data.size(part))
+        write_predictions(path, data, outputs, part)
 
     def _ended(self, i: int) -> Member:
         if not 0 <= i < len(self):

@@ -28,6 +28,9 @@ from danlu.train.dispatch.provenance import update_json
 
 SEEDS = 10
 _MOST_VARIANTS = 10_000  # that could still be listed
+_TOO_FEW = Mistake(
+    "the grid has one variant, but a comparison needs two; write, for example, optimizer=sgd,adam"
+)
 
 
 def compare(
@@ -64,16 +67,12 @@ def compare(
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train`
     raises.
     """
-    metric = metric or f"{'valid' if data.size('valid') else 'test'}_{data.schema.figures[0]}"
+    metric = metric or _default_metric(data)
     mistakes = _option_mistakes(data, seeds, metric, interval, until)
     variants, chosen = _settle(data, grid, recipe or Recipe(), control, mistakes)
     most = until or seeds or SEEDS
-    recipes = [variant.recipe for variant in variants]
-    trainings = len(variants) * most
-    if trainings > MANY and not yes:
-        samples = _replicates(recipes[:: -(-len(variants) // 5)], 0, min(most, 10))
-        what = f"the grid has {len(variants):,} variants, with {most:,} seeds"
-        refuse_many(what, samples, trainings, data, "cpu" if ray else device)
+    if not yes:
+        _refuse_too_many(variants, most, data, "cpu" if ray else device)
     facts: dict[str, Any] = {
         "kind": "compare",
         "over": False,
@@ -83,8 +82,9 @@ def compare(
         "interval": interval,
         "until": until,
     }
+    first_end = looks(most)[0] if until else most
     study = train(
-        _replicates(recipes, 0, looks(most)[0] if until else most),
+        _replicates([variant.recipe for variant in variants], 0, first_end),
         data,
         out=out,
         device=device,
@@ -94,6 +94,24 @@ def compare(
         ray=ray,
     )
     return continue_comparison(study, data, listener=listener, ray=ray)
+
+
+def _default_metric(data: Data) -> str:
+    part = "valid" if data.size("valid") else "test"
+    return f"{part}_{data.schema.figures[0]}"
+
+
+def _refuse_too_many(variants: Sequence[Variant], most: int, data: Data, device: str) -> None:
+    """Raise RecipeError, with what it would cost, for more trainings than one begins unasked."""
+    trainings = len(variants) * most
+    if trainings <= MANY:
+        return
+    # The cost is taken from about five variants.
+    every = math.ceil(len(variants) / 5)
+    sampled = [variant.recipe for variant in variants[::every]]
+    samples = _replicates(sampled, 0, min(most, 10))
+    what = f"the grid has {len(variants):,} variants, with {most:,} seeds"
+    refuse_many(what, samples, trainings, data, device)
 
 
 def continue_comparison(
@@ -112,11 +130,13 @@ def continue_comparison(
     with folder.locked(study.path):
         if not study.trained:
             study = resume_study(study, data, **options)
-        while until := study.info["until"]:
+        until = study.info["until"]
+        while until:
             comparison = Comparison(study)
             if comparison.settled or comparison.seeds >= until:
                 break
-            data = study.load_data() if data is None else data
+            if data is None:
+                data = study.load_data()
             end = next(n for n in looks(until) if n > comparison.seeds)
             first_replicate = study.recipes[: len(comparison.names)]
             more = _replicates(first_replicate, comparison.seeds, end)
@@ -143,30 +163,36 @@ def _settle(
         _refuse_endless(values)
         variants = grids.expand(values, recipe)
         if len(variants) < 2:
-            mistakes.append(
-                Mistake(
-                    "the grid has one variant, but a comparison needs two; "
-                    "write, for example, optimizer=sgd,adam"
-                )
-            )
+            mistakes.append(_TOO_FEW)
         if control is not None:
             chosen = grids.find(control, variants)
     except DanluError as e:
         mistakes += e.mistakes
     if not mistakes:
-        for mistake, of in mistakes_in([v.recipe for v in variants], data).items():
-            names = some([variants[i].name for i in of])
-            is_of_all = len(of) == len(variants)
-            mistakes.append(mistake if is_of_all else mistake.with_note(f"(variant {names})"))
+        mistakes += _mistakes_of_variants(variants, data)
     if mistakes:
         raise RecipeError(*mistakes)
     return variants, chosen
 
 
+def _mistakes_of_variants(variants: Sequence[Variant], data: Data) -> list[Mistake]:
+    """Return why variants cannot be trained on the data, each mistake with whose it is."""
+    recipes = [variant.recipe for variant in variants]
+    mistakes = []
+    for mistake, numbers in mistakes_in(recipes, data).items():
+        if len(numbers) < len(variants):
+            names = some([variants[i].name for i in numbers])
+            mistake = mistake.with_note(f"(variant {names})")
+        mistakes.append(mistake)
+    return mistakes
+
+
 def _refuse_endless(grid: Grid) -> None:
     """Raise RecipeError for a grid that could not even be listed."""
-    sizes = [len(values) if isinstance(values, (list, tuple)) else 1 for values in grid.values()]
-    variants = math.prod(sizes)
+    variants = 1
+    for values in grid.values():
+        if isinstance(values, (list, tuple)):
+            variants *= len(values)
     if variants > _MOST_VARIANTS:
         raise RecipeError(
             f"the grid has {variants:,} variants, but must have at most {_MOST_VARIANTS:,}; "
@@ -176,11 +202,19 @@ def _refuse_endless(grid: Grid) -> None:
 
 def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]:
     """Return the recipes with further seeds: seed by seed, every variant."""
-    return [r.with_(seed=r.seed + replicate) for replicate in range(start, end) for r in recipes]
+    replicates = []
+    for replicate in range(start, end):
+        for recipe in recipes:
+            replicates.append(recipe.with_(seed=recipe.seed + replicate))
+    return replicates
 
 
 def _option_mistakes(
-    data: Data, seeds: int | None, metric: str, interval: str, until: int | None
+    data: Data,
+    seeds: int | None,
+    metric: str,
+    interval: str,
+    until: int | None,
 ) -> list[Mistake]:
     mistakes = []
     if seeds is not None and seeds < 2:
@@ -193,8 +227,11 @@ def _option_mistakes(
         mistakes.append(wrong("until", until, rule, "leave one out"))
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
-    parts = [part for part in ("valid", "test", "train") if data.size(part)]
-    known = [f"{part}_{figure}" for part in parts for figure in data.schema.figures]
-    if metric not in (*known, "epochs"):
-        mistakes.append(unknown("metric", metric, [*known, "epochs"]))
+    known = []
+    for part in ("valid", "test", "train"):
+        if data.size(part):
+            known += [f"{part}_{figure}" for figure in data.schema.figures]
+    known.append("epochs")
+    if metric not in known:
+        mistakes.append(unknown("metric", metric, known))
     return mistakes

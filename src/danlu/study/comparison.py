@@ -76,9 +76,12 @@ class Comparison:
 
     def _figures_by_variant(self) -> list[list[float]]:
         """Return the metric [V][n]; members are laid seed by seed, every variant."""
-        results, n_variants = self.study.results, len(self.names)
-        figures = [result.get(self.metric, math.nan) for result in results]
-        return [figures[k::n_variants] for k in range(n_variants)]
+        figures = [result.get(self.metric, math.nan) for result in self.study.results]
+        n_variants = len(self.names)
+        by_variant = []
+        for k in range(n_variants):
+            by_variant.append(figures[k::n_variants])
+        return by_variant
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
@@ -95,17 +98,19 @@ class Comparison:
         for word in (BETTER, WORSE):
             rows = [row for row in self.rows if row.verdict == word]
             rows.sort(key=lambda row: -abs(row.difference.mean))
-            sentences += [self._claim(row, word, control) for row in rows]
+            for row in rows:
+                sentences.append(self._claim(row, word, control))
         open_names = [row.name for row in self.rows if row.verdict == OPEN]
         if open_names:
             sentences.append(
                 f"No difference to {control.name} is shown for {', '.join(open_names)}; "
                 "that does not mean there is none."
             )
-        diverged = [f"{r.name} ({r.diverged} of {self.seeds})" for r in self.rows if r.diverged]
+        diverged = [row for row in self.rows if row.diverged]
         if diverged:
+            counts = [f"{row.name} ({row.diverged} of {self.seeds})" for row in diverged]
             sentences.append(
-                f"Diverged: {', '.join(diverged)}; means are over the rest, "
+                f"Diverged: {', '.join(counts)}; means are over the rest, "
                 "of which nothing is claimed."
             )
         if control.diverged:
@@ -126,8 +131,11 @@ class Comparison:
     def method(self) -> str:
         """Return how the figures were made."""
         kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
-        n_looks = len(looks(self.until)) if self.until else 1
-        shared = f", of {ALPHA:.0%} shared by {n_looks} looks at the figures" if n_looks > 1 else ""
+        shared = ""
+        if self.until:
+            n_looks = len(looks(self.until))
+            if n_looks > 1:
+                shared = f", of {ALPHA:.0%} shared by {n_looks} looks at the figures"
         comparisons = count(len(self.rows) - 1, "comparison")
         return (
             f"{self.metric.replace('_', ' ')} over {self.seeds} seeds, the same for every variant; "
@@ -149,11 +157,15 @@ class Comparison:
         """Return a figure in the unit of the metric."""
         if not math.isfinite(x):
             return "–"
-        return f"{100 * x:.2f} %" if self.percent else f"{x:.4g}"
+        if self.percent:
+            return f"{100 * x:.2f} %"
+        return f"{x:.4g}"
 
     def show_gap(self, x: float) -> str:
         """Return a difference: accuracies differ in points."""
-        return f"{100 * x:.2f} points" if self.percent and math.isfinite(x) else self.show(x)
+        if self.percent and math.isfinite(x):
+            return f"{100 * x:.2f} points"
+        return self.show(x)
 
     def show_range(self, interval: Estimate, negated: bool = False) -> str:
         """Return an interval in the unit of the metric."""
@@ -162,11 +174,14 @@ class Comparison:
             low, high = -high, -low
         if not math.isfinite(low):
             return "–"
-        return " to ".join(self.show(x).removesuffix(" %") for x in (low, high))
+        # The column's other figures have the unit already.
+        ends = [self.show(end).removesuffix(" %") for end in (low, high)]
+        return " to ".join(ends)
 
     def curves_figure(self) -> dict[str, Any]:
         """Return training loss and the metric by epoch, as a Plotly dictionary."""
-        curves, plain = self.study.curves(), self.study.metric
+        curves = self.study.curves()
+        plain = self.study.metric
         # A metric of the test part has no curve.
         candidates = (self.metric, f"valid_{plain}", f"train_{plain}")
         column = next(name for name in candidates if name in curves)
@@ -193,8 +208,10 @@ class Comparison:
         """Return everything that was found, as plain values."""
         variants = []
         for row in self.rows:
-            estimates = {"mean": _plain(row.mean), "difference": _plain(row.difference)}
-            variants.append({**vars(row), **estimates})
+            plain = dict(vars(row))
+            plain["mean"] = _plain(row.mean)
+            plain["difference"] = _plain(row.difference)
+            variants.append(plain)
         return {
             "study": str(self.study.path),
             "metric": self.metric,
@@ -207,8 +224,12 @@ class Comparison:
         }
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
-    return {name: v if math.isfinite(v) else None for name, v in vars(found).items()}
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate with None for what is not finite, which JSON cannot write."""
+    plain: dict[str, Any] = {}
+    for name, value in vars(estimate).items():
+        plain[name] = value if math.isfinite(value) else None
+    return plain
 
 
 def variant_results(
@@ -220,22 +241,22 @@ def variant_results(
     interval: str,
 ) -> list[VariantResult]:
     """Return the table from final figures [V][n]; NaN where a training diverged."""
-    everyone = range(len(names))
-    others = [k for k in everyone if k != control]
-    finite = [[x for x in own if math.isfinite(x)] for own in figures]
-    diverged = [len(own) - len(kept) for own, kept in zip(figures, finite, strict=True)]
-    pairs = [_paired_differences(own, figures[control]) for own in figures]
-
-    # Where trainings diverged the rest are a selection, by which nothing can be claimed.
-    is_whole = [not diverged[k] and not diverged[control] for k in everyone]
-    p = [p_value(pairs[k]) if is_whole[k] else 1.0 for k in everyone]
-    corrected = [1.0] * len(names)
-    for k, value in zip(others, holm([p[k] for k in others]), strict=True):
-        corrected[k] = value
+    diverged = []
+    differences = []
+    p = []
+    for of_variant in figures:
+        diverged.append(sum(not math.isfinite(x) for x in of_variant))
+        differences.append(_paired_differences(of_variant, figures[control]))
+    for k in range(len(names)):
+        # Where trainings diverged the rest are a selection, by which nothing can be claimed.
+        is_whole = not diverged[k] and not diverged[control]
+        p.append(p_value(differences[k]) if is_whole else 1.0)
+    corrected = _corrected(p, control)
 
     results = []
     for k, name in enumerate(names):
-        difference = estimate(pairs[k], 1 - alpha, interval)
+        finite = [x for x in figures[k] if math.isfinite(x)]
+        difference = estimate(differences[k], 1 - alpha, interval)
         if k == control:
             word = CONTROL
         elif diverged[k]:
@@ -244,11 +265,33 @@ def variant_results(
             word = CONTROL_DIVERGED
         else:
             word = verdict(corrected[k], difference.mean, alpha, higher_is_better)
-        mean = estimate(finite[k], kind=interval)
-        results.append(VariantResult(name, mean, difference, p[k], corrected[k], word, diverged[k]))
+        results.append(
+            VariantResult(
+                name,
+                estimate(finite, kind=interval),
+                difference,
+                p[k],
+                corrected[k],
+                word,
+                diverged[k],
+            )
+        )
     return results
 
 
-def _paired_differences(own: Sequence[float], base: Sequence[float]) -> list[float]:
-    pairs = zip(own, base, strict=True)
-    return [x - y for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+def _corrected(p: Sequence[float], control: int) -> list[float]:
+    """Return p corrected by Holm for as many questions as there are; the control asks none."""
+    others = [k for k in range(len(p)) if k != control]
+    corrected = [1.0] * len(p)
+    for k, value in zip(others, holm([p[k] for k in others]), strict=True):
+        corrected[k] = value
+    return corrected
+
+
+def _paired_differences(figures: Sequence[float], control: Sequence[float]) -> list[float]:
+    """Return the differences to the control by seed, where both ended with a figure."""
+    differences = []
+    for x, base in zip(figures, control, strict=True):
+        if math.isfinite(x) and math.isfinite(base):
+            differences.append(x - base)
+    return differences

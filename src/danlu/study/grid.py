@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from danlu.recipe.overrides import parse_value, resolve
 
 Grid = Mapping[str, Sequence[Any]]
 SEED_FIELDS = ("seed", "data_seed")
+_COMMA_OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ def canonical(path: str) -> str:
     """
     full = resolve(path, fields())
     full = FORMER_FIELDS.get(full, full)
-    return f"{full}.name" if f"{full}.name" in fields() else full
+    name_of_section = f"{full}.name"
+    if name_of_section in fields():
+        return name_of_section
+    return full
 
 
 def short(path: str) -> str:
@@ -54,7 +59,8 @@ def short(path: str) -> str:
 def show(value: Any) -> str:
     """Return a value as it is written in a grid."""
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(show, value)) + "]"
+        items = ",".join(map(show, value))
+        return f"[{items}]"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, bool):
@@ -84,17 +90,17 @@ def parse(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _parse_one(text: str) -> tuple[str, list[Any]]:
-    key, equals, values = text.partition("=")
+    key, equals, written = text.partition("=")
     if not equals:
         raise RecipeError(
             f"`{text}` is not of the form field=value,…; write, for example, optimizer=sgd,adam"
         )
     path = canonical(key.strip())
-    outside_brackets = re.split(r",(?![^\[]*\])", values)
-    pieces = [piece.strip() for piece in outside_brackets]
+    pieces = [piece.strip() for piece in _COMMA_OUTSIDE_BRACKETS.split(written)]
     if not all(pieces):
         raise RecipeError(f"`{text}` has an empty value; write, for example, {key}=a,b")
-    return path, [parse_value(piece, fields().get(path)) for piece in pieces]
+    info = fields().get(path)
+    return path, [parse_value(piece, info) for piece in pieces]
 
 
 def given_twice(path: str) -> str:
@@ -108,14 +114,15 @@ def value_mistakes(path: str, values: Sequence[Any]) -> list[str]:
     if not values:
         return [f"`{path}` has no values; name at least one"]
     shown = [show(value) for value in values]
-    repeated = sorted({value for value in shown if shown.count(value) > 1})
+    repeated = [value for value, times in Counter(shown).items() if times > 1]
     if not repeated:
         return []
     hint = ""
     if path == "model.hidden":
+        # Who writes hidden=64,64 means one network of two layers.
         layers = ",".join(value.strip("[]") for value in shown)
         hint = f"; for one network write {short(path)}=[{layers}]"
-    return [f"`{short(path)}` names {some(repeated)} more than once{hint}"]
+    return [f"`{short(path)}` names {some(sorted(repeated))} more than once{hint}"]
 
 
 def expand(grid: Grid, base: Recipe) -> list[Variant]:
@@ -126,15 +133,18 @@ def expand(grid: Grid, base: Recipe) -> list[Variant]:
     grid = _checked(grid)
     varied = [path for path, values in grid.items() if len(values) > 1]
     variants: list[Variant] = []
-    mistakes: list[str] = []
+    mistakes: list[Mistake] = []
     for combination in itertools.product(*grid.values()):
         chosen = dict(zip(grid, combination, strict=True))
         values = tuple((path, chosen[path]) for path in varied)
         try:
-            variants.append(Variant(values, base.with_(**chosen)))
+            recipe = base.with_(**chosen)
         except RecipeError as e:
             note = f"(variant {name_of(values)})"
-            mistakes += [m.with_note(note) if varied else m for m in e.mistakes]
+            for mistake in e.mistakes:
+                mistakes.append(mistake.with_note(note) if varied else mistake)
+        else:
+            variants.append(Variant(values, recipe))
     if mistakes:
         raise RecipeError(*dict.fromkeys(mistakes))
     return variants
@@ -146,6 +156,7 @@ def _checked(grid: Grid) -> dict[str, list[Any]]:
     mistakes: list[str] = []
     for key, given in grid.items():
         values = list(given) if isinstance(given, (list, tuple)) else [given]
+        # A dictionary is a whole section, not a value of the field that the section's name means.
         has_whole_sections = any(isinstance(value, dict) for value in values)
         path = resolve(key, fields()) if has_whole_sections else canonical(key)
         if path in checked:
@@ -171,12 +182,15 @@ def find(name: str, variants: Sequence[Variant]) -> int:
     if name in names:
         return names.index(name)
     words = name.split()
-    fits = [i for i, v in enumerate(variants) if all(_has(v, word) for word in words)]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
+    fitting = []
+    for i, variant in enumerate(variants):
+        if all(_has(variant, word) for word in words):
+            fitting.append(i)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
         raise RecipeError(
-            f"`control` is {name!r}, but that fits {len(fits)} variants; "
+            f"`control` is {name!r}, but that fits {len(fitting)} variants; "
             f"write one of {some(names, 6)}"
         )
     raise RecipeError(unknown("control", name, names))

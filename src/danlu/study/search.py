@@ -8,6 +8,7 @@ none is lost or recorded twice.
 from __future__ import annotations
 
 import functools
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -89,21 +90,15 @@ def tune(
     """
     metric = metric or f"valid_{data.schema.figures[0]}"
     mistakes = _option_mistakes(data, trials, rounds, strategy, metric, seed)
-    try:
-        searched, base, ends = spaces.settle(space, recipe or Recipe())
-        mistakes += mistakes_in(ends, data)
-    except DanluError as e:
-        mistakes += e.mistakes
-    if mistakes:
-        raise RecipeError(*mistakes)
+    searched, base, ends = _settle(space, recipe or Recipe(), data, mistakes)
     if trials * rounds > MANY and not yes:
-        samples = ends[:: -(-len(ends) // 4)]
+        samples = ends[:: math.ceil(len(ends) / 4)]  # the cost is taken from about four
         refuse_many("the search has", samples, trials * rounds, data, "cpu" if ray else device)
     facts = {
         "kind": "tune",
         "over": False,
         "id": uuid.uuid4().hex,
-        "space": {path: searched_in.to_json() for path, searched_in in searched.items()},
+        "space": {path: values.to_json() for path, values in searched.items()},
         "base": base.to_dict(whole=True),
         "storage": without_password(storage) if storage else None,
         "trials": trials,
@@ -113,14 +108,54 @@ def tune(
         "seed": seed,
         "name": name or "danlu",
     }
+    study = _begin(data, facts, searched, ends, storage, out, device, ray)
+    return continue_tuning(study, data, listener=listener, report=report, ray=ray)
+
+
+def _settle(
+    space: Mapping[str, Any] | Sequence[str],
+    recipe: Recipe,
+    data: Data,
+    mistakes: list[Mistake],
+) -> tuple[Space, Recipe, list[Recipe]]:
+    """Return what is searched, the recipe with what is fixed, and recipes at the space's ends.
+
+    mistakes: those that are known already. Raises RecipeError with all.
+    """
+    searched: Space = {}
+    base, ends = recipe, [recipe]
+    try:
+        searched, base, ends = spaces.settle(space, recipe)
+        mistakes += mistakes_in(ends, data)
+    except DanluError as e:
+        mistakes += e.mistakes
+    if mistakes:
+        raise RecipeError(*mistakes)
+    return searched, base, ends
+
+
+def _begin(
+    data: Data,
+    facts: dict[str, Any],
+    searched: Space,
+    ends: list[Recipe],
+    storage: str | None,
+    out: str | Path | None,
+    device: str,
+    ray: str | None,
+) -> Study:
+    """Return the study of a search, with nothing trained yet.
+
+    What cluster or storage refuse, they refuse before a folder is made.
+    """
     if ray:
         connect(ray).check(data, ends)
     if storage is not None:
-        Trials(storage, facts, searched, data.fingerprint)  # refuses before a folder is made
+        Trials(storage, facts, searched, data.fingerprint)
     study = create([], data, out, device, ("valid",), facts, ray)
     if storage is not None:
         keep_url(study, storage)
-    return continue_tuning(study, data, listener=listener, report=report, ray=ray)
+    return study
 
 
 def _option_mistakes(
@@ -226,10 +261,19 @@ class _Search:
     """
 
     def __init__(
-        self, study: Study, data: Data, trials: Trials, report: Report, options: dict[str, Any]
+        self,
+        study: Study,
+        data: Data,
+        trials: Trials,
+        report: Report,
+        options: dict[str, Any],
     ) -> None:
-        self.study, self.data, self.trials = study, data, trials
-        self.report, self.options, self.info = report, options, study.info
+        self.study = study
+        self.data = data
+        self.trials = trials
+        self.report = report
+        self.options = options
+        self.info = study.info
         self.base = Recipe(**self.info["base"])
         self.strategy = STRATEGIES[self.info["strategy"]]
 
@@ -266,13 +310,16 @@ class _Search:
 
     def _space(self, round_number: int) -> Space:
         """Return the space of a round: from the second on, where the best trials before lie."""
-        best = self.trials.ranked(before_round=round_number)[:BEST] if round_number > 1 else []
-        if not best:
+        if round_number == 1:
             return self.trials.space
-        return {
-            path: searched.narrowed([trial.values[path] for trial in best])
-            for path, searched in self.trials.space.items()
-        }
+        best = self.trials.ranked(before_round=round_number)[:BEST]
+        if not best:  # all diverged
+            return self.trials.space
+        narrowed = {}
+        for path, searched in self.trials.space.items():
+            values = [trial.values[path] for trial in best]
+            narrowed[path] = searched.narrowed(values)
+        return narrowed
 
     def _batch(self, round_number: int, space: Space, missing: int) -> None:
         """Propose and train some of the trials that a round lacks."""
@@ -337,11 +384,11 @@ class _Search:
             if not is_about_to_be_read:
                 break
             time.sleep(_POLL_SECONDS)
-        found = Tuning(study, trials)
-        if found.best is not None:
-            write(study.path / "best.toml", found.best.to_toml())
+        tuning = Tuning(study, trials)
+        if tuning.best is not None:
+            write(study.path / "best.toml", tuning.best.to_toml())
         update_json(study.path / "study.json", over=True)
-        return found
+        return tuning
 
 
 def _is_valid(base: Recipe, data: Data, values: dict[str, Any]) -> bool:

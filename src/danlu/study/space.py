@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from danlu.errors import Mistake, RecipeError
@@ -30,42 +30,55 @@ class Range:
     whole: bool = False
 
     def __str__(self) -> str:
-        return f"{self.low:.4g}..{self.high:.4g}{':log' if self.log else ''}"
+        scale = ":log" if self.log else ""
+        return f"{self.low:.4g}..{self.high:.4g}{scale}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as a study keeps them."""
-        return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
+        return asdict(self)
 
     def to_unit(self, value: float) -> float:
         """Return where a value lies between the ends, 0 to 1, on the range's own scale."""
-        low, high = self._scaled(self.low), self._scaled(self.high)
+        low = self._scaled(self.low)
+        high = self._scaled(self.high)
         return (self._scaled(value) - low) / (high - low)
 
     def _scaled(self, value: float) -> float:
-        return math.log(value) if self.log else float(value)
+        if self.log:
+            return math.log(value)
+        return float(value)
 
     def _unscaled(self, value: float) -> float:
-        return math.exp(value) if self.log else value
+        if self.log:
+            return math.exp(value)
+        return value
 
     def narrowed(self, best: Sequence[float]) -> Range:
         """Return the part of the range where the best values lie.
 
         With half the gap between neighbours to spare on both sides.
         """
-        x = sorted(self._scaled(value) for value in best)
-        half_gap = (x[-1] - x[0]) / max(1, 2 * (len(x) - 1))
+        places = sorted(self._scaled(value) for value in best)
+        first, last = places[0], places[-1]
+        gaps = len(places) - 1
+        half_gap = (last - first) / max(1, 2 * gaps)
         # Where all agree there is no gap.
         width = self._scaled(self.high) - self._scaled(self.low)
         margin = max(half_gap, _LEAST_MARGIN * width)
-        low = max(self.low, self._unscaled(x[0] - margin))
-        high = min(self.high, self._unscaled(x[-1] + margin))
+        low = max(self.low, self._unscaled(first - margin))
+        high = min(self.high, self._unscaled(last + margin))
         if self.whole:
-            low, high = math.floor(low), math.ceil(high)
-        return Range(low, high, self.log, self.whole) if low < high else self
+            low = math.floor(low)
+            high = math.ceil(high)
+        if low >= high:
+            return self
+        return Range(low, high, self.log, self.whole)
 
     def ends(self) -> list[Any]:
         """Return the values at both ends."""
-        return [int(v) if self.whole else v for v in (self.low, self.high)]
+        if self.whole:
+            return [int(self.low), int(self.high)]
+        return [self.low, self.high]
 
 
 @dataclass(frozen=True)
@@ -79,11 +92,14 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as a study keeps them."""
-        return {"values": [list(v) if isinstance(v, tuple) else v for v in self.values]}
+        values = [list(value) if isinstance(value, tuple) else value for value in self.values]
+        return {"values": values}
 
     def narrowed(self, best: Sequence[Any]) -> Choice:
         """Return the values found among the best."""
-        return Choice(tuple(value for value in self.values if value in best)) if best else self
+        if not best:
+            return self
+        return Choice(tuple(value for value in self.values if value in best))
 
     def ends(self) -> list[Any]:
         """Return all values."""
@@ -95,7 +111,9 @@ Space = Mapping[str, Range | Choice]
 
 def from_json(kept: Mapping[str, Any]) -> Range | Choice:
     """Return a range or choice as a study keeps it."""
-    return Choice(tuple(kept["values"])) if "values" in kept else Range(**kept)
+    if "values" in kept:
+        return Choice(tuple(kept["values"]))
+    return Range(**kept)
 
 
 @dataclass
@@ -139,13 +157,18 @@ def _parse_one(text: str) -> tuple[str, Any]:
     if ".." in given and _takes_numbers(path):
         return path, _parse_range(path, text, given.strip())
     ((path, values),) = grids.parse([text]).items()
-    return path, Choice(tuple(values)) if len(values) > 1 else values[0]
+    if len(values) > 1:
+        return path, Choice(tuple(values))
+    return path, values[0]
 
 
 def _takes_numbers(path: str) -> bool:
     """Whether a field may hold a number; nothing is known of arguments of anyone's own network."""
     info = fields().get(path)
-    return info is None or any(kind in str(info.annotation) for kind in ("int", "float"))
+    if info is None:
+        return True
+    kind = str(info.annotation)
+    return "int" in kind or "float" in kind
 
 
 def _takes_whole_numbers(path: str, low: float, high: float) -> bool:
@@ -186,11 +209,12 @@ def _checked_range(path: str, text: str, given: Range, turned: str) -> Range:
     no such numbers.
     """
     low, high = given.low, given.high
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (low, high)):
+    if not _is_finite(low) or not _is_finite(high):
         raise RecipeError(f"`{text}` must have two finite ends, such as {short(path)}={_EXAMPLE}")
-    if not low < high:
-        hint = f"; did you mean {turned}?" if low > high else ""
-        raise RecipeError(f"`{text}` is an empty range{hint}")
+    if low > high:
+        raise RecipeError(f"`{text}` is an empty range; did you mean {turned}?")
+    if low == high:
+        raise RecipeError(f"`{text}` is an empty range")
     if given.log and low <= 0:
         raise RecipeError(
             f"`{text}` is a log range through zero; its lower end must be greater than 0, "
@@ -200,6 +224,10 @@ def _checked_range(path: str, text: str, given: Range, turned: str) -> Range:
     if whole and not (float(low).is_integer() and float(high).is_integer()):
         raise RecipeError(f"`{text}` must run between whole numbers")
     return Range(low, high, given.log, whole)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def settle(
@@ -246,7 +274,7 @@ def _recipes_at_ends(space: Space, base: Recipe) -> list[Recipe]:
 
     Raises RecipeError for a space whose ends it cannot take, all mistakes at once.
     """
-    mistakes: list[str] = []
+    mistakes: list[Mistake | str] = []
     if not space:
         mistakes.append(
             f"nothing is searched; give a range or several values, such as optimizer.lr={_EXAMPLE}"
@@ -261,14 +289,15 @@ def _recipes_at_ends(space: Space, base: Recipe) -> list[Recipe]:
             )
     if mistakes:
         raise RecipeError(*mistakes)
-    first = {path: searched.ends()[0] for path, searched in space.items()}
+    # One field at a time: all combinations of the ends would be too many.
+    first_ends = {path: searched.ends()[0] for path, searched in space.items()}
     recipes = []
     for path, searched in space.items():
         for value in searched.ends():
             try:
-                recipes.append(base.with_(**{**first, path: value}))
+                recipes.append(base.with_(**{**first_ends, path: value}))
             except RecipeError as e:
-                mistakes += [mistake for mistake in e.mistakes if mistake not in mistakes]
+                mistakes += e.mistakes
     if mistakes:
-        raise RecipeError(*mistakes)
+        raise RecipeError(*dict.fromkeys(mistakes))
     return recipes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +73,10 @@ def distribution(searched: Range | Choice) -> Any:
 
 def values_by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the fields for what Optuna drew or kept."""
-    return {path: _value(searched, params[path]) for path, searched in space.items()}
+    values = {}
+    for path, searched in space.items():
+        values[path] = _value(searched, params[path])
+    return values
 
 
 def _value(searched: Range | Choice, drawn: Any) -> Any:
@@ -104,8 +106,9 @@ class Proposal:
         """Return what the storage keeps of each field."""
         kept = {}
         for path, searched in self.space.items():
-            is_choice = isinstance(searched, Choice)
-            kept[path] = distribution(self.whole_space[path] if is_choice else searched)
+            if isinstance(searched, Choice):
+                searched = self.whole_space[path]
+            kept[path] = distribution(searched)
         return kept
 
 
@@ -118,8 +121,9 @@ def propose(
     """
     if isinstance(study.sampler, optuna.samplers.RandomSampler):
         return _propose_at_random(study, proposal, owner_tags)
-    n, kept = len(owner_tags), proposal.distributions()
-    found: list[tuple[int, dict[str, Any]]] = []
+    n = len(owner_tags)
+    kept = proposal.distributions()
+    proposed: list[tuple[int, dict[str, Any]]] = []
     for _ in range(_DRAWS_PER_TRIAL * n):
         trial = study.ask(kept)
         values = values_by_path(proposal.whole_space, trial.params)
@@ -127,12 +131,13 @@ def propose(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         trial.set_user_attr(ROUND, proposal.round)
-        _claim(study, trial._trial_id, owner_tags[len(found)], proposal.heartbeat)
-        found.append((trial.number, values))
-        if len(found) == n:
+        owner_tag = owner_tags[len(proposed)]
+        _claim(study, trial._trial_id, owner_tag, proposal.heartbeat)
+        proposed.append((trial.number, values))
+        if len(proposed) == n:
             break
-    _refuse_too_few(found, n)
-    return found
+    _refuse_too_few(proposed, n)
+    return proposed
 
 
 def _propose_at_random(
@@ -142,34 +147,48 @@ def _propose_at_random(
 
     Asking one by one takes the storage several times as long.
     """
-    n, whole_space = len(owner_tags), proposal.whole_space
-    scratch = optuna.create_study(sampler=study.sampler)
-    narrow = {path: distribution(searched) for path, searched in proposal.space.items()}
-    draws = (scratch.ask(narrow).params for _ in range(_DRAWS_PER_TRIAL * n))
-    valid = (draw for draw in draws if proposal.is_valid(values_by_path(whole_space, draw)))
-    drawn = list(itertools.islice(valid, n))
-    _refuse_too_few(drawn, n)
-
-    kept = proposal.distributions()
+    drawn = _draw_at_random(study.sampler, proposal, len(owner_tags))
+    # Who shares the storage claims a trial only with its first heartbeat.
     tag_name = UNCLAIMED if proposal.heartbeat else OWNER_TAG
-    study.add_trials(
-        optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING,
-            params=params,
-            distributions=kept,
-            user_attrs={tag_name: tag, ROUND: proposal.round},
+    kept = proposal.distributions()
+    new_trials = []
+    for params, tag in zip(drawn, owner_tags, strict=True):
+        new_trials.append(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.RUNNING,
+                params=params,
+                distributions=kept,
+                user_attrs={tag_name: tag, ROUND: proposal.round},
+            )
         )
-        for params, tag in zip(drawn, owner_tags, strict=True)
-    )
+    study.add_trials(new_trials)
+
     by_tag = {}
     for trial in study.get_trials(deepcopy=False):
         if tag_name in trial.user_attrs:
             by_tag[trial.user_attrs[tag_name]] = trial
-    if proposal.heartbeat:
-        for tag in owner_tags:
-            _claim(study, by_tag[tag]._trial_id, tag, proposal.heartbeat)
-    pairs = zip(owner_tags, drawn, strict=True)
-    return [(by_tag[tag].number, values_by_path(whole_space, params)) for tag, params in pairs]
+    proposed = []
+    for tag, params in zip(owner_tags, drawn, strict=True):
+        trial = by_tag[tag]
+        if proposal.heartbeat:
+            _claim(study, trial._trial_id, tag, proposal.heartbeat)
+        proposed.append((trial.number, values_by_path(proposal.whole_space, params)))
+    return proposed
+
+
+def _draw_at_random(sampler: Any, proposal: Proposal, n: int) -> list[dict[str, Any]]:
+    """Return n draws that are valid, as Optuna keeps them."""
+    scratch = optuna.create_study(sampler=sampler)
+    narrow = {path: distribution(searched) for path, searched in proposal.space.items()}
+    drawn: list[dict[str, Any]] = []
+    for _ in range(_DRAWS_PER_TRIAL * n):
+        params = scratch.ask(narrow).params
+        if proposal.is_valid(values_by_path(proposal.whole_space, params)):
+            drawn.append(params)
+        if len(drawn) == n:
+            break
+    _refuse_too_few(drawn, n)
+    return drawn
 
 
 def _claim(study: Any, trial: int, owner_tag: str, heartbeat: Callable[[int], None] | None) -> None:
@@ -195,7 +214,9 @@ class Halving:
     """
 
     def __init__(self, figure: str, higher_is_better: bool, eta: int = 3) -> None:
-        self.figure, self.sign, self.eta = figure, 1 if higher_is_better else -1, eta
+        self.figure = figure
+        self.sign = 1 if higher_is_better else -1
+        self.eta = eta
         self.scores: dict[int, dict[int, float]] = {}
         """Of each member by epoch."""
         self.rungs: dict[int, dict[int, float]] = {}
@@ -209,22 +230,26 @@ class Halving:
             scores = self.scores.setdefault(member, {})
             scores[epoch] = score if math.isfinite(score) else -math.inf
             if self._is_rung(epoch):
+                # Rows of a resumed search may hold later epochs already.
                 so_far = [value for e, value in scores.items() if e <= epoch]
-                self.rungs.setdefault(epoch, {})[member] = max(so_far)
+                rung = self.rungs.setdefault(epoch, {})
+                rung[member] = max(so_far)
 
     def _is_rung(self, epoch: int) -> bool:
-        return bool(self.eta ** round(math.log(epoch, self.eta)) == epoch)
+        power = round(math.log(epoch, self.eta))
+        return bool(self.eta**power == epoch)
 
     def prune(self, rows: Sequence[dict[str, Any]]) -> set[int]:
         """Return the members that enough others at their rung are better than."""
         self.observe(rows)
         stopped = set()
         for row in rows:
-            member, rung = row["member"], self.rungs.get(row["epoch"], {})
+            member = row["member"]
+            rung = self.rungs.get(row["epoch"], {})
             if member not in rung:
                 continue
             places = max(1, len(rung) // self.eta)
-            better = sum(score > rung[member] for score in rung.values())
-            if better >= places:
+            better = [score for score in rung.values() if score > rung[member]]
+            if len(better) >= places:
                 stopped.add(member)
         return stopped

@@ -71,7 +71,10 @@ class Trials:
         study: Study | None = None,
         make: bool = True,
     ) -> None:
-        self.url, self.id, self.space, self.study = url, facts["id"], space, study
+        self.url = url
+        self.id = facts["id"]
+        self.space = space
+        self.study = study
         self.shared = bool(facts["storage"])
         self.higher_is_better = higher_is_better(facts["metric"])
         self.last_heartbeat = 0.0
@@ -123,8 +126,12 @@ class Trials:
 
     def begun(self, round_number: int) -> int:
         """Return how many trials of a round are or were trained, on whatever machine."""
-        of_round = [t for t in self.claimed() if t.user_attrs[ROUND] == round_number]
-        return sum(trial.state != TrialState.FAIL for trial in of_round)
+        begun = 0
+        for trial in self.claimed():
+            is_of_round = trial.user_attrs[ROUND] == round_number
+            if is_of_round and trial.state != TrialState.FAIL:
+                begun += 1
+        return begun
 
     def reserve(
         self,
@@ -142,32 +149,35 @@ class Trials:
         the later ones fail.
         """
         owner_tags = [f"{self.id}:{first + k}" for k in range(n)]
+        heartbeat = self.storage.record_heartbeat if self.shared else None
+        proposal = Proposal(space, self.space, round_number, is_valid, heartbeat)
         with self._storage_errors():
             self.store.sampler = sampler
-            heartbeat = self.storage.record_heartbeat if self.shared else None
-            proposal = Proposal(space, self.space, round_number, is_valid, heartbeat)
             proposed = propose(self.store, proposal, owner_tags)
+        values_of_kept = []
         with self._storage_errors():
             kept = {trial.number for trial in self._drawn(round_number)[:most]}
-            for trial, _ in proposed:
-                if trial not in kept:
+            for trial, values in proposed:
+                if trial in kept:
+                    values_of_kept.append(values)
+                else:
                     self.store.tell(trial, state=TrialState.FAIL)
-        return [values for trial, values in proposed if trial in kept]
+        return values_of_kept
 
     def _drawn(self, round_number: int) -> list[Any]:
         """Return the trials of a round, also those that are about to be claimed.
 
         Not those that stay unclaimed for long: their machine was killed just then.
         """
-        found = []
+        drawn = []
         for trial in self.store.get_trials(deepcopy=False):
             if trial.user_attrs.get(ROUND) != round_number or trial.state == TrialState.FAIL:
                 continue
             if OWNER_TAG not in trial.user_attrs and self._is_abandoned(trial):
                 self._fail(trial)
             else:
-                found.append(trial)
-        return found
+                drawn.append(trial)
+        return drawn
 
     def _is_abandoned(self, trial: Any) -> bool:
         now = time.monotonic()
@@ -193,14 +203,16 @@ class Trials:
         Trials of which no member was made have failed. A trial that others took for lost, and made
         up for, is added as one more.
         """
-        ended = self.study.members if self.study is not None else {}
+        members = self._members()
         newest = {trial.user_attrs[OWNER_TAG]: trial for trial in self.claimed()}
         self._fail_unclaimed()
         for owner_tag, trial in newest.items():
             owner, _, number = owner_tag.partition(":")
-            member = ended.get(int(number))
+            if owner != self.id:
+                continue
+            member = members.get(int(number))
             is_taken_for_lost = trial.state == TrialState.FAIL and member is not None
-            if owner != self.id or not (trial.state == TrialState.RUNNING or is_taken_for_lost):
+            if trial.state != TrialState.RUNNING and not is_taken_for_lost:
                 continue
             # Another machine may have failed it just now.
             with self._storage_errors(), contextlib.suppress(UpdateFinishedTrialError):
@@ -227,27 +239,34 @@ class Trials:
         figure = math.nan
         if member.status != DIVERGED:
             figure = member.result.get(metric, math.nan)
-        has_figure = math.isfinite(figure)
-        state = TrialState.COMPLETE if has_figure else TrialState.PRUNED
-        facts = {}
-        if has_figure:
+        state, values, facts = TrialState.PRUNED, None, {}
+        if math.isfinite(figure):
+            state, values = TrialState.COMPLETE, [figure]
             facts = {"epochs": member.result["epochs"], "stopped": member.status == STOPPED}
         if trial.state == TrialState.FAIL:
-            value: dict[str, Any] = {"value": figure} if has_figure else {}
-            again = optuna.trial.create_trial(
-                state=state,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs={**trial.user_attrs, _ENDED: facts},
-                **value,
-            )
-            self.store.add_trial(again)
+            self._add_again(trial, state, values, facts)
             return
         if self.shared:  # others cannot look it up in our folder
             self.storage.set_trial_user_attr(trial._trial_id, _ENDED, facts)
         # `study.tell` takes three times as long: it reads the trial before and after.
-        values = [figure] if has_figure else None
         self.storage.set_trial_state_values(trial._trial_id, state, values)
+
+    def _add_again(
+        self,
+        trial: Any,
+        state: TrialState,
+        values: list[float] | None,
+        facts: dict[str, Any],
+    ) -> None:
+        """Add a trial that has failed once more: a failed one cannot be changed."""
+        again = optuna.trial.create_trial(
+            state=state,
+            values=values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**trial.user_attrs, _ENDED: facts},
+        )
+        self.store.add_trial(again)
 
     def heartbeat(self) -> None:
         """Send a heartbeat of this machine's trials, now and then.
@@ -265,13 +284,14 @@ class Trials:
     def running(self, own: bool, up_to_round: float = math.inf) -> list[Any]:
         """Return trials that are trained here, or on other machines, of rounds up to that one."""
         prefix = f"{self.id}:"
-        found = []
+        running = []
         for trial in self.claimed():
-            is_running = trial.state == TrialState.RUNNING
+            if trial.state != TrialState.RUNNING or trial.user_attrs[ROUND] > up_to_round:
+                continue
             is_own = trial.user_attrs[OWNER_TAG].startswith(prefix)
-            if is_running and is_own == own and trial.user_attrs[ROUND] <= up_to_round:
-                found.append(trial)
-        return found
+            if is_own == own:
+                running.append(trial)
+        return running
 
     def wait(self, round_number: int, report: Callable[[str], None], path: Any) -> None:
         """Wait until no other machine trains a trial of that round, or of one before.
@@ -298,24 +318,42 @@ class Trials:
 
         Those that were stopped come last.
         """
-        ended = self.study.members if self.study is not None else {}
-        found = []
+        members = self._members()
+        ranked = []
         for trial in self.claimed():
-            attrs = trial.user_attrs
-            if trial.state != TrialState.COMPLETE or attrs[ROUND] >= before_round:
-                continue
-            owner, _, number = attrs[OWNER_TAG].partition(":")
-            if _ENDED in attrs:
-                epochs, stopped = attrs[_ENDED]["epochs"], attrs[_ENDED]["stopped"]
-            else:
-                member = ended[int(number)]
-                epochs, stopped = member.result["epochs"], member.status == STOPPED
-            values = values_by_path(self.space, trial.params)
-            found.append(
-                Trial(values, trial.value, epochs, stopped, owner, int(number), attrs[ROUND])
-            )
+            is_before = trial.user_attrs[ROUND] < before_round
+            if trial.state == TrialState.COMPLETE and is_before:
+                ranked.append(self._ended(trial, members))
         sign = -1 if self.higher_is_better else 1
-        return sorted(found, key=lambda trial: (trial.stopped, sign * trial.figure))
+        return sorted(ranked, key=lambda trial: (trial.stopped, sign * trial.figure))
+
+    def _members(self) -> dict[int, Member]:
+        """Return the members of this study that have ended."""
+        if self.study is None:
+            return {}
+        return self.study.members
+
+    def _ended(self, trial: Any, members: Mapping[int, Member]) -> Trial:
+        """Return Optuna's trial as one of ours."""
+        attrs = trial.user_attrs
+        owner, _, number = attrs[OWNER_TAG].partition(":")
+        if _ENDED in attrs:
+            epochs = attrs[_ENDED]["epochs"]
+            stopped = attrs[_ENDED]["stopped"]
+        else:
+            # A storage of one's own does not repeat what the study's folder says.
+            member = members[int(number)]
+            epochs = member.result["epochs"]
+            stopped = member.status == STOPPED
+        return Trial(
+            values_by_path(self.space, trial.params),
+            trial.value,
+            epochs,
+            stopped,
+            owner,
+            int(number),
+            attrs[ROUND],
+        )
 
     def diverged(self) -> int:
         """Return how many trials had no figure."""

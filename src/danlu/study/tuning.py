@@ -24,9 +24,12 @@ class Tuning:
     """
 
     def __init__(self, study: Study, trials: Trials) -> None:
-        self.study, self.trials, self.space = study, trials, trials.space
+        self.study = study
+        self.trials = trials
+        self.space = trials.space
         self.metric: str = study.info["metric"]
-        self.ranked, self.winner = trials.ranked(), trials.winner
+        self.ranked = trials.ranked()
+        self.winner = trials.winner
         self.diverged = trials.diverged()
         self.running_elsewhere = len(trials.running(own=False))
 
@@ -51,10 +54,11 @@ class Tuning:
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Return Best-1, Best-2, … in words."""
-        name, lines = self.metric.replace("_", " "), []
+        name = self.metric.replace("_", " ")
+        lines = []
         for rank, trial in enumerate(self.ranked[:most], 1):
-            values = "  ".join(f"{short(p)}={show(v)}" for p, v in trial.values.items())
-            lines.append(f"Best-{rank} ({name} {trial.figure:.4f})  {values}")
+            words = [f"{short(path)}={show(value)}" for path, value in trial.values.items()]
+            lines.append(f"Best-{rank} ({name} {trial.figure:.4f})  {'  '.join(words)}")
         return lines
 
     @cached_property
@@ -87,12 +91,12 @@ class Tuning:
         """
         import optuna
 
-        trials = self.in_memory.trials
-        if len(trials) < _LEAST_FOR_IMPORTANCE or len({t.value for t in trials}) < 2:
+        figures = [trial.value for trial in self.in_memory.trials]
+        if len(figures) < _LEAST_FOR_IMPORTANCE or len(set(figures)) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        found = optuna.importance.get_param_importances(self.in_memory, evaluator=evaluator)
-        return {str(path): float(share) for path, share in found.items()}
+        shares = optuna.importance.get_param_importances(self.in_memory, evaluator=evaluator)
+        return {str(path): float(share) for path, share in shares.items()}
 
     def at_an_end(self) -> list[str]:
         """Return fields whose best value lies at an end of their range, with which end."""
@@ -126,21 +130,25 @@ class Tuning:
     def _without_figures(self) -> str:
         if self.diverged:
             return "Every trial diverged: narrow the ranges, or try clip.norm=1."
-        return self._elsewhere() if self.running_elsewhere else "No trial has ended yet."
+        if self.running_elsewhere:
+            return self._elsewhere()
+        return "No trial has ended yet."
 
     def _elsewhere(self) -> str:
         verb = "is" if self.running_elsewhere == 1 else "are"
         return f"{count(self.running_elsewhere, 'trial')} of other machines {verb} under way."
 
     def _all_trials(self) -> str:
-        stopped = sum(trial.stopped for trial in self.ranked)
-        beside = [
-            f"{n} {what}"
-            for n, what in ((stopped, "stopped early"), (self.diverged, "diverged"))
-            if n
-        ]
         everyone = count(len(self.ranked) + self.diverged, "trial")
-        return f"{everyone} ({', '.join(beside)})" if beside else everyone
+        stopped = sum(trial.stopped for trial in self.ranked)
+        notes = []
+        if stopped:
+            notes.append(f"{stopped} stopped early")
+        if self.diverged:
+            notes.append(f"{self.diverged} diverged")
+        if not notes:
+            return everyone
+        return f"{everyone} ({', '.join(notes)})"
 
     def _test_sentence(self, best: Trial) -> str:
         """Return what the test part says of the winner."""

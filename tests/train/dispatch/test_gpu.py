@@ -11,7 +11,8 @@ import torch
 from populations import close
 
 from danlu import Data, Recipe, fit, load
-from danlu.nn.cells import CELLS, scan
+from danlu.nn.cells import CELLS
+from danlu.nn.scan import scan
 from danlu.train import train
 
 pytestmark = pytest.mark.gpu

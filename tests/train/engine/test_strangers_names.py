@@ -13,7 +13,8 @@ from danlu import Recipe, fit, load
 from danlu.files import read_tensors
 from danlu.recipe.build import build_model
 from danlu.train.batches import StepBatch
-from danlu.train.engine.population import Population, TrainingSpec
+from danlu.train.engine.networks import TrainingSpec
+from danlu.train.engine.population import Population
 
 
 def make(with_names: bool) -> nn.Module:

@@ -13,7 +13,8 @@ from danlu import Recipe, load
 from danlu.nn.layers import ACTIVATIONS, Dropout, ExplicitLinear, dropout_source
 from danlu.recipe.build import build_model
 from danlu.rng import stream
-from danlu.train.engine.population import Population, TrainingSpec
+from danlu.train.engine.networks import TrainingSpec
+from danlu.train.engine.population import Population
 from danlu.train.forward import chain
 from danlu.train.forward.interface import MemberLayout
 from danlu.train.forward.layer_rules import COLUMN_RULES

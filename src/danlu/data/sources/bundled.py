@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from danlu.data.data import Raw
+from danlu.data.raw import Raw
 from danlu.data.schema import Column, Schema
 from danlu.errors import DataError
 

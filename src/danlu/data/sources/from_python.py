@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from danlu.data.data import Raw
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS, in_order
+from danlu.data.raw import Raw
 from danlu.data.schema import Column, Schema
 from danlu.data.sources import records, tagged, text
 from danlu.data.sources.options import refuse_unused

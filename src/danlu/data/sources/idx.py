@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from danlu.data.data import Raw
 from danlu.data.memmap import Array, allocate
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources.images import resize_array
 from danlu.errors import DataError

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from danlu.data.data import Raw
 from danlu.data.memmap import Array, allocate, cache_folder
 from danlu.data.parts import in_order, part_of
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.errors import DataError, StorageError, some
 from danlu.files import writing

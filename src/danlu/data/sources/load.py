@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danlu.data.data import Data, Raw
+from danlu.data.data import Data
 from danlu.data.memmap import parse_bytes
 from danlu.data.parts import PARTS, part_of
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import bundled, idx, records, synthetic, text
 from danlu.data.sources.download import Remote, data_folders, find_or_fetch

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from danlu.data.data import Raw
 from danlu.data.parts import in_order, part_of
+from danlu.data.raw import Raw
 from danlu.data.sources import images, records, tables, text
 from danlu.data.sources.columns import TARGETS, first_named
 from danlu.data.sources.options import refuse_unused

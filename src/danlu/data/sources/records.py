@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from danlu.data.data import Raw
+from danlu.data.raw import Raw
 from danlu.data.sources.columns import LABELS_OF_TEXT, TEXT, first_named
 from danlu.data.sources.options import refuse_unused
 from danlu.data.sources.text import OPTIONS, Options, labelled, lines_of, paired, read

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from danlu.data.data import Raw
+from danlu.data.raw import Raw
 from danlu.data.sources import tagged, text
 from danlu.errors import DataError
 from danlu.rng import seed_of

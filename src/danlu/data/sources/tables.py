@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from danlu.data.data import Raw
 from danlu.data.memmap import Array, allocate
+from danlu.data.raw import Raw
 from danlu.data.schema import Column, Schema
 from danlu.data.sources import text as texts
 from danlu.data.sources.columns import LABELS_OF_TEXT, TARGETS, TEXT, first_named

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from danlu.data.data import Raw
 from danlu.data.memmap import Array
 from danlu.data.parts import in_order
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import text
 from danlu.data.tags import (

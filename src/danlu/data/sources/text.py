@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from danlu.data import split
-from danlu.data.data import Raw
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS, part_of
+from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn

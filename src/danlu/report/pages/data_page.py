@@ -33,19 +33,23 @@ def write_page(data: Data, path: Path) -> Path:
     if "target" in description:
         sections.append(_paragraph(tables.target_sentence(description)))
     if "classes" in description:
-        rows = tables.class_rows(description)
-        sections += [html.heading("Classes"), html.table(("class", *PARTS), rows)]
+        sections.append(html.heading("Classes"))
+        sections.append(html.table(("class", *PARTS), tables.class_rows(description)))
     if "columns" in description:
         head = ("column", *tables.COLUMN_FIGURES)
         sections.append(html.heading("Columns (training part)"))
         sections.append(html.table(head, tables.column_rows(description)))
-    sections += [_paragraph(sentence) for sentence in tables.gaps_sentences(description)]
+    for sentence in tables.gaps_sentences(description):
+        sections.append(_paragraph(sentence))
     if "text" in description:
-        vocabulary_sentence = tables.text_sentences(description)[0]
-        sections += [html.heading("Text"), _paragraph(vocabulary_sentence), *_text_samples(data)]
+        of_vocabulary, *_ = tables.text_sentences(description)
+        sections.append(html.heading("Text"))
+        sections.append(_paragraph(of_vocabulary))
+        sections += _text_samples(data)
     if data.schema.is_image:
         pictures = [(data_uri(x), name) for x, name in samples(data)]
-        sections += [html.heading("Samples"), html.pictures(pictures)]
+        sections.append(html.heading("Samples"))
+        sections.append(html.pictures(pictures))
     write(path, html.page(source, sections, figures=False))
     return path
 
@@ -56,29 +60,33 @@ def _paragraph(sentence: str) -> str:
 
 def _parts(description: Description) -> str:
     """Return the examples of each part, and the tokens of text."""
-    tokens = description["text"]["tokens"] if "text" in description else {}
+    head = ["part", "examples"]
+    tokens = description.get("text", {}).get("tokens")
+    if tokens:
+        head.append("tokens")
     rows = []
     for part, n in description["parts"].items():
         row = [part, f"{n:,}"]
         if tokens:
             row.append(f"{tokens[part]:,}")
         rows.append(row)
-    head = ("part", "examples", "tokens") if tokens else ("part", "examples")
     return html.table(head, rows)
 
 
 def _text_samples(data: Data) -> list[str]:
     """Return a few training examples: with their entities, their class, their other side."""
-    schema, vocabulary = data.schema, Vocabulary(data.schema.vocabulary)
+    schema = data.schema
+    vocabulary = Vocabulary(schema.vocabulary)
     index = data.parts["train"][:_EXAMPLES].tolist()
     if schema.task == "tagging" and schema.scheme:
-        return [f'<p class="sentence">{_tagged(data, i, vocabulary.tokens)}</p>' for i in index]
+        sentences = [_tagged(data, i, vocabulary.tokens) for i in index]
+        return [f'<p class="sentence">{sentence}</p>' for sentence in sentences]
     if schema.task == "pairs":
         pairs = []
         for i in index:
             row = data.x[i].tolist()
-            sides = row[: schema.source], row[schema.source :]
-            pairs.append([vocabulary.decode(side) for side in sides])
+            source, target = row[: schema.source], row[schema.source :]
+            pairs.append((vocabulary.decode(source), vocabulary.decode(target)))
         return [html.table(("source", "target"), pairs)]
     texts = [vocabulary.decode(data.x[i].tolist()) for i in index]
     if schema.task == "classification":
@@ -90,6 +98,8 @@ def _text_samples(data: Data) -> list[str]:
 def _tagged(data: Data, i: int, vocabulary: list[str]) -> str:
     """Return a sentence with its entities marked."""
     schema = data.schema
-    tokens = [vocabulary[k] for k in data.x[i][data.x[i] != PAD].tolist()]
-    tags = [schema.classes[k] for k in data.y[i][data.y[i] >= 0].tolist()]
-    return marked(tokens, spans(tags, schema.scheme), " " if schema.spaced else "")
+    x, y = data.x[i], data.y[i]
+    tokens = [vocabulary[k] for k in x[x != PAD].tolist()]
+    tags = [schema.classes[k] for k in y[y >= 0].tolist()]
+    gap = " " if schema.spaced else ""
+    return marked(tokens, spans(tags, schema.scheme), gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,42 +93,61 @@ def _outputs(run: Run) -> list[str]:
 
 def confusion_counts(kept: dict[str, Tensor], classes: int) -> Tensor:
     """Return counts [true, predicted], [K, K]."""
-    pairs = kept["targets"] * classes + kept["outputs"].argmax(1)
-    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    predicted = kept["outputs"].argmax(1)
+    pairs = kept["targets"] * classes + predicted
+    counts = torch.bincount(pairs, minlength=classes * classes)
+    return counts.view(classes, classes)
 
 
 def _classes(run: Run, kept: dict[str, Tensor]) -> list[str]:
     names = list(run.schema.classes)
-    figure = confusion.figure(confusion_counts(kept, len(names)).tolist(), names)
+    counts = confusion_counts(kept, len(names))
+    figure = confusion.figure(counts.tolist(), names)
     sections = [
         html.heading("Confusion matrix"),
         html.figure("confusion", figure, "Confusion matrix"),
     ]
-    if not len(kept["worst"]):
-        return [*sections, html.heading("Errors"), "<p>None on this part.</p>"]
-    return [*sections, html.heading("Most confidently wrong"), _worst(run, kept)]
+    if len(kept["worst"]):
+        sections.append(html.heading("Most confidently wrong"))
+        sections.append(_worst(run, kept))
+    else:
+        sections.append(html.heading("Errors"))
+        sections.append("<p>None on this part.</p>")
+    return sections
 
 
 def _worst(run: Run, kept: dict[str, Tensor]) -> str:
     """Return the most confidently wrong examples, as what they are."""
-    worst, examples = kept["worst"], kept["worst_x"]
-    names = run.schema.classes
-    confidence, predicted = kept["outputs"][worst].softmax(1).max(1)
-    captions = []
-    true = kept["targets"][worst].tolist()
-    for t, guess, p in zip(true, predicted.tolist(), confidence.tolist(), strict=True):
-        captions.append(f"{names[t]}, taken for {names[guess]} ({100 * p:.0f} %)")
+    examples = kept["worst_x"]
+    captions = _captions(run.schema.classes, kept)
     if run.schema.is_image:
         return html.pictures(zip(map(data_uri, examples), captions, strict=True))
     if run.schema.is_text:
         vocabulary = Vocabulary(run.schema.vocabulary)
         texts = [vocabulary.decode(x) for x in examples.tolist()]
         return html.table(("", "text"), zip(captions, texts, strict=True))
-    features = [feature for column in run.schema.columns for feature in column.features]
+    head = [""]
+    for column in run.schema.columns:
+        head += column.features
     rows: list[list[Any]] = []
     for caption, x in zip(captions, examples[:_ROWS_SHOWN].tolist(), strict=False):
-        rows.append([caption, *(f"{value:g}" for value in x)])
-    return html.table(["", *features], rows)
+        row = [caption]
+        row += [f"{value:g}" for value in x]
+        rows.append(row)
+    return html.table(head, rows)
+
+
+def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
+    """Return for each of the worst errors what it is, and what it was taken for."""
+    worst = kept["worst"]
+    probabilities = kept["outputs"][worst].softmax(1)
+    confidence, predicted = probabilities.max(1)
+    captions = []
+    for k, true in enumerate(kept["targets"][worst].tolist()):
+        guess = names[int(predicted[k])]
+        percent = 100 * float(confidence[k])
+        captions.append(f"{names[true]}, taken for {guess} ({percent:.0f} %)")
+    return captions
 
 
 def _numbers(run: Run, kept: dict[str, Tensor]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from danlu.data.schema import Schema
 from danlu.data.tags import Span, spans
 from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.predict.generate import generate
@@ -26,27 +27,32 @@ _GENERATED_TOKENS = 400
 def sections(run: Run) -> list[str]:
     """Return sections by the task."""
     if run.schema.task == "language":
-        written = "".join(generate(run, temperature=0.8, length=_GENERATED_TOKENS))
-        return [html.heading("What it writes"), html.listing(written)]
+        pieces = generate(run, temperature=0.8, length=_GENERATED_TOKENS)
+        return [html.heading("What it writes"), html.listing("".join(pieces))]
     if not has_outputs(run.path):
         return []
     kept = read_outputs(run.path)
-    return _pairs(run, kept["pairs"]) if run.schema.task == "pairs" else _tags(run, kept)
+    if run.schema.task == "pairs":
+        return _pairs(run, kept["pairs"])
+    return _tags(run, kept)
 
 
 def _tags(run: Run, kept: dict[str, Tensor]) -> list[str]:
     by_kind = entity_counts(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
-    kinds = [*(kind for kind in sorted(by_kind) if kind != ALL), ALL]
+    kinds = sorted(kind for kind in by_kind if kind != ALL)
     rows = []
-    for kind in kinds:
+    for kind in (*kinds, ALL):
         counts = by_kind[kind]
-        shares = (counts.precision, counts.recall, counts.f1)
-        rows.append([kind, f"{counts.true:,}", *(f"{100 * share:.1f}" for share in shares)])
+        row = [kind, f"{counts.true:,}"]
+        for share in (counts.precision, counts.recall, counts.f1):
+            row.append(f"{100 * share:.1f}")
+        rows.append(row)
     head = ("kind", "number", "precision, %", "recall, %", "F1, %")
-    found = [html.heading("Entities"), html.table(head, rows)]
+    shown = [html.heading("Entities"), html.table(head, rows)]
     if "tokens" in kept:
-        found += [html.heading("Sentences"), *_sentences(run, kept)]
-    return found
+        shown.append(html.heading("Sentences"))
+        shown += _sentences(run, kept)
+    return shown
 
 
 class _Sentence(NamedTuple):
@@ -55,6 +61,10 @@ class _Sentence(NamedTuple):
     tokens: list[str]
     predicted: list[Span]
     true: list[Span]
+
+    @property
+    def is_right(self) -> bool:
+        return self.predicted == self.true
 
     @property
     def mistakes(self) -> int:
@@ -68,50 +78,68 @@ def _sentences(run: Run, kept: dict[str, Tensor]) -> Iterable[str]:
     """
     gap = " " if run.schema.spaced else ""
     every = _read_sentences(run, kept)
-    wrong = [s for s in every if s.predicted != s.true]
+    wrong = [s for s in every if not s.is_right]
     wrong.sort(key=lambda s: (-s.mistakes, len(s.tokens)))
-    right = [s for s in every if s.predicted == s.true and s.predicted]
+    right = [s for s in every if s.is_right and s.predicted]  # those without entities show nothing
     for sentence in wrong[:_SENTENCES] + right[:_SENTENCES]:
-        shown = f'<p class="sentence">{marked(sentence.tokens, sentence.predicted, gap)}</p>'
-        if sentence.predicted != sentence.true:
+        guess = marked(sentence.tokens, sentence.predicted, gap)
+        shown = f'<p class="sentence">{guess}</p>'
+        if not sentence.is_right:
             truth = marked(sentence.tokens, sentence.true, gap)
             shown += f'<p class="sentence soft">should be: {truth}</p>'
         yield shown
 
 
 def _read_sentences(run: Run, kept: dict[str, Tensor]) -> list[_Sentence]:
-    names, vocabulary = run.schema.classes, Vocabulary(run.schema.vocabulary).tokens
+    vocabulary = Vocabulary(run.schema.vocabulary).tokens
     sizes = kept["sizes"].tolist()
-    by_sentence = [kept[name].split(sizes) for name in ("tokens", "tags", "targets")]
+    tokens_of = kept["tokens"].split(sizes)
+    tags_of = kept["tags"].split(sizes)
+    targets_of = kept["targets"].split(sizes)
     sentences = []
-    for tokens, *tags in zip(*by_sentence, strict=True):
-        predicted, true = (spans([names[k] for k in of.tolist()], run.schema.scheme) for of in tags)
-        sentences.append(_Sentence([vocabulary[k] for k in tokens.tolist()], predicted, true))
+    for tokens, tags, targets in zip(tokens_of, tags_of, targets_of, strict=True):
+        words = [vocabulary[k] for k in tokens.tolist()]
+        predicted = _entities(run.schema, tags)
+        true = _entities(run.schema, targets)
+        sentences.append(_Sentence(words, predicted, true))
     return sentences
+
+
+def _entities(schema: Schema, numbers: Tensor) -> list[Span]:
+    tags = [schema.classes[k] for k in numbers.tolist()]
+    return spans(tags, schema.scheme)
 
 
 def marked(tokens: Sequence[str], entities: Sequence[Span], gap: str) -> str:
     """Return a sentence as HTML with its entities marked and named."""
-    pieces, at = [], 0
+    pieces = []
+    position = 0
     for start, end, kind in entities:
-        if at < start:
-            pieces.append(html.text(gap.join(tokens[at:start])))
+        if position < start:
+            between = gap.join(tokens[position:start])
+            pieces.append(html.text(between))
         entity = html.text(gap.join(tokens[start:end]))
         pieces.append(f"<mark>{entity} <small>{html.text(kind)}</small></mark>")
-        at = end
-    if at < len(tokens):
-        pieces.append(html.text(gap.join(tokens[at:])))
+        position = end
+    if position < len(tokens):
+        rest = gap.join(tokens[position:])
+        pieces.append(html.text(rest))
     return gap.join(pieces)
 
 
 def _pairs(run: Run, x: Tensor) -> list[str]:
     """Return pairs of the part that was read last, and what is written to their sources."""
-    vocabulary, size = Vocabulary(run.schema.vocabulary), run.schema.source
-    sources = [row[:size][row[:size] != PAD].tolist() for row in x]
+    vocabulary = Vocabulary(run.schema.vocabulary)
+    size = run.schema.source
+    sources = []
+    for row in x:
+        source = row[:size]
+        sources.append(source[source != PAD].tolist())
     rows = []
-    for row, (written, _) in zip(x, translate_tokens(run, sources), strict=True):
-        source = vocabulary.decode(row[:size].tolist())
-        target = vocabulary.decode(row[size:].tolist())
-        rows.append((source, target, written, "yes" if written == target else "no"))
+    for row, (written, _) in zip(x.tolist(), translate_tokens(run, sources), strict=True):
+        source_text = vocabulary.decode(row[:size])
+        target = vocabulary.decode(row[size:])
+        is_equal = "yes" if written == target else "no"
+        rows.append((source_text, target, written, is_equal))
     head = ("source", "target", "written", "equal")
     return [html.heading("What it writes"), html.table(head, rows)]

@@ -15,34 +15,45 @@ def head(c: Comparison) -> list[str]:
 
 def rows(c: Comparison) -> list[list[str]]:
     """Return the table, the control first, then by mean difference, best first."""
-    others = [k for k in range(len(c.rows)) if k != c.control]
-    others.sort(key=lambda k: _rank(c, k))
-    return [_row(c, k) for k in [c.control, *others]]
+    order = [k for k in range(len(c.rows)) if k != c.control]
+    order.sort(key=lambda k: _rank(c, k))
+    order.insert(0, c.control)
+    return [_row(c, k) for k in order]
 
 
 def _rank(c: Comparison, k: int) -> float:
     gap = c.rows[k].difference.mean
-    if math.isnan(gap):
+    if math.isnan(gap):  # no seed to compare: last
         return math.inf
     return -gap if c.higher_is_better else gap
 
 
 def _row(c: Comparison, k: int) -> list[str]:
     row = c.rows[k]
-    name = f"{row.name} ({row.diverged} diverged)" if row.diverged else row.name
+    name = row.name
+    if row.diverged:
+        name = f"{row.name} ({row.diverged} diverged)"
     cells = [name, c.show(row.mean.mean), c.show_range(row.mean)]
     if k == c.control:
         return [*cells, "", "", "", "control"]
-    gap = _signed(c.show_gap(row.difference.mean))
-    p = "–" if row.verdict.endswith("diverged") else _show_p(row.corrected)
-    return [*cells, gap, c.show_range(row.difference), p, row.verdict]
+    cells.append(_signed(c.show_gap(row.difference.mean)))
+    cells.append(c.show_range(row.difference))
+    # A test says nothing of a variant of which some seeds are missing.
+    is_tested = not row.verdict.endswith("diverged")
+    cells.append(_show_p(row.corrected) if is_tested else "–")
+    cells.append(row.verdict)
+    return cells
 
 
 def _signed(text: str) -> str:
-    return text if text.startswith(("-", "–")) else f"+{text}"
+    if text.startswith(("-", "–")):
+        return text
+    return f"+{text}"
 
 
 def _show_p(p: float) -> str:
     if p < 1e-4:
         return "<0.0001"
-    return f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    if p < 0.1:
+        return f"{p:.4f}"
+    return f"{p:.2f}"

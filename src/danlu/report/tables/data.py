@@ -22,7 +22,6 @@ Description = dict[str, Any]
 def describe(data: Data) -> Description:
     """Return shapes, parts, classes with counts, constant columns, duplicates across parts."""
     schema = data.schema
-    found = data.duplicates().items()
     description: Description = {
         "source": data.source.get("source"),
         "task": schema.task,
@@ -31,7 +30,7 @@ def describe(data: Data) -> Description:
         "dtype": str(data.x.dtype).removeprefix("torch."),
         "in memory": not data.mapped,
         "parts": {part: data.size(part) for part in PARTS},
-        "duplicates across parts": {f"{a}/{b}": len(pairs) for (a, b), pairs in found},
+        "duplicates across parts": _duplicates(data),
     }
     if schema.classes:
         description["classes"] = _classes(data)
@@ -54,50 +53,73 @@ def describe(data: Data) -> Description:
     return description
 
 
+def _duplicates(data: Data) -> dict[str, int]:
+    """Return how many examples two parts have in common, by "first/second"."""
+    counts = {}
+    for (first, second), pairs in data.duplicates().items():
+        counts[f"{first}/{second}"] = len(pairs)
+    return counts
+
+
 def _classes(data: Data) -> dict[str, dict[str, int]]:
     """Return examples of each class by part."""
     counts = {part: data.class_counts(part).tolist() for part in PARTS}
-    found = {}
+    by_class = {}
     for k, name in enumerate(data.schema.classes):
-        found[name] = {part: counts[part][k] for part in PARTS}
-    return found
+        by_class[name] = {part: counts[part][k] for part in PARTS}
+    return by_class
 
 
 def _columns(data: Data) -> dict[str, dict[str, float]]:
     """Return mean, spread and range of each feature in the training part."""
-    names = [feature for column in data.schema.columns for feature in column.features]
+    names: list[str] = []
+    for column in data.schema.columns:
+        names += column.features
     low, high, mean, std = moments(data.chunks("train"), data.schema.input_shape)
-    rows = zip(names, mean.tolist(), std.tolist(), low.tolist(), high.tolist(), strict=True)
-    return {name: dict(zip(COLUMN_FIGURES, figures, strict=True)) for name, *figures in rows}
+    columns = {}
+    for k, name in enumerate(names):
+        columns[name] = {
+            "mean": float(mean[k]),
+            "std": float(std[k]),
+            "min": float(low[k]),
+            "max": float(high[k]),
+        }
+    return columns
 
 
 def _text(data: Data) -> dict[str, Any]:
     """Return vocabulary, lengths, unknown tokens, and a few training examples."""
-    vocabulary, source = Vocabulary(data.schema.vocabulary), data.schema.source
-    tokens = {part: data.x[data.parts[part]] for part in PARTS}
-    samples = []
-    for i in data.parts["train"][:_SAMPLES].tolist():
-        row = data.x[i].tolist()
-        sides = [row[:source], row[source:]] if source else [row]
-        decoded = [vocabulary.decode(side)[:_SAMPLE_CHARACTERS] for side in sides]
-        samples.append(" → ".join(decoded))
+    is_token = data.x != PAD
+    first = data.parts["train"][:_SAMPLES]
     return {
         "vocabulary": data.schema.tokens,
-        "tokens": {part: int((x != PAD).sum()) for part, x in tokens.items()},
+        "tokens": {part: int(is_token[data.parts[part]].sum()) for part in PARTS},
         "unknown": {part: data.unknown(part) for part in PARTS},
-        "longest": int((data.x != PAD).sum(1).max()),
-        "samples": samples,
+        "longest": int(is_token.sum(1).max()),
+        "samples": [_decoded(data, i) for i in first.tolist()],
     }
+
+
+def _decoded(data: Data, i: int) -> str:
+    """Return the beginning of an example's text; of a pair, of both sides."""
+    vocabulary = Vocabulary(data.schema.vocabulary)
+    source = data.schema.source
+    row = data.x[i].tolist()
+    sides = [row[:source], row[source:]] if source else [row]
+    texts = [vocabulary.decode(side)[:_SAMPLE_CHARACTERS] for side in sides]
+    return " → ".join(texts)
 
 
 def samples(data: Data, per_class: int = 8) -> list[tuple[torch.Tensor, str]]:
     """Return a few training examples of each class, with its name."""
     index = data.parts["train"]
     labels = data.y[index]
-    found = []
+    named = []
     for k, name in enumerate(data.schema.classes[:_CLASSES_SHOWN]):
-        found += [(data.x[i], name) for i in index[labels == k][:per_class].tolist()]
-    return found
+        of_class = index[labels == k]
+        for i in of_class[:per_class].tolist():
+            named.append((data.x[i], name))
+    return named
 
 
 def text_sentences(description: Description) -> list[str]:
@@ -107,12 +129,13 @@ def text_sentences(description: Description) -> list[str]:
     for part in PARTS:
         tokens = text["tokens"][part]
         if tokens:
-            unknown.append(f"{100 * text['unknown'][part] / tokens:.2f} % of {part}")
-    return [
+            percent = 100 * text["unknown"][part] / tokens
+            unknown.append(f"{percent:.2f} % of {part}")
+    summary = (
         f"{text['vocabulary']:,} tokens in the vocabulary, learnt from the training part; unknown: "
-        f"{', '.join(unknown)}. The longest example has {text['longest']:,} tokens.",
-        *(repr(sample) for sample in text["samples"]),
-    ]
+        f"{', '.join(unknown)}. The longest example has {text['longest']:,} tokens."
+    )
+    return [summary, *map(repr, text["samples"])]
 
 
 def target_sentence(description: Description) -> str:
@@ -126,11 +149,13 @@ def target_sentence(description: Description) -> str:
 
 def gaps_sentences(description: Description) -> list[str]:
     """Return constant columns and missing cells in words."""
-    sentences, has_columns = [], "columns" in description
+    sentences = []
+    has_columns = "columns" in description
     if has_columns:
         constant = ", ".join(description["constant columns"])
         sentences.append(f"Constant columns: {constant}." if constant else "No column is constant.")
-    if gaps := description.get("missing values"):
+    gaps = description.get("missing values")
+    if gaps:
         sentences.append(
             f"Missing values: {cells(gaps)}. Their rows are left out here; "
             "fit does so with --missing drop."
@@ -142,10 +167,10 @@ def gaps_sentences(description: Description) -> list[str]:
 
 def duplicates_sentence(description: Description) -> str:
     """Return what was found of duplicates in words."""
-    found = description["duplicates across parts"]
-    if not found:
+    counts = description["duplicates across parts"]
+    if not counts:
         return "No example lies in two parts."
-    listed = ", ".join(f"{n} in {pair}" for pair, n in found.items())
+    listed = ", ".join(f"{n} in {pair}" for pair, n in counts.items())
     return f"Equal examples lie in different parts: {listed}."
 
 
@@ -153,7 +178,9 @@ def class_rows(description: Description) -> list[list[str]]:
     """Return each class with its examples in each part."""
     rows = []
     for name, counts in description.get("classes", {}).items():
-        rows.append([name, *(f"{counts[part]:,}" for part in PARTS)])
+        row = [name]
+        row += [f"{counts[part]:,}" for part in PARTS]
+        rows.append(row)
     return rows
 
 
@@ -161,5 +188,7 @@ def column_rows(description: Description) -> list[list[str]]:
     """Return each feature with its figures."""
     rows = []
     for name, figures in description["columns"].items():
-        rows.append([name, *(f"{figures[figure]:.4g}" for figure in COLUMN_FIGURES)])
+        row = [name]
+        row += [f"{figures[figure]:.4g}" for figure in COLUMN_FIGURES]
+        rows.append(row)
     return rows

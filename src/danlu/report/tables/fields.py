@@ -34,22 +34,27 @@ class FieldRow(NamedTuple):
 def field_rows() -> list[FieldRow]:
     """Return every field."""
     defaults: dict[str, Any] = dict(flatten(Recipe().to_dict(whole=True)))
-    return [
-        FieldRow(path, _shown(defaults.get(path)), " ".join((info.description or "").split()))
-        for path, info in fields().items()
-    ]
+    rows = []
+    for path, info in fields().items():
+        description = " ".join((info.description or "").split())
+        rows.append(FieldRow(path, _shown(defaults.get(path)), description))
+    return rows
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "by variant"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def markdown() -> str:
     """Return the fields as a page of the docs."""
     lines = [_HEAD]
-    lines += [f"| `{row.path}` | {row.default} | {row.description} |" for row in field_rows()]
+    for row in field_rows():
+        lines.append(f"| `{row.path}` | {row.default} | {row.description} |")
     lines.append(_FORMER_HEAD)
-    lines += [f"| `{old}` | `{new}` |" for old, new in FORMER_FIELDS.items()]
+    for old, new in FORMER_FIELDS.items():
+        lines.append(f"| `{old}` | `{new}` |")
     return "\n".join(lines)

@@ -9,8 +9,11 @@ from danlu.runs import Run
 def result_head(run: Run) -> list[str]:
     """Return the names of the columns of `result_rows`."""
     counted = "tokens" if run.schema.each_token else "examples"
-    head = ["part", counted, "loss", "R²" if run.metric == "r2" else run.metric]
-    return [*head, "F1"] if run.schema.scheme else head
+    metric = "R²" if run.metric == "r2" else run.metric
+    head = ["part", counted, "loss", metric]
+    if run.schema.scheme:
+        head.append("F1")
+    return head
 
 
 def result_rows(run: Run) -> list[list[str]]:
@@ -18,14 +21,20 @@ def result_rows(run: Run) -> list[list[str]]:
 
     Large training parts are scored on a sample, whose size is shown.
     """
-    sizes, result = run.data_info["sizes"], run.result
+    sizes = run.data_info["sizes"]
+    result = run.result
     rows = []
     for part, title in TITLES.items():
         if f"{part}_loss" not in result:
             continue
-        n = result[f"{part}_n"]
-        counted = f"{n:,} of {sizes[part]:,}" if n < sizes[part] else f"{n:,}"
-        names = (f"{part}_loss", f"{part}_{run.metric}", f"{part}_f1")
-        figures = [f"{result[name]:.4f}" for name in names if name in result]
-        rows.append([title, counted, *figures])
+        scored = result[f"{part}_n"]
+        counted = f"{scored:,}"
+        if scored < sizes[part]:
+            counted += f" of {sizes[part]:,}"
+        row = [title, counted]
+        for figure in ("loss", run.metric, "f1"):
+            value = result.get(f"{part}_{figure}")
+            if value is not None:
+                row.append(f"{value:.4f}")
+        rows.append(row)
     return rows

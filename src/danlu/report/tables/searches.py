@@ -10,23 +10,32 @@ from danlu.study.tuning import Tuning
 
 def head(t: Tuning) -> list[str]:
     """Return the names of the columns."""
-    return ["", t.metric.replace("_", " "), "epochs", *(short(path) for path in t.space)]
+    figure = t.metric.replace("_", " ")
+    return ["", figure, "epochs", *map(short, t.space)]
 
 
 def rows(t: Tuning, most: int) -> list[list[str]]:
     """Return rank, figure, epochs trained and values of the best."""
-    found = []
+    table = []
     for rank, trial in enumerate(t.ranked[:most], 1):
-        epochs = f"{trial.epochs} (stopped)" if trial.stopped else str(trial.epochs)
-        values = [_shown(value) for value in trial.values.values()]
-        found.append([f"Best-{rank}", f"{trial.figure:.4f}", epochs, *values])
-    return found
+        epochs = str(trial.epochs)
+        if trial.stopped:
+            epochs += " (stopped)"
+        row = [f"Best-{rank}", f"{trial.figure:.4f}", epochs]
+        row += [_shown(value) for value in trial.values.values()]
+        table.append(row)
+    return table
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else show(value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return show(value)
 
 
 def importance_words(t: Tuning) -> str:
     """Return the shares of the fields in the variance of the results."""
-    return ", ".join(f"{short(path)} {100 * v:.0f} %" for path, v in t.importance.items())
+    words = []
+    for path, share in t.importance.items():
+        words.append(f"{short(path)} {100 * share:.0f} %")
+    return ", ".join(words)

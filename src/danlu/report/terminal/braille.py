@@ -44,35 +44,45 @@ class _Canvas:
 
     def __init__(self, columns: int, rows: int) -> None:
         self.cells = [[(0, "")] * columns for _ in range(rows)]
-        self.last_x, self.last_y = 2 * columns - 1, 4 * rows - 1
+        self.last_x = 2 * columns - 1
+        self.last_y = 4 * rows - 1
 
     def draw(self, points: Sequence[Point], colour: str, frame: _Frame) -> None:
         """Join the points by straight lines of dots."""
-        width = (frame.right - frame.left) or 1
-        height = (frame.top - frame.bottom) or 1
-        places = []
-        for x, y in points:
-            column = round((x - frame.left) / width * self.last_x)
-            places.append((column, round((frame.top - y) / height * self.last_y)))
+        places = [self._place(x, y, frame) for x, y in points]
         ends = places[1:] or places  # a single point is joined to itself
         for start, end in zip(places, ends, strict=False):
             self._line(start, end, colour)
 
+    def _place(self, x: float, y: float, frame: _Frame) -> tuple[int, int]:
+        """Return the dot (from the left, from the top) of a point."""
+        # A constant line has a range of 0.
+        width = (frame.right - frame.left) or 1
+        height = (frame.top - frame.bottom) or 1
+        from_left = (x - frame.left) / width
+        from_top = (frame.top - y) / height
+        return round(from_left * self.last_x), round(from_top * self.last_y)
+
     def _line(self, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
-        across, down = end[0] - start[0], end[1] - start[1]
+        start_x, start_y = start
+        across = end[0] - start_x
+        down = end[1] - start_y
         steps = max(abs(across), abs(down), 1)
         for k in range(steps + 1):
-            x = round(start[0] + across * k / steps)
-            y = round(start[1] + down * k / steps)
-            dots, _ = self.cells[y // 4][x // 2]
-            self.cells[y // 4][x // 2] = (dots | _DOTS[y % 4][x % 2], colour)
+            x = round(start_x + across * k / steps)
+            y = round(start_y + down * k / steps)
+            self._dot(x, y, colour)
+
+    def _dot(self, x: int, y: int, colour: str) -> None:
+        row, column = y // 4, x // 2
+        dots, _ = self.cells[row][column]
+        dots |= _DOTS[y % 4][x % 2]
+        self.cells[row][column] = (dots, colour)
 
 
 def chart(title: str, series: Sequence[Series], width: int, height: int = 10) -> list[Text]:
     """Return `height` + 3 lines of `width` characters: title, plot, horizontal range, legend."""
-    points = [point for line in series for point in line.finite]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    frame = _Frame(min(xs), max(xs), min(ys), max(ys))
+    frame = _frame(series)
     columns = max(8, width - _MARGIN - 2)
     canvas = _Canvas(columns, height)
     for line in series:
@@ -85,14 +95,27 @@ def chart(title: str, series: Sequence[Series], width: int, height: int = 10) ->
     ]
 
 
+def _frame(series: Sequence[Series]) -> _Frame:
+    """Return the range of all points."""
+    xs, ys = [], []
+    for line in series:
+        for x, y in line.finite:
+            xs.append(x)
+            ys.append(y)
+    return _Frame(min(xs), max(xs), min(ys), max(ys))
+
+
 def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
     """Return the lines of dots, three of them with a label."""
     height = len(canvas.cells)
     labelled = (0, height // 2, height - 1)
+    per_line = (frame.top - frame.bottom) / max(1, height - 1)
     lines = []
     for k, row in enumerate(canvas.cells):
-        value = frame.top - (frame.top - frame.bottom) * k / max(1, height - 1)
-        label = f"{value:>{_MARGIN}.3g} " if k in labelled else " " * (_MARGIN + 1)
+        label = " " * (_MARGIN + 1)
+        if k in labelled:
+            value = frame.top - per_line * k
+            label = f"{value:>{_MARGIN}.3g} "
         line = Text(label, "dim")
         for dots, colour in row:
             line.append(chr(_BLANK + dots), colour or None)
@@ -101,21 +124,27 @@ def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
 
 
 def _horizontal_range(frame: _Frame, columns: int) -> Text:
-    first, last = f"{frame.left:g}", f"epoch {frame.right:g}"
-    return Text(f"{'':{_MARGIN}} {first}{last:>{columns - len(first)}}", "dim")
+    first = f"{frame.left:g}"
+    last = f"epoch {frame.right:g}"
+    padding = columns - len(first)
+    return Text(f"{'':{_MARGIN}} {first}{last:>{padding}}", "dim")
 
 
 def _legend(series: Sequence[Series]) -> Text:
     legend = Text(" " * (_MARGIN + 1))
     for line in series:
-        legend.append("━ ", line.colour).append(f"{line.label}  ", "dim")
+        legend.append("━ ", line.colour)
+        legend.append(f"{line.label}  ", "dim")
     return legend
 
 
 def side_by_side(left: Sequence[Text], right: Sequence[Text], width: int) -> Text:
     """Return two charts side by side, each `width` wide."""
-    out = Text()
+    both = Text()
     for first, second in zip(left, right, strict=True):
-        padding = " " * max(0, width - first.cell_len)
-        out.append_text(first).append(padding).append_text(second).append("\n")
-    return out
+        missing = max(0, width - first.cell_len)
+        both.append_text(first)
+        both.append(" " * missing)
+        both.append_text(second)
+        both.append("\n")
+    return both

@@ -23,11 +23,18 @@ def get_console() -> Console:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table with names to the left, figures to the right."""
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    grid = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+    )
     for k, name in enumerate(head):
-        grid.add_column(name, justify="left" if k == 0 else "right", overflow="fold")
+        is_name = k == 0
+        grid.add_column(name, justify="left" if is_name else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*map(escape, row))
     get_console().print(grid)
 
 
@@ -38,7 +45,9 @@ def escape(cell: Any) -> str:
 
 def shortened(text: str, most: int = 80) -> str:
     """Return a text as a cell of a table, of so many characters at most."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 1]}…"
 
 
 def say(line: str) -> None:

@@ -25,10 +25,7 @@ def show(data: Data) -> None:
         f"{description['dtype']}, {description['task']}"
     )
     say("")
-    rows = [["examples", *(f"{n:,}" for n in description["parts"].values())]]
-    if "text" in description:
-        rows.append(["tokens", *(f"{n:,}" for n in description["text"]["tokens"].values())])
-    table(("", *PARTS), [*rows, *tables.class_rows(description)])
+    table(("", *PARTS), _rows(description))
     if "target" in description:
         say("\n" + tables.target_sentence(description))
     if "text" in description:
@@ -47,12 +44,26 @@ def show(data: Data) -> None:
         _show_samples(data)
 
 
+def _rows(description: tables.Description) -> list[list[str]]:
+    """Return examples, tokens and classes by part."""
+    counted = {"examples": description["parts"]}
+    if "text" in description:
+        counted["tokens"] = description["text"]["tokens"]
+    rows = []
+    for name, by_part in counted.items():
+        row = [name]
+        row += [f"{by_part[part]:,}" for part in PARTS]
+        rows.append(row)
+    return rows + tables.class_rows(description)
+
+
 def _show_samples(data: Data) -> None:
     """Print a row of small pictures for each of the first classes."""
     by_class: dict[str, list[Tensor]] = {}
     for x, name in tables.samples(data, _PICTURES_PER_CLASS):
         by_class.setdefault(name, []).append(x)
-    for name, images in list(by_class.items())[:_CLASSES_PICTURED]:
+    shown = list(by_class.items())[:_CLASSES_PICTURED]
+    for name, images in shown:
         say(f"\n{name}")
         for line in half_blocks(images):
             sys.stdout.write(line + "\n")

@@ -9,7 +9,7 @@ import math
 from danlu.data.schema import Schema
 from danlu.errors import ModelError, wrong
 from danlu.models import MODELS
-from danlu.models.summary import summarise
+from danlu.models.summary import LayerSummary, summarise
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.report.terminal.console import say, table
@@ -26,12 +26,12 @@ _HEAD = ("layer", "kind", "output", "parameters", "receptive field", "multiply-a
 
 def parse_shape(text: str) -> tuple[int, ...]:
     """Return "1x28x28" (or with commas) as numbers. Raises ModelError for anything else."""
-    parts = text.replace("×", "x").replace(",", "x").split("x")
-    are_sides = all(part.strip().isdigit() and int(part) > 0 for part in parts)
-    if not text or not are_sides or len(parts) not in (1, 3):
+    written = text.replace("×", "x").replace(",", "x").split("x")
+    are_sides = all(side.strip().isdigit() and int(side) > 0 for side in written)
+    if not text or not are_sides or len(written) not in (1, 3):
         hint = "try input=1x28x28 for pictures, input=13 for tables, input=128 for text"
         raise ModelError(wrong("input", text, "must be a shape", hint))
-    shape = tuple(int(part) for part in parts)
+    shape = tuple(map(int, written))
     if math.prod(shape) > _MOST_VALUES:
         raise ModelError(wrong("input", text, "must have at most 10⁸ values", "try input=1x28x28"))
     return shape
@@ -42,10 +42,13 @@ def show_networks() -> None:
     rows = []
     for name, model in MODELS.items():
         fields = model.defaults
-        if "width" in fields or "kernel_size" in fields:
+        reads_pictures = "width" in fields or "kernel_size" in fields
+        if reads_pictures:
             examples = "pictures"
+        elif model.reads_text:
+            examples = "text"
         else:
-            examples = "text" if model.reads_text else "pictures, tables"
+            examples = "pictures, tables"
         rows.append((name, examples, ", ".join(fields)))
     table(("model", "examples", "fields (model.…)"), rows)
     say("\nlayers and sizes of one: danlu summary model=resnet18 input=3x32x32")
@@ -56,9 +59,11 @@ def _schema(recipe: Recipe, text: str, classes: int, tokens: int | None) -> Sche
 
     The fields of a network that reads text say the task; a language model's outputs are tokens.
     """
-    shape, names = parse_shape(text), tuple(map(str, range(classes)))
+    shape = parse_shape(text)
+    names = tuple(map(str, range(classes)))
     name = recipe.model.name
-    if not (name in MODELS and MODELS[name].reads_text):
+    reads_text = name in MODELS and MODELS[name].reads_text
+    if not reads_text:
         if tokens:
             rule = f"must be left out: {name!r} reads no text"
             raise ModelError(wrong("vocabulary", tokens, rule))
@@ -66,9 +71,11 @@ def _schema(recipe: Recipe, text: str, classes: int, tokens: int | None) -> Sche
     if len(shape) > 1:
         rule = "must be one number of tokens for a network that reads text"
         raise ModelError(wrong("input", text, rule, "try input=128"))
+    (length,) = shape
     n_tokens = tokens or classes
-    if recipe.model.attention:  # as many tokens in the target, and <eos>
-        return Schema("pairs", (2 * shape[0] + 1,), tokens=n_tokens, source=shape[0])
+    if recipe.model.attention:
+        both_sides = 2 * length + 1  # as many tokens in the target, and <eos>
+        return Schema("pairs", (both_sides,), tokens=n_tokens, source=length)
     if recipe.model.crf:
         return Schema("tagging", shape, names, tokens=n_tokens)
     if recipe.model.bidirectional:
@@ -88,17 +95,29 @@ def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, j
     if json:
         print(jsonlib.dumps([dataclasses.asdict(layer) for layer in layers]))
         return
-    rows = []
-    for layer in layers:
-        output = "×".join(map(str, layer.output)) or "–"
-        figures = (f"{layer.parameters:,}", layer.receptive_field or "–")
-        rows.append((layer.name, layer.kind, output, *figures, f"{layer.multiply_adds:,}"))
-    table(_HEAD, rows)
-    total = sum(p.numel() for p in model.parameters())
-    auxiliary = sum(p.numel() for name, p in model.named_parameters() if name.startswith("aux"))
-    cost = sum(layer.multiply_adds for layer in layers if not layer.name.startswith("aux"))
+    table(_HEAD, [_row(layer) for layer in layers])
+
+    parameters = {name: p.numel() for name, p in model.named_parameters()}
+    auxiliary = sum(n for name, n in parameters.items() if _is_auxiliary(name))
+    cost = sum(layer.multiply_adds for layer in layers if not _is_auxiliary(layer.name))
     note = ""
     if auxiliary:
         note = f", {auxiliary:,} of them in auxiliary classifiers, which only training runs"
     kind = _KINDS[schema.task] if schema.is_text else ""
+    total = sum(parameters.values())
     say(f"\n{total:,} parameters{note}, {cost:,} multiply-adds for one example{kind}")
+
+
+def _row(layer: LayerSummary) -> tuple[str, ...]:
+    return (
+        layer.name,
+        layer.kind,
+        "×".join(map(str, layer.output)) or "–",
+        f"{layer.parameters:,}",
+        str(layer.receptive_field or "–"),
+        f"{layer.multiply_adds:,}",
+    )
+
+
+def _is_auxiliary(name: str) -> bool:
+    return name.startswith("aux")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -23,7 +24,8 @@ def time_left(began: float, taken: int, left: int) -> str:
     """Return the time that `left` steps will take at the pace of those taken."""
     if not taken:
         return UNKNOWN_TIME
-    return clock((time.perf_counter() - began) / taken * left)
+    seconds_per_step = (time.perf_counter() - began) / taken
+    return clock(seconds_per_step * left)
 
 
 class _Timed(Listener):
@@ -31,16 +33,23 @@ class _Timed(Listener):
 
     def start(self, run: Run, steps: int, done: int) -> None:
         """Begin timing."""
-        self.run, self.steps, self.first = run, steps, done
+        self.run = run
+        self.steps = steps
+        self.first = done
+        self.done = done
         self.began = time.perf_counter()
-        self.done, self.loss, self.accuracy = done, float("nan"), float("nan")
+        self.loss = float("nan")
+        self.accuracy = float("nan")
         self.rows: list[dict[str, Any]] = run.history
-        self.epochs, self.percent = run.recipe.epochs, run.metric == "accuracy"
+        self.epochs = run.recipe.epochs
+        self.percent = run.metric == "accuracy"
         warn_of_emulation([run.recipe], run.info["environment"]["device"])
 
     def step(self, done: int, loss: float, accuracy: float) -> None:
         """Keep the figures."""
-        self.done, self.loss, self.accuracy = done, loss, accuracy
+        self.done = done
+        self.loss = loss
+        self.accuracy = accuracy
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
         """Keep the row."""
@@ -55,7 +64,9 @@ class _Timed(Listener):
         """Return an accuracy in per cent, or R²."""
         if accuracy is None:
             return "–"
-        return f"{100 * accuracy:.1f} %" if self.percent else f"R² {accuracy:.3f}"
+        if self.percent:
+            return f"{100 * accuracy:.1f} %"
+        return f"R² {accuracy:.3f}"
 
     def line(self) -> str:
         """Return epoch, loss, accuracy, time left."""
@@ -70,15 +81,21 @@ class LogProgress(_Timed):
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
         """Print a line, if it is time for one."""
         super().epoch(run, row)
-        k, every = row["epoch"], -(-self.epochs // _LOG_LINES)
-        if k not in (1, self.epochs) and k % every:
+        epoch = row["epoch"]
+        every = math.ceil(self.epochs / _LOG_LINES)
+        is_first_or_last = epoch in (1, self.epochs)
+        if not is_first_or_last and epoch % every:
             return
-        trained = f"train {row['train_loss']:.4f} {self.value(row[f'train_{run.metric}'])}"
-        valid = ""
+        parts = [f"epoch {epoch}/{self.epochs}", f"train {self._figures(row, 'train')}"]
         if "valid_loss" in row:
-            accuracy = self.value(row.get(f"valid_{run.metric}"))
-            valid = f"  valid {row['valid_loss']:.4f} {accuracy}"
-        print(f"epoch {k}/{self.epochs}  {trained}{valid}  {self.left()} left", flush=True)
+            parts.append(f"valid {self._figures(row, 'valid')}")
+        parts.append(f"{self.left()} left")
+        print("  ".join(parts), flush=True)
+
+    def _figures(self, row: dict[str, Any], part: str) -> str:
+        loss = row[f"{part}_loss"]
+        accuracy = self.value(row.get(f"{part}_{self.run.metric}"))
+        return f"{loss:.4f} {accuracy}"
 
 
 class TerminalProgress(_Timed):
@@ -154,11 +171,15 @@ def terminal_curves(rows: list[dict[str, Any]], metric: str, width: int) -> Any:
         series = []
         for part, colour in _COLOURS.items():
             name = f"{part}_{quantity}"
-            points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+            points = []
+            for row in rows:
+                if row.get(name) is not None:
+                    points.append((row["epoch"], row[name]))
             if points:
                 series.append(Series(TITLES[part], colour, points))
         charts.append(chart(quantity, series, half - 2))
-    return side_by_side(charts[0], charts[1], half)
+    left, right = charts
+    return side_by_side(left, right, half)
 
 
 def best_progress() -> Listener:
@@ -166,4 +187,6 @@ def best_progress() -> Listener:
     ipython = sys.modules.get("IPython")
     if ipython and getattr(ipython.get_ipython(), "kernel", None) is not None:
         return NotebookProgress()
-    return TerminalProgress() if sys.stdout.isatty() else LogProgress()
+    if sys.stdout.isatty():
+        return TerminalProgress()
+    return LogProgress()

@@ -25,17 +25,22 @@ class _Counting(StudyListener):
 
     def start(self, study: Study, steps: int, done: int) -> None:
         """Begin counting."""
-        self.study, self.steps, self.first, self.done = study, steps, done, done
+        self.study = study
+        self.steps = steps
+        self.first = done
+        self.done = done
         self.began = time.perf_counter()
         info = study.info
-        # Of a search that has its storage alone it is known how many trials are to come, and they
-        # are taken to be as long.
-        is_alone = not info.get("storage")
-        to_come = info.get("trials", 0) * info.get("rounds", 1) if is_alone else 0
-        self.members = max(len(study), to_come)
+        self.members = len(study)
+        if not info.get("storage"):
+            # Of a search that has its storage alone it is known how many trials are to come, and
+            # they are taken to be as long.
+            to_come = info.get("trials", 0) * info.get("rounds", 1)
+            self.members = max(len(study), to_come)
         self.steps_expected = steps * self.members // max(1, len(study))
-        self.ready, self.diverged = len(study.members), 0
-        self.metric = study.info.get("metric") or f"valid_{study.metric}"
+        self.ready = len(study.members)
+        self.diverged = 0
+        self.metric = info.get("metric") or f"valid_{study.metric}"
         self.best: float | None = None
         warn_of_emulation(study.recipes[:1], info["environment"]["device"])
         for member in study.members.values():
@@ -66,9 +71,10 @@ class _Counting(StudyListener):
 
     def _keep_best(self, result: dict[str, Any]) -> None:
         value = result.get(self.metric)
-        if value is not None:
-            better = max if higher_is_better(self.metric) else min
-            self.best = value if self.best is None else better(self.best, value)
+        if value is None:
+            return
+        better = max if higher_is_better(self.metric) else min
+        self.best = value if self.best is None else better(self.best, value)
 
     def line(self) -> str:
         """Return members done, best so far, time left."""
@@ -108,7 +114,10 @@ class TerminalProgress(_Counting):
 
         super().start(study, steps, done)
         self.live = Live(
-            console=get_console(), get_renderable=self._draw, auto_refresh=False, transient=True
+            console=get_console(),
+            get_renderable=self._draw,
+            auto_refresh=False,
+            transient=True,
         )
         self.live.start()
 
@@ -137,6 +146,8 @@ class TerminalProgress(_Counting):
 
 def study_progress(explain: bool = False) -> StudyListener:
     """Return what fits where we run. explain: also say how each group is trained, and why."""
-    listener = TerminalProgress() if sys.stdout.isatty() else LogProgress()
+    listener: _Counting = LogProgress()
+    if sys.stdout.isatty():
+        listener = TerminalProgress()
     listener.explain = explain
     return listener

@@ -15,12 +15,14 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
     """Print each sentence with its entities marked, [王刚 NAME]和…, or as JSON lines."""
-    kinds = sorted({kind for sentence in sentences for *_, kind in sentence.entities})
+    kinds = set()
+    for sentence in sentences:
+        kinds |= {kind for *_, kind in sentence.entities}
     for sentence in sentences:
         if json:
             print(_as_json(sentence))
         else:
-            get_console().print(coloured(sentence, kinds))
+            get_console().print(coloured(sentence, sorted(kinds)))
 
 
 def _as_json(sentence: Tagged) -> str:
@@ -32,10 +34,10 @@ def _as_json(sentence: Tagged) -> str:
     return jsonlib.dumps(plain, ensure_ascii=False)
 
 
-def show_pairs(texts: Sequence[str], found: Sequence[tuple[str, float]], json: bool) -> None:
+def show_pairs(texts: Sequence[str], written: Sequence[tuple[str, float]], json: bool) -> None:
     """Print each text with what was written to it, and its log P; or as JSON lines."""
     rows = []
-    for source, (target, nats) in zip(texts, found, strict=True):
+    for source, (target, nats) in zip(texts, written, strict=True):
         if json:
             plain = {"source": source, "target": target, "nats": nats}
             print(jsonlib.dumps(plain, ensure_ascii=False))
@@ -54,13 +56,14 @@ def coloured(sentence: Tagged, kinds: Sequence[str]) -> Text:
     if has_plain_tags:
         pairs = zip(tokens, sentence.tags, strict=True)
         return Text(gap.join(f"{token}/{tag}" for token, tag in pairs))
-    out, at = Text(), 0
+    shown = Text()
+    position = 0
     for start, end, kind in sentence.entities:
-        if at < start:
-            out.append(gap.join(tokens[at:start]) + gap)
+        if position < start:
+            shown.append(gap.join(tokens[position:start]) + gap)
         colour = _COLOURS[kinds.index(kind) % len(_COLOURS)]
-        entity = f"[{gap.join(tokens[start:end])} {kind}]"
-        out.append(entity + gap, style=f"bold {colour}")
-        at = end
-    out.append(gap.join(tokens[at:]))
-    return out
+        entity = gap.join(tokens[start:end])
+        shown.append(f"[{entity} {kind}]{gap}", style=f"bold {colour}")
+        position = end
+    shown.append(gap.join(tokens[position:]))
+    return shown

@@ -50,8 +50,9 @@ class BatchStream:
             if kind not in self.normalizers:
                 fitted = data.normalizer(kind)
                 self.normalizers[kind] = fitted.to(device, first.weights_dtype)
-            if input_key(recipe) not in self.loaders:
-                self.loaders[input_key(recipe)] = BatchLoader(
+            key = input_key(recipe)
+            if key not in self.loaders:
+                self.loaders[key] = BatchLoader(
                     data,
                     self.normalizers[kind],
                     recipe.batch_size,
@@ -60,7 +61,8 @@ class BatchStream:
                     first.weights_dtype,
                     epoch_order(recipe, data, has_batch_norm),
                 )
-        self.is_text, self.source_tokens = data.schema.is_text, data.schema.source
+        self.is_text = data.schema.is_text
+        self.source_tokens = data.schema.source
         self.steps = next(iter(self.loaders.values())).steps
 
     def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> Segments:
@@ -68,7 +70,10 @@ class BatchStream:
 
         The networks must be sorted by `batch_key`, then by epoch.
         """
-        return runs_of_equal([(batch_key(r), e) for r, e in zip(recipes, epochs, strict=True)])
+        keys = []
+        for recipe, epoch in zip(recipes, epochs, strict=True):
+            keys.append((batch_key(recipe), epoch))
+        return runs_of_equal(keys)
 
     def epoch(
         self,
@@ -80,16 +85,20 @@ class BatchStream:
         """Yield the steps of an epoch from `start` on; counts [M, examples]."""
         segments = self.segments(recipes, epochs)
         firsts = [recipes[a] for a, _ in segments]
-        keys = [(r.order_seed, epochs[a]) for r, (a, _) in zip(firsts, segments, strict=True)]
-        step_counts: Sequence[Tensor | None] = [None] * (self.steps - start)
+        keys = []
+        for recipe, (a, _) in zip(firsts, segments, strict=True):
+            keys.append((recipe.order_seed, epochs[a]))
+
+        counts_of_steps: Sequence[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
             in_order = self._in_order(counts, firsts, keys, segments)
-            step_counts = in_order.split(recipes[0].batch_size, 1)[start:]
+            counts_of_steps = in_order.split(recipes[0].batch_size, 1)[start:]
         batches = self._batches(firsts, keys, start)
-        for k, ((x, y), own) in enumerate(zip(batches, step_counts, strict=True), start):
+        steps = zip(batches, counts_of_steps, strict=True)
+        for k, ((x, y), counts_of_step) in enumerate(steps, start):
             if self.is_text:
                 x, y = trim_padding(x, y, self.source_tokens)
-            yield StepBatch(x, y, own, segments, starts_epoch=k == 0)
+            yield StepBatch(x, y, counts_of_step, segments, starts_epoch=k == 0)
 
     def _in_order(
         self,
@@ -99,19 +108,25 @@ class BatchStream:
         segments: Segments,
     ) -> Tensor:
         """Return counts [M, examples] in the order in which each network sees the examples."""
-        parts = []
+        blocks = []
         for recipe, key, (a, z) in zip(firsts, keys, segments, strict=True):
-            order = self.loaders[input_key(recipe)].indices(key).to(counts.device)
-            parts.append(counts[a:z].index_select(1, order))
-        return torch.cat(parts)
+            loader = self.loaders[input_key(recipe)]
+            order = loader.indices(key).to(counts.device)
+            blocks.append(counts[a:z].index_select(1, order))
+        return torch.cat(blocks)
 
     def _batches(
-        self, firsts: Sequence[Recipe], keys: Sequence[tuple[int, int]], start: int
+        self,
+        firsts: Sequence[Recipe],
+        keys: Sequence[tuple[int, int]],
+        start: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y) of each step, the orders of all loaders in a row."""
+        input_keys = [input_key(recipe) for recipe in firsts]
         streams = []
-        for a, z in runs_of_equal([input_key(recipe) for recipe in firsts]):
-            streams.append(self.loaders[input_key(firsts[a])].epoch(keys[a:z], start))
+        for a, z in runs_of_equal(input_keys):
+            loader = self.loaders[input_keys[a]]
+            streams.append(loader.epoch(keys[a:z], start))
         if len(streams) == 1:
             yield from streams[0]
             return
@@ -132,5 +147,11 @@ def batch_key(recipe: Recipe) -> tuple[InputKey, int]:
 
 def runs_of_equal(keys: Sequence[object]) -> Segments:
     """Return a…z of each run of equal keys."""
-    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    return list(zip(starts, [*starts[1:], len(keys)], strict=True))
+    runs = []
+    start = 0
+    for i in range(1, len(keys) + 1):
+        is_end = i == len(keys) or keys[i] != keys[start]
+        if is_end:
+            runs.append((start, i))
+            start = i
+    return runs

@@ -9,6 +9,7 @@ Legend: S orders, B examples of a batch, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,17 +42,20 @@ class BatchLoader:
         order: EpochOrder,
     ) -> None:
         self.index = data.parts["train"]
-        self.batch_size, self.augment, self.normalizer = batch_size, augment, normalizer
-        self.device, self.mapped = device, data.mapped
+        self.batch_size = batch_size
+        self.augment = augment
+        self.normalizer = normalizer
+        self.device = device
+        self.order = order
         # Data that fit move to the device once; mapped data stay on disk.
+        self.mapped = data.mapped
         self.x = data.on_device(device)
+        self.y = data.y
         if data.schema.is_regression:
             mean, std = data.schema.scale
-            self.y = ((data.y - mean) / std).to(dtype).to(device)
-        else:
-            self.y = data.y.to(device)
-        self.order = order
-        self.steps = -(-order.examples // batch_size)
+            self.y = ((data.y - mean) / std).to(dtype)
+        self.y = self.y.to(device)
+        self.steps = math.ceil(order.examples / batch_size)
         self.bytes_per_example = max(1, data.x[0].numel()) * dtype.itemsize
 
     def indices(self, key: OrderKey) -> Tensor:
@@ -60,31 +64,42 @@ class BatchLoader:
 
     def epoch(self, keys: Sequence[OrderKey], start: int = 0) -> Iterator[Batch]:
         """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
-        index = torch.stack([self.index[self.indices(key)].int() for key in keys])
+        orders = []
+        for key in keys:
+            orders.append(self.index[self.indices(key)].int())
+        index = torch.stack(orders)
         changes = self.augment.moves or self.augment.noise or self.augment.word_dropout
         for k, (x, y) in enumerate(self._steps(index, start), start):
             if changes:
                 augmented = []
-                for own, (seed, epoch) in zip(x, keys, strict=True):
-                    augmented.append(self._augmented(own, seed, epoch * self.steps + k))
+                for of_order, (seed, epoch) in zip(x, keys, strict=True):
+                    step = epoch * self.steps + k
+                    augmented.append(self._augmented(of_order, seed, step))
                 x = torch.stack(augmented)
             yield x, y
 
     def _steps(self, index: Tensor, start: int) -> Iterator[Batch]:
         """Yield x [S, B, …] and y [S, B] of each step of an index [S, examples] from `start` on."""
         size = self.batch_size
-        whole = index.shape[1] // size  # batches that are full
-        at_once = max(1, _BLOCK_BYTES // (self.bytes_per_example * len(index) * size))
+        orders, examples = index.shape
+        whole = examples // size  # batches that are full
+        bytes_per_step = self.bytes_per_example * orders * size
+        at_once = max(1, _BLOCK_BYTES // bytes_per_step)
         # The same blocks as without a stop: products over one may depend on its size.
         first = start // at_once
+
         blocks: list[Tensor] = []
         if whole:
-            full = index[:, : whole * size].unflatten(1, (whole, size)).transpose(0, 1)
-            blocks += full.split(at_once)[first:]
+            full = index[:, : whole * size].unflatten(1, (whole, size))
+            blocks += full.transpose(0, 1).split(at_once)[first:]
         if whole < self.steps:
             blocks.append(index[None, :, whole * size :])
+        if self.mapped:
+            gathered = self._gathered_ahead(blocks)
+        else:
+            gathered = map(self._gather, blocks)
+
         k = min(first * at_once, whole)
-        gathered = self._gathered_ahead(blocks) if self.mapped else map(self._gather, blocks)
         for x, y in gathered:
             for batch in zip(x.unbind(), y.unbind(), strict=True):
                 if k >= start:
@@ -100,7 +115,8 @@ class BatchLoader:
         with ThreadPoolExecutor(1) as other:
             pending = None
             for block in blocks:
-                ready, pending = pending, other.submit(self._gather, block)
+                ready = pending
+                pending = other.submit(self._gather, block)
                 if ready is not None:
                     yield ready.result()
             if pending is not None:
@@ -111,12 +127,13 @@ class BatchLoader:
         index = block.flatten()
         on_device = index.to(self.device)
         # index_select is several times as fast as x[index].
-        x = self.x.index_select(0, index if self.mapped else on_device).to(self.device)
+        index_of_x = index if self.mapped else on_device
+        x = self.x.index_select(0, index_of_x).to(self.device)
         if not self.augment.moves:
             x = self.normalizer(x)
         y = self.y.index_select(0, on_device)
         if y.dtype == torch.int32:
-            y = y.long()
+            y = y.long()  # the losses of PyTorch take no other
         return x.unflatten(0, block.shape), y.unflatten(0, block.shape)
 
     def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
@@ -124,7 +141,8 @@ class BatchLoader:
         generator = stream(seed, "augment", step)
         if self.augment.moves:
             raw = x.to(self.normalizer.scale.dtype)
-            x = self.normalizer(self.augment.move(raw, generator))
+            moved = self.augment.move(raw, generator)
+            x = self.normalizer(moved)
         if self.augment.word_dropout:
             x = word_dropout(x, self.augment.word_dropout, generator)
         return self.augment.add_noise(x, generator)

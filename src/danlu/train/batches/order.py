@@ -33,10 +33,13 @@ def epoch_order(recipe: Recipe, data: Data, has_batch_norm: bool) -> EpochOrder:
 
     has_batch_norm: then a last batch of one example, which it cannot take, is left out.
     """
-    batch_size, n = recipe.batch_size, data.size("train")
+    batch_size = recipe.batch_size
+    n = data.size("train")
     if recipe.model.stateful:
         return contiguous_lanes(n, batch_size)
-    examples = n - 1 if has_batch_norm and n % batch_size == 1 else n
+    examples = n
+    if has_batch_norm and n % batch_size == 1:
+        examples = n - 1
     if data.schema.is_text and data.schema.task != "language":
         lengths = (data.x[data.parts["train"]] != PAD).sum(1)
         return bucketed_by_length(lengths, batch_size, examples)
@@ -47,7 +50,8 @@ def shuffled(n: int, examples: int) -> EpochOrder:
     """Return a new shuffle in every epoch, cut to so many examples."""
 
     def indices(seed: int, epoch: int) -> Tensor:
-        return torch.randperm(n, generator=stream(seed, "order", epoch))[:examples]
+        generator = stream(seed, "order", epoch)
+        return torch.randperm(n, generator=generator)[:examples]
 
     return EpochOrder(indices, examples)
 
@@ -59,13 +63,14 @@ def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
     distributed anew in every epoch.
     """
     steps = n // batch_size
+    left_over = n - steps * batch_size
     lanes = torch.arange(batch_size) * steps
 
     def indices(seed: int, epoch: int) -> Tensor:
-        left_over = n - steps * batch_size
         generator = stream(seed, "order", epoch)
         first = int(torch.randint(left_over + 1, (), generator=generator))
-        return (torch.arange(steps).unsqueeze(1) + lanes + first).flatten()
+        windows = torch.arange(steps).unsqueeze(1) + lanes  # [steps, lanes]
+        return (windows + first).flatten()
 
     return EpochOrder(indices, steps * batch_size)
 
@@ -82,10 +87,15 @@ def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> Epoch
     def indices(seed: int, epoch: int) -> Tensor:
         generator = stream(seed, "order", epoch)
         order = torch.randperm(n, generator=generator)
-        pools = order.split(batch_size * _POOL)
-        order = torch.cat([pool[lengths[pool].argsort(stable=True)] for pool in pools])
-        batches = order[: whole * batch_size].view(whole, batch_size)
-        shuffled_batches = batches[torch.randperm(whole, generator=generator)].flatten()
-        return torch.cat([shuffled_batches, order[whole * batch_size :]])[:examples]
+        pools = []
+        for pool in order.split(batch_size * _POOL):
+            by_length = lengths[pool].argsort(stable=True)
+            pools.append(pool[by_length])
+        order = torch.cat(pools)
+        # Short batches must not all come first, so the batches are shuffled once more.
+        full = order[: whole * batch_size].view(whole, batch_size)
+        full = full[torch.randperm(whole, generator=generator)]
+        rest = order[whole * batch_size :]
+        return torch.cat([full.flatten(), rest])[:examples]
 
     return EpochOrder(indices, examples)

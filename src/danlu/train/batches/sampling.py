@@ -23,9 +23,11 @@ def example_counts(sample: Sample, n: int) -> Tensor | None:
         return None
     order = torch.randperm(n, generator=stream(sample.seed, "sample"))
     if sample.folds:
-        order = order[torch.arange(n) % sample.folds != sample.fold]
-    order = order[: max(1, round(sample.share * len(order)))]
+        fold_of = torch.arange(n) % sample.folds
+        order = order[fold_of != sample.fold]
+    size = max(1, round(sample.share * len(order)))
+    order = order[:size]
     if sample.bootstrap:
-        size = len(order)
-        order = order[torch.randint(size, (size,), generator=stream(sample.seed, "bootstrap"))]
+        drawn = torch.randint(size, (size,), generator=stream(sample.seed, "bootstrap"))
+        order = order[drawn]
     return torch.bincount(order, minlength=n).float()

@@ -71,19 +71,11 @@ def choose_plan(
     objection = why_not_vectorizable(recipes, make, trial.batches)
     work = alone * sum(recipe.epochs for recipe in recipes) * trial.batches.steps
     if work < _TOO_SHORT and not objection:
-        size = min(-(-n // places), trial.most_at_once(n))
+        size = min(math.ceil(n / places), trial.most_at_once(n))
         return Plan(n, size, places, 1, f"about {work:.1f} s of work, too little to measure")
 
-    measured = {Way(1, 1, 1): alone}
     most = 1 if objection else trial.most_at_once(n)
-    ideal = CACHE_BYTES / trial.bytes_per_network
-    may_fork = resources.processes and device.type == "cpu" and can_fork()
-    for way in _ways_to_try(-(-n // places), most, ideal, resources.cores, may_fork):
-        expected = work * min(measured.values()) / alone
-        if trial.seconds_spent > max(_LEAST_MEASURING, _MEASURING_SHARE * expected):
-            break
-        if way not in measured:
-            measured[way] = trial.seconds_per_step(*way)
+    measured = _measure(trial, n, most, alone, work, resources)
 
     def total_time(way: Way) -> float:
         return _slots(n, way.population_size, way.workers * places) * measured[way]
@@ -101,13 +93,41 @@ def choose_plan(
     )
 
 
+def _measure(
+    trial: Trial,
+    n: int,
+    most: int,
+    alone: float,
+    work: float,
+    resources: Resources,
+) -> dict[Way, float]:
+    """Return seconds of a network's step in several ways, as long as measuring pays off.
+
+    alone: those of one by itself; work: of all together in that way.
+    """
+    measured = {Way(1, 1, 1): alone}
+    ideal = CACHE_BYTES / trial.bytes_per_network
+    may_fork = resources.processes and trial.device.type == "cpu" and can_fork()
+    n_of_place = math.ceil(n / resources.places)
+    for way in _ways_to_try(n_of_place, most, ideal, resources.cores, may_fork):
+        expected = work * min(measured.values()) / alone
+        affordable = max(_LEAST_MEASURING, _MEASURING_SHARE * expected)
+        if trial.seconds_spent > affordable:
+            break
+        if way not in measured:
+            measured[way] = trial.seconds_per_step(*way)
+    return measured
+
+
 def _rounds(n: int, size: int, workers: int) -> int:
-    return -(-n // (size * workers))
+    """Return how many times all workers take a population each, until n networks are trained."""
+    return math.ceil(n / (size * workers))
 
 
 def _even_size(n: int, size: int, workers: int) -> int:
     """Return the population size that cuts n networks evenly into as many rounds as that one."""
-    return -(-n // (_rounds(n, size, workers) * workers))
+    populations = _rounds(n, size, workers) * workers
+    return math.ceil(n / populations)
 
 
 def _slots(n: int, size: int, workers: int) -> int:
@@ -124,16 +144,20 @@ def fastest_seconds_per_step(
 ) -> float:
     """Return seconds of a network's step in what is likely a good way, from one measurement."""
     trial = Trial(recipes, make, data, device)
-    trains_alone = len(recipes) == 1 or why_not_vectorizable(recipes, make, trial.batches)
-    size = 1 if trains_alone else min(len(recipes), trial.most_at_once(32))
+    size = 1
+    if len(recipes) > 1 and not why_not_vectorizable(recipes, make, trial.batches):
+        size = min(len(recipes), trial.most_at_once(32))
     return trial.seconds_per_step(size, 1, cores)
 
 
 def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) -> Iterator[Way]:
     """Yield ways for n networks, the likeliest to be fast first."""
     workers = cores if may_fork else 1
-    sizes = {size for size in (*_SIZES, n, -(-n // workers)) if size <= min(n, most)}
-    for size in sorted(sizes, key=lambda size: abs(math.log(size / ideal))):
-        if workers > 1 and (size == 1 or size * workers <= min(n + 1, most)):
+    candidates = {*_SIZES, n, math.ceil(n / workers)}
+    sizes = [size for size in candidates if size <= min(n, most)]
+    # A population that just fills the cache is likely the fastest.
+    for size in sorted(sizes, key=lambda size: (abs(math.log(size / ideal)), size)):
+        fills_workers = size * workers <= min(n + 1, most)
+        if workers > 1 and (size == 1 or fills_workers):
             yield Way(size, workers, 1)
         yield Way(size, 1, cores)

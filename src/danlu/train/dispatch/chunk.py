@@ -54,7 +54,8 @@ class Pruner(Protocol):
 
 def chunk_name(members: Sequence[int]) -> str:
     """Return the name of a chunk's files, which depends on its members alone."""
-    digest = hashlib.blake2b(repr(list(members)).encode(), digest_size=4).hexdigest()
+    listed = repr(list(members))
+    digest = hashlib.blake2b(listed.encode(), digest_size=4).hexdigest()
     return f"{members[0]:06d}x{len(members)}-{digest}"
 
 
@@ -83,9 +84,12 @@ class ChunkRecorder:
         reporter: Reporter,
         interrupted_message: str,
     ) -> None:
-        self.study, self.members, self.pruner = study, members, pruner
+        self.study = study
+        self.members = members
+        self.pruner = pruner
         self.parts: list[str] = study.info["parts"]
-        self.interval, self.reporter = interval, reporter
+        self.interval = interval
+        self.reporter = reporter
         self.interrupted_message = interrupted_message
         self.name = chunk_name(members)
         self.rows: list[Row] = []
@@ -106,23 +110,27 @@ class ChunkRecorder:
 
     def resume(self, loop: Loop) -> None:
         """Go back to the newest whole checkpoint, if there is one."""
-        found = checkpoint.load(self.folder, self.owner) if self.folder.is_dir() else None
-        if not found:
+        if not self.folder.is_dir():
             return
-        tensors, position = found
-        self.rows = position["rows"]
-        self.ended = [Member(**line) for line in position["ended"]]
+        saved = checkpoint.load(self.folder, self.owner)
+        if saved is None:
+            return
+        self.rows = saved.position["rows"]
         for row in self.rows:
-            self.last_row[row["member"]], self.steps[row["member"]] = row, row["step"]
+            self.last_row[row["member"]] = row
+            self.steps[row["member"]] = row["step"]
+        self.ended = [Member(**line) for line in saved.position["ended"]]
         for member in self.ended:
             self.reporter.ended(member)
         if self.pruner:
             self.pruner.observe(self.rows)
-        names = [name.removeprefix(_FINAL) for name in tensors if name.startswith(_FINAL)]
-        self.final_weights = [
-            {name: tensors[_FINAL + name][i] for name in names} for i in range(len(self.ended))
-        ]
-        loop.restore(tensors, position)
+        for i in range(len(self.ended)):
+            weights = {}
+            for name, tensor in saved.tensors.items():
+                if name.startswith(_FINAL):
+                    weights[name.removeprefix(_FINAL)] = tensor[i]
+            self.final_weights.append(weights)
+        loop.restore(saved.tensors, saved.position)
 
     def stepped(self, loop: Loop) -> None:
         """Report the steps done."""
@@ -135,11 +143,12 @@ class ChunkRecorder:
 
     def epoch_ended(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
         """Keep the rows, and ask the pruner who goes on."""
-        new_rows = [{"member": member.index, **row} for member, row in rows]
+        new_rows = []
+        for member, row in rows:
+            self.steps[member.index] = row["step"]
+            self.last_row[member.index] = {"member": member.index, **row}
+            new_rows.append(self.last_row[member.index])
         self.rows += new_rows
-        for row in new_rows:
-            self.steps[row["member"]] = row["step"]
-            self.last_row[row["member"]] = row
         if self.pruner:
             stopped = self.pruner.prune(new_rows)
             for member, row in rows:
@@ -156,8 +165,9 @@ class ChunkRecorder:
             result = {**loop.effort(state), "parameters": parameters}
             for part in self._parts_of(loop.data, state):
                 result |= self._figures(part, member, scores, loop.data)
+            weights = population.stack.state_dict(member.row)
             status = STOPPED if state.stopped else FINISHED
-            self._end(state, population.stack.state_dict(member.row), status, result=result)
+            self._end(state, weights, status, result=result)
 
     def _scores(
         self, loop: Loop, population: Population, members: list[FinishedMember]
@@ -179,8 +189,12 @@ class ChunkRecorder:
 
     def _parts_of(self, data: Data, member: MemberState) -> list[str]:
         """Return the parts that a member's result has; one that was stopped, only validation."""
-        parts = [part for part in data.parts if data.size(part) and part in self.parts]
-        return [part for part in parts if part == "valid"] if member.stopped else parts
+        parts = []
+        for part in data.parts:
+            is_wanted = part == "valid" or not member.stopped
+            if data.size(part) and part in self.parts and is_wanted:
+                parts.append(part)
+        return parts
 
     def _figures(
         self,
@@ -191,10 +205,13 @@ class ChunkRecorder:
     ) -> dict[str, Any]:
         if part in scores:
             score = scores[part][member.row]
-            return score.figures(part, self.study.metric) | {f"{part}_n": score.n}
+            figures: dict[str, Any] = dict(score.figures(part, self.study.metric))
+            figures[f"{part}_n"] = score.n
+            return figures
         row = self.last_row[member.state.index]
         figures = {name: value for name, value in row.items() if name.startswith("valid_")}
-        return {**figures, "valid_n": data.targets("valid")}
+        figures["valid_n"] = data.targets("valid")
+        return figures
 
     def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         """Keep why a member ended."""
@@ -212,10 +229,13 @@ class ChunkRecorder:
         """Write a checkpoint, with what the members that ended leave behind."""
         with storing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        final = {_FINAL + name: t for name, t in self._stacked_weights().items()}
-        ended = [member.to_json() for member in self.ended]
-        position = {**position, "rows": self.rows, "ended": ended}
-        checkpoint.save(self.folder, step, {**tensors, **final}, position, self.owner)
+        tensors = dict(tensors)
+        for name, weights in self._stacked_weights().items():
+            tensors[_FINAL + name] = weights
+        position = dict(position)
+        position["rows"] = self.rows
+        position["ended"] = [member.to_json() for member in self.ended]
+        checkpoint.save(self.folder, step, tensors, position, self.owner)
 
     def interrupted(self, step: int) -> Interrupted:
         """Return the error for Ctrl-C."""
@@ -223,10 +243,12 @@ class ChunkRecorder:
 
     def _stacked_weights(self) -> dict[str, Tensor]:
         """Return the final weights of all members that ended, [members, …] by name."""
+        stacked: dict[str, Tensor] = {}
         if not self.final_weights:
-            return {}
-        names = self.final_weights[0]
-        return {name: torch.stack([own[name] for own in self.final_weights]) for name in names}
+            return stacked
+        for name in self.final_weights[0]:
+            stacked[name] = torch.stack([weights[name] for weights in self.final_weights])
+        return stacked
 
     def write(self) -> list[Member]:
         """Write curves and weights; return the members that ended.
@@ -242,14 +264,18 @@ class ChunkRecorder:
                 file.parent.mkdir(exist_ok=True)
         if self.rows:
             buffer = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist(self.rows), buffer)
+            table = pa.Table.from_pylist(self.rows)
+            pq.write_table(table, buffer)
             write(curves, buffer.getvalue().to_pybytes())
         write_tensors(weights, self._stacked_weights())
         return self.ended
 
 
 def population_maker(
-    data: Data, batches: BatchStream, device: torch.device, others: Sequence[Recipe] = ()
+    data: Data,
+    batches: BatchStream,
+    device: torch.device,
+    others: Sequence[Recipe] = (),
 ) -> Callable[[Sequence[Recipe]], Population]:
     """Return what makes populations, as yet untrained; others: recipes that may join them."""
 
@@ -272,10 +298,12 @@ def train_chunk(
 ) -> list[Member]:
     """Train some members of a study to their end; return what became of them."""
     recipes = {i: recorder.study.recipes[i] for i in recorder.members}
+    everyone = list(recipes.values())
     capacity = plan.population_size
+    # Where some wait for a free slot, the population must be able to take each of them.
+    others = everyone if len(everyone) > capacity > 1 else []
     with compute_threads(plan.threads):
-        batches = BatchStream(list(recipes.values()), data, device)
-        others = list(recipes.values()) if len(recipes) > capacity > 1 else []
+        batches = BatchStream(everyone, data, device)
         make = population_maker(data, batches, device, others)
         loop = Loop(recipes, make, capacity, batches, data, recorder, checkpoint_every, stop)
         recorder.resume(loop)

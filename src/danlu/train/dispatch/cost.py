@@ -25,6 +25,9 @@ def network_cost(model: Model, schema: Schema) -> NetworkCost:
 
     Raises ModelError where the network does not fit the examples.
     """
-    rows = summarise(outline(model, schema), schema.input_shape)
-    multiply_adds = sum(row.multiply_adds for row in rows)
-    return NetworkCost(multiply_adds, sum(math.prod(row.output) for row in rows))
+    multiply_adds = 0
+    values = 0
+    for layer in summarise(outline(model, schema), schema.input_shape):
+        multiply_adds += layer.multiply_adds
+        values += math.prod(layer.output)
+    return NetworkCost(multiply_adds, values)

@@ -52,12 +52,15 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     everything = torch.get_num_threads()
     if recipe.is_imported:  # the cost of anyone's own network is not known
         return everything
-    per_example = network_cost(recipe.model, data.schema).multiply_adds
+    cost = network_cost(recipe.model, data.schema)
+    multiply_adds = recipe.batch_size * cost.multiply_adds
     if data.schema.is_text:
-        per_token = recipe.batch_size * per_example // data.schema.input_shape[0]
-        return 1 if per_token < _ONE_THREAD_PER_TOKEN else everything
-    # Forward, and backward by weights and by inputs.
-    return 1 if 3 * recipe.batch_size * per_example < _ONE_THREAD else everything
+        (tokens,) = data.schema.input_shape
+        is_small = multiply_adds // tokens < _ONE_THREAD_PER_TOKEN
+    else:
+        # Forward, and backward by weights and by inputs.
+        is_small = 3 * multiply_adds < _ONE_THREAD
+    return 1 if is_small else everything
 
 
 def reuse_memory(recipes: Iterable[Recipe], data: Data) -> None:

@@ -27,7 +27,8 @@ from danlu.train.dispatch.listener import Listener
 from danlu.train.dispatch.preflight import check
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.members import FinishedMember, MemberState
-from danlu.train.engine.population import Population, TrainingSpec
+from danlu.train.engine.networks import TrainingSpec
+from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
 
 CHECKPOINT_EVERY = 5.0  # seconds
@@ -55,7 +56,8 @@ def fit(
     refuses.
     """
     check(recipe, data)
-    run = _create(recipe, data, Path(out) if out is not None else None, choose_device(device))
+    path = Path(out) if out is not None else None
+    run = _create(recipe, data, path, choose_device(device))
     _train(run, data, listener or Listener(), checkpoint_every, resuming=False)
     return run
 
@@ -107,7 +109,11 @@ def check_interval(checkpoint_every: float) -> None:
 
 
 def _train(
-    run: Run, data: Data, listener: Listener, checkpoint_every: float, resuming: bool
+    run: Run,
+    data: Data,
+    listener: Listener,
+    checkpoint_every: float,
+    resuming: bool,
 ) -> None:
     """Train one network, from its folder's state to its end."""
     reuse_memory([run.recipe], data)
@@ -120,9 +126,10 @@ def _train(
         StopRequest() as stop,
     ):
         recorder = RunRecorder(run, data, listener)
-        saved = checkpoint.load(run.path / "checkpoint", run.identity) if resuming else None
+        saved = None
         if resuming:
-            if not saved:  # a checkpoint no longer needs the weights it started from
+            saved = checkpoint.load(run.path / "checkpoint", run.identity)
+            if saved is None:  # a checkpoint no longer needs the weights it started from
                 provenance.check_starts(run)
             kind = data.schema.normalization(run.recipe.normalize)
             data.set_normalizer(read_fitted(run.path / "normalizer.safetensors", kind))
@@ -153,7 +160,8 @@ def scored_examples(data: Data) -> int:
     """Return how many training examples a finished network is scored on."""
     if not data.schema.each_token:
         return _SCORED_EXAMPLES
-    return max(1, _SCORED_TOKENS * data.size("train") // max(1, data.targets("train")))
+    examples, tokens = data.size("train"), data.targets("train")
+    return max(1, _SCORED_TOKENS * examples // max(1, tokens))
 
 
 def make_population(
@@ -165,11 +173,14 @@ def make_population(
     others: Sequence[Recipe] = (),
 ) -> Population:
     """Return a population for these data; others: recipes that may join it."""
+    class_counts = None
+    if not data.schema.is_regression:
+        class_counts = data.class_counts("train")
     spec = TrainingSpec(
         data.schema.input_shape,
         data.size("train"),
         batches.steps,
-        None if data.schema.is_regression else data.class_counts("train"),
+        class_counts,
         device,
     )
     return Population(recipes, build, spec, others)
@@ -179,7 +190,9 @@ class RunRecorder:
     """Writes a run's folder, and tells its listener."""
 
     def __init__(self, run: Run, data: Data, listener: Listener) -> None:
-        self.run, self.data, self.listener = run, data, listener
+        self.run = run
+        self.data = data
+        self.listener = listener
         self.interval = listener.interval
         self.error: Diverged | None = None
 
@@ -196,7 +209,8 @@ class RunRecorder:
 
     def stepped(self, loop: Loop) -> None:
         """Tell the listener how far the epoch is."""
-        loss, accuracy = float(loop.metrics.mean()[0]), float(loop.metrics.accuracy()[0])
+        (loss,) = loop.metrics.mean().tolist()
+        (accuracy,) = loop.metrics.accuracy().tolist()
         self.listener.step(loop.steps, loss, accuracy)
 
     def epoch_ended(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
@@ -223,13 +237,15 @@ class RunRecorder:
     def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
         """Write weights and final figures; this is the one reading of the test part."""
         path, data = self.run.path, self.data
+        (member,) = members
         write_tensors(path / "weights.safetensors", population.stack.state_dict(0))
         parameters = sum(p.numel() for p in population.model.parameters())
-        result = {**loop.effort(members[0].state), "parameters": parameters}
+        result = {**loop.effort(member.state), "parameters": parameters}
         parts = [part for part in data.parts if data.size(part)]
         for part in parts:
             score = self._score(loop, population, part, is_last=part == parts[-1])
-            result |= score.figures(part, self.run.metric) | {f"{part}_n": score.n}
+            result |= score.figures(part, self.run.metric)
+            result[f"{part}_n"] = score.n
         self._update(status="finished", result=result)
         checkpoint.remove_all(path / "checkpoint")
 
@@ -237,7 +253,8 @@ class RunRecorder:
         self, loop: Loop, population: Population, part: str, is_last: bool
     ) -> evaluate.Score:
         """Return the score on a part; of the last one, outputs are kept to be shown."""
-        data, schema, path = self.data, self.data.schema, self.run.path
+        data, path = self.data, self.run.path
+        schema = data.schema
         n = data.size(part)
         if part == "train":
             n = min(n, scored_examples(data))
@@ -246,10 +263,14 @@ class RunRecorder:
             sentences = data.x[evaluate.in_order(data, part, n)]
             outs = saved_outputs.write_tags(path, outs, sentences)
         elif is_last and schema.task == "pairs":
-            saved_outputs.write_pairs(path, data.x[data.parts[part][:_PAIRS_KEPT]])
+            first_pairs = data.parts[part][:_PAIRS_KEPT]
+            saved_outputs.write_pairs(path, data.x[first_pairs])
         if not schema.each_token:
             out, y = evaluate.collect(outs, n)
             if is_last:
                 saved_outputs.write_predictions(path, data, out, part)
-            outs = iter([evaluate.PassOutputs(out.t().unsqueeze(0), y)])
-        return evaluate.scores(outs, schema, evaluate.sentence_lengths(data, part, n))[0]
+            as_one_pass = evaluate.PassOutputs(out.t().unsqueeze(0), y)
+            outs = iter([as_one_pass])
+        lengths = evaluate.sentence_lengths(data, part, n)
+        (score,) = evaluate.scores(outs, schema, lengths)
+        return score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from danlu.recipe import Recipe
 from danlu.train.batches.batch_stream import batch_key
@@ -14,15 +15,22 @@ def structure(recipe: Recipe) -> str:
 
     All else, every number in particular, may differ from member to member.
     """
-    model = recipe.model.model_dump(mode="json", exclude_none=True, exclude={"dropout"})
-    loss = (recipe.loss.name, recipe.loss.class_weights)
     init = recipe.init
-    treats_loaded_apart = init.frozen or init.lr_factor != 1
-    loaded = (init.prefix, init.frozen, init.lr_factor) if treats_loaded_apart else ()
-    steps = (recipe.batch_size, recipe.accumulate, recipe.average.name)
-    return json.dumps(
-        [model, loss, recipe.optimizer.name, steps, recipe.dtype, recipe.sample.whole, loaded]
-    )
+    shared: list[Any] = [
+        recipe.model.model_dump(mode="json", exclude_none=True, exclude={"dropout"}),
+        recipe.loss.name,
+        recipe.loss.class_weights,
+        recipe.optimizer.name,
+        recipe.batch_size,
+        recipe.accumulate,
+        recipe.average.name,
+        recipe.dtype,
+        recipe.sample.whole,
+    ]
+    if init.frozen or init.lr_factor != 1:
+        # Loaded weights are then trained unlike others, so all must load the same ones.
+        shared += [init.prefix, init.frozen, init.lr_factor]
+    return json.dumps(shared)
 
 
 def group_recipes(recipes: Sequence[Recipe]) -> list[list[int]]:
@@ -33,4 +41,8 @@ def group_recipes(recipes: Sequence[Recipe]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for i, recipe in enumerate(recipes):
         groups.setdefault(structure(recipe), []).append(i)
-    return [sorted(group, key=lambda i: (batch_key(recipes[i]), i)) for group in groups.values()]
+
+    def order(i: int) -> Any:
+        return batch_key(recipes[i]), i
+
+    return [sorted(group, key=order) for group in groups.values()]

@@ -57,14 +57,18 @@ class Plan:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Plan:
         """Return the plan of plain values, the inverse of `to_json`."""
-        fields = {_FORMER_NAMES.get(k, k): v for k, v in kept.items() if k != "group"}
+        fields = {}
+        for name, value in kept.items():
+            if name != "group":
+                fields[_FORMER_NAMES.get(name, name)] = value
         return cls(**fields)
 
 
 def describe(population_size: int, workers: int) -> str:
     """Return a way of training in words."""
-    alone = "one by one" if population_size == 1 else f"vectorised by {population_size}"
-    if workers == 1:
-        return alone
-    side_by_side = f"side by side on {workers} cores"
-    return side_by_side if population_size == 1 else f"{side_by_side}, {alone}"
+    ways = []
+    if workers > 1:
+        ways.append(f"side by side on {workers} cores")
+    if population_size > 1:
+        ways.append(f"vectorised by {population_size}")
+    return ", ".join(ways) or "one by one"

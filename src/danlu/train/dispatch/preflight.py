@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from danlu.data import Data
+from danlu.data import Data, Schema
 from danlu.errors import Mistake, ModelError, RecipeError, RunError, wrong
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
@@ -34,7 +34,8 @@ def check(recipe: Recipe, data: Data) -> None:
 
 
 def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
-    mistakes, n = [], data.size("train")
+    mistakes = []
+    n = data.size("train")
     if recipe.batch_size > n:
         rule = f"must be at most the {n} training examples"
         mistakes.append(wrong("batch_size", recipe.batch_size, rule, f"try {min(64, n)}"))
@@ -47,38 +48,46 @@ def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
 
 def _input_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
     """Return what is wrong with augmentation and normalisation for these data."""
-    schema, mistakes = data.schema, []
-    given = "text" if schema.is_text else "pictures" if schema.is_image else "a table"
+    schema = data.schema
+    mistakes = []
+    given = _kind_of_examples(schema)
     for name, value in recipe.augment.model_dump().items():
         needed = _AUGMENT_NEEDS.get(name, "pictures")
-        fits = needed == given or (needed == "numbers" and given != "text")
-        if value and not fits:
+        takes_all_numbers = needed == "numbers" and given != "text"
+        if value and needed != given and not takes_all_numbers:
             rule = f"needs {needed}, and these data are {given}"
             mistakes.append(wrong(f"augment.{name}", value, rule))
     if schema.is_text and recipe.normalize != Recipe().normalize:
         rule = "must be left out: text is read token by token"
         mistakes.append(wrong("normalize", recipe.normalize, rule))
     crop = recipe.augment.crop
-    if crop and schema.is_image and crop >= min(schema.input_shape[1:]):
-        rule = f"must be less than the side {min(schema.input_shape[1:])}"
-        mistakes.append(wrong("augment.crop", crop, rule))
+    if crop and schema.is_image:
+        side = min(schema.input_shape[1:])
+        if crop >= side:
+            mistakes.append(wrong("augment.crop", crop, f"must be less than the side {side}"))
     return mistakes
 
 
+def _kind_of_examples(schema: Schema) -> str:
+    if schema.is_text:
+        return "text"
+    return "pictures" if schema.is_image else "a table"
+
+
 def _loss_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
-    loss, is_regression = recipe.loss, data.schema.is_regression
+    loss = recipe.loss
     mistakes = []
-    if is_regression and loss.name not in ("auto", "squared-error"):
-        rule = "must be auto or squared-error for a target of numbers"
-        mistakes.append(wrong("loss.name", loss.name, rule))
-    if not is_regression and loss.name == "squared-error":
-        mistakes.append(wrong("loss.name", loss.name, "must be auto or cross-entropy for classes"))
-    if is_regression:
+    if data.schema.is_regression:
+        if loss.name not in ("auto", "squared-error"):
+            rule = "must be auto or squared-error for a target of numbers"
+            mistakes.append(wrong("loss.name", loss.name, rule))
         rule = "needs classes, and the target is a number"
         for name in ("label_smoothing", "class_weights"):
             value = getattr(loss, name)
             if value not in (0, "none"):
                 mistakes.append(wrong(f"loss.{name}", value, rule))
+    elif loss.name == "squared-error":
+        mistakes.append(wrong("loss.name", loss.name, "must be auto or cross-entropy for classes"))
     if recipe.model.crf:
         rule = "must be left out with model.crf, whose loss is of whole sentences"
         for name, value in loss.model_dump().items():

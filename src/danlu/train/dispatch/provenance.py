@@ -50,16 +50,20 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         fingerprint = other.submit(lambda: data.fingerprint)
         duplicates = other.submit(data.duplicates)
         fitted = data.normalizer(normalize) if normalize else None
-    found = duplicates.result().items()
-    counts = [] if data.schema.is_regression else data.class_counts("train").tolist()
+    duplicate_counts = {}
+    for (first, second), pairs in duplicates.result().items():
+        duplicate_counts[f"{first}/{second}"] = len(pairs)
+    class_counts = []
+    if not data.schema.is_regression:
+        class_counts = data.class_counts("train").tolist()
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
         "sizes": {part: data.size(part) for part in data.parts},
         "fingerprint": fingerprint.result(),
-        "duplicates": {f"{a}/{b}": len(pairs) for (a, b), pairs in found},
+        "duplicates": duplicate_counts,
         "missing": data.missing,
-        "class_counts": counts,
+        "class_counts": class_counts,
     }
     if not data.reloadable:
         info["arrays"] = True
@@ -70,7 +74,8 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
 
 def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
     """Write a study's normalisers, each with its kind in the name; use those that are there."""
-    for kind in sorted({data.schema.normalization(kind) for kind in kinds}):
+    needed = {data.schema.normalization(kind) for kind in kinds}
+    for kind in sorted(needed):
         file = path / f"normalizer.{kind}.safetensors"
         if file.is_file():
             data.set_normalizer(read_fitted(file, kind))
@@ -94,7 +99,10 @@ def data_to_resume(found: Run | Study, data: Data | None) -> Data:
 def start_digests(recipes: Iterable[Recipe]) -> dict[str, str]:
     """Return a digest of each file of weights that recipes start from."""
     starts = {recipe.init.weights for recipe in recipes if recipe.init.weights}
-    return {start: _digest(start) for start in sorted(starts)}
+    digests = {}
+    for start in sorted(starts):
+        digests[start] = _digest(start)
+    return digests
 
 
 def _digest(start: str) -> str:

@@ -98,7 +98,9 @@ def pack_data(data: Data) -> PackedData:
 
     All tasks of a machine read one copy of an array, while each has a tensor of its own.
     """
-    return replace(data, x=data.x[:0].clone(), _on_devices={}), data.x.numpy()
+    no_examples = data.x[:0].clone()
+    without_examples = replace(data, x=no_examples, _on_devices={})
+    return without_examples, data.x.numpy()
 
 
 def _unpack_data(packed: PackedData) -> Data:

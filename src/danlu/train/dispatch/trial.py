@@ -131,7 +131,7 @@ def _bytes_kept_by_forward(population: Population, x: Tensor) -> float:
             for item in value:
                 note_all(item)
 
-    population._set_random_streams(0)
+    population.set_random_streams(0)
     if isinstance(population.forward_pass, VmapForward):
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             population.forward_pass.forward(x)

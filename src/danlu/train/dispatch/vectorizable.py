@@ -72,17 +72,20 @@ def _equals_each_alone(pair: Population, make: MakePopulation, batches: BatchStr
 
 def _for_one(step: StepBatch, batch: int, i: int) -> StepBatch:
     """Return the batch that one network sees of a step of several."""
-    counts = None if step.counts is None else step.counts[i : i + 1]
-    own = slice(batch, batch + 1)
-    return StepBatch(step.x[own], step.y[own], counts, [(0, 1)], step.starts_epoch)
+    counts = step.counts
+    if counts is not None:
+        counts = counts[i : i + 1]
+    x = step.x[batch : batch + 1]
+    y = step.y[batch : batch + 1]
+    return StepBatch(x, y, counts, [(0, 1)], step.starts_epoch)
 
 
 def _take_steps(
     pair: Population, batches: BatchStream
 ) -> tuple[dict[str, Tensor], list[StepBatch]]:
     """Return what some steps show of two networks, and those steps."""
-    counts = pair.networks.counts
-    steps = list(itertools.islice(batches.epoch(pair.recipes, [0, 0], 0, counts), _STEPS))
+    epoch = batches.epoch(pair.recipes, [0, 0], counts=pair.networks.counts)
+    steps = list(itertools.islice(epoch, _STEPS))
     return _observe(pair, steps), steps
 
 
@@ -93,9 +96,11 @@ def _observe(population: Population, steps: Sequence[StepBatch]) -> dict[str, Te
     """
     first = steps[0]
     with population.separate_state():
-        observed = {"outputs": population.outputs(first.x, first.segments)[0].clone()}
+        outputs, _ = population.outputs(first.x, first.segments)
+    observed = {"outputs": outputs.clone()}
     for k, step in enumerate(steps):
-        observed[f"loss {k}"] = population.step(step, k).losses.clone()
+        result = population.step(step, k)
+        observed[f"loss {k}"] = result.losses.clone()
         if k == 0:
             for name, grad in population.stack.grads.items():
                 observed[f"gradient {name}"] = grad.clone()
@@ -106,18 +111,21 @@ def _observe(population: Population, steps: Sequence[StepBatch]) -> dict[str, Te
 
 def _agrees(alone: dict[str, Tensor], together: dict[str, Tensor], i: int) -> bool:
     """Whether a network alone is the i-th of several, up to rounding."""
-    sizes = {
-        name: float(values.double().abs().nan_to_num(0, 0, 0).max())
-        for name, values in alone.items()
-        if values.numel()
-    }
-    gradients = [size for name, size in sizes.items() if name.startswith("gradient")]
+    largest = {}
+    for name, values in alone.items():
+        if values.numel():
+            sizes = values.double().abs().nan_to_num(0, 0, 0)
+            largest[name] = float(sizes.max())
+    gradients = [size for name, size in largest.items() if name.startswith("gradient")]
     # A bias before a normalisation has nothing but rounding for a gradient, so gradients are
     # compared at the scale of the largest.
     gradient_slack = _OF_LARGEST_GRADIENT * max(gradients, default=0.0)
-    for name, size in sizes.items():
-        slack = gradient_slack if name.startswith("gradient") else _OF_LARGEST * size
-        one, of_several = alone[name][0].double(), together[name][i].double()
+    for name, size in largest.items():
+        slack = _OF_LARGEST * size
+        if name.startswith("gradient"):
+            slack = gradient_slack
+        one = alone[name][0].double()
+        of_several = together[name][i].double()
         if not torch.allclose(one, of_several, _RELATIVE, slack, equal_nan=True):
             return False
     return True

@@ -6,6 +6,7 @@ unless batch normalisation looks at each part by itself. Legend: M networks.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ class GradientAccumulator:
     """Averages the gradients of `steps` steps, and of what is left at the end of an epoch."""
 
     def __init__(self, steps_per_epoch: int, steps: int) -> None:
-        self.steps_per_epoch, self.steps = steps_per_epoch, steps
-        self.updates_per_epoch = -(-steps_per_epoch // steps)
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = steps
+        self.updates_per_epoch = math.ceil(steps_per_epoch / steps)
         # Σ n·gradient of the steps since the last update, a vector of the stack's layout, and
         # Σ n [M, 1], where n is what a batch counts. None where every step is an update.
         self.sum: Tensor | None = None
@@ -54,15 +56,20 @@ class GradientAccumulator:
         n = torch.as_tensor(n, dtype=self.weight.dtype, device=self.weight.device)
         n = n.expand_as(self.weight)
         self.weight += n
-        rows = list(zip(stack.param_rows(self.sum), stack.param_rows(stack.grad), strict=True))
-        for sums, grads in rows:
-            sums.values.addcmul_(grads.values, n)
-        is_last_of_epoch = (k + 1) % self.steps_per_epoch == 0
-        is_last_of_update = (k % self.steps_per_epoch + 1) % self.steps == 0
+        sums = [row.values for row in stack.param_rows(self.sum)]
+        grads = [row.values for row in stack.param_rows(stack.grad)]
+        for total, grad in zip(sums, grads, strict=True):
+            total.addcmul_(grad, n)
+
+        step_of_epoch = k % self.steps_per_epoch + 1
+        is_last_of_epoch = step_of_epoch == self.steps_per_epoch
+        is_last_of_update = step_of_epoch % self.steps == 0
         if not is_last_of_update and not is_last_of_epoch:
             return False
-        for sums, grads in rows:
-            torch.div(sums.values, self.weight.clamp_min(1e-30), out=grads.values)
+        # Networks that saw no example since the last update have a sum of 0, and it stays 0.
+        divisor = self.weight.clamp_min(1e-30)
+        for total, grad in zip(sums, grads, strict=True):
+            torch.div(total, divisor, out=grad)
         self.sum.zero_()
         self.weight.zero_()
         return True

@@ -34,18 +34,27 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(
-        self, stack: Stack, recipes: Sequence[Recipe], updates: Sequence[int], per_epoch: int
+        self,
+        stack: Stack,
+        recipes: Sequence[Recipe],
+        updates: Sequence[int],
+        per_epoch: int,
     ) -> None:
         """Take in the weights after an update; updates: how many each network has had."""
-        weights = [weight_of(r, n, per_epoch) for r, n in zip(recipes, updates, strict=True)]
+        weights = []
+        for recipe, n in zip(recipes, updates, strict=True):
+            weights.append(weight_of(recipe, n, per_epoch))
         if not any(weights):
             return
         s = torch.tensor(weights, dtype=torch.float64, device=stack.theta.device)
-        pairs = zip(stack.param_rows(self.values.theta), stack.param_rows(stack.theta), strict=True)
-        for mean, now in pairs:
-            mean.values.lerp_(now.values, s.to(now.values.dtype).unsqueeze(1))
+        means = stack.param_rows(self.values.theta)
+        current = stack.param_rows(stack.theta)
+        for mean, now in zip(means, current, strict=True):
+            column = s.to(now.values.dtype).unsqueeze(1)
+            mean.values.lerp_(now.values, column)
         for name, buffer in self.values.buffers.items():
-            column = s.to(buffer.dtype).view(-1, *(1,) * (buffer.ndim - 1))
+            of_network = (-1, *(1,) * (buffer.ndim - 1))
+            column = s.to(buffer.dtype).view(of_network)
             buffer.lerp_(stack.buffers[name], column)
 
     @contextlib.contextmanager
@@ -75,9 +84,12 @@ def weight_of(recipe: Recipe, n: int, per_epoch: int) -> float:
     average = recipe.average
     if average.decay is not None:
         # At first d is smaller, so that the initial weights are forgotten.
-        return 1 - min(float(average.decay), n / (9 + n))
+        decay = min(float(average.decay), n / (9 + n))
+        return 1 - decay
     epochs_done, steps_within = divmod(n, per_epoch)
     if steps_within:
         return 0.0
     first_epoch = math.floor((average.start or 0.0) * recipe.epochs) + 1
-    return 1 / max(1, epochs_done - first_epoch + 1)
+    # Before the first epoch that counts, the average is the weights themselves.
+    averaged = max(1, epochs_done - first_epoch + 1)
+    return 1 / averaged

@@ -38,8 +38,10 @@ class BestWeights:
         better = []
         for i in rows:
             member = members[i]
-            if losses[i] < member.best_loss - recipes[i].early_stopping.min_delta:
-                member.best_loss, member.best_epoch = losses[i], epoch - member.start_epoch
+            to_beat = member.best_loss - recipes[i].early_stopping.min_delta
+            if losses[i] < to_beat:
+                member.best_loss = losses[i]
+                member.best_epoch = epoch - member.start_epoch
                 better.append(i)
         if better:
             self.values.take_rows(stack, better)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,13 +13,19 @@ from danlu.recipe import Recipe
 
 
 def explain(
-    model: nn.Module, recipe: Recipe, x: Tensor, step: int, per_epoch: int, lr: float
+    model: nn.Module,
+    recipe: Recipe,
+    x: Tensor,
+    step: int,
+    per_epoch: int,
+    lr: float,
 ) -> Diverged:
     """Return the error that names the layer, by passing the batch through once more.
 
     The weights must be those from before the step; lr: its learning rate.
     """
     layer, place = locate(model, x)
+    # The likeliest cause first.
     tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]
     if not recipe.clip.norm:
         tries.append("`clip.norm=1`")
@@ -38,6 +47,7 @@ def locate(model: nn.Module, x: Tensor) -> tuple[str, str]:
     """Return the first layer whose weights or output are not finite: its name, and in words."""
     if not _is_finite(x):
         return "input", "the input itself"
+    # Weights before outputs: one bad weight spoils the output of every layer behind it.
     for name, p in model.named_parameters():
         if not _is_finite(p):
             layer = name.rpartition(".")[0] or name
@@ -49,23 +59,27 @@ def locate(model: nn.Module, x: Tensor) -> tuple[str, str]:
 
 
 def _first_bad_output(model: nn.Module, x: Tensor) -> str | None:
-    bad: list[str] = []
+    """Return the name of the first layer to give a value that is not finite, None where none."""
+    bad_layers: list[str] = []
 
-    def watch(name: str, out: object) -> None:
-        if not bad and isinstance(out, Tensor) and not _is_finite(out):
-            bad.append(name)
+    def watch(name: str) -> Callable[[nn.Module, Any, object], None]:
+        def note(module: nn.Module, args: Any, out: object) -> None:
+            if isinstance(out, Tensor) and not _is_finite(out):
+                bad_layers.append(name)
+
+        return note
 
     hooks = []
     for name, module in model.named_modules():
-        if not list(module.children()):
-            hook = module.register_forward_hook(lambda m, args, out, name=name: watch(name, out))
-            hooks.append(hook)
+        is_leaf = not list(module.children())
+        if is_leaf:
+            hooks.append(module.register_forward_hook(watch(name)))
     try:
         model(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return bad[0] if bad else None
+    return next(iter(bad_layers), None)
 
 
 def _is_finite(x: Tensor) -> bool:

@@ -47,10 +47,17 @@ class Loop:
         checkpoint_every: float,
         stop: StopRequest,
     ) -> None:
-        self.recipes, self.make, self.capacity = recipes, make, capacity
-        self.batches, self.data, self.metric = batches, data, data.schema.metric
-        self.recorder, self.checkpoint_every, self.stop = recorder, checkpoint_every, stop
-        self.progress, self.queue = Progress(), list(recipes)
+        self.recipes = recipes
+        self.make = make
+        self.capacity = capacity
+        self.batches = batches
+        self.data = data
+        self.metric = data.schema.metric
+        self.recorder = recorder
+        self.checkpoint_every = checkpoint_every
+        self.stop = stop
+        self.progress = Progress()
+        self.queue = list(recipes)
         self.members: list[MemberState] = []
         self.best: BestWeights | None = None
 
@@ -80,7 +87,8 @@ class Loop:
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.progress, self.queue = Progress(**position["progress"]), position["queue"]
+        self.progress = Progress(**position["progress"])
+        self.queue = position["queue"]
         self._start_members([MemberState(**fields) for fields in position["members"]])
         self.population.restore(tensors)
         self.metrics.restore(tensors)
@@ -102,9 +110,12 @@ class Loop:
 
     def train(self) -> None:
         """Train to the end. Raises Interrupted (saved), StorageError."""
-        self.shared_until = time.perf_counter()
-        self.saved_at = self.shown_at = self.shared_until
+        now = time.perf_counter()
+        self.shared_until = now
+        self.saved_at = now
+        self.shown_at = now
         while True:
+            # In the middle of an epoch, after a checkpoint, nobody can join.
             if self.progress.step == 0:
                 self._fill_slots()
             if not self._alive():
@@ -118,10 +129,12 @@ class Loop:
     def _start_members(self, members: list[MemberState]) -> None:
         """Make a new population of these members."""
         self.members = members
-        self.population = self.make([self.recipes[member.index] for member in members])
+        recipes = [self.recipes[member.index] for member in members]
+        self.population = self.make(recipes)
         if any(member.start_epoch for member in members):
             starts = [member.start_epoch * self.batches.steps for member in members]
             self.population.set_start_steps(starts)
+        # Those still in the queue count as well: they join with best weights of their own.
         if any(recipe.early_stopping.patience for recipe in self.recipes.values()):
             self.best = BestWeights.start(self.population.stack)
         self.metrics = self._new_metrics()
@@ -136,15 +149,18 @@ class Loop:
             self._keep(alive)
         members, best = self.members, self.best
         population = self.population if alive else None
-        self._start_members([MemberState(i, self.progress.epoch) for i in self.queue[:free]])
+
+        newcomers = [MemberState(i, self.progress.epoch) for i in self.queue[:free]]
+        self._start_members(newcomers)
         del self.queue[:free]
         if population is None:
             return
+
         if best is not None and self.best is not None:
-            newcomers = self.population.stack
-            self.best = best.join(population.stack, self.best, newcomers)
+            self.best = best.join(population.stack, self.best, self.population.stack)
         population.join(self.population)
-        self.members, self.population = members + self.members, population
+        self.population = population
+        self.members = members + newcomers
         self.metrics = self._new_metrics()
         self._keep(self._order_of_batches())
 
@@ -160,8 +176,10 @@ class Loop:
     def _epoch(self) -> None:
         population, progress = self.population, self.progress
         epochs = [self.epochs_of(member) for member in self.members]
-        counts = population.networks.counts
-        for batch in self.batches.epoch(population.recipes, epochs, progress.step, counts):
+        batches = self.batches.epoch(
+            population.recipes, epochs, progress.step, population.networks.counts
+        )
+        for batch in batches:
             result = population.step(batch, self.steps)
             if population.diverged:
                 self._record_divergence(batch.x)
@@ -180,13 +198,16 @@ class Loop:
             self.shown_at = now
             self.metrics.flush()
             self.recorder.stepped(self)
-        if self.stop.asked or now - self.saved_at > self.checkpoint_every:
-            self.save()
-            self.saved_at = time.perf_counter()
-            if self.checkpoint_every:
-                self.saved_at += _TRAINING_PER_SAVING * (self.saved_at - now)
-            if self.stop.asked:
-                raise self.recorder.interrupted(self.steps)
+        is_due = now - self.saved_at > self.checkpoint_every
+        if not is_due and not self.stop.asked:
+            return
+        self.save()
+        self.saved_at = time.perf_counter()
+        if self.checkpoint_every:
+            time_to_save = self.saved_at - now
+            self.saved_at += _TRAINING_PER_SAVING * time_to_save
+        if self.stop.asked:
+            raise self.recorder.interrupted(self.steps)
 
     def _record_divergence(self, x: Tensor) -> None:
         """Mark networks whose loss is not finite; the others go on as if nothing had happened."""
@@ -196,6 +217,7 @@ class Loop:
             if member.diverged:
                 continue
             batch = population.batch_of[i] if len(x) > 1 else 0
+            # Before the explanation: its pass in training mode moves running statistics.
             weights = population.stack.state_dict(i)
             last_step = max(self.steps - 1, population.networks.start_steps[i])
             error = explain(
@@ -214,10 +236,12 @@ class Loop:
     def _end_epoch(self) -> None:
         self._share_time()
         alive = self._alive()
-        self.progress.epoch, self.progress.step = self.progress.epoch + 1, 0
+        self.progress.epoch += 1
+        self.progress.step = 0
         self.metrics.flush()
         valid = self._validate(alive)
-        losses, accuracies = self.metrics.mean().tolist(), self.metrics.accuracy().tolist()
+        losses = self.metrics.mean().tolist()
+        accuracies = self.metrics.accuracy().tolist()
         rows = []
         for i in alive:
             member = self.members[i]
@@ -244,12 +268,13 @@ class Loop:
         with population.with_averages():
             scores = self.scores(population, "valid")
             if self.best is not None:
-                patient = [i for i in alive if population.recipes[i].early_stopping.patience]
+                # Within the context: the score is that of the averages, so these are kept.
+                stops_early = [i for i in alive if population.recipes[i].early_stopping.patience]
                 self.best.update(
                     population.stack,
                     self.members,
                     population.recipes,
-                    patient,
+                    stops_early,
                     [score.loss for score in scores],
                     self.progress.epoch,
                 )
@@ -257,11 +282,13 @@ class Loop:
 
     def _is_finished(self, i: int) -> bool:
         member, recipe = self.members[i], self.population.recipes[i]
-        done, patience = self.epochs_of(member), recipe.early_stopping.patience
-        has_no_patience_left = (
-            bool(patience) and member.best_epoch > 0 and done - member.best_epoch >= patience
-        )
-        return done >= recipe.epochs or has_no_patience_left or member.stopped
+        epochs = self.epochs_of(member)
+        if member.stopped or epochs >= recipe.epochs:
+            return True
+        patience = recipe.early_stopping.patience
+        if not patience or not member.best_epoch:
+            return False
+        return epochs - member.best_epoch >= patience
 
     def _hand_over(self, rows: list[int]) -> None:
         """Hand finished networks to the recorder, with their best weights where those were kept.
@@ -274,12 +301,15 @@ class Loop:
         population, best = self.population, self.best
         final_rows = rows
         if staying:
-            best = best.select(population.stack, rows) if best is not None else None
+            # What the recorder does to their population must not reach those who go on.
+            if best is not None:
+                best = best.select(population.stack, rows)
             population = population.split_off(rows)
             final_rows = list(range(len(rows)))
-        finished = [
-            FinishedMember(self.members[i], row) for i, row in zip(rows, final_rows, strict=True)
-        ]
+        finished = []
+        for i, row in zip(rows, final_rows, strict=True):
+            finished.append(FinishedMember(self.members[i], row))
+
         with population.with_averages():
             with_best = [member.row for member in finished if member.state.best_epoch]
             if best is not None and with_best:
@@ -310,14 +340,13 @@ class Loop:
         self, population: Population, part: str, most: int | None = None
     ) -> evaluate.Outputs:
         """Yield outputs [M, K, n] and targets [n] on a part of the data."""
+        first = population.recipes[0]
         kinds = [recipe.normalize for recipe in population.recipes]
         segments = runs_of_equal(kinds)
         normalizers = [self.batches.normalizers[kinds[a]] for a, _ in segments]
         # Of many networks no larger batches than in training, for which there is room.
         rows = evaluate.rows_per_pass(self.data.schema)
-        batch_size = population.recipes[0].batch_size
-        at_once = max(rows // population.members, min(rows, batch_size))
-        stateful = bool(population.recipes[0].model.stateful)
+        at_once = max(rows // population.members, min(rows, first.batch_size))
         with population.separate_state():
             yield from evaluate.part_outputs(
                 lambda x: population.outputs(x, segments),
@@ -326,7 +355,7 @@ class Loop:
                 normalizers,
                 most,
                 at_once,
-                stateful,
+                stateful=bool(first.model.stateful),
             )
 
     def _new_metrics(self) -> RunningMetrics:
@@ -334,7 +363,8 @@ class Loop:
 
     def _share_time(self) -> None:
         """Share the time since the last call among the networks in training."""
-        now, alive = time.perf_counter(), self._alive()
+        now = time.perf_counter()
+        alive = self._alive()
         for i in alive:
             self.members[i].seconds += (now - self.shared_until) / len(alive)
         self.shared_until = now

@@ -39,7 +39,9 @@ class LossFunction:
         name = resolve_loss(recipe.loss.name, classes=class_counts is not None)
         self.has_closed_gradient = name in GRADIENTS
         self._gradient = GRADIENTS.get(name) or gradient_by_autograd(LOSSES[name])
-        self._smoothing = smoothing.unsqueeze(2) if isinstance(smoothing, Tensor) else smoothing
+        self._smoothing = smoothing
+        if isinstance(smoothing, Tensor):
+            self._smoothing = smoothing.unsqueeze(2)  # [M, 1, 1], as outputs are [M, K, B]
         self._class_weights: Tensor | None = None
         if recipe.loss.class_weights == "balanced" and class_counts is not None:
             self._class_weights = balanced_weights(class_counts).to(device, dtype)

@@ -5,15 +5,37 @@ Legend: M networks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from danlu.models.weights import matches_prefix
+from danlu.nn.layers import Dropout
 from danlu.optim.optimizers import State
 from danlu.recipe import Recipe
+from danlu.train.batches.sampling import example_counts
 from danlu.train.engine.averages import WeightAverage
 from danlu.train.forward import Stack
+
+Build = Callable[[Recipe], nn.Module]
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What all networks of a population share.
+
+    examples, steps_per_epoch: of the training part. class_counts: of it, None for a target of
+    numbers.
+    """
+
+    input_shape: tuple[int, ...]
+    examples: int
+    steps_per_epoch: int
+    class_counts: Tensor | None
+    device: torch.device
 
 
 @dataclass
@@ -33,44 +55,115 @@ class Networks:
     optimizer_state: State | None = None
     average: WeightAverage | None = None
 
+    @classmethod
+    def start(
+        cls,
+        recipes: Sequence[Recipe],
+        others: Sequence[Recipe],
+        build: Build,
+        template: nn.Module,
+        spec: TrainingSpec,
+    ) -> Networks:
+        """Return networks not yet trained.
+
+        template: a module with every layer that any of them has; a single network's own. others:
+        recipes that may join later.
+        """
+        is_single = len(recipes) + len(others) == 1
+        models = [template] if is_single else [build(recipe) for recipe in recipes]
+        stack = Stack(models, spec.device)
+        if len(recipes) == 1 and others:
+            stack.bind(template)
+
+        init = recipes[0].init
+        if init.lr_factor != 1:
+            loaded = [name for name in stack.shapes if matches_prefix(name, init.prefix)]
+            stack.lr_factors = dict.fromkeys(loaded, init.lr_factor)
+        return cls(
+            list(recipes),
+            stack,
+            start_steps=[0] * len(recipes),
+            dropout_p=_dropout_probabilities(template, models),
+            counts=_example_counts(recipes, spec, stack.theta.dtype),
+            average=WeightAverage.start(stack, recipes),
+        )
+
     def __len__(self) -> int:
         return len(self.recipes)
+
+    def examples_of_each(self, examples: int) -> list[float]:
+        """Return how many examples each network trains on, of so many."""
+        if self.counts is None:
+            return [examples] * len(self)
+        return cast(list[float], self.counts.sum(1).tolist())
 
     def select(self, rows: list[int]) -> Networks:
         """Return some of the networks, in that order; they share nothing with these."""
         stack = self.stack
         index = torch.tensor(rows, device=stack.theta.device)
-        state = None
-        if self.optimizer_state is not None:
-            state = {k: stack.select_vector(v, index) for k, v in self.optimizer_state.items()}
-        return Networks(
+        selected = Networks(
             [self.recipes[i] for i in rows],
             stack.select(index),
-            [self.start_steps[i] for i in rows],
-            {layer: [of_each[i] for i in rows] for layer, of_each in self.dropout_p.items()},
-            None if self.counts is None else self.counts[index],
-            state,
-            self.average.select(stack, index) if self.average else None,
+            start_steps=[self.start_steps[i] for i in rows],
+            dropout_p={},
         )
+        for layer, of_each in self.dropout_p.items():
+            selected.dropout_p[layer] = [of_each[i] for i in rows]
+        if self.counts is not None:
+            selected.counts = self.counts[index]
+        if self.optimizer_state is not None:
+            selected.optimizer_state = {}
+            for name, vector in self.optimizer_state.items():
+                selected.optimizer_state[name] = stack.select_vector(vector, index)
+        if self.average is not None:
+            selected.average = self.average.select(stack, index)
+        return selected
 
     def join(self, other: Networks) -> Networks:
         """Return these networks, then those of another population."""
-        counts, state, average = self.counts, self.optimizer_state, self.average
-        if counts is not None and other.counts is not None:
-            counts = torch.cat([counts, other.counts])
-        if state is not None and other.optimizer_state is not None:
-            theirs = other.optimizer_state
-            state = {
-                k: self.stack.join_vectors(v, other.stack, theirs[k]) for k, v in state.items()
-            }
-        if average and other.average:
-            average = average.join(self.stack, other.average, other.stack)
-        return Networks(
+        joined = Networks(
             self.recipes + other.recipes,
             self.stack.join(other.stack),
-            self.start_steps + other.start_steps,
-            {layer: p + other.dropout_p[layer] for layer, p in self.dropout_p.items()},
-            counts,
-            state,
-            average,
+            start_steps=self.start_steps + other.start_steps,
+            dropout_p={},
         )
+        for layer, of_each in self.dropout_p.items():
+            joined.dropout_p[layer] = of_each + other.dropout_p[layer]
+        if self.counts is not None and other.counts is not None:
+            joined.counts = torch.cat([self.counts, other.counts])
+        if self.optimizer_state is not None and other.optimizer_state is not None:
+            joined.optimizer_state = {}
+            for name, vector in self.optimizer_state.items():
+                others_vector = other.optimizer_state[name]
+                both = self.stack.join_vectors(vector, other.stack, others_vector)
+                joined.optimizer_state[name] = both
+        if self.average is not None and other.average is not None:
+            joined.average = self.average.join(self.stack, other.average, other.stack)
+        return joined
+
+
+def _dropout_probabilities(
+    template: nn.Module, models: Sequence[nn.Module]
+) -> dict[str, list[float]]:
+    """Return the p of each dropout layer of the template, for each network; 0 where it has none."""
+    probabilities: dict[str, list[float]] = {}
+    for path, module in template.named_modules():
+        if isinstance(module, Dropout):
+            probabilities[path] = []
+    for model in models:
+        layers = dict(model.named_modules())
+        for path, of_each in probabilities.items():
+            of_each.append(layers[path].p if path in layers else 0.0)
+    return probabilities
+
+
+def _example_counts(
+    recipes: Sequence[Recipe], spec: TrainingSpec, dtype: torch.dtype
+) -> Tensor | None:
+    """Return how often each training example counts for each network [M, examples]."""
+    counts = [example_counts(recipe.sample, spec.examples) for recipe in recipes]
+    if all(of_network is None for of_network in counts):
+        return None
+    once = torch.ones(spec.examples)
+    rows = [once if of_network is None else of_network for of_network in counts]
+    return torch.stack(rows).to(spec.device).to(dtype)

@@ -9,53 +9,26 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from danlu.models.weights import matches_prefix
-from danlu.nn.layers import Dropout
 from danlu.nn.protocols import auxiliary_weights, has_sequence_loss
 from danlu.recipe import Recipe
-from danlu.rng import seed_of, stream
 from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
-from danlu.train.batches.sampling import example_counts
 from danlu.train.engine.accumulation import GradientAccumulator
-from danlu.train.engine.averages import WeightAverage
 from danlu.train.engine.loss_function import LossFunction
-from danlu.train.engine.networks import Networks
+from danlu.train.engine.networks import Build, Networks, TrainingSpec
 from danlu.train.engine.optimizer_step import OptimizerStep
+from danlu.train.engine.random_streams import seed_of_step, set_mask_streams
 from danlu.train.engine.running_metrics import StepResult
-from danlu.train.forward import (
-    ForwardPass,
-    MemberLayout,
-    Precision,
-    SequenceForwardPass,
-    Stack,
-)
-from danlu.train.forward.chain import Chain, chain_layout
-from danlu.train.forward.modules import SingleForward, VmapForward
-
-Build = Callable[[Recipe], nn.Module]
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """What all networks of a population share.
-
-    examples, steps_per_epoch: of the training part. class_counts: of it, None for a target of
-    numbers.
-    """
-
-    input_shape: tuple[int, ...]
-    examples: int
-    steps_per_epoch: int
-    class_counts: Tensor | None
-    device: torch.device
+from danlu.train.forward import MemberLayout, Precision, SequenceForwardPass
+from danlu.train.forward.chain import Chain
+from danlu.train.forward.choice import choose_forward_pass
+from danlu.train.forward.modules import SingleForward
 
 
 class Population:
@@ -72,29 +45,14 @@ class Population:
         spec: TrainingSpec,
         others: Sequence[Recipe] = (),
     ) -> None:
-        everyone = [*recipes, *others]
         # Of the networks that there may be, the module of one that drops out: it has all layers.
-        template = max(everyone, key=lambda r: r.model.dropout or 0.0)
+        template = max([*recipes, *others], key=lambda recipe: recipe.model.dropout or 0.0)
         self.spec = spec
-        self.model = build(template).to(spec.device)
         self.is_imported = template.is_imported
-        models = [self.model] if len(everyone) == 1 else [build(recipe) for recipe in recipes]
-        stack = Stack(models, spec.device)
-        if len(everyone) > len(recipes) == 1:
-            stack.bind(self.model)
-        if template.init.lr_factor != 1:
-            loaded = [name for name in stack.shapes if matches_prefix(name, template.init.prefix)]
-            stack.lr_factors = dict.fromkeys(loaded, template.init.lr_factor)
-        networks = Networks(
-            list(recipes),
-            stack,
-            [0] * len(recipes),
-            _dropout_probabilities(self.model, models),
-            _example_counts(recipes, spec, stack.theta.dtype),
-            average=WeightAverage.start(stack, recipes),
-        )
         self.accumulate = template.accumulate
-        self._set_model(self.model, template.dtype == "bf16-mixed")
+        model = build(template).to(spec.device)
+        networks = Networks.start(recipes, others, build, model, spec)
+        self._set_model(model, mixed=template.dtype == "bf16-mixed")
         self._set_networks(networks)
 
     def _set_model(self, model: nn.Module, mixed: bool) -> None:
@@ -105,42 +63,50 @@ class Population:
         # A network with a sequence loss gives its choice beside the marginals.
         heads = 2 if self.has_sequence_loss else 1 + len(self.auxiliary_weights)
         self.precision = Precision(self.spec.device, mixed, heads)
-        self.frozen_layers = [m for m in model.modules() if _is_frozen(m)]
+        self.frozen_layers = [module for module in model.modules() if _is_frozen(module)]
 
     def _set_networks(self, networks: Networks) -> None:
         """Set up everything that depends on which networks there are."""
-        self.networks, self.recipes, self.stack = networks, networks.recipes, networks.stack
+        spec = self.spec
+        self.networks = networks
+        self.recipes = networks.recipes
+        self.stack = networks.stack
         self.members = len(networks)
         self.diverged: list[int] = []
         """Networks whose loss was not finite in the last step."""
-        spec, stack = self.spec, networks.stack
+
         self.accumulator = GradientAccumulator(spec.steps_per_epoch, self.accumulate)
-        self.accumulator.reset(stack)
+        self.accumulator.reset(self.stack)
         self.optimizer = OptimizerStep(
-            stack,
-            networks.recipes,
-            self._examples_of_each(),
+            self.stack,
+            self.recipes,
+            networks.examples_of_each(spec.examples),
             self.accumulator.updates_per_epoch,
             [self.accumulator.updates_before(step) for step in networks.start_steps],
         )
         if networks.optimizer_state is not None:
             self.optimizer.set_state(networks.optimizer_state)
         networks.optimizer_state = self.optimizer.state
+
+        first = self.recipes[0]
         smoothing = self.optimizer.column([r.loss.label_smoothing for r in self.recipes])
         self.loss = LossFunction(
-            self.recipes[0], smoothing, spec.class_counts, spec.device, stack.theta.dtype
+            first, smoothing, spec.class_counts, spec.device, self.stack.theta.dtype
         )
         self.layout = MemberLayout(self.members, [(0, self.members)])
-        self.forward_pass: ForwardPass = self._choose_forward_pass()
+        self.forward_pass = choose_forward_pass(
+            self.model,
+            self.stack,
+            self.layout,
+            self.precision,
+            networks.dropout_p,
+            spec.input_shape,
+            first.batch_size,
+            self.loss.has_closed_gradient,
+        )
         self.uses_chain = isinstance(self.forward_pass, Chain)
         self.draws_randomly = self.is_imported or bool(networks.dropout_p)
         self._set_training_mode()
-
-    def _examples_of_each(self) -> list[float]:
-        """Return how many examples each network trains on."""
-        if self.networks.counts is None:
-            return [self.spec.examples] * self.members
-        return cast(list[float], self.networks.counts.sum(1).tolist())
 
     def _set_training_mode(self) -> None:
         """Set training mode, but not for frozen layers, whose running statistics stay as well."""
@@ -148,38 +114,9 @@ class Population:
         for layer in self.frozen_layers:
             layer.eval()
 
-    def _choose_forward_pass(self) -> ForwardPass:
-        """Return the fastest way that gives each network's own numbers."""
-        p = {layer: self._dropout_column(of_each) for layer, of_each in self._dropout_p().items()}
-        batch_size = self.recipes[0].batch_size
-        layout = chain_layout(self.model, self.spec.input_shape, batch_size)
-        is_vectorisable = layout == "columns" or self.members == 1
-        if (
-            layout
-            and is_vectorisable
-            and self.loss.has_closed_gradient
-            and not self.precision.mixed
-        ):
-            tensors, grads = self.stack.tensors, self.stack.grads
-            return Chain(self.model, layout == "columns", self.layout, tensors, grads, p)
-        for layer, of_each in self._dropout_p().items():
-            # A layer whose p is 0 asks for no masks, and other networks may need them.
-            self.model.get_submodule(layer).p = max(of_each)  # type: ignore[assignment]
-        if self.members > 1:
-            return VmapForward(self.model, self.layout, self.stack, self.precision, p)
-        return SingleForward(self.model, self.layout, self.stack, self.precision)
-
-    def _dropout_p(self) -> dict[str, list[float]]:
-        return self.networks.dropout_p
-
-    def _dropout_column(self, of_each: list[float]) -> Any:
-        """Return one number where all agree, else float64 [M]."""
-        if len(set(of_each)) == 1:
-            return of_each[0]
-        return torch.tensor(of_each, device=self.spec.device, dtype=torch.float64)
-
     def set_batch_layout(self, segments: Segments) -> None:
         """Let networks a…z see the batch of that place from now on."""
+        # The stream gives one list for a whole epoch; a comparison by value would cost each step.
         if segments is self.layout.segments:
             return
         self.layout.segments = segments
@@ -196,14 +133,14 @@ class Population:
         """
         if y.size(0) not in (1, self.members):
             y = y[self.batch_of]
-        if y.ndim == 3:
-            has_target = (y >= 0).to(self.stack.theta.dtype)
-            if counts is not None:
-                counts = (has_target * counts.unsqueeze(2)).flatten(1)
-            elif not bool(has_target.all()):
-                counts = has_target.flatten(1)
-            y = y.clamp_min(0).flatten(1)
-        return y, counts
+        if y.ndim == 2:
+            return y, counts
+        has_target = (y >= 0).to(self.stack.theta.dtype)
+        if counts is not None:
+            counts = (has_target * counts.unsqueeze(2)).flatten(1)
+        elif not bool(has_target.all()):
+            counts = has_target.flatten(1)
+        return y.clamp_min(0).flatten(1), counts
 
     def step(self, batch: StepBatch, k: int) -> StepResult:
         """Train each network on its batch; k: steps of the population so far.
@@ -216,14 +153,24 @@ class Population:
         self.set_batch_layout(batch.segments)
         y, counts = self._targets(batch.y, batch.counts)
         if self.draws_randomly:
-            self._set_random_streams(k)
+            self.set_random_streams(k)
         weights, total = self.loss.weights(y, counts)
-        with torch.inference_mode() if self.uses_chain else contextlib.nullcontext():
+        with self._gradient_mode():
             losses, outputs = self.backpropagate(batch.x, y, weights)
-            is_lost = self.members == len(self.diverged) == 1
-            if not is_lost:
+            if not self._has_lost_all:
                 self.apply_update(total, k)
         return StepResult(losses, outputs, y, counts)
+
+    def _gradient_mode(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a step: explicit passes do without autograd's bookkeeping."""
+        if self.uses_chain:
+            return torch.inference_mode()
+        return contextlib.nullcontext()
+
+    @property
+    def _has_lost_all(self) -> bool:
+        """Whether the only network diverged in this step: then nothing is left to do in it."""
+        return self.members == 1 and len(self.diverged) == 1
 
     def backpropagate(self, x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the losses [M] and outputs [M, K, B], and overwrite the stack's gradients.
@@ -233,24 +180,27 @@ class Population:
         """
         if self.has_sequence_loss:
             losses, outputs, saved = self._sequence_loss(x, y, weights)
-            objective, gradients = losses, [torch.ones_like(losses)]
+            objective = losses
+            gradients = [torch.ones_like(losses)]
         else:
             heads, saved = self.forward_pass.forward(x)
             outputs = heads[0]
             losses, gradient = self.loss(outputs, y, weights)
-            objective, gradients = losses, [gradient]
+            objective = losses
+            gradients = [gradient]
             for weight, head in zip(self.auxiliary_weights, heads[1:], strict=True):
                 auxiliary_losses, gradient = self.loss(head, y, weights)
                 objective = objective + weight * auxiliary_losses
                 gradients.append(gradient * weight)
         self.diverged = self._not_finite(objective)
-        if not self.members == len(self.diverged) == 1:
+        if not self._has_lost_all:
             self.forward_pass.backward(gradients, saved)
         return losses, outputs
 
     def _not_finite(self, losses: Tensor) -> list[int]:
         # One look at the sum, as each look at a GPU's number waits for it.
-        if math.isfinite(float(losses if self.members == 1 else losses.sum())):
+        total = losses if self.members == 1 else losses.sum()
+        if math.isfinite(float(total)):
             return []
         return [i for i, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
 
@@ -282,22 +232,23 @@ class Population:
         if not self.diverged:
             self._update(update)
             return
-        rows = torch.tensor(self.diverged, device=self.spec.device)
-        targets = []
+        # One update serves all networks, so that of a diverged one is taken back afterwards.
+        diverged = torch.tensor(self.diverged, device=self.spec.device)
+        changed = []
         for vector in (self.stack.theta, *self.optimizer.state.values()):
-            targets += [row.values for row in self.stack.param_rows(vector)]
-        before = [target[rows].clone() for target in targets]
+            changed += [row.values for row in self.stack.param_rows(vector)]
+        before = [values[diverged].clone() for values in changed]
         self._update(update)
-        for target, values in zip(targets, before, strict=True):
-            target[rows] = values
+        for values, of_diverged in zip(changed, before, strict=True):
+            values[diverged] = of_diverged
 
     def _update(self, k: int) -> None:
         """Make update k = 0, 1, …, which the averages follow."""
         self.optimizer(k)
-        if self.networks.average:
+        average = self.networks.average
+        if average is not None:
             updates = [k + 1 - start for start in self.optimizer.start_updates]
-            per_epoch = self.accumulator.updates_per_epoch
-            self.networks.average.update(self.stack, self.recipes, updates, per_epoch)
+            average.update(self.stack, self.recipes, updates, self.accumulator.updates_per_epoch)
 
     def zero_member(self, i: int) -> None:
         """Set a diverged network to zeros, so that it is harmless until the next compaction."""
@@ -309,33 +260,25 @@ class Population:
                 row.values[i] = 0
         for buffer in self.stack.buffers.values():
             if buffer.is_floating_point():
+                # Not 0: a running variance of 0 would give infinities again.
                 buffer[i] = torch.nan_to_num(buffer[i]).clamp(-1, 1)
             else:
                 buffer[i] = 0
 
-    def _set_random_streams(self, k: int) -> None:
-        """Set the streams of masks of step k.
-
-        Networks of one seed that have taken as many steps share theirs.
-        """
-        starts = self.networks.start_steps
-        names = [(r.seed, k - start) for r, start in zip(self.recipes, starts, strict=True)]
-        distinct = list(dict.fromkeys(names))
-        self.layout.generators = [stream(seed, "dropout", step) for seed, step in distinct]
-        self.layout.stream_of = None
-        if len(distinct) > 1:
-            place = {name: j for j, name in enumerate(distinct)}
-            self.layout.stream_of = torch.tensor([place[name] for name in names])
+    def set_random_streams(self, k: int) -> None:
+        """Set the streams of what is drawn in step k."""
+        steps = [k - start for start in self.networks.start_steps]
+        set_mask_streams(self.layout, self.recipes, steps)
         if self.is_imported and isinstance(self.forward_pass, SingleForward):
-            seed, step = names[0]
-            self.forward_pass.seed = seed_of(seed, "dropout", step)
+            self.forward_pass.seed = seed_of_step(self.recipes[0], steps[0])
 
     def outputs(self, x: Tensor, segments: Segments) -> tuple[Tensor, Tensor | None]:
         """Return outputs [M, K, B] (tokens in a row) for x [S, B, …] in evaluation mode.
 
         With a CRF also what it chooses [M, B].
         """
-        before, self.layout.segments = self.layout.segments, segments
+        before = self.layout.segments
+        self.layout.segments = segments
         self.model.eval()
         try:
             with torch.inference_mode() if self.uses_chain else torch.no_grad():
@@ -358,17 +301,22 @@ class Population:
 
         "lr", and "lr_loaded" where loaded weights have a rate of their own.
         """
-        lr, factors = self.lr(i, k), self.stack.lr_factors
+        lr = self.lr(i, k)
+        factors = self.stack.lr_factors
         if not factors:
             return {"lr": lr}
-        loaded = lr * next(iter(factors.values()))
-        is_everything = len(factors) == len(self.stack.shapes)
-        return {"lr": loaded} if is_everything else {"lr": lr, "lr_loaded": loaded}
+        lr_loaded = lr * next(iter(factors.values()))
+        all_are_loaded = len(factors) == len(self.stack.shapes)
+        if all_are_loaded:
+            return {"lr": lr_loaded}
+        return {"lr": lr, "lr_loaded": lr_loaded}
 
     def with_averages(self) -> contextlib.AbstractContextManager[None]:
         """Let the networks have their averages for weights, where they keep any."""
         average = self.networks.average
-        return average.in_place_of_weights(self.stack) if average else contextlib.nullcontext()
+        if average is None:
+            return contextlib.nullcontext()
+        return average.in_place_of_weights(self.stack)
 
     def module(self, i: int) -> nn.Module:
         """Return a module with the weights of network i, in training mode.
@@ -389,7 +337,8 @@ class Population:
     def split_off(self, rows: list[int]) -> Population:
         """Return a population of these networks that shares nothing with this one."""
         other = Population.__new__(Population)
-        other.spec, other.is_imported = self.spec, self.is_imported
+        other.spec = self.spec
+        other.is_imported = self.is_imported
         other.accumulate = self.accumulate
         other._set_model(copy.deepcopy(self.model), self.precision.mixed)
         networks = self.networks.select(rows)
@@ -410,10 +359,12 @@ class Population:
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint needs to go on."""
         tensors = {"theta": self.stack.theta}
-        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state.items()}
-        tensors |= {f"buffers.{k}": v for k, v in self.stack.buffers.items()}
+        for name, vector in self.optimizer.state.items():
+            tensors[f"optimizer.{name}"] = vector
+        for name, buffer in self.stack.buffers.items():
+            tensors[f"buffers.{name}"] = buffer
         tensors |= self.accumulator.tensors()
-        if self.networks.average:
+        if self.networks.average is not None:
             tensors |= self.networks.average.tensors()
         for k, carried in enumerate(self.forward_pass.state or ()):
             tensors[f"state.{k}"] = carried
@@ -424,15 +375,18 @@ class Population:
         """Take up where `tensors` left off."""
         for name, own in self.tensors().items():
             own.copy_(tensors[name])
-        carried = [name for name in tensors if name.startswith("state.")]
+        # A new population carries nothing yet, so its own tensors do not name this.
+        carried: list[Tensor] = []
+        while f"state.{len(carried)}" in tensors:
+            carried.append(tensors[f"state.{len(carried)}"].to(self.spec.device))
         if carried:
-            states = [tensors[f"state.{k}"].to(self.spec.device) for k in range(len(carried))]
-            self.forward_pass.state = tuple(states)
+            self.forward_pass.state = tuple(carried)
 
     @contextlib.contextmanager
     def separate_state(self) -> Iterator[None]:
         """Read other text: the state carried in training is taken up again afterwards."""
-        carried, self.forward_pass.state = self.forward_pass.state, None
+        carried = self.forward_pass.state
+        self.forward_pass.state = None
         try:
             yield
         finally:
@@ -441,30 +395,5 @@ class Population:
 
 def _is_frozen(module: nn.Module) -> bool:
     """Whether a layer has parameters of its own, and none of them learns."""
-    own = list(module.parameters(recurse=False))
-    return bool(own) and not any(p.requires_grad for p in own)
-
-
-def _dropout_probabilities(
-    template: nn.Module, models: Sequence[nn.Module]
-) -> dict[str, list[float]]:
-    """Return the p of each dropout layer of the template, for each network; 0 where it has none."""
-    layers = [path for path, m in template.named_modules() if isinstance(m, Dropout)]
-    found: dict[str, list[float]] = {path: [] for path in layers}
-    for model in models:
-        own = dict(model.named_modules())
-        for path in layers:
-            found[path].append(own[path].p if path in own else 0.0)
-    return found
-
-
-def _example_counts(
-    recipes: Sequence[Recipe], spec: TrainingSpec, dtype: torch.dtype
-) -> Tensor | None:
-    """Return how often each training example counts for each network [M, examples]."""
-    counts = [example_counts(recipe.sample, spec.examples) for recipe in recipes]
-    if all(own is None for own in counts):
-        return None
-    once = torch.ones(spec.examples)
-    rows = [once if own is None else own for own in counts]
-    return torch.stack(rows).to(spec.device).to(dtype)
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(p.requires_grad for p in parameters)

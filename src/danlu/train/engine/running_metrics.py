@@ -34,7 +34,8 @@ class RunningMetrics:
     """Sums over the examples seen, one for each network: `loss`, `correct`, `seen`, float64 [M]."""
 
     def __init__(self, members: int, classes: bool) -> None:
-        self.members, self.classes = members, classes
+        self.members = members
+        self.classes = classes
         self._pending: list[StepResult] = []
         self._pending_outputs = 0
         self.loss = torch.zeros(members, dtype=torch.float64)
@@ -55,12 +56,15 @@ class RunningMetrics:
             return
         pending = self._pending
         is_weighted = any(result.counts is not None for result in pending)
-        if is_weighted:  # of text, a batch without padding may be among them
+        if is_weighted:
+            # Of text, a batch without padding may be among them.
             pending = [_with_counts(result) for result in pending]
         sizes = self._sizes(pending, is_weighted)
-        losses = torch.stack([result.losses for result in pending]).cpu().double() * sizes
+        means = torch.stack([result.losses for result in pending])
+        losses = means.cpu().double() * sizes
         # One by one, so that the last bit does not depend on when they are counted.
-        self.loss = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)[-1]
+        running = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)
+        self.loss = running[-1]
         self.seen += sizes.sum(0)
         if self.classes:
             self.correct += self._hits(pending, is_weighted).cpu().double()
@@ -72,18 +76,21 @@ class RunningMetrics:
         if not is_weighted:
             sizes = [[result.targets.shape[1]] for result in pending]
             return torch.tensor(sizes, dtype=torch.float64)
-        summed = [r.counts.sum(1).expand(self.members) for r in pending if r.counts is not None]
-        return torch.stack(summed).cpu().double()
+        totals = []
+        for counts in _counts_of(pending):
+            totals.append(counts.sum(1).expand(self.members))
+        return torch.stack(totals).cpu().double()
 
     def _hits(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
         """Return the weighted number of hits [M]."""
         outputs = [result.outputs for result in pending]
+        # Of a large population one step may fill memory, so it is not copied.
         whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-        right = hits(whole, _side_by_side([result.targets for result in pending]))
+        targets = _side_by_side([result.targets for result in pending])
+        is_hit = hits(whole, targets)
         if is_weighted:
-            counts = [result.counts for result in pending if result.counts is not None]
-            right = right * _side_by_side(counts)
-        return right.sum(1)
+            is_hit = is_hit * _side_by_side(_counts_of(pending))
+        return is_hit.sum(1)
 
     def mean(self) -> Tensor:
         """Return the mean loss [M] so far."""
@@ -91,7 +98,9 @@ class RunningMetrics:
 
     def accuracy(self) -> Tensor:
         """Return the share of hits [M] so far, or R² where targets are (standardised) numbers."""
-        return self.correct / self.seen.clamp_min(1e-30) if self.classes else 1 - self.mean()
+        if self.classes:
+            return self.correct / self.seen.clamp_min(1e-30)
+        return 1 - self.mean()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
@@ -113,7 +122,12 @@ class RunningMetrics:
 def _with_counts(result: StepResult) -> StepResult:
     if result.counts is not None:
         return result
-    return result._replace(counts=torch.ones_like(result.targets, dtype=result.losses.dtype))
+    once = torch.ones_like(result.targets, dtype=result.losses.dtype)
+    return result._replace(counts=once)
+
+
+def _counts_of(pending: list[StepResult]) -> list[Tensor]:
+    return [result.counts for result in pending if result.counts is not None]
 
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:

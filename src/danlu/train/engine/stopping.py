@@ -27,6 +27,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        # Who presses twice does not want to wait for the checkpoint.
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True

@@ -31,9 +31,10 @@ _MOST_PATCH_BYTES = 16 << 20
 
 def _is_covered(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether the layer rules hold for this very layer on inputs of that shape."""
-    is_picture, is_vector = len(shape) == 3, len(shape) == 1
+    is_picture = len(shape) == 3
+    is_vector = len(shape) == 1
     if isinstance(layer, nn.MaxPool2d):
-        return is_picture and _is_plain_pool(layer) and shape[1] % 2 == 0 and shape[2] % 2 == 0
+        return is_picture and _is_plain_pool(layer) and _has_even_sides(shape)
     if isinstance(layer, nn.Conv2d):
         return is_picture and _is_plain_convolution(layer)
     if isinstance(layer, ExplicitLinear):
@@ -49,11 +50,15 @@ def _is_covered(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     return not getattr(layer, "inplace", False)
 
 
+def _has_even_sides(shape: tuple[int, ...]) -> bool:
+    _, height, width = shape
+    return height % 2 == 0 and width % 2 == 0
+
+
 def _is_plain_pool(layer: nn.MaxPool2d) -> bool:
-    is_two_by_two = (layer.kernel_size, layer.stride, layer.padding) == (2, 2, 0)
-    return (
-        is_two_by_two and layer.dilation == 1 and not layer.ceil_mode and not layer.return_indices
-    )
+    if (layer.kernel_size, layer.stride, layer.padding) != (2, 2, 0):
+        return False
+    return layer.dilation == 1 and not layer.ceil_mode and not layer.return_indices
 
 
 def _is_plain_convolution(layer: nn.Conv2d) -> bool:
@@ -74,9 +79,15 @@ def _is_altered(layer: nn.Module) -> bool:
         layer._backward_pre_hooks,
     ]
     for p in layer.parameters():
-        hooks += [p._backward_hooks, getattr(p, "_post_accumulate_grad_hooks", None)]
-    is_replaced = any(getattr(layer, k, None) is not p for k, p in layer._parameters.items())
-    return any(hooks) or is_replaced or "forward" in vars(layer)
+        hooks.append(p._backward_hooks)
+        hooks.append(getattr(p, "_post_accumulate_grad_hooks", None))
+    if any(hooks) or "forward" in vars(layer):
+        return True
+    # A parametrisation puts a property in a parameter's place.
+    for name, parameter in layer._parameters.items():
+        if getattr(layer, name, None) is not parameter:
+            return True
+    return False
 
 
 @torch.no_grad()
@@ -87,15 +98,17 @@ def chain_layout(model: nn.Module, input_shape: tuple[int, ...], batch_size: int
     from the start. "pictures": pictures go in the library's layout, one network at a time.
     """
     parameters = list(model.parameters())
-    all_train = parameters and all(p.requires_grad for p in parameters)
-    if type(model) is not nn.Sequential or not all_train:
+    if type(model) is not nn.Sequential or not parameters:
+        return None
+    if not all(p.requires_grad for p in parameters):
         return None
     layers = [layer for _, layer in layers_in_order(model)]
-    containers = [m for m in model.modules() if type(m) is nn.Sequential]
-    used = [id(p) for layer in layers for p in layer.parameters()]
-    is_shared = len(set(used)) < len(used)  # its gradient would be the sum of two
-    if is_shared or any(_is_altered(layer) for layer in (*containers, *layers)):
+    if _shares_parameters(layers):
         return None
+    containers = [m for m in model.modules() if type(m) is nn.Sequential]
+    if any(_is_altered(module) for module in (*containers, *layers)):
+        return None
+
     x = parameters[0].new_zeros(2, *input_shape)
     was_training = model.training
     model.eval()
@@ -105,10 +118,17 @@ def chain_layout(model: nn.Module, input_shape: tuple[int, ...], batch_size: int
         model.train(was_training)
 
 
+def _shares_parameters(layers: Sequence[nn.Module]) -> bool:
+    """Whether two layers have a parameter in common: its gradient would be the sum of two."""
+    used = [id(p) for layer in layers for p in layer.parameters()]
+    return len(set(used)) < len(used)
+
+
 def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> str | None:
     """Return the layout for a chain, by passing two examples through it."""
     takes_vectors = x.ndim == 2
-    is_flat, all_small = takes_vectors, True
+    is_flat = takes_vectors
+    all_small = True
     for layer in layers:
         if type(layer) not in COLUMN_RULES or not _is_covered(layer, tuple(x.shape[1:])):
             return None
@@ -118,13 +138,20 @@ def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> st
             is_flat = True
         x = layer(x)
         if isinstance(layer, nn.Conv2d):
-            values = layer.weight[0].numel() * x[0, 0].numel() * batch_size
-            has_small_patches = values * x.element_size() <= _MOST_PATCH_BYTES
-            has_few_weights = layer.weight.numel() <= _MOST_UNFOLDED_WEIGHTS
-            all_small = all_small and has_few_weights and has_small_patches
+            all_small = all_small and _gains_by_unfolding(layer, x, batch_size)
     if x.ndim != 2:
         return None
     return "columns" if takes_vectors or all_small else "pictures"
+
+
+def _gains_by_unfolding(layer: nn.Conv2d, out: Tensor, batch_size: int) -> bool:
+    """Whether a convolution is small enough to be faster unfolded; out: its output [2, q, H, W]."""
+    if layer.weight.numel() > _MOST_UNFOLDED_WEIGHTS:
+        return False
+    pixels = out[0, 0].numel()
+    values_of_patch = layer.weight[0].numel()
+    patch_bytes = values_of_patch * pixels * batch_size * out.element_size()
+    return patch_bytes <= _MOST_PATCH_BYTES
 
 
 def layers_in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
@@ -144,7 +171,9 @@ def layers_in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Modu
 def _pool_before_relu(order: list[tuple[str, nn.Module]]) -> None:
     """Put max pooling before the ReLU it follows: the same numbers, on a quarter of the values."""
     for k in range(len(order) - 1):
-        if isinstance(order[k][1], nn.ReLU) and isinstance(order[k + 1][1], nn.MaxPool2d):
+        layer = order[k][1]
+        following = order[k + 1][1]
+        if isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d):
             order[k], order[k + 1] = order[k + 1], order[k]
 
 
@@ -165,13 +194,15 @@ class Chain:
         grads: Mapping[str, Tensor],
         p: Mapping[str, Any],
     ) -> None:
-        self.model, self.columns = model, columns
+        self.model = model
+        self.columns = columns
         self.state: tuple[Tensor, ...] | None = None  # chains carry nothing
         order = layers_in_order(model)
         _pool_before_relu(order)
         kinds = [type(layer) for _, layer in order]
         flatten_at = kinds.index(nn.Flatten) if nn.Flatten in kinds else 0
-        passes = []
+
+        bound = []
         for k, (path, module) in enumerate(order):
             layer = BoundLayer(
                 module,
@@ -179,21 +210,31 @@ class Chain:
                 _of_layer(tensors, path),
                 _of_layer(grads, path),
                 p.get(path, getattr(module, "p", 0.0)),
+                # What the layer before gave away is nobody's; the network's input is the caller's.
                 may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )
-            rules = COLUMN_RULES if columns or k > flatten_at else PICTURE_RULES
-            passes.append(rules[kinds[k]](layer))
-        self.forwards = [passed.forward for passed in passes]
-        has_weights = [any(True for _ in layer.parameters()) for _, layer in order]
-        first = has_weights.index(True)  # before it, no gradient is needed
-        self.backwards = [
-            (k, passes[k].backward, k > first) for k in reversed(range(first, len(passes)))
-        ]
+            rules = PICTURE_RULES
+            if columns or k > flatten_at:
+                rules = COLUMN_RULES
+            bound.append(rules[kinds[k]](layer))
+
+        self.forwards = [layer.forward for layer in bound]
+        # Before the first layer with weights no gradient is needed.
+        first = 0
+        while not any(True for _ in order[first][1].parameters()):
+            first += 1
+        self.backwards = []
+        for k in reversed(range(first, len(bound))):
+            wants_input = k > first
+            self.backwards.append((k, bound[k].backward, wants_input))
 
     def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
         """Return outputs [M, q, B] for x [S, B, …], and in training what each layer saved."""
+        if self.columns:
+            x = x.movedim(1, -1)
+        else:
+            x = x[0]
         saved = []
-        x = x.movedim(1, -1) if self.columns else x[0]
         for layer_forward in self.forwards:
             x, of_layer = layer_forward(x)
             if self.model.training:
@@ -210,4 +251,8 @@ class Chain:
 def _of_layer(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
     """Return the tensors of one layer by their names within it."""
     prefix = f"{path}."
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    own = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            own[name.removeprefix(prefix)] = tensor
+    return own

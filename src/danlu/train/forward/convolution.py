@@ -6,7 +6,7 @@ outputs; pictures are [M, C, H, W, B].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,72 +15,109 @@ from torch import Tensor, nn
 
 from danlu.train.forward.interface import MemberLayout
 
-Forward = Callable[[Tensor], tuple[Tensor, Any]]
-Backward = Callable[[Tensor, Any, bool], Tensor]
 
+class UnfoldedConvolution:
+    """A convolution's passes: W [q, C·kh·kw] × patches [C·kh·kw, oh·ow·B] for each network.
 
-def unfolded_convolution(
-    module: nn.Conv2d,
-    layout: MemberLayout,
-    tensors: Mapping[str, Tensor],
-    grads: Mapping[str, Tensor],
-) -> tuple[Forward, Backward]:
-    """Return a convolution's passes: W [q, C·k·k] × patches [C·k·k, o·o·B] for each network."""
-    m, q, c, kh, kw = tensors["weight"].shape
-    sh, sw = module.stride
-    ph, pw = cast(tuple[int, int], module.padding)
-    w, b = tensors["weight"].view(m, q, -1), tensors["bias"].view(m, q, 1)
-    dw, db = grads["weight"].view(m, q, -1), grads["bias"]
-    # [M, kw, kh, C, q]: a view, so it follows the weights.
-    w_by_input = w.view(m, q, c, kh, kw).permute(0, 4, 3, 2, 1)
-    each_alone = [(i, i + 1) for i in range(m)]
+    tensors, grads: "weight" [M, q, C, kh, kw] and "bias" [M, q], and their gradients.
+    """
 
-    def unfold(x: Tensor) -> Tensor:
-        """Return the patches [S, C·kh·kw, oh, ow·B] of a padded picture."""
-        s, _, height, width, n = x.shape
-        oh, ow = (height - kh) // sh + 1, (width - kw) // sw + 1
-        by_s, by_c, by_h, by_w, _ = x.stride()
-        shape = (s, c, kh, kw, oh, ow, n)
-        strides = (by_s, by_c, by_h, by_w, sh * by_h, sw * by_w, 1)
-        return x.as_strided(shape, strides).reshape(s, c * kh * kw, oh, ow * n)
+    def __init__(
+        self,
+        module: nn.Conv2d,
+        layout: MemberLayout,
+        tensors: Mapping[str, Tensor],
+        grads: Mapping[str, Tensor],
+    ) -> None:
+        weight = tensors["weight"]
+        self.members, self.q, self.c, self.kh, self.kw = weight.shape
+        self.stride = module.stride
+        self.padding = cast(tuple[int, int], module.padding)
+        self.layout = layout
+        self.w = weight.view(self.members, self.q, -1)
+        self.b = tensors["bias"].view(self.members, self.q, 1)
+        self.dw = grads["weight"].view(self.members, self.q, -1)
+        self.db = grads["bias"]
+        # [M, kw, kh, C, q]: a view, so it follows the weights.
+        self.w_by_input = weight.permute(0, 4, 3, 2, 1)
+        self.each_alone = [(i, i + 1) for i in range(self.members)]
 
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        x = F.pad(x, (0, 0, pw, pw, ph, ph)) if ph or pw else x.contiguous()
-        s, _, height, width, n = x.shape
-        patches = unfold(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Return [M, q, oh, ow, B] for x [S, C, H, W, B], and what `backward` needs."""
+        ph, pw = self.padding
+        if ph or pw:
+            x = F.pad(x, (0, 0, pw, pw, ph, ph))
+        else:
+            x = x.contiguous()
+        _, _, height, width, n = x.shape
+        patches = self._unfold(x)
         oh, ow = patches.shape[2], patches.shape[3] // n
-        out = x.new_empty(m, q, oh * ow * n)
-        segments = each_alone if s == m else layout.segments
-        for patch, (a, z) in zip(patches, segments, strict=True):
-            weight = w[a:z].view(-1, c * kh * kw)
-            torch.mm(weight, patch.flatten(1), out=out[a:z].view(-1, oh * ow * n))
-        return out.add_(b).view(m, q, oh, ow, n), (patches, height, width)
 
-    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        out = x.new_empty(self.members, self.q, oh * ow * n)
+        for patch, (a, z) in self._with_networks(patches):
+            # Networks that share a batch are one product: their kernels are rows of one matrix.
+            weight = self.w[a:z].view(-1, patch.shape[0])
+            products = out[a:z].view(-1, oh * ow * n)
+            torch.mm(weight, patch.flatten(1), out=products)
+        out = out.add_(self.b).view(self.members, self.q, oh, ow, n)
+        return out, (patches, height, width)
+
+    def backward(self, g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        """Write the gradients of weight and bias; return that of the input if it is wanted."""
         patches, height, width = saved
         _, _, oh, ow, n = g.shape
         g = g.contiguous()
-        segments = each_alone if len(patches) == m else layout.segments
-        for patch, (a, z) in zip(patches, segments, strict=True):
+        for patch, (a, z) in self._with_networks(patches):
             # A product per output row stays in the cache; one over all rows took twice as long.
             rows = g[a:z].view(-1, oh, ow * n).transpose(0, 1)
             products = torch.bmm(rows, patch.permute(1, 2, 0))
-            torch.sum(products, 0, out=dw[a:z].view(-1, c * kh * kw))
-        torch.sum(g, (2, 3, 4), out=db)
-        return by_input(g, height, width) if wants_input else g
+            dw = self.dw[a:z].view(-1, patch.shape[0])
+            torch.sum(products, 0, out=dw)
+        torch.sum(g, (2, 3, 4), out=self.db)
+        if not wants_input:
+            return g
+        return self._gradient_of_input(g, height, width)
 
-    def by_input(g: Tensor, height: int, width: int) -> Tensor:
-        """Return the gradient by the input: what unfolding spread out, added up again."""
-        _, _, oh, ow, n = g.shape
-        padded = g.new_zeros(m, c, height, width, n)
-        for i in range(m):
-            spread = w_by_input[i].reshape(-1, q) @ g[i].view(q, -1)
+    def _with_networks(self, patches: Tensor) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+        """Yield each batch's patches with the range of networks that see it."""
+        segments = self.layout.segments
+        if len(patches) == self.members:
+            segments = self.each_alone
+        return zip(patches, segments, strict=True)
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        """Return the patches [S, C·kh·kw, oh, ow·B] of padded pictures [S, C, H, W, B]."""
+        s, c, height, width, n = x.shape
+        kh, kw = self.kh, self.kw
+        sh, sw = self.stride
+        oh = (height - kh) // sh + 1
+        ow = (width - kw) // sw + 1
+        by_s, by_c, by_h, by_w, _ = x.stride()
+        windows = x.as_strided(
+            (s, c, kh, kw, oh, ow, n),
+            (by_s, by_c, by_h, by_w, sh * by_h, sw * by_w, 1),
+        )
+        return windows.reshape(s, c * kh * kw, oh, ow * n)
+
+    def _gradient_of_input(self, g: Tensor, height: int, width: int) -> Tensor:
+        """Return the gradient by the input: what unfolding spread out, added up again.
+
+        height, width: of the padded pictures.
+        """
+        _, q, oh, ow, n = g.shape
+        c, kh, kw = self.c, self.kh, self.kw
+        sh, sw = self.stride
+        padded = g.new_zeros(self.members, c, height, width, n)
+        for i in range(self.members):
+            spread = self.w_by_input[i].reshape(-1, q) @ g[i].view(q, -1)
             spread = spread.view(kw, kh * c, oh, ow, n)
+            # First along the rows, then along the columns: kw + kh additions instead of kw · kh.
             wide = g.new_zeros(kh * c, oh, width, n)
             for column in range(kw):
-                wide[:, :, column : column + sw * ow : sw] += spread[column]
+                last = column + sw * ow
+                wide[:, :, column:last:sw] += spread[column]
             for row, values in enumerate(wide.view(kh, c, oh, width, n)):
-                padded[i, :, row : row + sh * oh : sh] += values
+                last = row + sh * oh
+                padded[i, :, row:last:sh] += values
+        ph, pw = self.padding
         return padded[:, :, ph : height - ph, pw : width - pw]
-
-    return forward, backward

@@ -33,7 +33,12 @@ class ForwardPass(Protocol):
 class SequenceForwardPass(ForwardPass, Protocol):
     """A way that can also pass through networks whose loss is of a whole sequence."""
 
-    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def sequence_loss(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Any]:
         """Return losses [M], outputs [M, K, B·T], and what `backward` needs.
 
         x [S, B, T], y [M or 1, B, T]; weights [M or 1, B]: what a token of each sentence counts.
@@ -63,9 +68,13 @@ class MemberLayout:
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Draw from each network's stream for dropout, [M or 1, *shape]."""
-        draws = [torch.rand(shape, generator=g, device=g.device) for g in self.generators]
+        draws = []
+        for generator in self.generators:
+            draws.append(torch.rand(shape, generator=generator, device=generator.device))
         u = torch.stack(draws)
-        return u if self.stream_of is None else u[self.stream_of]
+        if self.stream_of is None:
+            return u
+        return u[self.stream_of]
 
 
 @dataclass(frozen=True)
@@ -94,19 +103,24 @@ class Precision:
 
         On a CPU in float32 it is not.
         """
-        if x.ndim != 4 or not (self.mixed or self.device.type == "cuda"):
-            return x
-        return x.contiguous(memory_format=torch.channels_last)
+        is_faster = self.mixed or self.device.type == "cuda"
+        if x.ndim == 4 and is_faster:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
 
     def outputs(self, out: Any) -> tuple[Tensor, ...]:
         """Return the outputs [B, K] of every classifier that counts, in the loss's precision.
 
         Tokens of all examples come in a row.
         """
-        heads = out[: self.heads] if isinstance(out, tuple) else (out,)
-        if heads[0].ndim > 2:
+        heads = (out,)
+        if isinstance(out, tuple):
+            heads = out[: self.heads]
+        if heads[0].ndim > 2:  # [B, T, K]
             heads = tuple(head.flatten(0, -2) for head in heads)
-        return tuple(head.float() for head in heads) if self.mixed else tuple(heads)
+        if self.mixed:
+            heads = tuple(head.float() for head in heads)
+        return tuple(heads)
 
 
 def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
@@ -115,11 +129,14 @@ def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
     p: a number, or float64 [M]. As the layer alone does it: compared in u's precision, scaled in
     that of the values.
     """
+    threshold = p
+    scale: Any
     if isinstance(p, Tensor):
-        threshold = p.view(-1, *(1,) * (u.ndim - 1))
-        scale: Any = (1 / (1 - threshold)).to(like.dtype)
-        threshold = threshold.to(u.dtype)
+        by_member = p.view(-1, *(1,) * (u.ndim - 1))
+        scale = (1 / (1 - by_member)).to(like.dtype)
+        threshold = by_member.to(u.dtype)
     else:
-        threshold, scale = p, 1 / (1 - p)
-    mask: Tensor = (u.to(like.device) >= threshold).to(like.dtype) * scale
+        scale = 1 / (1 - p)
+    kept = u.to(like.device) >= threshold
+    mask: Tensor = kept.to(like.dtype) * scale
     return mask

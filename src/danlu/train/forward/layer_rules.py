@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.layers import Dropout, ExplicitLinear
-from danlu.train.forward.convolution import unfolded_convolution
+from danlu.train.forward.convolution import UnfoldedConvolution
 from danlu.train.forward.interface import MemberLayout, scaled_keep_mask
 
 aten = torch.ops.aten
@@ -60,21 +60,30 @@ class BoundLayer:
 
 LayerRule = Callable[[BoundLayer], ForwardBackward]
 LayerRules = dict[type[nn.Module], LayerRule]
+Activation = Callable[[Any, Tensor], Tensor]  # (module, x) → output
+Slope = Callable[[Any, Tensor, Tensor], Tensor]  # (module, g, output or input) → gradient
 
 
 def _dense(layer: BoundLayer) -> ForwardBackward:
-    layout, w = layer.layout, layer.tensors["weight"]
+    """W [q, n] × x [n, B] + b for each network."""
+    layout = layer.layout
+    w = layer.tensors["weight"]
+    w_t = w.mT
     b = layer.tensors["bias"].unsqueeze(2)
-    dw, db, w_t = layer.grads["weight"], layer.grads["bias"], w.mT
+    dw = layer.grads["weight"]
+    db = layer.grads["bias"]
     m, q, n = w.shape
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if x.size(0) == m:
             return torch.baddbmm(b, w, x), x
-        out = x.new_empty(m, q, x.shape[2])
+        # Networks that share a batch: their weights are rows of one matrix.
+        size = x.shape[2]
+        out = x.new_empty(m, q, size)
         for batch, (a, z) in zip(x, layout.segments, strict=True):
-            bias, weight = b[a:z].view(-1, 1), w[a:z].view(-1, n)
-            torch.addmm(bias, weight, batch, out=out[a:z].view(-1, x.shape[2]))
+            bias = b[a:z].view(-1, 1)
+            weight = w[a:z].view(-1, n)
+            torch.addmm(bias, weight, batch, out=out[a:z].view(-1, size))
         return out, x
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
@@ -83,26 +92,40 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
         else:
             g = g.contiguous()
             for batch, (a, z) in zip(x, layout.segments, strict=True):
-                torch.mm(g[a:z].view(-1, x.shape[2]), batch.t(), out=dw[a:z].view(-1, n))
+                rows = g[a:z].view(-1, x.shape[2])
+                torch.mm(rows, batch.t(), out=dw[a:z].view(-1, n))
         torch.sum(g, 2, out=db)
-        return torch.bmm(w_t, g) if wants_input else g
+        if not wants_input:
+            return g
+        return torch.bmm(w_t, g)
 
     return ForwardBackward(forward, backward)
 
 
 def _library_convolution(layer: BoundLayer) -> ForwardBackward:
     """The library's, of one network, on [B, C, H, W]."""
-    w, b = layer.tensors["weight"][0], layer.tensors["bias"][0]
-    dw, db = layer.grads["weight"][0], layer.grads["bias"][0]
-    stride, padding, bias_sizes = layer.module.stride, layer.module.padding, [len(b)]
+    w = layer.tensors["weight"][0]
+    b = layer.tensors["bias"][0]
+    dw = layer.grads["weight"][0]
+    db = layer.grads["bias"][0]
+    stride, padding = layer.module.stride, layer.module.padding
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return F.conv2d(x, w, b, stride, padding), x
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
-        wanted = [wants_input, True, True]
         by_input, by_w, by_b = aten.convolution_backward(
-            g, x, w, bias_sizes, stride, padding, (1, 1), False, (0, 0), 1, wanted
+            g,
+            x,
+            w,
+            bias_sizes=[len(b)],
+            stride=stride,
+            padding=padding,
+            dilation=(1, 1),
+            transposed=False,
+            output_padding=(0, 0),
+            groups=1,
+            output_mask=[wants_input, True, True],
         )
         dw.copy_(by_w)
         db.copy_(by_b)
@@ -113,14 +136,16 @@ def _library_convolution(layer: BoundLayer) -> ForwardBackward:
 
 def _small_convolution(layer: BoundLayer) -> ForwardBackward:
     """One product for all networks, on [M, C, H, W, B]."""
-    passes = unfolded_convolution(layer.module, layer.layout, layer.tensors, layer.grads)
-    return ForwardBackward(*passes)
+    passes = UnfoldedConvolution(layer.module, layer.layout, layer.tensors, layer.grads)
+    return ForwardBackward(passes.forward, passes.backward)
 
 
 def _halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return the even and the odd places along an axis."""
     before = (slice(None),) * dim
-    return x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))]
+    even = (*before, slice(0, None, 2))
+    odd = (*before, slice(1, None, 2))
+    return x[even], x[odd]
 
 
 def _to_larger(g: Tensor, x: Tensor, dim: int) -> Tensor:
@@ -143,11 +168,13 @@ def _max_pool(layer: BoundLayer) -> ForwardBackward:
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         halved = torch.maximum(*_halves(x, 3))
-        return torch.maximum(*_halves(halved, 2)), (x, halved)
+        out = torch.maximum(*_halves(halved, 2))
+        return out, (x, halved)
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
         x, halved = saved
-        return _to_larger(_to_larger(g, halved, 2), x, 3)
+        by_halved = _to_larger(g, halved, 2)
+        return _to_larger(by_halved, x, 3)
 
     return ForwardBackward(forward, backward)
 
@@ -155,10 +182,13 @@ def _max_pool(layer: BoundLayer) -> ForwardBackward:
 def _batch_norm(layer: BoundLayer) -> ForwardBackward:
     """On [B, C, H, W], where C are the channels of all networks in a row."""
     module, tensors = layer.module, layer.tensors
-    w, b = tensors["weight"].view(-1), tensors["bias"].view(-1)
-    mean, var = tensors["running_mean"].view(-1), tensors["running_var"].view(-1)
+    w = tensors["weight"].view(-1)
+    b = tensors["bias"].view(-1)
+    mean = tensors["running_mean"].view(-1)
+    var = tensors["running_var"].view(-1)
     batches = tensors["num_batches_tracked"]
-    dw, db = layer.grads["weight"].view(-1), layer.grads["bias"].view(-1)
+    dw = layer.grads["weight"].view(-1)
+    db = layer.grads["bias"].view(-1)
     momentum, eps = module.momentum, module.eps
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
@@ -171,9 +201,17 @@ def _batch_norm(layer: BoundLayer) -> ForwardBackward:
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
         x, centre, scale = saved
-        wanted = [wants_input, True, True]
         by_input, by_w, by_b = aten.native_batch_norm_backward(
-            g.contiguous(), x, w, mean, var, centre, scale, module.training, eps, wanted
+            g.contiguous(),
+            x,
+            w,
+            mean,
+            var,
+            save_mean=centre,
+            save_invstd=scale,
+            train=module.training,
+            eps=eps,
+            output_mask=[wants_input, True, True],
         )
         dw.copy_(by_w)
         db.copy_(by_b)
@@ -184,16 +222,22 @@ def _batch_norm(layer: BoundLayer) -> ForwardBackward:
 
 def _batch_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
     """On [M, C, …, B], which to the kernel is one example of M·C channels and many pixels."""
-    inner, layout = _batch_norm(layer), layer.layout
+    inner = _batch_norm(layer)
+    layout = layer.layout
+
+    def as_one_example(x: Tensor) -> Tensor:
+        members, channels = x.shape[:2]
+        return x.reshape(1, members * channels, -1)
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
+        # Statistics differ between networks, so from here on each has its own copy of the batch.
         x = layout.per_member(x)
-        out, saved = inner.forward(x.reshape(1, x.shape[0] * x.shape[1], -1))
+        out, saved = inner.forward(as_one_example(x))
         return out.view(x.shape), saved
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
-        flat = g.reshape(1, g.shape[0] * g.shape[1], -1)
-        return inner.backward(flat, saved, wants_input).view(g.shape)
+        by_input = inner.backward(as_one_example(g), saved, wants_input)
+        return by_input.view(g.shape)
 
     return ForwardBackward(forward, backward)
 
@@ -213,47 +257,54 @@ def _dropout(columns: bool) -> LayerRule:
                 return x, None
             if columns:
                 x = layout.per_member(x)
-                u = layout.uniform((x.shape[-1], *x.shape[1:-1])).movedim(1, -1)
+                by_example = (x.shape[-1], *x.shape[1:-1])
+                u = layout.uniform(by_example).movedim(1, -1)
             else:
                 u = layout.uniform(tuple(x.shape))[0]
             mask = scaled_keep_mask(u, p, x)
             return x * mask, mask
 
         def backward(g: Tensor, mask: Tensor | None, wants_input: bool) -> Tensor:
-            return g if mask is None else g * mask
+            if mask is None:
+                return g
+            return g * mask
 
         return ForwardBackward(forward, backward)
 
     return bind
 
 
-def _by_output(
-    function: Callable[[Any, Tensor], Tensor], slope: Callable[[Any, Tensor, Tensor], Tensor]
-) -> LayerRule:
+def _by_output(activation: Activation, slope: Slope) -> LayerRule:
     """An activation whose gradient is a formula in its output."""
 
     def bind(layer: BoundLayer) -> ForwardBackward:
         module = layer.module
 
         def forward(x: Tensor) -> tuple[Tensor, Any]:
-            out = function(module, x)
+            out = activation(module, x)
             return out, out
 
-        return ForwardBackward(forward, lambda g, out, wants_input: slope(module, g, out))
+        def backward(g: Tensor, out: Tensor, wants_input: bool) -> Tensor:
+            return slope(module, g, out)
+
+        return ForwardBackward(forward, backward)
 
     return bind
 
 
-def _by_input(
-    function: Callable[[Any, Tensor], Tensor], slope: Callable[[Any, Tensor, Tensor], Tensor]
-) -> LayerRule:
+def _by_input(activation: Activation, slope: Slope) -> LayerRule:
     """An activation whose gradient is a formula in its input."""
 
     def bind(layer: BoundLayer) -> ForwardBackward:
         module = layer.module
-        return ForwardBackward(
-            lambda x: (function(module, x), x), lambda g, x, wants_input: slope(module, g, x)
-        )
+
+        def forward(x: Tensor) -> tuple[Tensor, Any]:
+            return activation(module, x), x
+
+        def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
+            return slope(module, g, x)
+
+        return ForwardBackward(forward, backward)
 
     return bind
 
@@ -275,9 +326,14 @@ def _relu(layer: BoundLayer) -> ForwardBackward:
 
 def _flatten_columns(layer: BoundLayer) -> ForwardBackward:
     """[S, C, H, W, B] → [S, C·H·W, B]."""
-    return ForwardBackward(
-        lambda x: (x.flatten(1, -2), x.shape), lambda g, shape, wants_input: g.view(shape)
-    )
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        return x.flatten(1, -2), x.shape
+
+    def backward(g: Tensor, shape: torch.Size, wants_input: bool) -> Tensor:
+        return g.view(shape)
+
+    return ForwardBackward(forward, backward)
 
 
 def _flatten_to_columns(layer: BoundLayer) -> ForwardBackward:
@@ -293,7 +349,13 @@ def _flatten_to_columns(layer: BoundLayer) -> ForwardBackward:
 
 
 def _identity(layer: BoundLayer) -> ForwardBackward:
-    return ForwardBackward(lambda x: (x, None), lambda g, saved, wants_input: g)
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        return x, None
+
+    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        return g
+
+    return ForwardBackward(forward, backward)
 
 
 def _elu_slope(module: Any, g: Tensor, out: Tensor) -> Tensor:
@@ -316,16 +378,25 @@ COLUMN_RULES: LayerRules = {
     nn.Flatten: _flatten_columns,
     nn.Identity: _identity,
     nn.ReLU: _relu,
-    nn.ELU: _by_output(lambda module, x: F.elu(x, module.alpha), _elu_slope),
+    nn.ELU: _by_output(
+        lambda module, x: F.elu(x, module.alpha),
+        _elu_slope,
+    ),
     nn.Sigmoid: _by_output(
-        lambda module, x: torch.sigmoid(x), lambda module, g, out: aten.sigmoid_backward(g, out)
+        lambda module, x: torch.sigmoid(x),
+        lambda module, g, out: aten.sigmoid_backward(g, out),
     ),
     nn.Tanh: _by_output(
-        lambda module, x: torch.tanh(x), lambda module, g, out: aten.tanh_backward(g, out)
+        lambda module, x: torch.tanh(x),
+        lambda module, g, out: aten.tanh_backward(g, out),
     ),
-    nn.GELU: _by_input(lambda module, x: F.gelu(x), lambda module, g, x: aten.gelu_backward(g, x)),
+    nn.GELU: _by_input(
+        lambda module, x: F.gelu(x),
+        lambda module, g, x: aten.gelu_backward(g, x),
+    ),
     nn.LeakyReLU: _by_input(
-        lambda module, x: F.leaky_relu(x, module.negative_slope), _leaky_relu_slope
+        lambda module, x: F.leaky_relu(x, module.negative_slope),
+        _leaky_relu_slope,
     ),
 }
 # Up to the Flatten, in the library's layout [B, C, H, W].

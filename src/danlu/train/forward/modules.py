@@ -32,7 +32,8 @@ class _WithKnownGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
-        return *ctx.gradients, *(None for _ in ctx.gradients)
+        of_gradients = [None] * len(ctx.gradients)  # these are constants
+        return *ctx.gradients, *of_gradients
 
 
 def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
@@ -60,9 +61,16 @@ class SingleForward:
     """
 
     def __init__(
-        self, model: nn.Module, layout: MemberLayout, stack: Stack, precision: Precision
+        self,
+        model: nn.Module,
+        layout: MemberLayout,
+        stack: Stack,
+        precision: Precision,
     ) -> None:
-        self.model, self.layout, self.stack, self.precision = model, layout, stack, precision
+        self.model = model
+        self.layout = layout
+        self.stack = stack
+        self.precision = precision
         self.seed: int | None = None
         self.state: tuple[Tensor, ...] | None = None
         self.own_buffers = []
@@ -87,25 +95,35 @@ class SingleForward:
         """Return outputs [1, K, B] for x [1, B, …], and the graph."""
         with self._random_streams(), self.precision.of_pass(self.model.training):
             if is_stateful(self.model):
-                start = None
-                if self.state is not None:
-                    start = tuple(s[0, : x.shape[1]] for s in self.state)
-                out, ends = self.model(x[0], start)
+                out, ends = self.model(x[0], self._start_state(x.shape[1]))
+                # Truncated backpropagation: the next batch takes the values, not their graph.
                 self.state = tuple(s.detach().unsqueeze(0) for s in ends)
             else:
                 out = self.model(self.precision.arrange(x[0]))
             heads = self.precision.outputs(out)
         self._take_back_buffers()
-        return tuple(head.detach().t().unsqueeze(0) for head in heads), heads
+        detached = tuple(_as_columns(head.detach()) for head in heads)
+        return detached, heads
 
-    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def _start_state(self, size: int) -> tuple[Tensor, ...] | None:
+        """Return what the batch before left, [B, H] each, for a batch of that many examples."""
+        if self.state is None:
+            return None
+        return tuple(s[0, :size] for s in self.state)
+
+    def sequence_loss(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Any]:
         """Return the loss [1], the outputs [1, K, B·T], and the graph."""
         model = cast(HasSequenceLoss, self.model)
         with self._random_streams(), self.precision.of_pass(True):
             loss, logits = model.sequence_loss(x[0], y[0], weights[0])
         self._take_back_buffers()
-        out = logits.detach().flatten(0, -2).t().unsqueeze(0)
-        return loss.detach().unsqueeze(0), out, (loss,)
+        by_token = logits.detach().flatten(0, -2)
+        return loss.detach().unsqueeze(0), _as_columns(by_token), (loss,)
 
     @torch.no_grad()
     def _take_back_buffers(self) -> None:
@@ -114,30 +132,44 @@ class SingleForward:
         Raises ModelError for a buffer of another shape or type.
         """
         for module, key, tensor, name in self.own_buffers:
-            found = module._buffers[key]
-            if found is tensor:
+            current = module._buffers[key]
+            if current is tensor:
                 continue
-            is_float = tensor.is_floating_point()
-            if (
-                found is None
-                or found.shape != tensor.shape
-                or found.is_floating_point() != is_float
-            ):
+            if current is None or not _fits(current, tensor):
                 raise ModelError(
-                    f"`{name}` of the network became {_describe(found)} in training, "
+                    f"`{name}` of the network became {_describe(current)} in training, "
                     f"but a buffer must stay what it is: {_describe(tensor)}"
                 )
-            tensor.copy_(found)
+            tensor.copy_(current)
             module._buffers[key] = tensor
 
     def backward(self, gradients: Sequence[Tensor], saved: Any) -> None:
         """Overwrite the gradient of every parameter; gradients [1, K, B] by each output."""
         self.stack.grad.zero_()
-        _backward(saved, [g[0].t() if g.ndim > 1 else g[0] for g in gradients])
+        by_output = []
+        for g in gradients:
+            is_loss = g.ndim == 1  # [1], where the model computes the loss itself
+            by_output.append(g[0] if is_loss else g[0].t())
+        _backward(saved, by_output)
+
+
+def _as_columns(out: Tensor) -> Tensor:
+    """Return one network's outputs [B, K] as [1, K, B]."""
+    return out.t().unsqueeze(0)
+
+
+def _fits(tensor: Tensor, buffer: Tensor) -> bool:
+    """Whether a tensor can be copied into a buffer without a loss."""
+    if tensor.shape != buffer.shape:
+        return False
+    return tensor.is_floating_point() == buffer.is_floating_point()
 
 
 def _describe(tensor: Tensor | None) -> str:
-    return "nothing" if tensor is None else f"{list(tensor.shape)} of {str(tensor.dtype)[6:]}"
+    if tensor is None:
+        return "nothing"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{list(tensor.shape)} of {dtype}"
 
 
 class _SequenceLoss(nn.Module):
@@ -170,7 +202,10 @@ class VmapForward:
         precision: Precision,
         p: dict[str, Any],
     ) -> None:
-        self.model, self.layout, self.stack, self.precision = model, layout, stack, precision
+        self.model = model
+        self.layout = layout
+        self.stack = stack
+        self.precision = precision
         self.state: tuple[Tensor, ...] | None = None
         self.stateful = is_stateful(model)
         self.leaves = {}
@@ -178,26 +213,29 @@ class VmapForward:
             leaf = parameter.detach().requires_grad_()
             leaf.grad = stack.grads[name]
             self.leaves[name] = leaf
-        self.p = {
-            layer: p.get(path, layer.p)
-            for path, layer in model.named_modules()
-            if isinstance(layer, Dropout)
-        }
+        self.p = {}
+        for path, layer in model.named_modules():
+            if isinstance(layer, Dropout):
+                self.p[layer] = p.get(path, layer.p)
         # By batch size: which dropouts a pass asks for a mask, and the masks' shapes.
         self.mask_requests: dict[int, list[tuple[Dropout, tuple[int, ...]]]] = {}
 
     def forward(self, x: Tensor) -> tuple[Heads, Any]:
         """Return outputs [M, K, B] for x [S, B, …], and the graph."""
         is_shared = len(x) == 1
-        # Inside vmap the layout in memory cannot be chosen, so only a shared batch is arranged.
-        x = self.precision.arrange(x[0]) if is_shared else self.layout.per_member(x)
+        if is_shared:
+            # Inside vmap the layout in memory cannot be chosen, so only a shared batch is arranged.
+            x = self.precision.arrange(x[0])
+            example_batch = x
+        else:
+            x = self.layout.per_member(x)
+            example_batch = x[0]
         masks = []
         if self.model.training and self.p:
-            masks = self._masks(x if is_shared else x[0])
+            masks = self._masks(example_batch)
         states = None
         if self.state is not None:
-            size = x.shape[0 if is_shared else 1]
-            states = tuple(s[:, :size] for s in self.state)
+            states = tuple(s[:, : len(example_batch)] for s in self.state)
 
         def one(
             parameters: dict[str, Tensor],
@@ -206,25 +244,34 @@ class VmapForward:
             masks: list[Tensor],
             states: Any,
         ) -> Any:
-            remaining = iter(masks)
             inputs = (x, states) if self.stateful else (x,)
-            with dropout_source(lambda layer, value: next(remaining)):
+            with _masks_in_order(masks):
                 out = torch.func.functional_call(self.model, (parameters, buffers), inputs)
-            out, ends = out if self.stateful else (out, ())
+            ends = ()
+            if self.stateful:
+                out, ends = out
             return self.precision.outputs(out), ends
 
-        dims = (0, 0, None if is_shared else 0, 0, None if states is None else 0)
+        of_x = None if is_shared else 0
+        of_states = None if states is None else 0
+        every_network = torch.func.vmap(one, in_dims=(0, 0, of_x, 0, of_states))
         with self.precision.of_pass(self.model.training), under_vmap():
-            heads, ends = torch.func.vmap(one, in_dims=dims)(
-                self.leaves, dict(self.stack.buffers), x, masks, states
-            )
-        self.state = tuple(s.detach() for s in ends) if self.stateful else None
+            heads, ends = every_network(self.leaves, dict(self.stack.buffers), x, masks, states)
+        if self.stateful:
+            self.state = tuple(s.detach() for s in ends)
         return tuple(head.detach().mT for head in heads), heads
 
-    def sequence_loss(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def sequence_loss(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Any]:
         """Return the losses [M], the outputs [M, K, B·T], and the graph."""
         x = self.layout.per_member(x)
-        masks = self._masks(x[0]) if self.p else []
+        masks = []
+        if self.p:
+            masks = self._masks(x[0])
         y = y.expand(self.stack.members, -1, -1)
         weights = weights.expand(self.stack.members, -1)
         wrapper = _SequenceLoss(self.model)
@@ -235,16 +282,16 @@ class VmapForward:
             masks: list[Tensor],
             *args: Tensor,
         ) -> Any:
-            remaining = iter(masks)
             tensors = (_in_sequence_loss(parameters), _in_sequence_loss(buffers))
-            with dropout_source(lambda layer, value: next(remaining)):
+            with _masks_in_order(masks):
                 return torch.func.functional_call(wrapper, tensors, args)
 
         with self.precision.of_pass(True), under_vmap():
             losses, logits = torch.func.vmap(one)(
                 self.leaves, dict(self.stack.buffers), masks, x, y, weights
             )
-        return losses.detach(), logits.detach().flatten(1, -2).mT, (losses,)
+        by_token = logits.detach().flatten(1, -2)
+        return losses.detach(), by_token.mT, (losses,)
 
     def _masks(self, x: Tensor) -> list[Tensor]:
         """Return the masks of a step [M, B, …], in the order in which the module asks for them."""
@@ -265,6 +312,7 @@ class VmapForward:
             requests.append((layer, tuple(value.shape)))
             return torch.ones_like(value)
 
+        # Copies, as this pass must not move the running statistics of batch normalisation.
         first = {name: tensor[0].clone() for name, tensor in self.stack.tensors.items()}
         with dropout_source(record):
             torch.func.functional_call(self.model, first, (x,))
@@ -273,4 +321,14 @@ class VmapForward:
     def backward(self, gradients: Sequence[Tensor], saved: Any) -> None:
         """Overwrite the gradient of every parameter; gradients [M, K, B] by each output."""
         self.stack.grad.zero_()
-        _backward(saved, [g.mT if g.ndim > 1 else g for g in gradients])
+        by_output = []
+        for g in gradients:
+            is_loss = g.ndim == 1  # [M], where the model computes the losses itself
+            by_output.append(g if is_loss else g.mT)
+        _backward(saved, by_output)
+
+
+def _masks_in_order(masks: list[Tensor]) -> contextlib.AbstractContextManager[None]:
+    """Give the dropouts of a pass these masks, one after another."""
+    remaining = iter(masks)
+    return dropout_source(lambda layer, value: next(remaining))

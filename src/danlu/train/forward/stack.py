@@ -9,8 +9,7 @@ is a few operations on long rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,47 +33,59 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
         template = models[0].to(device)
-        trainable = [(name, p) for name, p in template.named_parameters() if p.requires_grad]
-        weights = {name: tuple(p.shape) for name, p in trainable if p.ndim >= 2}
-        others = {name: tuple(p.shape) for name, p in trainable if p.ndim < 2}
-        self.shapes, self.weights = {**weights, **others}, set(weights)
+        trainable = {name: p for name, p in template.named_parameters() if p.requires_grad}
+        self.weights = {name for name, p in trainable.items() if p.ndim >= 2}
+        # Weights first, in the module's order: decay and penalties act on one range of the vector.
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for name in sorted(trainable, key=lambda name: name not in self.weights):
+            self.shapes[name] = tuple(trainable[name].shape)
         self.aliases = _aliases(template)
         self.lr_factors: dict[str, float] = {}
         """Factors on the learning rate by parameter, where they are not 1."""
 
         states = [model.state_dict() for model in models]
-        dtype = trainable[0][1].dtype if trainable else torch.float32
-        flat = []
+        dtype = next((p.dtype for p in trainable.values()), torch.float32)
+        blocks = [torch.zeros(0, dtype=dtype, device=device)]
         for name in self.shapes:
-            flat.append(torch.stack([s[name].to(device, dtype) for s in states]).reshape(-1))
-        self._lay_out(len(models), torch.cat(flat) if flat else torch.zeros(0, device=device))
-        rest = [k for k in states[0] if k not in self.shapes and k not in self.aliases]
-        self.buffers = {k: torch.stack([s[k].to(device) for s in states]) for k in rest}
+            values = [state[name].to(device, dtype) for state in states]
+            blocks.append(torch.stack(values).reshape(-1))
+        self._lay_out(len(models), torch.cat(blocks))
+        self.buffers = {}
+        for name in states[0]:
+            if name not in self.shapes and name not in self.aliases:
+                values = [state[name].to(device) for state in states]
+                self.buffers[name] = torch.stack(values)
         if len(models) == 1:
             self.bind(template)
 
     def _lay_out(self, members: int, theta: Tensor) -> None:
-        self.members, self.theta, self.grad = members, theta, torch.zeros_like(theta)
-        self.parameters, self.grads = self.views(self.theta), self.views(self.grad)
+        self.members = members
+        self.theta = theta
+        self.grad = torch.zeros_like(theta)
+        self.parameters = self.views(self.theta)
+        self.grads = self.views(self.grad)
 
     def bind(self, module: nn.Module) -> None:
         """Make the tensors of a module those of the only network here."""
         for name, p in module.named_parameters():
             if name in self.parameters:
-                p.data, p.grad = self.parameters[name][0], self.grads[name][0]
-            else:
+                p.data = self.parameters[name][0]
+                p.grad = self.grads[name][0]
+            else:  # a frozen one
                 p.data = self.buffers[name][0]
         for name, buffer in module.named_buffers():
+            # A buffer that is not part of the state stays the module's own.
             if name in self.buffers:
                 buffer.data = self.buffers[name][0]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Return a vector of this layout as [M, …] by parameter."""
-        views, at = {}, 0
+        views = {}
+        start = 0
         for name, shape in self.shapes.items():
-            n = self.members * math.prod(shape)
-            views[name] = flat[at : at + n].view(self.members, *shape)
-            at += n
+            end = start + self.members * math.prod(shape)
+            views[name] = flat[start:end].view(self.members, *shape)
+            start = end
         return views
 
     @property
@@ -94,7 +105,8 @@ class Stack:
         rows = []
         for name, view in self.views(flat).items():
             values = view.reshape(self.members, -1)
-            rows.append(ParamRow(values, values.shape[1] if name in self.weights else 0))
+            weights = values.shape[1] if name in self.weights else 0
+            rows.append(ParamRow(values, weights))
         return rows
 
     def row_lr_factors(self) -> list[float]:
@@ -105,32 +117,37 @@ class Stack:
 
     def select_vector(self, flat: Tensor, index: Tensor) -> Tensor:
         """Return a vector of this layout with some of the networks."""
-        views = [view[index].reshape(-1) for view in self.views(flat).values()]
-        return torch.cat(views) if views else flat.clone()
+        blocks = [flat.new_zeros(0)]
+        for view in self.views(flat).values():
+            blocks.append(view[index].reshape(-1))
+        return torch.cat(blocks)
 
     def join_vectors(self, flat: Tensor, other: Stack, others_flat: Tensor) -> Tensor:
         """Return this vector and one of another stack's as one, these networks first."""
-        views = []
-        pairs = zip(self.views(flat).values(), other.views(others_flat).values(), strict=True)
-        for own, others in pairs:
-            views += [own.reshape(-1), others.reshape(-1)]
-        return torch.cat(views) if views else flat.clone()
+        blocks = [flat.new_zeros(0)]
+        others = other.views(others_flat)
+        for name, view in self.views(flat).items():
+            blocks.append(view.reshape(-1))
+            blocks.append(others[name].reshape(-1))
+        return torch.cat(blocks)
 
     def select(self, index: Tensor) -> Stack:
         """Return a stack of some of the networks, in that order, that shares nothing with this."""
-        buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
-        return self._with(len(index), self.select_vector(self.theta, index), buffers)
+        theta = self.select_vector(self.theta, index)
+        return self._with(len(index), theta, select_buffers(self.buffers, index))
 
     def join(self, other: Stack) -> Stack:
         """Return a stack of these networks, then those of another."""
-        buffers = {k: torch.cat([buffer, other.buffers[k]]) for k, buffer in self.buffers.items()}
+        members = self.members + other.members
         theta = self.join_vectors(self.theta, other, other.theta)
-        return self._with(self.members + other.members, theta, buffers)
+        return self._with(members, theta, join_buffers(self.buffers, other.buffers))
 
     def _with(self, members: int, theta: Tensor, buffers: dict[str, Tensor]) -> Stack:
         """Return a stack of the same structure with other tensors."""
         new = Stack.__new__(Stack)
-        new.shapes, new.weights, new.aliases = self.shapes, self.weights, self.aliases
+        new.shapes = self.shapes
+        new.weights = self.weights
+        new.aliases = self.aliases
         new.lr_factors = self.lr_factors
         new._lay_out(members, theta)
         new.buffers = buffers
@@ -138,70 +155,22 @@ class Stack:
 
     def state_dict(self, i: int) -> dict[str, Tensor]:
         """Return the state of network i by name, copied."""
-        state = {name: t[i].detach().clone() for name, t in self.tensors.items()}
+        state = {}
+        for name, tensor in self.tensors.items():
+            state[name] = tensor[i].detach().clone()
         for alias, first in self.aliases.items():
             state[alias] = state[first].clone()
         return state
 
 
-@dataclass
-class Snapshot:
-    """Other values for the tensors of a stack: a vector of its layout, and buffers by name."""
-
-    theta: Tensor
-    buffers: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, stack: Stack, only_floats: bool = False) -> Snapshot:
-        """Return a copy of a stack's tensors; only_floats: leave out buffers of whole numbers."""
-        kept = {
-            name: buffer.clone()
-            for name, buffer in stack.buffers.items()
-            if buffer.is_floating_point() or not only_floats
-        }
-        return cls(stack.theta.clone(), kept)
-
-    def select(self, stack: Stack, index: Tensor) -> Snapshot:
-        """Return that of some of the networks; stack: whose layout this has."""
-        buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
-        return Snapshot(stack.select_vector(self.theta, index), buffers)
-
-    def join(self, stack: Stack, other: Snapshot, other_stack: Stack) -> Snapshot:
-        """Return that of these networks, then of those."""
-        buffers = {k: torch.cat([buffer, other.buffers[k]]) for k, buffer in self.buffers.items()}
-        return Snapshot(stack.join_vectors(self.theta, other_stack, other.theta), buffers)
-
-    def take_rows(self, stack: Stack, rows: list[int]) -> None:
-        """Set some networks' values to those that the stack has now."""
-        _copy_rows(stack, self.theta, stack.theta, rows)
-        for name, buffer in self.buffers.items():
-            buffer[rows] = stack.buffers[name][rows]
-
-    def put_rows(self, stack: Stack, rows: list[int]) -> None:
-        """Set some networks of the stack to these values."""
-        _copy_rows(stack, stack.theta, self.theta, rows)
-        for name, buffer in self.buffers.items():
-            stack.buffers[name][rows] = buffer[rows]
-
-    @torch.no_grad()
-    def exchange(self, stack: Stack) -> None:
-        """Exchange these values with the stack's."""
-        pairs = [(self.theta, stack.theta)]
-        pairs += [(buffer, stack.buffers[name]) for name, buffer in self.buffers.items()]
-        for own, theirs in pairs:
-            held = theirs.clone()
-            theirs.copy_(own)
-            own.copy_(held)
-
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps, under that name."""
-        return {name: self.theta, **{f"{name}.{k}": buffer for k, buffer in self.buffers.items()}}
+def select_buffers(buffers: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    """Return buffers [M, …] by name of some of the networks."""
+    return {name: buffer[index] for name, buffer in buffers.items()}
 
 
-def _copy_rows(stack: Stack, to: Tensor, source: Tensor, rows: list[int]) -> None:
-    """Copy some networks' parameters from one vector of the stack's layout to another."""
-    for target, values in zip(stack.param_rows(to), stack.param_rows(source), strict=True):
-        target.values[rows] = values.values[rows]
+def join_buffers(buffers: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the buffers of these networks, then those of others, by name."""
+    return {name: torch.cat([buffer, others[name]]) for name, buffer in buffers.items()}
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
@@ -216,7 +185,8 @@ def _aliases(module: nn.Module) -> dict[str, str]:
         *module.named_buffers(remove_duplicate=False),
     ]
     for name, tensor in named:
-        if first_name.setdefault(id(tensor), name) != name:
-            aliases[name] = first_name[id(tensor)]
+        first = first_name.setdefault(id(tensor), name)
+        if first != name:
+            aliases[name] = first
     saved = module.state_dict()
-    return {alias: name for alias, name in aliases.items() if alias in saved}
+    return {alias: first for alias, first in aliases.items() if alias in saved}
