@@ -8,8 +8,8 @@ from cell_formulas import step
 from torch import Tensor, nn
 
 from danlu.nn.cells import CELLS
-from danlu.nn.scan import scan
 from danlu.nn.recurrent import Recurrent, reverse, under_vmap
+from danlu.nn.scan import scan
 
 T, B, H, M = 7, 4, 5, 3
 

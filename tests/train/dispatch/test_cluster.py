@@ -22,7 +22,7 @@ from danlu import Recipe, compare, fit, load, tune
 from danlu.errors import Interrupted, RunError
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import cluster, plan, scheduler
+from danlu.train.dispatch import cluster, plan, planner
 from danlu.train.dispatch.reports import StepsDone
 from danlu.train.dispatch.scheduler import StudyScheduler
 
@@ -69,7 +69,7 @@ def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
     assert way["workers"] == 2, "as many as the cluster has cores"
     assert not (away.path / "checkpoint").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "choose_plan", by(way["population_size"]))
+        patch.setattr(planner, "choose_plan", by(way["population_size"]))
         assert_same(away, train(recipes(), data, out=tmp_path / "here"))
 
 
@@ -114,7 +114,7 @@ def test_a_machine_that_dies_in_the_middle(
         "one of the two chunks was sent again; a slow machine may be taken for dead, too"
     )
     assert any(task.saved for task in sent[2:]), "with a checkpoint to go on from"
-    monkeypatch.setattr(scheduler, "choose_plan", by(4))
+    monkeypatch.setattr(planner, "choose_plan", by(4))
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
@@ -155,7 +155,7 @@ def test_asked_to_stop_it_saves_and_goes_on_here(
         train(given, data, out=path, ray=nodes.address, listener=Impatient(), checkpoint_every=1000)
     assert Study(path).status == "interrupted"
     assert len(list(path.glob("checkpoint/*/[0-9]*"))) == 2, "each chunk saved what it had"
-    monkeypatch.setattr(scheduler, "choose_plan", by(4))
+    monkeypatch.setattr(planner, "choose_plan", by(4))
     assert_same(resume_study(path, data), train(given, data, out=tmp_path / "here"))
 
 
@@ -286,7 +286,7 @@ def test_a_task_that_another_process_asks_to_stop_is_sent_again(
     assert (tmp_path / "asked").exists()
     assert len(sent) == 2
     assert sent[1].saved, "with what it had saved"
-    monkeypatch.setattr(scheduler, "choose_plan", by(8))
+    monkeypatch.setattr(planner, "choose_plan", by(8))
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 

@@ -16,7 +16,7 @@ from populations import equal_alone, members
 from danlu import Data, Recipe
 from danlu.train import resume_study, train
 from danlu.train.dispatch import chunk as chunk_module
-from danlu.train.dispatch import memory, plan, provenance, scheduler
+from danlu.train.dispatch import memory, plan, planner, provenance, scheduler
 from danlu.train.engine.population import Population
 
 
@@ -26,7 +26,7 @@ def test_every_way_gives_the_same(
 ) -> None:
     recipes = members("cnn", "adam", "dropout")
     monkeypatch.setattr(
-        scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to")
+        planner, "choose_plan", lambda *a, **k: plan.Plan(6, way, workers, 1, "told to")
     )
     study = train(recipes, pictures, out=tmp_path / "study")
     equal_alone(study, recipes, pictures, tmp_path)
@@ -77,7 +77,7 @@ def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
         return step(self, *a)
 
     monkeypatch.setattr(Population, "step", greedy)
-    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
     recipes = members("dense", "adam", "plain")
     study = train(recipes, pictures, out=tmp_path / "study")
     assert [(p["population_size"], p["is_surprising"]) for p in study.info["plans"]] == [(1, True)]

@@ -23,7 +23,7 @@ from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.pages.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import plan, provenance, scheduler
+from danlu.train.dispatch import plan, planner, provenance
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 
@@ -31,11 +31,11 @@ TRAIN = f"""
 import sys
 from danlu import load
 from danlu.train import train
-from danlu.train.dispatch import plan, scheduler
+from danlu.train.dispatch import plan, planner
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from test_study import recipes
 chunk, workers = int(sys.argv[2]), int(sys.argv[3])
-scheduler.choose_plan = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
+planner.choose_plan = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
 train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
 """
 
@@ -192,7 +192,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
 ) -> None:
     """Everything is deterministic, so equal ends alone would not show whether a checkpoint was read."""
     monkeypatch.setattr(
-        scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to")
+        planner, "choose_plan", lambda *a, **k: plan.Plan(6, chunk, 1, 1, "told to")
     )
     data, step, save, taken = load("digits"), Population.step, Loop.save, [0]
 
@@ -220,7 +220,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
     step = Population.step
     home = os.getpid()
 
@@ -336,7 +336,7 @@ def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
 def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
     study = train(recipes(), load("digits"), out=tmp_path / "study")
     before, members = study.curves(), study.path / "members.jsonl"
     provenance.update_json(study.path / "study.json", status="running")
@@ -372,13 +372,13 @@ def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
 
 def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes while a plan is being measured."""
-    choose = scheduler.choose_plan
+    choose = planner.choose_plan
 
     def slow(*a: Any, **k: Any) -> plan.Plan:
         os.kill(os.getpid(), signal.SIGINT)
         return choose(*a, **k)
 
-    monkeypatch.setattr(scheduler, "choose_plan", slow)
+    monkeypatch.setattr(planner, "choose_plan", slow)
     with pytest.raises(Interrupted):
         train(recipes(), load("digits"), out=tmp_path / "study")
     monkeypatch.undo()

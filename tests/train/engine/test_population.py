@@ -24,7 +24,7 @@ from danlu import Data, Recipe, fit, load
 from danlu.models import MODELS
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.train import train
-from danlu.train.dispatch import choose, plan, scheduler
+from danlu.train.dispatch import choose, plan, planner
 from danlu.train.engine.population import Population
 
 EVERYWHERE = (
@@ -208,7 +208,7 @@ def test_places_that_get_free_are_given_to_those_who_wait(
     fields: dict[str, Any],
 ) -> None:
     """Networks that are differently far train together, and each is still what its recipe gives alone."""
-    monkeypatch.setattr(scheduler, "choose_plan", lambda *a, **k: plan.Plan(7, 3, 1, 1, "told to"))
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(7, 3, 1, 1, "told to"))
     sizes = []
     step = Population.step
     monkeypatch.setattr(
@@ -338,9 +338,7 @@ def test_each_keeps_its_own_dropout_when_others_leave_and_join(
     dropout: tuple[float, ...],
     room: int,
 ) -> None:
-    monkeypatch.setattr(
-        scheduler, "choose_plan", lambda *a, **k: plan.Plan(3, room, 1, 1, "told to")
-    )
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(3, room, 1, 1, "told to"))
     models = [{"name": "dense", "dropout": p, **section} for p in dropout]
     recipes = [
         Recipe(model=m, dtype="float64", batch_size=13, epochs=e)
