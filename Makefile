@@ -1,20 +1,26 @@
-# Two commands: `make fit` and `make test`.
+# Two commands: `make fit` and `make test`. `make test-slow` runs the tests that take long.
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: fit test check bench clean
+.PHONY: fit test test-slow check docs bench clean
 
 fit: $(VENV)/.installed
 	@$(BIN)/danlu fit digits
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/build.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'

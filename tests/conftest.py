@@ -19,11 +19,20 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Networks as deep as these take long, and the shallower ones of their families pass the same code.
+_DEEP = {"resnet34", "resnet50", "resnet101", "resnet152"}
+_DEEP |= {"googlenet-naive", "googlenet-factorised", "googlenet-torch"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = os.environ.get("DANLU_DATA")
     no_data = pytest.mark.skip(reason="DANLU_DATA names no folder with the real data")
     no_gpu = pytest.mark.skip(reason="no CUDA device")
     for item in items:
+        callspec = getattr(item, "callspec", None)
+        names = {str(value) for value in callspec.params.values()} if callspec else set()
+        if _DEEP & names:
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("data") and not (folder and Path(folder).is_dir()):
             item.add_marker(no_data)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():

@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from danlu.export.plain_loop import as_code
+from danlu.cli import app
 from danlu.models import MODELS
 from danlu.nn.cells import CELLS
-from danlu.recipe import Recipe
-from danlu.report.tables.fields import markdown
+from danlu.nn.init import INITS
+from danlu.nn.losses import LOSSES
+from danlu.optim.optimizers import OPTIMIZERS
+from danlu.optim.schedules import SCHEDULES
+from danlu.recipe import fields
+from danlu.study.strategies import STRATEGIES
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+import build  # noqa: E402
 
 
-def test_the_page_of_fields_is_current() -> None:
-    assert (ROOT / "docs/recipe.md").read_text() == markdown() + "\n"
+@pytest.mark.parametrize("name", build.PAGES)
+def test_pages_made_from_the_code_are_current(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == build.PAGES[name](), "make docs writes it anew"
 
 
-def test_the_plain_loop_is_current_and_runs(tmp_path: Path) -> None:
-    code = as_code(Recipe().with_(["model=softmax", "optimizer=momentum", "epochs=3"]), "digits")
-    text = (ROOT / "docs/plain-loop.md").read_text()
-    assert code.strip() == re.search(r"```python\n(.*)```", text, re.S)[1].strip()  # type: ignore[index]
+def test_the_plain_loop_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*)```", build.plain_loop(), re.S)
+    assert code is not None
     script = tmp_path / "loop.py"
-    script.write_text(code)
+    script.write_text(code[1])
     out = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True
     ).stdout
     assert "epoch 3" in out
+
+
+TECHNIQUES = [row for group in build.read_table()["group"] for row in group["row"]]
+
+
+def test_every_field_of_a_recipe_is_a_technique() -> None:
+    named = {field for row in TECHNIQUES for field in build.fields_of(row)}
+    assert named == set(fields())
+
+
+@pytest.mark.parametrize("table", [MODELS, CELLS, OPTIMIZERS, SCHEDULES, INITS, LOSSES, STRATEGIES])
+def test_every_variant_is_named_by_a_technique(table: dict[str, object]) -> None:
+    rows = {name for row in TECHNIQUES if "table" in row for name in build.find(row["table"])}
+    nets = {"softmax", "softmax-explicit", "dense", "cnn", "cnn-wide", "rnn", "gru", "lstm"}
+    assert set(table) <= rows | nets
+
+
+@pytest.mark.parametrize("row", TECHNIQUES, ids=lambda row: row["id"])
+def test_commands_and_options_of_a_technique_exist(row: dict[str, list[str]]) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for written in row.get("options", []):
+        words = written.split()
+        named = [commands[words[1]]] if words[0] == "danlu" else commands.values()
+        flags = {
+            flag for command in named for p in command.params for flag in p.opts + p.secondary_opts
+        }
+        assert all(word in flags for word in words if word.startswith("--")), written
+
+
+def test_every_row_of_the_notes_is_there_built_or_not() -> None:
+    ids = [row["id"] for row in TECHNIQUES]
+    wanted = {"D": 6, "A": 11, "G": 9, "H": 2, "C": 9, "R": 9, "B": 4}
+    assert ids == [f"{letter}{k}" for letter, n in wanted.items() for k in range(1, n + 1)]
+    for row in TECHNIQUES:
+        assert ("code" in row) == ("test" in row), f"{row['id']} is tested if it is built"
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -56,6 +99,7 @@ def test_the_readme_leads_to_every_page() -> None:
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.splitlines()[0].strip('".'))
 def test_the_worked_examples_run(code: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -68,12 +112,20 @@ def test_there_is_a_worked_example_of_each_kind() -> None:
     assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_the_python_of_the_readme_runs(name: str, tmp_path: Path) -> None:
+def python_of(name: str) -> str:
+    return "".join(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S))
+
+
+def test_both_readmes_have_the_same_python() -> None:
+    english, chinese = (ast.parse(python_of(name)) for name in ("README.md", "README.zh-CN.md"))
+    assert ast.dump(english) == ast.dump(chinese)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     """On digits instead of MNIST, with a dense net: the same lines."""
-    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S))
     code = (
-        code.replace('"mnist"', '"digits"')
+        python_of("README.md")
+        .replace('"mnist"', '"digits"')
         .replace('model="cnn"', 'model="dense"')
         .replace("trials=100", "trials=9")
     )

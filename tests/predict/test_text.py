@@ -481,6 +481,7 @@ def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path
     assert "no utf-8 text" in err and "model.embedding" not in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""
     (tmp_path / "l.txt").write_text("the cat sat on the mat.\n" * 30)

@@ -92,6 +92,7 @@ def test_within_a_replicate_order_and_initial_weights_are_shared(tmp_path: Path)
     assert curves[0] != pytest.approx(curves[2], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
     """Networks that differ by luck alone, compared 200 times: false claims stay below the stated share."""
     data, n = load("iris"), 6

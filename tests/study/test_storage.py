@@ -132,6 +132,7 @@ tune(load("digits"), SPACE, recipe=BASE, trials=24, rounds=2, storage=sys.argv[1
 """
 
 
+@pytest.mark.slow
 def test_two_machines_at_once_are_one_search(digits: Data, tmp_path: Path) -> None:
     """As many trials as one would make, one winner, one reading of the test part, and both narrow to the same."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"

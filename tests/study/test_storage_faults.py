@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import os
+import contextlib
+import functools
 import signal
-import subprocess
-import sys
-import time
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from processes import Outcome, in_child
 from searches import BASE, LONG, LONG_SPACE, SPACE
 
 from danlu import Data, Study, load, tune
@@ -21,36 +20,56 @@ from danlu.study import continue_tuning, search, storage
 from danlu.study.search import open_tuning
 from danlu.study.strategies import ROUND, UNCLAIMED
 from danlu.study.trials import Trials
-from danlu.train.dispatch import choose, provenance
+from danlu.train.dispatch import planner, provenance
+from danlu.train.dispatch.plan import Plan
 from danlu.train.engine.loop import Loop
 
-KILLED = f"""
-import sys
-from danlu import Recipe, load
-from danlu.study import tune
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from searches import BASE, SPACE
-tune(load("digits"), SPACE, recipe=BASE, trials=12, rounds=int(sys.argv[3]), strategy=sys.argv[2], out=sys.argv[1])
-"""
+STRATEGIES = ["random", "halving", "bayes"]
 
 
-@pytest.mark.parametrize("strategy", ["random", "halving", "bayes"])
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
+def together(patch: pytest.MonkeyPatch) -> None:
+    """All of a batch train as one population: a plan that was measured may be another each time."""
+
+    def choose(recipes: Any, *others: Any) -> Plan:
+        return Plan(len(recipes), len(recipes), 1, 1, "told to")
+
+    patch.setattr(planner, "choose_plan", choose)
+
+
+def tune_in_child(path: Path, strategy: str, at: int | None = None) -> Outcome:
+    def work() -> None:
+        together(pytest.MonkeyPatch())
+        rounds = 1 if strategy == "bayes" else 2
+        given: dict[str, Any] = {"trials": 12, "rounds": rounds, "strategy": strategy}
+        tune(load("digits"), SPACE, recipe=BASE, out=path, **given)
+
+    return in_child(work, path / "study.json", at)
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Study, int]:
+    """A strategy, a search by it that nothing came across, and how many events it had."""
+    path = tmp_path_factory.mktemp("uninterrupted") / "study"
+    ended = tune_in_child(path, request.param)
+    assert ended.code == 0, ended.error
+    return request.param, Study(path), ended.events
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
 def test_killed_and_resumed_no_trial_is_lost_or_told_twice(
-    tmp_path: Path, strategy: str, delay: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: tuple[str, Study, int],
+    share: float,
 ) -> None:
-    path, rounds = tmp_path / "study", 1 if strategy == "bayes" else 2
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path), strategy, str(rounds)], stderr=subprocess.PIPE
-    )
-    end = time.monotonic() + 60
-    while not (path / "study.json").is_file() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    t = continue_tuning(Study(path))
-    expected, trials = 12 * rounds, t.trials.store.get_trials(deepcopy=False)
+    strategy, whole, events = uninterrupted
+    killed = tune_in_child(tmp_path / "study", strategy, at=1 + int(share * events))
+    assert killed.code == -signal.SIGKILL, killed.error
+    together(monkeypatch)
+    t = continue_tuning(Study(tmp_path / "study"))
+    expected, trials = len(whole), t.trials.store.get_trials(deepcopy=False)
     complete = [x for x in trials if x.state == optuna.trial.TrialState.COMPLETE]
     assert len(complete) == len(t.study) == len(t.study.members) == expected
     assert sorted(int(x.user_attrs["mark"].split(":")[1]) for x in complete) == list(
@@ -59,17 +78,8 @@ def test_killed_and_resumed_no_trial_is_lost_or_told_twice(
     assert not any(x.state == optuna.trial.TrialState.RUNNING for x in trials)
     assert t.winner is not None
     if strategy != "bayes":  # whose proposals know of trials that failed
-        whole = tune(
-            load("digits"),
-            SPACE,
-            recipe=BASE,
-            trials=12,
-            rounds=2,
-            strategy=strategy,
-            out=tmp_path / "whole",
-        )
-        assert t.study.recipes == whole.study.recipes
-        assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
+        assert t.study.recipes == whole.recipes
+        assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.results]
 
 
 @pytest.mark.parametrize(
@@ -93,14 +103,18 @@ def test_a_storage_that_does_not_answer(url: str, digits: Data, tmp_path: Path) 
 def test_trials_of_a_machine_that_is_gone_are_made_up_for(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Gone are those that sent no heartbeat for long; here that is no time at all."""
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
-    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(storage, "DEAD_AFTER_SECONDS", 2)
+
+    def gone(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(
-            search, "extend", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9)
-        )
+        patch.setattr(search, "extend", gone)
         tune(digits, SPACE[:1], trials=6, out=tmp_path / "gone", **given)
+    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(storage, "DEAD_AFTER_SECONDS", 1)
+    let_time_pass(tmp_path / "shared.db")
     heard: list[str] = []
     t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", report=heard.append, **given)
     assert "waiting for 6 trials of other machines…" in heard
@@ -111,6 +125,15 @@ def test_trials_of_a_machine_that_is_gone_are_made_up_for(
     assert (tmp_path / "gone" / "best.toml").read_text() == (
         tmp_path / "a" / "best.toml"
     ).read_text()
+
+
+def let_time_pass(file: Path) -> None:
+    """Put back every heartbeat in a storage by an hour."""
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        changed = database.execute(
+            "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')"
+        )
+        assert changed.rowcount == 6
 
 
 def test_a_storage_that_goes_away_in_the_middle(
@@ -142,57 +165,33 @@ def test_a_storage_that_has_lost_the_search(digits: Data, tmp_path: Path) -> Non
     assert len(str(e.value).splitlines()) == 1
 
 
-IN_THE_MIDDLE = f"""
-import functools, math, sys
-from danlu import load
-from danlu.study import search
-from danlu.train.dispatch import choose
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from searches import LONG, LONG_SPACE
-choose._TOO_SHORT = math.inf
-search.continue_tuning = functools.partial(search.continue_tuning, checkpoint_every=0.02)
-search.tune(load("digits"), LONG_SPACE, recipe=LONG, trials=6, strategy=sys.argv[2], out=sys.argv[1])
-"""
-
-
 @pytest.mark.parametrize("strategy", ["random", "halving"])
 def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
-    monkeypatch.setattr(
-        choose, "_TOO_SHORT", math.inf
-    )  # all together, and not what was fastest: halving asks who was there first
-    for attempt in range(10):  # until it is killed in the middle, and not just after
-        path = tmp_path / f"study{attempt}"
-        process = subprocess.Popen(
-            [sys.executable, "-c", IN_THE_MIDDLE, str(path), strategy], stderr=subprocess.PIPE
-        )
-        end = time.monotonic() + 60
-        while (
-            not list(path.glob("checkpoint/*/[0-9]*.safetensors"))
-            and process.poll() is None
-            and time.monotonic() < end
-        ):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if list(path.glob("checkpoint/*/[0-9]*.safetensors")):
-            break
-    else:
-        pytest.fail("it was never killed in the middle")
+    together(monkeypatch)  # halving asks who was there first
+    given: dict[str, Any] = {"recipe": LONG, "trials": 6, "strategy": strategy}
+    whole = tune(digits, LONG_SPACE, out=tmp_path / "whole", **given)
+    path = tmp_path / "study"
+
+    def work() -> None:
+        often = functools.partial(continue_tuning, checkpoint_every=0.1)
+        monkeypatch.setattr(search, "continue_tuning", often)
+        tune(digits, LONG_SPACE, out=path, **given)
+
+    killed = in_child(work, path / "study.json", at=500)
+    assert killed.code == -signal.SIGKILL, killed.error
+    assert list(path.glob("checkpoint/*/[0-9]*.safetensors")), "in the middle of a training"
     restored = []
     restore = Loop.restore
     monkeypatch.setattr(Loop, "restore", lambda self, *a: restored.append(1) or restore(self, *a))
     t = continue_tuning(Study(path))
     assert restored
-    whole = tune(
-        digits, LONG_SPACE, recipe=LONG, trials=6, strategy=strategy, out=tmp_path / "whole"
-    )
     assert t.study.recipes == whole.study.recipes
     assert [r["epochs"] for r in t.study.results] == [r["epochs"] for r in whole.study.results]
-    assert [r["valid_loss"] for r in t.study.results] == pytest.approx(
-        [r["valid_loss"] for r in whole.study.results], rel=1e-4
-    )
+    assert [r["valid_loss"] for r in t.study.results] == [
+        r["valid_loss"] for r in whole.study.results
+    ]
 
 
 def test_a_heartbeat_that_fails_stops_no_training(

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from processes import Outcome, in_child
 
 from danlu import Recipe, Run, files, fit, load, resume
 from danlu.data import normalize
@@ -29,7 +29,7 @@ from danlu.train.engine.loop import Loop
 
 RECIPE = Recipe.read("digits").with_(
     [
-        "epochs=12",
+        "epochs=5",
         "model.dropout=0.2",
         "model.batch_norm=before",
         "early_stopping.patience=4",
@@ -38,11 +38,6 @@ RECIPE = Recipe.read("digits").with_(
     ]
 )
 pause = Loop._between_steps
-TRAIN = """
-import sys
-from danlu import Recipe, fit, load
-fit(Recipe.read(sys.argv[1]), load("digits"), out=sys.argv[2], checkpoint_every=0.0 if sys.argv[3] == "always" else 0.05)
-"""
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -61,29 +56,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(path: Path, tmp_path: Path, mode: str = "often") -> subprocess.Popen[bytes]:
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.to_toml())
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(recipe), str(path), mode], stderr=subprocess.PIPE
-    )
-
-
-def written(file: Path) -> float:
-    """When; 0 for one that has just been replaced by a newer."""
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def wait_for(what: object, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
-
-
 def assert_same(path: Path, whole: Path) -> None:
     a, b = weights(path), weights(whole)
     assert a.keys() == b.keys()
@@ -93,38 +65,54 @@ def assert_same(path: Path, whole: Path) -> None:
     assert strip(Run(path).result) == strip(Run(whole).result)
 
 
-def kill_and_resume(tmp_path: Path, whole: Path, delays: list[float], mode: str) -> int:
-    """SIGKILL after each delay (resuming in between), then finish; the number of kills that hit a living training."""
-    path, hits = tmp_path / "run", 0
-    process = start(path, tmp_path, mode)
-    for delay in delays:
-        begun = time.time()  # a checkpoint younger than this shows that steps are being taken
-
-        def at_work(since: float = begun, p: subprocess.Popen[bytes] = process) -> bool:
-            return p.poll() is not None or any(
-                written(f) > since for f in path.glob("checkpoint/*.safetensors")
-            )
-
-        wait_for(at_work)
-        time.sleep(delay)
-        process.kill()
-        hits += process.wait() == -signal.SIGKILL
-        code = f"import danlu; danlu.resume({str(path)!r}, checkpoint_every={0.0 if mode == 'always' else 0.05})"
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-    process.wait()
-    assert_same(path, whole)
-    return hits
+EVERY = {"often": 0.05, "always": 0.0}  # seconds between checkpoints
+KILLED = RECIPE.with_(["epochs=2"])
 
 
-@pytest.mark.parametrize("mode", ["often", "always"])
+def fit_in_child(path: Path, every: float, at: int | None = None) -> Outcome:
+    def work() -> None:
+        fit(KILLED, load("digits"), out=path, checkpoint_every=every)
+
+    return in_child(work, path / "run.json", at)
+
+
+def resume_in_child(path: Path, every: float, at: int | None = None) -> Outcome:
+    return in_child(lambda: resume(path, checkpoint_every=every), path / "run.json", at)
+
+
+class Uninterrupted(NamedTuple):
+    """A run that nothing came across, how often it saved, and how many events it had."""
+
+    path: Path
+    every: float
+    events: int
+
+
+@pytest.fixture(scope="module", params=sorted(EVERY))
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Uninterrupted:
+    path, every = tmp_path_factory.mktemp("uninterrupted") / "run", EVERY[request.param]
+    ended = fit_in_child(path, every)
+    assert ended.code == 0, ended.error
+    return Uninterrupted(path, every, ended.events)
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_random_moments_the_end_is_the_same(
-    tmp_path: Path, whole: Path, seed: int, mode: str
+def test_killed_at_random_events_the_end_is_the_same(
+    tmp_path: Path, uninterrupted: Uninterrupted, seed: int
 ) -> None:
-    """Twenty moments in all, two a run: in epochs and, with a checkpoint after every step, mostly while writing one."""
-    chance = random.Random(f"{seed} {mode}")
-    span = 1.2 if mode == "always" else 0.3
-    assert kill_and_resume(tmp_path, whole, [chance.random() * span for _ in range(2)], mode) == 2
+    """Two kills a run: in a step, or, with a checkpoint after every step, mostly while writing one."""
+    every, chance, path = uninterrupted.every, random.Random(seed), tmp_path / "run"
+    first = chance.randint(1, uninterrupted.events - 1)
+    killed = fit_in_child(path, every, at=first)
+    assert killed.code == -signal.SIGKILL, killed.error
+    left = uninterrupted.events - first  # at least, as what was done since a checkpoint is lost
+    again = resume_in_child(path, every, at=chance.randint(1, max(1, left // 2)))
+    assert again.code == -signal.SIGKILL, again.error
+    ended = resume_in_child(path, every)
+    assert ended.code == 0, ended.error
+    assert_same(path, uninterrupted.path)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +136,11 @@ def test_interrupt_saves_and_says_how_to_go_on(
     tmp_path: Path, whole: Path, stop: signal.Signals
 ) -> None:
     path = tmp_path / "run"
-    process = start(path, tmp_path, "always")
-    wait_for(lambda: list(path.glob("checkpoint/*.safetensors")))
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert f"go on with: danlu resume {path}" in err.decode()
+    stopped = in_child(
+        lambda: fit(RECIPE, load("digits"), out=path), path / "run.json", at=100, send=stop
+    )
+    assert stopped.code == 1
+    assert f"go on with: danlu resume {path}" in stopped.error
     assert Run(path).status == "interrupted"
     resume(path)
     assert_same(path, whole)

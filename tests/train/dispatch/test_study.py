@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from pandas.testing import assert_frame_equal
 from populations import assert_same
+from processes import Outcome, in_child
 from torch import nn
 
 from danlu import Recipe, Run, fit, load
@@ -23,21 +21,9 @@ from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.pages.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import plan, planner, provenance
+from danlu.train.dispatch import plan, planner, provenance, workers
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
-
-TRAIN = f"""
-import sys
-from danlu import load
-from danlu.train import train
-from danlu.train.dispatch import plan, planner
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
-from test_study import recipes
-chunk, workers = int(sys.argv[2]), int(sys.argv[3])
-planner.choose_plan = lambda *a, **k: plan.Plan(6, chunk, workers, 1, "told to")
-train(recipes(), load("digits"), out=sys.argv[1], checkpoint_every=0.02)
-"""
 
 
 def recipes() -> list[Recipe]:
@@ -51,26 +37,23 @@ def recipes() -> list[Recipe]:
             ((0, 6, 0.01), (1, 2, 0.03), (2, 6, 0.001), (0, 4, 0.01), (3, 6, 0.003), (1, 6, 0.1))]  # fmt: skip
 
 
-def start(path: Path, chunk: int, workers: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(path), str(chunk), str(workers)], stderr=subprocess.PIPE
-    )
+def train_in_child(path: Path, way: tuple[int, int], **event: Any) -> Outcome:
+    """Train the study by a plan of (population size, workers)."""
+
+    def work() -> None:
+        told = plan.Plan(6, *way, 1, "told to")
+        pytest.MonkeyPatch().setattr(planner, "choose_plan", lambda *a, **k: told)
+        train(recipes(), load("digits"), out=path, checkpoint_every=0.05)
+
+    return in_child(work, path / "study.json", **event)
 
 
-def wait_for(what: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
+class Uninterrupted(NamedTuple):
+    """A study that nothing came across, its way of training, and how many events it had."""
 
-
-def newer(path: Path, moment: float) -> bool:
-    """Whether a checkpoint was finished after that moment."""
-    for file in path.glob("checkpoint/*/[0-9]*"):
-        with contextlib.suppress(FileNotFoundError):  # dropped for a newer one just now
-            if file.stat().st_mtime > moment:
-                return True
-    return False
+    study: Study
+    way: tuple[int, int]
+    events: int
 
 
 @pytest.fixture(
@@ -78,66 +61,68 @@ def newer(path: Path, moment: float) -> bool:
 )
 def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Study, tuple[int, int]]:
-    """The uninterrupted study, trained in one of the ways."""
+) -> Uninterrupted:
     path = tmp_path_factory.mktemp("whole") / "study"
-    process = start(path, *request.param)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said.decode()
-    return Study(path), request.param
+    ended = train_in_child(path, request.param)
+    assert ended.code == 0, ended.error
+    return Uninterrupted(Study(path), request.param, ended.events)
 
 
-@pytest.mark.parametrize("delays", [(0.05, 0.3), (0.15, 0.0), (0.25, 0.1)])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
 def test_killed_and_resumed_the_end_is_the_same(
-    tmp_path: Path, whole: tuple[Study, tuple[int, int]], delays: tuple[float, ...]
+    tmp_path: Path, whole: Uninterrupted, share: float
 ) -> None:
-    path, (chunk, workers) = tmp_path / "study", whole[1]
-    process, hits = start(path, chunk, workers), 0
-    for delay in delays:
-        begun = time.time()
-        wait_for(lambda p=process, t=begun: p.poll() is not None or newer(path, t))
-        time.sleep(delay)
-        process.kill()
-        hits += process.wait() == -signal.SIGKILL
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"from danlu.train import resume_study; resume_study({str(path)!r}, checkpoint_every=0.02)",
-            ],
-            stderr=subprocess.PIPE,
-        )
-    _, said = process.communicate(timeout=120)
-    if process.returncode:
-        assert b"is finished" in said, said.decode()
-    assert hits >= 1
-    assert_same(Study(path), whole[0])
+    """Killed twice: at a share of its events, and at a quarter of what was left."""
+    path, first = tmp_path / "study", round(share * whole.events)
+    killed = train_in_child(path, whole.way, at=first)
+    assert killed.code == -signal.SIGKILL, killed.error
+
+    def go_on() -> None:
+        resume_study(path, checkpoint_every=0.05)
+
+    again = in_child(go_on, path / "study.json", at=max(1, (whole.events - first) // 4))
+    assert again.code == -signal.SIGKILL, again.error
+    ended = in_child(go_on, path / "study.json")
+    assert ended.code == 0, ended.error
+    assert_same(Study(path), whole.study)
     assert not (path / "checkpoint").exists()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(
-    tmp_path: Path, whole: tuple[Study, tuple[int, int]], stop: signal.Signals
+    tmp_path: Path, whole: Uninterrupted, stop: signal.Signals
 ) -> None:
-    path, (chunk, workers) = tmp_path / "study", whole[1]
-    process = start(path, chunk, workers)
-    wait_for(lambda: newer(path, 0) or process.poll() is not None)
-    process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
-    assert f"go on with: danlu resume {path}".encode() in said
+    path = tmp_path / "study"
+    stopped = train_in_child(path, whole.way, at=whole.events // 3, send=stop)
+    assert stopped.code == 1
+    assert f"go on with: danlu resume {path}" in stopped.error
     assert Study(path).status == "interrupted"
-    assert_same(resume_study(path), whole[0])
+    assert_same(resume_study(path), whole.study)
 
 
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:
-    path = tmp_path / "study"
-    process = start(path, 1, 2)
-    wait_for(lambda: newer(path, 0))
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 2
-    process.kill()
-    process.wait()
-    wait_for(lambda: not any(_alive(int(c)) for c in children), 10)
+    def sleep(send: Any) -> None:
+        (tmp_path / str(os.getpid())).touch()
+        time.sleep(600)
+
+    program = os.fork()
+    if program == 0:
+        try:
+            list(workers.run_workers([sleep, sleep], 2, lambda: False))
+        finally:
+            os._exit(1)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    os.kill(program, signal.SIGKILL)
+    os.waitpid(program, 0)
+    children = [int(file.name) for file in tmp_path.iterdir()]
+    wait_for(lambda: not any(_alive(child) for child in children))
+
+
+def wait_for(what: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
 
 
 def _alive(pid: int) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from populations import CALM, SMALL, ZOO, narrow
+from processes import run_script
 from torch import nn
 
 from danlu import Data, Recipe, fit, load
@@ -234,10 +233,8 @@ def test_the_code_a_recipe_stands_for_gives_the_same_numbers(
     recipe = Recipe(epochs=3, dtype="float64").with_(wanted)
     script = tmp_path / "loop.py"
     script.write_text(as_code(recipe, source))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    last = run_script(script).splitlines()[-1].split()
     run = fit(recipe, load(source), out=tmp_path / "run")
-    last = done.stdout.splitlines()[-1].split()
     assert float(last[2].rstrip(",")) == pytest.approx(run.result["test_loss"], abs=2e-6)
     assert float(last[-1]) == pytest.approx(run.result[f"test_{run.metric}"], abs=2e-6)
 

@@ -38,7 +38,8 @@ EVERYWHERE = (
 
 
 CASES = dict.fromkeys([
-    *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t in EVERYWHERE],
+    *[(m, o, t) for m in sorted(SMALL) for o in ("sgd", "adam") for t in EVERYWHERE],
+    *[(m, o, "plain") for m in sorted(SMALL) for o in sorted(OPTIMIZERS)],
     *[(m, "momentum", t) for m in sorted(SMALL) for t in TECHNIQUES if t not in EVERYWHERE],
     *[(m, "momentum", "smoothing") for m in ZOO],
     ("vgg-narrow", "adam", "norm-after"),
@@ -46,12 +47,22 @@ CASES = dict.fromkeys([
     ("resnet18", "adam", "ema"),
     ("googlenet", "adam", "accumulation"),
     *[("dense", o, t) for o in sorted(OPTIMIZERS) for t in ("decay", "schedules")],
+    *[(m, "adam", t) for m in sorted(SMALL) for t, f in MODEL_TECHNIQUES.items()
+      if set(f[0]) <= set(MODELS[m].defaults)],
+])  # fmt: skip
+# Every other combination.
+MORE_CASES = dict.fromkeys([
+    *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t in EVERYWHERE],
     *[(m, o, t) for m in sorted(SMALL) for o in sorted(OPTIMIZERS) for t, f in MODEL_TECHNIQUES.items()
       if set(f[0]) <= set(MODELS[m].defaults)],
 ])  # fmt: skip
+EVERY_CASE = [
+    *CASES,
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_CASES if case not in CASES),
+]
 
 
-@pytest.mark.parametrize(("model", "optimizer", "technique"), CASES)
+@pytest.mark.parametrize(("model", "optimizer", "technique"), EVERY_CASE)
 def test_a_member_equals_its_recipe_alone(
     pictures: Data,
     tmp_path: Path,

@@ -356,6 +356,7 @@ def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
     assert (later[0] == UNK).sum() != (first[0] == UNK).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["running", "paired", "tagged"])
 @pytest.mark.parametrize("cell", sorted(KINDS))
 def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
