@@ -121,6 +121,7 @@ def test_both_readmes_have_the_same_python() -> None:
     assert ast.dump(english) == ast.dump(chinese)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     """On digits instead of MNIST, with a dense net: the same lines."""
     code = (

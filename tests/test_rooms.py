@@ -146,8 +146,8 @@ def test_help_and_import_load_nothing_heavy() -> None:
     ("model", "source"),
     [
         ("'dense'", "'digits'"),
-        ("{'name': 'resnet18', 'width': 0.1}", "'digits'"),
-        ("{'name': 'lstm', 'hidden': (4,)}", "'dna'"),
+        pytest.param("{'name': 'resnet18', 'width': 0.1}", "'digits'", marks=pytest.mark.slow),
+        pytest.param("{'name': 'lstm', 'hidden': (4,)}", "'dna'", marks=pytest.mark.slow),
     ],
 )
 def test_a_fit_loads_neither_compiler_nor_sklearn(model: str, source: str, tmp_path: Path) -> None:

@@ -39,7 +39,15 @@ def test_parameter_counts_of_the_notes_nets(
 
 
 @pytest.mark.parametrize("name", sorted(k for k, m in MODELS.items() if not m.reads_text))
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 128, 96)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 28, 28),
+        (3, 32, 32),
+        (3, 64, 64),
+        pytest.param((3, 128, 96), marks=pytest.mark.slow),
+    ],
+)
 def test_sizes_by_formula_are_what_flows(name: str, shape: tuple[int, ...]) -> None:
     model = make(name, shape, **({"width": 0.125} if "width" in MODELS[name].defaults else {}))
     rows = summarise(model, shape)
