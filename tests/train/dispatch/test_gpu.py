@@ -132,7 +132,11 @@ def test_texts(name: str, source: str, tmp_path: Path) -> None:
         "dropout": 0.2,
         "bidirectional": task != "language",
     }
-    section |= {"crf": task == "tagging", "attention": task == "pairs", "carry": task == "language"}
+    section |= {
+        "crf": task == "tagging",
+        "attention": task == "pairs",
+        "stateful": task == "language",
+    }
     recipe = Recipe(model=section, batch_size=20, epochs=1, dtype="float64")
     here, there = (fit(recipe, data, out=tmp_path / d, device=d) for d in ("cpu", "cuda"))
     close(here.model().state_dict(), there.model().cpu().state_dict(), 1e-6)
