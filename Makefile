@@ -24,7 +24,7 @@ docs: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
-	for what in fit cost population population_cost search convnets sequences language cifar; do $(BIN)/python benchmarks/$$what.py || exit 1; done
+	for what in fit cost population population_cost search convnets sequences language cifar gpu; do $(BIN)/python benchmarks/$$what.py || exit 1; done
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
