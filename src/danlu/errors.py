@@ -37,6 +37,7 @@ class Mistake(str):
     def _with_fields(
         cls, sentence: str, path: str, value: Any, rule: str, hint: str | None
     ) -> Mistake:
+        # A string cannot be given fields by its constructor.
         made = cls(f"{sentence}; {hint}" if hint else sentence)
         made.path, made.value, made.rule, made.hint = path, value, rule, hint
         return made
@@ -49,6 +50,7 @@ class Mistake(str):
 
 
 def _shown(value: Any) -> str:
+    # Names are shown as people write them, not as Python does.
     is_list_of_names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
     return ", ".join(value) if is_list_of_names else repr(value)
 
@@ -116,6 +118,7 @@ def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """Return the option most like `name`, or None when none is like it."""
     known = list(options)
+    # Of names that differ in case only, the first one wins.
     by_lower_case = {option.lower(): option for option in reversed(known)}
     found = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
     return by_lower_case[found[0]] if found else None

@@ -50,6 +50,7 @@ def declared(rows: Mapping[str, Iterable[Field]]) -> dict[str, Field]:
     for row, fields in rows.items():
         for field in fields:
             known = found.setdefault(field.name, field)
+            # Rows may differ in their defaults, and in nothing else.
             if field.with_default(known.default) != known:
                 raise TypeError(f"row {row!r} declares the field {field.name!r} unlike the others")
     return found

@@ -42,12 +42,14 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
                 yield f
                 f.flush()
                 os.fsync(f.fileno())
+            # Temporary files are their owner's alone.
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:  # also an interrupt must leave no half-written file
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+        # A rename is safe only once the folder itself is on the disk.
         _sync_folder(path.parent)
 
 
@@ -102,6 +104,7 @@ def read_lines(path: Path) -> list[Any]:
             try:
                 rows.append(json.loads(line))
             except ValueError:
+                # Lines after a torn one cannot be trusted.
                 break
     return rows
 

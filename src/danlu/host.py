@@ -29,6 +29,7 @@ def compute_threads(n: int) -> Iterator[None]:
     import torch
 
     threads_before = torch.get_num_threads()
+    # PyTorch can set it, but not tell it.
     was_flushing = float(torch.tensor(1e-40) * 1.0) == 0
     torch.set_num_threads(n)
     torch.set_flush_denormal(True)
@@ -61,6 +62,7 @@ def importable_working_folder() -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
     """Set variables of the environment, unless the user has set them."""
+    # What the user has set wins, and stays.
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:

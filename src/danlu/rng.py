@@ -13,6 +13,7 @@ import torch
 
 def seed_of(seed: int, purpose: str, *index: int | str) -> int:
     """Return a 63-bit seed for one named stream; equal names give equal seeds on every machine."""
+    # A digest, as Python's own hash differs from process to process.
     name = repr((seed, purpose, *index)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 1
 

@@ -47,6 +47,7 @@ def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> E
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     mean = float(x.mean())
     std = float(x.std(ddof=1)) if n > 1 else math.nan
+    # Equal values would give an interval of no width, which claims too much.
     if n < 2 or std <= _TINY * float(np.abs(x).max()):
         return Estimate(mean, math.nan, math.nan, std, n)
     from scipy import stats
@@ -85,6 +86,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
     The chance of any false claim stays below the level.
     """
+    # From the smallest p on, each is held to a milder level than the one before.
     order = sorted(range(len(p)), key=lambda i: p[i])
     corrected, floor = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
@@ -121,6 +123,7 @@ def level_of_a_look(alpha: float, most: int) -> float:
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share observed on n examples (Wilson 1927)."""
     z2 = _Z * _Z
+    # Unlike share ± z·√…, this keeps to [0, 1], and has a width at 0 and 1.
     centre = share + z2 / (2 * n)
     half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     scale = 1 + z2 / n
@@ -134,6 +137,7 @@ def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, floa
     """
     low_a, high_a = wilson_interval(a, n)
     low_b, high_b = wilson_interval(b, m)
+    # The two intervals' halves that point towards each other.
     below = math.hypot(a - low_a, high_b - b)
     above = math.hypot(high_a - a, b - low_b)
     return a - b - below, a - b + above

@@ -78,6 +78,7 @@ def read_inputs(
     with mistakes:
         data = load_source(source, loading)
     with mistakes:
+        # The default recipe is that of the data's task, which is not known now.
         if data is None and _preset(recipe, source) is None:
             _refuse_for_any_task(overrides or [])
         else:
@@ -102,6 +103,7 @@ def read_recipe(
             base = base.with_(batch_size=data.size("train"))  # nobody asked for more
         recipe = base.with_(overrides or [])
     start = recipe.init.weights
+    # A run is kept by its folder: another run may be `last` tomorrow.
     if start:
         return recipe.with_(**{"init.weights": str(_find_weights(start).resolve())})
     return recipe

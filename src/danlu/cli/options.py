@@ -108,6 +108,7 @@ def _loading_parameter(name: str) -> inspect.Parameter:
 
 def with_loading_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `danlu.load`, which reach it as one mapping, `loading`."""
+    # Annotations are text, as modules postpone them.
     hints = get_type_hints(command, include_extras=True)
     parameters = []
     for parameter in inspect.signature(command).parameters.values():

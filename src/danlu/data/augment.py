@@ -45,6 +45,7 @@ class Augmenter:
         """Return raw values x [B, C, H, W] with pixels moved; outside the image is 0."""
         b = len(x)
         if self.flip:
+            # Drawn on the CPU, so that a GPU trains on the same pictures.
             is_flipped = torch.rand(b, generator=g) < 0.5
             x = flip(x, is_flipped)
         if self.crop:

@@ -18,12 +18,14 @@ def row_digests(rows: Array) -> Digests:
         rows = rows + 0  # −0.0 equals 0.0
     octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
     missing = -octets.shape[1] % 8
+    # Words of eight bytes are read, so rows are filled up to them.
     octets = np.pad(octets, ((0, 0), (0, missing)))
     words = octets.view(np.uint64)
     width = words.shape[1]
 
     rng = np.random.default_rng(0)
     one = np.uint64(1)
+    # Odd numbers, as an even factor would lose bits.
     offsets = rng.integers(2**64, size=width, dtype=np.uint64) | one
     factors = rng.integers(2**64, size=width, dtype=np.uint64) | one
     # Every bit must reach the upper half before and after the product: floats differ only there.

@@ -188,7 +188,7 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
         square += rows.T @ rows
     assert centre is not None  # the training part is never empty
     offset = total / n
-    covariance = square / n - torch.outer(offset, offset)
+    covariance = square / n - torch.outer(offset, offset)  # [F, F]
     values, vectors = torch.linalg.eigh(covariance)
     inverse_root = values.clamp_min(1e-300).rsqrt()
     # Directions without variance would be blown up to noise of size 1.

@@ -23,6 +23,7 @@ def partition(
     be a validation part. Raises DataError where a part that is wanted would be empty.
     """
     n = len(raw.x)
+    # What the user asks for wins over the source's own parts.
     if split_as is not None:
         shares = split.parse(split_as)
         if not valid:
@@ -98,6 +99,7 @@ def limited(raw: Raw, train: split.Index, limit: int, seed: int) -> split.Index:
     classes = 1 if labels is None else len(np.unique(labels))
     if limit < classes:
         raise DataError(wrong("limit", limit, f"must be at least {classes}, one example per class"))
+    # There is less than the limit.
     if limit >= len(train):
         return train
     if raw.schema.task == "language":

@@ -110,6 +110,7 @@ class Schema:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Schema:
         """Return the schema of plain values, the inverse of `to_json`."""
+        # JSON knows lists only; a schema is compared and hashed.
         columns = tuple(Column(c["name"], tuple(c["levels"])) for c in plain["columns"])
         mean, std = plain["scale"]
         typed = {

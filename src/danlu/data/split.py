@@ -72,6 +72,7 @@ def draw(
     rng = np.random.default_rng(seed_of(seed, purpose))
     order = rng.permutation(n)
     if labels is not None:
+        # Stable: within a class the shuffle stays.
         by_class = np.argsort(labels[order], kind="stable")
         order = order[by_class]
     size = math.floor(n * share + 0.5)

@@ -28,7 +28,7 @@ def trim_padding(x: Tensor, y: Tensor, source: int = 0) -> tuple[Tensor, Tensor]
 
     source: how many columns come before the first that has a target.
     """
-    is_used = (x != PAD).flatten(0, -2).any(0)
+    is_used = (x != PAD).flatten(0, -2).any(0)  # [T]
     last_used = int(is_used.nonzero()[-1])
     end = last_used + 1
     has_target_per_token = y.ndim == x.ndim
@@ -73,6 +73,7 @@ def tokenize(sentence: str, known: Collection[str], spaced: bool) -> list[str]:
             start += 1
             continue
         end = start + longest
+        # The longest token first; a single character is always one.
         while end > start + 1 and sentence[start:end] not in known:
             end -= 1
         token = sentence[start:end]

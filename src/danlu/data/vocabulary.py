@@ -96,6 +96,7 @@ def learn(
     if kind not in KINDS:
         raise DataError(wrong("tokens", kind, "must be chars, words or bpe"))
     most = DEFAULT_SIZE[kind] if size is None else size
+    # 256 bytes, the special tokens, and one merge.
     least = 260 if kind == "bpe" else len(SPECIAL) + 1
     if most < least:
         raise DataError(wrong("vocabulary", size, f"must be at least {least} for {kind}"))

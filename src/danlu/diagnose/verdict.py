@@ -82,6 +82,7 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
     trained = result["train_accuracy"]
     reached = result[f"{part}_accuracy"]
     low, high = difference_interval(trained, result["train_n"], reached, result[f"{part}_n"])
+    # The interval of the difference holds 0.
     if low <= 0:
         return (
             f"Training accuracy is {_percent(trained)}; no gap to the {TITLES[part]} part is shown."

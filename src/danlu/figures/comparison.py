@@ -85,6 +85,7 @@ def differences(
     unit = 100 if percent else 1
     others = [k for k in range(len(names)) if k != control]
     traces: list[dict[str, Any]] = []
+    # Plotly puts the first at the bottom.
     for k in reversed(others):
         pairs = zip(figures[k], figures[control], strict=True)
         gaps = [unit * (x - y) for x, y in pairs]
@@ -97,6 +98,7 @@ def differences(
                 "marker": {"color": colour(k), "size": 7, "opacity": 0.35},
             }
         )
+        # After the dots, so that it is drawn above them.
         traces.append(_mean_mark(k, names[k], estimates[k], unit))
     title = f"difference to {names[control]} in {metric.replace('_', ' ')}"
     layout = {

@@ -13,6 +13,7 @@ _LONGEST_NAME = 24
 
 def figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, Any]:
     """Return counts [true, predicted] as a Plotly dictionary, coloured by share of a class."""
+    # By share of the class: rare classes would be pale otherwise.
     shares = [[n / max(1, sum(row)) for n in row] for row in counts]
     short = [name if len(name) <= _LONGEST_NAME else f"{name[:23]}…" for name in names]
     side = 150 + min(560, max(220, 40 * len(names)))
@@ -33,6 +34,7 @@ def figure(counts: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, A
     }
     if len(names) <= _NUMBERS_UP_TO:
         trace |= {"text": counts, "texttemplate": "%{text}"}
+    # As categories: classes called 0…9 would be taken for numbers.
     ticks = {"type": "category", "tickvals": list(names), "ticktext": short}
     are_long = max(map(len, names)) > 3
     layout = {

@@ -18,6 +18,7 @@ def figure(history: list[dict[str, Any]], metric: str = "accuracy") -> dict[str,
     for axis, quantity in (("", "loss"), ("2", metric)):
         for part, colour in PART_COLOURS.items():
             values = [row.get(f"{part}_{quantity}") for row in history]
+            # There may be no validation part.
             if all(value is None for value in values):
                 continue
             traces.append(

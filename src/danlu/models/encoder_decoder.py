@@ -38,7 +38,7 @@ class Attention(nn.Module):
     def forward(self, out: Tensor, memory: Memory) -> Tensor:
         """out [T, B, H] → [T, B, H]."""
         values, known = memory
-        scores = torch.einsum("tbh,sbh->bts", out, self.keys(values))
+        scores = torch.einsum("tbh,sbh->bts", out, self.keys(values))  # [B, T, S]
         is_padding = ~known.t().unsqueeze(1)  # [B, 1, S]
         weights = scores.masked_fill(is_padding, -torch.inf).softmax(2)
         context = torch.einsum("bts,sbh->tbh", weights, values)

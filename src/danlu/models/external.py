@@ -47,6 +47,7 @@ def build(
     equal networks. Raises ModelError where the call fails or what it returns cannot be trained.
     """
     factory = find(path)
+    # A factory may know its own sizes.
     taken = _parameters(factory)
     offered = {"input_shape": input_shape, "outputs": outputs}
     accepted = {name: value for name, value in offered.items() if name in taken}

@@ -78,7 +78,7 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         logits = self.output(out)
         if self.has_sequence_loss and not self.training:
             return self._marginals_and_path(logits, known)
-        logits = logits.transpose(0, 1)
+        logits = logits.transpose(0, 1)  # [B, T, K]
         return (logits, last_states) if self.stateful else logits
 
     def _marginals_and_path(self, logits: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
 
         The layers give [B, H] of the whole, or [T, B, H].
         """
-        known = x != PAD
+        known = x != PAD  # [B, T]
         lengths = known.sum(1)
         vectors = self.embedding(x.t(), self.output.weight)
         vectors = variational_dropout(self.drop, vectors)

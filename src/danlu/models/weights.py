@@ -109,6 +109,7 @@ def load_weights(
     is_start = prefix is not None
     prefix = prefix or ()
     state = model.state_dict()
+    # A file from elsewhere may have been saved by a wrapper.
     if is_start:
         tensors = _without_wrapper(tensors, state)
     own = _with_prefix(state, prefix)
@@ -185,6 +186,7 @@ def _without_wrapper(
 
     Such as `model.` of Lightning, or `_orig_mod.` of a compiled network.
     """
+    # One name is enough to find the wrapper; the others must then agree.
     first = next(iter(own), "")
     wrappers = [name.removesuffix(first) for name in tensors if name.endswith(f".{first}")]
     wrapper = min(wrappers, key=len, default="")

@@ -69,6 +69,7 @@ def _rnn(
         dx = torch.empty_like(grad_h)
         dh = torch.zeros_like(h[0])
         w_t = w.mT.contiguous()
+        # For all steps at once: outside the loop it is one operation.
         slopes = slope(h[1:])
         for grad, slope_t, dx_t in _steps_backward(grad_h, slopes, dx):
             dh = dh + grad
@@ -92,6 +93,7 @@ def _lstm_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> 
     peepholes = extra.unsqueeze(2).unbind(1)
     steps = _steps(x, gates, h[:-1], h[1:], c[:-1], c[1:], tanh_c)
     for x_t, gates_t, h_before, h_after, c_before, c_after, tanh_t in steps:
+        # All four gates are one product.
         torch.baddbmm(x_t, h_before, w, out=gates_t)
         i, f, g, o = gates_t.chunk(4, -1)
         if peepholes:
@@ -141,6 +143,7 @@ def _lstm_backward(
         di, df, dg, do = dx_t.chunk(4, -1)
         dh = dh + grad_h_t
         torch.mul(dh, to_o, out=do)
+        # The memory gets its gradient by h, and by the step after.
         dc = torch.addcmul(dc, dh, to_c)
         if grad_c_t is not None:
             dc = dc + grad_c_t
@@ -190,6 +193,7 @@ def _gru_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> S
         torch.add(x_gates, hw_gates, out=r_and_z)
         r_and_z.sigmoid_()
         r, z = r_and_z.chunk(2, -1)
+        # The product is scaled after it was made: that is PyTorch's form.
         torch.addcmul(x_new, r, product, out=n)
         n.tanh_()
         torch.lerp(n, h_before, z, out=h_after)
@@ -259,6 +263,7 @@ def _reset_before_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Ten
         torch.sigmoid(both, out=r_and_u)
         r, u = r_and_u.chunk(2, -1)
         torch.mul(r, h_before, out=reset_h)
+        # The state is scaled before the product: that is the notes' form.
         new = torch.baddbmm(x_new, reset_h, w_new)
         torch.tanh(new, out=n)
         torch.lerp(h_before, n, u, out=h_after)

@@ -56,8 +56,8 @@ def score(
     c: Tensor,
 ) -> Tensor:
     """Return the score of one path [B]; tags [T, B] may be anything where nothing is known."""
-    emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2) * known
-    transitions = a[tags[:-1], tags[1:]] * known[1:]
+    emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2) * known  # [T, B]
+    transitions = a[tags[:-1], tags[1:]] * known[1:]  # [T − 1, B]
     last_step = (known.sum(0) - 1).unsqueeze(0)
     last_tag = tags.gather(0, last_step).squeeze(0)
     within = emissions.sum(0) + transitions.sum(0)
@@ -82,7 +82,7 @@ def log_marginals(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> 
     backward = [c.expand_as(e[0])]
     for e_t, known_t in reversed(_later_steps(e, known)):
         after = backward[-1]
-        by_steps = a + (after + e_t).unsqueeze(1)
+        by_steps = a + (after + e_t).unsqueeze(1)  # [B, K, K]
         before = torch.logsumexp(by_steps, 2)
         backward.append(torch.where(known_t, before, after))
     backward.reverse()
@@ -120,6 +120,7 @@ class CRF(nn.Module):
     def __init__(self, tags: int, allowed: Sequence[Sequence[bool]] = ()) -> None:
         super().__init__()
         if allowed:
+            # Not a buffer: it follows from the tags, and is not part of the weights.
             self.forbidden = _FORBIDDEN * (~torch.tensor(allowed)).float()
         else:
             self.forbidden = torch.zeros(tags + 1, tags + 1)

@@ -61,6 +61,7 @@ def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Gene
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
     rows, columns = shape[0], math.prod(shape[1:])
     gaussian = _randn((rows, columns), g)
+    # QR would be cheaper, but its signs are not uniform unless they are mended.
     u, _, v = torch.linalg.svd(gaussian, full_matrices=False)
     return torch.matmul(u, v).view(shape)
 
@@ -114,6 +115,7 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
         is_output = i == len(matrices) - 1
         rule = name
         if name == "auto":
+            # Nothing squashes the output, so its variance is to stay 1.
             rule = BY_ACTIVATION["identity" if is_output else activation]
         planned.append((path, layer, rule))
     return planned
@@ -153,6 +155,7 @@ def initialise(
 def _draw_into(weight: Tensor, rule: str, std: float, seed: int, path: str) -> None:
     shape = tuple(weight.shape)
     n, q = fans(shape)
+    # By its path: what else the network holds moves no draw.
     generator = stream(seed, "init", path.lstrip("."))
     weight.copy_(INITS[rule](shape, n, q, std, generator))
 

@@ -59,6 +59,7 @@ class Dropout(nn.Module):
     def mask(self, x: Tensor) -> Tensor:
         """Return a fresh mask of x's shape: 0 with probability p, else 1/(1−p)."""
         source = _dropout_source.get()
+        # In a population masks are drawn for all networks at once.
         if callable(source):
             made: Tensor = source(self, x)
             return made
@@ -110,6 +111,7 @@ class PHMLinear(nn.Module, DrawsOwnWeights):
 
 
 def _fill_normal(p: Tensor, std: float, generator: torch.Generator) -> None:
+    # In float64, so that the draw does not depend on the weights' precision.
     values = torch.randn(p.shape, generator=generator, dtype=torch.float64)
     p.copy_(values * std)
 

@@ -26,7 +26,7 @@ def smooth_labels(
 ) -> Tensor:
     """Return soft labels [B, K]: 1 − ε on the class, ε/(K − 1) on each other one."""
     others = smoothing / (classes - 1)
-    soft = torch.full((len(y), classes), others, dtype=dtype, device=y.device)
+    soft = torch.full((len(y), classes), others, dtype=dtype, device=y.device)  # [B, K]
     return soft.scatter_(1, y[:, None], 1 - smoothing)
 
 
@@ -66,7 +66,7 @@ def cross_entropy(
     if smoothing == 0 and weights is None:
         return F.cross_entropy(o, y)
     log_p = F.log_softmax(o, 1)
-    of_class = log_p.gather(1, y[:, None]).squeeze(1)
+    of_class = log_p.gather(1, y[:, None]).squeeze(1)  # [B]
     of_others = log_p.sum(1) - of_class
     share_of_each = smoothing / (o.shape[1] - 1)
     loss = -((1 - smoothing) * of_class + share_of_each * of_others)
@@ -143,9 +143,9 @@ def cross_entropy_gradient(
     smoothing: one number, or [M, 1, 1].
     """
     m, k, b = o.shape
-    classes = y.unsqueeze(1).expand(m, 1, b)
+    classes = y.unsqueeze(1).expand(m, 1, b)  # [M, 1, B]
     log_p = _log_softmax_as_stored(o)
-    loss = log_p.gather(1, classes)
+    loss = log_p.gather(1, classes)  # [M, 1, B]
     # The gradient is written over log p: at large populations memory's speed is what counts.
     if isinstance(smoothing, Tensor) or smoothing:
         others = smoothing / (k - 1)
@@ -235,5 +235,6 @@ def resolve_loss(name: str, classes: bool) -> str:
 def balanced_weights(counts: Tensor) -> Tensor:
     """Return class weights N/(K·n_k), so that every class counts alike."""
     examples, classes = counts.sum(), len(counts)
+    # A class without examples weighs as one with a single example.
     weights = examples / (classes * counts.clamp_min(1))
     return weights.float()

@@ -119,6 +119,7 @@ class Recurrent(nn.Module, ResetsWeights):
         """
         row = CELLS[self.cell]
         for name, rule in (("weight_ih", "xavier"), ("weight_hh", "orthogonal")):
+            # Gate by gate: orthogonal rows across gates would mean nothing.
             for k, gate in enumerate(getattr(self, name).chunk(row.gates)):
                 fill(f"{name}.{k}", gate, rule)
         self.bias.fill_(bias)

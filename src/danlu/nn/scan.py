@@ -50,7 +50,9 @@ class _Scan(torch.autograd.Function):
         _, _, *kept = output
         ctx.name = name
         ctx.is_single = x.ndim == 3
+        # What is kept for the pass backward is no result.
         ctx.mark_non_differentiable(*kept)
+        # A gradient of zeros would be added at every step.
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(w, extra, *kept)
 

@@ -82,6 +82,7 @@ def subtract(p: Tensor, a: Any, x: Tensor) -> None:
 def accumulate_square(s: Tensor, beta: Any, x: Tensor) -> None:
     """s ← βs + (1 − β)x²."""
     s.mul_(beta)
+    # Of several networks that is a tensor, exact from β.
     weight = 1 - beta
     if isinstance(weight, Tensor):
         s.add_(weight * x * x)
@@ -155,6 +156,7 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
     """Adam for many tensors in one PyTorch kernel, several times as fast; h holds numbers."""
+    # The kernel counts for itself, so it gets a count that it may change.
     step = torch.tensor(float(t), device=p[0].device)
     torch._fused_adam_(
         p,

@@ -12,6 +12,7 @@ def check_compatible(ours: Schema, theirs: Schema) -> None:
         raise RunError(
             f"the run was trained for {_task(ours)}, but these data are for {_task(theirs)}"
         )
+    # As many features of other columns would fit, and mean nothing.
     if ours.columns != theirs.columns and ours.input_shape == theirs.input_shape:
         raise RunError(
             f"the data have the columns {_columns(theirs)}, "

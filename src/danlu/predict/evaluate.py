@@ -169,6 +169,7 @@ def part_outputs(
         x = examples.index_select(0, rows.to(examples.device)).to(device)
         y = data.y[rows].to(device)
         if data.schema.is_text:
+            # Sentences of a batch are about as long, so most padding goes.
             x, y = trim_padding(x, y, data.schema.source)
         with torch.no_grad():
             out, chosen = forward(_normalized(x, normalizers))
@@ -201,6 +202,7 @@ def hits(out: Tensor, y: Tensor) -> Tensor:
     """
     members, _, size = out.shape
     classes = y.unsqueeze(1).expand(members, 1, size)
+    # argmax would be simpler, and on a CPU several times as slow.
     top = out.amax(1, keepdim=True)
     # Counting is many times as fast as a sum of booleans.
     has_one_top = int(torch.count_nonzero(out == top)) == top.numel()
@@ -248,7 +250,7 @@ def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
     for out, y, _ in outs:
         n += len(y)
         target = ((y - mean) / std).to(out.dtype)
-        squared_errors = (out[:, 0] - target).square()
+        squared_errors = (out[:, 0] - target).square()  # [M, n]
         loss = loss + squared_errors.sum(1).double()
         exact = target.double()
         moments += torch.stack((exact.sum(), exact.square().sum())).cpu()
@@ -270,8 +272,9 @@ def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) 
     for passed in outs:
         out, y, chosen = passed
         n += len(y)
-        log_p = torch.log_softmax(out, 1)
+        log_p = torch.log_softmax(out, 1)  # [M, K, n]
         of_class = log_p.gather(1, y.expand(len(out), 1, -1))
+        # Summed in float64: a part may have millions of tokens.
         loss = loss - of_class.sum((1, 2)).double()
         is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y
         right = right + is_right.sum(1)

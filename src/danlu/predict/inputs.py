@@ -125,6 +125,7 @@ def _find_pictures(name: str) -> list[NamedPicture]:
     path = Path(name)
     if name == STANDARD_INPUT:
         content = sys.stdin.buffer.read()
+        # What comes through a pipe has no name, so its first bytes say what it is.
         if content.startswith(_PICTURE_STARTS):
             return [(content, "standard input")]
         lines = content.decode(errors="replace").split("\n")  # a list of files

@@ -148,6 +148,7 @@ def _prediction(passes: Tensor, schema: Schema) -> Prediction:
         numbers = passes[..., 0] * std + mean
         spread = numbers.std(0) if has_spread else None
         return Prediction(numbers.mean(0), None, spread, ())
+    # Probabilities are averaged, not logits: that is the ensemble's prediction.
     p = passes.softmax(-1)
     average = p.mean(0)
     spread = p.std(0) if has_spread else None

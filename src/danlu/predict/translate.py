@@ -79,6 +79,7 @@ def beam_search(
     for _ in range(length):
         w = len(growing)
         last = torch.tensor([[h.tokens[-1]] for h in growing], dtype=torch.int32)
+        # All hypotheses look back on the same source.
         memory = values.expand(-1, w, -1), known.expand(-1, w)
         logits, state = model.write(last, state, memory)
 
@@ -111,9 +112,11 @@ def _likeliest(
     logits [W, K]: of what follows each hypothesis.
     """
     logits = logits.double()
+    # Neither is text.
     logits[:, [PAD, UNK]] = -torch.inf
     so_far = torch.tensor([h.nats for h in growing], dtype=torch.float64)
     totals = logits.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
+    # A small vocabulary may have fewer continuations than the beam has places.
     possible = int(totals.isfinite().sum())
     top = totals.flatten().topk(min(beam, possible))
     continuations = []

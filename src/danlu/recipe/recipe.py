@@ -222,6 +222,7 @@ class Recipe(Section):
                 mistakes += e.mistakes
         if mistakes:
             raise RecipeError(*mistakes)
+        # A new recipe is validated as a whole, however little changed.
         tree = self.model_dump(mode="json", exclude_none=True)
         for path, value in sorted(parsed, key=_variants_first):
             overrides.put(tree, path, value)

@@ -34,6 +34,7 @@ def data_uri(x: Tensor) -> str:
 
 def half_blocks(images: list[Tensor], height: int = 14) -> list[str]:
     """Return pictures side by side as lines of "▀" with 24-bit colours; two pixels a character."""
+    # A character is as high as two pixels.
     lines = [""] * (height // 2)
     for x in images:
         picture = as_image(x).convert("RGB")

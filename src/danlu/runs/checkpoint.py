@@ -71,6 +71,7 @@ def load(folder: Path, owner: str) -> Checkpoint | None:
 
     Damaged and foreign files are set aside as `.bad`.
     """
+    # The newest first: an older one is for when that was being written at the crash.
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         checkpoint = _read(path, owner)
         if checkpoint is not None:

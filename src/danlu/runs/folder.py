@@ -28,6 +28,7 @@ def new_folder(label: str, root: Path | None = None) -> Path:
     """Make runs/<date-time>-<label>, with a number when that is taken. Raises StorageError."""
     label = re.sub(r"[^\w.+-]+", "-", label).strip("-")[:60] or "run"
     stem = (root or runs_root()) / f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    # Two trainings may begin in the same second.
     for k in range(1, 1000):
         path = stem if k == 1 else stem.with_name(f"{stem.name}-{k}")
         with storing(path):

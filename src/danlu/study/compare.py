@@ -82,6 +82,7 @@ def compare(
         "interval": interval,
         "until": until,
     }
+    # A comparison that may end early begins with the seeds of its first look.
     first_end = looks(most)[0] if until else most
     study = train(
         _replicates([variant.recipe for variant in variants], 0, first_end),

@@ -178,6 +178,7 @@ def _propose_at_random(
 
 def _draw_at_random(sampler: Any, proposal: Proposal, n: int) -> list[dict[str, Any]]:
     """Return n draws that are valid, as Optuna keeps them."""
+    # In memory: of the draws only the valid ones are to be stored.
     scratch = optuna.create_study(sampler=sampler)
     narrow = {path: distribution(searched) for path, searched in proposal.space.items()}
     drawn: list[dict[str, Any]] = []

@@ -204,6 +204,7 @@ class Trials:
         up for, is added as one more.
         """
         members = self._members()
+        # A trial that was made up for has the tag of the one that failed; the later counts.
         newest = {trial.user_attrs[OWNER_TAG]: trial for trial in self.claimed()}
         self._fail_unclaimed()
         for owner_tag, trial in newest.items():

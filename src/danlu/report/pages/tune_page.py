@@ -62,6 +62,7 @@ def _figures(t: Tuning) -> list[str]:
     named = (("parallel", "Every trial", parallel), ("slices", "Field by field", slices))
     for key, title, figure in named:
         figure.update_layout(**_LAYOUT)
+        # Plotly's own objects hold NumPy arrays, which a page cannot.
         plain = json.loads(figure.to_json())
         sections += [html.heading(title), html.figure(key, plain, title)]
     return sections

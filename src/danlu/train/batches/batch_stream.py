@@ -41,6 +41,7 @@ class BatchStream:
     """Batches of every order that a group of recipes asks for."""
 
     def __init__(self, recipes: Sequence[Recipe], data: Data, device: torch.device) -> None:
+        # They share a structure, so they share batch size and precision.
         first = recipes[0]
         has_batch_norm = first.has_batch_norm or first.is_imported
         self.normalizers: dict[str, Normalizer] = {}
@@ -92,7 +93,7 @@ class BatchStream:
         counts_of_steps: Sequence[Tensor | None] = [None] * (self.steps - start)
         if counts is not None:
             in_order = self._in_order(counts, firsts, keys, segments)
-            counts_of_steps = in_order.split(recipes[0].batch_size, 1)[start:]
+            counts_of_steps = in_order.split(recipes[0].batch_size, 1)[start:]  # [M, B] each
         batches = self._batches(firsts, keys, start)
         steps = zip(batches, counts_of_steps, strict=True)
         for k, ((x, y), counts_of_step) in enumerate(steps, start):
@@ -124,6 +125,7 @@ class BatchStream:
         """Yield (x, y) of each step, the orders of all loaders in a row."""
         input_keys = [input_key(recipe) for recipe in firsts]
         streams = []
+        # Orders that look alike are gathered in one go.
         for a, z in runs_of_equal(input_keys):
             loader = self.loaders[input_keys[a]]
             streams.append(loader.epoch(keys[a:z], start))

@@ -55,6 +55,7 @@ class BatchLoader:
             mean, std = data.schema.scale
             self.y = ((data.y - mean) / std).to(dtype)
         self.y = self.y.to(device)
+        # The last batch of an epoch may be smaller.
         self.steps = math.ceil(order.examples / batch_size)
         self.bytes_per_example = max(1, data.x[0].numel()) * dtype.itemsize
 
@@ -66,6 +67,7 @@ class BatchLoader:
         """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
         orders = []
         for key in keys:
+            # int32 halves what an index takes of the cache.
             orders.append(self.index[self.indices(key)].int())
         index = torch.stack(orders)
         changes = self.augment.moves or self.augment.noise or self.augment.word_dropout
@@ -141,6 +143,7 @@ class BatchLoader:
         generator = stream(seed, "augment", step)
         if self.augment.moves:
             raw = x.to(self.normalizer.scale.dtype)
+            # Before normalising: outside the picture is black, not the mean.
             moved = self.augment.move(raw, generator)
             x = self.normalizer(moved)
         if self.augment.word_dropout:

@@ -64,6 +64,7 @@ def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
     """
     steps = n // batch_size
     left_over = n - steps * batch_size
+    # Lane i reads the i-th stretch of the text.
     lanes = torch.arange(batch_size) * steps
 
     def indices(seed: int, epoch: int) -> Tensor:

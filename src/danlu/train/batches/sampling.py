@@ -23,11 +23,13 @@ def example_counts(sample: Sample, n: int) -> Tensor | None:
         return None
     order = torch.randperm(n, generator=stream(sample.seed, "sample"))
     if sample.folds:
+        # Of the shuffled examples, so folds are random and of equal size.
         fold_of = torch.arange(n) % sample.folds
         order = order[fold_of != sample.fold]
     size = max(1, round(sample.share * len(order)))
     order = order[:size]
     if sample.bootstrap:
+        # With replacement, as many as there are.
         drawn = torch.randint(size, (size,), generator=stream(sample.seed, "bootstrap"))
         order = order[drawn]
     return torch.bincount(order, minlength=n).float()

@@ -112,6 +112,7 @@ def _measure(
     for way in _ways_to_try(n_of_place, most, ideal, resources.cores, may_fork):
         expected = work * min(measured.values()) / alone
         affordable = max(_LEAST_MEASURING, _MEASURING_SHARE * expected)
+        # What measuring could still save is less than what it costs.
         if trial.seconds_spent > affordable:
             break
         if way not in measured:

@@ -54,6 +54,7 @@ class Pruner(Protocol):
 
 def chunk_name(members: Sequence[int]) -> str:
     """Return the name of a chunk's files, which depends on its members alone."""
+    # A resumed study finds its checkpoints by the name.
     listed = repr(list(members))
     digest = hashlib.blake2b(listed.encode(), digest_size=4).hexdigest()
     return f"{members[0]:06d}x{len(members)}-{digest}"
@@ -222,6 +223,7 @@ class ChunkRecorder:
     ) -> None:
         member = Member(state.index, self.name, len(self.ended), status, **facts)
         self.ended.append(member)
+        # Kept in memory until the chunk ends: many small files would be slow.
         self.final_weights.append({name: tensor.cpu() for name, tensor in weights.items()})
         self.reporter.ended(member)
 
@@ -267,6 +269,7 @@ class ChunkRecorder:
             table = pa.Table.from_pylist(self.rows)
             pq.write_table(table, buffer)
             write(curves, buffer.getvalue().to_pybytes())
+        # After the curves: members.jsonl, which counts, is written last of all.
         write_tensors(weights, self._stacked_weights())
         return self.ended
 

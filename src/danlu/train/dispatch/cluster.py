@@ -160,6 +160,7 @@ class Cluster:
         if self._mailbox is None:
             here = self.ray.get_runtime_context().get_node_id()
             strategies = self.ray.util.scheduling_strategies
+            # Wherever machines die, what they sent is here.
             pinned = strategies.NodeAffinitySchedulingStrategy(here, soft=False)
             actor = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=pinned)
             self._mailbox = actor.remote(pruner)
@@ -167,6 +168,7 @@ class Cluster:
 
     def start_measuring(self, study: Study, members: Sequence[int], data: Data, device: str) -> Any:
         """Begin to measure there how to train members of one structure."""
+        # Measuring leaves nothing behind, so Ray may repeat it.
         task = self.remote(plan_task, device, 3)
         return task.remote(_bundle(study), members, self.put(data), device, self.places(device))
 
@@ -206,6 +208,7 @@ class ClusterRun:
         self.has_pruner, self.checkpoint_every = pruner is not None, checkpoint_every
         self.mailbox, self.data = cluster.mailbox(pruner), cluster.put(data)
         self.bundle = self.ray.put(_bundle(study))
+        # Ray must not repeat a task: only danlu knows its checkpoints.
         self.task = cluster.remote(train_task, device, 0)
         self.name = uuid.uuid4().hex  # messages of a run before are not for this one
         self.attempts = [0] * len(chunks)
@@ -251,6 +254,7 @@ class ClusterRun:
         files = self._checkpoints(chunk).glob("[0-9]*.safetensors")
         saved = {file.name: file.read_bytes() for file in files}
         spec = TaskSpec(members, plan, self.device, self.checkpoint_every, self.has_pruner, saved)
+        # A machine taken for dead may go on sending; its messages have an old attempt.
         self.attempts[chunk] += 1
         task = TaskId(self.name, chunk, self.attempts[chunk])
         reference = self.task.remote(spec, self.bundle, self.data, self.mailbox, task)

@@ -200,6 +200,7 @@ class RunRecorder:
         """Go back to the newest whole checkpoint, and cut the history to it."""
         if saved:
             loop.restore(saved.tensors, saved.position)
+        # Epochs after the checkpoint are trained again, and written again.
         rows = [row for row in self.run.history if row["epoch"] <= loop.progress.epoch]
         write_lines(self.run.path / "metrics.jsonl", rows)
         self._update(status="running")
@@ -238,6 +239,7 @@ class RunRecorder:
         """Write weights and final figures; this is the one reading of the test part."""
         path, data = self.run.path, self.data
         (member,) = members
+        # Weights before the result: a run that says finished has them.
         write_tensors(path / "weights.safetensors", population.stack.state_dict(0))
         parameters = sum(p.numel() for p in population.model.parameters())
         result = {**loop.effort(member.state), "parameters": parameters}

@@ -200,8 +200,10 @@ class Planner:
         same_epochs = len({recipe.epochs for recipe in recipes}) == 1
         any_patience = any(recipe.early_stopping.patience for recipe in recipes)
         end_together = same_epochs and not any_patience and not self.pruner
+        # Nobody's slot gets free before all are done.
         if size == 1 or end_together:
             return size
+        # Only its size counts; the weights are thrown away.
         model = build_model(recipes[0], self.study.schema)
         bytes_of_each = sum(p.nbytes for p in model.parameters())
         per_slot = _MOST_FINAL_BYTES // max(1, bytes_of_each * size)

@@ -77,6 +77,7 @@ def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
     needed = {data.schema.normalization(kind) for kind in kinds}
     for kind in sorted(needed):
         file = path / f"normalizer.{kind}.safetensors"
+        # Fitted on another number of threads, the last bits may differ.
         if file.is_file():
             data.set_normalizer(read_fitted(file, kind))
         else:

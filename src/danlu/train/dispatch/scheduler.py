@@ -168,6 +168,7 @@ class StudyScheduler:
             return self._run_elsewhere(run.train, jobs)
         is_exclusive = any(job.plan.exclusive for job in jobs)
         workers = 1 if is_exclusive else max(job.plan.workers for job in jobs)
+        # Without a process of its own nothing is pickled, and errors have their tracebacks.
         if workers == 1:
             return self._run_here(jobs)
         # Curves are written by these; loaded once, not by every process that is forked.

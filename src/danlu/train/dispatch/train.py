@@ -147,6 +147,7 @@ def extend(
         study.check_data(data)
         check_all(recipes, data)
         provenance.check_starts(study)
+        # Read anew: another process may have added some since.
         everyone = [*Study(study.path).recipes, *recipes]
         starts = {**study.info.get("starts", {}), **provenance.start_digests(recipes)}
         provenance.update_json(study.path / "study.json", status="interrupted", starts=starts)

@@ -69,6 +69,7 @@ class Trial:
         if workers == 1:
             slowest = work()
         else:
+            # Side by side they share caches and memory, so they are measured side by side.
             messages = list(run_workers([work] * workers, workers, lambda: False))
             slowest = max(m.value if m.kind == DONE else _ENDLESS for m in messages)
         self.seconds_spent += time.perf_counter() - began
@@ -109,6 +110,7 @@ class Trial:
         # Parameters, gradients, the update's temporaries, the optimiser's state.
         vectors = 4 + len(pair.optimizer.state)
         weights = pair.stack.theta.nbytes * vectors
+        # What is kept, its gradients, and what operations need meanwhile.
         activations = 3 * _bytes_kept_by_forward(pair, batch.x)
         self.bytes_per_network = (weights + activations) / pair.members
         room = _MEMORY_SHARE * free_memory(self.device) / self.tenants

@@ -60,6 +60,7 @@ def _two_with_different_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
 
 def _equals_each_alone(pair: Population, make: MakePopulation, batches: BatchStream) -> bool:
     """Whether each of two networks shows what it shows when it is alone."""
+    # The same batches for both, and each network alone on its own.
     together, steps = _take_steps(pair, batches)
     batch_of = pair.batch_of.tolist()
     for i, recipe in enumerate(pair.recipes):

@@ -34,6 +34,7 @@ class GradientAccumulator:
 
     def updates_before(self, k: int) -> int:
         """Return how many updates come before the one that step k = 0, 1, … belongs to."""
+        # Every step is an update.
         if not self.is_on:
             return k
         epoch, step = divmod(k, self.steps_per_epoch)
@@ -55,6 +56,7 @@ class GradientAccumulator:
         assert self.sum is not None and self.weight is not None
         n = torch.as_tensor(n, dtype=self.weight.dtype, device=self.weight.device)
         n = n.expand_as(self.weight)
+        # The mean over examples, not over steps: the last step of an epoch may be smaller.
         self.weight += n
         sums = [row.values for row in stack.param_rows(self.sum)]
         grads = [row.values for row in stack.param_rows(stack.grad)]

@@ -44,6 +44,7 @@ class WeightAverage:
         weights = []
         for recipe, n in zip(recipes, updates, strict=True):
             weights.append(weight_of(recipe, n, per_epoch))
+        # Between the ends of epochs there is nothing to take in.
         if not any(weights):
             return
         s = torch.tensor(weights, dtype=torch.float64, device=stack.theta.device)

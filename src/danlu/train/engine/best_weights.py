@@ -43,6 +43,7 @@ class BestWeights:
                 member.best_loss = losses[i]
                 member.best_epoch = epoch - member.start_epoch
                 better.append(i)
+        # One copy for all that improved.
         if better:
             self.values.take_rows(stack, better)
 

@@ -24,6 +24,7 @@ def explain(
 
     The weights must be those from before the step; lr: its learning rate.
     """
+    # The batch is passed once more: hooks in every step would cost all the others.
     layer, place = locate(model, x)
     # The likeliest cause first.
     tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]

@@ -158,6 +158,7 @@ class Loop:
 
         if best is not None and self.best is not None:
             self.best = best.join(population.stack, self.best, self.population.stack)
+        # The newcomers' rows come after those that go on.
         population.join(self.population)
         self.population = population
         self.members = members + newcomers
@@ -240,6 +241,7 @@ class Loop:
         self.progress.step = 0
         self.metrics.flush()
         valid = self._validate(alive)
+        # Numbers, not tensors: from here on everything is written down.
         losses = self.metrics.mean().tolist()
         accuracies = self.metrics.accuracy().tolist()
         rows = []

@@ -71,12 +71,14 @@ class Networks:
         """
         is_single = len(recipes) + len(others) == 1
         models = [template] if is_single else [build(recipe) for recipe in recipes]
+        # From here on the models' tensors are rows of the stack.
         stack = Stack(models, spec.device)
         if len(recipes) == 1 and others:
             stack.bind(template)
 
         init = recipes[0].init
         if init.lr_factor != 1:
+            # Recipes of one structure agree on these, see `grouping.structure`.
             loaded = [name for name in stack.shapes if matches_prefix(name, init.prefix)]
             stack.lr_factors = dict.fromkeys(loaded, init.lr_factor)
         return cls(
@@ -147,6 +149,7 @@ def _dropout_probabilities(
 ) -> dict[str, list[float]]:
     """Return the p of each dropout layer of the template, for each network; 0 where it has none."""
     probabilities: dict[str, list[float]] = {}
+    # A network with p = 0 has no dropout layers, so the template's are asked.
     for path, module in template.named_modules():
         if isinstance(module, Dropout):
             probabilities[path] = []
@@ -162,6 +165,7 @@ def _example_counts(
 ) -> Tensor | None:
     """Return how often each training example counts for each network [M, examples]."""
     counts = [example_counts(recipe.sample, spec.examples) for recipe in recipes]
+    # Without weights every step is cheaper, so nobody gets any unless somebody needs them.
     if all(of_network is None for of_network in counts):
         return None
     once = torch.ones(spec.examples)

@@ -52,6 +52,7 @@ class OptimizerStep:
         self.updates_per_epoch = updates_per_epoch
         self.start_updates = list(start_updates)
         self.same_start = len(set(start_updates)) == 1
+        # In float64: Adam's bias correction raises β to their power.
         self.start_column = self._column_of_doubles(self.start_updates)
         self.rule = OPTIMIZERS[recipes[0].optimizer.name]
 
@@ -79,6 +80,7 @@ class OptimizerStep:
         """Return the rule's hyper-parameters: numbers where all networks agree."""
         hyper: Hyper = {}
         for name in self.rule.defaults:
+            # Numbers, where all agree, go into faster kernels than columns do.
             values = [float(getattr(recipe.optimizer, name)) for recipe in self.recipes]
             if len(set(values)) == 1:
                 hyper[name] = values[0]
@@ -133,6 +135,8 @@ class OptimizerStep:
 
     def __call__(self, k: int) -> None:
         """Make update k = 0, 1, …"""
+        # In this order each sees what PyTorch's own loops would give it: the gradient with
+        # penalties is clipped.
         for penalty in self.penalties:
             for weights, grad in self.weight_rows:
                 grad.add_(penalty.gradient(weights, *penalty.arguments))
@@ -155,6 +159,7 @@ class OptimizerStep:
 
     def apply_schedule(self, k: int) -> None:
         """Set the learning rates of update k in every tile."""
+        # One factor serves all; only the base rates differ.
         if self.shared_schedule:
             lr = self.hyper["lr"] * self._schedule_factor(0, k)
         else:

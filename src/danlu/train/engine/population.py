@@ -63,6 +63,7 @@ class Population:
         # A network with a sequence loss gives its choice beside the marginals.
         heads = 2 if self.has_sequence_loss else 1 + len(self.auxiliary_weights)
         self.precision = Precision(self.spec.device, mixed, heads)
+        # Their running statistics must not move either, see `_set_training_mode`.
         self.frozen_layers = [module for module in model.modules() if _is_frozen(module)]
 
     def _set_networks(self, networks: Networks) -> None:
@@ -76,6 +77,7 @@ class Population:
         """Networks whose loss was not finite in the last step."""
 
         self.accumulator = GradientAccumulator(spec.steps_per_epoch, self.accumulate)
+        # Whoever joins or leaves does so between epochs, when nothing is accumulated.
         self.accumulator.reset(self.stack)
         self.optimizer = OptimizerStep(
             self.stack,
@@ -137,9 +139,10 @@ class Population:
             return y, counts
         has_target = (y >= 0).to(self.stack.theta.dtype)
         if counts is not None:
-            counts = (has_target * counts.unsqueeze(2)).flatten(1)
+            counts = (has_target * counts.unsqueeze(2)).flatten(1)  # [M, B·T]
         elif not bool(has_target.all()):
             counts = has_target.flatten(1)
+        # −1 is no class number that a kernel could take; its weight is 0.
         return y.clamp_min(0).flatten(1), counts
 
     def step(self, batch: StepBatch, k: int) -> StepResult:
@@ -148,6 +151,7 @@ class Population:
         The losses are those before the update, penalties left out. A network whose loss is not
         finite is named in `diverged` and not changed by the step.
         """
+        # A carried state belongs to the text of one epoch's order.
         if batch.starts_epoch:
             self.forward_pass.state = None
         self.set_batch_layout(batch.segments)
@@ -189,6 +193,7 @@ class Population:
             objective = losses
             gradients = [gradient]
             for weight, head in zip(self.auxiliary_weights, heads[1:], strict=True):
+                # The gradient by each head flows into the same pass backward.
                 auxiliary_losses, gradient = self.loss(head, y, weights)
                 objective = objective + weight * auxiliary_losses
                 gradients.append(gradient * weight)
@@ -213,7 +218,7 @@ class Population:
         """
         b, t = x.shape[1:]
         if weights is None:
-            per_token = x.new_full((1, b), 1 / (b * t), dtype=self.stack.theta.dtype)
+            per_token = x.new_full((1, b), 1 / (b * t), dtype=self.stack.theta.dtype)  # [1, B]
         else:
             per_token = weights.view(-1, b, t)[..., 0]
         forward_pass = cast(SequenceForwardPass, self.forward_pass)
@@ -324,6 +329,7 @@ class Population:
         For a population of one it is the network itself.
         """
         if self.members > 1:
+            # The module is a template: with several networks its own values are nobody's.
             self.model.load_state_dict(self.stack.state_dict(i))
         return self.model
 
@@ -331,6 +337,7 @@ class Population:
         """Go on with these networks alone, in that order."""
         networks = self.networks.select(rows)
         if len(rows) == 1:
+            # A single network's module and stack share their tensors.
             networks.stack.bind(self.model)
         self._set_networks(networks)
 
@@ -358,6 +365,7 @@ class Population:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint needs to go on."""
+        # Gradients are not kept: a checkpoint is written between two steps.
         tensors = {"theta": self.stack.theta}
         for name, vector in self.optimizer.state.items():
             tensors[f"optimizer.{name}"] = vector

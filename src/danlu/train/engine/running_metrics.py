@@ -47,6 +47,7 @@ class RunningMetrics:
         self._pending.append(result)
         self._pending_outputs += result.outputs.numel()
         is_full = self._pending_outputs >= _MOST_PENDING_OUTPUTS
+        # On a GPU every look at a number waits for it, so looks are few.
         if is_full or len(self._pending) >= _MOST_PENDING_STEPS:
             self.flush()
 
@@ -60,7 +61,7 @@ class RunningMetrics:
             # Of text, a batch without padding may be among them.
             pending = [_with_counts(result) for result in pending]
         sizes = self._sizes(pending, is_weighted)
-        means = torch.stack([result.losses for result in pending])
+        means = torch.stack([result.losses for result in pending])  # [steps, M]
         losses = means.cpu().double() * sizes
         # One by one, so that the last bit does not depend on when they are counted.
         running = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)

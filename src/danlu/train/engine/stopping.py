@@ -24,6 +24,7 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers_before.items():
+            # The host program's own handlers come back.
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

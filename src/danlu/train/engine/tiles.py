@@ -81,10 +81,12 @@ class Tiling:
             agrees = all(isinstance(value, (int, float)) for value in self.hyper.values())
             if shared_schedule and agrees:
                 return self._fused([slice(0, self.members)])
+            # A call for each network pays off where each call has much to do.
             if self.values >= _LARGE_NETWORK * self.members:
                 each_alone = [slice(i, i + 1) for i in range(self.members)]
                 return self._fused(each_alone)
         tiles = []
+        # Small networks: as many as fit the cache in one operation, whatever their number.
         for k, row in enumerate(self.params):
             values_of_network = max(1, row.values.shape[1])
             at_once = max(1, _TILE_VALUES // values_of_network)

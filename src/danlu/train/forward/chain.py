@@ -109,6 +109,7 @@ def chain_layout(model: nn.Module, input_shape: tuple[int, ...], batch_size: int
     if any(_is_altered(module) for module in (*containers, *layers)):
         return None
 
+    # Two examples: batch normalisation of one has no variance.
     x = parameters[0].new_zeros(2, *input_shape)
     was_training = model.training
     model.eval()
@@ -133,6 +134,7 @@ def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> st
         if type(layer) not in COLUMN_RULES or not _is_covered(layer, tuple(x.shape[1:])):
             return None
         if isinstance(layer, nn.Flatten):
+            # A second Flatten would have nothing to flatten.
             if is_flat and not takes_vectors:
                 return None
             is_flat = True

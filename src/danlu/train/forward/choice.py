@@ -34,6 +34,7 @@ def choose_forward_pass(
         p[layer] = _one_or_column(of_each, precision.device)
 
     arrangement = None
+    # Under autocast the explicit passes would have to choose each operation's precision themselves.
     if has_closed_gradient and not precision.mixed:
         arrangement = chain_layout(model, input_shape, batch_size)
     # In the library's layout a convolution takes one network at a time.

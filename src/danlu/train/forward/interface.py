@@ -105,6 +105,7 @@ class Precision:
         """
         is_faster = self.mixed or self.device.type == "cuda"
         if x.ndim == 4 and is_faster:
+            # cuDNN and oneDNN in bfloat16 have their fast kernels for that layout.
             return x.contiguous(memory_format=torch.channels_last)
         return x
 
@@ -114,10 +115,12 @@ class Precision:
         Tokens of all examples come in a row.
         """
         heads = (out,)
+        # In training, auxiliary classifiers come after the network's own.
         if isinstance(out, tuple):
             heads = out[: self.heads]
         if heads[0].ndim > 2:  # [B, T, K]
             heads = tuple(head.flatten(0, -2) for head in heads)
+        # The loss is computed in float32: sums of bfloat16 lose what is small.
         if self.mixed:
             heads = tuple(head.float() for head in heads)
         return tuple(heads)
@@ -137,6 +140,7 @@ def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
         threshold = by_member.to(u.dtype)
     else:
         scale = 1 / (1 - p)
+    # Drawn on the CPU: a GPU's generator would give other masks.
     kept = u.to(like.device) >= threshold
     mask: Tensor = kept.to(like.dtype) * scale
     return mask

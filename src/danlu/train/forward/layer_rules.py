@@ -69,13 +69,14 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
     layout = layer.layout
     w = layer.tensors["weight"]
     w_t = w.mT
-    b = layer.tensors["bias"].unsqueeze(2)
+    b = layer.tensors["bias"].unsqueeze(2)  # [M, q, 1]
     dw = layer.grads["weight"]
     db = layer.grads["bias"]
     m, q, n = w.shape
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if x.size(0) == m:
+            # Every network has a batch of its own.
             return torch.baddbmm(b, w, x), x
         # Networks that share a batch: their weights are rows of one matrix.
         size = x.shape[2]
@@ -94,10 +95,11 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
             for batch, (a, z) in zip(x, layout.segments, strict=True):
                 rows = g[a:z].view(-1, x.shape[2])
                 torch.mm(rows, batch.t(), out=dw[a:z].view(-1, n))
+        # Written in place: the optimiser holds views of the gradients.
         torch.sum(g, 2, out=db)
         if not wants_input:
             return g
-        return torch.bmm(w_t, g)
+        return torch.bmm(w_t, g)  # [M, n, B]
 
     return ForwardBackward(forward, backward)
 
@@ -111,7 +113,7 @@ def _library_convolution(layer: BoundLayer) -> ForwardBackward:
     stride, padding = layer.module.stride, layer.module.padding
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        return F.conv2d(x, w, b, stride, padding), x
+        return F.conv2d(x, w, b, stride, padding), x  # [B, q, H, W]
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
         by_input, by_w, by_b = aten.convolution_backward(
@@ -154,7 +156,9 @@ def _to_larger(g: Tensor, x: Tensor, dim: int) -> Tensor:
     first, second = _halves(x, dim)
     to_first, to_second = _halves(out, dim)
     torch.sub(second, first, out=to_second)
+    # Where the second is larger, it gets the gradient, else 0: as ReLU's, in one pass.
     threshold_into(g, to_second, 0, grad_input=to_second)
+    # The first gets what the second did not.
     torch.sub(g, to_second, out=to_first)
     return out
 
@@ -193,6 +197,7 @@ def _batch_norm(layer: BoundLayer) -> ForwardBackward:
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if module.training:
+            # PyTorch counts batches for a cumulative average; the checkpoint keeps the count.
             batches.add_(1)
         out, centre, scale = aten.native_batch_norm(
             x, w, b, mean, var, module.training, momentum, eps
@@ -226,7 +231,7 @@ def _batch_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
     layout = layer.layout
 
     def as_one_example(x: Tensor) -> Tensor:
-        members, channels = x.shape[:2]
+        members, channels = x.shape[:2]  # M, C
         return x.reshape(1, members * channels, -1)
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
@@ -257,6 +262,8 @@ def _dropout(columns: bool) -> LayerRule:
                 return x, None
             if columns:
                 x = layout.per_member(x)
+                # Drawn with the example first, as the layer alone draws: equal streams, equal
+                # masks.
                 by_example = (x.shape[-1], *x.shape[1:-1])
                 u = layout.uniform(by_example).movedim(1, -1)
             else:
@@ -318,6 +325,7 @@ def _relu(layer: BoundLayer) -> ForwardBackward:
         return out, out
 
     def backward(g: Tensor, out: Tensor, wants_input: bool) -> Tensor:
+        # g is nobody else's, so it is overwritten.
         threshold_into(g, out, 0, grad_input=g)
         return g
 
@@ -340,7 +348,7 @@ def _flatten_to_columns(layer: BoundLayer) -> ForwardBackward:
     """[B, C, H, W] → [1, C·H·W, B]."""
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        return x.flatten(1).t().unsqueeze(0), x.shape
+        return x.flatten(1).t().unsqueeze(0), x.shape  # [1, C·H·W, B]
 
     def backward(g: Tensor, shape: torch.Size, wants_input: bool) -> Tensor:
         return g[0].t().reshape(shape).contiguous()

@@ -85,8 +85,11 @@ class SingleForward:
         """Draw from the streams of this step."""
         with contextlib.ExitStack() as contexts:
             if self.layout.generators:
+                # danlu's own dropout draws from the network's stream.
                 contexts.enter_context(dropout_source(self.layout.generators[0]))
             if self.seed is not None:
+                # A stranger's module draws from PyTorch's generator, which is given back
+                # afterwards.
                 contexts.enter_context(torch.random.fork_rng())
                 torch.random.manual_seed(self.seed)
             yield
@@ -210,6 +213,7 @@ class VmapForward:
         self.stateful = is_stateful(model)
         self.leaves = {}
         for name, parameter in stack.parameters.items():
+            # Leaves of their own, whose gradients are written straight into the stack's vector.
             leaf = parameter.detach().requires_grad_()
             leaf.grad = stack.grads[name]
             self.leaves[name] = leaf
@@ -272,8 +276,8 @@ class VmapForward:
         masks = []
         if self.p:
             masks = self._masks(x[0])
-        y = y.expand(self.stack.members, -1, -1)
-        weights = weights.expand(self.stack.members, -1)
+        y = y.expand(self.stack.members, -1, -1)  # [M, B, T]
+        weights = weights.expand(self.stack.members, -1)  # [M, B]
         wrapper = _SequenceLoss(self.model)
 
         def one(
@@ -299,7 +303,7 @@ class VmapForward:
             self.mask_requests[len(x)] = self._record_mask_requests(x)
         masks = []
         for layer, shape in self.mask_requests[len(x)]:
-            u = self.layout.uniform(shape).expand(self.stack.members, *shape)
+            u = self.layout.uniform(shape).expand(self.stack.members, *shape)  # [M, B, …]
             masks.append(scaled_keep_mask(u, self.p[layer], self.stack.theta))
         return masks
 

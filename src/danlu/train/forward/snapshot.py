@@ -20,6 +20,7 @@ class Snapshot:
     @classmethod
     def of(cls, stack: Stack, only_floats: bool = False) -> Snapshot:
         """Return a copy of a stack's tensors; only_floats: leave out buffers of whole numbers."""
+        # Averages of counts, such as batches seen, would mean nothing.
         copies = {}
         for name, buffer in stack.buffers.items():
             if buffer.is_floating_point() or not only_floats:

@@ -100,6 +100,7 @@ class Stack:
         own.
         """
         if self.members == 1 and not self.lr_factors:
+            # One row for everything: the optimiser's operations are long, and few.
             weights = sum(math.prod(self.shapes[name]) for name in self.weights)
             return [ParamRow(flat.view(1, -1), weights)]
         rows = []
