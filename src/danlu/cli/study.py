@@ -143,14 +143,7 @@ def tune(
     loading: dict[str, Any],
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once."""
-    from danlu.study import space as spaces
-
-    mistakes, texts = Mistakes(), list(space or [])
-    data, base = read_inputs(source, loading, recipe, [], mistakes)
-    with mistakes, former_names_said():
-        texts = with_run_folders(space)
-        spaces.parse(texts)
-    mistakes.refuse()
+    data, base, texts = _read_search(source, loading, recipe, space)
     from danlu import study
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
@@ -174,6 +167,25 @@ def tune(
         ray=ray,
     )
     finish_tuning(tuning, json)
+
+
+def _read_search(
+    source: str,
+    loading: dict[str, Any],
+    recipe: str | None,
+    space: list[str] | None,
+) -> tuple[Any, Any, list[str]]:
+    """Return data, recipe and the texts of the space. Raises DanluError with all mistakes."""
+    from danlu.study import space as spaces
+
+    mistakes = Mistakes()
+    texts: list[str] = []
+    data, base = read_inputs(source, loading, recipe, [], mistakes)
+    with mistakes, former_names_said():
+        texts = with_run_folders(space)
+        spaces.parse(texts)
+    mistakes.refuse()
+    return data, base, texts
 
 
 def write_study_report(study: Study) -> Path:

@@ -18,6 +18,7 @@ from danlu.export.sources import (
     is_chain,
     sources,
 )
+from danlu.export.templates import HEAD, STOPPING, TEST, TRAINING
 from danlu.models import MODELS
 from danlu.nn import init, layers
 from danlu.nn.losses import LOSSES, resolve_loss
@@ -84,62 +85,6 @@ def _refuse_unwritable(recipe: Recipe) -> None:
         raise RecipeError(*mistakes)
 
 
-_HEAD = '''"""A plain PyTorch loop, written by danlu. danlu itself only {task} below."""
-
-from __future__ import annotations
-
-import contextlib
-import hashlib
-import math
-from contextvars import ContextVar
-from dataclasses import dataclass
-from types import SimpleNamespace
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-import danlu
-
-torch.set_num_threads({threads})
-DrawsOwnWeights = object  # danlu's mark of layers with initial weights of their own
-'''
-
-_TEST = """model.eval()
-with torch.no_grad():
-    out, y = model(normalize(x_test)), y_test
-    loss = {loss}(out, y)
-    print(f"test loss {{loss.item():.6f}}, {metric} {{float({score}):.6f}}")"""
-
-_TRAINING = """# ---- training
-n = len(train)
-steps = math.ceil({examples} / {batch_size})
-{before}k = 0
-for epoch in range({epochs}):
-    model.train()
-    order = torch.randperm(n, generator=stream({order_seed}, "order", epoch)){cut}
-    total, correct = 0.0, 0
-    for batch in order.split({batch_size}):
-{step}
-        total += loss.item() * {batch_count}
-{correct}    model.eval()
-    line = f"epoch {{epoch + 1}}: train {{total / {seen}:.6f}} {{{score}:.6f}}"
-    if len(valid):
-        with torch.no_grad():
-            valid_loss = {valid_loss}(model(normalize(x_valid)), y_valid).item()
-        line += f", valid {{valid_loss:.6f}}"
-    print(line)
-"""
-
-_STOPPING = """    if valid_loss < best_loss - {min_delta}:
-        best_loss, best_epoch = valid_loss, epoch + 1
-        best = {{name: t.clone() for name, t in model.state_dict().items()}}
-    if best_epoch and epoch + 1 - best_epoch >= {patience}:
-        break
-model.load_state_dict(best)
-"""
-
-
 @dataclass(frozen=True)
 class _PlainLoop:
     """Writes each section of the script."""
@@ -176,7 +121,7 @@ class _PlainLoop:
         task = "reads and scales the data"
         if not is_chain(self.model):
             task += ", and builds the network,"
-        lines = [_HEAD.format(task=task, threads=threads_for(self.recipe, self.data))]
+        lines = [HEAD.format(task=task, threads=threads_for(self.recipe, self.data))]
         if has_dropout(self.model) and is_chain(self.model):
             lines.append('_dropout_source = ContextVar("dropout_source", default=None)')
         elif has_dropout(self.model):
@@ -375,7 +320,7 @@ class _PlainLoop:
         if self.is_classification:
             correct = f"        correct += int(({hits}).sum())\n"
             score = f"correct / {seen}"
-        text = _TRAINING.format(
+        text = TRAINING.format(
             examples="(n - 1)" if drops_last else "n",
             batch_size=recipe.batch_size,
             before="best_loss, best_epoch, best = math.inf, 0, None\n" if stopping.patience else "",
@@ -390,7 +335,7 @@ class _PlainLoop:
             valid_loss=self.plain_loss,
         )
         if stopping.patience:
-            text += _STOPPING.format(min_delta=stopping.min_delta, patience=stopping.patience)
+            text += STOPPING.format(min_delta=stopping.min_delta, patience=stopping.patience)
         return text
 
     def test_section(self) -> str:
@@ -399,4 +344,4 @@ class _PlainLoop:
             score, metric = "(out.argmax(1) == y).sum() / len(y)", "accuracy"
         else:
             score, metric = "1 - loss / y.var(correction=0)", "R²"
-        return _TEST.format(loss=self.plain_loss, score=score, metric=metric)
+        return TEST.format(loss=self.plain_loss, score=score, metric=metric)

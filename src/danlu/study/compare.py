@@ -73,15 +73,7 @@ def compare(
     most = until or seeds or SEEDS
     if not yes:
         _refuse_too_many(variants, most, data, "cpu" if ray else device)
-    facts: dict[str, Any] = {
-        "kind": "compare",
-        "over": False,
-        "variants": [[list(pair) for pair in variant.values] for variant in variants],
-        "control": chosen,
-        "metric": metric,
-        "interval": interval,
-        "until": until,
-    }
+    facts = {"control": chosen, "metric": metric, "interval": interval, "until": until}
     # A comparison that may end early begins with the seeds of its first look.
     first_end = looks(most)[0] if until else most
     study = train(
@@ -91,10 +83,18 @@ def compare(
         device=device,
         parts=PARTS if metric.startswith("test") else ("train", "valid"),
         listener=listener,
-        facts=facts,
+        facts={**_facts_of(variants), **facts},
         ray=ray,
     )
     return continue_comparison(study, data, listener=listener, ray=ray)
+
+
+def _facts_of(variants: Sequence[Variant]) -> dict[str, Any]:
+    """Return what study.json says of the variants; a comparison is over when all is trained."""
+    values = []
+    for variant in variants:
+        values.append([list(pair) for pair in variant.values])
+    return {"kind": "compare", "over": False, "variants": values}
 
 
 def _default_metric(data: Data) -> str:

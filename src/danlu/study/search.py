@@ -24,6 +24,7 @@ from danlu.runs import Study, folder, higher_is_better
 from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import short
+from danlu.study.heartbeat import WithHeartbeat
 from danlu.study.space import Space
 from danlu.study.storage import keep_url, url_of, without_password
 from danlu.study.strategies import BATCH, STRATEGIES, Halving
@@ -39,7 +40,6 @@ from danlu.train import (
     resume_study,
 )
 from danlu.train.dispatch.cluster import connect
-from danlu.train.dispatch.plan import Plan
 from danlu.train.dispatch.provenance import update_json
 from danlu.train.engine.stopping import StopRequest
 
@@ -91,9 +91,8 @@ def tune(
     metric = metric or f"valid_{data.schema.figures[0]}"
     mistakes = _option_mistakes(data, trials, rounds, strategy, metric, seed)
     searched, base, ends = _settle(space, recipe or Recipe(), data, mistakes)
-    if trials * rounds > MANY and not yes:
-        samples = ends[:: math.ceil(len(ends) / 4)]  # the cost is taken from about four
-        refuse_many("the search has", samples, trials * rounds, data, "cpu" if ray else device)
+    if not yes:
+        _refuse_too_many(trials * rounds, ends, data, "cpu" if ray else device)
     facts = {
         "kind": "tune",
         "over": False,
@@ -110,6 +109,13 @@ def tune(
     }
     study = _begin(data, facts, searched, ends, storage, out, device, ray)
     return continue_tuning(study, data, listener=listener, report=report, ray=ray)
+
+
+def _refuse_too_many(trainings: int, ends: list[Recipe], data: Data, device: str) -> None:
+    """Raise RecipeError, with what it would cost, for more trainings than one begins unasked."""
+    if trainings > MANY:
+        every = math.ceil(len(ends) / 4)  # the cost is taken from about four
+        refuse_many("the search has", ends[::every], trainings, data, device)
 
 
 def _settle(
@@ -209,7 +215,7 @@ def continue_tuning(
         data = study.load_data() if data is None else data
         trials = _trials(study, data.fingerprint)
         options: dict[str, Any] = {
-            "listener": _WithHeartbeat(listener or StudyListener(), trials),
+            "listener": WithHeartbeat(listener or StudyListener(), trials),
             "checkpoint_every": checkpoint_every,
             "ray": ray,
         }
@@ -225,33 +231,6 @@ def _trials(study: Study, fingerprint: str, make: bool = True) -> Trials:
 def open_tuning(study: Study) -> Tuning:
     """Return what a search has found so far."""
     return Tuning(study, _trials(study, study.data_info["fingerprint"], make=False))
-
-
-class _WithHeartbeat(StudyListener):
-    """Passes everything on, and sends the storage heartbeats."""
-
-    def __init__(self, other: StudyListener, trials: Trials) -> None:
-        self.other, self.trials, self.interval = other, trials, other.interval
-
-    def start(self, study: Study, steps: int, done: int) -> None:
-        self.other.start(study, steps, done)
-
-    def plan(self, members: list[int], plan: Plan) -> None:
-        self.other.plan(members, plan)
-
-    def progress(self, done: int) -> None:
-        self.other.progress(done)
-        self.heartbeat()
-
-    def heartbeat(self) -> None:
-        self.other.heartbeat()
-        self.trials.heartbeat()
-
-    def ended(self, member: int, status: str, result: dict[str, Any]) -> None:
-        self.other.ended(member, status, result)
-
-    def end(self, study: Study) -> None:
-        self.other.end(study)
 
 
 class _Search:

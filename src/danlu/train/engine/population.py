@@ -19,6 +19,7 @@ from danlu.nn.protocols import auxiliary_weights, has_sequence_loss
 from danlu.recipe import Recipe
 from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
+from danlu.train.batches.targets import tokens_in_a_row
 from danlu.train.engine.accumulation import GradientAccumulator
 from danlu.train.engine.loss_function import LossFunction
 from danlu.train.engine.networks import Build, Networks, TrainingSpec
@@ -127,24 +128,6 @@ class Population:
             batch_of += [batch] * (z - a)
         self.batch_of = torch.tensor(batch_of, device=self.spec.device)
 
-    def _targets(self, y: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the targets of each network [M or 1, B], and how often each counts [M or 1, B].
-
-        y [S, B], or of every token [S, B, T]: then the tokens of all examples come in a row, and
-        −1, where there is no target, does not count.
-        """
-        if y.size(0) not in (1, self.members):
-            y = y[self.batch_of]
-        if y.ndim == 2:
-            return y, counts
-        has_target = (y >= 0).to(self.stack.theta.dtype)
-        if counts is not None:
-            counts = (has_target * counts.unsqueeze(2)).flatten(1)  # [M, B·T]
-        elif not bool(has_target.all()):
-            counts = has_target.flatten(1)
-        # −1 is no class number that a kernel could take; its weight is 0.
-        return y.clamp_min(0).flatten(1), counts
-
     def step(self, batch: StepBatch, k: int) -> StepResult:
         """Train each network on its batch; k: steps of the population so far.
 
@@ -155,7 +138,11 @@ class Population:
         if batch.starts_epoch:
             self.forward_pass.state = None
         self.set_batch_layout(batch.segments)
-        y, counts = self._targets(batch.y, batch.counts)
+        y, counts = batch.y, batch.counts
+        if y.size(0) not in (1, self.members):
+            y = y[self.batch_of]  # [M, B, …]
+        if y.ndim == 3:
+            y, counts = tokens_in_a_row(y, counts, self.stack.theta.dtype)
         if self.draws_randomly:
             self.set_random_streams(k)
         weights, total = self.loss.weights(y, counts)

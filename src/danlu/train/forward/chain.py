@@ -15,13 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import ExplicitLinear
+from danlu.train.forward.bound_layer import BoundLayer
 from danlu.train.forward.interface import Heads, MemberLayout
-from danlu.train.forward.layer_rules import (
-    COLUMN_RULES,
-    MAKES_NEW_ARRAY,
-    PICTURE_RULES,
-    BoundLayer,
-)
+from danlu.train.forward.layer_rules import COLUMN_RULES, MAKES_NEW_ARRAY, PICTURE_RULES
 
 # Weights up to which a convolution is faster unfolded (8→16 5×5 gains, 16→32 loses)…
 _MOST_UNFOLDED_WEIGHTS = 4000

@@ -15,50 +15,23 @@ Python, and steps are counted in microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.nn.layers import Dropout, ExplicitLinear
+from danlu.train.forward.bound_layer import BoundLayer, ForwardBackward, LayerRule
 from danlu.train.forward.convolution import UnfoldedConvolution
-from danlu.train.forward.interface import MemberLayout, scaled_keep_mask
+from danlu.train.forward.interface import scaled_keep_mask
+from danlu.train.forward.normalisation import batch_norm, batch_norm_of_columns
+from danlu.train.forward.pooling import max_pool
 
 aten = torch.ops.aten
 threshold_into = aten.threshold_backward.grad_input
 
-
-class ForwardBackward(NamedTuple):
-    """The passes of a bound layer.
-
-    forward(x) → (output, saved). backward(g, saved, wants_input) → the gradient by the input if it
-    is wanted; it writes the parameters' gradients into theirs, and may overwrite g.
-    """
-
-    forward: Callable[[Tensor], tuple[Tensor, Any]]
-    backward: Callable[[Tensor, Any, bool], Tensor]
-
-
-@dataclass(frozen=True)
-class BoundLayer:
-    """A layer of M networks: its module, and its tensors [M, …] by name.
-
-    p: of Dropout, a number, or [M]. may_overwrite: whether the input may be overwritten, as the
-    layer before made it and has no use for it.
-    """
-
-    module: Any
-    layout: MemberLayout
-    tensors: Mapping[str, Tensor]
-    grads: Mapping[str, Tensor]
-    p: Any = 0.0
-    may_overwrite: bool = False
-
-
-LayerRule = Callable[[BoundLayer], ForwardBackward]
 LayerRules = dict[type[nn.Module], LayerRule]
 Activation = Callable[[Any, Tensor], Tensor]  # (module, x) → output
 Slope = Callable[[Any, Tensor, Tensor], Tensor]  # (module, g, output or input) → gradient
@@ -140,111 +113,6 @@ def _small_convolution(layer: BoundLayer) -> ForwardBackward:
     """One product for all networks, on [M, C, H, W, B]."""
     passes = UnfoldedConvolution(layer.module, layer.layout, layer.tensors, layer.grads)
     return ForwardBackward(passes.forward, passes.backward)
-
-
-def _halves(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the even and the odd places along an axis."""
-    before = (slice(None),) * dim
-    even = (*before, slice(0, None, 2))
-    odd = (*before, slice(1, None, 2))
-    return x[even], x[odd]
-
-
-def _to_larger(g: Tensor, x: Tensor, dim: int) -> Tensor:
-    """Return the gradient given to the larger neighbour, of equals to the first."""
-    out = torch.empty_like(x)
-    first, second = _halves(x, dim)
-    to_first, to_second = _halves(out, dim)
-    torch.sub(second, first, out=to_second)
-    # Where the second is larger, it gets the gradient, else 0: as ReLU's, in one pass.
-    threshold_into(g, to_second, 0, grad_input=to_second)
-    # The first gets what the second did not.
-    torch.sub(g, to_second, out=to_first)
-    return out
-
-
-def _max_pool(layer: BoundLayer) -> ForwardBackward:
-    """2×2: the maximum of neighbours in a row, then of those below each other.
-
-    On a CPU several times as fast as the library. In both layouts axis 2 counts rows and axis 3
-    columns. Of equals the first in reading order gets the gradient, as in the library.
-    """
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        halved = torch.maximum(*_halves(x, 3))
-        out = torch.maximum(*_halves(halved, 2))
-        return out, (x, halved)
-
-    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
-        x, halved = saved
-        by_halved = _to_larger(g, halved, 2)
-        return _to_larger(by_halved, x, 3)
-
-    return ForwardBackward(forward, backward)
-
-
-def _batch_norm(layer: BoundLayer) -> ForwardBackward:
-    """On [B, C, H, W], where C are the channels of all networks in a row."""
-    module, tensors = layer.module, layer.tensors
-    w = tensors["weight"].view(-1)
-    b = tensors["bias"].view(-1)
-    mean = tensors["running_mean"].view(-1)
-    var = tensors["running_var"].view(-1)
-    batches = tensors["num_batches_tracked"]
-    dw = layer.grads["weight"].view(-1)
-    db = layer.grads["bias"].view(-1)
-    momentum, eps = module.momentum, module.eps
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        if module.training:
-            # PyTorch counts batches for a cumulative average; the checkpoint keeps the count.
-            batches.add_(1)
-        out, centre, scale = aten.native_batch_norm(
-            x, w, b, mean, var, module.training, momentum, eps
-        )
-        return out, (x, centre, scale)
-
-    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
-        x, centre, scale = saved
-        by_input, by_w, by_b = aten.native_batch_norm_backward(
-            g.contiguous(),
-            x,
-            w,
-            mean,
-            var,
-            save_mean=centre,
-            save_invstd=scale,
-            train=module.training,
-            eps=eps,
-            output_mask=[wants_input, True, True],
-        )
-        dw.copy_(by_w)
-        db.copy_(by_b)
-        return by_input if wants_input else g
-
-    return ForwardBackward(forward, backward)
-
-
-def _batch_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
-    """On [M, C, …, B], which to the kernel is one example of M·C channels and many pixels."""
-    inner = _batch_norm(layer)
-    layout = layer.layout
-
-    def as_one_example(x: Tensor) -> Tensor:
-        members, channels = x.shape[:2]  # M, C
-        return x.reshape(1, members * channels, -1)
-
-    def forward(x: Tensor) -> tuple[Tensor, Any]:
-        # Statistics differ between networks, so from here on each has its own copy of the batch.
-        x = layout.per_member(x)
-        out, saved = inner.forward(as_one_example(x))
-        return out.view(x.shape), saved
-
-    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
-        by_input = inner.backward(as_one_example(g), saved, wants_input)
-        return by_input.view(g.shape)
-
-    return ForwardBackward(forward, backward)
 
 
 def _dropout(columns: bool) -> LayerRule:
@@ -379,9 +247,9 @@ COLUMN_RULES: LayerRules = {
     nn.Linear: _dense,
     ExplicitLinear: _dense,
     nn.Conv2d: _small_convolution,
-    nn.MaxPool2d: _max_pool,
-    nn.BatchNorm1d: _batch_norm_of_columns,
-    nn.BatchNorm2d: _batch_norm_of_columns,
+    nn.MaxPool2d: max_pool,
+    nn.BatchNorm1d: batch_norm_of_columns,
+    nn.BatchNorm2d: batch_norm_of_columns,
     Dropout: _dropout(columns=True),
     nn.Flatten: _flatten_columns,
     nn.Identity: _identity,
@@ -411,7 +279,7 @@ COLUMN_RULES: LayerRules = {
 PICTURE_RULES: LayerRules = {
     **COLUMN_RULES,
     nn.Conv2d: _library_convolution,
-    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm2d: batch_norm,
     Dropout: _dropout(columns=False),
     nn.Flatten: _flatten_to_columns,
 }

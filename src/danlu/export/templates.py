@@ -1,0 +1,56 @@
+"""The parts of a plain loop that do not depend on the recipe, with gaps for what does."""
+
+HEAD = '''"""A plain PyTorch loop, written by danlu. danlu itself only {task} below."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import danlu
+
+torch.set_num_threads({threads})
+DrawsOwnWeights = object  # danlu's mark of layers with initial weights of their own
+'''
+
+TEST = """model.eval()
+with torch.no_grad():
+    out, y = model(normalize(x_test)), y_test
+    loss = {loss}(out, y)
+    print(f"test loss {{loss.item():.6f}}, {metric} {{float({score}):.6f}}")"""
+
+TRAINING = """# ---- training
+n = len(train)
+steps = math.ceil({examples} / {batch_size})
+{before}k = 0
+for epoch in range({epochs}):
+    model.train()
+    order = torch.randperm(n, generator=stream({order_seed}, "order", epoch)){cut}
+    total, correct = 0.0, 0
+    for batch in order.split({batch_size}):
+{step}
+        total += loss.item() * {batch_count}
+{correct}    model.eval()
+    line = f"epoch {{epoch + 1}}: train {{total / {seen}:.6f}} {{{score}:.6f}}"
+    if len(valid):
+        with torch.no_grad():
+            valid_loss = {valid_loss}(model(normalize(x_valid)), y_valid).item()
+        line += f", valid {{valid_loss:.6f}}"
+    print(line)
+"""
+
+STOPPING = """    if valid_loss < best_loss - {min_delta}:
+        best_loss, best_epoch = valid_loss, epoch + 1
+        best = {{name: t.clone() for name, t in model.state_dict().items()}}
+    if best_epoch and epoch + 1 - best_epoch >= {patience}:
+        break
+model.load_state_dict(best)
+"""

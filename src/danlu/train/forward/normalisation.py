@@ -1,0 +1,79 @@
+"""Batch normalisation of M networks by explicit passes.
+
+Legend: M networks, B examples, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu.train.forward.bound_layer import BoundLayer, ForwardBackward
+
+aten = torch.ops.aten
+
+
+def batch_norm(layer: BoundLayer) -> ForwardBackward:
+    """On [B, C, H, W], where C are the channels of all networks in a row."""
+    module, tensors = layer.module, layer.tensors
+    w = tensors["weight"].view(-1)
+    b = tensors["bias"].view(-1)
+    mean = tensors["running_mean"].view(-1)
+    var = tensors["running_var"].view(-1)
+    batches = tensors["num_batches_tracked"]
+    dw = layer.grads["weight"].view(-1)
+    db = layer.grads["bias"].view(-1)
+    momentum, eps = module.momentum, module.eps
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        if module.training:
+            # PyTorch counts batches for a cumulative average; the checkpoint keeps the count.
+            batches.add_(1)
+        out, centre, scale = aten.native_batch_norm(
+            x, w, b, mean, var, module.training, momentum, eps
+        )
+        return out, (x, centre, scale)
+
+    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        x, centre, scale = saved
+        by_input, by_w, by_b = aten.native_batch_norm_backward(
+            g.contiguous(),
+            x,
+            w,
+            mean,
+            var,
+            save_mean=centre,
+            save_invstd=scale,
+            train=module.training,
+            eps=eps,
+            output_mask=[wants_input, True, True],
+        )
+        dw.copy_(by_w)
+        db.copy_(by_b)
+        return by_input if wants_input else g
+
+    return ForwardBackward(forward, backward)
+
+
+def batch_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
+    """On [M, C, …, B], which to the kernel is one example of M·C channels and many pixels."""
+    inner = batch_norm(layer)
+    layout = layer.layout
+
+    def as_one_example(x: Tensor) -> Tensor:
+        members, channels = x.shape[:2]  # M, C
+        return x.reshape(1, members * channels, -1)
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        # Statistics differ between networks, so from here on each has its own copy of the batch.
+        x = layout.per_member(x)
+        out, saved = inner.forward(as_one_example(x))
+        return out.view(x.shape), saved
+
+    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        by_input = inner.backward(as_one_example(g), saved, wants_input)
+        return by_input.view(g.shape)
+
+    return ForwardBackward(forward, backward)
