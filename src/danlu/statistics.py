@@ -157,7 +157,7 @@ def bootstrap_interval(
     sums = []
     for _ in range(draws):
         drawn = torch.randint(n, (n,), generator=generator)
-        sums.append(counts[drawn].sum(0))
-    values = statistic(torch.stack(sums))
+        sums.append(counts[drawn].sum(0))  # [q]
+    values = statistic(torch.stack(sums))  # [draws]
     low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high

@@ -69,7 +69,7 @@ class Augmenter:
 
 def flip(x: Tensor, mask: Tensor) -> Tensor:
     """Return x with the images of the mask [B] mirrored left to right."""
-    of_image = mask.to(x.device).view(-1, 1, 1, 1)
+    of_image = mask.to(x.device).view(-1, 1, 1, 1)  # [B, 1, 1, 1]
     return torch.where(of_image, x.flip(3), x)
 
 
@@ -79,11 +79,11 @@ def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
     corner = corner.to(x.device)
     rows = corner[:, :1] + torch.arange(h, device=x.device)  # [B, H]
     columns = corner[:, 1:] + torch.arange(w, device=x.device)  # [B, W]
-    padded = F.pad(x, (pad, pad, pad, pad))
+    padded = F.pad(x, (pad, pad, pad, pad))  # [B, C, H + 2·pad, W + 2·pad]
     # One gather for all images: with channels last, a pixel is one index.
-    pixels = padded.permute(0, 2, 3, 1)
+    pixels = padded.permute(0, 2, 3, 1)  # [B, H, W, C]
     image = torch.arange(b, device=x.device).view(b, 1, 1)
-    cut = pixels[image, rows.view(b, h, 1), columns.view(b, 1, w)]
+    cut = pixels[image, rows.view(b, h, 1), columns.view(b, 1, w)]  # [B, h, w, C]
     return cut.permute(0, 3, 1, 2).contiguous()
 
 
@@ -102,10 +102,10 @@ def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     # Normalised coordinates stretch x by w/2 and y by h/2: a turn is one only after undoing that.
     sin_to_x = sin * (h / w)
     sin_to_y = sin * (w / h)
-    to_x = torch.stack((cos, -sin_to_x, -cos * dx + sin_to_x * dy), 1)
+    to_x = torch.stack((cos, -sin_to_x, -cos * dx + sin_to_x * dy), 1)  # [B, 3]
     to_y = torch.stack((sin_to_y, cos, -sin_to_y * dx - cos * dy), 1)
     matrix = torch.stack((to_x, to_y), 1).to(x.device, x.dtype)  # [B, 2, 3]
-    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)  # [B, H, W, 2]
     return F.grid_sample(
         x,
         grid,

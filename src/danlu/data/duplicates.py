@@ -20,7 +20,7 @@ def row_digests(rows: Array) -> Digests:
     missing = -octets.shape[1] % 8
     # Words of eight bytes are read, so rows are filled up to them.
     octets = np.pad(octets, ((0, 0), (0, missing)))
-    words = octets.view(np.uint64)
+    words = octets.view(np.uint64)  # [N, words]
     width = words.shape[1]
 
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def equal_groups(digests: Digests) -> Iterator[Array]:
     """Yield the indices of each group of two or more equal digests."""
     order = np.argsort(digests, kind="stable")
     ordered = digests[order]
-    differs = ordered[1:] != ordered[:-1]
+    differs = ordered[1:] != ordered[:-1]  # [N − 1]
     starts_group = np.concatenate(([True], differs))
     edges = np.append(np.flatnonzero(starts_group), len(order))
     sizes = np.diff(edges)

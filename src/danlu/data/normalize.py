@@ -35,7 +35,7 @@ class Normalizer:
         if self.kind == "none":
             return x.to(dtype)
         if self.matrix is not None:
-            flat = x.to(dtype).flatten(1)
+            flat = x.to(dtype).flatten(1)  # [N, F]
             whitened = (flat - self.shift) @ self.matrix
             return whitened.view(x.shape)
         # A conversion makes a copy; where none is needed, the subtraction must.
@@ -118,12 +118,12 @@ class _Moments:
         by_channel = [torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]
         counts = torch.stack(by_channel).double()  # [C, 256]
         values = torch.arange(256, dtype=torch.float64)
-        seen = torch.where(counts > 0, values, torch.nan)
+        seen = torch.where(counts > 0, values, torch.nan)  # [C, 256]
         self._add(
             int(counts[0].sum()),
             total=counts @ values,
             square=counts @ values**2,
-            low=seen.nan_to_num(torch.inf).amin(1),
+            low=seen.nan_to_num(torch.inf).amin(1),  # values that never occur do not count
             high=seen.nan_to_num(-torch.inf).amax(1),
         )
 
@@ -161,7 +161,7 @@ def moments(
         if is_image and chunk.dtype == torch.uint8:
             sums.add_bytes(chunk)
         elif is_image:
-            by_channel = chunk.double().transpose(0, 1)
+            by_channel = chunk.double().transpose(0, 1)  # [C, n, H, W]
             sums.add_floats(by_channel.flatten(1))
         else:
             sums.add_floats(chunk.double().T)
@@ -177,7 +177,7 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     n = 0
     centre = None  # sums are taken about the first chunk's mean: no cancellation
     for chunk in chunks:
-        rows = chunk.flatten(1).double()
+        rows = chunk.flatten(1).double()  # [n, F]
         if centre is None:
             centre = rows.mean(0)
             total = torch.zeros_like(centre)

@@ -79,7 +79,7 @@ def draw(
     # Walk the examples class by class, and take one whenever the quota passes a whole number.
     examples_passed = np.arange(1, n + 1)
     quota = np.floor(examples_passed * (size / n) + 1e-9)
-    taken = np.diff(quota, prepend=0.0) > 0
+    taken = np.diff(quota, prepend=0.0) > 0  # [n]
     if labels is not None and 0 < size < n:
         _put_each_class_on_both_sides(taken, labels[order])
     return np.sort(order[~taken]), np.sort(order[taken])
@@ -115,7 +115,7 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
 def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]) -> None:
     """Raise DataError for parts in which a class is missing."""
     mistakes = []
-    total = np.bincount(labels, minlength=len(classes))
+    total = np.bincount(labels, minlength=len(classes))  # [K]
     for name, index in parts.items():
         if not len(index):
             continue

@@ -41,7 +41,7 @@ class Attention(nn.Module):
         scores = torch.einsum("tbh,sbh->bts", out, self.keys(values))  # [B, T, S]
         is_padding = ~known.t().unsqueeze(1)  # [B, 1, S]
         weights = scores.masked_fill(is_padding, -torch.inf).softmax(2)
-        context = torch.einsum("bts,sbh->tbh", weights, values)
+        context = torch.einsum("bts,sbh->tbh", weights, values)  # [T, B, H]
         both = torch.cat([context, out], 2)
         return torch.tanh(self.join(both))
 
@@ -85,7 +85,7 @@ class EncoderDecoder(nn.Module, EncodesAndDecodes):
 
     def read(self, source: Tensor) -> tuple[State, Memory]:
         """Return the states after each source's last token, and what attention looks back on."""
-        known = source != PAD
+        known = source != PAD  # [B, S]
         vectors = self._vectors(source)
         values, states = self.encoder(vectors, known.sum(1), ends=True)
         return states, (values, known.t())

@@ -130,7 +130,7 @@ class Auxiliary(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, c, H, W] → logits [B, K]."""
-        x = self.flatten(self.conv(self.pool(x)))
+        x = self.flatten(self.conv(self.pool(x)))  # [B, 16·q]
         x = self.relu(self.fc1(x))
         return cast(Tensor, self.fc2(self.dropout(x)))
 

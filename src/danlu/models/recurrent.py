@@ -82,8 +82,8 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         return (logits, last_states) if self.stateful else logits
 
     def _marginals_and_path(self, logits: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = log_marginals(logits, known, *self.crf.scores)
-        path = self.crf.best(logits, known)
+        log_p = log_marginals(logits, known, *self.crf.scores)  # [T, B, K]
+        path = self.crf.best(logits, known)  # [T, B]
         tags = logits.shape[2]
         one_hot = F.one_hot(path, tags).to(log_p.dtype)
         return log_p.transpose(0, 1), one_hot.transpose(0, 1)
@@ -101,7 +101,7 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         """
         out, _, known = self._read(x, None)
         logits = self.output(out)
-        losses = nll(logits, y.t(), known, *self.crf.scores)
+        losses = nll(logits, y.t(), known, *self.crf.scores)  # [B]
         loss = (losses * weights).sum()
         return loss, logits.transpose(0, 1)
 
@@ -112,7 +112,7 @@ class RecurrentNet(nn.Module, Stateful, HasSequenceLoss, NextToken):
         """
         known = x != PAD  # [B, T]
         lengths = known.sum(1)
-        vectors = self.embedding(x.t(), self.output.weight)
+        vectors = self.embedding(x.t(), self.output.weight)  # [T, B, E]
         vectors = variational_dropout(self.drop, vectors)
         out, last_states = self.layers(vectors, lengths, states)
         if self.text.task == "classification":

@@ -112,7 +112,7 @@ class StackedRecurrent(nn.Module):
             last_states += state
             if self.bidirectional:
                 reversed_out, _ = self.back[k](reverse(x, lengths))
-                out = torch.cat([out, reverse(reversed_out, lengths)], 2)
+                out = torch.cat([out, reverse(reversed_out, lengths)], 2)  # [T, B, 2H]
             x = variational_dropout(cast(Dropout, drop), out)
         return x, tuple(last_states)
 

@@ -109,7 +109,7 @@ class ResNet(nn.Module):
         for stage in range(1, 5):
             layer = getattr(self, f"layer{stage}")
             x = layer(x)
-        x = self.flatten(self.avgpool(x))
+        x = self.flatten(self.avgpool(x))  # [B, c]
         return cast(Tensor, self.fc(x))
 
 

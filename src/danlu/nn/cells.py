@@ -66,11 +66,11 @@ def _rnn(
         c: Tensor,
         saved: Saved,
     ) -> Any:
-        dx = torch.empty_like(grad_h)
+        dx = torch.empty_like(grad_h)  # [T, M, B, H]
         dh = torch.zeros_like(h[0])
         w_t = w.mT.contiguous()
         # For all steps at once: outside the loop it is one operation.
-        slopes = slope(h[1:])
+        slopes = slope(h[1:])  # [T, M, B, H]
         for grad, slope_t, dx_t in _steps_backward(grad_h, slopes, dx):
             dh = dh + grad
             torch.mul(dh, slope_t, out=dx_t)
@@ -89,7 +89,7 @@ def _lstm_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> 
     """
     size = w.shape[1]
     gates = torch.empty_like(x)
-    tanh_c = torch.empty_like(h[1:])
+    tanh_c = torch.empty_like(h[1:])  # [T, M, B, H]
     peepholes = extra.unsqueeze(2).unbind(1)
     steps = _steps(x, gates, h[:-1], h[1:], c[:-1], c[1:], tanh_c)
     for x_t, gates_t, h_before, h_after, c_before, c_after, tanh_t in steps:
@@ -128,8 +128,8 @@ def _lstm_backward(
     peepholes = extra.unsqueeze(2).unbind(1)
 
     # What dh and dc of a step are multiplied by, computed for all steps at once.
-    h_to_c = o * (1 - tanh_c * tanh_c)
-    c_to_i = g * i * (1 - i)
+    h_to_c = o * (1 - tanh_c * tanh_c)  # ∂h/∂c
+    c_to_i = g * i * (1 - i)  # ∂c/∂(before σ), likewise below
     c_to_f = c[:-1] * f * (1 - f)
     c_to_g = i * (1 - g * g)
     h_to_o = tanh_c * o * (1 - o)
@@ -183,8 +183,8 @@ def _gru_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Tensor) -> S
     """
     size = w.shape[1]
     gates = torch.empty_like(x)
-    products = torch.empty_like(h[1:])
-    bias = extra[:, :1]
+    products = torch.empty_like(h[1:])  # hW + b of the new state
+    bias = extra[:, :1]  # [M, 1, H]
     for x_t, gates_t, product, h_before, h_after in _steps(x, gates, products, h[:-1], h[1:]):
         x_gates, x_new = _gates_and_new(x_t, size)
         hw_gates, hw_new = _gates_and_new(torch.bmm(h_before, w), size)
@@ -222,9 +222,9 @@ def _gru_backward(
     # By hW + b: as by x, but for the new state, whose product the reset gate scales.
     d_products = torch.empty_like(gates)
 
-    h_to_n = (1 - z) * (1 - n * n)
+    h_to_n = (1 - z) * (1 - n * n)  # ∂h/∂(before tanh)
     h_to_z = (h[:-1] - n) * z * (1 - z)
-    n_to_r = products * r * (1 - r)
+    n_to_r = products * r * (1 - r)  # ∂n/∂(before σ) of the reset gate
 
     dh = torch.zeros_like(h[0])
     steps = _steps_backward(grad_h, dx, d_products, h_to_n, h_to_z, n_to_r, r, z)
@@ -242,7 +242,7 @@ def _gru_backward(
 
     dw = _weight_gradient(h[:-1], d_products)
     _, d_new = _gates_and_new(d_products, size)
-    d_bias = d_new.sum((0, 2)).unsqueeze(1)
+    d_bias = d_new.sum((0, 2)).unsqueeze(1)  # [M, 1, H]
     return dx, dw, d_bias, dh, None
 
 
@@ -255,7 +255,7 @@ def _reset_before_forward(x: Tensor, w: Tensor, extra: Tensor, h: Tensor, c: Ten
     w_gates, w_new = _gates_and_new(w, size)
     w_gates, w_new = w_gates.contiguous(), w_new.contiguous()
     gates = torch.empty_like(x)
-    resets = torch.empty_like(h[1:])
+    resets = torch.empty_like(h[1:])  # r∗h, which the weights' gradient needs
     for x_t, gates_t, reset_h, h_before, h_after in _steps(x, gates, resets, h[:-1], h[1:]):
         x_gates, x_new = _gates_and_new(x_t, size)
         r_and_u, n = _gates_and_new(gates_t, size)
@@ -284,12 +284,12 @@ def _reset_before_backward(
     size = w.shape[1]
     w_gates, w_new = _gates_and_new(w, size)
     wt_gates = w_gates.mT.contiguous()
-    wt_new = w_new.mT.contiguous()
+    wt_new = w_new.mT.contiguous()  # [M, H, H]
     dx = torch.empty_like(gates)
 
     h_to_n = u * (1 - n * n)
     h_to_u = (n - h[:-1]) * u * (1 - u)
-    reset_to_r = h[:-1] * r * (1 - r)
+    reset_to_r = h[:-1] * r * (1 - r)  # ∂(r∗h)/∂(before σ)
 
     dh = torch.zeros_like(h[0])
     steps = _steps_backward(grad_h, dx, h_to_n, h_to_u, reset_to_r, r, 1 - u)

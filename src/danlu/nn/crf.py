@@ -22,7 +22,7 @@ _FORBIDDEN = -1e4
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return log Σ exp(score) over all paths [B], by the forward algorithm."""
-    at_end = _forward(e, known, a, b)[-1]
+    at_end = _forward(e, known, a, b)[-1]  # [B, K]
     return torch.logsumexp(at_end + c, 1)
 
 
@@ -31,7 +31,7 @@ def _forward(e: Tensor, known: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
 
     After a sentence's end its last value is repeated.
     """
-    sums = [e[0] + b]
+    sums = [e[0] + b]  # [B, K]
     for e_t, known_t in _later_steps(e, known):
         before = sums[-1]
         by_steps = before.unsqueeze(2) + a  # [B, K, K]: from each tag to each
@@ -58,8 +58,8 @@ def score(
     """Return the score of one path [B]; tags [T, B] may be anything where nothing is known."""
     emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2) * known  # [T, B]
     transitions = a[tags[:-1], tags[1:]] * known[1:]  # [T − 1, B]
-    last_step = (known.sum(0) - 1).unsqueeze(0)
-    last_tag = tags.gather(0, last_step).squeeze(0)
+    last_step = (known.sum(0) - 1).unsqueeze(0)  # [1, B]
+    last_tag = tags.gather(0, last_step).squeeze(0)  # [B]
     within = emissions.sum(0) + transitions.sum(0)
     return within + b[tags[0]] + c[last_tag]
 
@@ -79,7 +79,7 @@ def nll(
 def log_marginals(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return log P(yₜ = k) [T, B, K], by the forward–backward algorithm."""
     forward = _forward(e, known, a, b)
-    backward = [c.expand_as(e[0])]
+    backward = [c.expand_as(e[0])]  # [B, K]
     for e_t, known_t in reversed(_later_steps(e, known)):
         after = backward[-1]
         by_steps = a + (after + e_t).unsqueeze(1)  # [B, K, K]
@@ -93,14 +93,14 @@ def log_marginals(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> 
 def viterbi(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return the path of the highest score, tags [T, B] (Viterbi 1967)."""
     best = e[0] + b
-    every_tag = torch.arange(e.shape[2], device=e.device).expand_as(best)
+    every_tag = torch.arange(e.shape[2], device=e.device).expand_as(best)  # [B, K]
     came_from = []
     for e_t, known_t in _later_steps(e, known):
         top, origin = (best.unsqueeze(2) + a).max(1)
         # After a sentence's end each tag comes from itself, so that the last tag is handed on.
         came_from.append(torch.where(known_t, origin, every_tag))
         best = torch.where(known_t, top + e_t, best)
-    tag = (best + c).argmax(1)
+    tag = (best + c).argmax(1)  # [B]
     path = [tag]
     for origin in reversed(came_from):
         tag = origin.gather(1, tag.unsqueeze(1)).squeeze(1)
@@ -131,9 +131,9 @@ class CRF(nn.Module):
     def best(self, e: Tensor, known: Tensor) -> Tensor:
         """Return the allowed path of the highest score, tags [T, B]."""
         forbidden = self.forbidden.to(e)
-        a = self.after + forbidden[:-1, :-1]
-        b = self.first + forbidden[-1, :-1]
-        c = self.last + forbidden[:-1, -1]
+        a = self.after + forbidden[:-1, :-1]  # [K, K]
+        b = self.first + forbidden[-1, :-1]  # [K]
+        c = self.last + forbidden[:-1, -1]  # [K]
         return viterbi(e, known, a, b, c)
 
     @property

@@ -60,7 +60,7 @@ def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.G
 def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
     rows, columns = shape[0], math.prod(shape[1:])
-    gaussian = _randn((rows, columns), g)
+    gaussian = _randn((rows, columns), g)  # [q, n]
     # QR would be cheaper, but its signs are not uniform unless they are mended.
     u, _, v = torch.linalg.svd(gaussian, full_matrices=False)
     return torch.matmul(u, v).view(shape)

@@ -101,8 +101,8 @@ class PHMLinear(nn.Module, DrawsOwnWeights):
     def forward(self, x: Tensor) -> Tensor:
         """Return (Σ Aᵢ ⊗ Sᵢ) x + b without forming the big matrix."""
         blocks = x.unflatten(-1, (self.n, self.d // self.n))  # [..., n, d/n]
-        small = torch.einsum("...bd,iqd->...ibq", blocks, self.parts)
-        mixed = torch.einsum("...ibq,iab->...aq", small, self.mix)
+        small = torch.einsum("...bd,iqd->...ibq", blocks, self.parts)  # [..., i, n, q/n]
+        mixed = torch.einsum("...ibq,iab->...aq", small, self.mix)  # [..., n, q/n]
         return mixed.flatten(-2) + self.bias
 
     def extra_repr(self) -> str:

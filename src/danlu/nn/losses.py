@@ -65,7 +65,7 @@ def cross_entropy(
     """
     if smoothing == 0 and weights is None:
         return F.cross_entropy(o, y)
-    log_p = F.log_softmax(o, 1)
+    log_p = F.log_softmax(o, 1)  # [B, K]
     of_class = log_p.gather(1, y[:, None]).squeeze(1)  # [B]
     of_others = log_p.sum(1) - of_class
     share_of_each = smoothing / (o.shape[1] - 1)
@@ -90,7 +90,7 @@ class _CrossEntropy(torch.autograd.Function):
         log_sum = shifted.exp().sum(1, keepdim=True).log()
         log_p = shifted - log_sum
         ctx.save_for_backward(log_p.exp(), soft, weights)
-        of_example = (soft * log_p).sum(1)
+        of_example = (soft * log_p).sum(1)  # [B]
         return -(of_example * weights).sum()
 
     @staticmethod
@@ -121,7 +121,7 @@ def squared_error(
     weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean of (o − y)² over the batch; o [B, 1], y [B]."""
-    error = o.squeeze(1) - y
+    error = o.squeeze(1) - y  # [B]
     return _mean(error.square(), weights)
 
 
@@ -144,7 +144,7 @@ def cross_entropy_gradient(
     """
     m, k, b = o.shape
     classes = y.unsqueeze(1).expand(m, 1, b)  # [M, 1, B]
-    log_p = _log_softmax_as_stored(o)
+    log_p = _log_softmax_as_stored(o)  # [M, K, B]
     loss = log_p.gather(1, classes)  # [M, 1, B]
     # The gradient is written over log p: at large populations memory's speed is what counts.
     if isinstance(smoothing, Tensor) or smoothing:
@@ -152,7 +152,7 @@ def cross_entropy_gradient(
         extra = 1 - smoothing - others  # ỹ is `others` everywhere, and `extra` more on the class
         loss = extra * loss + others * log_p.sum(1, keepdim=True)
         g = log_p.exp_().sub_(others)
-        minus_extra = loss.new_zeros(()) - extra
+        minus_extra = loss.new_zeros(()) - extra  # [M, 1, 1], or a number
         g.scatter_add_(1, classes, minus_extra.expand_as(loss))
     else:
         minus_one = loss.new_full((), -1.0)
@@ -181,7 +181,7 @@ def squared_error_gradient(
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the losses [M] and their gradient 2(o − y)·weights."""
-    error = o - y.unsqueeze(1)
+    error = o - y.unsqueeze(1)  # [M, 1, B]
     squared = error.square()
     if weights is None:
         return squared.mean((1, 2)), error * (2 / o.shape[2])

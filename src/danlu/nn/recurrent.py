@@ -130,7 +130,7 @@ class Recurrent(nn.Module, ResetsWeights):
 
     def start(self, x: Tensor) -> State:
         """Return zeros for the state before the first step of x [T, B, n] (the notes' c⟨0⟩ = 0)."""
-        zeros = x.new_zeros(x.shape[1], self.hidden)
+        zeros = x.new_zeros(x.shape[1], self.hidden)  # [B, H]
         if CELLS[self.cell].memory:
             return zeros, zeros
         return (zeros,)
@@ -156,7 +156,7 @@ class Recurrent(nn.Module, ResetsWeights):
             return self._kernel(x, h)
 
         none = x.new_zeros(0)
-        gates = F.linear(x, self.weight_ih, self.bias)
+        gates = F.linear(x, self.weight_ih, self.bias)  # [T, B, G·H]
         extra = self.extra if row.extras else none
         c = memory[0] if memory else none
         out, c = scan(self.cell, gates, self.weight_hh.t(), extra.view(-1, self.hidden), h, c)
@@ -191,7 +191,7 @@ class Recurrent(nn.Module, ResetsWeights):
     def _kernel(self, x: Tensor, h: Tensor) -> tuple[Tensor, State]:
         """Run PyTorch's GRU or RNN."""
         row = CELLS[self.cell]
-        inner_bias = torch.zeros_like(self.bias)
+        inner_bias = torch.zeros_like(self.bias)  # [G·H]
         if row.extras:
             of_gates = inner_bias[: 2 * self.hidden]
             inner_bias = torch.cat([of_gates, self.extra])
@@ -217,7 +217,7 @@ class Recurrent(nn.Module, ResetsWeights):
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     """Return each sequence of x [T, B, …] from its last token to its first, then padding."""
-    t = torch.arange(len(x), device=x.device).unsqueeze(1)
+    t = torch.arange(len(x), device=x.device).unsqueeze(1)  # [T, 1]
     index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
     trailing = (1,) * (x.ndim - 2)
     index = index.view(*index.shape, *trailing)
@@ -226,7 +226,7 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 
 def last(x: Tensor, lengths: Tensor) -> Tensor:
     """Return x [T, B, H] at each sequence's last token, [B, H]."""
-    index = (lengths - 1).clamp_min(0).view(1, -1, 1)
+    index = (lengths - 1).clamp_min(0).view(1, -1, 1)  # [1, B, 1]
     _, examples, hidden = x.shape
     at_last = x.gather(0, index.expand(1, examples, hidden))
     return at_last.squeeze(0)

@@ -30,7 +30,7 @@ class _Scan(torch.autograd.Function):
             x = x.unsqueeze(1)
             w, extra, h0, c0 = (tensor.unsqueeze(0) for tensor in (w, extra, h0, c0))
         steps = len(x)
-        h = x.new_empty(steps + 1, *h0.shape)
+        h = x.new_empty(steps + 1, *h0.shape)  # [T + 1, M, B, H]
         h[0] = h0
         c = c_after = x.new_empty(0)
         if cell.memory:
@@ -38,7 +38,7 @@ class _Scan(torch.autograd.Function):
             c[0] = c0
             c_after = c[1:]
         saved = cell.forward(x.contiguous(), w.contiguous(), extra, h, c)
-        h_after = h[1:]
+        h_after = h[1:]  # [T, M, B, H]
         if is_single:
             h_after = h_after.squeeze(1)
             c_after = c_after.squeeze(1) if cell.memory else c_after

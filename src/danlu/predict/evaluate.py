@@ -187,7 +187,7 @@ def _normalized(x: Tensor, normalizers: Sequence[Normalizer]) -> Tensor:
 
 
 def _without_padding(out: Tensor, y: Tensor, chosen: Tensor | None) -> PassOutputs:
-    has_target = y >= 0
+    has_target = y >= 0  # [B·T]
     if bool(has_target.all()):
         return PassOutputs(out, y, chosen)
     if chosen is not None:
@@ -203,7 +203,7 @@ def hits(out: Tensor, y: Tensor) -> Tensor:
     members, _, size = out.shape
     classes = y.unsqueeze(1).expand(members, 1, size)
     # argmax would be simpler, and on a CPU several times as slow.
-    top = out.amax(1, keepdim=True)
+    top = out.amax(1, keepdim=True)  # [M, 1, B]
     # Counting is many times as fast as a sum of booleans.
     has_one_top = int(torch.count_nonzero(out == top)) == top.numel()
     if has_one_top:
@@ -249,7 +249,7 @@ def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
     for out, y, _ in outs:
         n += len(y)
-        target = ((y - mean) / std).to(out.dtype)
+        target = ((y - mean) / std).to(out.dtype)  # [n]
         squared_errors = (out[:, 0] - target).square()  # [M, n]
         loss = loss + squared_errors.sum(1).double()
         exact = target.double()
@@ -273,10 +273,10 @@ def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) 
         out, y, chosen = passed
         n += len(y)
         log_p = torch.log_softmax(out, 1)  # [M, K, n]
-        of_class = log_p.gather(1, y.expand(len(out), 1, -1))
+        of_class = log_p.gather(1, y.expand(len(out), 1, -1))  # [M, 1, n]
         # Summed in float64: a part may have millions of tokens.
         loss = loss - of_class.sum((1, 2)).double()
-        is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y
+        is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y  # [M, n]
         right = right + is_right.sum(1)
         if sizes:
             predicted.append(passed.predicted().cpu())
@@ -318,6 +318,6 @@ def in_order(data: Data, part: str, most: int | None, stateful: bool = False) ->
             index = index[even]
     if data.schema.each_token and data.schema.task != "language":
         # Sentences of one length in a pass: little of it is padding.
-        lengths = (data.x[index] != PAD).sum(1)
+        lengths = (data.x[index] != PAD).sum(1)  # [n]
         index = index[lengths.argsort(stable=True)]
     return index

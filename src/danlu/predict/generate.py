@@ -114,7 +114,7 @@ def draw(logits: Tensor, temperature: float, top_k: int, g: torch.Generator) -> 
     logits[[PAD, UNK]] = -torch.inf
     if top_k:
         drawable = len(logits) - 2
-        likeliest = logits.topk(min(top_k, drawable)).values
+        likeliest = logits.topk(min(top_k, drawable)).values  # from the largest down
         logits[logits < likeliest[-1]] = -torch.inf
     if temperature == 0:
         return int(logits.argmax())

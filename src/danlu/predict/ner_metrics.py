@@ -114,5 +114,5 @@ def f1_interval(
         in_truth, in_prediction, right = sums.unbind(1)
         return 2 * right / (in_truth + in_prediction).clamp_min(1)
 
-    by_sentence = torch.tensor(counts, dtype=torch.float64)
+    by_sentence = torch.tensor(counts, dtype=torch.float64)  # [sentences, 3]
     return bootstrap_interval(by_sentence, f1, draws)

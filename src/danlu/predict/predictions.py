@@ -145,11 +145,11 @@ def _prediction(passes: Tensor, schema: Schema) -> Prediction:
     has_spread = len(passes) > 1
     if schema.is_regression:
         mean, std = schema.scale
-        numbers = passes[..., 0] * std + mean
+        numbers = passes[..., 0] * std + mean  # [S, N]
         spread = numbers.std(0) if has_spread else None
         return Prediction(numbers.mean(0), None, spread, ())
     # Probabilities are averaged, not logits: that is the ensemble's prediction.
     p = passes.softmax(-1)
-    average = p.mean(0)
+    average = p.mean(0)  # [N, K]
     spread = p.std(0) if has_spread else None
     return Prediction(average.argmax(1), average, spread, schema.classes)

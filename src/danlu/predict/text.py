@@ -178,5 +178,5 @@ def _log_p(model: nn.Module, tokens: list[int]) -> float:
     if isinstance(out, tuple):  # a stateful network gives its state as well
         out = out[0]
     log_p = torch.log_softmax(out[0].double(), 1)  # [T, K]
-    following = torch.tensor(tokens[1:]).unsqueeze(1)
+    following = torch.tensor(tokens[1:]).unsqueeze(1)  # [T, 1]
     return float(log_p.gather(1, following).sum())

@@ -78,7 +78,7 @@ def beam_search(
     finished: list[Hypothesis] = []
     for _ in range(length):
         w = len(growing)
-        last = torch.tensor([[h.tokens[-1]] for h in growing], dtype=torch.int32)
+        last = torch.tensor([[h.tokens[-1]] for h in growing], dtype=torch.int32)  # [W, 1]
         # All hypotheses look back on the same source.
         memory = values.expand(-1, w, -1), known.expand(-1, w)
         logits, state = model.write(last, state, memory)
@@ -114,7 +114,7 @@ def _likeliest(
     logits = logits.double()
     # Neither is text.
     logits[:, [PAD, UNK]] = -torch.inf
-    so_far = torch.tensor([h.nats for h in growing], dtype=torch.float64)
+    so_far = torch.tensor([h.nats for h in growing], dtype=torch.float64)  # [W]
     totals = logits.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
     # A small vocabulary may have fewer continuations than the beam has places.
     possible = int(totals.isfinite().sum())

@@ -40,7 +40,7 @@ def half_blocks(images: list[Tensor], height: int = 14) -> list[str]:
         picture = as_image(x).convert("RGB")
         width = max(1, round(picture.width * height / picture.height))
         small = picture.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(small)
+        pixels = np.asarray(small)  # [height, width, 3]
         for k in range(height // 2):
             upper_row = pixels[2 * k]
             lower_row = pixels[2 * k + 1]

@@ -26,8 +26,8 @@ def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
     targets = data.y[index]
     kept = {"outputs": out, "targets": targets, "index": index}
     if data.schema.task == "classification":
-        confidence, predicted = out.softmax(1).max(1)
-        mistakes = torch.where(predicted != targets)[0]
+        confidence, predicted = out.softmax(1).max(1)  # [N]
+        mistakes = torch.where(predicted != targets)[0]  # which examples
         by_confidence = confidence[mistakes].argsort(descending=True)
         worst = mistakes[by_confidence][:_WORST]
         kept["worst"] = worst
@@ -45,7 +45,7 @@ def write_tags(path: Path, outs: Outputs, x: Tensor) -> Iterator[PassOutputs]:
         predicted.append(passed.predicted()[0].cpu())
         true.append(passed.targets.cpu())
         yield passed
-    is_token = x != PAD
+    is_token = x != PAD  # [N, T]
     kept = {
         "tags": torch.cat(predicted),
         "targets": torch.cat(true),

@@ -94,7 +94,7 @@ def _outputs(run: Run) -> list[str]:
 def confusion_counts(kept: dict[str, Tensor], classes: int) -> Tensor:
     """Return counts [true, predicted], [K, K]."""
     predicted = kept["outputs"].argmax(1)
-    pairs = kept["targets"] * classes + predicted
+    pairs = kept["targets"] * classes + predicted  # [N], one number for each pair
     counts = torch.bincount(pairs, minlength=classes * classes)
     return counts.view(classes, classes)
 
@@ -140,7 +140,7 @@ def _worst(run: Run, kept: dict[str, Tensor]) -> str:
 def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
     """Return for each of the worst errors what it is, and what it was taken for."""
     worst = kept["worst"]
-    probabilities = kept["outputs"][worst].softmax(1)
+    probabilities = kept["outputs"][worst].softmax(1)  # [worst, K]
     confidence, predicted = probabilities.max(1)
     captions = []
     for k, true in enumerate(kept["targets"][worst].tolist()):

@@ -69,7 +69,7 @@ class BatchLoader:
         for key in keys:
             # int32 halves what an index takes of the cache.
             orders.append(self.index[self.indices(key)].int())
-        index = torch.stack(orders)
+        index = torch.stack(orders)  # [S, examples]
         changes = self.augment.moves or self.augment.noise or self.augment.word_dropout
         for k, (x, y) in enumerate(self._steps(index, start), start):
             if changes:
@@ -92,10 +92,10 @@ class BatchLoader:
 
         blocks: list[Tensor] = []
         if whole:
-            full = index[:, : whole * size].unflatten(1, (whole, size))
+            full = index[:, : whole * size].unflatten(1, (whole, size))  # [S, steps, B]
             blocks += full.transpose(0, 1).split(at_once)[first:]
         if whole < self.steps:
-            blocks.append(index[None, :, whole * size :])
+            blocks.append(index[None, :, whole * size :])  # the smaller last batch
         if self.mapped:
             gathered = self._gathered_ahead(blocks)
         else:
@@ -126,7 +126,7 @@ class BatchLoader:
 
     def _gather(self, block: Tensor) -> Batch:
         """Return x and y of a block [steps, S, B]; x is normalised unless pixels are to move."""
-        index = block.flatten()
+        index = block.flatten()  # [steps·S·B]
         on_device = index.to(self.device)
         # index_select is several times as fast as x[index].
         index_of_x = index if self.mapped else on_device

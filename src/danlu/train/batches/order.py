@@ -41,7 +41,7 @@ def epoch_order(recipe: Recipe, data: Data, has_batch_norm: bool) -> EpochOrder:
     if has_batch_norm and n % batch_size == 1:
         examples = n - 1
     if data.schema.is_text and data.schema.task != "language":
-        lengths = (data.x[data.parts["train"]] != PAD).sum(1)
+        lengths = (data.x[data.parts["train"]] != PAD).sum(1)  # [examples]
         return bucketed_by_length(lengths, batch_size, examples)
     return shuffled(n, examples)
 
@@ -95,7 +95,7 @@ def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> Epoch
         order = torch.cat(pools)
         # Short batches must not all come first, so the batches are shuffled once more.
         full = order[: whole * batch_size].view(whole, batch_size)
-        full = full[torch.randperm(whole, generator=generator)]
+        full = full[torch.randperm(whole, generator=generator)]  # [batches, B]
         rest = order[whole * batch_size :]
         return torch.cat([full.flatten(), rest])[:examples]
 

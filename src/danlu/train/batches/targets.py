@@ -17,7 +17,7 @@ def tokens_in_a_row(
     −1, where there is no target, does not count. counts [M, B]: of each example; None where each
     counts once.
     """
-    has_target = (y >= 0).to(dtype)
+    has_target = (y >= 0).to(dtype)  # [M or 1, B, T]
     if counts is not None:
         counts = (has_target * counts.unsqueeze(2)).flatten(1)
     elif not bool(has_target.all()):

@@ -55,7 +55,7 @@ class GradientAccumulator:
         """
         assert self.sum is not None and self.weight is not None
         n = torch.as_tensor(n, dtype=self.weight.dtype, device=self.weight.device)
-        n = n.expand_as(self.weight)
+        n = n.expand_as(self.weight)  # [M, 1]
         # The mean over examples, not over steps: the last step of an epoch may be smaller.
         self.weight += n
         sums = [row.values for row in stack.param_rows(self.sum)]
@@ -69,7 +69,7 @@ class GradientAccumulator:
         if not is_last_of_update and not is_last_of_epoch:
             return False
         # Networks that saw no example since the last update have a sum of 0, and it stays 0.
-        divisor = self.weight.clamp_min(1e-30)
+        divisor = self.weight.clamp_min(1e-30)  # [M, 1]
         for total, grad in zip(sums, grads, strict=True):
             torch.div(total, divisor, out=grad)
         self.sum.zero_()

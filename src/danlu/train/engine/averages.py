@@ -47,7 +47,7 @@ class WeightAverage:
         # Between the ends of epochs there is nothing to take in.
         if not any(weights):
             return
-        s = torch.tensor(weights, dtype=torch.float64, device=stack.theta.device)
+        s = torch.tensor(weights, dtype=torch.float64, device=stack.theta.device)  # [M]
         means = stack.param_rows(self.values.theta)
         current = stack.param_rows(stack.theta)
         for mean, now in zip(means, current, strict=True):

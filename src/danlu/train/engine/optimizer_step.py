@@ -172,8 +172,8 @@ class OptimizerStep:
             tile.hyper["lr"] = lr_of_tile * tile.lr_factor
 
     def _clip_norm(self) -> None:
-        squares = torch.stack([grad.square().sum(1) for grad in self.grad_rows])
-        norms = squares.sum(0).sqrt().unsqueeze(1)
+        squares = torch.stack([grad.square().sum(1) for grad in self.grad_rows])  # [parameters, M]
+        norms = squares.sum(0).sqrt().unsqueeze(1)  # [M, 1]
         factor = norm_factor(norms, self.largest_norm)
         for grad in self.grad_rows:
             grad.mul_(factor)

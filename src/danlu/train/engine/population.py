@@ -225,7 +225,7 @@ class Population:
             self._update(update)
             return
         # One update serves all networks, so that of a diverged one is taken back afterwards.
-        diverged = torch.tensor(self.diverged, device=self.spec.device)
+        diverged = torch.tensor(self.diverged, device=self.spec.device)  # rows
         changed = []
         for vector in (self.stack.theta, *self.optimizer.state.values()):
             changed += [row.values for row in self.stack.param_rows(vector)]

@@ -24,7 +24,7 @@ def set_mask_streams(layout: MemberLayout, recipes: Sequence[Recipe], steps: Seq
     layout.stream_of = None
     if len(distinct) > 1:
         place = {name: j for j, name in enumerate(distinct)}
-        layout.stream_of = torch.tensor([place[name] for name in names])
+        layout.stream_of = torch.tensor([place[name] for name in names])  # [M]
 
 
 def seed_of_step(recipe: Recipe, step: int) -> int:

@@ -60,11 +60,11 @@ class RunningMetrics:
         if is_weighted:
             # Of text, a batch without padding may be among them.
             pending = [_with_counts(result) for result in pending]
-        sizes = self._sizes(pending, is_weighted)
+        sizes = self._sizes(pending, is_weighted)  # [steps, M or 1]
         means = torch.stack([result.losses for result in pending])  # [steps, M]
         losses = means.cpu().double() * sizes
         # One by one, so that the last bit does not depend on when they are counted.
-        running = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)
+        running = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)  # [1 + steps, M]
         self.loss = running[-1]
         self.seen += sizes.sum(0)
         if self.classes:
@@ -87,8 +87,8 @@ class RunningMetrics:
         outputs = [result.outputs for result in pending]
         # Of a large population one step may fill memory, so it is not copied.
         whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-        targets = _side_by_side([result.targets for result in pending])
-        is_hit = hits(whole, targets)
+        targets = _side_by_side([result.targets for result in pending])  # [M or 1, all examples]
+        is_hit = hits(whole, targets)  # [M, all examples]
         if is_weighted:
             is_hit = is_hit * _side_by_side(_counts_of(pending))
         return is_hit.sum(1)

@@ -148,7 +148,7 @@ def _gains_by_unfolding(layer: nn.Conv2d, out: Tensor, batch_size: int) -> bool:
         return False
     pixels = out[0, 0].numel()
     values_of_patch = layer.weight[0].numel()
-    patch_bytes = values_of_patch * pixels * batch_size * out.element_size()
+    patch_bytes = values_of_patch * pixels * batch_size * out.element_size()  # of a batch, unfolded
     return patch_bytes <= _MOST_PATCH_BYTES
 
 
@@ -229,7 +229,7 @@ class Chain:
     def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
         """Return outputs [M, q, B] for x [S, B, …], and in training what each layer saved."""
         if self.columns:
-            x = x.movedim(1, -1)
+            x = x.movedim(1, -1)  # [S, …, B]
         else:
             x = x[0]
         saved = []

@@ -50,10 +50,10 @@ class UnfoldedConvolution:
         else:
             x = x.contiguous()
         _, _, height, width, n = x.shape
-        patches = self._unfold(x)
+        patches = self._unfold(x)  # [S, C·kh·kw, oh, ow·B]
         oh, ow = patches.shape[2], patches.shape[3] // n
 
-        out = x.new_empty(self.members, self.q, oh * ow * n)
+        out = x.new_empty(self.members, self.q, oh * ow * n)  # [M, q, oh·ow·B]
         for patch, (a, z) in self._with_networks(patches):
             # Networks that share a batch are one product: their kernels are rows of one matrix.
             weight = self.w[a:z].view(-1, patch.shape[0])
@@ -69,9 +69,9 @@ class UnfoldedConvolution:
         g = g.contiguous()
         for patch, (a, z) in self._with_networks(patches):
             # A product per output row stays in the cache; one over all rows took twice as long.
-            rows = g[a:z].view(-1, oh, ow * n).transpose(0, 1)
-            products = torch.bmm(rows, patch.permute(1, 2, 0))
-            dw = self.dw[a:z].view(-1, patch.shape[0])
+            rows = g[a:z].view(-1, oh, ow * n).transpose(0, 1)  # [oh, M·q, ow·B]
+            products = torch.bmm(rows, patch.permute(1, 2, 0))  # [oh, M·q, C·kh·kw]
+            dw = self.dw[a:z].view(-1, patch.shape[0])  # [M·q, C·kh·kw]
             torch.sum(products, 0, out=dw)
         torch.sum(g, (2, 3, 4), out=self.db)
         if not wants_input:
@@ -110,7 +110,7 @@ class UnfoldedConvolution:
         padded = g.new_zeros(self.members, c, height, width, n)
         for i in range(self.members):
             spread = self.w_by_input[i].reshape(-1, q) @ g[i].view(q, -1)
-            spread = spread.view(kw, kh * c, oh, ow, n)
+            spread = spread.view(kw, kh * c, oh, ow, n)  # by column of the kernel
             # First along the rows, then along the columns: kw + kh additions instead of kw · kh.
             wide = g.new_zeros(kh * c, oh, width, n)
             for column in range(kw):

@@ -71,7 +71,7 @@ class MemberLayout:
         draws = []
         for generator in self.generators:
             draws.append(torch.rand(shape, generator=generator, device=generator.device))
-        u = torch.stack(draws)
+        u = torch.stack(draws)  # [streams, *shape]
         if self.stream_of is None:
             return u
         return u[self.stream_of]
@@ -135,7 +135,7 @@ def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
     threshold = p
     scale: Any
     if isinstance(p, Tensor):
-        by_member = p.view(-1, *(1,) * (u.ndim - 1))
+        by_member = p.view(-1, *(1,) * (u.ndim - 1))  # [M, 1, …]
         scale = (1 / (1 - by_member)).to(like.dtype)
         threshold = by_member.to(u.dtype)
     else:

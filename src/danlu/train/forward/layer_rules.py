@@ -56,7 +56,7 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
         out = x.new_empty(m, q, size)
         for batch, (a, z) in zip(x, layout.segments, strict=True):
             bias = b[a:z].view(-1, 1)
-            weight = w[a:z].view(-1, n)
+            weight = w[a:z].view(-1, n)  # [M·q, n]
             torch.addmm(bias, weight, batch, out=out[a:z].view(-1, size))
         return out, x
 
@@ -66,7 +66,7 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
         else:
             g = g.contiguous()
             for batch, (a, z) in zip(x, layout.segments, strict=True):
-                rows = g[a:z].view(-1, x.shape[2])
+                rows = g[a:z].view(-1, x.shape[2])  # [M·q, B]
                 torch.mm(rows, batch.t(), out=dw[a:z].view(-1, n))
         # Written in place: the optimiser holds views of the gradients.
         torch.sum(g, 2, out=db)
@@ -136,7 +136,7 @@ def _dropout(columns: bool) -> LayerRule:
                 u = layout.uniform(by_example).movedim(1, -1)
             else:
                 u = layout.uniform(tuple(x.shape))[0]
-            mask = scaled_keep_mask(u, p, x)
+            mask = scaled_keep_mask(u, p, x)  # like x
             return x * mask, mask
 
         def backward(g: Tensor, mask: Tensor | None, wants_input: bool) -> Tensor:

@@ -125,7 +125,7 @@ class SingleForward:
         with self._random_streams(), self.precision.of_pass(True):
             loss, logits = model.sequence_loss(x[0], y[0], weights[0])
         self._take_back_buffers()
-        by_token = logits.detach().flatten(0, -2)
+        by_token = logits.detach().flatten(0, -2)  # [B·T, K]
         return loss.detach().unsqueeze(0), _as_columns(by_token), (loss,)
 
     @torch.no_grad()
@@ -294,7 +294,7 @@ class VmapForward:
             losses, logits = torch.func.vmap(one)(
                 self.leaves, dict(self.stack.buffers), masks, x, y, weights
             )
-        by_token = logits.detach().flatten(1, -2)
+        by_token = logits.detach().flatten(1, -2)  # [M, B·T, K]
         return losses.detach(), by_token.mT, (losses,)
 
     def _masks(self, x: Tensor) -> list[Tensor]:

@@ -31,6 +31,7 @@ def batch_norm(layer: BoundLayer) -> ForwardBackward:
         if module.training:
             # PyTorch counts batches for a cumulative average; the checkpoint keeps the count.
             batches.add_(1)
+        # centre and 1/σ of the batch are kept for the pass backward.
         out, centre, scale = aten.native_batch_norm(
             x, w, b, mean, var, module.training, momentum, eps
         )

@@ -48,7 +48,7 @@ class Stack:
         blocks = [torch.zeros(0, dtype=dtype, device=device)]
         for name in self.shapes:
             values = [state[name].to(device, dtype) for state in states]
-            blocks.append(torch.stack(values).reshape(-1))
+            blocks.append(torch.stack(values).reshape(-1))  # [M·n]
         self._lay_out(len(models), torch.cat(blocks))
         self.buffers = {}
         for name in states[0]:
@@ -105,7 +105,7 @@ class Stack:
             return [ParamRow(flat.view(1, -1), weights)]
         rows = []
         for name, view in self.views(flat).items():
-            values = view.reshape(self.members, -1)
+            values = view.reshape(self.members, -1)  # [M, n]
             weights = values.shape[1] if name in self.weights else 0
             rows.append(ParamRow(values, weights))
         return rows
