@@ -134,6 +134,7 @@ def _refuse_for_any_task(overrides: list[str]) -> None:
     from danlu.recipe import Recipe
 
     found: list[tuple[str, ...]] = []
+    # What only one task's recipe refuses may be right for another's.
     for base in (Recipe(), *map(Recipe.read, _PRESETS.values())):
         try:
             base.with_(overrides)
@@ -151,6 +152,7 @@ def former_names_said() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
         yield
+    # Each once, however often the field was read.
     for sentence in dict.fromkeys(str(warning.message) for warning in caught):
         print(f"danlu: {sentence}", file=sys.stderr)
 
@@ -176,6 +178,7 @@ def _find_weights(name: str) -> Path:
     """Return weights to start from: a file or folder as it is, or a run by any of its names."""
     from danlu.errors import RunError, wrong
 
+    # A file of weights, or a folder elsewhere.
     if Path(name).exists():
         return Path(name)
     try:

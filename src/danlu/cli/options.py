@@ -96,6 +96,7 @@ _RENAMED = {"split_seed": "seed"}  # commands have other seeds beside it
 
 def _loading_parameter(name: str) -> inspect.Parameter:
     option = _LOADING[name]
+    # Without a name of its own typer would also offer --no-….
     flags = [f"--{name}"] if option.is_flag else []
     info = typer.Option(*flags, help=option.help)
     return inspect.Parameter(

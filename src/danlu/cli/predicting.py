@@ -51,9 +51,11 @@ def evaluate(
     from danlu.report.terminal.console import say, table
 
     found = open_run(run, trust)
+    # Other data were never trained on, so all of them count.
     part = part or ("test" if source is None else "all")
     if part not in (*PARTS, "all"):
         raise RunError(wrong("part", part, "must be train, valid, test or all"))
+    # The run's own data are loaded as they were; options would be silently ignored.
     given = changed_loading_options(loading) if source is None else {}
     if given:
         rule = "must be left out without another SOURCE"
@@ -79,6 +81,7 @@ def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, 
         "loss": score.loss,
         run.metric: score.accuracy,
     }
+    # The run's own unknown tokens are in its verdict; those of other texts are news.
     unknown = data.unknown(part) if data is not None and run.schema.is_text else 0
     if unknown:
         figures["unknown tokens"] = unknown
@@ -132,6 +135,7 @@ def predict(
 
     found = open_run(run, trust)
     options = {"resize": resize, "encoding": encoding, "samples": samples}
+    # An option without effect is a misunderstanding, so it is refused.
     _refuse_unused(found.schema, {**options, "beam": beam, "length": length})
     if not found.schema.is_text:
         x, names = read(found.schema, inputs, resize, encoding)
@@ -146,6 +150,7 @@ def predict(
         for row in rows:
             print(jsonlib.dumps(row, ensure_ascii=False))
     else:
+        # A pipe gets texts whole.
         _print_rows(rows, shorten=found.schema.is_text and sys.stdout.isatty())
 
 
@@ -197,6 +202,7 @@ def _print_rows(rows: Sequence[dict[str, Any]], shorten: bool) -> None:
         if shorten:
             line[0] = shortened(line[0])
         cells.append(line)
+    # Every row has the same columns.
     table(list(rows[0]), cells)
 
 

@@ -25,6 +25,7 @@ def show(
 ) -> None:
     """Print a recipe as TOML, or as the plain PyTorch loop it stands for."""
     changes = list(overrides or [])
+    # `danlu recipe show lr=0.1` has no name, only a change.
     if name and "=" in name:
         changes.insert(0, name)
         name = None

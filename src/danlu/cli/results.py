@@ -24,6 +24,7 @@ def finish_run(run: Run, json: bool) -> None:
     from danlu.report.pages.run_page import write_report
     from danlu.report.terminal.console import say
 
+    # The page comes first: whatever reads our output may leave.
     report = write_report(run)
     if json:
         facts = {"run": str(run.path), "result": run.result}

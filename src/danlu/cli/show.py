@@ -36,9 +36,11 @@ def runs(json: Json = False) -> None:
 
     found = list_runs()
     rows = [*map(_run_row, found), *map(_study_row, list_studies())]
+    # Runs of another format are not hidden silently.
     unread = len(list(runs_root().glob("*/run.json"))) - len(found)
     if unread:
         what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"
+        # On standard error, where it is in no reader's way.
         print(f"not shown: {what}; danlu show RUN says why", file=sys.stderr)
     if json:
         for row in rows:
@@ -58,6 +60,7 @@ def _run_row(run: Run) -> Row:
     except (DanluError, KeyError):
         return {**row, "status": "damaged"}
     result, figure = run.result, run.schema.figures[0]
+    # The part that no choice was made on comes first.
     names = [f"{part}_{figure}" for part in ("test", "valid", "train")]
     scores = [result[name] for name in names if name in result]
     return {
@@ -109,6 +112,7 @@ def show(run: RunPath, json: Json = False) -> None:
     say(f"{found.path}: {found.status}")
     if "error" in found.info:
         say(found.info["error"])
+    # A run that was stopped early has none.
     if found.history:
         console = get_console()
         console.print(terminal_curves(found.history, found.metric, console.width))
@@ -154,6 +158,7 @@ def data(
     from danlu.report.tables.data import describe
     from danlu.report.terminal import data_summary
 
+    # To look at data, gaps must not be refused; they are told.
     loaded = load_source(source, {**loading, "missing": "drop"})
     if json:
         print_json(describe(loaded))
@@ -188,6 +193,7 @@ def summary(
         return
     changes, shape = [], input
     for override in overrides or []:
+        # People write it among the fields, as in the README.
         if override.startswith("input="):
             shape = override.removeprefix("input=")
         else:

@@ -85,6 +85,7 @@ def compare(
     """Train variants with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
 
+    # Grid, source and recipe are all read before any is refused.
     mistakes, variants = Mistakes(), {}
     data, base = read_inputs(source, loading, recipe, [], mistakes)
     with mistakes, former_names_said():

@@ -65,8 +65,10 @@ def generate(
             f"{count(unknown, 'token')} of the prompt {were} not in the training text",
             file=sys.stderr,
         )
+    # The prompt belongs to the text.
     sys.stdout.write(text.without_trailing_space(found, prompt))
     for piece in pieces:
         sys.stdout.write(piece)
+        # Word by word: a long text takes its time.
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -41,6 +41,7 @@ def fit(
     loading: dict[str, Any],
 ) -> None:
     """Train one network on a source and report what it reached."""
+    # Source and recipe are both read before either is refused.
     mistakes = Mistakes()
     data, chosen = read_inputs(source, loading, recipe, overrides, mistakes)
     mistakes.refuse()
@@ -86,6 +87,7 @@ def resume(
         from danlu.cli.study import resume_study
         from danlu.runs import Study
 
+        # A study is known by its folder, so one command goes on with either.
         resume_study(Study(path, trust), checkpoint_every, ray, json)
         return
     if ray is not None:

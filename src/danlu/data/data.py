@@ -90,6 +90,7 @@ class Data:
         """Return the normaliser of that kind, fitted on the training part (once)."""
         kind = self.schema.normalization(kind)
         if kind not in self._fitted:
+            # Fitted on the training part alone: nothing of the others may leak.
             chunks = self.chunks("train")
             self._fitted[kind] = normalize.fit(kind, chunks, self.schema.input_shape)
         return self._fitted[kind]

@@ -57,6 +57,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= budget:
         return np.empty(shape, dtype)
+    # Not in /tmp, which may itself be memory.
     folder = cache_folder("arrays")
     try:
         # Unlinked at once: the system frees it even after kill -9. The map holds it open.

@@ -162,6 +162,7 @@ class _PlainLoop:
     def _chain(self) -> list[str]:
         lines = ["model = nn.Sequential()"]
         for name, layer in self.model.named_children():
+            # danlu's own layers stand in the script itself.
             library = "" if isinstance(layer, OWN_LAYERS) else "nn."
             lines.append(f"model.add_module({name!r}, {library}{layer!r})")
         return [*lines, "with torch.no_grad():", *self._draws()]
@@ -266,6 +267,7 @@ class _PlainLoop:
     def _backward(self) -> list[str]:
         """Return the lines from the outputs to the gradients."""
         per_example = "None"
+        # Where every example counts alike, plain means are easier to read.
         if self.is_sampled or self.is_balanced:
             counts = "counts[batch]" if self.is_sampled else "None"
             per_example = f"example_weights(y, class_weights, {counts})[0]"
@@ -296,6 +298,7 @@ class _PlainLoop:
             ]
         if clip.value:
             lines += ["for p in parameters:", f"    clip_value(p.grad, {clip.value})"]
+        # After clipping, before decay: the order of danlu's engine.
         lines.append('hyper["lr"] = lr(k)')
         if recipe.optimizer.weight_decay:
             decay = 'w.mul_(1 - hyper["lr"] * hyper["weight_decay"])'

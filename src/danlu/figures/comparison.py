@@ -22,6 +22,7 @@ def bands(names: Sequence[str], curves: Any, metric: str) -> dict[str, Any]:
             values = curves[curves["variant"] == k].groupby("epoch")[column].apply(list)
             traces += _band(k, name, values, axis)
     layout = two_panels("training loss", metric.replace("_", " "), height=380)
+    # Losses fall by orders of magnitude.
     layout["yaxis"]["type"] = "log"
     layout["margin"] = {"l": 60, "r": 16, "t": 16, "b": 48}
     layout["legend"] = {"orientation": "h", "y": 1.16}

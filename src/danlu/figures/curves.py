@@ -38,6 +38,7 @@ def figure(history: list[dict[str, Any]], metric: str = "accuracy") -> dict[str,
     layout = two_panels("loss", metric, height=340)
     layout["margin"] = {"l": 56, "r": 16, "t": 16, "b": 48}
     layout["legend"] = {"orientation": "h", "y": 1.12}
+    # Between whole epochs there is nothing.
     ticks = {"dtick": 1} if len(epochs) <= _EACH_EPOCH_UP_TO else {"tickformat": "d"}
     layout["xaxis"] |= ticks
     layout["xaxis2"] |= ticks

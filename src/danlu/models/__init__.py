@@ -80,6 +80,7 @@ def build(
     init: name, std and bias of `danlu.nn.init.initialise`. text: what is read, where examples are
     rows of tokens. Raises ModelError when the input does not fit.
     """
+    # Anyone's own network.
     if ":" in name:
         model = external.build(name, input_shape, outputs, fields.get("args", {}), seed)
         if init["name"] == "auto":
@@ -88,6 +89,7 @@ def build(
         model = outline(name, input_shape, outputs, fields, text)
         if init["name"] == "auto":
             init = {**init, **MODELS[name].init}
+    # Networks without the field have ReLU.
     activation = fields.get("activation", "relu")
     initialise(model, init["name"], activation, init["std"] or 0.0, init["bias"], seed)
     return model

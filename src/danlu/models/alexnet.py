@@ -96,12 +96,14 @@ def build(
 
 
 def _features(row: Row, channels: int, width: float, is_small: bool) -> nn.Sequential:
+    # Groups must divide the filters, whatever the width.
     first, second, *rest = (scaled(q, width, row.groups) for q in row.filters)
     kernel, stride, padding = row.first
     second_stride = row.second_stride
     if is_small:
         kernel, stride, padding = row.small
         second_stride = 1
+    # The paper keeps the size at stride 1, and ZFNet lets it shrink.
     second_padding = 2 if second_stride == 1 else 0
     layers: list[nn.Module] = [
         nn.Conv2d(channels, first, kernel, stride, padding),

@@ -125,6 +125,7 @@ class Auxiliary(nn.Module):
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(16 * q, hidden)
         self.relu = nn.ReLU(inplace=True)
+        # The paper's, whatever the classifier's own is.
         self.dropout = Dropout(0.7)
         self.fc2 = nn.Linear(hidden, outputs)
 

@@ -88,6 +88,7 @@ class StackedRecurrent(nn.Module):
             self.forwards.append(Recurrent(cell, n, size, forget_bias))
             if bidirectional:
                 self.back.append(Recurrent(cell, n, size, forget_bias))
+            # After every layer, the last included: the output layer sees dropped units as well.
             self.drops.append(Dropout(dropout))
             n = 2 * size if bidirectional else size
         self.width = n

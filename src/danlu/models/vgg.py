@@ -63,10 +63,12 @@ def build(
         for _ in range(convolutions):
             layers += _convolution(channels, filters, batch_norm)
             channels = filters
+        # A pooling of a single pixel would leave nothing.
         if not is_small or min(size) >= 2:
             layers.append(nn.MaxPool2d(2))
             size = [n // 2 for n in size]
     features = nn.Sequential(*layers)
+    # Only to refuse a picture that is too small, by the layer's name.
     feature_map_size(features.named_modules(prefix="features"), input_shape, is_small)
 
     parts: OrderedDict[str, nn.Module] = OrderedDict(features=features)

@@ -141,6 +141,7 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     m̂ = m/(1−β₁ᵗ) and v̂ = v/(1−β₂ᵗ) (Kingma and Ba 2015, algorithm 1).
     """
     beta1, beta2 = h["beta1"], h["beta2"]
+    # m ← β₁m + (1 − β₁)g.
     s["m"].lerp_(g, 1 - beta1)
     accumulate_square(s["v"], beta2, g)
     first = 1 - beta1**t

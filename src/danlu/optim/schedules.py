@@ -42,7 +42,7 @@ def cosine(t: float, total: float, h: dict[str, Any]) -> float:
 
 def _half_cosine(low: float, x: float) -> float:
     """Return what falls from 1 at x = 0 to `low` at x = 1 along half a cosine."""
-    height = (1 + math.cos(math.pi * x)) / 2
+    height = (1 + math.cos(math.pi * x)) / 2  # from 1 to 0
     return float(low + (1 - low) * height)
 
 
@@ -115,6 +115,7 @@ def factor(
     Over the first `warmup` epochs the factor climbs linearly from 1/steps to 1.
     """
     warmup_steps = warmup * per_epoch
+    # From 1/steps on, not from 0: the first step is to move the weights.
     if k < warmup_steps:
         return min(1.0, (k + 1) / warmup_steps)
     epochs_done = k / per_epoch - warmup

@@ -43,6 +43,7 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for p in group["params"]:
+                # A parameter that took no part in the loss.
                 if p.grad is not None:
                     self._update(p, group)
         return loss

@@ -52,6 +52,7 @@ def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
         for name, limit in context.items():
             limits[name] = f"{limit:g}" if isinstance(limit, float) else limit
         return wrong(path, value, _RULES[kind].format(**limits), hint_for(path))
+    # Such as "int_type" and "int_parsing".
     family = kind.rpartition("_")[0].split("_")[0]
     expected = _TYPES.get(family, f"something else ({finding['msg']})")
     return wrong(path, value, f"must be {expected}", hint_for(path))

@@ -29,6 +29,7 @@ def resolve(key: str, paths: Paths) -> str:
     Only one section may have the last name. Raises RecipeError for anything else.
     """
     sections = {path.partition(".")[0] for path in paths}
+    # Of anyone's own network, whose arguments nobody knows here.
     is_argument = key.startswith("model.args.")
     if is_argument or key in paths or key in sections or key in aliases.FIELDS:
         return key
@@ -69,6 +70,7 @@ def parse(text: str, paths: Paths) -> list[tuple[str, Any]]:
 
 def parse_value(text: str, info: FieldInfo | None = None) -> Any:
     """Return a value: TOML where it parses, a list where commas are, else the text itself."""
+    # `hidden=64,64` needs no brackets where the field takes a list.
     if info is not None and _is_listed(info):
         items = [item.strip() for item in text.strip("[]()").split(",")]
         return [parse_value(item) for item in items if item]

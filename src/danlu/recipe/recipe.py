@@ -79,6 +79,7 @@ class Recipe(Section):
         try:
             super().__init__(**aliases.upgrade(fields))
         except ValidationError as e:
+            # Without pydantic's own error: its sentences are not the house's.
             raise RecipeError(*mistakes_of(e, type(self))) from None
 
     @model_validator(mode="before")
@@ -192,6 +193,7 @@ class Recipe(Section):
     @classmethod
     def read(cls, name: str) -> Recipe:
         """Return the recipe of a file or a run, or a preset by its name. Raises RecipeError."""
+        # A preset wins over a file of that name, which ./NAME still reaches.
         if name in presets():
             return cls.from_toml(preset_text(name), f"preset {name!r}")
         path = Path(name)
@@ -224,6 +226,7 @@ class Recipe(Section):
             raise RecipeError(*mistakes)
         # A new recipe is validated as a whole, however little changed.
         tree = self.model_dump(mode="json", exclude_none=True)
+        # So `lr=0.1 optimizer=sgd` keeps the rate, in whatever order it is written.
         for path, value in sorted(parsed, key=_variants_first):
             overrides.put(tree, path, value)
         return Recipe(**tree)

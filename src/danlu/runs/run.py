@@ -88,6 +88,7 @@ class Run(TrainedOnData):
 
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
         """Return a fresh network of the recipe; arguments as of `build_model`."""
+        # A folder from elsewhere must not be able to run its code here.
         if self.recipe.is_imported and not self.trust:
             raise RunError(
                 f"{str(self.path)!r} imports its network, {self.recipe.model.name!r}, and that "

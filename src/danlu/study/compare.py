@@ -81,6 +81,7 @@ def compare(
         data,
         out=out,
         device=device,
+        # A test part that is read while choosing is no test part any more.
         parts=PARTS if metric.startswith("test") else ("train", "valid"),
         listener=listener,
         facts={**_facts_of(variants), **facts},
@@ -129,6 +130,7 @@ def continue_comparison(
     """
     options: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
     with folder.locked(study.path):
+        # After a crash; with `until`, the figures so far may already settle it.
         if not study.trained:
             study = resume_study(study, data, **options)
         until = study.info["until"]
@@ -161,6 +163,7 @@ def _settle(
     chosen = 0
     try:
         values = grid if isinstance(grid, Mapping) else grids.parse(grid)
+        # Before the grid is expanded, which would take all memory.
         _refuse_endless(values)
         variants = grids.expand(values, recipe)
         if len(variants) < 2:
@@ -206,6 +209,7 @@ def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]
     replicates = []
     for replicate in range(start, end):
         for recipe in recipes:
+            # Equal seeds in all variants: luck is the same, and cancels in the difference.
             replicates.append(recipe.with_(seed=recipe.seed + replicate))
     return replicates
 

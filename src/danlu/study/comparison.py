@@ -57,7 +57,9 @@ class Comparison:
         self.values = [tuple((path, value) for path, value in v) for v in info["variants"]]
         self.names = [name_of(values) for values in self.values]
         self.seeds = len(study) // len(self.names)
+        # Who looks more than once must ask for more each time.
         self.alpha = level_of_a_look(ALPHA, self.until) if self.until else ALPHA
+        # Figures of a part of the seeds would be those that ended first.
         missing = len(study) - len(study.members)
         if missing:
             raise RunError(
@@ -97,6 +99,7 @@ class Comparison:
         sentences = []
         for word in (BETTER, WORSE):
             rows = [row for row in self.rows if row.verdict == word]
+            # The largest effect first.
             rows.sort(key=lambda row: -abs(row.difference.mean))
             for row in rows:
                 sentences.append(self._claim(row, word, control))

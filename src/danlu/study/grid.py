@@ -131,6 +131,7 @@ def expand(grid: Grid, base: Recipe) -> list[Variant]:
     Raises RecipeError, naming the variant, for combinations that are not valid.
     """
     grid = _checked(grid)
+    # A field with one value distinguishes nothing, so no name has it.
     varied = [path for path, values in grid.items() if len(values) > 1]
     variants: list[Variant] = []
     mistakes: list[Mistake] = []

@@ -96,6 +96,7 @@ def tune(
     facts = {
         "kind": "tune",
         "over": False,
+        # The owner of its trials, where several machines share a storage.
         "id": uuid.uuid4().hex,
         "space": {path: values.to_json() for path, values in searched.items()},
         "base": base.to_dict(whole=True),
@@ -260,6 +261,7 @@ class _Search:
         """Search to the end."""
         if not self.study.trained:
             self.study = resume_study(self.study, self.data, pruner=self._pruner(), **self.options)
+        # What was trained before a crash is told now.
         self.trials.record_results(self.info["metric"])
         for round_number in range(1, self.info["rounds"] + 1):
             self._round(round_number)
@@ -346,6 +348,7 @@ class _Search:
         pruner = Halving(metric, higher_is_better(metric))
         has_curves = any((self.study.path / "curves").glob("*.parquet"))
         if self.study.members and has_curves:
+            # What was reached before a resume counts as well.
             pruner.observe(self.study.curves().to_dict("records"))
         return pruner
 
@@ -357,6 +360,7 @@ class _Search:
             best = ranked[0]
             score = study.run(best.member, self.data).evaluate(self.data, "test")
             figures = {**score.figures("test", study.metric), "test_n": score.n}
+            # Once it is written down, no machine reads the test part again.
             trials.record_winner(best, figures, study.path.absolute())
         for _ in range(_PATIENCE):
             is_about_to_be_read = ranked and trials.shared and trials.winner is None

@@ -65,6 +65,7 @@ class Range:
         # Where all agree there is no gap.
         width = self._scaled(self.high) - self._scaled(self.low)
         margin = max(half_gap, _LEAST_MARGIN * width)
+        # Never beyond what was asked for.
         low = max(self.low, self._unscaled(first - margin))
         high = min(self.high, self._unscaled(last + margin))
         if self.whole:
@@ -154,6 +155,7 @@ def _parse_one(text: str) -> tuple[str, Any]:
             f"`{text}` is not of the form field=range; write, for example, optimizer.lr={_EXAMPLE}"
         )
     path = grids.canonical(key.strip())
+    # A field of names may hold dots, such as a file's.
     if ".." in given and _takes_numbers(path):
         return path, _parse_range(path, text, given.strip())
     ((path, values),) = grids.parse([text]).items()

@@ -41,6 +41,7 @@ def storage_errors(url: str) -> Iterator[None]:
             yield
     except _STORAGE_ERRORS as e:
         shown = without_password(url)
+        # Drivers repeat the URL in their errors, password and all.
         reason = (str(e).strip() or type(e).__name__).splitlines()[0].replace(url, shown)[:200]
         if isinstance(e, ImportError) or "DB access module" in reason:
             reason = (

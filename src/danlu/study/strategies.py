@@ -63,6 +63,7 @@ def quiet() -> Iterator[None]:
 def distribution(searched: Range | Choice) -> Any:
     """Return Optuna's distribution for a range or choice."""
     if isinstance(searched, Choice):
+        # Optuna stores only simple values, and a list is none.
         names = [show(value) for value in searched.values]
         return optuna.distributions.CategoricalDistribution(names)
     if searched.whole:
@@ -249,6 +250,7 @@ class Halving:
             rung = self.rungs.get(row["epoch"], {})
             if member not in rung:
                 continue
+            # Who comes first finds nobody there, and goes on.
             places = max(1, len(rung) // self.eta)
             better = [score for score in rung.values() if score > rung[member]]
             if len(better) >= places:

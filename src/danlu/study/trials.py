@@ -156,6 +156,7 @@ class Trials:
             proposed = propose(self.store, proposal, owner_tags)
         values_of_kept = []
         with self._storage_errors():
+            # The storage numbers trials, so all machines agree on who was first.
             kept = {trial.number for trial in self._drawn(round_number)[:most]}
             for trial, values in proposed:
                 if trial in kept:

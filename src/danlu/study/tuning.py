@@ -104,6 +104,7 @@ class Tuning:
         for path, searched in self.space.items():
             if not isinstance(searched, Range) or not self.ranked:
                 continue
+            # On the range's own scale: the middle of 1e-6…1e-2 is 1e-4.
             place = searched.to_unit(self.ranked[0].values[path])
             if place < _NEAR_END:
                 found.append(f"{short(path)} (lower end)")

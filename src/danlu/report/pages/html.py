@@ -56,6 +56,7 @@ def page(title: str, sections: Iterable[str], figures: bool = True) -> str:
     """Return a whole page from its sections."""
     script = ""
     if figures:
+        # Within the page: it opens without a network, and in years.
         from plotly.offline import get_plotlyjs
 
         script = f"<script>{get_plotlyjs()}</script>"

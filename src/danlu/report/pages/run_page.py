@@ -66,6 +66,7 @@ def _facts(run: Run) -> str:
 
 def _curve_notes(recipe: Recipe) -> list[str]:
     """Return why the training curves are not of the same thing as the validation curves."""
+    # Training figures are taken while examples are changed, and units dropped.
     fields = [f"augment.{name}" for name, value in recipe.augment.model_dump().items() if value]
     if recipe.model.dropout:
         fields.append("model.dropout")

@@ -79,6 +79,7 @@ def _sentences(run: Run, kept: dict[str, Tensor]) -> Iterable[str]:
     gap = " " if run.schema.spaced else ""
     every = _read_sentences(run, kept)
     wrong = [s for s in every if not s.is_right]
+    # Of as many mistakes the shorter sentence, which is easier to see.
     wrong.sort(key=lambda s: (-s.mistakes, len(s.tokens)))
     right = [s for s in every if s.is_right and s.predicted]  # those without entities show nothing
     for sentence in wrong[:_SENTENCES] + right[:_SENTENCES]:

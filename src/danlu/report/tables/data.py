@@ -46,6 +46,7 @@ def describe(data: Data) -> Description:
     if schema.columns:
         columns = _columns(data)
         description["columns"] = columns
+        # In the training part: nothing can be learnt from such a column.
         constant = [name for name, c in columns.items() if c["min"] == c["max"]]
         description["constant columns"] = constant
     if schema.columns or data.missing:
@@ -89,7 +90,7 @@ def _columns(data: Data) -> dict[str, dict[str, float]]:
 
 def _text(data: Data) -> dict[str, Any]:
     """Return vocabulary, lengths, unknown tokens, and a few training examples."""
-    is_token = data.x != PAD
+    is_token = data.x != PAD  # [N, T]
     first = data.parts["train"][:_SAMPLES]
     return {
         "vocabulary": data.schema.tokens,

@@ -74,6 +74,7 @@ class _Canvas:
             self._dot(x, y, colour)
 
     def _dot(self, x: int, y: int, colour: str) -> None:
+        # Four dots high, two wide.
         row, column = y // 4, x // 2
         dots, _ = self.cells[row][column]
         dots |= _DOTS[y % 4][x % 2]

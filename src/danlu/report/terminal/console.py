@@ -17,6 +17,7 @@ _UNLIMITED = 10_000  # characters: a pipe has no width, so nothing is cut or wra
 
 def get_console() -> Console:
     """Return a console for standard output as it is now."""
+    # Asked at every call: a program may put another file in its place.
     width = None if sys.stdout.isatty() else _UNLIMITED
     return Console(highlight=False, width=width)
 

@@ -165,6 +165,7 @@ def terminal_curves(rows: list[dict[str, Any]], metric: str, width: int) -> Any:
     """Return loss and accuracy (or R²) by epoch, side by side, as characters."""
     from danlu.report.terminal.braille import Series, chart, side_by_side
 
+    # On wide screens curves would only be flatter.
     half = min(width, 120) // 2
     charts = []
     for quantity in ("loss", metric):

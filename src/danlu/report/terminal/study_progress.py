@@ -48,6 +48,7 @@ class _Counting(StudyListener):
 
     def plan(self, members: list[int], plan: Plan) -> None:
         """Say how a group is trained, when asked for, or when it is not as one would expect."""
+        # A plan that is as one would expect is no news.
         if self.explain or plan.is_surprising:
             self.say(f"{count(len(members), 'network')} {plan.description}: {plan.reason}")
         if self.explain:
@@ -78,6 +79,7 @@ class _Counting(StudyListener):
 
     def line(self) -> str:
         """Return members done, best so far, time left."""
+        # Members that stop early make the estimate too long, never negative.
         steps_left = max(0, self.steps_expected - self.done)
         parts = [f"{self.ready}/{self.members} trained"]
         if self.best is not None:

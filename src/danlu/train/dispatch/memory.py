@@ -26,6 +26,7 @@ def free_memory(device: torch.device) -> float:
     """Return how many bytes are free."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
+    # A container may be allowed less than the machine has.
     return min(_available(), _allowed(Path("/sys/fs/cgroup")))
 
 

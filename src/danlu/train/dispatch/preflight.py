@@ -21,6 +21,7 @@ def check(recipe: Recipe, data: Data) -> None:
         *_text_mistakes(recipe, data),
     ]
     try:
+        # What depends on files or on anyone's code shows only when it is built.
         if recipe.init.weights or recipe.is_imported:
             build_model(recipe, data.schema)
         else:

@@ -185,6 +185,7 @@ class StudyScheduler:
             except (RuntimeError, MemoryError) as e:
                 if not is_out_of_memory(e):
                     raise
+                # Smaller chunks are planned, and what was saved goes on.
                 return {job.group}
         return set()
 

@@ -236,6 +236,7 @@ def plan_task(
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["NodeID"] == here:
             cores = int(node["Resources"].get("CPU", 1))
+    # As many tasks as cores share a machine's memory.
     tenants = max(1, cores) if device == "cpu" else 1
     on = torch.device(device)
     with _unpacked(bundle, packed) as (study, data):
