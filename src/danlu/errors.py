@@ -35,24 +35,38 @@ class Mistake(str):
 
     @classmethod
     def _with_fields(
-        cls, sentence: str, path: str, value: Any, rule: str, hint: str | None
+        cls,
+        sentence: str,
+        path: str,
+        value: Any,
+        rule: str,
+        hint: str | None,
     ) -> Mistake:
+        if hint:
+            sentence = f"{sentence}; {hint}"
         # A string cannot be given fields by its constructor.
-        made = cls(f"{sentence}; {hint}" if hint else sentence)
-        made.path, made.value, made.rule, made.hint = path, value, rule, hint
+        made = cls(sentence)
+        made.path = path
+        made.value = value
+        made.rule = rule
+        made.hint = hint
         return made
 
     def with_note(self, note: str) -> Mistake:
         """Return the same mistake with a remark after its sentence."""
         made = Mistake(f"{self} {note}")
-        made.path, made.value, made.rule, made.hint = self.path, self.value, self.rule, self.hint
+        made.path = self.path
+        made.value = self.value
+        made.rule = self.rule
+        made.hint = self.hint
         return made
 
 
 def _shown(value: Any) -> str:
     # Names are shown as people write them, not as Python does.
-    is_list_of_names = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
-    return ", ".join(value) if is_list_of_names else repr(value)
+    if isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return repr(value)
 
 
 class DanluError(Exception):
@@ -117,11 +131,14 @@ def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """Return the option most like `name`, or None when none is like it."""
-    known = list(options)
-    # Of names that differ in case only, the first one wins.
-    by_lower_case = {option.lower(): option for option in reversed(known)}
-    found = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
-    return by_lower_case[found[0]] if found else None
+    by_lower_case: dict[str, str] = {}
+    for option in options:
+        # Of names that differ in case only, the first one wins.
+        by_lower_case.setdefault(option.lower(), option)
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    if not close:
+        return None
+    return by_lower_case[close[0]]
 
 
 def unknown(path: str, value: str, options: Iterable[str]) -> Mistake:
@@ -129,7 +146,8 @@ def unknown(path: str, value: str, options: Iterable[str]) -> Mistake:
     known = sorted(options)
     near = nearest(value, known)
     hint = f"did you mean {near!r}?" if near else None
-    return wrong(path, value, "must be one of " + ", ".join(known), hint)
+    listed = ", ".join(known)
+    return wrong(path, value, f"must be one of {listed}", hint)
 
 
 def count(n: int, thing: str) -> str:
@@ -154,13 +172,17 @@ def cells(gaps: Mapping[str, int]) -> str:
 def some(items: Iterable[Any], most: int = 3) -> str:
     """Return the first few items in words: "a, b, c and 4 more"."""
     listed = [str(item) for item in items]
-    left_out = len(listed) - most
     shown = ", ".join(listed[:most])
-    return f"{shown} and {left_out} more" if left_out > 0 else shown
+    left_out = len(listed) - most
+    if left_out > 0:
+        return f"{shown} and {left_out} more"
+    return shown
 
 
 def clock(seconds: float) -> str:
     """Return a duration such as 1:05 or 2:03:09."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"

@@ -46,11 +46,11 @@ def declared(rows: Mapping[str, Iterable[Field]]) -> dict[str, Field]:
 
     Raises TypeError where two rows mean different things by one name.
     """
-    found: dict[str, Field] = {}
+    known: dict[str, Field] = {}
     for row, fields in rows.items():
         for field in fields:
-            known = found.setdefault(field.name, field)
+            first = known.setdefault(field.name, field)
             # Rows may differ in their defaults, and in nothing else.
-            if field.with_default(known.default) != known:
+            if field.with_default(first.default) != first:
                 raise TypeError(f"row {row!r} declares the field {field.name!r} unlike the others")
-    return found
+    return known

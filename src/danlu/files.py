@@ -87,13 +87,18 @@ def read_json(path: Path) -> Any:
 def append_lines(path: Path, values: list[Any]) -> None:
     """Append JSON lines to a file; a line torn by a crash is left out when reading."""
     with storing(path), path.open("a", encoding="utf-8") as f:
-        f.write("".join(json.dumps(value) + "\n" for value in values))
+        f.write(_as_lines(values))
         f.flush()
+
+
+def _as_lines(values: list[Any]) -> str:
+    lines = [json.dumps(value) + "\n" for value in values]
+    return "".join(lines)
 
 
 def write_lines(path: Path, values: list[Any]) -> None:
     """Write all the lines of a JSON-lines file anew."""
-    write(path, "".join(json.dumps(value) + "\n" for value in values))
+    write(path, _as_lines(values))
 
 
 def read_lines(path: Path) -> list[Any]:
@@ -115,7 +120,10 @@ def write_tensors(
     """Write a safetensors file, whole or not at all."""
     from safetensors.torch import save
 
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    plain = {}
+    for name, tensor in tensors.items():
+        # The format takes no two tensors that share memory, as views of a stack do.
+        plain[name] = tensor.detach().cpu().contiguous().clone()
     write(path, save(plain, metadata))
 
 
@@ -134,9 +142,12 @@ def read_row(path: Path, row: int) -> dict[str, torch.Tensor]:
     """
     from safetensors import safe_open
 
+    tensors = {}
     with _reading_tensors(path), safe_open(path, "pt") as file:
-        names = file.keys()
-        return {name: file.get_slice(name)[row : row + 1][0].clone() for name in names}
+        for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+            rows = file.get_slice(name)[row : row + 1]
+            tensors[name] = rows[0].clone()
+    return tensors
 
 
 @contextlib.contextmanager

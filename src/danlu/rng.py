@@ -13,13 +13,18 @@ import torch
 
 def seed_of(seed: int, purpose: str, *index: int | str) -> int:
     """Return a 63-bit seed for one named stream; equal names give equal seeds on every machine."""
+    name = repr((seed, purpose, *index))
     # A digest, as Python's own hash differs from process to process.
-    name = repr((seed, purpose, *index)).encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 1
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def stream(
-    seed: int, purpose: str, *index: int | str, device: str | torch.device = "cpu"
+    seed: int,
+    purpose: str,
+    *index: int | str,
+    device: str | torch.device = "cpu",
 ) -> torch.Generator:
     """Return a fresh generator for one named stream."""
-    return torch.Generator(device).manual_seed(seed_of(seed, purpose, *index))
+    generator = torch.Generator(device)
+    return generator.manual_seed(seed_of(seed, purpose, *index))

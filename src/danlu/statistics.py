@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,21 +47,35 @@ def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> E
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     mean = float(x.mean())
-    std = float(x.std(ddof=1)) if n > 1 else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan, n)
+    std = float(x.std(ddof=1))
     # Equal values would give an interval of no width, which claims too much.
-    if n < 2 or std <= _TINY * float(np.abs(x).max()):
+    if std <= _TINY * float(np.abs(x).max()):
         return Estimate(mean, math.nan, math.nan, std, n)
+    if kind == "bca":
+        low, high = _bca_interval(x, level)
+        return Estimate(mean, low, high, std, n)
     from scipy import stats
 
-    if kind == "bca":
-        rng = np.random.default_rng(0)
-        result = stats.bootstrap(
-            (x,), np.mean, confidence_level=level, n_resamples=_RESAMPLES, method="BCa", rng=rng
-        )
-        interval = result.confidence_interval
-        return Estimate(mean, float(interval.low), float(interval.high), std, n)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * std / math.sqrt(n)
+    quantile = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    half = quantile * std / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, std, n)
+
+
+def _bca_interval(x: NDArray[np.float64], level: float) -> tuple[float, float]:
+    from scipy import stats
+
+    result = stats.bootstrap(
+        (x,),
+        np.mean,
+        confidence_level=level,
+        n_resamples=_RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    )
+    interval = result.confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def p_value(differences: Sequence[float]) -> float:
@@ -70,15 +85,18 @@ def p_value(differences: Sequence[float]) -> float:
     much: there it is 2¹⁻ⁿ, as if signs were flipped at random.
     """
     d = np.asarray(differences, dtype=float)
-    if len(d) < 2 or not d.any():
+    n = len(d)
+    if n < 2 or not d.any():
         return 1.0
     std = float(d.std(ddof=1))
     if std <= _TINY * float(np.abs(d).max()):
-        return 2.0 ** (1 - len(d))
+        return 2.0 ** (1 - n)
     from scipy import stats
 
-    t = abs(float(d.mean())) / (std / math.sqrt(len(d)))
-    return float(2 * stats.t.sf(t, len(d) - 1))
+    standard_error = std / math.sqrt(n)
+    t = abs(float(d.mean())) / standard_error
+    one_sided = float(stats.t.sf(t, n - 1))
+    return 2 * one_sided
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -86,11 +104,13 @@ def holm(p: Sequence[float]) -> list[float]:
 
     The chance of any false claim stays below the level.
     """
+    corrected = [0.0] * len(p)
     # From the smallest p on, each is held to a milder level than the one before.
     order = sorted(range(len(p)), key=lambda i: p[i])
-    corrected, floor = [0.0] * len(p), 0.0
+    floor = 0.0
     for rank, i in enumerate(order):
-        floor = max(floor, min(1.0, (len(p) - rank) * p[i]))
+        remaining = len(p) - rank
+        floor = max(floor, min(1.0, remaining * p[i]))
         corrected[i] = floor
     return corrected
 
@@ -99,7 +119,8 @@ def verdict(corrected: float, difference: float, alpha: float, higher_is_better:
     """Return "better", "worse", or "no difference shown"."""
     if not corrected < alpha or difference == 0:
         return "no difference shown"
-    return "better" if (difference > 0) == higher_is_better else "worse"
+    is_higher = difference > 0
+    return "better" if is_higher == higher_is_better else "worse"
 
 
 def looks(most: int, first: int = 10) -> list[int]:
@@ -125,9 +146,12 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     z2 = _Z * _Z
     # Unlike share ± z·√…, this keeps to [0, 1], and has a width at 0 and 1.
     centre = share + z2 / (2 * n)
-    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    variance = share * (1 - share) / n + z2 / (4 * n * n)
+    half = _Z * math.sqrt(variance)
     scale = 1 + z2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low = (centre - half) / scale
+    high = (centre + half) / scale
+    return max(0.0, low), min(1.0, high)
 
 
 def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, float]:
@@ -137,10 +161,11 @@ def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, floa
     """
     low_a, high_a = wilson_interval(a, n)
     low_b, high_b = wilson_interval(b, m)
+    difference = a - b
     # The two intervals' halves that point towards each other.
     below = math.hypot(a - low_a, high_b - b)
     above = math.hypot(high_a - a, b - low_b)
-    return a - b - below, a - b + above
+    return difference - below, difference + above
 
 
 def bootstrap_interval(
@@ -153,11 +178,13 @@ def bootstrap_interval(
     """
     import torch
 
-    n, generator = len(counts), torch.Generator().manual_seed(0)
+    n = len(counts)
+    generator = torch.Generator().manual_seed(0)
     sums = []
     for _ in range(draws):
         drawn = torch.randint(n, (n,), generator=generator)
         sums.append(counts[drawn].sum(0))  # [q]
     values = statistic(torch.stack(sums))  # [draws]
-    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = values.quantile(ends).tolist()
     return low, high

@@ -15,12 +15,13 @@ def bands(names: Sequence[str], curves: Any, metric: str) -> dict[str, Any]:
 
     curves: the table of a study, whose members are laid seed by seed, every variant.
     """
-    curves = curves.assign(variant=curves["member"] % len(names))
+    variant_of = curves["member"] % len(names)
     traces = []
     for axis, column in (("", "train_loss"), ("2", metric)):
         for k, name in enumerate(names):
-            values = curves[curves["variant"] == k].groupby("epoch")[column].apply(list)
-            traces += _band(k, name, values, axis)
+            of_variant = curves[variant_of == k]
+            by_epoch = of_variant.groupby("epoch")[column].apply(list)
+            traces += _band(k, name, by_epoch, axis)
     layout = two_panels("training loss", metric.replace("_", " "), height=380)
     # Losses fall by orders of magnitude.
     layout["yaxis"]["type"] = "log"

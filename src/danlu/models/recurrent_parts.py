@@ -53,7 +53,8 @@ class Embedding(nn.Module, ResetsWeights):
         """Return the vectors of tokens x, one-hot ones in the type of `like`."""
         if hasattr(self, "weight"):
             return F.embedding(x, self.weight)
-        return F.one_hot(x.long(), self.tokens).to(like.dtype)
+        one_hot = F.one_hot(x.long(), self.tokens)
+        return one_hot.to(like.dtype)
 
 
 def variational_dropout(drop: Dropout, x: Tensor) -> Tensor:

@@ -115,13 +115,17 @@ def _windowed_shape(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...] | Non
 
 
 def _multiply_adds(layer: nn.Module, out: tuple[int, ...]) -> int:
+    """Return the multiply-adds of a layer for one example; out: the shape of its output."""
     if isinstance(layer, nn.Conv2d):
-        return math.prod(out) * layer.weight[0].numel()
+        of_each_output = layer.weight[0].numel()
+        return math.prod(out) * of_each_output
     if isinstance(layer, (nn.Linear, ExplicitLinear)):
-        return math.prod(out[:-1]) * layer.weight.numel()
+        positions = math.prod(out[:-1])
+        return positions * layer.weight.numel()
     if isinstance(layer, Recurrent):
         steps = out[0] if len(out) > 1 else 0
-        return steps * (layer.weight_ih.numel() + layer.weight_hh.numel())
+        of_each_step = layer.weight_ih.numel() + layer.weight_hh.numel()
+        return steps * of_each_step
     if isinstance(layer, PHMLinear):
         return layer.parts.numel() * layer.n + layer.n**2 * layer.q
     return 0

@@ -131,10 +131,17 @@ class CRF(nn.Module):
     def best(self, e: Tensor, known: Tensor) -> Tensor:
         """Return the allowed path of the highest score, tags [T, B]."""
         forbidden = self.forbidden.to(e)
-        a = self.after + forbidden[:-1, :-1]  # [K, K]
-        b = self.first + forbidden[-1, :-1]  # [K]
-        c = self.last + forbidden[:-1, -1]  # [K]
-        return viterbi(e, known, a, b, c)
+        # The last row is what a sentence begins with, the last column what it ends with.
+        steps = forbidden[:-1, :-1]
+        beginnings = forbidden[-1, :-1]
+        ends = forbidden[:-1, -1]
+        return viterbi(
+            e,
+            known,
+            self.after + steps,
+            self.first + beginnings,
+            self.last + ends,
+        )
 
     @property
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -104,11 +104,14 @@ class Recurrent(nn.Module, ResetsWeights):
 
     def __init__(self, cell: str, n: int, hidden: int, forget_bias: float = 1.0) -> None:
         super().__init__()
-        self.cell, self.hidden, self.forget_bias = cell, hidden, forget_bias
+        self.cell = cell
+        self.hidden = hidden
+        self.forget_bias = forget_bias
         row = CELLS[cell]
-        self.weight_ih = nn.Parameter(torch.empty(row.gates * hidden, n))
-        self.weight_hh = nn.Parameter(torch.empty(row.gates * hidden, hidden))
-        self.bias = nn.Parameter(torch.zeros(row.gates * hidden))
+        gates = row.gates * hidden
+        self.weight_ih = nn.Parameter(torch.empty(gates, n))
+        self.weight_hh = nn.Parameter(torch.empty(gates, hidden))
+        self.bias = nn.Parameter(torch.zeros(gates))
         if row.extras:
             self.extra = nn.Parameter(torch.zeros(row.extras * hidden))
 
@@ -118,13 +121,15 @@ class Recurrent(nn.Module, ResetsWeights):
         The forget gate's bias is `forget_bias`.
         """
         row = CELLS[self.cell]
-        for name, rule in (("weight_ih", "xavier"), ("weight_hh", "orthogonal")):
-            # Gate by gate: orthogonal rows across gates would mean nothing.
-            for k, gate in enumerate(getattr(self, name).chunk(row.gates)):
-                fill(f"{name}.{k}", gate, rule)
+        # Gate by gate: orthogonal rows across gates would mean nothing.
+        for k, gate in enumerate(self.weight_ih.chunk(row.gates)):
+            fill(f"weight_ih.{k}", gate, "xavier")
+        for k, gate in enumerate(self.weight_hh.chunk(row.gates)):
+            fill(f"weight_hh.{k}", gate, "orthogonal")
         self.bias.fill_(bias)
         if row.memory:
-            self.bias[self.hidden : 2 * self.hidden] = self.forget_bias
+            forget_gate = self.bias[self.hidden : 2 * self.hidden]
+            forget_gate.fill_(self.forget_bias)
         if row.extras:
             self.extra.zero_()
 

@@ -57,8 +57,10 @@ class Tuning:
         name = self.metric.replace("_", " ")
         lines = []
         for rank, trial in enumerate(self.ranked[:most], 1):
-            words = [f"{short(path)}={show(value)}" for path, value in trial.values.items()]
-            lines.append(f"Best-{rank} ({name} {trial.figure:.4f})  {'  '.join(words)}")
+            line = f"Best-{rank} ({name} {trial.figure:.4f})"
+            for path, value in trial.values.items():
+                line += f"  {short(path)}={show(value)}"
+            lines.append(line)
         return lines
 
     @cached_property

@@ -71,8 +71,14 @@ class _Timed(Listener):
     def line(self) -> str:
         """Return epoch, loss, accuracy, time left."""
         epoch = min(self.epochs, len(self.rows) + 1)
-        figures = f"loss {self.loss:.4f}  {self.value(self.accuracy)}"
-        return f"epoch {epoch}/{self.epochs}  {figures}  {self.left()} left"
+        accuracy = self.value(self.accuracy)
+        parts = [
+            f"epoch {epoch}/{self.epochs}",
+            f"loss {self.loss:.4f}",
+            accuracy,
+            f"{self.left()} left",
+        ]
+        return "  ".join(parts)
 
 
 class LogProgress(_Timed):

@@ -50,11 +50,14 @@ class _Counting(StudyListener):
         """Say how a group is trained, when asked for, or when it is not as one would expect."""
         # A plan that is as one would expect is no news.
         if self.explain or plan.is_surprising:
-            self.say(f"{count(len(members), 'network')} {plan.description}: {plan.reason}")
-        if self.explain:
-            measured = sorted(plan.seconds_per_step.items(), key=lambda entry: entry[1])
-            for way, seconds in measured:
-                self.say(f"  {1e6 * seconds:8.0f} µs a step of one network  {way}")
+            networks = count(len(members), "network")
+            self.say(f"{networks} {plan.description}: {plan.reason}")
+        if not self.explain:
+            return
+        measured = plan.seconds_per_step
+        for way in sorted(measured, key=lambda way: measured[way]):
+            microseconds = 1e6 * measured[way]
+            self.say(f"  {microseconds:8.0f} µs a step of one network  {way}")
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -79,15 +82,18 @@ class _Counting(StudyListener):
 
     def line(self) -> str:
         """Return members done, best so far, time left."""
-        # Members that stop early make the estimate too long, never negative.
-        steps_left = max(0, self.steps_expected - self.done)
         parts = [f"{self.ready}/{self.members} trained"]
         if self.best is not None:
-            parts.append(f"best {self.metric.replace('_', ' ')} {self.best:.4f}")
+            name = self.metric.replace("_", " ")
+            parts.append(f"best {name} {self.best:.4f}")
         if self.diverged:
             parts.append(f"{self.diverged} diverged")
-        left = time_left(self.began, self.done - self.first, steps_left)
-        return "  ".join([*parts, f"{left} left"])
+        taken = self.done - self.first
+        # Members that stop early make the estimate too long, never negative.
+        steps_left = max(0, self.steps_expected - self.done)
+        left = time_left(self.began, taken, steps_left)
+        parts.append(f"{left} left")
+        return "  ".join(parts)
 
 
 class LogProgress(_Counting):

@@ -156,8 +156,12 @@ def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) ->
     workers = cores if may_fork else 1
     candidates = {*_SIZES, n, math.ceil(n / workers)}
     sizes = [size for size in candidates if size <= min(n, most)]
-    # A population that just fills the cache is likely the fastest.
-    for size in sorted(sizes, key=lambda size: (abs(math.log(size / ideal)), size)):
+
+    def distance(size: int) -> tuple[float, int]:
+        """Return how far a population is from just filling the cache, likely the fastest."""
+        return abs(math.log(size / ideal)), size
+
+    for size in sorted(sizes, key=distance):
         fills_workers = size * workers <= min(n + 1, most)
         if workers > 1 and (size == 1 or fills_workers):
             yield Way(size, workers, 1)

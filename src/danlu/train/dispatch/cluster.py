@@ -152,8 +152,10 @@ class Cluster:
     def put(self, data: Data) -> Any:
         """Return the data in the cluster's memory; mapped data are read anew by each machine."""
         if self._data is None or self._data[0] is not data:
-            self._data = (data, self.ray.put(None if data.mapped else pack_data(data)))
-        return self._data[1]
+            packed = None if data.mapped else pack_data(data)
+            self._data = (data, self.ray.put(packed))
+        _, reference = self._data
+        return reference
 
     def mailbox(self, pruner: Pruner | None) -> Any:
         """Return the one mailbox, on this machine."""
@@ -166,11 +168,23 @@ class Cluster:
             self._mailbox = actor.remote(pruner)
         return self._mailbox
 
-    def start_measuring(self, study: Study, members: Sequence[int], data: Data, device: str) -> Any:
+    def start_measuring(
+        self,
+        study: Study,
+        members: Sequence[int],
+        data: Data,
+        device: str,
+    ) -> Any:
         """Begin to measure there how to train members of one structure."""
         # Measuring leaves nothing behind, so Ray may repeat it.
-        task = self.remote(plan_task, device, 3)
-        return task.remote(_bundle(study), members, self.put(data), device, self.places(device))
+        task = self.remote(plan_task, device, retries=3)
+        return task.remote(
+            _bundle(study),
+            members,
+            self.put(data),
+            device,
+            self.places(device),
+        )
 
     def cancel(self, pending: Iterable[Any]) -> None:
         """Give up what was begun."""

@@ -53,9 +53,11 @@ def _two_with_different_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
 
     A module may draw random numbers where nobody looks for it.
     """
-    first = recipes[0]
-    others = [recipe for recipe in recipes[1:] if recipe.seed != first.seed]
-    return [first, others[0] if others else recipes[1]]
+    first, second, *_ = recipes
+    for recipe in recipes[1:]:
+        if recipe.seed != first.seed:
+            return [first, recipe]
+    return [first, second]
 
 
 def _equals_each_alone(pair: Population, make: MakePopulation, batches: BatchStream) -> bool:

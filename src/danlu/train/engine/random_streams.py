@@ -16,15 +16,17 @@ def set_mask_streams(layout: MemberLayout, recipes: Sequence[Recipe], steps: Seq
 
     Networks of one seed that have taken as many steps share a stream, as their masks are equal.
     """
-    names = []
+    place: dict[tuple[int, int], int] = {}  # of each distinct stream
+    places = []
     for recipe, step in zip(recipes, steps, strict=True):
-        names.append((recipe.seed, step))
-    distinct = list(dict.fromkeys(names))
-    layout.generators = [stream(seed, "dropout", step) for seed, step in distinct]
+        name = (recipe.seed, step)
+        places.append(place.setdefault(name, len(place)))
+    layout.generators = []
+    for seed, step in place:
+        layout.generators.append(stream(seed, "dropout", step))
     layout.stream_of = None
-    if len(distinct) > 1:
-        place = {name: j for j, name in enumerate(distinct)}
-        layout.stream_of = torch.tensor([place[name] for name in names])  # [M]
+    if len(place) > 1:
+        layout.stream_of = torch.tensor(places)  # [M]
 
 
 def seed_of_step(recipe: Recipe, step: int) -> int:

@@ -169,8 +169,8 @@ def layers_in_order(model: nn.Module, path: str = "") -> list[tuple[str, nn.Modu
 def _pool_before_relu(order: list[tuple[str, nn.Module]]) -> None:
     """Put max pooling before the ReLU it follows: the same numbers, on a quarter of the values."""
     for k in range(len(order) - 1):
-        layer = order[k][1]
-        following = order[k + 1][1]
+        _, layer = order[k]
+        _, following = order[k + 1]
         if isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d):
             order[k], order[k + 1] = order[k + 1], order[k]
 
