@@ -1,7 +1,7 @@
 """Writes the pages of the docs that are made from the code: `make docs`.
 
-docs/recipe.md from the recipe's fields, docs/plain-loop.md from what `danlu code` writes, and
-docs/techniques.md from docs/techniques.toml. Tests hold the pages to what this writes.
+docs/recipe.md from the recipe's fields, docs/plain-loop.md from what `danlu recipe show --as-code`
+writes, and docs/techniques.md from docs/techniques.toml. Tests hold the pages to what this writes.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ def _line(row: dict[str, Any]) -> str:
     what = row["what"] + (f". {row['note']}" if "note" in row else "")
     if "code" not in row:
         what = f"{what}. **{NOT_BUILT.capitalize()}.**"
+    used = [f"`{words}`" for words in [*fields_of(row), *row.get("options", [])]]
+    if variants := variants_of(row):
+        used.append(f"({', '.join(variants)})")
+    used += [f"`{command}`" for command in row.get("try", [])]
     cells = [
         row["id"],
         what,
-        _listed([*fields_of(row), *row.get("options", [])], "`{}`".format) + _rows_of(row),
+        "<br>".join(used) or "–",
         _listed(row.get("code", []), place),
         _listed(row.get("test", []), test_place),
         _listed(row.get("labs", []), _lab),
@@ -80,11 +84,11 @@ def fields_of(row: dict[str, Any]) -> list[str]:
     return named
 
 
-def _rows_of(row: dict[str, Any]) -> str:
-    """Return the names of the rows of a table of variants."""
-    if "table" not in row:
-        return ""
-    return f"<br>({', '.join(find(row['table']))})"
+def variants_of(row: dict[str, Any]) -> list[str]:
+    """Return the names of the table rows that count as a technique."""
+    if "table" in row:
+        return list(find(row["table"]))
+    return list(row.get("variants", []))
 
 
 def find(path: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import danlu
 
 SOURCE = Path(danlu.__file__).parent
+TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
 # Lower rooms first; rooms on one line do not know each other.
 FLOORS = [
     ["errors", "rng", "fields"],
@@ -98,6 +100,13 @@ def test_every_room_has_a_floor_and_every_inner_room_too() -> None:
         if room_of(path) in INNER_FLOORS:
             inner = [room for floor in INNER_FLOORS[room_of(path)] for room in floor]
             assert inner_room_of(path) in inner or path.name == "__init__.py"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_tests_share_helpers_and_not_each_other(path: Path) -> None:
+    """A test that needs another test's module runs only where that one is collected, too."""
+    imported = re.findall(r"^\s*(?:from|import) (test_\w+)", path.read_text(), re.M)
+    assert not imported
 
 
 def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:

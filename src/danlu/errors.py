@@ -124,6 +124,16 @@ class Interrupted(TrainingError):
     exit_code = 130
 
 
+def way_on(path: object) -> str:
+    """Return what to do with a run or study that isn't finished."""
+    return f"go on with: danlu resume {path}"
+
+
+def stopped(path: object) -> Interrupted:
+    """Return what is raised where the user stops the training in a folder."""
+    return Interrupted(f"stopped, saved; {way_on(path)}")
+
+
 def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:
     """Return a mistake in the grammar; `rule` starts with "must" or "needs", `hint` with a verb."""
     return Mistake.about(path, value, rule, hint)

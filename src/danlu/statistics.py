@@ -162,7 +162,7 @@ def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, floa
     low_a, high_a = wilson_interval(a, n)
     low_b, high_b = wilson_interval(b, m)
     difference = a - b
-    # The two intervals' halves that point towards each other.
+    # The difference is least where a is low and b is high, and largest the other way round.
     below = math.hypot(a - low_a, high_b - b)
     above = math.hypot(high_a - a, b - low_b)
     return difference - below, difference + above

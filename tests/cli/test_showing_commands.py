@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from danlu import Recipe, Run
+from danlu.cli.results import print_json
 from danlu.data import Schema
 from danlu.recipe.build import build_model
 
@@ -145,3 +147,8 @@ def test_summary_of_what_reads(danlu: Any, preset: str, kind: str, schema: Schem
     out = danlu("summary", "-r", preset, "input=30", "--vocabulary", "50", "--classes", "7").out
     total = sum(p.numel() for p in build_model(Recipe.read(preset), schema).parameters())
     assert f"{total:,} parameters" in out and f"({kind})" in out
+
+
+def test_what_json_has_no_number_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": math.inf, "rows": [math.nan, 1.5], "pair": (1, "王")})
+    assert capsys.readouterr().out == '{"loss": null, "rows": [null, 1.5], "pair": [1, "王"]}\n'

@@ -50,6 +50,14 @@ def test_cells_that_cannot_be_said_any_more_are_refused() -> None:
         Recipe(model={"name": "lstm", "cell": ["gru", "gru-before"], "hidden": [4, 4]})
 
 
+@pytest.mark.parametrize("cell", ["gru-before", "gru-reset-before", "lstm-peephole"])
+def test_the_way_out_of_a_cell_for_a_network_is_a_recipe(cell: str) -> None:
+    with pytest.raises(RecipeError, match="must be a network, and this is a cell") as refused:
+        Recipe(model=cell)
+    way_out = str(refused.value).partition("; try ")[2]
+    assert Recipe().with_(way_out.split()).model.hidden
+
+
 @pytest.mark.parametrize(
     ("path", "given", "meant"),
     [

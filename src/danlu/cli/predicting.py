@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from danlu.cli.options import (
     changed_loading_options,
     with_loading_options,
 )
+from danlu.cli.results import print_json
 from danlu.errors import DanluError, wrong
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from danlu.predict.predictions import Prediction
     from danlu.runs import Run
 
-_LARGEST_EXPONENT = 700.0  # e^x is still finite
 _TRANSLATION_LENGTH = 200
 
 
@@ -63,7 +62,7 @@ def evaluate(
     data = None if source is None else load_source(source, loading, found.schema)
     figures = _figures(found, data, part, found.evaluate(data, part))
     if json:
-        print(jsonlib.dumps(figures))
+        print_json(figures)
     else:
         table(("", ""), [(name, _shown(value)) for name, value in figures.items()])
         say("")
@@ -95,7 +94,7 @@ def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, 
     if run.metric == "accuracy":
         figures |= {
             "loss in bits": score.loss * UNITS["bits"],
-            "perplexity": perplexity(min(score.loss, _LARGEST_EXPONENT)),
+            "perplexity": perplexity(score.loss),
         }
     return figures
 
@@ -148,7 +147,7 @@ def predict(
     rows = _rows(names, found.predict(x, samples=samples), json)
     if json:
         for row in rows:
-            print(jsonlib.dumps(row, ensure_ascii=False))
+            print_json(row)
     else:
         # A pipe gets texts whole.
         _print_rows(rows, shorten=found.schema.is_text and sys.stdout.isatty())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json as jsonlib
+import math
 from typing import TYPE_CHECKING, Any
 
-from danlu.errors import count
+from danlu.errors import count, way_on
 
 if TYPE_CHECKING:
     from danlu.runs import Run, Study
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """Print a value as a line of JSON, Chinese as it is."""
-    print(jsonlib.dumps(value, ensure_ascii=False))
+    print(jsonlib.dumps(_with_nulls(value), ensure_ascii=False, allow_nan=False))
+
+
+def _with_nulls(value: Any) -> Any:
+    """Return a value with null for NaN and infinity, which JSON does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _with_nulls(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(inner) for inner in value]
+    return value
 
 
 def finish_run(run: Run, json: bool) -> None:
@@ -98,5 +110,5 @@ def show_study(study: Study, json: bool) -> None:
         lines = [member.to_json() for member in members.values()]
         print_json({"study": str(path), **study.info, "members": lines})
     else:
-        going_on = "" if is_finished else f"; go on with: danlu resume {path}"
+        going_on = "" if is_finished else f"; {way_on(path)}"
         say(f"{path}: {study.status}, {len(members)} of {len(study)} trained{going_on}")

@@ -158,7 +158,7 @@ def data(
     from danlu.report.tables.data import describe
     from danlu.report.terminal import data_summary
 
-    # To look at data, gaps must not be refused; they are told.
+    # Someone who looks at data wants to see the gaps, so they are no reason to refuse.
     loaded = load_source(source, {**loading, "missing": "drop"})
     if json:
         print_json(describe(loaded))

@@ -34,7 +34,7 @@ def check_values(x: Array, y: Array, schema: Schema) -> None:
 
 def _check_finite(x: Array) -> None:
     for start in range(0, len(x), _ROWS):
-        # Row by row a mapped array is read once, and never whole.
+        # In blocks, so that a mapped array is never in memory whole.
         rows = x[start : start + _ROWS]
         is_bad = ~np.isfinite(rows).reshape(len(rows), -1).all(1)
         if is_bad.any():

@@ -148,6 +148,13 @@ class Data:
                         pairs[PARTS[part], PARTS[own_part]].append((original, example))
         return {names: sorted(examples) for names, examples in pairs.items()}
 
+    def duplicate_counts(self) -> dict[str, int]:
+        """Return how many examples two parts have in common, by "first/second"."""
+        counts = {}
+        for (first, second), pairs in self.duplicates().items():
+            counts[f"{first}/{second}"] = len(pairs)
+        return counts
+
     def _part_numbers(self) -> Array:
         """Return the number of each example's part [N], −1 for an example in no part."""
         numbers = np.full(len(self.x), -1)

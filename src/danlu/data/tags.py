@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from danlu.data.schema import Schema
+
 Span = tuple[int, int, str]  # of an entity: first token, one past the last, kind
 
 
@@ -133,6 +135,11 @@ def closing_at_start(tags: Sequence[str], scheme: str) -> list[str]:
         if tag[0] in rules.ends:
             return list(tags[: k + 1])
     return []
+
+
+def entities_of(numbers: Iterable[int], schema: Schema) -> list[Span]:
+    """Return the entities of a sentence whose tags are numbers of classes."""
+    return spans([schema.classes[k] for k in numbers], schema.scheme)
 
 
 def spans(tags: Sequence[str], scheme: str | None) -> list[Span]:

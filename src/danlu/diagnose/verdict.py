@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from danlu.data.parts import TITLES
 from danlu.errors import cells, count
-from danlu.nn.information import UNITS, perplexity
+from danlu.nn.information import UNITS, entropy, perplexity
 from danlu.predict import ner_metrics
 from danlu.runs import Run
 from danlu.runs.saved_outputs import has_outputs, read_outputs
@@ -16,7 +18,6 @@ from danlu.statistics import difference_interval, wilson_interval
 _LEAST_EPOCHS = 4  # before anything is said of the end of a training
 _STILL_FALLING = 0.98  # last validation loss by the one before
 _HAS_TURNED = 1.05  # last validation loss by the lowest
-_LARGEST_LOSS = 700.0  # whose exp is finite
 
 
 def verdict(run: Run) -> list[str]:
@@ -124,9 +125,9 @@ def _of_next_tokens(run: Run) -> list[str]:
     part, result = held_out(run), run.result
     loss = result[f"{part}_loss"]
     n = result[f"{part}_n"]
-    reached = perplexity(min(loss, _LARGEST_LOSS))
+    reached = perplexity(loss)
     # What can be had without reading the text.
-    by_frequency = _entropy(run.data_info["class_counts"])
+    by_frequency = _entropy_of_counts(run.data_info["class_counts"])
     sentences = [
         f"{_title(part)} perplexity is {reached:.3g}: {loss:.3f} nats "
         f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency "
@@ -142,15 +143,10 @@ def _of_next_tokens(run: Run) -> list[str]:
     return sentences
 
 
-def _entropy(counts: list[int]) -> float:
+def _entropy_of_counts(counts: list[int]) -> float:
     """Return the entropy in nats of classes that come so often."""
-    total = sum(counts)
-    entropy = 0.0
-    for count_of_class in counts:
-        if count_of_class:
-            share = count_of_class / total
-            entropy -= share * math.log(share)
-    return entropy
+    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    return float(entropy(shares))
 
 
 def _of_numbers(run: Run) -> list[str]:

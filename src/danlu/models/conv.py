@@ -48,7 +48,7 @@ def build(
     layers: Layers = OrderedDict()
     c, h, w = picture_shape("cnn", input_shape)
     for k, q in enumerate(channels, 1):
-        # Refused here by name: PyTorch would tell of the first batch.
+        # Refused here, by the layer's name: PyTorch would fail at the first batch.
         check_window(f"conv{k}", (h, w), kernel_size, padding, input_shape)
         conv = nn.Conv2d(c, q, kernel_size, padding=padding)
         norm = nn.BatchNorm2d(q) if batch_norm != "none" else None

@@ -39,7 +39,7 @@ def add_block(
     layers[f"{kind}{k}"] = layer
     if batch_norm == "before" and norm:
         layers[f"norm{k}"] = norm
-    # Names of modules may hold no hyphens.
+    # So that the module is an attribute: `net.leaky_relu1`.
     layers[f"{activation.replace('-', '_')}{k}"] = ACTIVATIONS[activation]()
     if batch_norm == "after" and norm:
         layers[f"norm{k}"] = norm

@@ -94,8 +94,8 @@ class ResNet(nn.Module):
         for stage, (width, n) in enumerate(zip(widths, blocks, strict=True), 1):
             layers = []
             for i in range(n):
-                # The first block of a stage halves the picture; the stem has done so before the
-                # first stage.
+                # The first block of a stage halves the picture. Not so in the first stage: the stem
+                # has halved a large picture, and a small one has nothing to spare.
                 halves = stage > 1 and i == 0
                 layers.append(Block(c, width, 2 if halves else 1, bottleneck))
                 c = 4 * width if bottleneck else width

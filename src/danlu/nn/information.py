@@ -35,4 +35,7 @@ def divergence(p: Tensor, q: Tensor, unit: str = "nats") -> Tensor:
 
 def perplexity(nats: float) -> float:
     """Return exp of a mean cross-entropy in nats: as many equally likely choices."""
-    return math.exp(nats)
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

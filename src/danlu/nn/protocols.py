@@ -1,7 +1,7 @@
 """What a module may offer the engine beyond `forward`.
 
 These are base classes, not structural protocols: a stranger's module that happens to have a method
-of such a name does not change how it is trained. A module of one's own opts in by inheriting.
+of such a name does not change how it is trained. A user's own module opts in by inheriting.
 
 Legend: B examples, T tokens, K outputs.
 """

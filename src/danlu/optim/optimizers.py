@@ -157,7 +157,7 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
     """Adam for many tensors in one PyTorch kernel, several times as fast; h holds numbers."""
-    # The kernel counts for itself, so it gets a count that it may change.
+    # The kernel wants a count for each tensor; one serves all.
     step = torch.tensor(float(t), device=p[0].device)
     torch._fused_adam_(
         p,

@@ -255,7 +255,7 @@ def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
         exact = target.double()
         moments += torch.stack((exact.sum(), exact.square().sum())).cpu()
     first, second = (moments / n).tolist()
-    variance = second - first**2
+    variance = second - first * first
     scores = []
     for of_network in (loss / n).tolist():
         # Of a constant target no share of the variance can be explained.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Data, Schema
-from danlu.data.tags import Span, spans
+from danlu.data.tags import Span, entities_of
 from danlu.statistics import bootstrap_interval
 
 ALL = "all"  # the kind under which all entities are counted
@@ -61,12 +61,9 @@ def _entities_of_sentences(
     guesses = predicted.split(list(sizes))
     truths = true.split(list(sizes))
     for guess, truth in zip(guesses, truths, strict=True):
-        yield _entities(truth, schema), _entities(guess, schema)
-
-
-def _entities(numbers: Tensor, schema: Schema) -> set[Span]:
-    tags = [schema.classes[k] for k in numbers.tolist()]
-    return set(spans(tags, schema.scheme))
+        in_truth = entities_of(truth.tolist(), schema)
+        in_guess = entities_of(guess.tolist(), schema)
+        yield set(in_truth), set(in_guess)
 
 
 def entity_counts(

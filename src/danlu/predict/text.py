@@ -12,6 +12,7 @@ from danlu.data.tags import Span, spans
 from danlu.data.text import check_encodable, pad, tokenize
 from danlu.data.vocabulary import EOS, UNK, Vocabulary
 from danlu.errors import RunError, some, wrong
+from danlu.nn.information import perplexity
 from danlu.predict.trained import Trained, vocabulary_for
 
 EncodeAll = Callable[[Sequence[str]], list[list[int]]]
@@ -32,8 +33,7 @@ class SentenceScore:
     @property
     def perplexity(self) -> float:
         """Exp of the mean −log P of a token."""
-        mean = -self.nats / self.tokens
-        return float(torch.tensor(mean).exp())  # infinite where math.exp would raise
+        return perplexity(-self.nats / self.tokens)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def encode_checked(
         is_blank = not text.strip()
         if not row or (is_blank and not blank):
             empty.append(str(number))
-        elif all(token == UNK for token in row):
+        if row and all(token == UNK for token in row):
             unknown.append(repr(text))
     mistakes = []
     if not rows:

@@ -34,7 +34,8 @@ VALUES: dict[str, dict[str, str]] = {
     "normalize": {"standard": "zscore", "standardize": "zscore", "min-max": "minmax"},
     "model.activation": {"lrelu": "leaky-relu", "linear": "identity"},
 }
-_RESET_BEFORE = "gru-before"  # was a cell of its own; now model.reset_after=false
+# Was a cell of its own, and is one inside; now model.reset_after=false.
+RESETS_BEFORE = ("gru-before", "gru-reset-before")
 
 
 def plain(name: str) -> str:
@@ -90,14 +91,17 @@ def upgrade_override(path: str, value: Any) -> list[tuple[str, Any]]:
 
 def _upgrade_cell(cell: Any) -> dict[str, Any]:
     names = (cell,) if isinstance(cell, str) else cell
-    if not isinstance(names, (list, tuple)) or _RESET_BEFORE not in names:
+    if not isinstance(names, (list, tuple)):
+        return {"cell": cell}
+    former = [name for name in names if name in RESETS_BEFORE]
+    if not former:
         return {"cell": cell}
     if "gru" in names:
         raise RecipeError(
-            f"`model.cell` mixes gru and {_RESET_BEFORE}, which is no longer possible; "
+            f"`model.cell` mixes gru and {former[0]}, which is no longer possible; "
             "use gru for all layers, with model.reset_after true or false"
         )
-    cells = ["gru" if name == _RESET_BEFORE else name for name in names]
+    cells = ["gru" if name in former else name for name in names]
     return {"cell": cells, "reset_after": False}
 
 

@@ -79,7 +79,7 @@ class Recipe(Section):
         try:
             super().__init__(**aliases.upgrade(fields))
         except ValidationError as e:
-            # Without pydantic's own error: its sentences are not the house's.
+            # Without pydantic's own error: its sentences have another grammar.
             raise RecipeError(*mistakes_of(e, type(self))) from None
 
     @model_validator(mode="before")

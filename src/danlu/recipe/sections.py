@@ -17,7 +17,7 @@ from danlu.nn.init import INITS, USES_STD
 from danlu.nn.losses import LOSSES
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.optim.schedules import SCHEDULES
-from danlu.recipe.aliases import resolve_name
+from danlu.recipe.aliases import RESETS_BEFORE, resolve_name
 from danlu.recipe.variants import (
     Flag,
     NotNegative,
@@ -40,9 +40,12 @@ def _model_name(value: str) -> str:
     name = resolve_name("model.name", value, MODELS)
     if name in MODELS:
         return name
-    if name in CELLS or value == "gru-before":
+    if name in CELLS or value in RESETS_BEFORE:
         rule = "must be a network, and this is a cell"
-        raise refuse("unknown", rule=rule, hint=f"try model=lstm model.cell={value}")
+        way_out = f"model=lstm model.cell={value}"
+        if value in RESETS_BEFORE:
+            way_out = "model=gru model.reset_after=false"
+        raise refuse("unknown", rule=rule, hint=f"try {way_out}")
     mistake = unknown("model.name", value, [*MODELS, "package.module:factory"])
     raise refuse("unknown", rule=mistake.rule, hint=mistake.hint)
 

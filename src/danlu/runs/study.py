@@ -18,7 +18,7 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.data.parts import PARTS
-from danlu.errors import RunError, some, wrong
+from danlu.errors import RunError, some, way_on, wrong
 from danlu.files import (
     read_json,
     read_lines,
@@ -232,8 +232,7 @@ class Study(TrainedOnData):
         ended = self.members.get(i)
         if ended is None:
             raise RunError(
-                f"member {i} of {str(self.path)!r} has not finished; "
-                f"go on with: danlu resume {self.path}"
+                f"member {i} of {str(self.path)!r} has not finished; {way_on(self.path)}"
             )
         return ended
 

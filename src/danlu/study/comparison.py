@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danlu.errors import RunError, count
+from danlu.errors import RunError, count, way_on
 from danlu.figures import comparison as figures_of_comparison
 from danlu.runs import Study, higher_is_better
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
@@ -63,8 +63,7 @@ class Comparison:
         missing = len(study) - len(study.members)
         if missing:
             raise RunError(
-                f"{str(study.path)!r} has {count(missing, 'training')} to go; "
-                f"go on with: danlu resume {study.path}"
+                f"{str(study.path)!r} has {count(missing, 'training')} to go; {way_on(study.path)}"
             )
         self.figures = self._figures_by_variant()
         self.rows = variant_results(

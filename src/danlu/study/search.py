@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, unknown, wrong
+from danlu.errors import DanluError, Mistake, RecipeError, stopped, unknown, wrong
 from danlu.files import write
 from danlu.recipe import Recipe
 from danlu.rng import seed_of
@@ -338,7 +338,7 @@ class _Search:
         with StopRequest() as stop:
             time.sleep(_POLL_SECONDS)
         if stop.asked:
-            raise Interrupted(f"stopped, saved; go on with: danlu resume {self.study.path}")
+            raise stopped(self.study.path)
 
     def _pruner(self) -> Halving | None:
         """Return what stops trials, if the strategy does; it knows what all before have reached."""

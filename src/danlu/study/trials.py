@@ -19,7 +19,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from danlu.errors import Interrupted, RunError, count
+from danlu.errors import RunError, count, stopped
 from danlu.runs import Member, Study, higher_is_better
 from danlu.runs.members import DIVERGED, STOPPED
 from danlu.study import storage as storages
@@ -313,7 +313,7 @@ class Trials:
                     optuna.storages.fail_stale_trials(self.store)
                 time.sleep(_WAIT_SECONDS)
                 if stop.asked:
-                    raise Interrupted(f"stopped, saved; go on with: danlu resume {path}")
+                    raise stopped(path)
 
     def ranked(self, before_round: float = math.inf) -> list[Trial]:
         """Return trials that ended with a figure, of rounds before that one, best first.
@@ -343,7 +343,7 @@ class Trials:
             epochs = attrs[_ENDED]["epochs"]
             stopped = attrs[_ENDED]["stopped"]
         else:
-            # A storage of one's own does not repeat what the study's folder says.
+            # A storage that no other machine shares does not repeat what the study's folder says.
             member = members[int(number)]
             epochs = member.result["epochs"]
             stopped = member.status == STOPPED

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from processes import Outcome, in_child
+from processes import Outcome, StopAt, in_child
 
 from danlu import Recipe, Run, files, fit, load, resume
 from danlu.data import normalize
@@ -384,8 +384,6 @@ def test_ctrl_c_in_a_thread_free_main(tmp_path: Path, whole: Path) -> None:
 
 def test_a_resumed_run_needs_its_start_no_more(tmp_path: Path) -> None:
     """Its checkpoint holds the weights; which of them stay as they are is known from the recipe."""
-    from test_averages import StopAt
-
     data = load("digits")
     first = fit(Recipe(epochs=1), data, out=tmp_path / "first")
     recipe = Recipe(

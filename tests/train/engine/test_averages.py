@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from populations import close
+from processes import StopAt
 from torch import Tensor
 
 from danlu import Data, Recipe, fit, resume
 from danlu.errors import Interrupted
-from danlu.train.dispatch.listener import Listener
 from danlu.train.engine.population import Population
 
 BASE: dict[str, Any] = {
@@ -127,20 +127,6 @@ def test_accumulation_heeds_what_counts(pictures: Data, tmp_path: Path) -> None:
     )
     whole = fit(Recipe(**{**fields, "batch_size": 18}), pictures, out=tmp_path / "whole")
     close(parts.model().state_dict(), whole.model().state_dict())
-
-
-class StopAt(Listener):
-    interval = 0.0
-
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def step(self, done: int, loss: float, accuracy: float) -> None:
-        if done >= self.at:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("average", ["ema", {"name": "swa", "start": 0.3}])

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from cell_formulas import cell_fields, reader
 from populations import close, equal_alone
+from processes import StopAt
 from torch import nn
 
 from danlu import Data, Recipe, fit, load, resume
@@ -417,8 +418,6 @@ def test_augmentations_that_do_not_fit(
 
 @pytest.mark.parametrize("stop", [3, 8])
 def test_a_carried_state_is_resumed(stop: int, running: Data, tmp_path: Path) -> None:
-    from test_averages import StopAt
-
     model = {"name": "lstm", **SMALL, "stateful": True, "dropout": 0.2}
     recipe = Recipe(model=model, **{**FIELDS, "batch_size": 4})
     through = fit(recipe, running, out=tmp_path / "through").model().state_dict()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import StopAt
 
 from danlu import Recipe, fit, load, resume
 from danlu.errors import Interrupted, RunError
@@ -43,8 +44,6 @@ def test_a_run_that_has_saved_nothing_begins_with_the_same_weights_or_not_at_all
 
 
 def test_what_was_saved_needs_its_start_no_more(recipe: Recipe, tmp_path: Path) -> None:
-    from test_averages import StopAt
-
     through = fit(recipe, load("iris"), out=tmp_path / "through").model().state_dict()
     with pytest.raises(Interrupted):
         fit(recipe, load("iris"), out=tmp_path / "stopped", listener=StopAt(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danlu.data import PARTS, Data
-from danlu.data.tags import spans
+from danlu.data.tags import entities_of
 from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.files import write
 from danlu.report.pages import html
@@ -100,6 +100,6 @@ def _tagged(data: Data, i: int, vocabulary: list[str]) -> str:
     schema = data.schema
     x, y = data.x[i], data.y[i]
     tokens = [vocabulary[k] for k in x[x != PAD].tolist()]
-    tags = [schema.classes[k] for k in y[y >= 0].tolist()]
+    entities = entities_of(y[y >= 0].tolist(), schema)
     gap = " " if schema.spaced else ""
-    return marked(tokens, spans(tags, schema.scheme), gap)
+    return marked(tokens, entities, gap)

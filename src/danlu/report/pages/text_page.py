@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from danlu.data.schema import Schema
-from danlu.data.tags import Span, spans
+from danlu.data.tags import Span, entities_of
 from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.predict.generate import generate
 from danlu.predict.ner_metrics import ALL, entity_counts
@@ -100,15 +99,10 @@ def _read_sentences(run: Run, kept: dict[str, Tensor]) -> list[_Sentence]:
     sentences = []
     for tokens, tags, targets in zip(tokens_of, tags_of, targets_of, strict=True):
         words = [vocabulary[k] for k in tokens.tolist()]
-        predicted = _entities(run.schema, tags)
-        true = _entities(run.schema, targets)
+        predicted = entities_of(tags.tolist(), run.schema)
+        true = entities_of(targets.tolist(), run.schema)
         sentences.append(_Sentence(words, predicted, true))
     return sentences
-
-
-def _entities(schema: Schema, numbers: Tensor) -> list[Span]:
-    tags = [schema.classes[k] for k in numbers.tolist()]
-    return spans(tags, schema.scheme)
 
 
 def marked(tokens: Sequence[str], entities: Sequence[Span], gap: str) -> str:

@@ -30,7 +30,7 @@ def describe(data: Data) -> Description:
         "dtype": str(data.x.dtype).removeprefix("torch."),
         "in memory": not data.mapped,
         "parts": {part: data.size(part) for part in PARTS},
-        "duplicates across parts": _duplicates(data),
+        "duplicates across parts": data.duplicate_counts(),
     }
     if schema.classes:
         description["classes"] = _classes(data)
@@ -54,14 +54,6 @@ def describe(data: Data) -> Description:
     return description
 
 
-def _duplicates(data: Data) -> dict[str, int]:
-    """Return how many examples two parts have in common, by "first/second"."""
-    counts = {}
-    for (first, second), pairs in data.duplicates().items():
-        counts[f"{first}/{second}"] = len(pairs)
-    return counts
-
-
 def _classes(data: Data) -> dict[str, dict[str, int]]:
     """Return examples of each class by part."""
     counts = {part: data.class_counts(part).tolist() for part in PARTS}
@@ -77,14 +69,10 @@ def _columns(data: Data) -> dict[str, dict[str, float]]:
     for column in data.schema.columns:
         names += column.features
     low, high, mean, std = moments(data.chunks("train"), data.schema.input_shape)
+    by_figure = dict(zip(COLUMN_FIGURES, (mean, std, low, high), strict=True))
     columns = {}
     for k, name in enumerate(names):
-        columns[name] = {
-            "mean": float(mean[k]),
-            "std": float(std[k]),
-            "min": float(low[k]),
-            "max": float(high[k]),
-        }
+        columns[name] = {figure: float(values[k]) for figure, values in by_figure.items()}
     return columns
 
 
@@ -92,18 +80,18 @@ def _text(data: Data) -> dict[str, Any]:
     """Return vocabulary, lengths, unknown tokens, and a few training examples."""
     is_token = data.x != PAD  # [N, T]
     first = data.parts["train"][:_SAMPLES]
+    vocabulary = Vocabulary(data.schema.vocabulary)
     return {
         "vocabulary": data.schema.tokens,
         "tokens": {part: int(is_token[data.parts[part]].sum()) for part in PARTS},
         "unknown": {part: data.unknown(part) for part in PARTS},
         "longest": int(is_token.sum(1).max()),
-        "samples": [_decoded(data, i) for i in first.tolist()],
+        "samples": [_decoded(data, i, vocabulary) for i in first.tolist()],
     }
 
 
-def _decoded(data: Data, i: int) -> str:
+def _decoded(data: Data, i: int, vocabulary: Vocabulary) -> str:
     """Return the beginning of an example's text; of a pair, of both sides."""
-    vocabulary = Vocabulary(data.schema.vocabulary)
     source = data.schema.source
     row = data.x[i].tolist()
     sides = [row[:source], row[source:]] if source else [row]

@@ -110,12 +110,13 @@ def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
     """Return the lines of dots, three of them with a label."""
     height = len(canvas.cells)
     labelled = (0, height // 2, height - 1)
-    per_line = (frame.top - frame.bottom) / max(1, height - 1)
     lines = []
     for k, row in enumerate(canvas.cells):
         label = " " * (_MARGIN + 1)
         if k in labelled:
-            value = frame.top - per_line * k
+            share = k / max(1, height - 1)
+            # So weighted, both ends are labelled with what they are, whatever rounds between.
+            value = (1 - share) * frame.top + share * frame.bottom
             label = f"{value:>{_MARGIN}.3g} "
         line = Text(label, "dim")
         for dots, colour in row:

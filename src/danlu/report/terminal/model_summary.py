@@ -73,7 +73,7 @@ def _schema(recipe: Recipe, text: str, classes: int, tokens: int | None) -> Sche
         raise ModelError(wrong("input", text, rule, "try input=128"))
     (length,) = shape
     n_tokens = tokens or classes
-    # The fields a task alone has are all there is to tell it by.
+    # Without data, the task shows in the fields that only it has.
     if recipe.model.attention:
         both_sides = 2 * length + 1  # as many tokens in the target, and <eos>
         return Schema("pairs", (both_sides,), tokens=n_tokens, source=length)

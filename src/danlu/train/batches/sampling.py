@@ -23,7 +23,7 @@ def example_counts(sample: Sample, n: int) -> Tensor | None:
         return None
     order = torch.randperm(n, generator=stream(sample.seed, "sample"))
     if sample.folds:
-        # Of the shuffled examples, so folds are random and of equal size.
+        # Of the shuffled examples, so folds are random, and equal in size to within one.
         fold_of = torch.arange(n) % sample.folds
         order = order[fold_of != sample.fold]
     size = max(1, round(sample.share * len(order)))

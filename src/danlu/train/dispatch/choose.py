@@ -14,7 +14,7 @@ from danlu.errors import count
 from danlu.recipe import Recipe
 from danlu.train.dispatch.device import threads_for
 from danlu.train.dispatch.plan import Plan, describe
-from danlu.train.dispatch.trial import CACHE_BYTES, Trial
+from danlu.train.dispatch.timer import CACHE_BYTES, WayTimer
 from danlu.train.dispatch.vectorizable import MakePopulation, why_not_vectorizable
 from danlu.train.dispatch.workers import can_fork
 
@@ -65,17 +65,17 @@ def choose_plan(
     if n == 1:
         threads = min(resources.cores, threads_for(recipes[0], data))
         return Plan(1, 1, 1, threads, "a single network")
-    trial = Trial(recipes, make, data, device, resources.tenants)
-    alone = trial.seconds_per_step(1, 1, 1)
-    trial.forget_time_spent()  # the first steps of all bring everything into memory
-    objection = why_not_vectorizable(recipes, make, trial.batches)
-    work = alone * sum(recipe.epochs for recipe in recipes) * trial.batches.steps
+    timer = WayTimer(recipes, make, data, device, resources.tenants)
+    alone = timer.seconds_per_step(1, 1, 1)
+    timer.forget_time_spent()  # the first steps of all bring everything into memory
+    objection = why_not_vectorizable(recipes, make, timer.batches)
+    work = alone * sum(recipe.epochs for recipe in recipes) * timer.batches.steps
     if work < _TOO_SHORT and not objection:
-        size = min(math.ceil(n / places), trial.most_at_once(n))
+        size = min(math.ceil(n / places), timer.most_at_once(n))
         return Plan(n, size, places, 1, f"about {work:.1f} s of work, too little to measure")
 
-    most = 1 if objection else trial.most_at_once(n)
-    measured = _measure(trial, n, most, alone, work, resources)
+    most = 1 if objection else timer.most_at_once(n)
+    measured = _measure(timer, n, most, alone, work, resources)
 
     def total_time(way: Way) -> float:
         return _slots(n, way.population_size, way.workers * places) * measured[way]
@@ -94,7 +94,7 @@ def choose_plan(
 
 
 def _measure(
-    trial: Trial,
+    timer: WayTimer,
     n: int,
     most: int,
     alone: float,
@@ -106,17 +106,17 @@ def _measure(
     alone: those of one by itself; work: of all together in that way.
     """
     measured = {Way(1, 1, 1): alone}
-    ideal = CACHE_BYTES / trial.bytes_per_network
-    may_fork = resources.processes and trial.device.type == "cpu" and can_fork()
+    ideal = CACHE_BYTES / timer.bytes_per_network
+    may_fork = resources.processes and timer.device.type == "cpu" and can_fork()
     n_of_place = math.ceil(n / resources.places)
     for way in _ways_to_try(n_of_place, most, ideal, resources.cores, may_fork):
         expected = work * min(measured.values()) / alone
         affordable = max(_LEAST_MEASURING, _MEASURING_SHARE * expected)
-        # What measuring could still save is less than what it costs.
-        if trial.seconds_spent > affordable:
+        # Without a budget, a short study would be measured for longer than it trains.
+        if timer.seconds_spent > affordable:
             break
         if way not in measured:
-            measured[way] = trial.seconds_per_step(*way)
+            measured[way] = timer.seconds_per_step(*way)
     return measured
 
 
@@ -144,11 +144,11 @@ def fastest_seconds_per_step(
     cores: int,
 ) -> float:
     """Return seconds of a network's step in what is likely a good way, from one measurement."""
-    trial = Trial(recipes, make, data, device)
+    timer = WayTimer(recipes, make, data, device)
     size = 1
-    if len(recipes) > 1 and not why_not_vectorizable(recipes, make, trial.batches):
-        size = min(len(recipes), trial.most_at_once(32))
-    return trial.seconds_per_step(size, 1, cores)
+    if len(recipes) > 1 and not why_not_vectorizable(recipes, make, timer.batches):
+        size = min(len(recipes), timer.most_at_once(32))
+    return timer.seconds_per_step(size, 1, cores)
 
 
 def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) -> Iterator[Way]:
@@ -162,7 +162,7 @@ def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) ->
         return abs(math.log(size / ideal)), size
 
     for size in sorted(sizes, key=distance):
-        fills_workers = size * workers <= min(n + 1, most)
-        if workers > 1 and (size == 1 or fills_workers):
+        suffices_for_workers = size * workers <= min(n + 1, most)
+        if workers > 1 and (size == 1 or suffices_for_workers):
             yield Way(size, workers, 1)
         yield Way(size, 1, cores)

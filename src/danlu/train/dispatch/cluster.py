@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError, wrong
+from danlu.errors import Interrupted, RunError, way_on, wrong
 from danlu.files import storing, write
 from danlu.host import environment, quiet_ray
 from danlu.recipe import Recipe
@@ -253,8 +253,7 @@ class ClusterRun:
                     yield from self._collect(reference, was_asked=asked_at > 0)
         except (ray.exceptions.RayActorError, ConnectionError) as e:
             raise RunError(
-                "the Ray cluster is gone; what was saved is intact, "
-                f"go on with: danlu resume {self.study.path}"
+                f"the Ray cluster is gone; what was saved is intact, {way_on(self.study.path)}"
             ) from e
         finally:
             # Nothing of a cluster that is gone can be cancelled.

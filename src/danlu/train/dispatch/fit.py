@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Data
-from danlu.errors import Diverged, Interrupted, RunError, wrong
+from danlu.errors import Diverged, Interrupted, RunError, way_on, wrong
 from danlu.files import append_lines, write, write_lines, write_tensors
 from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
@@ -226,9 +226,7 @@ class RunRecorder:
 
     def interrupted(self, step: int) -> Interrupted:
         """Return the error for Ctrl-C."""
-        return Interrupted(
-            f"stopped at step {step}, saved; go on with: danlu resume {self.run.path}"
-        )
+        return Interrupted(f"stopped at step {step}, saved; {way_on(self.run.path)}")
 
     def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         """Write why the run ended."""

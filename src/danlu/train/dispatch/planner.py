@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError
+from danlu.errors import RunError, stopped
 from danlu.recipe.build import build_model
 from danlu.runs import Study
 from danlu.train.batches import BatchStream
@@ -35,11 +35,6 @@ class Group:
 
     number: int
     members: list[int]
-
-
-def interrupted(study: Study) -> Interrupted:
-    """Return what is raised where the user stops a study."""
-    return Interrupted(f"stopped, saved; go on with: danlu resume {study.path}")
 
 
 class Planner:
@@ -140,7 +135,7 @@ class Planner:
         plan = self.cluster.wait_for_plan(pending, lambda: self.stop.asked)
         if plan is None:
             self.cancel_measuring()
-            raise interrupted(self.study)
+            raise stopped(self.study.path)
         return plan
 
     def _measured_plan(self, group: Group) -> Plan:

@@ -48,11 +48,8 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
     # These read all the data once each; two cores read at once.
     with ThreadPoolExecutor(1) as other:
         fingerprint = other.submit(lambda: data.fingerprint)
-        duplicates = other.submit(data.duplicates)
+        duplicates = other.submit(data.duplicate_counts)
         fitted = data.normalizer(normalize) if normalize else None
-    duplicate_counts = {}
-    for (first, second), pairs in duplicates.result().items():
-        duplicate_counts[f"{first}/{second}"] = len(pairs)
     class_counts = []
     if not data.schema.is_regression:
         class_counts = data.class_counts("train").tolist()
@@ -61,7 +58,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         "schema": data.schema.to_json(),
         "sizes": {part: data.size(part) for part in data.parts},
         "fingerprint": fingerprint.result(),
-        "duplicates": duplicate_counts,
+        "duplicates": duplicates.result(),
         "missing": data.missing,
         "class_counts": class_counts,
     }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError
+from danlu.errors import Interrupted, RunError, stopped
 from danlu.files import append_lines
 from danlu.runs import Member, Study, checkpoint
 from danlu.train.dispatch.chunk import (
@@ -27,7 +27,7 @@ from danlu.train.dispatch.device import choose_device
 from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.dispatch.plan import Plan
-from danlu.train.dispatch.planner import Group, Planner, interrupted
+from danlu.train.dispatch.planner import Group, Planner
 from danlu.train.dispatch.reports import Report, SendingReporter, StepsDone
 from danlu.train.dispatch.workers import DONE, REPORT, Message, Send, run_workers
 from danlu.train.engine.stopping import StopRequest
@@ -142,7 +142,7 @@ class StudyScheduler:
             self.listener.heartbeat()
             if self.stop.asked:  # measuring many groups takes its time
                 self.planner.cancel_measuring()
-                raise interrupted(self.study)
+                raise stopped(self.study.path)
             plan = self.planner.plan(group)
             for first in range(0, len(group.members), plan.chunk_size):
                 members = group.members[first : first + plan.chunk_size]
@@ -185,7 +185,7 @@ class StudyScheduler:
             except (RuntimeError, MemoryError) as e:
                 if not is_out_of_memory(e):
                     raise
-                # Smaller chunks are planned, and what was saved goes on.
+                # What is written stays; the rest is planned anew, in smaller chunks.
                 return {job.group}
         return set()
 
@@ -222,10 +222,10 @@ class StudyScheduler:
                     errors.setdefault(group, message.value)
                 elif not self.stop.asked and not errors:
                     errors[group] = RunError(
-                        f"a worker was told to stop by another process; {interrupted(self.study)!s}"
+                        f"a worker was told to stop by another process; {stopped(self.study.path)}"
                     )
         if self.stop.asked:
-            raise interrupted(self.study)
+            raise stopped(self.study.path)
         for error in errors.values():
             if not is_out_of_memory(error):
                 raise error
@@ -241,14 +241,14 @@ class StudyScheduler:
 
     def _train_chunk(self, job: Job, reporter: Reporter) -> list[Member]:
         if self.stop.asked:
-            raise interrupted(self.study)
+            raise stopped(self.study.path)
         recorder = ChunkRecorder(
             self.study,
             job.members,
             self.pruner,
             self.listener.interval,
             reporter,
-            str(interrupted(self.study)),
+            str(stopped(self.study.path)),
         )
         return train_chunk(
             recorder, job.plan, self.data, self.device, self.checkpoint_every, self.stop

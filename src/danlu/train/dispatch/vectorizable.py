@@ -62,8 +62,8 @@ def _two_with_different_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
 
 def _equals_each_alone(pair: Population, make: MakePopulation, batches: BatchStream) -> bool:
     """Whether each of two networks shows what it shows when it is alone."""
-    # The same batches for both, and each network alone on its own.
     together, steps = _take_steps(pair, batches)
+    # Each network alone sees the batches that it saw in the pair.
     batch_of = pair.batch_of.tolist()
     for i, recipe in enumerate(pair.recipes):
         own_steps = [_for_one(step, batch_of[i], i) for step in steps]

@@ -165,7 +165,7 @@ def _example_counts(
 ) -> Tensor | None:
     """Return how often each training example counts for each network [M, examples]."""
     counts = [example_counts(recipe.sample, spec.examples) for recipe in recipes]
-    # Without weights every step is cheaper, so nobody gets any unless somebody needs them.
+    # Without weights every step is cheaper, so without need there are none.
     if all(of_network is None for of_network in counts):
         return None
     once = torch.ones(spec.examples)

@@ -252,7 +252,7 @@ class Population:
                 row.values[i] = 0
         for buffer in self.stack.buffers.values():
             if buffer.is_floating_point():
-                # Not 0: a running variance of 0 would give infinities again.
+                # NaN and infinities go; the rest stays, but small.
                 buffer[i] = torch.nan_to_num(buffer[i]).clamp(-1, 1)
             else:
                 buffer[i] = 0

@@ -1,4 +1,4 @@
-"""The random streams of a step: dropout's masks, and what a network of one's own draws."""
+"""The random streams of a step: dropout's masks, and what a user's own network draws."""
 
 from __future__ import annotations
 

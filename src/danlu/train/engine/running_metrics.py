@@ -89,9 +89,10 @@ class RunningMetrics:
         whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
         targets = _side_by_side([result.targets for result in pending])  # [M or 1, all examples]
         is_hit = hits(whole, targets)  # [M, all examples]
-        if is_weighted:
-            is_hit = is_hit * _side_by_side(_counts_of(pending))
-        return is_hit.sum(1)
+        if not is_weighted:
+            return is_hit.sum(1)
+        counts = _side_by_side(_counts_of(pending))
+        return (is_hit * counts).sum(1)
 
     def mean(self) -> Tensor:
         """Return the mean loss [M] so far."""

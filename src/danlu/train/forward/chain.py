@@ -200,7 +200,7 @@ class Chain:
         kinds = [type(layer) for _, layer in order]
         flatten_at = kinds.index(nn.Flatten) if nn.Flatten in kinds else 0
 
-        bound = []
+        passes = []
         for k, (path, module) in enumerate(order):
             layer = BoundLayer(
                 module,
@@ -208,23 +208,23 @@ class Chain:
                 _of_layer(tensors, path),
                 _of_layer(grads, path),
                 p.get(path, getattr(module, "p", 0.0)),
-                # What the layer before gave away is nobody's; the network's input is the caller's.
+                # Not the network's input, which is the caller's.
                 may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )
             rules = PICTURE_RULES
             if columns or k > flatten_at:
                 rules = COLUMN_RULES
-            bound.append(rules[kinds[k]](layer))
+            passes.append(rules[kinds[k]](layer))
 
-        self.forwards = [layer.forward for layer in bound]
+        self.forwards = [of_layer.forward for of_layer in passes]
         # Before the first layer with weights no gradient is needed.
         first = 0
         while not any(True for _ in order[first][1].parameters()):
             first += 1
         self.backwards = []
-        for k in reversed(range(first, len(bound))):
+        for k in reversed(range(first, len(passes))):
             wants_input = k > first
-            self.backwards.append((k, bound[k].backward, wants_input))
+            self.backwards.append((k, passes[k].backward, wants_input))
 
     def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
         """Return outputs [M, q, B] for x [S, B, …], and in training what each layer saved."""

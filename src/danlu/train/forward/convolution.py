@@ -111,13 +111,13 @@ class UnfoldedConvolution:
         for i in range(self.members):
             spread = self.w_by_input[i].reshape(-1, q) @ g[i].view(q, -1)
             spread = spread.view(kw, kh * c, oh, ow, n)  # by column of the kernel
-            # First along the rows, then along the columns: kw + kh additions instead of kw · kh.
+            # First along the rows, then along the columns: kw + kh operations instead of kw · kh.
             wide = g.new_zeros(kh * c, oh, width, n)
             for column in range(kw):
-                last = column + sw * ow
-                wide[:, :, column:last:sw] += spread[column]
+                end = column + sw * ow
+                wide[:, :, column:end:sw] += spread[column]
             for row, values in enumerate(wide.view(kh, c, oh, width, n)):
-                last = row + sh * oh
-                padded[i, :, row:last:sh] += values
+                end = row + sh * oh
+                padded[i, :, row:end:sh] += values
         ph, pw = self.padding
         return padded[:, :, ph : height - ph, pw : width - pw]

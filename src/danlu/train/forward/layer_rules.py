@@ -84,6 +84,7 @@ def _library_convolution(layer: BoundLayer) -> ForwardBackward:
     dw = layer.grads["weight"][0]
     db = layer.grads["bias"][0]
     stride, padding = layer.module.stride, layer.module.padding
+    bias_sizes = [len(b)]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return F.conv2d(x, w, b, stride, padding), x  # [B, q, H, W]
@@ -93,7 +94,7 @@ def _library_convolution(layer: BoundLayer) -> ForwardBackward:
             g,
             x,
             w,
-            bias_sizes=[len(b)],
+            bias_sizes=bias_sizes,
             stride=stride,
             padding=padding,
             dilation=(1, 1),

@@ -162,7 +162,7 @@ def _as_columns(out: Tensor) -> Tensor:
 
 
 def _fits(tensor: Tensor, buffer: Tensor) -> bool:
-    """Whether a tensor can be copied into a buffer without a loss."""
+    """Whether a tensor has a buffer's shape, and its kind of number."""
     if tensor.shape != buffer.shape:
         return False
     return tensor.is_floating_point() == buffer.is_floating_point()
@@ -230,16 +230,15 @@ class VmapForward:
         if is_shared:
             # Inside vmap the layout in memory cannot be chosen, so only a shared batch is arranged.
             x = self.precision.arrange(x[0])
-            example_batch = x
         else:
             x = self.layout.per_member(x)
-            example_batch = x[0]
         masks = []
         if self.model.training and self.p:
-            masks = self._masks(example_batch)
+            masks = self._masks(x if is_shared else x[0])
         states = None
         if self.state is not None:
-            states = tuple(s[:, : len(example_batch)] for s in self.state)
+            batch_size = x.shape[0 if is_shared else 1]
+            states = tuple(s[:, :batch_size] for s in self.state)
 
         def one(
             parameters: dict[str, Tensor],

@@ -45,11 +45,12 @@ def batch_norm(layer: BoundLayer) -> ForwardBackward:
             w,
             mean,
             var,
-            save_mean=centre,
-            save_invstd=scale,
-            train=module.training,
-            eps=eps,
-            output_mask=[wants_input, True, True],
+            centre,
+            scale,
+            module.training,
+            eps,
+            # By position, as names cost as much again as a small layer's arithmetic.
+            [wants_input, True, True],
         )
         dw.copy_(by_w)
         db.copy_(by_b)

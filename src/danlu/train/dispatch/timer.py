@@ -27,7 +27,7 @@ _LEAST_STEPS = 3
 _ENDLESS = float("inf")
 
 
-class Trial:
+class WayTimer:
     """Measures ways of training a group.
 
     tenants: groups that share the memory of one machine.
