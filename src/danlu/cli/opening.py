@@ -52,6 +52,7 @@ class Mistakes:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        # Any other error is a fault of danlu's, and goes on.
         if isinstance(error, DanluError):
             self.found += error.mistakes
             return True
@@ -204,10 +205,12 @@ def open_run(name: str, trust: bool = False) -> Run:
             raise RunError(f"there is no run under {runs_root()}; train one with danlu fit")
         return Run(runs[-1].path, trust)
     study, _, member = name.rpartition(":")
+    # A path may have a colon of its own, as on Windows.
     folder = study_path(study) if study and member.isdigit() else None
     if folder is not None:
         return Study(folder, trust).run(int(member))
     path = Path(name)
+    # What lies here wins over what lies under `runs/`.
     is_under_runs = not path.exists() and (runs_root() / name).exists()
     return Run(runs_root() / name if is_under_runs else path, trust)
 

@@ -181,13 +181,17 @@ def _rows(names: Sequence[str], p: Prediction, json: bool) -> list[dict[str, Any
         if p.probabilities is None:
             row["value"] = float(p.values[i])
         else:
-            row |= {"class": p.labels[i], "probability": float(p.probabilities[i].max())}
+            probabilities = p.probabilities[i].tolist()
+            row["class"] = p.labels[i]
+            row["probability"] = max(probabilities)
             if json:
-                pairs = zip(p.classes, p.probabilities[i].tolist(), strict=True)
-                row["probabilities"] = dict(pairs)
+                row["probabilities"] = dict(zip(p.classes, probabilities, strict=True))
         if p.spread is not None:
-            is_number = p.probabilities is None
-            row["spread"] = float(p.spread[i] if is_number else p.spread[i, int(p.values[i])])
+            spread = p.spread[i]
+            # Of a class, the spread of its own probability.
+            if p.probabilities is not None:
+                spread = spread[int(p.values[i])]
+            row["spread"] = float(spread)
         rows.append(row)
     return rows
 

@@ -136,16 +136,16 @@ class Data:
         pairs: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         for group in equal_groups(self._digests()):
             originals = first_of_each_part(group, part_of)
+            # Within one part, equal examples flatter nobody.
             if len(originals) < 2:
                 continue
             for example in map(int, group):
                 own_part = part_of[example]
                 for part, original in originals.items():
-                    if part >= own_part:
-                        continue
                     # Digests can collide: values are compared before anything is called equal.
-                    if torch.equal(self.x[original], self.x[example]):
-                        pairs[PARTS[part], PARTS[own_part]].append((original, example))
+                    if part < own_part and torch.equal(self.x[original], self.x[example]):
+                        names = (PARTS[part], PARTS[own_part])
+                        pairs[names].append((original, example))
         return {names: sorted(examples) for names, examples in pairs.items()}
 
     def duplicate_counts(self) -> dict[str, int]:

@@ -27,31 +27,39 @@ def partition(
     if split_as is not None:
         shares = split.parse(split_as)
         if not valid:
-            train, held_out, test_share = shares
-            shares = (train, 0.0, held_out + test_share)
+            # Nothing is to be lost: the test part takes over what validation would have had.
+            train_share, valid_share, test_share = shares
+            shares = (train_share, 0.0, valid_share + test_share)
         rest, test = split.draw(raw.labels, n, shares[2], seed, "split test")
     else:
         shares = (1.0, 0.0, 0.0) if raw.presplit else split.rule(n, valid)
         rest, test = _official_test(raw, shares[2], seed)
+    train_share, valid_share, test_share = shares
 
-    parts = {"test": test}
-    if split_as is None and raw.official_valid:
+    has_official_valid = split_as is None and raw.official_valid > 0
+    if has_official_valid:
         first_valid = len(rest) - raw.official_valid
-        parts["train"] = rest[:first_valid] if valid else rest
-        parts["valid"] = rest[first_valid:] if valid else rest[:0]
+        train = rest[:first_valid] if valid else rest
+        validation = rest[first_valid:] if valid else rest[:0]
     else:
-        share = 0.0
-        if len(rest):
-            share = min(1.0, shares[1] * n / len(rest))
-        inner_train, inner_valid = split.draw(
-            _labels_of(raw.labels, rest), len(rest), share, seed, "split valid"
-        )
-        parts["train"] = rest[inner_train]
-        parts["valid"] = rest[inner_valid]
+        train, validation = _drawn_valid(raw, rest, valid_share, seed)
 
-    wanted = {"train": shares[0], "valid": shares[1] if valid else 0.0, "test": shares[2]}
+    parts = {"train": train, "valid": validation, "test": test}
+    wanted = {"train": train_share, "valid": valid_share if valid else 0.0, "test": test_share}
     _refuse_empty(parts, wanted, n)
     return {part: parts[part] for part in PARTS}
+
+
+def _drawn_valid(
+    raw: Raw, rest: split.Index, share: float, seed: int
+) -> tuple[split.Index, split.Index]:
+    """Return (training part, validation part) of what the test part leaves; share: of all."""
+    share_of_rest = 0.0
+    if len(rest):
+        share_of_rest = min(1.0, share * len(raw.x) / len(rest))
+    labels = _labels_of(raw.labels, rest)
+    train, valid = split.draw(labels, len(rest), share_of_rest, seed, "split valid")
+    return rest[train], rest[valid]
 
 
 def _labels_of(labels: Array | None, index: split.Index) -> Array | None:

@@ -36,6 +36,7 @@ def as_code(recipe: Recipe, source: str) -> str:
     Raises RecipeError where the recipe needs more than a script.
     """
     _refuse_unwritable(recipe)
+    # Before anything is written: a script that could not run helps nobody.
     data = load(source)
     check(recipe, data)
     loop = _PlainLoop(recipe, source, data, build_model(recipe, data.schema))
@@ -74,6 +75,7 @@ def _refuse_unwritable(recipe: Recipe) -> None:
                 f"`{path}` is {value!r}, which {rule}; try {path.removesuffix('.name')}={only}"
             )
             mistakes.append(Mistake(sentence))
+    # Its batches, masks and cells are most of the engine, and no plain loop any more.
     if MODELS[recipe.model.name].reads_text:
         mistakes.append(
             Mistake(
@@ -119,6 +121,7 @@ class _PlainLoop:
     def head(self) -> str:
         """Return the imports."""
         task = "reads and scales the data"
+        # A network of blocks is built by danlu itself: its code is a file of its own.
         if not is_chain(self.model):
             task += ", and builds the network,"
         lines = [HEAD.format(task=task, threads=threads_for(self.recipe, self.data))]
@@ -136,6 +139,7 @@ class _PlainLoop:
             f"normalize = data.normalizer({self.recipe.normalize!r})"
             f'.to("cpu", torch.{self.recipe.dtype})',
         ]
+        # Targets of numbers are scaled to mean 0 and spread 1, as in the engine.
         target = "data.y"
         if not self.is_classification:
             target = "y_all"
@@ -153,6 +157,7 @@ class _PlainLoop:
                 "# ---- model",
                 *lines,
                 f"model = model.to(torch.{self.recipe.dtype})",
+                # As in the stack: matrices before biases, so that sums are in the same order.
                 "# What decay and penalties act on, and the rest.",
                 "weights = [p for p in model.parameters() if p.ndim >= 2]",
                 "parameters = weights + [p for p in model.parameters() if p.ndim < 2]",
@@ -186,6 +191,7 @@ class _PlainLoop:
 
     def _built_by_danlu(self) -> list[str]:
         """Return the lines for a network of many blocks."""
+        # Only what is said: `build` has no defaults, and refuses what a row does not read.
         fields = self.recipe.model.model_dump(exclude_none=True, exclude={"name"})
         initial = self.recipe.init.model_dump(include={"name", "std", "bias"})
         return [
@@ -235,6 +241,7 @@ class _PlainLoop:
         factor = "1.0"
         if name != "constant":
             fields = recipe.schedule.model_dump(exclude_none=True, exclude={"name", "warmup"})
+            # The schedule itself begins after the warm-up.
             epochs_done = f"k / steps - {warmup}" if warmup else "k / steps"
             call = SCHEDULES[name].factor.__name__
             factor = f"{call}({epochs_done}, {recipe.epochs - warmup}, {fields})"
@@ -319,6 +326,7 @@ class _PlainLoop:
         if self.is_sampled:
             seen, batch_count = "counts[order].sum()", "counts[batch].sum()"
             hits += " * counts[batch]"
+        # Of scaled numbers the variance is 1, so R² is 1 minus the loss.
         correct, score = "", f"1 - total / {seen}"
         if self.is_classification:
             correct = f"        correct += int(({hits}).sum())\n"

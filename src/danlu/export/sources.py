@@ -92,6 +92,7 @@ def _add_with_helpers(thing: Any, needed: dict[Any, str]) -> None:
 def _drawing(recipe: Recipe, model: nn.Module) -> Iterator[Any]:
     """Yield what draws initial weights."""
     rule, activation, _ = initial_values(recipe)
+    # Sorted below: the script is the same, however a set is ordered.
     rules = {chosen for _, _, chosen in init.plan(model, rule, activation)}
     for name in sorted(rules):
         yield init.INITS[name]

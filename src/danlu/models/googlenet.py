@@ -187,6 +187,7 @@ class GoogLeNet(nn.Module, HasAuxiliaryClassifiers):
         x = self.maxpool1(self.conv1(x))
         x = self.maxpool2(self.conv3(self.conv2(x)))
         auxiliary: list[Tensor] = []
+        # They are there for the gradient alone; prediction is faster without.
         runs_auxiliary = self.training and self.auxiliary_weights
         for name in INCEPTIONS:
             if name == "4a":

@@ -55,6 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _state_dict_in(content: Any) -> Mapping[str, Tensor] | None:
     """Return the mapping of names to tensors in what a training script saved."""
+    # Scripts may put the weights some levels deep.
     while isinstance(content, Mapping):
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return content

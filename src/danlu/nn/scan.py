@@ -5,6 +5,7 @@ Legend: T steps, M networks, B examples, H units, G gates, E extra vectors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,14 @@ from danlu.nn.cells import CELLS
 
 # Where M stands in x, w, extra, h0, c0.
 _MEMBER_AXES = (1, 0, 0, 0, 0)
+
+
+def _without_member_axis(by_inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return gradients by x, w, extra, h0, c0 as those of one network."""
+    squeezed: list[Tensor | None] = []
+    for gradient, axis in zip(by_inputs, _MEMBER_AXES, strict=True):
+        squeezed.append(None if gradient is None else gradient.squeeze(axis))
+    return squeezed
 
 
 class _Scan(torch.autograd.Function):
@@ -63,16 +72,20 @@ class _Scan(torch.autograd.Function):
         grad_h = _used_gradient(grads[0], ctx.is_single)
         grad_c = _used_gradient(grads[1], ctx.is_single)
         if ctx.is_single:
-            w, extra = w.unsqueeze(0), extra.unsqueeze(0)
+            w = w.unsqueeze(0)
+            extra = extra.unsqueeze(0)
+        # A loss may depend on the last cell state alone.
         if grad_h is None:
             grad_h = torch.zeros_like(h[1:])
-        by_inputs = cell.backward(grad_h, grad_c, w.contiguous(), extra, h, c, tuple(saved))
-        by_single = []
-        for d, axis in zip(by_inputs, _MEMBER_AXES, strict=True):
-            is_wanted = d is not None and ctx.is_single
-            by_single.append(d.squeeze(axis) if is_wanted else d)
-        dx, dw, d_extra, dh, dc = by_single
-        return None, dx, dw, d_extra, dh, dc if cell.memory else None
+        by_inputs: Sequence[Tensor | None] = cell.backward(
+            grad_h, grad_c, w.contiguous(), extra, h, c, tuple(saved)
+        )
+        if ctx.is_single:
+            by_inputs = _without_member_axis(by_inputs)
+        dx, dw, d_extra, dh, dc = by_inputs
+        if not cell.memory:
+            dc = None
+        return None, dx, dw, d_extra, dh, dc
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, name: str, *args: Tensor) -> Any:

@@ -5,6 +5,7 @@ Legend: W hypotheses side by side, K tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -78,9 +79,10 @@ def beam_search(
     finished: list[Hypothesis] = []
     for _ in range(length):
         w = len(growing)
-        last = torch.tensor([[h.tokens[-1]] for h in growing], dtype=torch.int32)  # [W, 1]
+        last_tokens = [[hypothesis.tokens[-1]] for hypothesis in growing]
+        last = torch.tensor(last_tokens, dtype=torch.int32)  # [W, 1]
         # All hypotheses look back on the same source.
-        memory = values.expand(-1, w, -1), known.expand(-1, w)
+        memory = (values.expand(-1, w, -1), known.expand(-1, w))
         logits, state = model.write(last, state, memory)
 
         longer, rows = [], []
@@ -93,14 +95,18 @@ def beam_search(
                 rows.append(row)
 
         # log P only falls, so what is below a finished one cannot win any more.
-        to_beat = max((h.nats for h in finished), default=-float("inf"))
-        kept = [i for i, h in enumerate(longer) if h.nats > to_beat]
-        if not kept:
+        to_beat = max((hypothesis.nats for hypothesis in finished), default=-math.inf)
+        hopeful, kept_rows = [], []
+        for hypothesis, row in zip(longer, rows, strict=True):
+            if hypothesis.nats > to_beat:
+                hopeful.append(hypothesis)
+                kept_rows.append(row)
+        if not hopeful:
             break
-        growing = [longer[i] for i in kept]
-        kept_rows = torch.tensor([rows[i] for i in kept])
-        state = tuple(s[kept_rows] for s in state)
-    winner = max(finished or growing, key=lambda h: h.nats)
+        growing = hopeful
+        state = tuple(s[torch.tensor(kept_rows)] for s in state)
+    # Where nothing has ended within the length, what grew is the best there is.
+    winner = max(finished or growing, key=lambda hypothesis: hypothesis.nats)
     return Hypothesis(winner.tokens[1:], winner.nats)
 
 

@@ -134,6 +134,7 @@ def _settle(
     try:
         searched, base, ends = spaces.settle(space, recipe)
         mistakes += mistakes_in(ends, data)
+    # Said together with the mistakes of the options.
     except DanluError as e:
         mistakes += e.mistakes
     if mistakes:
@@ -308,6 +309,8 @@ class _Search:
         if self.trials.room(round_number, info["trials"]) <= 0:
             self._pause()  # another machine is just taking what is left
             return
+        # What learns, and what others share, goes in small batches: each is drawn with all results
+        # before it.
         n = missing
         if self.strategy.learns or info["storage"]:
             n = min(missing, BATCH)
@@ -320,6 +323,7 @@ class _Search:
             self.strategy.sampler(self._batch_seed(first)),
             functools.partial(_is_valid, self.base, self.data),
         )
+        # Other machines were faster.
         if not taken:
             return
         recipes = [self.base.with_(**values) for values in taken]

@@ -62,12 +62,14 @@ class Range:
         first, last = places[0], places[-1]
         gaps = len(places) - 1
         half_gap = (last - first) / max(1, 2 * gaps)
-        # Where all agree there is no gap.
         width = self._scaled(self.high) - self._scaled(self.low)
+        # Where all agree there is no gap, yet some room is needed around them.
         margin = max(half_gap, _LEAST_MARGIN * width)
+        low = self._unscaled(first - margin)
+        high = self._unscaled(last + margin)
         # Never beyond what was asked for.
-        low = max(self.low, self._unscaled(first - margin))
-        high = min(self.high, self._unscaled(last + margin))
+        low = max(self.low, low)
+        high = min(self.high, high)
         if self.whole:
             low = math.floor(low)
             high = math.ceil(high)

@@ -79,19 +79,25 @@ def _text_samples(data: Data) -> list[str]:
     vocabulary = Vocabulary(schema.vocabulary)
     index = data.parts["train"][:_EXAMPLES].tolist()
     if schema.task == "tagging" and schema.scheme:
-        sentences = [_tagged(data, i, vocabulary.tokens) for i in index]
-        return [f'<p class="sentence">{sentence}</p>' for sentence in sentences]
+        paragraphs = []
+        for i in index:
+            sentence = _tagged(data, i, vocabulary.tokens)
+            paragraphs.append(f'<p class="sentence">{sentence}</p>')
+        return paragraphs
+    rows = [data.x[i].tolist() for i in index]
     if schema.task == "pairs":
         pairs = []
-        for i in index:
-            row = data.x[i].tolist()
-            source, target = row[: schema.source], row[schema.source :]
-            pairs.append((vocabulary.decode(source), vocabulary.decode(target)))
+        for row in rows:
+            source = vocabulary.decode(row[: schema.source])
+            target = vocabulary.decode(row[schema.source :])
+            pairs.append((source, target))
         return [html.table(("source", "target"), pairs)]
-    texts = [vocabulary.decode(data.x[i].tolist()) for i in index]
+    texts = [vocabulary.decode(row) for row in rows]
     if schema.task == "classification":
         classes = [schema.classes[int(data.y[i])] for i in index]
-        return [html.table(("text", "class"), zip(texts, classes, strict=True))]
+        labelled = zip(texts, classes, strict=True)
+        return [html.table(("text", "class"), labelled)]
+    # Running text: a window is long, so fewer are shown.
     return [html.listing(text) for text in texts[:_LONG_EXAMPLES]]
 
 

@@ -76,11 +76,14 @@ def _sentences(run: Run, kept: dict[str, Tensor]) -> Iterable[str]:
     Those with most mistakes come first.
     """
     gap = " " if run.schema.spaced else ""
-    every = _read_sentences(run, kept)
-    wrong = [s for s in every if not s.is_right]
+    wrong, right = [], []
+    for sentence in _read_sentences(run, kept):
+        if not sentence.is_right:
+            wrong.append(sentence)
+        elif sentence.predicted:  # those without entities show nothing
+            right.append(sentence)
     # Of as many mistakes the shorter sentence, which is easier to see.
-    wrong.sort(key=lambda s: (-s.mistakes, len(s.tokens)))
-    right = [s for s in every if s.is_right and s.predicted]  # those without entities show nothing
+    wrong.sort(key=lambda sentence: (-sentence.mistakes, len(sentence.tokens)))
     for sentence in wrong[:_SENTENCES] + right[:_SENTENCES]:
         guess = marked(sentence.tokens, sentence.predicted, gap)
         shown = f'<p class="sentence">{guess}</p>'

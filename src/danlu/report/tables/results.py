@@ -25,6 +25,7 @@ def result_rows(run: Run) -> list[list[str]]:
     result = run.result
     rows = []
     for part, title in TITLES.items():
+        # A part without examples was not scored.
         if f"{part}_loss" not in result:
             continue
         scored = result[f"{part}_n"]

@@ -54,15 +54,19 @@ def coloured(sentence: Tagged, kinds: Sequence[str]) -> Text:
     gap, tokens = sentence.gap, sentence.tokens
     has_plain_tags = not sentence.entities and set(sentence.tags) - {"O"}
     if has_plain_tags:
-        pairs = zip(tokens, sentence.tags, strict=True)
-        return Text(gap.join(f"{token}/{tag}" for token, tag in pairs))
+        words = []
+        for token, tag in zip(tokens, sentence.tags, strict=True):
+            words.append(f"{token}/{tag}")
+        return Text(gap.join(words))
     shown = Text()
     position = 0
     for start, end, kind in sentence.entities:
-        if position < start:
-            shown.append(gap.join(tokens[position:start]) + gap)
-        colour = _COLOURS[kinds.index(kind) % len(_COLOURS)]
+        between = tokens[position:start]
+        if between:
+            shown.append(gap.join(between) + gap)
         entity = gap.join(tokens[start:end])
+        # With more kinds than colours, colours come again.
+        colour = _COLOURS[kinds.index(kind) % len(_COLOURS)]
         shown.append(f"[{entity} {kind}]{gap}", style=f"bold {colour}")
         position = end
     shown.append(gap.join(tokens[position:]))

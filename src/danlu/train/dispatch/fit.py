@@ -239,11 +239,12 @@ class RunRecorder:
         (member,) = members
         # Weights before the result: a run that says finished has them.
         write_tensors(path / "weights.safetensors", population.stack.state_dict(0))
-        parameters = sum(p.numel() for p in population.model.parameters())
-        result = {**loop.effort(member.state), "parameters": parameters}
+        result = loop.effort(member.state)
+        result["parameters"] = sum(p.numel() for p in population.model.parameters())
         parts = [part for part in data.parts if data.size(part)]
         for part in parts:
-            score = self._score(loop, population, part, is_last=part == parts[-1])
+            is_last = part == parts[-1]
+            score = self._score(loop, population, part, is_last)
             result |= score.figures(part, self.run.metric)
             result[f"{part}_n"] = score.n
         self._update(status="finished", result=result)

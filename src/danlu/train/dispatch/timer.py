@@ -104,8 +104,11 @@ class WayTimer:
             return 1
 
     def _most_at_once(self, n: int) -> int:
+        """Return how many of n networks the memory holds, by what two of them take."""
         pair = self.make(self.recipes[:2])
-        batch = next(self.batches.epoch(pair.recipes, [0, 0], 0, pair.networks.counts))
+        no_epochs = [0, 0]
+        batches = self.batches.epoch(pair.recipes, no_epochs, 0, pair.networks.counts)
+        batch = next(batches)
         pair.set_batch_layout(batch.segments)
         # Parameters, gradients, the update's temporaries, the optimiser's state.
         vectors = 4 + len(pair.optimizer.state)
@@ -114,7 +117,8 @@ class WayTimer:
         activations = 3 * _bytes_kept_by_forward(pair, batch.x)
         self.bytes_per_network = (weights + activations) / pair.members
         room = _MEMORY_SHARE * free_memory(self.device) / self.tenants
-        return max(1, min(n, int(room / self.bytes_per_network)))
+        fitting = int(room / self.bytes_per_network)
+        return max(1, min(n, fitting))
 
 
 def _bytes_kept_by_forward(population: Population, x: Tensor) -> float:

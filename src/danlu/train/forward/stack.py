@@ -33,7 +33,10 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
         template = models[0].to(device)
-        trainable = {name: p for name, p in template.named_parameters() if p.requires_grad}
+        trainable = {}
+        for name, parameter in template.named_parameters():
+            if parameter.requires_grad:
+                trainable[name] = parameter
         self.weights = {name for name, p in trainable.items() if p.ndim >= 2}
         # Weights first, in the module's order: decay and penalties act on one range of the vector.
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -45,16 +48,16 @@ class Stack:
 
         states = [model.state_dict() for model in models]
         dtype = next((p.dtype for p in trainable.values()), torch.float32)
+        # A network without parameters has a vector, too, of no length.
         blocks = [torch.zeros(0, dtype=dtype, device=device)]
         for name in self.shapes:
-            values = [state[name].to(device, dtype) for state in states]
-            blocks.append(torch.stack(values).reshape(-1))  # [M·n]
+            side_by_side = _side_by_side(states, name).to(device, dtype)  # [M, …]
+            blocks.append(side_by_side.flatten())
         self._lay_out(len(models), torch.cat(blocks))
         self.buffers = {}
         for name in states[0]:
             if name not in self.shapes and name not in self.aliases:
-                values = [state[name].to(device) for state in states]
-                self.buffers[name] = torch.stack(values)
+                self.buffers[name] = _side_by_side(states, name).to(device)
         if len(models) == 1:
             self.bind(template)
 
@@ -172,6 +175,11 @@ def select_buffers(buffers: Mapping[str, Tensor], index: Tensor) -> dict[str, Te
 def join_buffers(buffers: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the buffers of these networks, then those of others, by name."""
     return {name: torch.cat([buffer, others[name]]) for name, buffer in buffers.items()}
+
+
+def _side_by_side(states: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
+    """Return the tensor of that name of every network [M, …]."""
+    return torch.stack([state[name] for state in states])
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
