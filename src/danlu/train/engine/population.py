@@ -149,7 +149,9 @@ class Population:
         with self._gradient_mode():
             losses, outputs = self.backpropagate(batch.x, y, weights)
             if not self._has_lost_all:
-                self.apply_update(total, k)
+                # A decorator would make a new context at each call, at twice the price.
+                with torch.no_grad():
+                    self.apply_update(total, k)
         return StepResult(losses, outputs, y, counts)
 
     def _gradient_mode(self) -> contextlib.AbstractContextManager[Any]:
@@ -211,7 +213,6 @@ class Population:
         forward_pass = cast(SequenceForwardPass, self.forward_pass)
         return forward_pass.sequence_loss(x, y.view(-1, b, t), per_token)
 
-    @torch.no_grad()
     def apply_update(self, total: Any, k: int) -> None:
         """Change the weights by the gradients of step k, or add these up for a later update.
 

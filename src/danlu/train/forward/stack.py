@@ -51,13 +51,13 @@ class Stack:
         # A network without parameters has a vector, too, of no length.
         blocks = [torch.zeros(0, dtype=dtype, device=device)]
         for name in self.shapes:
-            side_by_side = _side_by_side(states, name).to(device, dtype)  # [M, …]
-            blocks.append(side_by_side.flatten())
+            side_by_side = _side_by_side(states, name, device)  # [M, …]
+            blocks.append(side_by_side.to(dtype).flatten())
         self._lay_out(len(models), torch.cat(blocks))
         self.buffers = {}
         for name in states[0]:
             if name not in self.shapes and name not in self.aliases:
-                self.buffers[name] = _side_by_side(states, name).to(device)
+                self.buffers[name] = _side_by_side(states, name, device)
         if len(models) == 1:
             self.bind(template)
 
@@ -177,9 +177,12 @@ def join_buffers(buffers: Mapping[str, Tensor], others: Mapping[str, Tensor]) ->
     return {name: torch.cat([buffer, others[name]]) for name, buffer in buffers.items()}
 
 
-def _side_by_side(states: Sequence[Mapping[str, Tensor]], name: str) -> Tensor:
+def _side_by_side(
+    states: Sequence[Mapping[str, Tensor]], name: str, device: torch.device
+) -> Tensor:
     """Return the tensor of that name of every network [M, …]."""
-    return torch.stack([state[name] for state in states])
+    # Moved one by one: networks are built in turn, and some may be there already.
+    return torch.stack([state[name].to(device) for state in states])
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
