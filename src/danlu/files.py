@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{str(path.parent)!r} is not a run folder: {path.name} is missing") from e
     except (OSError, ValueError) as e:
         raise RunError(f"{path} is damaged ({e}); the run cannot be read") from e
+
+
+def with_nulls(value: Any) -> Any:
+    """Return a value with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: with_nulls(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [with_nulls(inner) for inner in value]
+    return value
 
 
 def append_lines(path: Path, values: list[Any]) -> None:

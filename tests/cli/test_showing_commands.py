@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from danlu import Recipe, Run
-from danlu.cli.results import print_json
 from danlu.data import Schema
 from danlu.recipe.build import build_model
+from danlu.report.terminal.json_output import print_json
 
 
 def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
@@ -77,39 +77,15 @@ def test_data(danlu: Any, tmp_path: Path) -> None:
             assert words in text
     assert "--missing drop" in danlu("fit", table, "--target", "price").err
     out = tmp_path / "run"
-    told = danlu(
-        "fit",
-        table,
-        "--target",
-        "price",
-        "--missing",
-        "drop",
-        "epochs=1",
-        "batch_size=8",
-        "--out",
-        out,
-    ).out
+    short = ["--target", "price", "--missing", "drop", "epochs=1", "batch_size=8"]
+    told = danlu("fit", table, *short, "--out", out).out
     assert "Rows with missing cells were left out (1 in a, 1 in same)." in told
     assert "row 41 of column 'a' in t.csv is missing; fill it" in danlu("predict", out, table).err
     refused = danlu("evaluate", out, "--missing", "drop", "--mode", "L").err
     assert "`mode` is 'L', but must be left out without another SOURCE" in refused
     assert "`missing`" in refused
-    assert (
-        json.loads(
-            danlu(
-                "fit",
-                table,
-                "--target",
-                "price",
-                "--missing",
-                "drop",
-                "epochs=1",
-                "batch_size=8",
-                "--json",
-            ).out
-        )["result"]["epochs"]
-        == 1
-    )
+    fitted = json.loads(danlu("fit", table, *short, "--json").out)
+    assert fitted["result"]["epochs"] == 1
     said = json.loads(danlu("data", "digits", "--json").out)
     assert said["parts"] == {"train": 1079, "valid": 359, "test": 359}
     assert (

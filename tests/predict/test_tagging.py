@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
+from texts import SMALL
 
 from danlu import Recipe, fit, load
 from danlu.files import write_tensors
 from danlu.predict import text
 from danlu.report.pages.run_page import write_report
-
-SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from texts import SMALL, says
 
 from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
@@ -21,35 +21,6 @@ from danlu.predict import text
 from danlu.predict import translate as translating
 from danlu.rng import stream
 from danlu.train import train
-
-SMALL: dict[str, Any] = {"hidden": (12,), "embedding": 6}
-
-
-@pytest.fixture(scope="module")
-def writer(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("writer")
-    (folder / "lines.txt").write_text(
-        "the cat sat.\nthe dog sat.\na cat ran.\n" * 40, encoding="utf-8"
-    )
-    data = load(str(folder / "lines.txt"), lines=True)
-    recipe = Recipe(
-        model={"name": "lstm", **SMALL},
-        optimizer={"name": "adam", "lr": 0.02},
-        epochs=12,
-        batch_size=8,
-    )
-    return fit(recipe, data, out=folder / "run")
-
-
-@pytest.fixture(scope="module")
-def translator(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("translator")
-    words = ["".join(w) for n in (1, 2, 3) for w in itertools.product("abc", repeat=n)]
-    (folder / "pairs.tsv").write_text("\n".join(f"{w}\t{w[::-1]}" for w in words * 6))
-    data = load(str(folder / "pairs.tsv"), task="pairs")
-    recipe = Recipe(model={"name": "gru", "hidden": (24,), "embedding": 8, "attention": True},
-                    optimizer={"name": "adam", "lr": 0.02}, epochs=15, batch_size=16)  # fmt: skip
-    return fit(recipe, data, out=folder / "run")
 
 
 def test_a_score_is_the_sum_of_every_token_s(writer: Run) -> None:
@@ -121,19 +92,6 @@ def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
 def test_a_translator_has_learnt(translator: Run) -> None:
     found = translating.translate(translator, ["abc", "ca", "b"], beam=3)
     assert [t for t, _ in found] == ["cba", "ac", "b"]
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    texts = [f"number {k} is {'good' if k % 2 else 'dull'}" for k in range(120)]
-    data = load((texts, ["up" if k % 2 else "down" for k in range(120)]), tokens="words")
-    recipe = Recipe(
-        model={"name": "gru", **SMALL},
-        optimizer={"name": "adam", "lr": 0.02},
-        epochs=8,
-        batch_size=16,
-    )
-    return fit(recipe, data, out=tmp_path_factory.mktemp("reader") / "run")
 
 
 def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
@@ -220,30 +178,6 @@ def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert study.run(1).score(["the cat"])[0].nats < 0
 
 
-def test_spaces_between_words_are_not_written_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 60)
-    data = load(str(tmp_path / "t.txt"), length=20, tokens="words")
-    fit(Recipe(model={"name": "gru", **SMALL}, epochs=1, batch_size=4), data, out=tmp_path / "run")
-    out = says(capsys, "generate", str(tmp_path / "run"), "--prompt", "the cat ", "--length", "3")[
-        1
-    ]
-    assert out.startswith("the cat ") and "  " not in out
-
-
-def test_names_of_files_are_no_texts(
-    reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    for name, what in (
-        ("nofile.txt", "the name of a file that does not exist"),
-        (str(tmp_path), "this is a folder"),
-    ):
-        code, _, err = says(capsys, "predict", str(reader.path), "good", name)
-        assert code and what in err
-    assert says(capsys, "predict", str(reader.path), "what is good in nofile.txt")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
@@ -278,35 +212,6 @@ def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
         wanted(writer)
 
 
-def test_what_a_terminal_may_hand_over(
-    writer: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """Bytes that are no text, spaces, line separators, other encodings."""
-    for command in (
-        ("generate", str(writer.path), "--prompt", "\udcff"),
-        ("score", str(writer.path), "the \udcff"),
-    ):
-        code, _, err = says(capsys, *command)
-        assert (
-            code
-            and "the text holds U+DCFF, half of a surrogate pair" in err
-            and "Traceback" not in err
-        )
-    assert "".join(generating.generate(writer, " ", temperature=0))  # a sign that it knows
-    (tmp_path / "t.txt").write_bytes("good\u2028bad\ngood é\n".encode("latin-1", "replace"))
-    (tmp_path / "u.txt").write_text("good\u2028bad\ngood\n", encoding="utf-8")
-    for args in ((str(tmp_path / "t.txt"), "--encoding", "latin-1"), (str(tmp_path / "u.txt"),)):
-        assert (
-            len(says(capsys, "predict", str(reader.path), *args, "--json")[1].strip().split("\n"))
-            == 2
-        )
-    code, _, err = says(capsys, "predict", str(reader.path), "good", "--length", "9", "--resize")
-    assert (
-        "`resize` is True, but must be left out" in err
-        and "`length` is 9, but must be left out" in err
-    )
-
-
 def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
     data = load(str(tmp_path / "t.txt"), lines=True)
@@ -337,95 +242,6 @@ def test_a_language_model_worse_than_the_frequency_of_tokens_has_learnt_nothing(
                     batch_size=10)  # fmt: skip
     run = fit(recipe, load("prose", limit=20), out=tmp_path / "run")
     assert "no better than the frequency of tokens" in " ".join(verdict(run))
-
-
-def test_unknown_tokens_are_counted_and_told(
-    writer: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    some, none = text.score(writer, ["the ξ cat ξ", "the cat"])
-    assert (some.unknown, none.unknown) == (2, 0)
-    out = says(capsys, "score", str(writer.path), "the ξ cat", "the cat")[1]
-    assert (
-        "unknown tokens" in out
-        and "unknown" not in says(capsys, "score", str(writer.path), "the cat")[1]
-    )
-    code, _, err = says(
-        capsys, "generate", str(writer.path), "--prompt", "the ξ cat ξ", "--length", "3"
-    )
-    assert code == 0 and err == "2 tokens of the prompt were not in the training text\n"
-
-
-def says(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command."""
-    import sys
-
-    from danlu.cli import main
-
-    sys.argv = ["danlu", *args]
-    with pytest.raises(SystemExit) as e:
-        main()
-    told = capsys.readouterr()
-    return int(e.value.code or 0), told.out, told.err
-
-
-def test_commands(
-    writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def said(*args: str) -> str:
-        code, out, _ = says(capsys, *args)
-        assert code == 0
-        return out
-
-    lines = [
-        json.loads(x)
-        for x in said("score", str(writer.path), "teh dgo", "the dog sat.", "--json").splitlines()
-    ]
-    assert lines[0]["text"] == "the dog sat." and lines[0]["nats"] > lines[1]["nats"]
-    assert (
-        said("generate", str(writer.path), "--prompt", "a", "--temperature", "0") == "a cat ran.\n"
-    )
-    assert (
-        json.loads(said("predict", str(reader.path), "number 7 is good", "--json"))["class"] == "up"
-    )
-    assert "perplexity" in said("evaluate", str(writer.path)) and "lstm" in said(
-        "show", str(writer.path)
-    )
-    (tmp_path / "words.txt").write_text("abc\nca\n")
-    rows = [
-        json.loads(x)
-        for x in said(
-            "predict", str(translator.path), str(tmp_path / "words.txt"), "--json"
-        ).splitlines()
-    ]
-    assert [r["target"] for r in rows] == ["cba", "ac"]
-
-
-def test_other_texts_are_scored_by_the_run_s_vocabulary(
-    writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """What is told of a file is what the network says of its texts; windows and lengths may be others."""
-    lines = ["the dog ran.", "a cat sat.", "zq the dog sat."]
-    (tmp_path / "other.txt").write_text("\n".join(lines))
-    told = json.loads(
-        says(capsys, "evaluate", str(writer.path), str(tmp_path / "other.txt"), "--json")[1]
-    )
-    weighed = text.score(writer, lines)
-    assert told["tokens"] == sum(w.tokens for w in weighed)
-    assert told["loss"] == pytest.approx(-sum(w.nats for w in weighed) / told["tokens"], rel=1e-4)
-    (tmp_path / "more.tsv").write_text("ab\tba\nabc\tcba\n")
-    told = json.loads(
-        says(capsys, "evaluate", str(translator.path), str(tmp_path / "more.tsv"), "--json")[1]
-    )
-    assert told["accuracy"] > 0.8 and told["tokens"] == 7
-    (tmp_path / "more.csv").write_text("text,label\nnumber 5 is good,up\nnumber 900 is good,up\n")
-    told = json.loads(
-        says(capsys, "evaluate", str(reader.path), str(tmp_path / "more.csv"), "--json")[1]
-    )
-    assert told["accuracy"] == 1 and told["examples"] == 2
-    with pytest.raises(RunError, match=r"another vocabulary than the run.s; use danlu\.load"):
-        reader.evaluate(
-            load((["other words", "of all kinds"] * 20, ["up", "down"] * 20), tokens="words")
-        )
 
 
 @pytest.mark.parametrize("tokens", ["chars", "words", "bpe"])
@@ -463,52 +279,3 @@ def test_extreme_temperatures(writer: Run) -> None:
     for bad in (math.inf, math.nan):
         with pytest.raises(RunError, match="must be at least 0, and finite"):
             generating.generate(writer, "a", temperature=bad)
-
-
-def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = says(
-        capsys, "predict", str(reader.path), "number 3 is good " * 20, "王" * 100 + " good"
-    )
-    assert code == 0 and "up" in out
-    code, _, err = says(capsys, "predict", str(reader.path), "good", "--beam", "3")
-    assert code and "`beam` is 3, but must be left out: the run is for classification" in err
-
-
-def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A field that only networks for text have is no mistake because the text cannot be read."""
-    (tmp_path / "bad.txt").write_bytes(b"ab\xff\xfe" * 30)
-    _, _, err = says(capsys, "fit", str(tmp_path / "bad.txt"), "model.embedding=8")
-    assert "no utf-8 text" in err and "model.embedding" not in err and len(err.splitlines()) == 1
-
-
-@pytest.mark.slow
-def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""
-    (tmp_path / "l.txt").write_text("the cat sat on the mat.\n" * 30)
-    (tmp_path / "p.tsv").write_text(
-        "\n".join(f"{a}{b}\t{b}{a}" for a in "abcdefgh" for b in "abcdefgh")
-    )
-    small = ["model.hidden=8", "model.embedding=4", "epochs=1", "batch_size=8"]
-    for source, metric, more in (
-        (str(tmp_path / "l.txt"), "valid_loss", ["--length", "20"]),
-        ("names", "valid_f1", ["--limit", "60"]),
-        (str(tmp_path / "p.tsv"), "valid_accuracy", ["--task", "pairs"]),
-    ):
-        code, out, _ = says(
-            capsys, "compare", source, *more, *small, "lr=0.01,0.1", "--seeds", "2", "--json"
-        )
-        told = json.loads(out)
-        assert (
-            code == 0
-            and told["metric"] == metric
-            and all(v["diverged"] == 0 for v in told["variants"])
-        )
-        code, out, _ = says(
-            capsys, "tune", source, *more, *small, "lr=1e-3..1e-1:log", "--trials", "3", "--json"
-        )
-        assert code == 0 and json.loads(out)["metric"] == metric
-        assert f"its {metric.replace('valid_', 'test ')} is" in " ".join(
-            json.loads(out)["sentences"]
-        )
-    code, _, err = says(capsys, "compare", "dna", *small, "lr=0.01,0.1", "--metric", "valid_f1")
-    assert code and "`metric` is 'valid_f1'" in err

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from searches import BASE, SPACE
 from typer.testing import CliRunner
 
@@ -20,8 +18,8 @@ from danlu import Data, Recipe, Study, Tuning, load, tune
 from danlu.cli import app
 from danlu.errors import RecipeError, RunError
 from danlu.runs import folder
-from danlu.study import search, space
-from danlu.study.space import Choice, Range, Settled, parse
+from danlu.study import search
+from danlu.study.space import Range
 from danlu.study.storage import url_of
 from danlu.study.strategies import Halving, Proposal, propose
 
@@ -138,19 +136,6 @@ def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
     assert h.rungs == {1: {0: 0.1}, 3: {0: pytest.approx(0.3)}}
 
 
-def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -> None:
-    t = tune(
-        digits,
-        ["optimizer=sgd,adam", "lr=1e-3..1e-1:log"],
-        recipe=BASE,
-        trials=6,
-        rounds=2,
-        out=tmp_path / "t",
-    )
-    assert {x.values["optimizer.name"] for x in t.ranked} <= {"sgd", "adam"}
-    assert t.best_lines(1)[0].startswith("Best-1 (valid accuracy")
-
-
 def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: Path) -> None:
     t = tune(
         digits, ["epochs=2,1", "schedule.warmup=0..1.5"], recipe=BASE, trials=8, out=tmp_path / "t"
@@ -195,42 +180,6 @@ def test_a_search_whose_trials_diverge(digits: Data, tmp_path: Path) -> None:
     assert "diverged" in t.sentences()[0]
     assert len(t.study) == 4
     assert t.winner is None
-
-
-def test_ranges() -> None:
-    settled = space.parse(
-        [
-            *SPACE,
-            "batch_size=16..64:log",
-            "optimizer.beta1=0.5..0.99",
-            "seed=3",
-            "model.activation=tanh",
-        ]
-    )
-    searched = settled.searched
-    assert searched["optimizer.lr"] == Range(1e-5, 0.1, True)
-    assert searched["epochs"] == Range(1, 3, whole=True)
-    assert searched["batch_size"] == Range(16, 64, True, True)
-    assert searched["model.hidden"] == Choice(([8], [16]))
-    assert settled.fixed == {"seed": 3, "model.activation": "tanh"}
-
-
-@settings(deadline=None)
-@given(
-    st.floats(1e-6, 1e3),
-    st.floats(1.001, 1e6),
-    st.booleans(),
-    st.lists(st.floats(0, 1), min_size=1, max_size=5),
-)
-def test_a_narrowed_range_lies_within_and_holds_the_best(
-    low: float, ratio: float, log: bool, shares: list[float]
-) -> None:
-    whole = Range(low, low * ratio, log)
-    best = [low * ratio**s for s in shares]
-    part = whole.narrowed(best)
-    assert whole.low <= part.low < part.high <= whole.high
-    assert part.low <= min(best) * 1.0000001
-    assert max(best) <= part.high * 1.0000001
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -374,14 +323,6 @@ def test_a_search_that_is_not_over_says_so(
     assert Study(tmp_path / "t").status == "finished"
 
 
-def test_layers_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
-    """Each value goes with the first of the other field, and not all with all."""
-    t = tune(load("digits"), ["model.phm_n=1,4", "model.hidden=64,30", "lr=1e-3..1e-2:log"],
-             recipe=BASE, trials=12, out=tmp_path / "t")  # fmt: skip
-    drawn = {(x.values["model.phm_n"], x.values["model.hidden"][0]) for x in t.ranked}
-    assert drawn == {(1, 64), (1, 30), (4, 64)}
-
-
 def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
     wild = BASE.with_(["optimizer=sgd"])
     t = tune(
@@ -396,36 +337,6 @@ def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
     assert t.diverged == sum(states)
     assert sum(states[:16]) > 3
     assert sum(states[48:]) < sum(states[:16])
-
-
-def test_ranges_narrow_where_the_best_agree() -> None:
-    assert Range(1, 9, whole=True).narrowed([9] * 5) == Range(8, 9, whole=True)
-    assert Range(1e-5, 1e-1, log=True).narrowed([1e-3]).high == pytest.approx(1e-3 * 10**0.2)
-    assert Range(0, 100).narrowed([50.0] * 5) == Range(45, 55)
-
-
-def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
-    given = {
-        "lr": Range(1e-3, 1e-2, log=True),
-        "epochs": Range(1, 2),
-        "model.hidden": [[8], [4, 4]],
-        "batch_size": 16,
-    }
-    t = tune(
-        digits, {**given, "model.dropout": "0.1..0.2"}, recipe=BASE, trials=4, out=tmp_path / "t"
-    )
-    for x in t.ranked:
-        assert isinstance(x.values["epochs"], int)
-        assert x.values["model.hidden"] in ([8], [4, 4])
-        assert 0.1 <= x.values["model.dropout"] <= 0.2
-    assert {r.batch_size for r in t.study.recipes} == {16}
-    with pytest.raises(RecipeError, match=r"`lr=../runs` is not a range of numbers"):
-        tune(digits, {"lr": "../runs"}, recipe=BASE, out=tmp_path / "u")
-    fixed = parse(["init.weights=../runs/a", "model.args.width=16..64"])
-    assert fixed == Settled(
-        {"model.args.width": Range(16, 64, whole=True)},
-        {"init.weights": "../runs/a"},
-    )
 
 
 def test_the_time_of_many_trials_of_several_structures(digits: Data, tmp_path: Path) -> None:

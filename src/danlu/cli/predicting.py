@@ -17,8 +17,8 @@ from danlu.cli.options import (
     changed_loading_options,
     with_loading_options,
 )
-from danlu.cli.results import print_json
 from danlu.errors import DanluError, wrong
+from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
     from danlu.data import Data, Schema

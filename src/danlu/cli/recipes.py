@@ -9,7 +9,7 @@ import typer
 
 from danlu.cli.opening import read_recipe
 from danlu.cli.options import Json, Overrides
-from danlu.cli.results import print_json
+from danlu.report.terminal.json_output import print_json
 
 
 def show(

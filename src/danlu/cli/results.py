@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from danlu.errors import count, way_on
+from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study import Comparison
     from danlu.study.tuning import Tuning
-
-
-def print_json(value: Any) -> None:
-    """Print a value as a line of JSON, Chinese as it is."""
-    print(jsonlib.dumps(_with_nulls(value), ensure_ascii=False, allow_nan=False))
-
-
-def _with_nulls(value: Any) -> Any:
-    """Return a value with null for NaN and infinity, which JSON does not know."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _with_nulls(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_nulls(inner) for inner in value]
-    return value
 
 
 def finish_run(run: Run, json: bool) -> None:

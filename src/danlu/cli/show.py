@@ -17,8 +17,9 @@ from danlu.cli.options import (
     Source,
     with_loading_options,
 )
-from danlu.cli.results import print_json, print_results, show_study
+from danlu.cli.results import print_results, show_study
 from danlu.errors import DanluError, count
+from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
     from danlu.runs import Run, Study

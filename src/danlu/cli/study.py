@@ -22,7 +22,8 @@ from danlu.cli.options import (
     Source,
     with_loading_options,
 )
-from danlu.cli.results import finish_comparison, finish_tuning, print_json
+from danlu.cli.results import finish_comparison, finish_tuning
+from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
     from danlu.runs import Study

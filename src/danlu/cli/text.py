@@ -10,8 +10,8 @@ import typer
 
 from danlu.cli.opening import open_run
 from danlu.cli.options import Json, RunPath, Trust
-from danlu.cli.results import print_json
 from danlu.errors import count
+from danlu.report.terminal.json_output import print_json
 
 
 def score(

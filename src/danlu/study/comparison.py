@@ -12,6 +12,7 @@ from typing import Any
 
 from danlu.errors import RunError, count, way_on
 from danlu.figures import comparison as figures_of_comparison
+from danlu.files import with_nulls
 from danlu.runs import Study, higher_is_better
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
 from danlu.study.grid import name_of
@@ -211,8 +212,8 @@ class Comparison:
         variants = []
         for row in self.rows:
             plain = dict(vars(row))
-            plain["mean"] = _plain(row.mean)
-            plain["difference"] = _plain(row.difference)
+            plain["mean"] = with_nulls(vars(row.mean))
+            plain["difference"] = with_nulls(vars(row.difference))
             variants.append(plain)
         return {
             "study": str(self.study.path),
@@ -224,14 +225,6 @@ class Comparison:
             "variants": variants,
             "sentences": self.sentences(),
         }
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate with None for what is not finite, which JSON cannot write."""
-    plain: dict[str, Any] = {}
-    for name, value in vars(estimate).items():
-        plain[name] = value if math.isfinite(value) else None
-    return plain
 
 
 def variant_results(

@@ -134,8 +134,8 @@ def _settle(
     try:
         searched, base, ends = spaces.settle(space, recipe)
         mistakes += mistakes_in(ends, data)
-    # Said together with the mistakes of the options.
     except DanluError as e:
+        # Said together with the mistakes of the options.
         mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)

@@ -17,53 +17,16 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from processes import Outcome, StopAt, in_child
+from resuming import RECIPE, assert_same, part_way, pause
 
 from danlu import Recipe, Run, files, fit, load, resume
 from danlu.data import normalize
-from danlu.errors import Interrupted, RunError, StorageError
+from danlu.errors import Interrupted, RunError
 from danlu.runs import Study, checkpoint, folder
 from danlu.train import resume_study, train
 from danlu.train.batches import loader
 from danlu.train.dispatch.fit import _create
 from danlu.train.engine.loop import Loop
-
-RECIPE = Recipe.read("digits").with_(
-    [
-        "epochs=5",
-        "model.dropout=0.2",
-        "model.batch_norm=before",
-        "early_stopping.patience=4",
-        "augment.rotate=5",
-        "batch_size=16",
-    ]
-)
-pause = Loop._between_steps
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return files.read_tensors(path / "weights.safetensors")
-
-
-def rows(path: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in Run(path).history]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The uninterrupted run."""
-    path = tmp_path_factory.mktemp("whole") / "run"
-    fit(RECIPE, load("digits"), out=path)
-    return path
-
-
-def assert_same(path: Path, whole: Path) -> None:
-    a, b = weights(path), weights(whole)
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[k], b[k]) for k in a)
-    assert rows(path) == rows(whole)
-    strip = lambda r: {k: v for k, v in r.items() if k != "seconds"}  # noqa: E731
-    assert strip(Run(path).result) == strip(Run(whole).result)
-
 
 EVERY = {"often": 0.05, "always": 0.0}  # seconds between checkpoints
 KILLED = RECIPE.with_(["epochs=2"])
@@ -144,26 +107,6 @@ def test_interrupt_saves_and_says_how_to_go_on(
     assert Run(path).status == "interrupted"
     resume(path)
     assert_same(path, whole)
-
-
-def part_way(path: Path, steps: int = 70, recipe: Recipe = RECIPE, source: str = "digits") -> Run:
-    """A run stopped in the middle of an epoch, with two checkpoints."""
-
-    class Enough(Exception):
-        pass
-
-    save = Loop.save
-
-    def save_and_stop(self: Loop) -> None:
-        save(self)
-        if self.steps == steps:
-            raise Enough
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
-        patch.setattr(Loop, "save", save_and_stop)
-        fit(recipe, load(source), out=path, checkpoint_every=0.0)
-    assert len(list(path.glob("checkpoint/*.safetensors"))) == min(2, steps)
-    return Run(path)
 
 
 SPOIL = {
@@ -269,79 +212,6 @@ def test_arrays_in_memory_are_passed_again(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="pass the data again"):
         resume(run)
     assert resume(run, load((x, y))).status == "finished"
-
-
-def limited_disk(code: str, size: int) -> subprocess.CompletedProcess[str]:
-    """Run code under a limit on the size of any file, the nearest thing to a full disk without one."""
-    prelude = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-    return subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
-
-
-def test_a_disk_that_takes_no_more(tmp_path: Path, whole: Path) -> None:
-    run = part_way(tmp_path / "run")
-    before = sorted(p.name for p in run.path.glob("checkpoint/*"))
-    done = limited_disk(
-        f"import danlu; danlu.resume({str(run.path)!r}, checkpoint_every=0.0)", 4096
-    )
-    assert "cannot be written: file too large; what was saved before is intact" in done.stderr
-    assert sorted(p.name for p in run.path.glob("checkpoint/*")) == before
-    assert not list(run.path.glob("**/.0*"))
-    resume(run)
-    assert_same(run.path, whole)
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("mount") is None, reason="needs root to mount a small disk"
-)
-def test_a_really_full_disk(tmp_path: Path, whole: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True
-    ).returncode:
-        pytest.skip("this machine does not let us mount")
-    try:
-        filler = disk / "filler"
-        with pytest.raises(
-            StorageError, match="no space left on device; what was saved before is intact"
-        ):
-            recipe = RECIPE.with_(["model.hidden=200,200"])
-            fit(recipe, load("digits"), out=disk / "run", checkpoint_every=0.0)
-        assert Run(disk / "run").status == "running"
-        filler.unlink(missing_ok=True)
-        shutil.copytree(disk / "run", tmp_path / "saved")
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-    resume(tmp_path / "saved")
-    assert Run(tmp_path / "saved").status == "finished"
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    """As a user without rights there (root may write anywhere)."""
-    place = tmp_path / "readonly"
-    place.mkdir()
-    place.chmod(0o555)
-    for parent in place.parents:
-        if parent == Path("/tmp") or not os.access(parent, os.W_OK):
-            break
-        parent.chmod(0o755)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        said = "nothing"
-        try:
-            if os.geteuid() == 0:
-                os.setuid(65534)
-            folder.new_folder("x", place)
-        except StorageError as e:
-            said = str(e)
-        finally:
-            os.write(write, said.encode())
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(write)
-    said = os.read(read, 4096).decode()
-    assert "cannot be written: permission denied; what was saved before is intact" in said
 
 
 @pytest.mark.parametrize(

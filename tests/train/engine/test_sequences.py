@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,80 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cell_formulas import cell_fields, reader
-from populations import close, equal_alone
+from populations import close
 from processes import StopAt
+from sequences import DATA, FIELDS, READERS, SMALL, data_of
 from torch import nn
 
 from danlu import Data, Recipe, fit, load, resume
 from danlu.data.vocabulary import EOS, UNK, Vocabulary
 from danlu.errors import Interrupted, ModelError, RecipeError
-from danlu.models import MODELS
 from danlu.nn.cells import CELLS as KINDS
 from danlu.recipe.build import build_model
-from danlu.train import train
 from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
-from danlu.train.dispatch import choose
-
-READERS = [k for k, m in MODELS.items() if m.reads_text]
-SMALL: dict[str, Any] = {"hidden": (5, 4), "embedding": 3}
-FIELDS: dict[str, Any] = {"batch_size": 7, "epochs": 2, "dtype": "float64"}
-
-
-@pytest.fixture(scope="module")
-def tagged(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    path = tmp_path_factory.mktemp("tagged") / "all.bio"
-    g = torch.Generator().manual_seed(0)
-    rows = []
-    for _ in range(60):
-        n = int(torch.randint(1, 9, (), generator=g))
-        for k in torch.randint(0, 6, (n,), generator=g).tolist():
-            rows.append(f"{'abcdef'[k]} {'B-X' if k == 2 else 'O'}")
-        rows.append("")
-    path.write_text("\n".join(rows))
-    return load(str(path))
-
-
-@pytest.fixture(scope="module")
-def labelled() -> Data:
-    g = torch.Generator().manual_seed(0)
-    texts, labels = [], []
-    for _ in range(60):
-        n = int(torch.randint(1, 12, (), generator=g))
-        texts.append("".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist()))
-        labels.append(str(texts[-1].count("a") % 2))
-    return load((texts, labels))
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    path = tmp_path_factory.mktemp("running") / "text.txt"
-    path.write_text("the cat sat on the mat. the dog sat on the log.\n" * 20)
-    return load(str(path), length=10)
-
-
-@pytest.fixture(scope="module")
-def paired(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    path = tmp_path_factory.mktemp("paired") / "pairs.tsv"
-    g = torch.Generator().manual_seed(0)
-    rows = []
-    for _ in range(60):
-        n = int(torch.randint(1, 7, (), generator=g))
-        text = "".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist())
-        rows.append(f"{text}\t{text[::-1].upper()[: n // 2 + 1]}")
-    path.write_text("\n".join(rows))
-    return load(str(path), task="pairs")
-
-
-DATA = ("tagged", "labelled", "running")
-EVERY = (*DATA, "paired")
-
-
-def data_of(name: str, request: pytest.FixtureRequest) -> Data:
-    found: Data = request.getfixturevalue(name)
-    return found
-
-
-# ---- against plain loops
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -254,93 +190,6 @@ def test_padding_never_changes_a_result(
             )
 
 
-# ---- populations
-
-MEMBERS: list[dict[str, Any]] = [
-    {"optimizer": {"name": "adam", "lr": 0.01}},
-    {"optimizer": {"name": "adam", "lr": 0.003}, "seed": 1, "clip": {"norm": 0.1}},
-    {
-        "optimizer": {"name": "adam", "lr": 0.01},
-        "data_seed": 5,
-        "penalty": {"l2": 1.0},
-        "augment": {"word_dropout": 0.2},
-    },
-    {"optimizer": {"name": "adam", "lr": 0.02}, "seed": 2, "loss": {"label_smoothing": 0.1}},
-]
-CELLS: list[dict[str, Any]] = [
-    *[{"name": k} for k in READERS],
-    {"name": "lstm", **cell_fields("lstm-peephole", "gru-reset-before")},
-    {"name": "rnn", "cell": ("rnn-relu", "rnn")},
-    {"name": "gru", "embedding": 0},
-    {"name": "gru", "crf": True},
-]
-
-
-@pytest.mark.parametrize("kind", EVERY)
-@pytest.mark.parametrize("model", CELLS, ids=lambda m: "-".join(map(str, m.values())))
-def test_a_member_equals_its_recipe_alone(
-    kind: str,
-    model: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
-    """Deep, mixed, both ways or carrying their state, with dropout that differs by member."""
-    if "crf" in model and kind != "tagged":
-        pytest.skip("a CRF tells tags")
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
-    data = data_of(kind, request)
-    section = {
-        **SMALL,
-        **model,
-        "bidirectional": kind != "running",
-        "stateful": kind == "running",
-        "attention": kind == "paired",
-    }
-    recipes = [
-        Recipe(
-            model={**section, "dropout": p},
-            **FIELDS,
-            **{k: v for k, v in m.items() if k != "loss" or "crf" not in model},
-        )
-        for m, p in zip(MEMBERS, (0.0, 0.3, 0.5, 0.3), strict=True)
-    ]
-    study = train(recipes, data, out=tmp_path / "study")
-    assert [p["population_size"] for p in study.info["plans"]] == [4]
-    equal_alone(study, recipes, data, tmp_path)
-
-
-@pytest.mark.parametrize("kind", EVERY)
-def test_in_float32_the_framework_s_kernels_serve_both(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
-    data = data_of(kind, request)
-    section = {
-        "name": "lstm",
-        **SMALL,
-        "bidirectional": kind in ("tagged", "labelled"),
-        "stateful": kind == "running",
-    }
-    recipes = [Recipe(model=section, **{**FIELDS, "dtype": "float32"}, seed=k) for k in range(3)]
-    study = train(recipes, data, out=tmp_path / "study")
-    for k, recipe in enumerate(recipes):
-        close(study.weights(k), fit(recipe, data, out=tmp_path / str(k)).model().state_dict(), 2e-5)
-
-
-@pytest.mark.parametrize("sample", [{"share": 0.5}, {"bootstrap": True}])
-def test_samples_of_sentences(
-    sample: dict[str, Any], tagged: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
-    model = {"name": "gru", **SMALL}
-    recipes = [Recipe(model=model, **FIELDS, sample={**sample, "seed": k}) for k in range(3)]
-    equal_alone(train(recipes, tagged, out=tmp_path / "study"), recipes, tagged, tmp_path)
-
-
-# ---- the rest
-
-
 def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
     """As many as asked, never padding or an end of text, anew at every step, and without end in what is told."""
     from danlu.train.batches.batch_stream import BatchStream
@@ -355,31 +204,6 @@ def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
     assert (first[0][changed] == UNK).all() and not changed[plain[0] <= EOS].any()
     assert 0.2 < changed.sum() / (plain[0] > EOS).sum() < 0.4
     assert (later[0] == UNK).sum() != (first[0] == UNK).sum()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["running", "paired", "tagged"])
-@pytest.mark.parametrize("cell", sorted(KINDS))
-def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Not far from float32, alone and together, whichever kernel serves a cell."""
-    data = data_of(kind, request)
-    section = {
-        "name": "lstm",
-        **SMALL,
-        **cell_fields(cell),
-        "attention": kind == "paired",
-        "crf": kind == "tagged",
-    }
-    recipe = Recipe(model=section, optimizer={"name": "sgd", "lr": 0.1}, batch_size=7, epochs=2)
-    full, mixed = (
-        fit(recipe.with_(dtype=t), data, out=tmp_path / t).result["train_loss"]
-        for t in ("float32", "bf16-mixed")
-    )
-    assert mixed == pytest.approx(full, rel=0.02) and mixed != full
-    study = train(
-        [recipe.with_(dtype="bf16-mixed", seed=k) for k in range(2)], data, out=tmp_path / "study"
-    )
-    assert study.results[0]["train_loss"] == pytest.approx(full, rel=0.02)
 
 
 def test_lines_carry_nothing_on(tmp_path: Path) -> None:

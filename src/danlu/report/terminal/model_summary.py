@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 import math
 
 from danlu.data.schema import Schema
@@ -13,6 +12,7 @@ from danlu.models.summary import LayerSummary, summarise
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.report.terminal.console import say, table
+from danlu.report.terminal.json_output import print_json
 
 _KINDS = {
     "language": " (a language model)",
@@ -94,7 +94,7 @@ def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, j
     model = build_model(recipe, schema)
     layers = summarise(model, schema.input_shape)
     if json:
-        print(jsonlib.dumps([dataclasses.asdict(layer) for layer in layers]))
+        print_json([dataclasses.asdict(layer) for layer in layers])
         return
     table(_HEAD, [_row(layer) for layer in layers])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
+from typing import Any
 
 from rich.text import Text
 
 from danlu.predict.text import Tagged
 from danlu.report.terminal.console import get_console, table
+from danlu.report.terminal.json_output import print_json
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
@@ -20,18 +21,17 @@ def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
         kinds |= {kind for *_, kind in sentence.entities}
     for sentence in sentences:
         if json:
-            print(_as_json(sentence))
+            print_json(_as_plain(sentence))
         else:
             get_console().print(coloured(sentence, sorted(kinds)))
 
 
-def _as_json(sentence: Tagged) -> str:
+def _as_plain(sentence: Tagged) -> dict[str, Any]:
     entities = []
     for start, end, kind in sentence.entities:
         text = sentence.gap.join(sentence.tokens[start:end])
         entities.append({"text": text, "from": start, "to": end, "kind": kind})
-    plain = {"tokens": sentence.tokens, "tags": sentence.tags, "entities": entities}
-    return jsonlib.dumps(plain, ensure_ascii=False)
+    return {"tokens": sentence.tokens, "tags": sentence.tags, "entities": entities}
 
 
 def show_pairs(texts: Sequence[str], written: Sequence[tuple[str, float]], json: bool) -> None:
@@ -39,8 +39,7 @@ def show_pairs(texts: Sequence[str], written: Sequence[tuple[str, float]], json:
     rows = []
     for source, (target, nats) in zip(texts, written, strict=True):
         if json:
-            plain = {"source": source, "target": target, "nats": nats}
-            print(jsonlib.dumps(plain, ensure_ascii=False))
+            print_json({"source": source, "target": target, "nats": nats})
         rows.append((source, target, f"{nats:.2f}"))
     if not json:
         table(("source", "target", "log P (nats)"), rows)

@@ -27,10 +27,9 @@ from danlu.train.forward.bound_layer import BoundLayer, ForwardBackward, LayerRu
 from danlu.train.forward.convolution import UnfoldedConvolution
 from danlu.train.forward.interface import scaled_keep_mask
 from danlu.train.forward.normalisation import batch_norm, batch_norm_of_columns
-from danlu.train.forward.pooling import max_pool
+from danlu.train.forward.pooling import max_pool, threshold_into
 
 aten = torch.ops.aten
-threshold_into = aten.threshold_backward.grad_input
 
 LayerRules = dict[type[nn.Module], LayerRule]
 Activation = Callable[[Any, Tensor], Tensor]  # (module, x) → output
