@@ -50,12 +50,17 @@ def test_cells_that_cannot_be_said_any_more_are_refused() -> None:
         Recipe(model={"name": "lstm", "cell": ["gru", "gru-before"], "hidden": [4, 4]})
 
 
-@pytest.mark.parametrize("cell", ["gru-before", "gru-reset-before", "lstm-peephole"])
-def test_the_way_out_of_a_cell_for_a_network_is_a_recipe(cell: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "network"),
+    [("gru-before", "gru"), ("gru-reset-before", "gru"), ("lstm-peephole", "lstm")],
+)
+def test_the_way_out_of_a_cell_for_a_network_is_a_recipe(cell: str, network: str) -> None:
     with pytest.raises(RecipeError, match="must be a network, and this is a cell") as refused:
         Recipe(model=cell)
     way_out = str(refused.value).partition("; try ")[2]
-    assert Recipe().with_(way_out.split()).model.hidden
+    model = Recipe().with_(way_out.split()).model
+    assert model.name == network
+    assert model.reset_after is (network != "gru")
 
 
 @pytest.mark.parametrize(
