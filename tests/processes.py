@@ -8,11 +8,10 @@ fast a machine is, and time is made: a clock of the training loop goes on by as 
 from __future__ import annotations
 
 import contextlib
-import mmap
+import multiprocessing
 import os
 import runpy
 import signal
-import struct
 import tempfile
 import traceback
 import types
@@ -60,7 +59,7 @@ def in_child(
 
     since: the file from whose appearance on events count: before it there is nothing to go on with.
     """
-    counter = mmap.mmap(-1, 8)  # shared with all processes that are forked
+    counter = multiprocessing.Value("q", 0)  # shared with all processes that are forked
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "error"
         pid = os.fork()
@@ -68,7 +67,7 @@ def in_child(
             _be_the_child(work, counter, since, at, send, said)
         _, status = os.waitpid(pid, 0)
         error = said.read_text() if said.exists() else ""
-    return Outcome(os.waitstatus_to_exitcode(status), error, _count_of(counter))
+    return Outcome(os.waitstatus_to_exitcode(status), error, counter.value)
 
 
 def run_script(script: Path) -> str:
@@ -91,7 +90,7 @@ def run_script(script: Path) -> str:
 
 def _be_the_child(
     work: Callable[[], object],
-    counter: mmap.mmap,
+    counter: Any,
     since: Path,
     at: int | None,
     send: int,
@@ -108,19 +107,17 @@ def _be_the_child(
         os._exit(code)  # nothing of pytest's is torn down here
 
 
-def _count_of(counter: mmap.mmap) -> int:
-    return int(struct.unpack_from("q", counter)[0])
-
-
 @contextlib.contextmanager
 def _counted(
-    counter: mmap.mmap, program: int, since: Path, at: int | None, send: int
+    counter: Any, program: int, since: Path, at: int | None, send: int
 ) -> Iterator[None]:
     def happen() -> None:
         if not since.exists():
             return
-        struct.pack_into("q", counter, 0, _count_of(counter) + 1)
-        if _count_of(counter) == at:
+        with counter.get_lock():  # or one worker sets back what the others counted
+            counter.value += 1
+            reached = counter.value == at
+        if reached:
             os.kill(program, send)
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
