@@ -108,9 +108,7 @@ def _be_the_child(
 
 
 @contextlib.contextmanager
-def _counted(
-    counter: Any, program: int, since: Path, at: int | None, send: int
-) -> Iterator[None]:
+def _counted(counter: Any, program: int, since: Path, at: int | None, send: int) -> Iterator[None]:
     def happen() -> None:
         if not since.exists():
             return
