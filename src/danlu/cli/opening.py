@@ -206,7 +206,7 @@ def open_run(name: str, trust: bool = False) -> Run:
         return Run(runs[-1].path, trust)
     study, _, member = name.rpartition(":")
     # A path may have a colon of its own, as on Windows.
-    folder = study_path(study) if study and member.isdigit() else None
+    folder = study_path(study) if study and member.isdecimal() else None
     if folder is not None:
         return Study(folder, trust).run(int(member))
     path = Path(name)

@@ -49,10 +49,12 @@ class Augmenter:
             is_flipped = torch.rand(b, generator=g) < 0.5
             x = flip(x, is_flipped)
         if self.crop:
-            corner = torch.randint(0, 2 * self.crop + 1, (b, 2), generator=g)
+            places = 2 * self.crop + 1
+            corner = torch.randint(0, places, (b, 2), generator=g)
             x = crop(x, corner, self.crop)
         if self.warps:
-            u = torch.rand(4, b, generator=g, dtype=torch.float64) * 2 - 1  # U(−1, 1)
+            u = torch.rand(4, b, generator=g, dtype=torch.float64)
+            u = u * 2 - 1  # U(−1, 1)
             degrees = u[0] * self.rotate
             factor = 1 + u[1] * self.scale
             shift = u[2:].T * self.shift
@@ -70,20 +72,25 @@ class Augmenter:
 def flip(x: Tensor, mask: Tensor) -> Tensor:
     """Return x with the images of the mask [B] mirrored left to right."""
     of_image = mask.to(x.device).view(-1, 1, 1, 1)  # [B, 1, 1, 1]
-    return torch.where(of_image, x.flip(3), x)
+    mirrored = x.flip(3)
+    return torch.where(of_image, mirrored, x)
 
 
 def crop(x: Tensor, corner: Tensor, pad: int) -> Tensor:
     """Return x padded with zeros, [H, W] cut out from the corner (row, column) [B, 2] of each."""
     b, _, h, w = x.shape
     corner = corner.to(x.device)
-    rows = corner[:, :1] + torch.arange(h, device=x.device)  # [B, H]
-    columns = corner[:, 1:] + torch.arange(w, device=x.device)  # [B, W]
+    top = corner[:, :1]
+    left = corner[:, 1:]
+    rows = top + torch.arange(h, device=x.device)  # [B, H]
+    columns = left + torch.arange(w, device=x.device)  # [B, W]
     padded = F.pad(x, (pad, pad, pad, pad))  # [B, C, H + 2·pad, W + 2·pad]
     # One gather for all images: with channels last, a pixel is one index.
     pixels = padded.permute(0, 2, 3, 1)  # [B, H, W, C]
     image = torch.arange(b, device=x.device).view(b, 1, 1)
-    cut = pixels[image, rows.view(b, h, 1), columns.view(b, 1, w)]  # [B, h, w, C]
+    row = rows.view(b, h, 1)
+    column = columns.view(b, 1, w)
+    cut = pixels[image, row, column]  # [B, H, W, C]
     return cut.permute(0, 3, 1, 2).contiguous()
 
 
@@ -102,9 +109,12 @@ def warp(x: Tensor, degrees: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     # Normalised coordinates stretch x by w/2 and y by h/2: a turn is one only after undoing that.
     sin_to_x = sin * (h / w)
     sin_to_y = sin * (w / h)
-    to_x = torch.stack((cos, -sin_to_x, -cos * dx + sin_to_x * dy), 1)  # [B, 3]
-    to_y = torch.stack((sin_to_y, cos, -sin_to_y * dx - cos * dy), 1)
-    matrix = torch.stack((to_x, to_y), 1).to(x.device, x.dtype)  # [B, 2, 3]
+    moved_x = -cos * dx + sin_to_x * dy
+    moved_y = -sin_to_y * dx - cos * dy
+    to_x = torch.stack((cos, -sin_to_x, moved_x), 1)  # [B, 3]
+    to_y = torch.stack((sin_to_y, cos, moved_y), 1)
+    matrix = torch.stack((to_x, to_y), 1)  # [B, 2, 3]
+    matrix = matrix.to(x.device, x.dtype)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)  # [B, H, W, 2]
     return F.grid_sample(
         x,

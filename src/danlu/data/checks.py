@@ -36,7 +36,8 @@ def _check_finite(x: Array) -> None:
     for start in range(0, len(x), _ROWS):
         # In blocks, so that a mapped array is never in memory whole.
         rows = x[start : start + _ROWS]
-        is_bad = ~np.isfinite(rows).reshape(len(rows), -1).all(1)
+        is_finite = np.isfinite(rows).reshape(len(rows), -1)
+        is_bad = ~is_finite.all(1)
         if is_bad.any():
             example = start + int(np.flatnonzero(is_bad)[0])
             raise DataError(
@@ -55,7 +56,8 @@ def _check_numbers(y: Array) -> None:
 
 
 def _check_classes(y: Array, classes: tuple[str, ...]) -> None:
-    low, high = int(y.min()), int(y.max())
+    low = int(y.min())
+    high = int(y.max())
     if low < 0 or high >= len(classes):
         rule = f"must lie in 0…{len(classes) - 1} ({len(classes)} classes)"
         raise DataError(wrong("label", low if low < 0 else high, rule))

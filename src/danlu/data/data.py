@@ -26,6 +26,8 @@ from danlu.data.vocabulary import UNK
 _DIGESTED_BYTES = 1 << 20  # of rows digested at once: the steps of it stay in the cache
 _ROWS = 8192  # rows touched at once when all of the data is passed over
 
+Pair = tuple[int, int]  # indices of two equal examples
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -53,10 +55,11 @@ class Data:
         return len(self.x)
 
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.schema.input_shape))
-        sizes = [f"{self.size(part):,} {part}" for part in PARTS]
         name = self.source.get("source", "")
-        return f"<Data {name}: {self.schema.task}, examples of {shape}, {', '.join(sizes)}>"
+        task = self.schema.task
+        shape = "×".join(map(str, self.schema.input_shape))
+        sizes = ", ".join(f"{self.size(part):,} {part}" for part in PARTS)
+        return f"<Data {name}: {task}, examples of {shape}, {sizes}>"
 
     def size(self, part: str) -> int:
         """Return the number of examples in "train", "valid" or "test"."""
@@ -92,7 +95,8 @@ class Data:
         if kind not in self._fitted:
             # Fitted on the training part alone: nothing of the others may leak.
             chunks = self.chunks("train")
-            self._fitted[kind] = normalize.fit(kind, chunks, self.schema.input_shape)
+            fitted = normalize.fit(kind, chunks, self.schema.input_shape)
+            self._fitted[kind] = fitted
         return self._fitted[kind]
 
     def set_normalizer(self, fitted: normalize.Normalizer) -> None:
@@ -117,23 +121,26 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of examples, targets and split: equal data, equal digest."""
-        kind = repr((tuple(self.x.shape), self.x.dtype))
+        shape = tuple(self.x.shape)
+        kind = repr((shape, self.x.dtype))
         digest = hashlib.blake2b(kind.encode(), digest_size=16)
+        # Piece by piece: data mapped from disk may be larger than memory.
         for rows in self.x.split(_ROWS):
             digest.update(_bytes_of(rows))
-        for tensor in (self.y, *(self.parts[part] for part in PARTS)):
+        in_order = [self.parts[part] for part in PARTS]
+        for tensor in (self.y, *in_order):
             if len(tensor):
                 digest.update(_bytes_of(tensor))
         return digest.hexdigest()
 
-    def duplicates(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    def duplicates(self) -> dict[tuple[str, str], list[Pair]]:
         """Return pairs of equal examples that lie in two different parts.
 
         Keys name the parts, such as ("train", "test"); values are pairs of indices into `x`, the
         earlier part's first.
         """
         part_of = self._part_numbers()
-        pairs: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
         for group in equal_groups(self._digests()):
             originals = first_of_each_part(group, part_of)
             # Within one part, equal examples flatter nobody.
@@ -142,8 +149,10 @@ class Data:
             for example in map(int, group):
                 own_part = part_of[example]
                 for part, original in originals.items():
+                    if part >= own_part:
+                        continue
                     # Digests can collide: values are compared before anything is called equal.
-                    if part < own_part and torch.equal(self.x[original], self.x[example]):
+                    if torch.equal(self.x[original], self.x[example]):
                         names = (PARTS[part], PARTS[own_part])
                         pairs[names].append((original, example))
         return {names: sorted(examples) for names, examples in pairs.items()}
@@ -164,7 +173,10 @@ class Data:
 
     def _digests(self) -> Digests:
         rows_at_once = max(1, _DIGESTED_BYTES // self.x[0].nbytes)
-        return np.concatenate([row_digests(rows.numpy()) for rows in self.x.split(rows_at_once)])
+        digests = []
+        for rows in self.x.split(rows_at_once):
+            digests.append(row_digests(rows.numpy()))
+        return np.concatenate(digests)
 
     @classmethod
     def from_raw(
@@ -185,7 +197,8 @@ class Data:
         """
         if all_test:
             nothing = np.arange(0)
-            parts = {"train": nothing, "valid": nothing, "test": np.arange(len(raw.x))}
+            everything = np.arange(len(raw.x))
+            parts = {"train": nothing, "valid": nothing, "test": everything}
         else:
             check_values(raw.x, raw.y, raw.schema)
             parts = partition(raw, split_as, valid, seed)
@@ -199,21 +212,24 @@ class Data:
             raw = replace(raw, x=x, y=y, schema=schema)
         schema = raw.schema
         if schema.is_regression:
-            schema = replace(schema, scale=_target_scale(raw.y[parts["train"]]))
+            of_training = raw.y[parts["train"]]
+            schema = replace(schema, scale=_target_scale(of_training))
+        y = raw.y.astype(_target_type(schema))
         return cls(
-            torch.from_numpy(raw.x),
-            torch.from_numpy(raw.y.astype(_target_type(schema))),
-            {part: torch.from_numpy(index) for part, index in parts.items()},
-            schema,
-            source,
-            is_mapped(raw.x),
-            reloadable,
-            raw.missing,
+            x=torch.from_numpy(raw.x),
+            y=torch.from_numpy(y),
+            parts={part: torch.from_numpy(index) for part, index in parts.items()},
+            schema=schema,
+            source=source,
+            mapped=is_mapped(raw.x),
+            reloadable=reloadable,
+            missing=raw.missing,
         )
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().numpy().data.cast("B")
+    values = tensor.contiguous().numpy()
+    return values.data.cast("B")
 
 
 def _target_scale(y: Array) -> tuple[float, float]:
@@ -227,4 +243,7 @@ def _target_scale(y: Array) -> tuple[float, float]:
 def _target_type(schema: Schema) -> Any:
     if schema.is_regression:
         return np.float32
-    return np.int64 if schema.task == "classification" else np.int32
+    if schema.task == "classification":
+        return np.int64
+    # Numbers of tokens or tags: there are many, and half the bytes hold them.
+    return np.int32

@@ -16,11 +16,7 @@ def row_digests(rows: Array) -> Digests:
     """Return a number per row [N], equal for equal rows: the sum of its mixed words mod 2⁶⁴."""
     if rows.dtype != np.uint8:
         rows = rows + 0  # −0.0 equals 0.0
-    octets = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
-    missing = -octets.shape[1] % 8
-    # Words of eight bytes are read, so rows are filled up to them.
-    octets = np.pad(octets, ((0, 0), (0, missing)))
-    words = octets.view(np.uint64)  # [N, words]
+    words = _words_of(rows)
     width = words.shape[1]
 
     rng = np.random.default_rng(0)
@@ -39,6 +35,15 @@ def row_digests(rows: Array) -> Digests:
     return digests
 
 
+def _words_of(rows: Array) -> Digests:
+    """Return each row's bytes as numbers of eight bytes [N, words], filled up with zeros."""
+    flat = rows.reshape(len(rows), -1)
+    octets = np.ascontiguousarray(flat).view(np.uint8)
+    missing = -octets.shape[1] % 8
+    filled = np.pad(octets, ((0, 0), (0, missing)))
+    return filled.view(np.uint64)
+
+
 def equal_groups(digests: Digests) -> Iterator[Array]:
     """Yield the indices of each group of two or more equal digests."""
     order = np.argsort(digests, kind="stable")
@@ -48,7 +53,8 @@ def equal_groups(digests: Digests) -> Iterator[Array]:
     edges = np.append(np.flatnonzero(starts_group), len(order))
     sizes = np.diff(edges)
     for i in np.flatnonzero(sizes > 1):
-        start, end = edges[i], edges[i + 1]
+        start = edges[i]
+        end = edges[i + 1]
         yield order[start:end]
 
 

@@ -39,7 +39,8 @@ def parse_bytes(text: str | int | None) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
     if not found:
         raise DataError(wrong("memory", text, "must be a size such as 500MB or 2GB", "try 2GB"))
-    return int(float(found[1]) * _UNITS[found[2]])
+    number, unit = found.groups()
+    return int(float(number) * _UNITS[unit])
 
 
 def _half_of_memory() -> int:
@@ -54,7 +55,8 @@ def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
 
     The file has no name and lies in the cache. Raises StorageError when the disk is full.
     """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    values = int(np.prod(shape, dtype=np.int64))
+    size = values * np.dtype(dtype).itemsize
     if size <= budget:
         return np.empty(shape, dtype)
     # Not in /tmp, which may itself be memory.
@@ -72,4 +74,5 @@ def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
 
 def is_mapped(x: Array) -> bool:
     """Whether the array is read from disk as it is used."""
-    return isinstance(x, np.memmap) or (x.base is not None and isinstance(x.base, np.memmap))
+    # A view of a mapped array is a plain array, whose base is mapped.
+    return isinstance(x, np.memmap) or isinstance(x.base, np.memmap)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 KINDS = ("none", "minmax", "minmax-symmetric", "zscore", "whiten")
 
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Normalizer:
@@ -48,12 +50,9 @@ class Normalizer:
         matrix = self.matrix
         if matrix is not None:
             matrix = matrix.to(device, dtype)
-        return Normalizer(
-            self.kind,
-            self.shift.to(device, dtype),
-            self.scale.to(device, dtype),
-            matrix,
-        )
+        shift = self.shift.to(device, dtype)
+        scale = self.scale.to(device, dtype)
+        return Normalizer(self.kind, shift, scale, matrix)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a run keeps of it."""
@@ -63,13 +62,15 @@ class Normalizer:
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normalizer:
+def fit(kind: str, chunks: Iterable[Tensor], shape: Shape) -> Normalizer:
     """Fit on chunks [n, *shape] of the training part; statistics are taken in float64.
 
     Min–max maps the training range to [0, 1] or [−1, 1]; z-score to mean 0, variance 1; whitening
     to covariance I (directions without variance become 0). A constant feature keeps scale 1.
     """
-    per_channel = (shape[0], 1, 1) if len(shape) == 3 else shape
+    per_channel = shape
+    if len(shape) == 3:
+        per_channel = (shape[0], 1, 1)
     if kind == "tokens":
         return Normalizer(kind, torch.zeros(1), torch.ones(1))
     if kind == "none":
@@ -90,11 +91,9 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
         else:
             shift = torch.where(varies, (low + high) / 2, low)
             scale = 2 / width
-    return Normalizer(
-        kind,
-        shift.float().view(per_channel),
-        scale.float().view(per_channel),
-    )
+    shift = shift.float().view(per_channel)
+    scale = scale.float().view(per_channel)
+    return Normalizer(kind, shift, scale)
 
 
 class _Moments:
@@ -115,7 +114,9 @@ class _Moments:
 
     def add_bytes(self, chunk: Tensor) -> None:
         """Add bytes [n, C, H, W]: counted, not converted, which is exact and needs no copy."""
-        by_channel = [torch.bincount(c.flatten(), minlength=256) for c in chunk.unbind(1)]
+        by_channel = []
+        for channel in chunk.unbind(1):
+            by_channel.append(torch.bincount(channel.flatten(), minlength=256))
         counts = torch.stack(by_channel).double()  # [C, 256]
         values = torch.arange(256, dtype=torch.float64)
         seen = torch.where(counts > 0, values, torch.nan)  # [C, 256]
@@ -151,9 +152,7 @@ class _Moments:
         self.high = high
 
 
-def moments(
-    chunks: Iterable[Tensor], shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def moments(chunks: Iterable[Tensor], shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return minimum, maximum, mean and standard deviation per channel or feature."""
     sums = _Moments()
     is_image = len(shape) == 3
@@ -166,9 +165,11 @@ def moments(
         else:
             sums.add_floats(chunk.double().T)
     mean = sums.total / sums.n
-    variance = (sums.square / sums.n - mean**2).clamp_min(0)
+    variance = sums.square / sums.n - mean**2
+    variance = variance.clamp_min(0)  # rounding may leave less
     # Of a constant feature rounding would leave a variance that is tiny, but not 0.
-    std = torch.where(sums.high > sums.low, variance.sqrt(), 0.0)
+    varies = sums.high > sums.low
+    std = torch.where(varies, variance.sqrt(), 0.0)
     return sums.low, sums.high, mean + sums.centre, std
 
 
@@ -193,7 +194,8 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     inverse_root = values.clamp_min(1e-300).rsqrt()
     # Directions without variance would be blown up to noise of size 1.
     largest = values[-1]
-    scale = torch.where(values > largest * 1e-10, inverse_root, 0.0)
+    has_variance = values > largest * 1e-10
+    scale = torch.where(has_variance, inverse_root, 0.0)
     mean = centre + offset
     matrix = vectors * scale
     return Normalizer("whiten", mean.float(), torch.ones(1), matrix.float())

@@ -8,7 +8,10 @@ from danlu.data import split
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS
 from danlu.data.raw import Raw
+from danlu.data.split import Index
 from danlu.errors import DataError, count, some, wrong
+
+TwoParts = tuple[Index, Index]
 
 
 def partition(
@@ -16,57 +19,69 @@ def partition(
     split_as: str | tuple[float, ...] | None,
     valid: bool,
     seed: int,
-) -> dict[str, split.Index]:
+) -> dict[str, Index]:
     """Return the indices of each part.
 
     By shares that are given, else by official parts, else by the rule. valid: whether there is to
     be a validation part. Raises DataError where a part that is wanted would be empty.
     """
     n = len(raw.x)
+    train_share, valid_share, test_share = _shares_of(raw, split_as, valid)
     # What the user asks for wins over the source's own parts.
     if split_as is not None:
-        shares = split.parse(split_as)
-        if not valid:
-            # Nothing is to be lost: the test part takes over what validation would have had.
-            train_share, valid_share, test_share = shares
-            shares = (train_share, 0.0, valid_share + test_share)
-        rest, test = split.draw(raw.labels, n, shares[2], seed, "split test")
+        rest, test = split.draw(raw.labels, n, test_share, seed, "split test")
     else:
-        shares = (1.0, 0.0, 0.0) if raw.presplit else split.rule(n, valid)
-        rest, test = _official_test(raw, shares[2], seed)
-    train_share, valid_share, test_share = shares
+        rest, test = _official_test(raw, test_share, seed)
 
     has_official_valid = split_as is None and raw.official_valid > 0
-    if has_official_valid:
-        first_valid = len(rest) - raw.official_valid
-        train = rest[:first_valid] if valid else rest
-        validation = rest[first_valid:] if valid else rest[:0]
-    else:
+    if not has_official_valid:
         train, validation = _drawn_valid(raw, rest, valid_share, seed)
+    elif valid:
+        first_valid = len(rest) - raw.official_valid
+        train = rest[:first_valid]
+        validation = rest[first_valid:]
+    else:
+        # Unwanted, its examples are trained on.
+        train = rest
+        validation = rest[:0]
 
     parts = {"train": train, "valid": validation, "test": test}
-    wanted = {"train": train_share, "valid": valid_share if valid else 0.0, "test": test_share}
+    wanted = {"train": train_share, "valid": valid_share, "test": test_share}
     _refuse_empty(parts, wanted, n)
-    return {part: parts[part] for part in PARTS}
+    return parts
 
 
-def _drawn_valid(
-    raw: Raw, rest: split.Index, share: float, seed: int
-) -> tuple[split.Index, split.Index]:
+def _shares_of(raw: Raw, split_as: str | tuple[float, ...] | None, valid: bool) -> split.Shares:
+    """Return the shares (train, valid, test); of validation 0 where it is unwanted."""
+    if split_as is None:
+        if raw.presplit:
+            return 1.0, 0.0, 0.0
+        return split.rule(len(raw.x), valid)
+    train, validation, test = split.parse(split_as)
+    if not valid:
+        # Nothing is to be lost: the test part takes over what validation would have had.
+        return train, 0.0, validation + test
+    return train, validation, test
+
+
+def _drawn_valid(raw: Raw, rest: Index, share: float, seed: int) -> TwoParts:
     """Return (training part, validation part) of what the test part leaves; share: of all."""
     share_of_rest = 0.0
     if len(rest):
-        share_of_rest = min(1.0, share * len(raw.x) / len(rest))
+        wanted = share * len(raw.x)
+        share_of_rest = min(1.0, wanted / len(rest))
     labels = _labels_of(raw.labels, rest)
     train, valid = split.draw(labels, len(rest), share_of_rest, seed, "split valid")
     return rest[train], rest[valid]
 
 
-def _labels_of(labels: Array | None, index: split.Index) -> Array | None:
-    return None if labels is None else labels[index]
+def _labels_of(labels: Array | None, index: Index) -> Array | None:
+    if labels is None:
+        return None
+    return labels[index]
 
 
-def _official_test(raw: Raw, share: float, seed: int) -> tuple[split.Index, split.Index]:
+def _official_test(raw: Raw, share: float, seed: int) -> TwoParts:
     """Return (the rest, the test part): the official test part where there is one, else a draw.
 
     An official validation part, which lies last, stays whole.
@@ -78,14 +93,17 @@ def _official_test(raw: Raw, share: float, seed: int) -> tuple[split.Index, spli
         return everything[:first_test], everything[first_test:]
     free = n - raw.official_valid
     share_of_free = min(1.0, share * n / free)
-    labels = _labels_of(raw.labels, everything[:free])
+    drawn_from = everything[:free]
+    labels = _labels_of(raw.labels, drawn_from)
     rest, test = split.draw(labels, free, share_of_free, seed, "split test")
-    return np.concatenate([rest, everything[free:]]), test
+    official_valid = everything[free:]
+    return np.concatenate([rest, official_valid]), test
 
 
-def _refuse_empty(parts: dict[str, split.Index], wanted: dict[str, float], n: int) -> None:
+def _refuse_empty(parts: dict[str, Index], wanted: dict[str, float], n: int) -> None:
     empty = []
     for part in PARTS:
+        # Nothing is learnt without examples, whatever the shares say.
         is_wanted = wanted[part] > 0 or part == "train"
         if is_wanted and not len(parts[part]):
             empty.append(part)
@@ -96,7 +114,7 @@ def _refuse_empty(parts: dict[str, split.Index], wanted: dict[str, float], n: in
         )
 
 
-def limited(raw: Raw, train: split.Index, limit: int, seed: int) -> split.Index:
+def limited(raw: Raw, train: Index, limit: int, seed: int) -> Index:
     """Return a stratified, seeded `limit` of the training part; of running text its beginning.
 
     Raises DataError for a limit that cannot hold an example of each class.
@@ -104,7 +122,9 @@ def limited(raw: Raw, train: split.Index, limit: int, seed: int) -> split.Index:
     if limit < 1:
         raise DataError(wrong("limit", limit, "must be at least 1"))
     labels = _labels_of(raw.labels, train)
-    classes = 1 if labels is None else len(np.unique(labels))
+    classes = 1
+    if labels is not None:
+        classes = len(np.unique(labels))
     if limit < classes:
         raise DataError(wrong("limit", limit, f"must be at least {classes}, one example per class"))
     # There is less than the limit.
@@ -112,5 +132,6 @@ def limited(raw: Raw, train: split.Index, limit: int, seed: int) -> split.Index:
         return train
     if raw.schema.task == "language":
         return train[:limit]
-    _, kept = split.draw(labels, len(train), limit / len(train), seed, "limit")
+    share = limit / len(train)
+    _, kept = split.draw(labels, len(train), share, seed, "limit")
     return train[kept]

@@ -29,4 +29,6 @@ class Raw:
     @property
     def labels(self) -> Array | None:
         """The class numbers [N] by which a split is stratified; None where there are none."""
-        return self.y if self.schema.task == "classification" else None
+        if self.schema.task != "classification":
+            return None
+        return self.y

@@ -111,12 +111,14 @@ class Schema:
     def from_json(cls, plain: dict[str, Any]) -> Schema:
         """Return the schema of plain values, the inverse of `to_json`."""
         # JSON knows lists only; a schema is compared and hashed.
-        columns = tuple(Column(c["name"], tuple(c["levels"])) for c in plain["columns"])
+        columns = []
+        for column in plain["columns"]:
+            columns.append(Column(column["name"], tuple(column["levels"])))
         mean, std = plain["scale"]
         typed = {
             "input_shape": tuple(plain["input_shape"]),
             "classes": tuple(plain["classes"]),
-            "columns": columns,
+            "columns": tuple(columns),
             "scale": (mean, std),
         }
         return cls(**{**plain, **typed})

@@ -27,8 +27,11 @@ def rule(n: int, valid: bool = True) -> Shares:
     if n <= SMALL:
         held_out = at_small
     elif n <= LARGE:
-        way = math.log(n / SMALL) / math.log(LARGE / SMALL)
-        held_out = at_small * (at_large / at_small) ** way
+        # Geometrically: a straight line between the two ends on logarithmic axes.
+        whole_way = math.log(LARGE / SMALL)
+        way = math.log(n / SMALL) / whole_way
+        ratio = at_large / at_small
+        held_out = at_small * ratio**way
     else:
         held_out = 0.0025
     if not valid:
@@ -46,8 +49,7 @@ def parse(split: str | tuple[float, ...]) -> Shares:
         shares = [float(share) for share in written]
     except ValueError:
         shares = []
-    are_shares = all(math.isfinite(share) and share >= 0 for share in shares)
-    if len(shares) not in (2, 3) or not are_shares or shares[0] <= 0:
+    if not _are_shares(shares):
         rule = "must be two or three shares such as 60/20/20"
         raise DataError(wrong("split", split, rule, "try 60/20/20"))
     if len(shares) == 2:
@@ -55,6 +57,16 @@ def parse(split: str | tuple[float, ...]) -> Shares:
     total = sum(shares)
     train, valid, test = (share / total for share in shares)
     return train, valid, test
+
+
+def _are_shares(shares: list[float]) -> bool:
+    """Whether numbers can be shares of two or three parts, some of them training."""
+    if len(shares) not in (2, 3):
+        return False
+    for share in shares:
+        if not math.isfinite(share) or share < 0:
+            return False
+    return shares[0] > 0
 
 
 def draw(
@@ -82,7 +94,9 @@ def draw(
     taken = np.diff(quota, prepend=0.0) > 0  # [n]
     if labels is not None and 0 < size < n:
         _put_each_class_on_both_sides(taken, labels[order])
-    return np.sort(order[~taken]), np.sort(order[taken])
+    first = np.sort(order[~taken])
+    second = np.sort(order[taken])
+    return first, second
 
 
 def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]) -> None:
@@ -104,8 +118,9 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
 
     # As many others change sides, so that the sizes stay.
     gives_back = surplus > 0
+    movable_in = lambda in_class: int(np.count_nonzero(in_class == gives_back))  # noqa: E731
     for _ in range(abs(surplus)):
-        largest = max(classes, key=lambda c: int(np.count_nonzero(c == gives_back)))
+        largest = max(classes, key=movable_in)
         movable = np.flatnonzero(largest == gives_back)
         if len(movable) < 2:
             break
@@ -115,11 +130,12 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
 def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]) -> None:
     """Raise DataError for parts in which a class is missing."""
     mistakes = []
-    total = np.bincount(labels, minlength=len(classes))  # [K]
+    width = len(classes)
+    total = np.bincount(labels, minlength=width)  # [K]
     for name, index in parts.items():
         if not len(index):
             continue
-        counts = np.bincount(labels[index], minlength=len(classes))
+        counts = np.bincount(labels[index], minlength=width)  # [K]
         missing = []
         for k in np.flatnonzero(counts == 0):
             missing.append(f"{classes[k]!r} ({total[k]} in all)")

@@ -27,6 +27,8 @@ class Scheme:
     ends: str
 
 
+_NOT_CLOSED = "but the entity is not closed"
+
 SCHEMES = {
     "bmes": Scheme("BMES", "BS", "ES"),
     "bioes": Scheme("BIES", "BS", "ES"),
@@ -61,31 +63,38 @@ def scheme_of(tags: Iterable[str], nearly: float = 1.0) -> str | None:
     fits = {}
     # The order decides between schemes that fit alike.
     for scheme in ("bio", "bmes", "bioes"):
-        fits[scheme] = sum(follows_scheme(tag, scheme) for tag in named)
+        following = [tag for tag in named if follows_scheme(tag, scheme)]
+        fits[scheme] = len(following)
     best = max(fits, key=lambda scheme: fits[scheme])
-    return best if fits[best] >= nearly * len(named) else None
+    if fits[best] < nearly * len(named):
+        return None
+    return best
 
 
 def first_violation(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
     """Return the first place where tags are out of order, and why; None where all are in order."""
-    rules = SCHEMES[scheme]
-    open_letter, open_kind = "", ""
-    for i, tag in enumerate([*tags, "O"]):
-        letter, kind = split_tag(tag)
-        continues = bool(letter) and letter not in rules.begins
-        if continues:
-            is_closed = open_letter in rules.ends and scheme != "bio"
-            if not open_letter or kind != open_kind or is_closed:
-                after = f", but comes after {tags[i - 1]!r}" if i else ""
-                return i, f"{tag!r} begins no entity{after}"
-        elif open_letter and open_letter not in rules.ends:
-            is_end = i == len(tags)
-            follower = "the end of the sentence" if is_end else repr(tag)
-            reason = f"{tags[i - 1]!r} is followed by {follower}, but the entity is not closed"
-            place = i - 1 if is_end else i
-            return place, reason
-        open_letter, open_kind = letter, kind
+    before = "O"
+    for i, tag in enumerate(tags):
+        if not _may_follow(before, tag, scheme):
+            return i, _reason_against(tags, i, scheme)
+        before = tag
+    if not _may_follow(before, "", scheme):
+        last = len(tags) - 1
+        return last, f"{before!r} is followed by the end of the sentence, {_NOT_CLOSED}"
     return None
+
+
+def _reason_against(tags: Sequence[str], i: int, scheme: str) -> str:
+    """Say why a tag may not stand where it does."""
+    tag = tags[i]
+    before = tags[i - 1]
+    letter, _ = split_tag(tag)
+    continues = bool(letter) and letter not in SCHEMES[scheme].begins
+    if not continues:
+        return f"{before!r} is followed by {tag!r}, {_NOT_CLOSED}"
+    if i == 0:
+        return f"{tag!r} begins no entity"
+    return f"{tag!r} begins no entity, but comes after {before!r}"
 
 
 def allowed_transitions(tags: Sequence[str], scheme: str | None) -> tuple[tuple[bool, ...], ...]:
@@ -99,7 +108,8 @@ def allowed_transitions(tags: Sequence[str], scheme: str | None) -> tuple[tuple[
     with_edge = [*tags, ""]
     rows = []
     for before in with_edge:
-        rows.append(tuple(_may_follow(before, after, scheme) for after in with_edge))
+        row = [_may_follow(before, after, scheme) for after in with_edge]
+        rows.append(tuple(row))
     return tuple(rows)
 
 
@@ -110,8 +120,10 @@ def _may_follow(before: str, after: str, scheme: str) -> bool:
     letter, kind = split_tag(after)
     if not letter or letter in rules.begins:
         return not letter_before or letter_before in rules.ends
+    # In BIO nothing but the next tag closes an entity.
     is_open = scheme == "bio" or letter_before not in rules.ends
-    return bool(letter_before) and kind_before == kind and is_open
+    is_same_kind = kind_before == kind
+    return bool(letter_before) and is_open and is_same_kind
 
 
 def open_at_end(tags: Sequence[str], scheme: str) -> list[str]:
@@ -139,7 +151,8 @@ def closing_at_start(tags: Sequence[str], scheme: str) -> list[str]:
 
 def entities_of(numbers: Iterable[int], schema: Schema) -> list[Span]:
     """Return the entities of a sentence whose tags are numbers of classes."""
-    return spans([schema.classes[k] for k in numbers], schema.scheme)
+    tags = [schema.classes[k] for k in numbers]
+    return spans(tags, schema.scheme)
 
 
 def spans(tags: Sequence[str], scheme: str | None) -> list[Span]:
@@ -151,7 +164,9 @@ def spans(tags: Sequence[str], scheme: str | None) -> list[Span]:
         return [(i, i + 1, tag) for i, tag in enumerate(tags)]
     rules = SCHEMES[scheme]
     entities: list[Span] = []
-    start, open_kind = -1, ""
+    start = -1  # of the entity that is open; −1 while none is
+    open_kind = ""
+    # An O after the last tag closes what is open there.
     for i, tag in enumerate([*tags, "O"]):
         letter, kind = split_tag(tag)
         is_open = start >= 0
@@ -159,14 +174,17 @@ def spans(tags: Sequence[str], scheme: str | None) -> list[Span]:
         continues = is_open and bool(letter) and not begins and kind == open_kind
         if is_open and not continues:
             # In BIO an entity ends where the next tag does not continue it.
-            if scheme == "bio" or tags[i - 1][0] in rules.ends:
+            letter_before = tags[i - 1][0]
+            if scheme == "bio" or letter_before in rules.ends:
                 entities.append((start, i, open_kind))
             start = -1
 
         # In BIO only the next tag tells whether this one closes its entity.
-        closes = scheme != "bio" and bool(letter) and letter in rules.ends
+        is_an_end = bool(letter) and letter in rules.ends
+        closes = is_an_end and scheme != "bio"
         if begins:
-            start, open_kind = i, kind
+            start = i
+            open_kind = kind
         if closes and (begins or continues):
             entities.append((start, i + 1, kind))
             start = -1

@@ -17,7 +17,8 @@ def pad(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None
     """Return rows of unequal length as one array [N, T] of int32."""
     if width is None:
         width = max(map(len, rows))
-    padded = np.full((len(rows), width), fill, np.int32)
+    shape = (len(rows), width)
+    padded = np.full(shape, fill, np.int32)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
@@ -42,9 +43,11 @@ def word_dropout(x: Tensor, share: float, g: torch.Generator) -> Tensor:
 
     (Iyyer et al. 2015.)
     """
+    # Drawn on the CPU, so that a GPU trains on the same tokens.
     drawn = torch.rand(x.shape, generator=g) < share
     is_ordinary = x > EOS
-    return torch.where(drawn.to(x.device) & is_ordinary, UNK, x)
+    dropped = drawn.to(x.device) & is_ordinary
+    return torch.where(dropped, UNK, x)
 
 
 def check_encodable(text: str, place: str) -> str:
@@ -52,9 +55,8 @@ def check_encodable(text: str, place: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as e:
-        raise DataError(
-            f"{place} holds U+{ord(text[e.start]):04X}, half of a surrogate pair; correct it"
-        ) from e
+        half = ord(text[e.start])
+        raise DataError(f"{place} holds U+{half:04X}, half of a surrogate pair; correct it") from e
     return text
 
 
@@ -74,7 +76,8 @@ def tokenize(sentence: str, known: Collection[str], spaced: bool) -> list[str]:
             continue
         end = start + longest
         # The longest token first; a single character is always one.
-        while end > start + 1 and sentence[start:end] not in known:
+        shortest = start + 1
+        while end > shortest and sentence[start:end] not in known:
             end -= 1
         token = sentence[start:end]
         tokens.append(token)

@@ -53,7 +53,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Return the token numbers of a text, without `<eos>`."""
-        return self.encode_all([text])[0]
+        (numbers,) = self.encode_all([text])
+        return numbers
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token numbers of each text."""
@@ -69,7 +70,10 @@ class Vocabulary:
         numbers = []
         for token in tokens:
             number = self._tokenizer.token_to_id(token)
-            numbers.append(UNK if number is None else _ordinary(number))
+            if number is None:
+                numbers.append(UNK)
+            else:
+                numbers.append(_ordinary(number))
         return numbers
 
     def decode(self, numbers: Iterable[int]) -> str:
@@ -119,7 +123,7 @@ def _learn_words(texts: Iterable[str], kind: str, most: int, spaces_only: bool) 
         splitter = pre_tokenizers.WhitespaceSplit()
     if spaces_only:
         # A word that is spelt like a special token stays unknown.
-        texts = (" ".join(word for word in t.split() if word not in SPECIAL) for t in texts)
+        texts = map(_without_special_tokens, texts)
     tokenizer.pre_tokenizer = splitter
     trainer = trainers.WordLevelTrainer(
         vocab_size=most, special_tokens=list(SPECIAL), show_progress=False
@@ -128,6 +132,11 @@ def _learn_words(texts: Iterable[str], kind: str, most: int, spaces_only: bool) 
     if kind == "chars":
         tokenizer.decoder = decoders.Fuse()
     return tokenizer
+
+
+def _without_special_tokens(text: str) -> str:
+    words = [word for word in text.split() if word not in SPECIAL]
+    return " ".join(words)
 
 
 def _learn_bpe(texts: Iterable[str], most: int) -> Tokenizer:

@@ -37,7 +37,10 @@ def verdict(run: Run) -> list[str]:
 def held_out(run: Run) -> str:
     """Return the part that no choice was made on: test, else validation, else training."""
     result = run.result
-    return next(part for part in ("test", "valid", "train") if f"{part}_loss" in result)
+    for part in ("test", "valid"):
+        if f"{part}_loss" in result:
+            return part
+    return "train"
 
 
 def _title(part: str) -> str:
@@ -53,19 +56,20 @@ def _range(low: float, high: float) -> str:
 
 
 def _of_classes(run: Run) -> list[str]:
-    part, result = held_out(run), run.result
+    result = run.result
+    part = held_out(run)
     n = result[f"{part}_n"]
     reached = result[f"{part}_accuracy"]
     low, high = wilson_interval(reached, n)
     # The constant answer is learnt on the training part, too.
     counts = run.data_info["class_counts"]
     most_common = counts.index(max(counts))
+    answer = run.schema.classes[most_common]
     targets = read_outputs(run.path)["targets"]
     constant = float((targets == most_common).sum()) / n
     sentences = [
         f"{_title(part)} accuracy is {_percent(reached)} (95 % interval {_range(low, high)}, "
-        f"{n} examples); always answering {run.schema.classes[most_common]!r} would give "
-        f"{_percent(constant)}."
+        f"{n} examples); always answering {answer!r} would give {_percent(constant)}."
     ]
     if low <= constant:
         sentences.append(
@@ -82,7 +86,8 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
     """Return whether the error is rather bias or variance."""
     trained = result["train_accuracy"]
     reached = result[f"{part}_accuracy"]
-    low, high = difference_interval(trained, result["train_n"], reached, result[f"{part}_n"])
+    n = result[f"{part}_n"]
+    low, high = difference_interval(trained, result["train_n"], reached, n)
     # The interval of the difference holds 0.
     if low <= 0:
         return (
@@ -90,7 +95,10 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
         )
     bias = 1 - trained
     gap = trained - reached
-    larger = "variance (over-fitting)" if gap > bias else "bias (under-fitting)"
+    if gap > bias:
+        larger = "variance (over-fitting)"
+    else:
+        larger = "bias (under-fitting)"
     return (
         f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
         f"({_range(low, high)}): the larger part of the error is {larger}."
@@ -98,15 +106,18 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
 
 
 def _of_tags(run: Run) -> list[str]:
-    part, result = held_out(run), run.result
+    result = run.result
+    part = held_out(run)
     n = result[f"{part}_n"]
     accuracy = result[f"{part}_accuracy"]
     low, high = wilson_interval(accuracy, n)
-    right = f"{_percent(accuracy)} of {n:,} tokens are tagged right ({_range(low, high)})"
+    interval = _range(low, high)
+    right = f"{_percent(accuracy)} of {n:,} tokens are tagged right ({interval})"
     if f"{part}_f1" not in result:
         return [f"{_title(part)}: {right}."]
     f1 = _percent(result[f"{part}_f1"])
-    return [f"{_title(part)} F1 of whole entities is {f1}{_f1_interval(run)}; {right}."]
+    f1_interval = _f1_interval(run)
+    return [f"{_title(part)} F1 of whole entities is {f1}{f1_interval}; {right}."]
 
 
 def _f1_interval(run: Run) -> str:
@@ -115,24 +126,28 @@ def _f1_interval(run: Run) -> str:
         return ""
     kept = read_outputs(run.path)
     sizes = kept["sizes"].tolist()
-    low, high = ner_metrics.f1_interval(kept["tags"], kept["targets"], sizes, run.schema)
+    tags = kept["tags"]
+    targets = kept["targets"]
+    low, high = ner_metrics.f1_interval(tags, targets, sizes, run.schema)
     if low == high:  # all or nothing was found: every draw gives the same
         return ""
     return f" (95 % interval {_range(low, high)}, by sentences)"
 
 
 def _of_next_tokens(run: Run) -> list[str]:
-    part, result = held_out(run), run.result
+    result = run.result
+    part = held_out(run)
     loss = result[f"{part}_loss"]
     n = result[f"{part}_n"]
     reached = perplexity(loss)
+    bits = loss * UNITS["bits"]
     # What can be had without reading the text.
     by_frequency = _entropy_of_counts(run.data_info["class_counts"])
+    constant = perplexity(by_frequency)
     sentences = [
-        f"{_title(part)} perplexity is {reached:.3g}: {loss:.3f} nats "
-        f"({loss * UNITS['bits']:.3f} bits) a token, on {n:,} tokens. Predicted by frequency "
-        f"alone, those of the training part have {perplexity(by_frequency):.3g} "
-        f"({by_frequency:.3f} nats)."
+        f"{_title(part)} perplexity is {reached:.3g}: {loss:.3f} nats ({bits:.3f} bits) a token, "
+        f"on {n:,} tokens. Predicted by frequency alone, those of the training part have "
+        f"{constant:.3g} ({by_frequency:.3f} nats)."
     ]
     if loss >= by_frequency:
         sentences.append(
@@ -145,12 +160,16 @@ def _of_next_tokens(run: Run) -> list[str]:
 
 def _entropy_of_counts(counts: list[int]) -> float:
     """Return the entropy in nats of classes that come so often."""
-    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    exact = torch.tensor(counts, dtype=torch.float64)
+    shares = exact / sum(counts)
     return float(entropy(shares))
 
 
 def _of_numbers(run: Run) -> list[str]:
-    part, result = held_out(run), run.result
+    result = run.result
+    part = held_out(run)
+    n = result[f"{part}_n"]
+    r2 = result[f"{part}_r2"]
     mean, std = run.schema.scale
     # The loss is of the standardised target.
     typical = std * math.sqrt(result[f"{part}_loss"])
@@ -158,9 +177,8 @@ def _of_numbers(run: Run) -> list[str]:
     squared_errors = (targets - mean).square()
     constant = float(squared_errors.mean().sqrt())
     sentences = [
-        f"{_title(part)} R² is {result[f'{part}_r2']:.3f}: a typical error of {typical:.4g} on "
-        f"{result[f'{part}_n']} examples, where always answering the training mean errs by "
-        f"{constant:.4g}."
+        f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, where "
+        f"always answering the training mean errs by {constant:.4g}."
     ]
     if part != "train" and "train_r2" in result:
         sentences.append(f"Training R² is {result['train_r2']:.3f}.")
@@ -172,6 +190,7 @@ def _of_the_data(run: Run) -> list[str]:
     sentences = []
     for pair, n in run.data_info["duplicates"].items():
         first, second = (TITLES[part] for part in pair.split("/"))
+        # "1 example equals", "2 examples equal".
         verb = "equals" if n == 1 else "equal"
         sentences.append(
             f"{count(n, 'example')} of the {second} part {verb} one of the {first} part; "
@@ -188,19 +207,20 @@ def _of_the_ending(run: Run) -> list[str]:
     losses = [row["valid_loss"] for row in run.history if "valid_loss" in row]
     if len(losses) < _LEAST_EPOCHS:
         return []
+    *_, before, last = losses
     lowest = min(losses)
-    best = losses.index(lowest)
-    is_last_best = best == len(losses) - 1
-    if is_last_best and losses[-1] < _STILL_FALLING * losses[-2]:
+    lowest_epoch = losses.index(lowest) + 1
+    is_last_best = lowest_epoch == len(losses)
+    if is_last_best and last < _STILL_FALLING * before:
         return ["Validation loss was still falling at the end: train longer (`epochs`)."]
     best_epoch = run.result.get("best_epoch")
     if best_epoch:
         stopped_early = run.result["epochs"] != run.recipe.epochs
         beginning = "Stopped early; the" if stopped_early else "The"
         return [f"{beginning} weights are those of epoch {best_epoch}, the best on validation."]
-    if losses[-1] > _HAS_TURNED * lowest:
+    if last > _HAS_TURNED * lowest:
         return [
-            f"Validation loss was lowest after epoch {best + 1} ({lowest:.4f}) and ended at "
-            f"{losses[-1]:.4f}: `early_stopping.patience=5` would keep the best weights."
+            f"Validation loss was lowest after epoch {lowest_epoch} ({lowest:.4f}) and ended at "
+            f"{last:.4f}: `early_stopping.patience=5` would keep the best weights."
         ]
     return []

@@ -222,8 +222,9 @@ def _gru_backward(
     # By hW + b: as by x, but for the new state, whose product the reset gate scales.
     d_products = torch.empty_like(gates)
 
+    h_before = h[:-1]
     h_to_n = (1 - z) * (1 - n * n)  # ∂h/∂(before tanh)
-    h_to_z = (h[:-1] - n) * z * (1 - z)
+    h_to_z = (h_before - n) * z * (1 - z)
     n_to_r = products * r * (1 - r)  # ∂n/∂(before σ) of the reset gate
 
     dh = torch.zeros_like(h[0])
@@ -240,7 +241,7 @@ def _gru_backward(
         torch.mul(dn, r_t, out=product_of_new)
         dh = torch.baddbmm(dh * z_t, d_product, w_t)
 
-    dw = _weight_gradient(h[:-1], d_products)
+    dw = _weight_gradient(h_before, d_products)
     _, d_new = _gates_and_new(d_products, size)
     d_bias = d_new.sum((0, 2)).unsqueeze(1)  # [M, 1, H]
     return dx, dw, d_bias, dh, None
@@ -287,9 +288,10 @@ def _reset_before_backward(
     wt_new = w_new.mT.contiguous()  # [M, H, H]
     dx = torch.empty_like(gates)
 
+    h_before = h[:-1]
     h_to_n = u * (1 - n * n)
-    h_to_u = (n - h[:-1]) * u * (1 - u)
-    reset_to_r = h[:-1] * r * (1 - r)  # ∂(r∗h)/∂(before σ)
+    h_to_u = (n - h_before) * u * (1 - u)
+    reset_to_r = h_before * r * (1 - r)  # ∂(r∗h)/∂(before σ)
 
     dh = torch.zeros_like(h[0])
     steps = _steps_backward(grad_h, dx, h_to_n, h_to_u, reset_to_r, r, 1 - u)
@@ -305,7 +307,7 @@ def _reset_before_backward(
         dh = torch.baddbmm(direct, d_gates, wt_gates)
 
     by_gates, by_new = _gates_and_new(dx, size)
-    dw_gates = _weight_gradient(h[:-1], by_gates)
+    dw_gates = _weight_gradient(h_before, by_gates)
     dw_new = _weight_gradient(resets, by_new)
     return dx, torch.cat([dw_gates, dw_new], 2), None, dh, None
 

@@ -22,7 +22,7 @@ _FORBIDDEN = -1e4
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return log Σ exp(score) over all paths [B], by the forward algorithm."""
-    at_end = _forward(e, known, a, b)[-1]  # [B, K]
+    *_, at_end = _forward(e, known, a, b)  # [B, K]
     return torch.logsumexp(at_end + c, 1)
 
 
@@ -35,7 +35,8 @@ def _forward(e: Tensor, known: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     for e_t, known_t in _later_steps(e, known):
         before = sums[-1]
         by_steps = before.unsqueeze(2) + a  # [B, K, K]: from each tag to each
-        after = torch.logsumexp(by_steps, 1) + e_t
+        reached = torch.logsumexp(by_steps, 1)
+        after = reached + e_t
         sums.append(torch.where(known_t, after, before))
     return sums
 
@@ -56,8 +57,10 @@ def score(
     c: Tensor,
 ) -> Tensor:
     """Return the score of one path [B]; tags [T, B] may be anything where nothing is known."""
-    emissions = e.gather(2, tags.unsqueeze(2)).squeeze(2) * known  # [T, B]
-    transitions = a[tags[:-1], tags[1:]] * known[1:]  # [T − 1, B]
+    of_tags = e.gather(2, tags.unsqueeze(2)).squeeze(2)  # [T, B]
+    emissions = of_tags * known
+    between_tags = a[tags[:-1], tags[1:]]  # [T − 1, B]
+    transitions = between_tags * known[1:]
     last_step = (known.sum(0) - 1).unsqueeze(0)  # [1, B]
     last_tag = tags.gather(0, last_step).squeeze(0)  # [B]
     within = emissions.sum(0) + transitions.sum(0)
@@ -73,7 +76,9 @@ def nll(
     c: Tensor,
 ) -> Tensor:
     """Return −log P(tags) of each sentence [B]."""
-    return log_partition(e, known, a, b, c) - score(e, tags, known, a, b, c)
+    all_paths = log_partition(e, known, a, b, c)
+    this_path = score(e, tags, known, a, b, c)
+    return all_paths - this_path
 
 
 def log_marginals(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -96,7 +101,8 @@ def viterbi(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor
     every_tag = torch.arange(e.shape[2], device=e.device).expand_as(best)  # [B, K]
     came_from = []
     for e_t, known_t in _later_steps(e, known):
-        top, origin = (best.unsqueeze(2) + a).max(1)
+        by_steps = best.unsqueeze(2) + a  # [B, K, K]
+        top, origin = by_steps.max(1)
         # After a sentence's end each tag comes from itself, so that the last tag is handed on.
         came_from.append(torch.where(known_t, origin, every_tag))
         best = torch.where(known_t, top + e_t, best)
@@ -121,7 +127,8 @@ class CRF(nn.Module):
         super().__init__()
         if allowed:
             # Not a buffer: it follows from the tags, and is not part of the weights.
-            self.forbidden = _FORBIDDEN * (~torch.tensor(allowed)).float()
+            is_forbidden = ~torch.tensor(allowed)
+            self.forbidden = _FORBIDDEN * is_forbidden.float()
         else:
             self.forbidden = torch.zeros(tags + 1, tags + 1)
         self.after = nn.Parameter(torch.zeros(tags, tags))

@@ -15,58 +15,65 @@ from torch import Tensor, nn
 from danlu.nn.protocols import DrawsOwnWeights, ResetsWeights
 from danlu.rng import stream
 
-Draw = Callable[[tuple[int, ...], int, int, float, torch.Generator], Tensor]
+Shape = tuple[int, ...]
+Draw = Callable[[Shape, int, int, float, torch.Generator], Tensor]
 
 
-def _randn(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+def _randn(shape: Shape, g: torch.Generator) -> Tensor:
+    # In float64, so that a draw does not depend on the weights' precision.
     return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
-def _rand_symmetric(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+def _rand_symmetric(shape: Shape, g: torch.Generator) -> Tensor:
     """U(−1, 1)."""
-    return torch.rand(shape, generator=g, dtype=torch.float64) * 2 - 1
+    unit = torch.rand(shape, generator=g, dtype=torch.float64)
+    return unit * 2 - 1
 
 
-def normal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def normal(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """N(0, std²)."""
     return std * _randn(shape, g)
 
 
-def uniform(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def uniform(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """U(−r, r) with r = √3·std, so that its standard deviation is std."""
-    return _rand_symmetric(shape, g) * (math.sqrt(3) * std)
+    half_width = math.sqrt(3) * std
+    return half_width * _rand_symmetric(shape, g)
 
 
-def xavier(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def xavier(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """N(0, 1/n): for sigmoid and tanh."""
     return _randn(shape, g) / math.sqrt(n)
 
 
-def glorot(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def glorot(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """N(0, 2/(n + q)) (Glorot and Bengio 2010, eq. 12)."""
-    return _randn(shape, g) * math.sqrt(2 / (n + q))
+    std = math.sqrt(2 / (n + q))
+    return std * _randn(shape, g)
 
 
-def he(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def he(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """N(0, 2/n): for ReLU (He et al. 2015, eq. 10)."""
-    return _randn(shape, g) * math.sqrt(2 / n)
+    std = math.sqrt(2 / n)
+    return std * _randn(shape, g)
 
 
-def torch_default(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def torch_default(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """U(−1/√n, 1/√n): what PyTorch's own layers start from."""
     return _rand_symmetric(shape, g) / math.sqrt(n)
 
 
-def orthogonal(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def orthogonal(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """W Wᵀ = I (or WᵀW = I when tall): U Vᵀ of the SVD of a Gaussian matrix (Saxe et al. 2014)."""
-    rows, columns = shape[0], math.prod(shape[1:])
+    rows = shape[0]
+    columns = math.prod(shape[1:])
     gaussian = _randn((rows, columns), g)  # [q, n]
     # QR would be cheaper, but its signs are not uniform unless they are mended.
     u, _, v = torch.linalg.svd(gaussian, full_matrices=False)
     return torch.matmul(u, v).view(shape)
 
 
-def zeros(shape: tuple[int, ...], n: int, q: int, std: float, g: torch.Generator) -> Tensor:
+def zeros(shape: Shape, n: int, q: int, std: float, g: torch.Generator) -> Tensor:
     """All 0: no unit can come to differ from another (shown in teaching, never chosen)."""
     return torch.zeros(shape, dtype=torch.float64)
 
@@ -93,7 +100,7 @@ BY_ACTIVATION = {
 }
 
 
-def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+def fans(shape: Shape) -> tuple[int, int]:
     """Return (n, q) of a weight [q, n, *kernel]."""
     outputs, inputs, *kernel = shape
     area = math.prod(kernel)
@@ -110,13 +117,17 @@ def plan(model: nn.Module, name: str, activation: str) -> list[tuple[str, nn.Mod
     for path, layer in model.named_modules():
         if _has_weight_matrix(layer) and not isinstance(layer, ResetsWeights):
             matrices.append((path, layer))
+
     planned = []
     for i, (path, layer) in enumerate(matrices):
         is_output = i == len(matrices) - 1
-        rule = name
-        if name == "auto":
+        if name != "auto":
+            rule = name
+        elif is_output:
             # Nothing squashes the output, so its variance is to stay 1.
-            rule = BY_ACTIVATION["identity" if is_output else activation]
+            rule = BY_ACTIVATION["identity"]
+        else:
+            rule = BY_ACTIVATION[activation]
         planned.append((path, layer, rule))
     return planned
 
@@ -142,8 +153,9 @@ def initialise(
     for path, layer, rule in plan(model, name, activation):
         assert isinstance(layer.weight, nn.Parameter)
         _draw_into(layer.weight, rule, std, seed, f"{path}.weight")
-        if isinstance(getattr(layer, "bias", None), nn.Parameter):
-            layer.bias.fill_(bias)  # type: ignore[operator]
+        layer_bias = getattr(layer, "bias", None)
+        if isinstance(layer_bias, nn.Parameter):
+            layer_bias.fill_(bias)
 
     for path, layer in model.named_modules():
         if isinstance(layer, DrawsOwnWeights):
@@ -153,11 +165,14 @@ def initialise(
 
 
 def _draw_into(weight: Tensor, rule: str, std: float, seed: int, path: str) -> None:
+    """Fill a weight by a named rule, from the stream of its path."""
     shape = tuple(weight.shape)
     n, q = fans(shape)
     # By its path: what else the network holds moves no draw.
     generator = stream(seed, "init", path.lstrip("."))
-    weight.copy_(INITS[rule](shape, n, q, std, generator))
+    draw = INITS[rule]
+    values = draw(shape, n, q, std, generator)
+    weight.copy_(values)
 
 
 def _filler(path: str, name: str, std: float, seed: int) -> Callable[[str, Tensor, str], None]:

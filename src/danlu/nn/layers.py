@@ -68,7 +68,8 @@ class Dropout(nn.Module):
         # bfloat16 would round 1/(1−p), so there the mask stays in float32.
         dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
         kept = (u >= self.p).to(x.device, dtype)
-        return kept * (1 / (1 - self.p))
+        scale = 1 / (1 - self.p)
+        return kept * scale
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
@@ -94,8 +95,10 @@ class PHMLinear(nn.Module, DrawsOwnWeights):
 
     def initialise(self, draw: Callable[[str], torch.Generator]) -> None:
         """Aᵢ ~ N(0, 1/n²), and Sᵢ so that the product has the variance 2/d of He's rule."""
-        _fill_normal(self.mix, 1 / self.n, draw("mix"))
-        _fill_normal(self.parts, math.sqrt(2 * self.n / self.d), draw("parts"))
+        std_of_mix = 1 / self.n
+        std_of_parts = math.sqrt(2 * self.n / self.d)
+        _fill_normal(self.mix, std_of_mix, draw("mix"))
+        _fill_normal(self.parts, std_of_parts, draw("parts"))
         self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,19 +10,22 @@ Number = float | Tensor  # a number, or a tensor that broadcasts against w
 
 def l1(w: Tensor, strength: float, m: int, eps: float = 1e-8) -> Tensor:
     """λ/(2m)·Σ √(w² + ε), the smooth form of λ/(2m)·Σ|w|."""
-    smooth = (w.square() + eps).sqrt()
-    return smooth.sum() * (strength / (2 * m))
+    sizes = (w.square() + eps).sqrt()
+    scale = strength / (2 * m)
+    return sizes.sum() * scale
 
 
 def l1_gradient(w: Tensor, strength: Number, m: Number, eps: Number = 1e-8) -> Tensor:
     """λ/(2m)·w/√(w² + ε)."""
     sign = w * (w.square() + eps).rsqrt()
-    return sign * (strength / (2 * m))
+    scale = strength / (2 * m)
+    return sign * scale
 
 
 def l2(w: Tensor, strength: float, m: int) -> Tensor:
     """λ/(2m)·Σ w²."""
-    return w.square().sum() * (strength / (2 * m))
+    scale = strength / (2 * m)
+    return w.square().sum() * scale
 
 
 def l2_gradient(w: Tensor, strength: Number, m: Number) -> Tensor:

@@ -61,8 +61,10 @@ class _LSTMOfEach(torch.autograd.Function):
         for i in range(info.batch_size):
             inputs = []
             for tensor, dim in zip(args, in_dims, strict=True):
-                is_shared = dim is None
-                inputs.append(tensor if is_shared else tensor.select(dim, i))
+                if dim is None:  # shared by all networks
+                    inputs.append(tensor)
+                else:
+                    inputs.append(tensor.select(dim, i))
             outputs.append(_lstm(*inputs))
         stacked = [torch.stack(of_all) for of_all in zip(*outputs, strict=True)]
         return tuple(stacked), (0, 0, 0)
@@ -223,7 +225,9 @@ class Recurrent(nn.Module, ResetsWeights):
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     """Return each sequence of x [T, B, …] from its last token to its first, then padding."""
     t = torch.arange(len(x), device=x.device).unsqueeze(1)  # [T, 1]
-    index = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
+    is_token = t < lengths  # [T, B]
+    from_the_end = lengths - 1 - t
+    index = torch.where(is_token, from_the_end, t)
     trailing = (1,) * (x.ndim - 2)
     index = index.view(*index.shape, *trailing)
     return x.gather(0, index.expand(x.shape))

@@ -21,7 +21,10 @@ def _without_member_axis(by_inputs: Sequence[Tensor | None]) -> list[Tensor | No
     """Return gradients by x, w, extra, h0, c0 as those of one network."""
     squeezed: list[Tensor | None] = []
     for gradient, axis in zip(by_inputs, _MEMBER_AXES, strict=True):
-        squeezed.append(None if gradient is None else gradient.squeeze(axis))
+        if gradient is None:
+            squeezed.append(None)
+        else:
+            squeezed.append(gradient.squeeze(axis))
     return squeezed
 
 
@@ -50,7 +53,8 @@ class _Scan(torch.autograd.Function):
         h_after = h[1:]  # [T, M, B, H]
         if is_single:
             h_after = h_after.squeeze(1)
-            c_after = c_after.squeeze(1) if cell.memory else c_after
+        if is_single and cell.memory:
+            c_after = c_after.squeeze(1)
         return h_after, c_after, h, c, *saved
 
     @staticmethod
@@ -92,7 +96,8 @@ class _Scan(torch.autograd.Function):
         batched = []
         for tensor, dim, axis in zip(args, in_dims[1:], _MEMBER_AXES, strict=True):
             if dim is None:  # shared by all networks
-                shape = (*tensor.shape[:axis], info.batch_size, *tensor.shape[axis:])
+                shape = list(tensor.shape)
+                shape.insert(axis, info.batch_size)
                 batched.append(tensor.unsqueeze(axis).expand(shape))
             else:
                 batched.append(tensor.movedim(dim, axis))
@@ -105,7 +110,9 @@ def _used_gradient(grad: Tensor | None, is_single: bool) -> Tensor | None:
     """Return a gradient from outside [T, M, B, H]; None where the loss does not depend on it."""
     if grad is None or not grad.numel():
         return None
-    return grad.unsqueeze(1) if is_single else grad
+    if is_single:
+        return grad.unsqueeze(1)
+    return grad
 
 
 def scan(

@@ -23,7 +23,8 @@ def check_compatible(ours: Schema, theirs: Schema) -> None:
             "the data were read with another vocabulary than the run's; "
             "use danlu.load(…, like=run.schema)"
         )
-    if (_fixed_shape(ours), ours.classes) != (_fixed_shape(theirs), theirs.classes):
+    is_same_shape = _fixed_shape(ours) == _fixed_shape(theirs)
+    if not is_same_shape or ours.classes != theirs.classes:
         raise RunError(
             f"the data have shape {theirs.input_shape} and classes {some(theirs.classes)}, "
             f"but the run was trained on {ours.input_shape} and {some(ours.classes)}"

@@ -94,7 +94,8 @@ def outputs(model: nn.Module, batches: Iterator[Tensor], normalizer: Normalizer)
     was_training = model.training
     model.eval()
     try:
-        return torch.cat([model(normalizer(x)) for x in batches])
+        outs = [model(normalizer(x)) for x in batches]
+        return torch.cat(outs)
     finally:
         model.train(was_training)
 
@@ -110,7 +111,9 @@ def forward_of(model: nn.Module) -> Forward:
         nonlocal state
         if is_stateful(model):
             size = x.shape[1]  # the last batch may be smaller than the one before
-            start = None if state is None else tuple(s[:size] for s in state)
+            start = None
+            if state is not None:
+                start = tuple(s[:size] for s in state)
             out, state = model(x[0], start)
         else:
             out = model(x[0])
@@ -166,13 +169,15 @@ def part_outputs(
     else:
         batches = index.split(at_once or rows_per_pass(data.schema))
     for rows in batches:
-        x = examples.index_select(0, rows.to(examples.device)).to(device)
+        x = examples.index_select(0, rows.to(examples.device))
+        x = x.to(device)
         y = data.y[rows].to(device)
         if data.schema.is_text:
             # Sentences of a batch are about as long, so most padding goes.
             x, y = trim_padding(x, y, data.schema.source)
+        normalized = _normalized(x, normalizers)
         with torch.no_grad():
-            out, chosen = forward(_normalized(x, normalizers))
+            out, chosen = forward(normalized)
         if data.schema.each_token:
             yield _without_padding(out, y.flatten().long(), chosen)
         else:
@@ -181,12 +186,15 @@ def part_outputs(
 
 def _normalized(x: Tensor, normalizers: Sequence[Normalizer]) -> Tensor:
     """Return [S, B, …]."""
-    if len(normalizers) == 1:
-        return normalizers[0](x).unsqueeze(0)
-    return torch.stack([normalizer(x) for normalizer in normalizers])
+    normalized = [normalizer(x) for normalizer in normalizers]
+    # A stack would copy the one that there usually is.
+    if len(normalized) == 1:
+        return normalized[0].unsqueeze(0)
+    return torch.stack(normalized)
 
 
 def _without_padding(out: Tensor, y: Tensor, chosen: Tensor | None) -> PassOutputs:
+    """Return outputs and targets of the tokens that have a target."""
     has_target = y >= 0  # [B·T]
     if bool(has_target.all()):
         return PassOutputs(out, y, chosen)
@@ -205,8 +213,8 @@ def hits(out: Tensor, y: Tensor) -> Tensor:
     # argmax would be simpler, and on a CPU several times as slow.
     top = out.amax(1, keepdim=True)  # [M, 1, B]
     # Counting is many times as fast as a sum of booleans.
-    has_one_top = int(torch.count_nonzero(out == top)) == top.numel()
-    if has_one_top:
+    tops = int(torch.count_nonzero(out == top))
+    if tops == top.numel():
         of_class = out.gather(1, classes)
         return (of_class == top).squeeze(1)
     return out.argmax(1) == classes.squeeze(1)  # ties, or NaN: the slow way
@@ -253,13 +261,17 @@ def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
         squared_errors = (out[:, 0] - target).square()  # [M, n]
         loss = loss + squared_errors.sum(1).double()
         exact = target.double()
-        moments += torch.stack((exact.sum(), exact.square().sum())).cpu()
+        squares = exact.square()
+        sums = torch.stack((exact.sum(), squares.sum()))
+        moments += sums.cpu()
     first, second = (moments / n).tolist()
     variance = second - first * first
     scores = []
     for of_network in (loss / n).tolist():
         # Of a constant target no share of the variance can be explained.
-        r2 = 1 - of_network / variance if variance > 1e-12 else 0.0
+        r2 = 0.0
+        if variance > 1e-12:
+            r2 = 1 - of_network / variance
         scores.append(Score(of_network, r2, n))
     return scores
 
@@ -268,29 +280,36 @@ def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) 
     n = 0
     loss = torch.zeros(())
     right = torch.zeros(())
-    predicted, targets = [], []
+    predicted = []
+    targets = []
     for passed in outs:
         out, y, chosen = passed
         n += len(y)
         log_p = torch.log_softmax(out, 1)  # [M, K, n]
-        of_class = log_p.gather(1, y.expand(len(out), 1, -1))  # [M, 1, n]
+        classes = y.expand(len(out), 1, -1)  # [M, 1, n]
+        of_class = log_p.gather(1, classes)
         # Summed in float64: a part may have millions of tokens.
         loss = loss - of_class.sum((1, 2)).double()
-        is_right = hits(out, y.unsqueeze(0)) if chosen is None else chosen == y  # [M, n]
+        if chosen is None:
+            is_right = hits(out, y.unsqueeze(0))  # [M, n]
+        else:
+            is_right = chosen == y
         right = right + is_right.sum(1)
         if sizes:
             predicted.append(passed.predicted().cpu())
             targets.append(y.cpu())
 
     losses = (loss / n).tolist()
+    accuracies = [hits_of_network / n for hits_of_network in right.tolist()]
     entities: list[EntityCounts | None] = [None] * len(losses)
     if sizes:
         true = torch.cat(targets)
         for i, tags in enumerate(torch.cat(predicted, 1)):
-            entities[i] = ner_metrics.entity_counts(tags, true, sizes, schema)[ALL]
+            by_kind = ner_metrics.entity_counts(tags, true, sizes, schema)
+            entities[i] = by_kind[ALL]
     scores = []
-    for i, hits_of_network in enumerate(right.tolist()):
-        scores.append(Score(losses[i], hits_of_network / n, n, entities[i]))
+    for i, accuracy in enumerate(accuracies):
+        scores.append(Score(losses[i], accuracy, n, entities[i]))
     return scores
 
 
@@ -309,7 +328,10 @@ def in_order(data: Data, part: str, most: int | None, stateful: bool = False) ->
 
     Of running text that a state is carried through, the sample is the beginning.
     """
-    index = torch.arange(len(data)) if part == "all" else data.parts[part]
+    if part == "all":
+        index = torch.arange(len(data))
+    else:
+        index = data.parts[part]
     if most and len(index) > most:
         if stateful:
             index = index[:most]

@@ -43,15 +43,19 @@ def read(
         raise RunError(
             "the run was trained on arrays without columns; predict from Python with run.predict(x)"
         )
+    # All files are read before any is encoded: a missing one is told first.
     frames = [_read_table(name, encoding) for name in inputs]
-    blocks, names = [], []
+    (features,) = schema.input_shape
+    blocks = []
+    names = []
     for name, frame in frames:
-        block = np.empty((len(frame), schema.input_shape[0]), np.float32)
+        rows = len(frame)
+        block = np.empty((rows, features), np.float32)
         tables.encode(frame, schema.columns, name, block)
         blocks.append(block)
-        for row in range(1, len(frame) + 1):
-            names.append(f"{name}:{row}")
-    return torch.from_numpy(np.concatenate(blocks)), names
+        names += [f"{name}:{row}" for row in range(1, rows + 1)]
+    whole = np.concatenate(blocks)
+    return torch.from_numpy(whole), names
 
 
 def read_texts(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
@@ -77,13 +81,17 @@ def read_texts(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
 
 def _refuse_misread(name: str) -> None:
     """Raise DataError for a text that is rather a folder, or the name of a missing file."""
-    is_folder = os.path.isdir(name)
-    looks_like_file = bool(_TEXT_FILE.search(name)) and len(name.split()) == 1
-    if is_folder or looks_like_file:
-        what = "a folder" if is_folder else "the name of a file that does not exist"
-        rule = f"must be a text, or a file with a text on each line, and this is {what}"
-        hint = "pass a text of that name by standard input (-)"
-        raise DataError(wrong("input", name, rule, hint))
+    is_one_word = len(name.split()) == 1
+    looks_like_file = is_one_word and bool(_TEXT_FILE.search(name))
+    if os.path.isdir(name):
+        what = "a folder"
+    elif looks_like_file:
+        what = "the name of a file that does not exist"
+    else:
+        return
+    rule = f"must be a text, or a file with a text on each line, and this is {what}"
+    hint = "pass a text of that name by standard input (-)"
+    raise DataError(wrong("input", name, rule, hint))
 
 
 def _read_table(name: str, encoding: str | None) -> tuple[str, Any]:
@@ -108,16 +116,21 @@ def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple
         sources += pictures
 
     channels, height, width = schema.input_shape
+    size = (height, width)
     mode = schema.mode or ("L" if channels == 1 else "RGB")
     arrays = []
     for source, name in sources:
         try:
-            arrays.append(_picture(source, name, mode, (height, width), resize))
+            array = _picture(source, name, mode, size, resize)
+            arrays.append(array)
         except DataError as e:
             mistakes += e.mistakes
-    if mistakes or not arrays:
-        raise DataError(*(mistakes or ["there is no input to predict"]))
-    return torch.from_numpy(np.stack(arrays)), [name for _, name in sources]
+    if not mistakes and not arrays:
+        mistakes.append("there is no input to predict")
+    if mistakes:
+        raise DataError(*mistakes)
+    names = [name for _, name in sources]
+    return torch.from_numpy(np.stack(arrays)), names
 
 
 def _find_pictures(name: str) -> list[NamedPicture]:
@@ -131,7 +144,7 @@ def _find_pictures(name: str) -> list[NamedPicture]:
         lines = content.decode(errors="replace").split("\n")  # a list of files
         return [(Path(line), line) for line in lines if line.strip()]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if images.is_picture(p))
+        files = sorted(filter(images.is_picture, path.rglob("*")))
         return [(file, str(file)) for file in files]
     return [(path, name)]
 
@@ -149,8 +162,9 @@ def _picture(
     with images.open_image(source, name) as image:
         given = image.height, image.width
     if not resize and given != size:
+        is_size = "×".join(map(str, given))
+        takes = "×".join(map(str, size))
         raise DataError(
-            f"{name} is {given[0]}×{given[1]}, but the network takes {size[0]}×{size[1]}; "
-            "use --resize to bring it there"
+            f"{name} is {is_size}, but the network takes {takes}; use --resize to bring it there"
         )
     return images.decode(source, name, mode, size)

@@ -48,7 +48,8 @@ class EntityCounts:
 
 def lengths(data: Data, index: Tensor) -> list[int]:
     """Return the tokens of each example."""
-    return [int(n) for n in (data.y[index] >= 0).sum(1)]
+    has_tag = data.y[index] >= 0  # [n, T]
+    return [int(n) for n in has_tag.sum(1)]
 
 
 def _entities_of_sentences(
@@ -105,7 +106,8 @@ def f1_interval(
     """Return the 95 % interval of F1 by the bootstrap over sentences, the same at every call."""
     counts = []
     for truth, guess in _entities_of_sentences(predicted, true, sizes, schema):
-        counts.append((len(truth), len(guess), len(truth & guess)))
+        right = truth & guess
+        counts.append((len(truth), len(guess), len(right)))
 
     def f1(sums: Tensor) -> Tensor:
         in_truth, in_prediction, right = sums.unbind(1)

@@ -114,7 +114,8 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
     if raw.shape == schema.input_shape:
         raw = raw[None]  # a single example
     has_any_length = schema.is_text and raw.ndim == 2
-    if tuple(raw.shape[1:]) != schema.input_shape and not has_any_length:
+    is_same_shape = tuple(raw.shape[1:]) == schema.input_shape
+    if not is_same_shape and not has_any_length:
         shape = ", ".join(map(str, schema.input_shape))
         raise RunError(wrong("x", tuple(raw.shape), f"must have the shape (N, {shape})"))
     if not raw.numel():

@@ -69,7 +69,8 @@ def encode_checked(
     """
     texts = _checked_list(texts)
     rows = encode_all(texts)
-    empty, unknown = [], []
+    empty = []
+    unknown = []
     for number, (row, text) in enumerate(zip(rows, texts, strict=True), 1):
         is_blank = not text.strip()
         if not row or (is_blank and not blank):
@@ -92,14 +93,16 @@ def encode_checked(
 
 def _checked_list(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
-        raise RunError(f"`texts` is one string, but must be a list of them; try [{texts[:30]!r}]")
+        beginning = texts[:30]
+        raise RunError(f"`texts` is one string, but must be a list of them; try [{beginning!r}]")
     if not isinstance(texts, Iterable):
         raise RunError(wrong("texts", texts, "must be a list of strings"))
     listed = list(texts)
-    for t in listed:
-        if not isinstance(t, str):
-            raise RunError(f"{t!r} is not text, but {type(t).__name__}; give strings")
-        check_encodable(t, "the text")
+    for text in listed:
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise RunError(f"{text!r} is not text, but {kind}; give strings")
+        check_encodable(text, "the text")
     return listed
 
 
@@ -116,7 +119,8 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
 
     def encode_all(texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
-            sentences.append(tokenize(text, known, schema.spaced))
+            tokens = tokenize(text, known, schema.spaced)
+            sentences.append(tokens)
         return [vocabulary.numbers(tokens) for tokens in sentences]
 
     rows = encode_checked(encode_all, texts)
@@ -125,23 +129,30 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
     tagged = []
     for tokens, row in zip(sentences, rows, strict=True):
         tags = _tags(model, row, schema.classes)
-        entities = spans(tags, schema.scheme) if schema.scheme else []
+        entities = []
+        # Plain labels, such as parts of speech, name no entities.
+        if schema.scheme:
+            entities = spans(tags, schema.scheme)
         tagged.append(Tagged(tuple(tokens), tuple(tags), tuple(entities), gap))
     return tagged
 
 
 @torch.no_grad()
 def _tags(model: nn.Module, tokens: list[int], names: Sequence[str]) -> list[str]:
-    out = model(torch.tensor([tokens], dtype=torch.int32))
+    x = torch.tensor([tokens], dtype=torch.int32)  # [1, T]
+    scores = model(x)
     # A network with a CRF gives the likeliest path after the marginals.
-    scores = out[1] if isinstance(out, tuple) else out
+    if isinstance(scores, tuple):
+        _, scores = scores
     (numbers,) = scores.argmax(-1).tolist()
     return [names[k] for k in numbers]
 
 
 def unknown_tokens(trained: Trained, text: str) -> int:
     """Return how many tokens of a text the network has no number for."""
-    return Vocabulary(trained.schema.vocabulary).encode(text).count(UNK)
+    vocabulary = Vocabulary(trained.schema.vocabulary)
+    tokens = vocabulary.encode(text)
+    return tokens.count(UNK)
 
 
 def without_trailing_space(trained: Trained, text: str) -> str:
@@ -167,16 +178,22 @@ def score(trained: Trained, texts: Sequence[str]) -> list[SentenceScore]:
         if trained.schema.lines:
             tokens.append(EOS)  # where lines were learnt, the end of one counts
         nats = _log_p(model, tokens)
-        scores.append(SentenceScore(text, nats, len(tokens) - 1, row.count(UNK)))
+        predicted = len(tokens) - 1
+        unknown = row.count(UNK)
+        scores.append(SentenceScore(text, nats, predicted, unknown))
     return scores
 
 
 @torch.no_grad()
 def _log_p(model: nn.Module, tokens: list[int]) -> float:
     """Return log P of the tokens after the first."""
-    out = model(torch.tensor([tokens[:-1]], dtype=torch.int32))
-    if isinstance(out, tuple):  # a stateful network gives its state as well
-        out = out[0]
-    log_p = torch.log_softmax(out[0].double(), 1)  # [T, K]
+    all_but_last = tokens[:-1]
+    x = torch.tensor([all_but_last], dtype=torch.int32)  # [1, T]
     following = torch.tensor(tokens[1:]).unsqueeze(1)  # [T, 1]
-    return float(log_p.gather(1, following).sum())
+    out = model(x)
+    if isinstance(out, tuple):  # a stateful network gives its state as well
+        out, _ = out
+    (logits,) = out
+    log_p = torch.log_softmax(logits.double(), 1)  # [T, K]
+    of_following = log_p.gather(1, following)
+    return float(of_following.sum())

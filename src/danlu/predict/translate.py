@@ -74,7 +74,8 @@ def beam_search(
 
     A hypothesis that ends leaves its place to others; the likeliest by log P wins.
     """
-    state, (values, known) = model.read(torch.tensor([list(source)], dtype=torch.int32))
+    x = torch.tensor([list(source)], dtype=torch.int32)  # [1, S]
+    state, (values, known) = model.read(x)
     growing = [Hypothesis([EOS], 0.0)]
     finished: list[Hypothesis] = []
     for _ in range(length):
@@ -82,10 +83,13 @@ def beam_search(
         last_tokens = [[hypothesis.tokens[-1]] for hypothesis in growing]
         last = torch.tensor(last_tokens, dtype=torch.int32)  # [W, 1]
         # All hypotheses look back on the same source.
-        memory = (values.expand(-1, w, -1), known.expand(-1, w))
+        values_of_each = values.expand(-1, w, -1)
+        known_of_each = known.expand(-1, w)
+        memory = (values_of_each, known_of_each)
         logits, state = model.write(last, state, memory)
 
-        longer, rows = [], []
+        longer = []
+        rows = []  # of each: which hypothesis it goes on from
         for row, token, nats in _likeliest(logits[-1], growing, beam):
             before = growing[row].tokens
             if token == EOS:
@@ -96,7 +100,8 @@ def beam_search(
 
         # log P only falls, so what is below a finished one cannot win any more.
         to_beat = max((hypothesis.nats for hypothesis in finished), default=-math.inf)
-        hopeful, kept_rows = [], []
+        hopeful = []
+        kept_rows = []
         for hypothesis, row in zip(longer, rows, strict=True):
             if hypothesis.nats > to_beat:
                 hopeful.append(hypothesis)
@@ -104,7 +109,8 @@ def beam_search(
         if not hopeful:
             break
         growing = hopeful
-        state = tuple(s[torch.tensor(kept_rows)] for s in state)
+        kept = torch.tensor(kept_rows)
+        state = tuple(s[kept] for s in state)
     # Where nothing has ended within the length, what grew is the best there is.
     winner = max(finished or growing, key=lambda hypothesis: hypothesis.nats)
     return Hypothesis(winner.tokens[1:], winner.nats)
@@ -120,13 +126,15 @@ def _likeliest(
     logits = logits.double()
     # Neither is text.
     logits[:, [PAD, UNK]] = -torch.inf
-    so_far = torch.tensor([h.nats for h in growing], dtype=torch.float64)  # [W]
+    nats_so_far = [hypothesis.nats for hypothesis in growing]
+    so_far = torch.tensor(nats_so_far, dtype=torch.float64)  # [W]
     totals = logits.log_softmax(1) + so_far.unsqueeze(1)  # [W, K]
     # A small vocabulary may have fewer continuations than the beam has places.
     possible = int(totals.isfinite().sum())
     top = totals.flatten().topk(min(beam, possible))
+    tokens_of_each = totals.shape[1]
     continuations = []
     for place, nats in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-        row, token = divmod(place, totals.shape[1])
+        row, token = divmod(place, tokens_of_each)
         continuations.append((row, token, nats))
     return continuations

@@ -17,10 +17,13 @@ def as_image(x: Tensor) -> Image.Image:
     if pixels.dtype != np.uint8:
         low = float(pixels.min(initial=0))
         high = float(pixels.max(initial=1))
-        factor = 255 / max(high - low, 1e-9)
-        pixels = ((pixels - low) * factor).astype(np.uint8)
+        # A picture of one value has no range.
+        span = max(high - low, 1e-9)
+        stretched = (pixels - low) * (255 / span)
+        pixels = stretched.astype(np.uint8)
     if len(pixels) == 3:
-        return Image.fromarray(pixels.transpose(1, 2, 0))
+        height_first = pixels.transpose(1, 2, 0)  # [H, W, C], as Pillow has it
+        return Image.fromarray(height_first)
     return Image.fromarray(pixels[0])
 
 
@@ -28,7 +31,8 @@ def data_uri(x: Tensor) -> str:
     """Return the example as a PNG in a data: address."""
     buffer = io.BytesIO()
     as_image(x).save(buffer, "PNG")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    png = buffer.getvalue()
+    encoded = base64.b64encode(png).decode()
     return f"data:image/png;base64,{encoded}"
 
 
@@ -38,7 +42,8 @@ def half_blocks(images: list[Tensor], height: int = 14) -> list[str]:
     lines = [""] * (height // 2)
     for x in images:
         picture = as_image(x).convert("RGB")
-        width = max(1, round(picture.width * height / picture.height))
+        scaled_width = picture.width * height / picture.height
+        width = max(1, round(scaled_width))
         small = picture.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(small)  # [height, width, 3]
         for k in range(height // 2):

@@ -52,10 +52,13 @@ def _curves(c: Comparison) -> list[str]:
 def _plans(c: Comparison) -> Iterator[str]:
     """Yield how each group of variants was trained, and why."""
     groups = group_recipes(c.study.recipes)
+    n_variants = len(c.names)
     for kept in c.study.info["plans"]:
         plan = Plan.from_json(kept)
-        variants = sorted({member % len(c.names) for member in groups[kept["group"]]})
+        members = groups[kept["group"]]
+        # Members come seed by seed, each with all variants.
+        variants = sorted({member % n_variants for member in members})
         names = "all variants"
-        if len(variants) < len(c.names):
+        if len(variants) < n_variants:
             names = some([c.names[k] for k in variants])
         yield f"{names}: {plan.description}, {plan.reason}."

@@ -23,7 +23,8 @@ def write_page(data: Data, path: Path) -> Path:
     description = describe(data)
     source = str(description["source"])
     shape = "×".join(map(str, description["input_shape"]))
-    summary = f"{description['examples']:,} examples of {shape} {description['dtype']}"
+    n = description["examples"]
+    summary = f"{n:,} examples of {shape} {description['dtype']}"
     sections = [
         f"<h1>{html.text(source)}</h1>",
         html.soft(f"{summary} · {description['task']}"),
@@ -104,8 +105,11 @@ def _text_samples(data: Data) -> list[str]:
 def _tagged(data: Data, i: int, vocabulary: list[str]) -> str:
     """Return a sentence with its entities marked."""
     schema = data.schema
-    x, y = data.x[i], data.y[i]
-    tokens = [vocabulary[k] for k in x[x != PAD].tolist()]
-    entities = entities_of(y[y >= 0].tolist(), schema)
+    x = data.x[i]
+    y = data.y[i]
+    numbers = x[x != PAD].tolist()
+    tags = y[y >= 0].tolist()
+    tokens = [vocabulary[number] for number in numbers]
+    entities = entities_of(tags, schema)
     gap = " " if schema.spaced else ""
     return marked(tokens, entities, gap)

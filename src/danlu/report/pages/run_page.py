@@ -89,13 +89,16 @@ def _outputs(run: Run) -> list[str]:
     if run.schema.each_token:
         return text_page.sections(run)
     kept = read_outputs(run.path)
-    return _numbers(run, kept) if run.schema.is_regression else _classes(run, kept)
+    if run.schema.is_regression:
+        return _numbers(run, kept)
+    return _classes(run, kept)
 
 
 def confusion_counts(kept: dict[str, Tensor], classes: int) -> Tensor:
     """Return counts [true, predicted], [K, K]."""
+    true = kept["targets"]
     predicted = kept["outputs"].argmax(1)
-    pairs = kept["targets"] * classes + predicted  # [N], one number for each pair
+    pairs = true * classes + predicted  # [N], one number for each pair
     counts = torch.bincount(pairs, minlength=classes * classes)
     return counts.view(classes, classes)
 
@@ -143,17 +146,18 @@ def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
     worst = kept["worst"]
     probabilities = kept["outputs"][worst].softmax(1)  # [worst, K]
     confidence, predicted = probabilities.max(1)
+    percents = (100 * confidence).tolist()
+    true = kept["targets"][worst].tolist()
     captions = []
-    for k, true in enumerate(kept["targets"][worst].tolist()):
-        guess = names[int(predicted[k])]
-        percent = 100 * float(confidence[k])
-        captions.append(f"{names[true]}, taken for {guess} ({percent:.0f} %)")
+    for truth, guess, percent in zip(true, predicted.tolist(), percents, strict=True):
+        captions.append(f"{names[truth]}, taken for {names[guess]} ({percent:.0f} %)")
     return captions
 
 
 def _numbers(run: Run, kept: dict[str, Tensor]) -> list[str]:
     mean, std = run.schema.scale
-    predicted = (kept["outputs"][:, 0] * std + mean).tolist()
+    outputs = kept["outputs"][:, 0]
+    predicted = (outputs * std + mean).tolist()
     figure = scatter.figure(kept["targets"].tolist(), predicted)
     return [
         html.heading("Predicted against true"),

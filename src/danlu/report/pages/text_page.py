@@ -37,7 +37,8 @@ def sections(run: Run) -> list[str]:
 
 
 def _tags(run: Run, kept: dict[str, Tensor]) -> list[str]:
-    by_kind = entity_counts(kept["tags"], kept["targets"], kept["sizes"].tolist(), run.schema)
+    sizes = kept["sizes"].tolist()
+    by_kind = entity_counts(kept["tags"], kept["targets"], sizes, run.schema)
     kinds = sorted(kind for kind in by_kind if kind != ALL)
     rows = []
     for kind in (*kinds, ALL):
@@ -67,7 +68,8 @@ class _Sentence(NamedTuple):
 
     @property
     def mistakes(self) -> int:
-        return len(set(self.predicted) ^ set(self.true))
+        on_one_side_only = set(self.predicted) ^ set(self.true)
+        return len(on_one_side_only)
 
 
 def _sentences(run: Run, kept: dict[str, Tensor]) -> Iterable[str]:
@@ -76,7 +78,8 @@ def _sentences(run: Run, kept: dict[str, Tensor]) -> Iterable[str]:
     Those with most mistakes come first.
     """
     gap = " " if run.schema.spaced else ""
-    wrong, right = [], []
+    wrong = []
+    right = []
     for sentence in _read_sentences(run, kept):
         if not sentence.is_right:
             wrong.append(sentence)
@@ -117,7 +120,8 @@ def marked(tokens: Sequence[str], entities: Sequence[Span], gap: str) -> str:
             between = gap.join(tokens[position:start])
             pieces.append(html.text(between))
         entity = html.text(gap.join(tokens[start:end]))
-        pieces.append(f"<mark>{entity} <small>{html.text(kind)}</small></mark>")
+        name = html.text(kind)
+        pieces.append(f"<mark>{entity} <small>{name}</small></mark>")
         position = end
     if position < len(tokens):
         rest = gap.join(tokens[position:])
@@ -133,8 +137,9 @@ def _pairs(run: Run, x: Tensor) -> list[str]:
     for row in x:
         source = row[:size]
         sources.append(source[source != PAD].tolist())
+    written_to = translate_tokens(run, sources)
     rows = []
-    for row, (written, _) in zip(x.tolist(), translate_tokens(run, sources), strict=True):
+    for row, (written, _) in zip(x.tolist(), written_to, strict=True):
         source_text = vocabulary.decode(row[:size])
         target = vocabulary.decode(row[size:])
         is_equal = "yes" if written == target else "no"

@@ -15,9 +15,9 @@ def head(c: Comparison) -> list[str]:
 
 def rows(c: Comparison) -> list[list[str]]:
     """Return the table, the control first, then by mean difference, best first."""
-    order = [k for k in range(len(c.rows)) if k != c.control]
-    order.sort(key=lambda k: _rank(c, k))
-    order.insert(0, c.control)
+    others = [k for k in range(len(c.rows)) if k != c.control]
+    others.sort(key=lambda k: _rank(c, k))
+    order = [c.control, *others]
     return [_row(c, k) for k in order]
 
 
@@ -25,7 +25,9 @@ def _rank(c: Comparison, k: int) -> float:
     gap = c.rows[k].difference.mean
     if math.isnan(gap):  # no seed to compare: last
         return math.inf
-    return -gap if c.higher_is_better else gap
+    if c.higher_is_better:
+        return -gap
+    return gap
 
 
 def _row(c: Comparison, k: int) -> list[str]:
@@ -33,14 +35,18 @@ def _row(c: Comparison, k: int) -> list[str]:
     name = row.name
     if row.diverged:
         name = f"{row.name} ({row.diverged} diverged)"
-    cells = [name, c.show(row.mean.mean), c.show_range(row.mean)]
+    mean = c.show(row.mean.mean)
+    cells = [name, mean, c.show_range(row.mean)]
     if k == c.control:
         return [*cells, "", "", "", "control"]
-    cells.append(_signed(c.show_gap(row.difference.mean)))
+    gap = c.show_gap(row.difference.mean)
+    cells.append(_signed(gap))
     cells.append(c.show_range(row.difference))
     # A test says nothing of a variant of which some seeds are missing.
-    is_tested = not row.verdict.endswith("diverged")
-    cells.append(_show_p(row.corrected) if is_tested else "–")
+    if row.verdict.endswith("diverged"):
+        cells.append("–")
+    else:
+        cells.append(_show_p(row.corrected))
     cells.append(row.verdict)
     return cells
 

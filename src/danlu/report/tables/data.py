@@ -47,7 +47,10 @@ def describe(data: Data) -> Description:
         columns = _columns(data)
         description["columns"] = columns
         # In the training part: nothing can be learnt from such a column.
-        constant = [name for name, c in columns.items() if c["min"] == c["max"]]
+        constant = []
+        for name, column in columns.items():
+            if column["min"] == column["max"]:
+                constant.append(name)
         description["constant columns"] = constant
     if schema.columns or data.missing:
         description["missing values"] = data.missing
@@ -56,10 +59,11 @@ def describe(data: Data) -> Description:
 
 def _classes(data: Data) -> dict[str, dict[str, int]]:
     """Return examples of each class by part."""
-    counts = {part: data.class_counts(part).tolist() for part in PARTS}
-    by_class = {}
-    for k, name in enumerate(data.schema.classes):
-        by_class[name] = {part: counts[part][k] for part in PARTS}
+    by_class: dict[str, dict[str, int]] = {name: {} for name in data.schema.classes}
+    for part in PARTS:
+        counts = data.class_counts(part).tolist()
+        for name, n in zip(data.schema.classes, counts, strict=True):
+            by_class[name][part] = n
     return by_class
 
 
@@ -68,24 +72,25 @@ def _columns(data: Data) -> dict[str, dict[str, float]]:
     names: list[str] = []
     for column in data.schema.columns:
         names += column.features
-    low, high, mean, std = moments(data.chunks("train"), data.schema.input_shape)
-    by_figure = dict(zip(COLUMN_FIGURES, (mean, std, low, high), strict=True))
+    chunks = data.chunks("train")
+    low, high, mean, std = moments(chunks, data.schema.input_shape)
+    figures = torch.stack((mean, std, low, high), 1)  # [F, 4]
     columns = {}
-    for k, name in enumerate(names):
-        columns[name] = {figure: float(values[k]) for figure, values in by_figure.items()}
+    for name, of_column in zip(names, figures.tolist(), strict=True):
+        columns[name] = dict(zip(COLUMN_FIGURES, of_column, strict=True))
     return columns
 
 
 def _text(data: Data) -> dict[str, Any]:
     """Return vocabulary, lengths, unknown tokens, and a few training examples."""
-    is_token = data.x != PAD  # [N, T]
+    lengths = (data.x != PAD).sum(1)  # [N]
     first = data.parts["train"][:_SAMPLES]
     vocabulary = Vocabulary(data.schema.vocabulary)
     return {
         "vocabulary": data.schema.tokens,
-        "tokens": {part: int(is_token[data.parts[part]].sum()) for part in PARTS},
+        "tokens": {part: int(lengths[data.parts[part]].sum()) for part in PARTS},
         "unknown": {part: data.unknown(part) for part in PARTS},
-        "longest": int(is_token.sum(1).max()),
+        "longest": int(lengths.max()),
         "samples": [_decoded(data, i, vocabulary) for i in first.tolist()],
     }
 
@@ -94,9 +99,14 @@ def _decoded(data: Data, i: int, vocabulary: Vocabulary) -> str:
     """Return the beginning of an example's text; of a pair, of both sides."""
     source = data.schema.source
     row = data.x[i].tolist()
-    sides = [row[:source], row[source:]] if source else [row]
-    texts = [vocabulary.decode(side)[:_SAMPLE_CHARACTERS] for side in sides]
-    return " → ".join(texts)
+    sides = [row]
+    if source:
+        sides = [row[:source], row[source:]]
+    beginnings = []
+    for side in sides:
+        text = vocabulary.decode(side)
+        beginnings.append(text[:_SAMPLE_CHARACTERS])
+    return " → ".join(beginnings)
 
 
 def samples(data: Data, per_class: int = 8) -> list[tuple[torch.Tensor, str]]:
@@ -130,10 +140,10 @@ def text_sentences(description: Description) -> list[str]:
 def target_sentence(description: Description) -> str:
     """Return what the numbers to predict are like."""
     target = description["target"]
-    return (
-        f"Target {target['name'] or ''}: mean {target['mean']:.4g}, "
-        f"standard deviation {target['standard deviation']:.4g} (training part)."
-    )
+    name = target["name"] or ""
+    mean = target["mean"]
+    std = target["standard deviation"]
+    return f"Target {name}: mean {mean:.4g}, standard deviation {std:.4g} (training part)."
 
 
 def gaps_sentences(description: Description) -> list[str]:
@@ -142,7 +152,10 @@ def gaps_sentences(description: Description) -> list[str]:
     has_columns = "columns" in description
     if has_columns:
         constant = ", ".join(description["constant columns"])
-        sentences.append(f"Constant columns: {constant}." if constant else "No column is constant.")
+        if constant:
+            sentences.append(f"Constant columns: {constant}.")
+        else:
+            sentences.append("No column is constant.")
     gaps = description.get("missing values")
     if gaps:
         sentences.append(
@@ -159,7 +172,8 @@ def duplicates_sentence(description: Description) -> str:
     counts = description["duplicates across parts"]
     if not counts:
         return "No example lies in two parts."
-    listed = ", ".join(f"{n} in {pair}" for pair, n in counts.items())
+    found = [f"{n} in {pair}" for pair, n in counts.items()]
+    listed = ", ".join(found)
     return f"Equal examples lie in different parts: {listed}."
 
 

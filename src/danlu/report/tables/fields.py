@@ -33,11 +33,13 @@ class FieldRow(NamedTuple):
 
 def field_rows() -> list[FieldRow]:
     """Return every field."""
-    defaults: dict[str, Any] = dict(flatten(Recipe().to_dict(whole=True)))
+    every_field = Recipe().to_dict(whole=True)
+    defaults: dict[str, Any] = dict(flatten(every_field))
     rows = []
     for path, info in fields().items():
         description = " ".join((info.description or "").split())
-        rows.append(FieldRow(path, _shown(defaults.get(path)), description))
+        default = _shown(defaults.get(path))
+        rows.append(FieldRow(path, default, description))
     return rows
 
 

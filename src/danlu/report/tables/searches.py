@@ -11,7 +11,8 @@ from danlu.study.tuning import Tuning
 def head(t: Tuning) -> list[str]:
     """Return the names of the columns."""
     figure = t.metric.replace("_", " ")
-    return ["", figure, "epochs", *map(short, t.space)]
+    fields = map(short, t.space)
+    return ["", figure, "epochs", *fields]
 
 
 def rows(t: Tuning, most: int) -> list[list[str]]:
@@ -37,5 +38,6 @@ def importance_words(t: Tuning) -> str:
     """Return the shares of the fields in the variance of the results."""
     words = []
     for path, share in t.importance.items():
-        words.append(f"{short(path)} {100 * share:.0f} %")
+        percent = 100 * share
+        words.append(f"{short(path)} {percent:.0f} %")
     return ", ".join(words)

@@ -13,6 +13,7 @@ _BLANK = 0x2800  # the braille character without dots
 _MARGIN = 8  # characters for the labels of the vertical axis
 
 Point = tuple[float, float]
+Dot = tuple[int, int]  # from the left, from the top
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class _Canvas:
     """Characters of dots with a colour each."""
 
     def __init__(self, columns: int, rows: int) -> None:
-        self.cells = [[(0, "")] * columns for _ in range(rows)]
+        blank = (0, "")
+        self.cells = [[blank] * columns for _ in range(rows)]
         self.last_x = 2 * columns - 1
         self.last_y = 4 * rows - 1
 
@@ -54,19 +56,22 @@ class _Canvas:
         for start, end in zip(places, ends, strict=False):
             self._line(start, end, colour)
 
-    def _place(self, x: float, y: float, frame: _Frame) -> tuple[int, int]:
-        """Return the dot (from the left, from the top) of a point."""
+    def _place(self, x: float, y: float, frame: _Frame) -> Dot:
+        """Return the dot of a point."""
         # A constant line has a range of 0.
         width = (frame.right - frame.left) or 1
         height = (frame.top - frame.bottom) or 1
         from_left = (x - frame.left) / width
         from_top = (frame.top - y) / height
-        return round(from_left * self.last_x), round(from_top * self.last_y)
+        dot_x = round(from_left * self.last_x)
+        dot_y = round(from_top * self.last_y)
+        return dot_x, dot_y
 
-    def _line(self, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
+    def _line(self, start: Dot, end: Dot, colour: str) -> None:
         start_x, start_y = start
-        across = end[0] - start_x
-        down = end[1] - start_y
+        end_x, end_y = end
+        across = end_x - start_x
+        down = end_y - start_y
         steps = max(abs(across), abs(down), 1)
         for k in range(steps + 1):
             x = round(start_x + across * k / steps)
@@ -74,16 +79,18 @@ class _Canvas:
             self._dot(x, y, colour)
 
     def _dot(self, x: int, y: int, colour: str) -> None:
-        # Four dots high, two wide.
-        row, column = y // 4, x // 2
+        # A character is four dots high and two wide.
+        row, dot_row = divmod(y, 4)
+        column, dot_column = divmod(x, 2)
         dots, _ = self.cells[row][column]
-        dots |= _DOTS[y % 4][x % 2]
+        dots |= _DOTS[dot_row][dot_column]
         self.cells[row][column] = (dots, colour)
 
 
 def chart(title: str, series: Sequence[Series], width: int, height: int = 10) -> list[Text]:
     """Return `height` + 3 lines of `width` characters: title, plot, horizontal range, legend."""
     frame = _frame(series)
+    # However narrow the terminal, something is drawn.
     columns = max(8, width - _MARGIN - 2)
     canvas = _Canvas(columns, height)
     for line in series:
@@ -98,7 +105,8 @@ def chart(title: str, series: Sequence[Series], width: int, height: int = 10) ->
 
 def _frame(series: Sequence[Series]) -> _Frame:
     """Return the range of all points."""
-    xs, ys = [], []
+    xs = []
+    ys = []
     for line in series:
         for x, y in line.finite:
             xs.append(x)
@@ -116,7 +124,8 @@ def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
         if k in labelled:
             share = k / max(1, height - 1)
             # So weighted, both ends are labelled with what they are, whatever rounds between.
-            value = (1 - share) * frame.top + share * frame.bottom
+            from_top = (1 - share) * frame.top
+            value = from_top + share * frame.bottom
             label = f"{value:>{_MARGIN}.3g} "
         line = Text(label, "dim")
         for dots, colour in row:

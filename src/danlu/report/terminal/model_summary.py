@@ -26,12 +26,13 @@ _HEAD = ("layer", "kind", "output", "parameters", "receptive field", "multiply-a
 
 def parse_shape(text: str) -> tuple[int, ...]:
     """Return "1x28x28" (or with commas) as numbers. Raises ModelError for anything else."""
-    written = text.replace("×", "x").replace(",", "x").split("x")
-    are_sides = all(side.strip().isdigit() and int(side) > 0 for side in written)
-    if not text or not are_sides or len(written) not in (1, 3):
+    with_x = text.replace("×", "x").replace(",", "x")
+    written = with_x.split("x")
+    are_numbers = all(side.strip().isdecimal() for side in written)
+    shape = tuple(map(int, written)) if are_numbers else ()
+    if len(shape) not in (1, 3) or min(shape) < 1:
         hint = "try input=1x28x28 for pictures, input=13 for tables, input=128 for text"
         raise ModelError(wrong("input", text, "must be a shape", hint))
-    shape = tuple(map(int, written))
     if math.prod(shape) > _MOST_VALUES:
         raise ModelError(wrong("input", text, "must have at most 10⁸ values", "try input=1x28x28"))
     return shape
@@ -99,8 +100,10 @@ def show_summary(recipe: Recipe, shape: str, classes: int, tokens: int | None, j
     table(_HEAD, [_row(layer) for layer in layers])
 
     parameters = {name: p.numel() for name, p in model.named_parameters()}
-    auxiliary = sum(n for name, n in parameters.items() if _is_auxiliary(name))
-    cost = sum(layer.multiply_adds for layer in layers if not _is_auxiliary(layer.name))
+    in_auxiliary = [n for name, n in parameters.items() if _is_auxiliary(name)]
+    auxiliary = sum(in_auxiliary)
+    main_layers = [layer for layer in layers if not _is_auxiliary(layer.name)]
+    cost = sum(layer.multiply_adds for layer in main_layers)
     note = ""
     if auxiliary:
         note = f", {auxiliary:,} of them in auxiliary classifiers, which only training runs"

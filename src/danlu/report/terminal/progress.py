@@ -58,7 +58,9 @@ class _Timed(Listener):
 
     def left(self) -> str:
         """Return the time left at the pace so far."""
-        return time_left(self.began, self.done - self.first, self.steps - self.done)
+        taken = self.done - self.first
+        left = self.steps - self.done
+        return time_left(self.began, taken, left)
 
     def value(self, accuracy: float | None) -> str:
         """Return an accuracy in per cent, or R²."""
@@ -92,15 +94,17 @@ class LogProgress(_Timed):
         is_first_or_last = epoch in (1, self.epochs)
         if not is_first_or_last and epoch % every:
             return
-        parts = [f"epoch {epoch}/{self.epochs}", f"train {self._figures(row, 'train')}"]
-        if "valid_loss" in row:
-            parts.append(f"valid {self._figures(row, 'valid')}")
+        parts = [f"epoch {epoch}/{self.epochs}"]
+        for part in ("train", "valid"):
+            if f"{part}_loss" in row:
+                parts.append(f"{part} {self._figures(row, part)}")
         parts.append(f"{self.left()} left")
         print("  ".join(parts), flush=True)
 
     def _figures(self, row: dict[str, Any], part: str) -> str:
         loss = row[f"{part}_loss"]
-        accuracy = self.value(row.get(f"{part}_{self.run.metric}"))
+        metric = self.run.metric
+        accuracy = self.value(row.get(f"{part}_{metric}"))
         return f"{loss:.4f} {accuracy}"
 
 
@@ -132,7 +136,8 @@ class TerminalProgress(_Timed):
         """Return the chart of the rows so far, drawn anew only when there is a new row."""
         if len(self.rows) != self.rows_drawn:
             self.rows_drawn = len(self.rows)
-            self.plot = terminal_curves(self.rows, self.run.metric, self.live.console.width)
+            width = self.live.console.width
+            self.plot = terminal_curves(self.rows, self.run.metric, width)
         return self.plot
 
     def _draw(self) -> Any:
@@ -141,7 +146,8 @@ class TerminalProgress(_Timed):
         from rich.table import Table
 
         line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(self.steps, self.done, width=24), self.line())
+        bar = ProgressBar(self.steps, self.done, width=24)
+        line.add_row(bar, self.line())
         # `Live` draws once while it is made, when there are no rows yet.
         if not self.rows or self.live.console.height <= _LEAST_HEIGHT:
             return line
@@ -161,7 +167,8 @@ class NotebookProgress(_Timed):
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
         """Redraw the figure."""
         super().epoch(run, row)
-        text = f"epoch {row['epoch']}/{self.epochs}, {self.left()} left"
+        epoch = row["epoch"]
+        text = f"epoch {epoch}/{self.epochs}, {self.left()} left"
         figure = curves.figure(self.rows, run.metric)
         bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": text}
         self.handle.update(bundle, raw=True)

@@ -37,7 +37,8 @@ class _Counting(StudyListener):
             # they are taken to be as long.
             to_come = info.get("trials", 0) * info.get("rounds", 1)
             self.members = max(len(study), to_come)
-        self.steps_expected = steps * self.members // max(1, len(study))
+        steps_of_all = steps * self.members
+        self.steps_expected = steps_of_all // max(1, len(study))
         self.ready = len(study.members)
         self.diverged = 0
         self.metric = info.get("metric") or f"valid_{study.metric}"
@@ -55,7 +56,8 @@ class _Counting(StudyListener):
         if not self.explain:
             return
         measured = plan.seconds_per_step
-        for way in sorted(measured, key=lambda way: measured[way]):
+        fastest_first = sorted(measured, key=lambda way: measured[way])
+        for way in fastest_first:
             microseconds = 1e6 * measured[way]
             self.say(f"  {microseconds:8.0f} µs a step of one network  {way}")
 
@@ -77,8 +79,12 @@ class _Counting(StudyListener):
         value = result.get(self.metric)
         if value is None:
             return
-        better = max if higher_is_better(self.metric) else min
-        self.best = value if self.best is None else better(self.best, value)
+        if self.best is None:
+            self.best = value
+        elif higher_is_better(self.metric):
+            self.best = max(self.best, value)
+        else:
+            self.best = min(self.best, value)
 
     def line(self) -> str:
         """Return members done, best so far, time left."""
@@ -148,7 +154,8 @@ class TerminalProgress(_Counting):
 
         done = min(self.done, self.steps_expected)
         line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(self.steps_expected, done, width=24), self.line())
+        bar = ProgressBar(self.steps_expected, done, width=24)
+        line.add_row(bar, self.line())
         return line
 
 

@@ -16,14 +16,17 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
     """Print each sentence with its entities marked, [王刚 NAME]和…, or as JSON lines."""
-    kinds = set()
+    found = set()
     for sentence in sentences:
-        kinds |= {kind for *_, kind in sentence.entities}
+        found |= {kind for *_, kind in sentence.entities}
+    # In the same order whatever comes first, so that a kind keeps its colour.
+    kinds = sorted(found)
+    console = get_console()
     for sentence in sentences:
         if json:
             print_json(_as_plain(sentence))
         else:
-            get_console().print(coloured(sentence, sorted(kinds)))
+            console.print(coloured(sentence, kinds))
 
 
 def _as_plain(sentence: Tagged) -> dict[str, Any]:
@@ -50,9 +53,10 @@ def coloured(sentence: Tagged, kinds: Sequence[str]) -> Text:
 
     Plain tags, such as parts of speech, stand beside their tokens.
     """
-    gap, tokens = sentence.gap, sentence.tokens
-    has_plain_tags = not sentence.entities and set(sentence.tags) - {"O"}
-    if has_plain_tags:
+    gap = sentence.gap
+    tokens = sentence.tokens
+    has_tags = bool(set(sentence.tags) - {"O"})
+    if has_tags and not sentence.entities:
         words = []
         for token, tag in zip(tokens, sentence.tags, strict=True):
             words.append(f"{token}/{tag}")
@@ -65,7 +69,8 @@ def coloured(sentence: Tagged, kinds: Sequence[str]) -> Text:
             shown.append(gap.join(between) + gap)
         entity = gap.join(tokens[start:end])
         # With more kinds than colours, colours come again.
-        colour = _COLOURS[kinds.index(kind) % len(_COLOURS)]
+        number = kinds.index(kind)
+        colour = _COLOURS[number % len(_COLOURS)]
         shown.append(f"[{entity} {kind}]{gap}", style=f"bold {colour}")
         position = end
     shown.append(gap.join(tokens[position:]))

@@ -55,16 +55,17 @@ class BatchStream:
             if key not in self.loaders:
                 self.loaders[key] = BatchLoader(
                     data,
-                    self.normalizers[kind],
-                    recipe.batch_size,
-                    Augmenter(**recipe.augment.model_dump()),
-                    device,
-                    first.weights_dtype,
-                    epoch_order(recipe, data, has_batch_norm),
+                    normalizer=self.normalizers[kind],
+                    batch_size=recipe.batch_size,
+                    augment=Augmenter(**recipe.augment.model_dump()),
+                    device=device,
+                    dtype=first.weights_dtype,
+                    order=epoch_order(recipe, data, has_batch_norm),
                 )
         self.is_text = data.schema.is_text
         self.source_tokens = data.schema.source
-        self.steps = next(iter(self.loaders.values())).steps
+        any_loader = next(iter(self.loaders.values()))
+        self.steps = any_loader.steps
 
     def segments(self, recipes: Sequence[Recipe], epochs: Sequence[int]) -> Segments:
         """Return which networks share a batch, where each is in that epoch of its own.
@@ -85,15 +86,19 @@ class BatchStream:
     ) -> Iterator[StepBatch]:
         """Yield the steps of an epoch from `start` on; counts [M, examples]."""
         segments = self.segments(recipes, epochs)
-        firsts = [recipes[a] for a, _ in segments]
+        firsts = []
         keys = []
-        for recipe, (a, _) in zip(firsts, segments, strict=True):
+        for a, _ in segments:
+            recipe = recipes[a]
+            firsts.append(recipe)
             keys.append((recipe.order_seed, epochs[a]))
 
-        counts_of_steps: Sequence[Tensor | None] = [None] * (self.steps - start)
+        left = self.steps - start
+        counts_of_steps: Sequence[Tensor | None] = [None] * left
         if counts is not None:
             in_order = self._in_order(counts, firsts, keys, segments)
-            counts_of_steps = in_order.split(recipes[0].batch_size, 1)[start:]  # [M, B] each
+            batch_size = recipes[0].batch_size
+            counts_of_steps = in_order.split(batch_size, 1)[start:]  # [M, B] each
         batches = self._batches(firsts, keys, start)
         steps = zip(batches, counts_of_steps, strict=True)
         for k, ((x, y), counts_of_step) in enumerate(steps, start):
@@ -113,7 +118,8 @@ class BatchStream:
         for recipe, key, (a, z) in zip(firsts, keys, segments, strict=True):
             loader = self.loaders[input_key(recipe)]
             order = loader.indices(key).to(counts.device)
-            blocks.append(counts[a:z].index_select(1, order))
+            of_segment = counts[a:z]
+            blocks.append(of_segment.index_select(1, order))
         return torch.cat(blocks)
 
     def _batches(
@@ -128,7 +134,8 @@ class BatchStream:
         # Orders that look alike are gathered in one go.
         for a, z in runs_of_equal(input_keys):
             loader = self.loaders[input_keys[a]]
-            streams.append(loader.epoch(keys[a:z], start))
+            own_keys = keys[a:z]
+            streams.append(loader.epoch(own_keys, start))
         if len(streams) == 1:
             yield from streams[0]
             return
@@ -152,8 +159,8 @@ def runs_of_equal(keys: Sequence[object]) -> Segments:
     runs = []
     start = 0
     for i in range(1, len(keys) + 1):
-        is_end = i == len(keys) or keys[i] != keys[start]
-        if is_end:
+        is_end = i == len(keys)
+        if is_end or keys[i] != keys[start]:
             runs.append((start, i))
             start = i
     return runs

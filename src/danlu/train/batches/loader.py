@@ -57,7 +57,8 @@ class BatchLoader:
         self.y = self.y.to(device)
         # The last batch of an epoch may be smaller.
         self.steps = math.ceil(order.examples / batch_size)
-        self.bytes_per_example = max(1, data.x[0].numel()) * dtype.itemsize
+        values_per_example = max(1, data.x[0].numel())
+        self.bytes_per_example = values_per_example * dtype.itemsize
 
     def indices(self, key: OrderKey) -> Tensor:
         """Return the places in the training part in that order."""
@@ -67,10 +68,12 @@ class BatchLoader:
         """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
         orders = []
         for key in keys:
+            examples = self.index[self.indices(key)]
             # int32 halves what an index takes of the cache.
-            orders.append(self.index[self.indices(key)].int())
+            orders.append(examples.int())
         index = torch.stack(orders)  # [S, examples]
-        changes = self.augment.moves or self.augment.noise or self.augment.word_dropout
+        augment = self.augment
+        changes = augment.moves or augment.noise or augment.word_dropout
         for k, (x, y) in enumerate(self._steps(index, start), start):
             if changes:
                 augmented = []
@@ -91,11 +94,14 @@ class BatchLoader:
         first = start // at_once
 
         blocks: list[Tensor] = []
+        in_full_batches = whole * size
         if whole:
-            full = index[:, : whole * size].unflatten(1, (whole, size))  # [S, steps, B]
-            blocks += full.transpose(0, 1).split(at_once)[first:]
+            full = index[:, :in_full_batches].unflatten(1, (whole, size))  # [S, steps, B]
+            step_first = full.transpose(0, 1)
+            blocks += step_first.split(at_once)[first:]
         if whole < self.steps:
-            blocks.append(index[None, :, whole * size :])  # the smaller last batch
+            smaller = index[:, in_full_batches:]  # the last batch
+            blocks.append(smaller.unsqueeze(0))
         if self.mapped:
             gathered = self._gathered_ahead(blocks)
         else:
@@ -130,13 +136,16 @@ class BatchLoader:
         on_device = index.to(self.device)
         # index_select is several times as fast as x[index].
         index_of_x = index if self.mapped else on_device
-        x = self.x.index_select(0, index_of_x).to(self.device)
+        x = self.x.index_select(0, index_of_x)
+        x = x.to(self.device)
         if not self.augment.moves:
             x = self.normalizer(x)
         y = self.y.index_select(0, on_device)
         if y.dtype == torch.int32:
             y = y.long()  # the losses of PyTorch take no other
-        return x.unflatten(0, block.shape), y.unflatten(0, block.shape)
+        x = x.unflatten(0, block.shape)
+        y = y.unflatten(0, block.shape)
+        return x, y
 
     def _augmented(self, x: Tensor, seed: int, step: int) -> Tensor:
         """Return a batch changed by the random stream of that step."""

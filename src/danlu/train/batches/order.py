@@ -41,7 +41,8 @@ def epoch_order(recipe: Recipe, data: Data, has_batch_norm: bool) -> EpochOrder:
     if has_batch_norm and n % batch_size == 1:
         examples = n - 1
     if data.schema.is_text and data.schema.task != "language":
-        lengths = (data.x[data.parts["train"]] != PAD).sum(1)  # [examples]
+        tokens = data.x[data.parts["train"]]  # [examples, T]
+        lengths = (tokens != PAD).sum(1)  # [examples]
         return bucketed_by_length(lengths, batch_size, examples)
     return shuffled(n, examples)
 
@@ -63,17 +64,19 @@ def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
     distributed anew in every epoch.
     """
     steps = n // batch_size
-    left_over = n - steps * batch_size
+    used = steps * batch_size
+    left_over = n - used
     # Lane i reads the i-th stretch of the text.
     lanes = torch.arange(batch_size) * steps
 
     def indices(seed: int, epoch: int) -> Tensor:
         generator = stream(seed, "order", epoch)
         first = int(torch.randint(left_over + 1, (), generator=generator))
-        windows = torch.arange(steps).unsqueeze(1) + lanes  # [steps, lanes]
-        return (windows + first).flatten()
+        step = torch.arange(steps).unsqueeze(1)  # [steps, 1]
+        windows = first + step + lanes  # [steps, lanes]
+        return windows.flatten()
 
-    return EpochOrder(indices, steps * batch_size)
+    return EpochOrder(indices, used)
 
 
 def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> EpochOrder:
@@ -84,6 +87,7 @@ def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> Epoch
     """
     n = len(lengths)
     whole = n // batch_size
+    in_full_batches = whole * batch_size
 
     def indices(seed: int, epoch: int) -> Tensor:
         generator = stream(seed, "order", epoch)
@@ -94,9 +98,11 @@ def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> Epoch
             pools.append(pool[by_length])
         order = torch.cat(pools)
         # Short batches must not all come first, so the batches are shuffled once more.
-        full = order[: whole * batch_size].view(whole, batch_size)
-        full = full[torch.randperm(whole, generator=generator)]  # [batches, B]
-        rest = order[whole * batch_size :]
-        return torch.cat([full.flatten(), rest])[:examples]
+        full = order[:in_full_batches].view(whole, batch_size)
+        shuffle = torch.randperm(whole, generator=generator)
+        full = full[shuffle]  # [batches, B]
+        rest = order[in_full_batches:]
+        all_of_epoch = torch.cat([full.flatten(), rest])
+        return all_of_epoch[:examples]
 
     return EpochOrder(indices, examples)

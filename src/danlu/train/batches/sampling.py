@@ -21,7 +21,8 @@ def example_counts(sample: Sample, n: int) -> Tensor | None:
     """
     if sample.whole:
         return None
-    order = torch.randperm(n, generator=stream(sample.seed, "sample"))
+    generator = stream(sample.seed, "sample")
+    order = torch.randperm(n, generator=generator)
     if sample.folds:
         # Of the shuffled examples, so folds are random, and equal in size to within one.
         fold_of = torch.arange(n) % sample.folds
@@ -30,6 +31,7 @@ def example_counts(sample: Sample, n: int) -> Tensor | None:
     order = order[:size]
     if sample.bootstrap:
         # With replacement, as many as there are.
-        drawn = torch.randint(size, (size,), generator=stream(sample.seed, "bootstrap"))
+        generator = stream(sample.seed, "bootstrap")
+        drawn = torch.randint(size, (size,), generator=generator)
         order = order[drawn]
     return torch.bincount(order, minlength=n).float()

@@ -23,4 +23,5 @@ def tokens_in_a_row(
     elif not bool(has_target.all()):
         counts = has_target.flatten(1)
     # −1 is no class number that a kernel could take; its weight is 0.
-    return y.clamp_min(0).flatten(1), counts
+    targets = y.clamp_min(0).flatten(1)
+    return targets, counts

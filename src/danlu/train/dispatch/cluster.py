@@ -81,7 +81,7 @@ def _check_that_someone_listens(address: str) -> None:
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         rule = "must be auto, HOST:PORT or ray://HOST:PORT"
         raise RunError(wrong("ray", address, rule, "try 127.0.0.1:6379"))
     try:

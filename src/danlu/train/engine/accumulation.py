@@ -38,7 +38,8 @@ class GradientAccumulator:
         if not self.is_on:
             return k
         epoch, step = divmod(k, self.steps_per_epoch)
-        return epoch * self.updates_per_epoch + step // self.steps
+        in_earlier_epochs = epoch * self.updates_per_epoch
+        return in_earlier_epochs + step // self.steps
 
     def reset(self, stack: Stack) -> None:
         """Begin with nothing added."""
@@ -54,8 +55,9 @@ class GradientAccumulator:
         [M or 1, 1].
         """
         assert self.sum is not None and self.weight is not None
-        n = torch.as_tensor(n, dtype=self.weight.dtype, device=self.weight.device)
-        n = n.expand_as(self.weight)  # [M, 1]
+        weight = self.weight
+        n = torch.as_tensor(n, dtype=weight.dtype, device=weight.device)
+        n = n.expand_as(weight)  # [M, 1]
         # The mean over examples, not over steps: the last step of an epoch may be smaller.
         self.weight += n
         sums = [row.values for row in stack.param_rows(self.sum)]

@@ -54,8 +54,8 @@ class WeightAverage:
             column = s.to(now.values.dtype).unsqueeze(1)
             mean.values.lerp_(now.values, column)
         for name, buffer in self.values.buffers.items():
-            of_network = (-1, *(1,) * (buffer.ndim - 1))
-            column = s.to(buffer.dtype).view(of_network)
+            trailing = (1,) * (buffer.ndim - 1)
+            column = s.to(buffer.dtype).view(-1, *trailing)
             buffer.lerp_(stack.buffers[name], column)
 
     @contextlib.contextmanager
@@ -90,7 +90,8 @@ def weight_of(recipe: Recipe, n: int, per_epoch: int) -> float:
     epochs_done, steps_within = divmod(n, per_epoch)
     if steps_within:
         return 0.0
-    first_epoch = math.floor((average.start or 0.0) * recipe.epochs) + 1
+    share_left_out = average.start or 0.0
+    first_epoch = math.floor(share_left_out * recipe.epochs) + 1
     # Before the first epoch that counts, the average is the weights themselves.
     averaged = max(1, epochs_done - first_epoch + 1)
     return 1 / averaged

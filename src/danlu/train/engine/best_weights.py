@@ -50,7 +50,8 @@ class BestWeights:
     def select(self, stack: Stack, rows: list[int]) -> BestWeights:
         """Return those of some of the networks; stack: whose layout this has."""
         index = torch.tensor(rows, device=stack.theta.device)
-        return BestWeights(self.values.select(stack, index))
+        selected = self.values.select(stack, index)
+        return BestWeights(selected)
 
     def join(self, stack: Stack, other: BestWeights, other_stack: Stack) -> BestWeights:
         """Return those of these networks, then of others."""

@@ -64,7 +64,8 @@ class Loop:
     @property
     def steps(self) -> int:
         """Steps taken so far by those who were there from the beginning."""
-        return self.progress.epoch * self.batches.steps + self.progress.step
+        in_whole_epochs = self.progress.epoch * self.batches.steps
+        return in_whole_epochs + self.progress.step
 
     def steps_of(self, member: MemberState) -> int:
         """Return the steps that a network has taken so far."""
@@ -89,7 +90,8 @@ class Loop:
         """Go on from a checkpoint."""
         self.progress = Progress(**position["progress"])
         self.queue = position["queue"]
-        self._start_members([MemberState(**fields) for fields in position["members"]])
+        members = [MemberState(**fields) for fields in position["members"]]
+        self._start_members(members)
         self.population.restore(tensors)
         self.metrics.restore(tensors)
         if self.best is not None:
@@ -147,10 +149,12 @@ class Loop:
             return
         if alive and len(alive) < len(self.members):
             self._keep(alive)
-        members, best = self.members, self.best
+        members = self.members
+        best = self.best
         population = self.population if alive else None
 
-        newcomers = [MemberState(i, self.progress.epoch) for i in self.queue[:free]]
+        epoch = self.progress.epoch
+        newcomers = [MemberState(i, epoch) for i in self.queue[:free]]
         self._start_members(newcomers)
         del self.queue[:free]
         if population is None:
@@ -175,7 +179,9 @@ class Loop:
         return sorted(range(len(self.members)), key=key)
 
     def _epoch(self) -> None:
-        population, progress = self.population, self.progress
+        """Train the rest of an epoch."""
+        population = self.population
+        progress = self.progress
         epochs = [self.epochs_of(member) for member in self.members]
         batches = self.batches.epoch(
             population.recipes, epochs, progress.step, population.networks.counts
@@ -220,7 +226,8 @@ class Loop:
             batch = population.batch_of[i] if len(x) > 1 else 0
             # Before the explanation: its pass in training mode moves running statistics.
             weights = population.stack.state_dict(i)
-            last_step = max(self.steps - 1, population.networks.start_steps[i])
+            own_first_step = population.networks.start_steps[i]
+            last_step = max(self.steps - 1, own_first_step)
             error = explain(
                 population.module(i),
                 population.recipes[i],
@@ -235,6 +242,7 @@ class Loop:
             self.recorder.diverged(member, weights, error)
 
     def _end_epoch(self) -> None:
+        """Validate, write down a row for each network, and hand over those that are done."""
         self._share_time()
         alive = self._alive()
         self.progress.epoch += 1
@@ -260,7 +268,8 @@ class Loop:
             rows.append((member, row))
         self.metrics = self._new_metrics()
         self.recorder.epoch_ended(rows)
-        self._hand_over([i for i in alive if self._is_finished(i)])
+        finished = [i for i in alive if self._is_finished(i)]
+        self._hand_over(finished)
 
     def _validate(self, alive: list[int]) -> list[evaluate.Score] | None:
         """Return each network's validation score, and keep the best weights by it."""
@@ -272,18 +281,20 @@ class Loop:
             if self.best is not None:
                 # Within the context: the score is that of the averages, so these are kept.
                 stops_early = [i for i in alive if population.recipes[i].early_stopping.patience]
+                losses = [score.loss for score in scores]
                 self.best.update(
                     population.stack,
                     self.members,
                     population.recipes,
                     stops_early,
-                    [score.loss for score in scores],
+                    losses,
                     self.progress.epoch,
                 )
         return scores
 
     def _is_finished(self, i: int) -> bool:
-        member, recipe = self.members[i], self.population.recipes[i]
+        member = self.members[i]
+        recipe = self.population.recipes[i]
         epochs = self.epochs_of(member)
         if member.stopped or epochs >= recipe.epochs:
             return True
@@ -299,8 +310,10 @@ class Loop:
         """
         if not rows:
             return
-        staying = [i for i in self._alive() if i not in set(rows)]
-        population, best = self.population, self.best
+        leaving = set(rows)
+        staying = [i for i in self._alive() if i not in leaving]
+        population = self.population
+        best = self.best
         final_rows = rows
         if staying:
             # What the recorder does to their population must not reach those who go on.
@@ -345,10 +358,13 @@ class Loop:
         first = population.recipes[0]
         kinds = [recipe.normalize for recipe in population.recipes]
         segments = runs_of_equal(kinds)
-        normalizers = [self.batches.normalizers[kinds[a]] for a, _ in segments]
+        normalizers = []
+        for a, _ in segments:
+            normalizers.append(self.batches.normalizers[kinds[a]])
         # Of many networks no larger batches than in training, for which there is room.
         rows = evaluate.rows_per_pass(self.data.schema)
-        at_once = max(rows // population.members, min(rows, first.batch_size))
+        as_in_training = min(rows, first.batch_size)
+        at_once = max(rows // population.members, as_in_training)
         with population.separate_state():
             yield from evaluate.part_outputs(
                 lambda x: population.outputs(x, segments),
@@ -367,6 +383,7 @@ class Loop:
         """Share the time since the last call among the networks in training."""
         now = time.perf_counter()
         alive = self._alive()
+        passed = now - self.shared_until
         for i in alive:
-            self.members[i].seconds += (now - self.shared_until) / len(alive)
+            self.members[i].seconds += passed / len(alive)
         self.shared_until = now

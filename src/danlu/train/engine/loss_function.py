@@ -38,7 +38,8 @@ class LossFunction:
     ) -> None:
         name = resolve_loss(recipe.loss.name, classes=class_counts is not None)
         self.has_closed_gradient = name in GRADIENTS
-        self._gradient = GRADIENTS.get(name) or gradient_by_autograd(LOSSES[name])
+        closed = GRADIENTS.get(name)
+        self._gradient = closed or gradient_by_autograd(LOSSES[name])
         self._smoothing = smoothing
         if isinstance(smoothing, Tensor):
             self._smoothing = smoothing.unsqueeze(2)  # [M, 1, 1], as outputs are [M, K, B]

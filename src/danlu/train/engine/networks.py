@@ -70,11 +70,12 @@ class Networks:
         recipes that may join later.
         """
         is_single = len(recipes) + len(others) == 1
-        models = [template] if is_single else [build(recipe) for recipe in recipes]
+        if is_single:
+            models = [template]
+        else:
+            models = [build(recipe) for recipe in recipes]
         # From here on the models' tensors are rows of the stack.
         stack = Stack(models, spec.device)
-        if len(recipes) == 1 and others:
-            stack.bind(template)
 
         init = recipes[0].init
         if init.lr_factor != 1:
@@ -97,7 +98,8 @@ class Networks:
         """Return how many examples each network trains on, of so many."""
         if self.counts is None:
             return [examples] * len(self)
-        return cast(list[float], self.counts.sum(1).tolist())
+        totals = self.counts.sum(1)  # [M]
+        return cast(list[float], totals.tolist())
 
     def select(self, rows: list[int]) -> Networks:
         """Return some of the networks, in that order; they share nothing with these."""
@@ -140,7 +142,8 @@ class Networks:
                 both = self.stack.join_vectors(vector, other.stack, others_vector)
                 joined.optimizer_state[name] = both
         if self.average is not None and other.average is not None:
-            joined.average = self.average.join(self.stack, other.average, other.stack)
+            own_average = self.average
+            joined.average = own_average.join(self.stack, other.average, other.stack)
         return joined
 
 
@@ -156,7 +159,8 @@ def _dropout_probabilities(
     for model in models:
         layers = dict(model.named_modules())
         for path, of_each in probabilities.items():
-            of_each.append(layers[path].p if path in layers else 0.0)
+            layer = layers.get(path)
+            of_each.append(0.0 if layer is None else layer.p)
     return probabilities
 
 

@@ -56,11 +56,15 @@ class OptimizerStep:
         self.start_column = self._column_of_doubles(self.start_updates)
         self.rule = OPTIMIZERS[recipes[0].optimizer.name]
 
-        self.schedules = [(recipe.schedule, recipe.epochs) for recipe in recipes]
-        # A schedule's factor is computed in every step, and reading a model's fields takes long.
-        self.schedule_fields = [r.schedule.model_dump(exclude_none=True) for r in recipes]
+        self.schedules = []
+        self.schedule_fields = []
+        for recipe in recipes:
+            self.schedules.append((recipe.schedule, recipe.epochs))
+            # A factor is computed in every step, and reading a model's fields takes long.
+            self.schedule_fields.append(recipe.schedule.model_dump(exclude_none=True))
         self.constant_lr = all(_has_constant_lr(recipe) for recipe in recipes)
-        is_same_schedule = all(schedule == self.schedules[0] for schedule in self.schedules)
+        first = self.schedules[0]
+        is_same_schedule = all(schedule == first for schedule in self.schedules)
         self.shared_schedule = self.same_start and is_same_schedule
         self.set_state(self.rule.start(stack.theta))
 
@@ -81,7 +85,9 @@ class OptimizerStep:
         hyper: Hyper = {}
         for name in self.rule.defaults:
             # Numbers, where all agree, go into faster kernels than columns do.
-            values = [float(getattr(recipe.optimizer, name)) for recipe in self.recipes]
+            values = []
+            for recipe in self.recipes:
+                values.append(float(getattr(recipe.optimizer, name)))
             if len(set(values)) == 1:
                 hyper[name] = values[0]
             else:
@@ -90,9 +96,10 @@ class OptimizerStep:
         return hyper
 
     def _penalties(self) -> list[_Penalty]:
-        l1 = self.column([recipe.penalty.l1 for recipe in self.recipes])
-        l2 = self.column([recipe.penalty.l2 for recipe in self.recipes])
-        eps = self.column([recipe.penalty.eps for recipe in self.recipes])
+        asked = [recipe.penalty for recipe in self.recipes]
+        l1 = self.column([penalty.l1 for penalty in asked])
+        l2 = self.column([penalty.l2 for penalty in asked])
+        eps = self.column([penalty.eps for penalty in asked])
         m = self.column(self.examples)
         used = []
         if is_used(l2):
@@ -103,7 +110,10 @@ class OptimizerStep:
 
     def _limit(self, name: str) -> tuple[Any, bool]:
         """Return a clipping limit, and whether any network has one; 0 is none."""
-        limits = [getattr(recipe.clip, name) or _UNLIMITED for recipe in self.recipes]
+        limits = []
+        for recipe in self.recipes:
+            limit = getattr(recipe.clip, name)
+            limits.append(limit or _UNLIMITED)
         has_limit = any(limit != _UNLIMITED for limit in limits)
         return self.column(limits), has_limit
 
@@ -115,7 +125,8 @@ class OptimizerStep:
 
     def _column_of_doubles(self, values: Sequence[Any]) -> Tensor:
         device = self.stack.theta.device
-        return torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(1)
+        row = torch.tensor(values, dtype=torch.float64, device=device)
+        return row.unsqueeze(1)
 
     def lr(self, i: int, k: int) -> float:
         """Return the learning rate of network i at the population's update k = 0, 1, …"""
@@ -163,7 +174,8 @@ class OptimizerStep:
         if self.shared_schedule:
             lr = self.hyper["lr"] * self._schedule_factor(0, k)
         else:
-            lr = self.column([self.lr(i, k) for i in range(self.stack.members)])
+            lr_of_each = [self.lr(i, k) for i in range(self.stack.members)]
+            lr = self.column(lr_of_each)
         for tile in self.tiles:
             if tile.is_fused:
                 lr_of_tile = self.lr(tile.rows.start, k)
@@ -172,12 +184,14 @@ class OptimizerStep:
             tile.hyper["lr"] = lr_of_tile * tile.lr_factor
 
     def _clip_norm(self) -> None:
-        squares = torch.stack([grad.square().sum(1) for grad in self.grad_rows])  # [parameters, M]
-        norms = squares.sum(0).sqrt().unsqueeze(1)  # [M, 1]
+        of_parameters = [grad.square().sum(1) for grad in self.grad_rows]  # [M] each
+        squares = torch.stack(of_parameters).sum(0)  # [M]
+        norms = squares.sqrt().unsqueeze(1)  # [M, 1]
         factor = norm_factor(norms, self.largest_norm)
         for grad in self.grad_rows:
             grad.mul_(factor)
 
 
 def _has_constant_lr(recipe: Recipe) -> bool:
-    return recipe.schedule.name == "constant" and not recipe.schedule.warmup
+    schedule = recipe.schedule
+    return schedule.name == "constant" and not schedule.warmup

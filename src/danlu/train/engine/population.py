@@ -74,6 +74,9 @@ class Population:
         self.recipes = networks.recipes
         self.stack = networks.stack
         self.members = len(networks)
+        if self.members == 1:
+            # A single network's module and stack share their tensors.
+            self.stack.bind(self.model)
         self.diverged: list[int] = []
         """Networks whose loss was not finite in the last step."""
 
@@ -92,9 +95,13 @@ class Population:
         networks.optimizer_state = self.optimizer.state
 
         first = self.recipes[0]
-        smoothing = self.optimizer.column([r.loss.label_smoothing for r in self.recipes])
+        smoothings = [recipe.loss.label_smoothing for recipe in self.recipes]
         self.loss = LossFunction(
-            first, smoothing, spec.class_counts, spec.device, self.stack.theta.dtype
+            first,
+            self.optimizer.column(smoothings),
+            spec.class_counts,
+            spec.device,
+            self.stack.theta.dtype,
         )
         self.layout = MemberLayout(self.members, [(0, self.members)])
         self.forward_pass = choose_forward_pass(
@@ -193,7 +200,9 @@ class Population:
 
     def _not_finite(self, losses: Tensor) -> list[int]:
         # One look at the sum, as each look at a GPU's number waits for it.
-        total = losses if self.members == 1 else losses.sum()
+        total = losses
+        if self.members > 1:
+            total = losses.sum()
         if math.isfinite(float(total)):
             return []
         return [i for i, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
@@ -323,11 +332,7 @@ class Population:
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these networks alone, in that order."""
-        networks = self.networks.select(rows)
-        if len(rows) == 1:
-            # A single network's module and stack share their tensors.
-            networks.stack.bind(self.model)
-        self._set_networks(networks)
+        self._set_networks(self.networks.select(rows))
 
     def split_off(self, rows: list[int]) -> Population:
         """Return a population of these networks that shares nothing with this one."""
@@ -336,10 +341,7 @@ class Population:
         other.is_imported = self.is_imported
         other.accumulate = self.accumulate
         other._set_model(copy.deepcopy(self.model), self.precision.mixed)
-        networks = self.networks.select(rows)
-        if len(rows) == 1:
-            networks.stack.bind(other.model)
-        other._set_networks(networks)
+        other._set_networks(self.networks.select(rows))
         return other
 
     def join(self, other: Population) -> None:

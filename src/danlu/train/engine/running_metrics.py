@@ -64,11 +64,13 @@ class RunningMetrics:
         means = torch.stack([result.losses for result in pending])  # [steps, M]
         losses = means.cpu().double() * sizes
         # One by one, so that the last bit does not depend on when they are counted.
-        running = torch.cat([self.loss.unsqueeze(0), losses]).cumsum(0)  # [1 + steps, M]
+        with_earlier = torch.cat([self.loss.unsqueeze(0), losses])  # [1 + steps, M]
+        running = with_earlier.cumsum(0)
         self.loss = running[-1]
         self.seen += sizes.sum(0)
         if self.classes:
-            self.correct += self._hits(pending, is_weighted).cpu().double()
+            hits_of_each = self._hits(pending, is_weighted)
+            self.correct += hits_of_each.cpu().double()
         self._pending = []
         self._pending_outputs = 0
 
@@ -86,7 +88,10 @@ class RunningMetrics:
         """Return the weighted number of hits [M]."""
         outputs = [result.outputs for result in pending]
         # Of a large population one step may fill memory, so it is not copied.
-        whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+        if len(outputs) == 1:
+            whole = outputs[0]
+        else:
+            whole = torch.cat(outputs, 2)
         targets = _side_by_side([result.targets for result in pending])  # [M or 1, all examples]
         is_hit = hits(whole, targets)  # [M, all examples]
         if not is_weighted:
@@ -112,12 +117,16 @@ class RunningMetrics:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from the sums of a checkpoint."""
         for name in _SUMS:
-            setattr(self, name, tensors[f"metrics.{name}"].clone())
+            kept = tensors[f"metrics.{name}"]
+            setattr(self, name, kept.clone())
 
     def select(self, rows: list[int]) -> RunningMetrics:
         """Return those of some of the networks."""
         selected = RunningMetrics(len(rows), self.classes)
-        selected.restore({name: values[rows] for name, values in self.tensors().items()})
+        tensors = {}
+        for name, values in self.tensors().items():
+            tensors[name] = values[rows]
+        selected.restore(tensors)
         return selected
 
 
@@ -135,4 +144,5 @@ def _counts_of(pending: list[StepResult]) -> list[Tensor]:
 def _side_by_side(tensors: list[Tensor]) -> Tensor:
     """Return tensors [M or 1, B] as one, their examples in a row."""
     members = max(len(tensor) for tensor in tensors)
-    return torch.cat([tensor.expand(members, -1) for tensor in tensors], 1)
+    expanded = [tensor.expand(members, -1) for tensor in tensors]
+    return torch.cat(expanded, 1)

@@ -80,9 +80,11 @@ class Tiling:
         if self.rule.fused:
             agrees = all(isinstance(value, (int, float)) for value in self.hyper.values())
             if shared_schedule and agrees:
-                return self._fused([slice(0, self.members)])
+                all_together = slice(0, self.members)
+                return self._fused([all_together])
             # A call for each network pays off where each call has much to do.
-            if self.values >= _LARGE_NETWORK * self.members:
+            values_of_each = self.values / self.members
+            if values_of_each >= _LARGE_NETWORK:
                 each_alone = [slice(i, i + 1) for i in range(self.members)]
                 return self._fused(each_alone)
         tiles = []
@@ -92,7 +94,8 @@ class Tiling:
             at_once = max(1, _TILE_VALUES // values_of_network)
             for first in range(0, self.members, at_once):
                 end = min(first + at_once, self.members)
-                tiles.append(self._small(k, slice(first, end)))
+                some = slice(first, end)
+                tiles.append(self._small(k, some))
         return tiles
 
     def _fused(self, members: Sequence[slice]) -> list[Tile]:
@@ -109,7 +112,9 @@ class Tiling:
 
     def _small(self, k: int, members: slice) -> Tile:
         """Return the tile of parameter k of some networks."""
-        hyper = {name: rows_of(value, members) for name, value in self.hyper.items()}
+        hyper = {}
+        for name, value in self.hyper.items():
+            hyper[name] = rows_of(value, members)
         return self._tile([k], members, hyper, is_fused=False)
 
     def _tile(
@@ -130,11 +135,15 @@ class Tiling:
             tile.grads.append(self.grads[k].values[members])
             tile.states.append(self._state_of(k, members))
             if decays and param.weights:
-                tile.decayed.append(param.values[members, : param.weights])
+                weights = param.values[members, : param.weights]
+                tile.decayed.append(weights)
         return tile
 
     def _state_of(self, k: int, members: slice) -> State:
-        return {name: rows[k].values[members] for name, rows in self.states.items()}
+        state = {}
+        for name, rows in self.states.items():
+            state[name] = rows[k].values[members]
+        return state
 
     def _groups_of_one_lr(self) -> list[list[int]]:
         """Return the parameters' numbers by the factor on their learning rate."""
@@ -157,5 +166,6 @@ def weights_with_gradients(
     for param, grad in zip(params, grads, strict=True):
         if param.weights:
             weights = param.values[:, : param.weights]
-            pairs.append((weights, grad.values[:, : param.weights]))
+            their_gradient = grad.values[:, : param.weights]
+            pairs.append((weights, their_gradient))
     return pairs

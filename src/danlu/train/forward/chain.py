@@ -58,9 +58,10 @@ def _is_plain_pool(layer: nn.MaxPool2d) -> bool:
 
 
 def _is_plain_convolution(layer: nn.Conv2d) -> bool:
-    pads_zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return False
     is_whole = layer.groups == 1 and layer.dilation == (1, 1)
-    return pads_zeros and is_whole and layer.bias is not None
+    return is_whole and layer.bias is not None
 
 
 def _is_altered(layer: nn.Module) -> bool:
@@ -117,7 +118,9 @@ def chain_layout(model: nn.Module, input_shape: tuple[int, ...], batch_size: int
 
 def _shares_parameters(layers: Sequence[nn.Module]) -> bool:
     """Whether two layers have a parameter in common: its gradient would be the sum of two."""
-    used = [id(p) for layer in layers for p in layer.parameters()]
+    used = []
+    for layer in layers:
+        used += [id(p) for p in layer.parameters()]
     return len(set(used)) < len(used)
 
 
@@ -127,7 +130,8 @@ def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> st
     is_flat = takes_vectors
     all_small = True
     for layer in layers:
-        if type(layer) not in COLUMN_RULES or not _is_covered(layer, tuple(x.shape[1:])):
+        has_rule = type(layer) in COLUMN_RULES
+        if not has_rule or not _is_covered(layer, tuple(x.shape[1:])):
             return None
         if isinstance(layer, nn.Flatten):
             # A second Flatten would have nothing to flatten.
@@ -139,7 +143,9 @@ def _trace_layout(layers: Sequence[nn.Module], x: Tensor, batch_size: int) -> st
             all_small = all_small and _gains_by_unfolding(layer, x, batch_size)
     if x.ndim != 2:
         return None
-    return "columns" if takes_vectors or all_small else "pictures"
+    if takes_vectors or all_small:
+        return "columns"
+    return "pictures"
 
 
 def _gains_by_unfolding(layer: nn.Conv2d, out: Tensor, batch_size: int) -> bool:
@@ -171,8 +177,9 @@ def _pool_before_relu(order: list[tuple[str, nn.Module]]) -> None:
     for k in range(len(order) - 1):
         _, layer = order[k]
         _, following = order[k + 1]
-        if isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d):
-            order[k], order[k + 1] = order[k + 1], order[k]
+        is_pooled_relu = isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d)
+        if is_pooled_relu:
+            order[k : k + 2] = [order[k + 1], order[k]]
 
 
 class Chain:
@@ -202,25 +209,26 @@ class Chain:
 
         passes = []
         for k, (path, module) in enumerate(order):
+            own_p = getattr(module, "p", 0.0)
             layer = BoundLayer(
                 module,
                 layout,
                 _of_layer(tensors, path),
                 _of_layer(grads, path),
-                p.get(path, getattr(module, "p", 0.0)),
+                p.get(path, own_p),
                 # Not the network's input, which is the caller's.
                 may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )
             rules = PICTURE_RULES
             if columns or k > flatten_at:
                 rules = COLUMN_RULES
-            passes.append(rules[kinds[k]](layer))
+            bind = rules[kinds[k]]
+            passes.append(bind(layer))
 
         self.forwards = [of_layer.forward for of_layer in passes]
         # Before the first layer with weights no gradient is needed.
-        first = 0
-        while not any(True for _ in order[first][1].parameters()):
-            first += 1
+        has_weights = [bool(list(module.parameters())) for _, module in order]
+        first = has_weights.index(True)
         self.backwards = []
         for k in reversed(range(first, len(passes))):
             wants_input = k > first

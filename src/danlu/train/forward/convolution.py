@@ -30,17 +30,19 @@ class UnfoldedConvolution:
         grads: Mapping[str, Tensor],
     ) -> None:
         weight = tensors["weight"]
-        self.members, self.q, self.c, self.kh, self.kw = weight.shape
+        m, q, c, kh, kw = weight.shape
+        self.members, self.q, self.c = m, q, c
+        self.kh, self.kw = kh, kw
         self.stride = module.stride
         self.padding = cast(tuple[int, int], module.padding)
         self.layout = layout
-        self.w = weight.view(self.members, self.q, -1)
-        self.b = tensors["bias"].view(self.members, self.q, 1)
-        self.dw = grads["weight"].view(self.members, self.q, -1)
+        self.w = weight.view(m, q, -1)
+        self.b = tensors["bias"].view(m, q, 1)
+        self.dw = grads["weight"].view(m, q, -1)
         self.db = grads["bias"]
         # [M, kw, kh, C, q]: a view, so it follows the weights.
         self.w_by_input = weight.permute(0, 4, 3, 2, 1)
-        self.each_alone = [(i, i + 1) for i in range(self.members)]
+        self.each_alone = [(i, i + 1) for i in range(m)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """Return [M, q, oh, ow, B] for x [S, C, H, W, B], and what `backward` needs."""
@@ -51,13 +53,15 @@ class UnfoldedConvolution:
             x = x.contiguous()
         _, _, height, width, n = x.shape
         patches = self._unfold(x)  # [S, C·kh·kw, oh, ow·B]
-        oh, ow = patches.shape[2], patches.shape[3] // n
+        _, values, oh, row = patches.shape
+        ow = row // n
+        places = oh * row
 
-        out = x.new_empty(self.members, self.q, oh * ow * n)  # [M, q, oh·ow·B]
+        out = x.new_empty(self.members, self.q, places)  # [M, q, oh·ow·B]
         for patch, (a, z) in self._with_networks(patches):
             # Networks that share a batch are one product: their kernels are rows of one matrix.
-            weight = self.w[a:z].view(-1, patch.shape[0])
-            products = out[a:z].view(-1, oh * ow * n)
+            weight = self.w[a:z].view(-1, values)  # [M·q, C·kh·kw]
+            products = out[a:z].view(-1, places)
             torch.mm(weight, patch.flatten(1), out=products)
         out = out.add_(self.b).view(self.members, self.q, oh, ow, n)
         return out, (patches, height, width)
@@ -69,8 +73,10 @@ class UnfoldedConvolution:
         g = g.contiguous()
         for patch, (a, z) in self._with_networks(patches):
             # A product per output row stays in the cache; one over all rows took twice as long.
-            rows = g[a:z].view(-1, oh, ow * n).transpose(0, 1)  # [oh, M·q, ow·B]
-            products = torch.bmm(rows, patch.permute(1, 2, 0))  # [oh, M·q, C·kh·kw]
+            by_channel = g[a:z].view(-1, oh, ow * n)  # [M·q, oh, ow·B]
+            rows = by_channel.transpose(0, 1)
+            patches_of_row = patch.permute(1, 2, 0)  # [oh, ow·B, C·kh·kw]
+            products = torch.bmm(rows, patches_of_row)  # [oh, M·q, C·kh·kw]
             dw = self.dw[a:z].view(-1, patch.shape[0])  # [M·q, C·kh·kw]
             torch.sum(products, 0, out=dw)
         torch.sum(g, (2, 3, 4), out=self.db)
@@ -109,7 +115,9 @@ class UnfoldedConvolution:
         sh, sw = self.stride
         padded = g.new_zeros(self.members, c, height, width, n)
         for i in range(self.members):
-            spread = self.w_by_input[i].reshape(-1, q) @ g[i].view(q, -1)
+            weight = self.w_by_input[i].reshape(-1, q)  # [kw·kh·C, q]
+            of_network = g[i].view(q, -1)  # [q, oh·ow·B]
+            spread = weight @ of_network
             spread = spread.view(kw, kh * c, oh, ow, n)  # by column of the kernel
             # First along the rows, then along the columns: kw + kh operations instead of kw · kh.
             wide = g.new_zeros(kh * c, oh, width, n)

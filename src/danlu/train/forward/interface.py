@@ -70,7 +70,8 @@ class MemberLayout:
         """Draw from each network's stream for dropout, [M or 1, *shape]."""
         draws = []
         for generator in self.generators:
-            draws.append(torch.rand(shape, generator=generator, device=generator.device))
+            device = generator.device
+            draws.append(torch.rand(shape, generator=generator, device=device))
         u = torch.stack(draws)  # [streams, *shape]
         if self.stream_of is None:
             return u
@@ -135,8 +136,10 @@ def scaled_keep_mask(u: Tensor, p: Any, like: Tensor) -> Tensor:
     threshold = p
     scale: Any
     if isinstance(p, Tensor):
-        by_member = p.view(-1, *(1,) * (u.ndim - 1))  # [M, 1, …]
-        scale = (1 / (1 - by_member)).to(like.dtype)
+        trailing = (1,) * (u.ndim - 1)
+        by_member = p.view(-1, *trailing)  # [M, 1, …]
+        scale = 1 / (1 - by_member)
+        scale = scale.to(like.dtype)
         threshold = by_member.to(u.dtype)
     else:
         scale = 1 / (1 - p)

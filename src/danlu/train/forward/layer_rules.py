@@ -56,7 +56,8 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
         for batch, (a, z) in zip(x, layout.segments, strict=True):
             bias = b[a:z].view(-1, 1)
             weight = w[a:z].view(-1, n)  # [M·q, n]
-            torch.addmm(bias, weight, batch, out=out[a:z].view(-1, size))
+            rows = out[a:z].view(-1, size)  # [M·q, B]
+            torch.addmm(bias, weight, batch, out=rows)
         return out, x
 
     def backward(g: Tensor, x: Tensor, wants_input: bool) -> Tensor:
@@ -64,9 +65,11 @@ def _dense(layer: BoundLayer) -> ForwardBackward:
             torch.bmm(g, x.mT, out=dw)
         else:
             g = g.contiguous()
+            size = x.shape[2]
             for batch, (a, z) in zip(x, layout.segments, strict=True):
-                rows = g[a:z].view(-1, x.shape[2])  # [M·q, B]
-                torch.mm(rows, batch.t(), out=dw[a:z].view(-1, n))
+                rows = g[a:z].view(-1, size)  # [M·q, B]
+                dw_rows = dw[a:z].view(-1, n)  # [M·q, n]
+                torch.mm(rows, batch.t(), out=dw_rows)
         # Written in place: the optimiser holds views of the gradients.
         torch.sum(g, 2, out=db)
         if not wants_input:
@@ -82,7 +85,8 @@ def _library_convolution(layer: BoundLayer) -> ForwardBackward:
     b = layer.tensors["bias"][0]
     dw = layer.grads["weight"][0]
     db = layer.grads["bias"][0]
-    stride, padding = layer.module.stride, layer.module.padding
+    stride = layer.module.stride
+    padding = layer.module.padding
     bias_sizes = [len(b)]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
@@ -122,7 +126,9 @@ def _dropout(columns: bool) -> LayerRule:
     """
 
     def bind(layer: BoundLayer) -> ForwardBackward:
-        layout, p, module = layer.layout, layer.p, layer.module
+        layout = layer.layout
+        module = layer.module
+        p = layer.p
         drops_some = isinstance(p, Tensor) or p > 0
 
         def forward(x: Tensor) -> tuple[Tensor, Any]:
@@ -132,10 +138,11 @@ def _dropout(columns: bool) -> LayerRule:
                 x = layout.per_member(x)
                 # Drawn with the example first, as the layer alone draws: equal streams, equal
                 # masks.
-                by_example = (x.shape[-1], *x.shape[1:-1])
-                u = layout.uniform(by_example).movedim(1, -1)
+                *of_example, size = x.shape[1:]
+                u = layout.uniform((size, *of_example))
+                u = u.movedim(1, -1)
             else:
-                u = layout.uniform(tuple(x.shape))[0]
+                (u,) = layout.uniform(tuple(x.shape))
             mask = scaled_keep_mask(u, p, x)  # like x
             return x * mask, mask
 
@@ -216,10 +223,12 @@ def _flatten_to_columns(layer: BoundLayer) -> ForwardBackward:
     """[B, C, H, W] → [1, C·H·W, B]."""
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        return x.flatten(1).t().unsqueeze(0), x.shape  # [1, C·H·W, B]
+        columns = x.flatten(1).t()  # [C·H·W, B]
+        return columns.unsqueeze(0), x.shape
 
     def backward(g: Tensor, shape: torch.Size, wants_input: bool) -> Tensor:
-        return g[0].t().reshape(shape).contiguous()
+        by_example = g[0].t()  # [B, C·H·W]
+        return by_example.reshape(shape).contiguous()
 
     return ForwardBackward(forward, backward)
 

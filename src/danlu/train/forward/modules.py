@@ -26,9 +26,10 @@ class _WithKnownGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *tensors_and_gradients: Tensor) -> Tensor:
+        first, *_ = tensors_and_gradients
         half = len(tensors_and_gradients) // 2
         ctx.gradients = tensors_and_gradients[half:]
-        return tensors_and_gradients[0].new_zeros(())
+        return first.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
@@ -43,6 +44,9 @@ def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     """
     whole = _WithKnownGradients.apply(*outputs, *gradients)  # type: ignore[no-untyped-call]
     cast(Tensor, whole).backward()
+
+
+MaskRequest = tuple[Dropout, tuple[int, ...]]  # a dropout, and the shape of the mask it asks for
 
 
 class _OwnBuffer(NamedTuple):
@@ -98,11 +102,13 @@ class SingleForward:
         """Return outputs [1, K, B] for x [1, B, …], and the graph."""
         with self._random_streams(), self.precision.of_pass(self.model.training):
             if is_stateful(self.model):
-                out, ends = self.model(x[0], self._start_state(x.shape[1]))
+                start = self._start_state(x.shape[1])
+                out, ends = self.model(x[0], start)
                 # Truncated backpropagation: the next batch takes the values, not their graph.
                 self.state = tuple(s.detach().unsqueeze(0) for s in ends)
             else:
-                out = self.model(self.precision.arrange(x[0]))
+                arranged = self.precision.arrange(x[0])
+                out = self.model(arranged)
             heads = self.precision.outputs(out)
         self._take_back_buffers()
         detached = tuple(_as_columns(head.detach()) for head in heads)
@@ -151,8 +157,9 @@ class SingleForward:
         self.stack.grad.zero_()
         by_output = []
         for g in gradients:
+            (of_network,) = g
             is_loss = g.ndim == 1  # [1], where the model computes the loss itself
-            by_output.append(g[0] if is_loss else g[0].t())
+            by_output.append(of_network if is_loss else of_network.t())
         _backward(saved, by_output)
 
 
@@ -221,8 +228,7 @@ class VmapForward:
         for path, layer in model.named_modules():
             if isinstance(layer, Dropout):
                 self.p[layer] = p.get(path, layer.p)
-        # By batch size: which dropouts a pass asks for a mask, and the masks' shapes.
-        self.mask_requests: dict[int, list[tuple[Dropout, tuple[int, ...]]]] = {}
+        self.mask_requests: dict[int, list[MaskRequest]] = {}  # by batch size
 
     def forward(self, x: Tensor) -> tuple[Heads, Any]:
         """Return outputs [M, K, B] for x [S, B, …], and the graph."""
@@ -258,8 +264,9 @@ class VmapForward:
         of_x = None if is_shared else 0
         of_states = None if states is None else 0
         every_network = torch.func.vmap(one, in_dims=(0, 0, of_x, 0, of_states))
+        buffers = dict(self.stack.buffers)
         with self.precision.of_pass(self.model.training), under_vmap():
-            heads, ends = every_network(self.leaves, dict(self.stack.buffers), x, masks, states)
+            heads, ends = every_network(self.leaves, buffers, x, masks, states)
         if self.stateful:
             self.state = tuple(s.detach() for s in ends)
         return tuple(head.detach().mT for head in heads), heads
@@ -289,10 +296,10 @@ class VmapForward:
             with _masks_in_order(masks):
                 return torch.func.functional_call(wrapper, tensors, args)
 
+        every_network = torch.func.vmap(one)
+        buffers = dict(self.stack.buffers)
         with self.precision.of_pass(True), under_vmap():
-            losses, logits = torch.func.vmap(one)(
-                self.leaves, dict(self.stack.buffers), masks, x, y, weights
-            )
+            losses, logits = every_network(self.leaves, buffers, masks, x, y, weights)
         by_token = logits.detach().flatten(1, -2)  # [M, B·T, K]
         return losses.detach(), by_token.mT, (losses,)
 
@@ -302,21 +309,25 @@ class VmapForward:
             self.mask_requests[len(x)] = self._record_mask_requests(x)
         masks = []
         for layer, shape in self.mask_requests[len(x)]:
-            u = self.layout.uniform(shape).expand(self.stack.members, *shape)  # [M, B, …]
-            masks.append(scaled_keep_mask(u, self.p[layer], self.stack.theta))
+            u = self.layout.uniform(shape)  # [M or 1, B, …]
+            of_each = u.expand(self.stack.members, *shape)
+            masks.append(scaled_keep_mask(of_each, self.p[layer], self.stack.theta))
         return masks
 
     @torch.no_grad()
-    def _record_mask_requests(self, x: Tensor) -> list[tuple[Dropout, tuple[int, ...]]]:
-        """Return which dropouts a pass asks for a mask, and of what shapes."""
-        requests: list[tuple[Dropout, tuple[int, ...]]] = []
+    def _record_mask_requests(self, x: Tensor) -> list[MaskRequest]:
+        """Return the masks that a pass asks for, in order."""
+        requests: list[MaskRequest] = []
 
         def record(layer: Dropout, value: Tensor) -> Tensor:
-            requests.append((layer, tuple(value.shape)))
+            shape = tuple(value.shape)
+            requests.append((layer, shape))
             return torch.ones_like(value)
 
         # Copies, as this pass must not move the running statistics of batch normalisation.
-        first = {name: tensor[0].clone() for name, tensor in self.stack.tensors.items()}
+        first = {}
+        for name, tensor in self.stack.tensors.items():
+            first[name] = tensor[0].clone()
         with dropout_source(record):
             torch.func.functional_call(self.model, first, (x,))
         return requests

@@ -17,7 +17,8 @@ aten = torch.ops.aten
 
 def batch_norm(layer: BoundLayer) -> ForwardBackward:
     """On [B, C, H, W], where C are the channels of all networks in a row."""
-    module, tensors = layer.module, layer.tensors
+    module = layer.module
+    tensors = layer.tensors
     w = tensors["weight"].view(-1)
     b = tensors["bias"].view(-1)
     mean = tensors["running_mean"].view(-1)
@@ -25,7 +26,8 @@ def batch_norm(layer: BoundLayer) -> ForwardBackward:
     batches = tensors["num_batches_tracked"]
     dw = layer.grads["weight"].view(-1)
     db = layer.grads["bias"].view(-1)
-    momentum, eps = module.momentum, module.eps
+    momentum = module.momentum
+    eps = module.eps
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if module.training:

@@ -41,8 +41,10 @@ def max_pool(layer: BoundLayer) -> ForwardBackward:
     """
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        halved = torch.maximum(*_halves(x, 3))  # half the columns
-        out = torch.maximum(*_halves(halved, 2))  # half the rows
+        left, right = _halves(x, 3)
+        halved = torch.maximum(left, right)  # half the columns
+        upper, lower = _halves(halved, 2)
+        out = torch.maximum(upper, lower)  # half the rows
         return out, (x, halved)
 
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:

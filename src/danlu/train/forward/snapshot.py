@@ -30,24 +30,28 @@ class Snapshot:
     def select(self, stack: Stack, index: Tensor) -> Snapshot:
         """Return that of some of the networks; stack: whose layout this has."""
         theta = stack.select_vector(self.theta, index)
-        return Snapshot(theta, select_buffers(self.buffers, index))
+        buffers = select_buffers(self.buffers, index)
+        return Snapshot(theta, buffers)
 
     def join(self, stack: Stack, other: Snapshot, other_stack: Stack) -> Snapshot:
         """Return that of these networks, then of those."""
         theta = stack.join_vectors(self.theta, other_stack, other.theta)
-        return Snapshot(theta, join_buffers(self.buffers, other.buffers))
+        buffers = join_buffers(self.buffers, other.buffers)
+        return Snapshot(theta, buffers)
 
     def take_rows(self, stack: Stack, rows: list[int]) -> None:
         """Set some networks' values to those that the stack has now."""
         _copy_rows(stack, self.theta, stack.theta, rows)
         for name, buffer in self.buffers.items():
-            buffer[rows] = stack.buffers[name][rows]
+            theirs = stack.buffers[name]
+            buffer[rows] = theirs[rows]
 
     def put_rows(self, stack: Stack, rows: list[int]) -> None:
         """Set some networks of the stack to these values."""
         _copy_rows(stack, stack.theta, self.theta, rows)
         for name, buffer in self.buffers.items():
-            stack.buffers[name][rows] = buffer[rows]
+            theirs = stack.buffers[name]
+            theirs[rows] = buffer[rows]
 
     @torch.no_grad()
     def exchange(self, stack: Stack) -> None:

@@ -39,8 +39,9 @@ class Stack:
                 trainable[name] = parameter
         self.weights = {name for name, p in trainable.items() if p.ndim >= 2}
         # Weights first, in the module's order: decay and penalties act on one range of the vector.
+        weights_first = sorted(trainable, key=lambda name: name not in self.weights)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        for name in sorted(trainable, key=lambda name: name not in self.weights):
+        for name in weights_first:
             self.shapes[name] = tuple(trainable[name].shape)
         self.aliases = _aliases(template)
         self.lr_factors: dict[str, float] = {}
@@ -56,7 +57,9 @@ class Stack:
         self._lay_out(len(models), torch.cat(blocks))
         self.buffers = {}
         for name in states[0]:
-            if name not in self.shapes and name not in self.aliases:
+            is_parameter = name in self.shapes
+            is_alias = name in self.aliases
+            if not is_parameter and not is_alias:
                 self.buffers[name] = _side_by_side(states, name, device)
         if len(models) == 1:
             self.bind(template)
@@ -109,7 +112,9 @@ class Stack:
         rows = []
         for name, view in self.views(flat).items():
             values = view.reshape(self.members, -1)  # [M, n]
-            weights = values.shape[1] if name in self.weights else 0
+            weights = 0
+            if name in self.weights:
+                weights = values.shape[1]
             rows.append(ParamRow(values, weights))
         return rows
 
@@ -138,13 +143,15 @@ class Stack:
     def select(self, index: Tensor) -> Stack:
         """Return a stack of some of the networks, in that order, that shares nothing with this."""
         theta = self.select_vector(self.theta, index)
-        return self._with(len(index), theta, select_buffers(self.buffers, index))
+        buffers = select_buffers(self.buffers, index)
+        return self._with(len(index), theta, buffers)
 
     def join(self, other: Stack) -> Stack:
         """Return a stack of these networks, then those of another."""
         members = self.members + other.members
         theta = self.join_vectors(self.theta, other, other.theta)
-        return self._with(members, theta, join_buffers(self.buffers, other.buffers))
+        buffers = join_buffers(self.buffers, other.buffers)
+        return self._with(members, theta, buffers)
 
     def _with(self, members: int, theta: Tensor, buffers: dict[str, Tensor]) -> Stack:
         """Return a stack of the same structure with other tensors."""
@@ -174,7 +181,10 @@ def select_buffers(buffers: Mapping[str, Tensor], index: Tensor) -> dict[str, Te
 
 def join_buffers(buffers: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the buffers of these networks, then those of others, by name."""
-    return {name: torch.cat([buffer, others[name]]) for name, buffer in buffers.items()}
+    joined = {}
+    for name, buffer in buffers.items():
+        joined[name] = torch.cat([buffer, others[name]])
+    return joined
 
 
 def _side_by_side(
@@ -182,7 +192,8 @@ def _side_by_side(
 ) -> Tensor:
     """Return the tensor of that name of every network [M, …]."""
     # Moved one by one: networks are built in turn, and some may be there already.
-    return torch.stack([state[name].to(device) for state in states])
+    on_device = [state[name].to(device) for state in states]
+    return torch.stack(on_device)
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
@@ -200,5 +211,6 @@ def _aliases(module: nn.Module) -> dict[str, str]:
         first = first_name.setdefault(id(tensor), name)
         if first != name:
             aliases[name] = first
+    # A buffer that is not saved is the module's own.
     saved = module.state_dict()
     return {alias: first for alias, first in aliases.items() if alias in saved}
