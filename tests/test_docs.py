@@ -120,7 +120,7 @@ def test_the_worked_examples_run(code: str, tmp_path: Path) -> None:
 
 
 def test_there_is_a_worked_example_of_each_kind() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 def python_of(name: str) -> str:
