@@ -67,7 +67,9 @@ def in_child(
             _be_the_child(work, counter, since, at, send, said)
         _, status = os.waitpid(pid, 0)
         error = said.read_text() if said.exists() else ""
-    return Outcome(os.waitstatus_to_exitcode(status), error, counter.value)
+    return Outcome(
+        os.waitstatus_to_exitcode(status), error, counter.get_obj().value
+    )  # without the lock: a killed process may hold it
 
 
 def run_script(script: Path) -> str:
@@ -112,10 +114,13 @@ def _counted(counter: Any, program: int, since: Path, at: int | None, send: int)
     def happen() -> None:
         if not since.exists():
             return
+        is_program = os.getpid() == program
         with counter.get_lock():  # or one worker sets back what the others counted
             counter.value += 1
             reached = counter.value == at
-        if reached:
+            if reached and not is_program:
+                os.kill(program, send)  # while it cannot hold the lock
+        if reached and is_program:
             os.kill(program, send)
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ def row_digests(rows: Array) -> Digests:
 
 
 def _words_of(rows: Array) -> Digests:
-    """Return each row's bytes as numbers of eight bytes [N, words], filled up with zeros."""
+    """Return each row's bytes as eight-byte words [N, words], padded with zeros."""
     flat = rows.reshape(len(rows), -1)
     octets = np.ascontiguousarray(flat).view(np.uint8)
     missing = -octets.shape[1] % 8

@@ -74,5 +74,5 @@ def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:
 
 def is_mapped(x: Array) -> bool:
     """Whether the array is read from disk as it is used."""
-    # A view of a mapped array is a plain array, whose base is mapped.
+    # np.asarray of a mapped array is a plain array, whose base is mapped.
     return isinstance(x, np.memmap) or isinstance(x.base, np.memmap)

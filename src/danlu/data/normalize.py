@@ -13,8 +13,6 @@ from torch import Tensor
 
 KINDS = ("none", "minmax", "minmax-symmetric", "zscore", "whiten")
 
-Shape = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class Normalizer:
@@ -62,7 +60,7 @@ class Normalizer:
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def fit(kind: str, chunks: Iterable[Tensor], shape: Shape) -> Normalizer:
+def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normalizer:
     """Fit on chunks [n, *shape] of the training part; statistics are taken in float64.
 
     Min–max maps the training range to [0, 1] or [−1, 1]; z-score to mean 0, variance 1; whitening
@@ -152,7 +150,9 @@ class _Moments:
         self.high = high
 
 
-def moments(chunks: Iterable[Tensor], shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def moments(
+    chunks: Iterable[Tensor], shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return minimum, maximum, mean and standard deviation per channel or feature."""
     sums = _Moments()
     is_image = len(shape) == 3

@@ -8,10 +8,8 @@ from danlu.data import split
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS
 from danlu.data.raw import Raw
-from danlu.data.split import Index
+from danlu.data.split import Index, Shares, TwoParts
 from danlu.errors import DataError, count, some, wrong
-
-TwoParts = tuple[Index, Index]
 
 
 def partition(
@@ -41,7 +39,7 @@ def partition(
         train = rest[:first_valid]
         validation = rest[first_valid:]
     else:
-        # Unwanted, its examples are trained on.
+        # No validation part is wanted: the official one's examples are trained on.
         train = rest
         validation = rest[:0]
 
@@ -51,8 +49,8 @@ def partition(
     return parts
 
 
-def _shares_of(raw: Raw, split_as: str | tuple[float, ...] | None, valid: bool) -> split.Shares:
-    """Return the shares (train, valid, test); of validation 0 where it is unwanted."""
+def _shares_of(raw: Raw, split_as: str | tuple[float, ...] | None, valid: bool) -> Shares:
+    """Return the shares (train, valid, test); that of validation is 0 where it is unwanted."""
     if split_as is None:
         if raw.presplit:
             return 1.0, 0.0, 0.0

@@ -13,6 +13,7 @@ from danlu.rng import seed_of
 
 Index = NDArray[np.int64]
 Shares = tuple[float, float, float]
+TwoParts = tuple[Index, Index]
 SMALL, LARGE = 10**4, 10**6
 
 
@@ -75,7 +76,7 @@ def draw(
     share: float,
     seed: int,
     purpose: str,
-) -> tuple[Index, Index]:
+) -> TwoParts:
     """Return two disjoint index sets of n examples, the second holding ⌊n·share + ½⌋.
 
     With labels, every class gives its share to within one example, and at least one to each side
@@ -118,7 +119,10 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
 
     # As many others change sides, so that the sizes stay.
     gives_back = surplus > 0
-    movable_in = lambda in_class: int(np.count_nonzero(in_class == gives_back))  # noqa: E731
+
+    def movable_in(in_class: NDArray[np.bool_]) -> int:
+        return int(np.count_nonzero(in_class == gives_back))
+
     for _ in range(abs(surplus)):
         largest = max(classes, key=movable_in)
         movable = np.flatnonzero(largest == gives_back)
@@ -130,12 +134,12 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
 def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]) -> None:
     """Raise DataError for parts in which a class is missing."""
     mistakes = []
-    width = len(classes)
-    total = np.bincount(labels, minlength=width)  # [K]
+    n_classes = len(classes)
+    total = np.bincount(labels, minlength=n_classes)  # [K]
     for name, index in parts.items():
         if not len(index):
             continue
-        counts = np.bincount(labels[index], minlength=width)  # [K]
+        counts = np.bincount(labels[index], minlength=n_classes)  # [K]
         missing = []
         for k in np.flatnonzero(counts == 0):
             missing.append(f"{classes[k]!r} ({total[k]} in all)")

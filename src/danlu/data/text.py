@@ -76,8 +76,7 @@ def tokenize(sentence: str, known: Collection[str], spaced: bool) -> list[str]:
             continue
         end = start + longest
         # The longest token first; a single character is always one.
-        shortest = start + 1
-        while end > shortest and sentence[start:end] not in known:
+        while end > start + 1 and sentence[start:end] not in known:
             end -= 1
         token = sentence[start:end]
         tokens.append(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from textwrap import indent
 from typing import cast
@@ -18,7 +19,7 @@ from danlu.export.sources import (
     is_chain,
     sources,
 )
-from danlu.export.templates import HEAD, STOPPING, TEST, TRAINING
+from danlu.export.templates import HEAD, STOPPING, TEST, TRAINING, TYPES
 from danlu.models import MODELS
 from danlu.nn import init, layers
 from danlu.nn.losses import LOSSES, resolve_loss
@@ -41,7 +42,6 @@ def as_code(recipe: Recipe, source: str) -> str:
     check(recipe, data)
     loop = _PlainLoop(recipe, source, data, build_model(recipe, data.schema))
     blocks = [
-        loop.head(),
         *sources(recipe, loop.model, loop.loss),
         loop.data_section(),
         loop.model_section(),
@@ -49,7 +49,8 @@ def as_code(recipe: Recipe, source: str) -> str:
         loop.training_section(),
         loop.test_section(),
     ]
-    return "\n\n\n".join(block.strip("\n") for block in blocks) + "\n"
+    body = "\n\n\n".join(block.strip("\n") for block in blocks)
+    return f"{loop.head(body)}\n\n{body}\n"
 
 
 def _refuse_unwritable(recipe: Recipe) -> None:
@@ -118,17 +119,20 @@ class _PlainLoop:
     def is_balanced(self) -> bool:
         return self.recipe.loss.class_weights == "balanced"
 
-    def head(self) -> str:
-        """Return the imports."""
+    def head(self, body: str) -> str:
+        """Return the imports, and the types that the rest of the script names."""
         task = "reads and scales the data"
         # A network of blocks is built by danlu itself: its code is a file of its own.
         if not is_chain(self.model):
             task += ", and builds the network,"
         lines = [HEAD.format(task=task, threads=threads_for(self.recipe, self.data))]
+        for name, definition in TYPES.items():
+            if re.search(rf"\b{name}\b", body):
+                lines.append(f"{name} = {definition}\n")
         if has_dropout(self.model) and is_chain(self.model):
-            lines.append('_dropout_source = ContextVar("dropout_source", default=None)')
+            lines.append('_dropout_source = ContextVar("dropout_source", default=None)\n')
         elif has_dropout(self.model):
-            lines.append("from danlu.nn.layers import dropout_source")
+            lines.append("from danlu.nn.layers import dropout_source\n")
         return "".join(lines)
 
     def data_section(self) -> str:

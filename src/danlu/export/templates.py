@@ -7,9 +7,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +20,17 @@ from torch import Tensor, nn
 import danlu
 
 torch.set_num_threads({threads})
-DrawsOwnWeights = object  # danlu's mark of layers with initial weights of their own
 '''
+
+TYPES = {
+    "DrawsOwnWeights": "object  # danlu's mark of layers with initial weights of their own",
+    "Hyper": "dict[str, Any]",
+    "Number": "float | Tensor",
+    "Sample": "SimpleNamespace  # danlu's section of a recipe",
+    "Shape": "tuple[int, ...]",
+    "State": "dict[str, Tensor]",
+}
+"""Types that danlu's functions name, each defined where a script uses it."""
 
 TEST = """model.eval()
 with torch.no_grad():

@@ -22,7 +22,7 @@ _FORBIDDEN = -1e4
 
 def log_partition(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return log Σ exp(score) over all paths [B], by the forward algorithm."""
-    *_, at_end = _forward(e, known, a, b)  # [B, K]
+    at_end = _forward(e, known, a, b)[-1]  # [B, K]
     return torch.logsumexp(at_end + c, 1)
 
 
@@ -101,8 +101,7 @@ def viterbi(e: Tensor, known: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor
     every_tag = torch.arange(e.shape[2], device=e.device).expand_as(best)  # [B, K]
     came_from = []
     for e_t, known_t in _later_steps(e, known):
-        by_steps = best.unsqueeze(2) + a  # [B, K, K]
-        top, origin = by_steps.max(1)
+        top, origin = (best.unsqueeze(2) + a).max(1)
         # After a sentence's end each tag comes from itself, so that the last tag is handed on.
         came_from.append(torch.where(known_t, origin, every_tag))
         best = torch.where(known_t, top + e_t, best)

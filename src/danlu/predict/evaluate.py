@@ -175,9 +175,8 @@ def part_outputs(
         if data.schema.is_text:
             # Sentences of a batch are about as long, so most padding goes.
             x, y = trim_padding(x, y, data.schema.source)
-        normalized = _normalized(x, normalizers)
         with torch.no_grad():
-            out, chosen = forward(normalized)
+            out, chosen = forward(_normalized(x, normalizers))
         if data.schema.each_token:
             yield _without_padding(out, y.flatten().long(), chosen)
         else:

@@ -43,7 +43,7 @@ def read(
         raise RunError(
             "the run was trained on arrays without columns; predict from Python with run.predict(x)"
         )
-    # All files are read before any is encoded: a missing one is told first.
+    # All files are read before any is encoded: a missing one is reported first.
     frames = [_read_table(name, encoding) for name in inputs]
     (features,) = schema.input_shape
     blocks = []
@@ -162,9 +162,10 @@ def _picture(
     with images.open_image(source, name) as image:
         given = image.height, image.width
     if not resize and given != size:
-        is_size = "×".join(map(str, given))
-        takes = "×".join(map(str, size))
+        given_size = "×".join(map(str, given))
+        wanted_size = "×".join(map(str, size))
         raise DataError(
-            f"{name} is {is_size}, but the network takes {takes}; use --resize to bring it there"
+            f"{name} is {given_size}, but the network takes {wanted_size}; "
+            "use --resize to bring it there"
         )
     return images.decode(source, name, mode, size)

@@ -132,9 +132,9 @@ def _likeliest(
     # A small vocabulary may have fewer continuations than the beam has places.
     possible = int(totals.isfinite().sum())
     top = totals.flatten().topk(min(beam, possible))
-    tokens_of_each = totals.shape[1]
+    vocabulary_size = totals.shape[1]
     continuations = []
     for place, nats in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-        row, token = divmod(place, tokens_of_each)
+        row, token = divmod(place, vocabulary_size)
         continuations.append((row, token, nats))
     return continuations

@@ -77,7 +77,7 @@ def tune(
         `Choice` (or a list of values) by field; other fields may be fixed ("epochs=3").
     trials: in each round.
     rounds: after each, ranges are narrowed to where the best five lie.
-    strategy: "random" (every trial to its end), "halving" (only the better third goes on at epochs
+    strategy: "random" (every trial to its end), "halving" (only the best third goes on at epochs
         1, 3, 9, …) or "bayes" (Optuna's TPE, in batches that train together).
     storage: an Optuna storage URL (default: SQLite in the study's folder); machines that name the
         same storage and `name` share the trials.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,10 +235,17 @@ def test_the_code_a_recipe_stands_for_gives_the_same_numbers(
     recipe = Recipe(epochs=3, dtype="float64").with_(wanted)
     script = tmp_path / "loop.py"
     script.write_text(as_code(recipe, source))
+    refuse_undefined_names(script)
     last = run_script(script).splitlines()[-1].split()
     run = fit(recipe, load(source), out=tmp_path / "run")
     assert float(last[2].rstrip(",")) == pytest.approx(run.result["test_loss"], abs=2e-6)
     assert float(last[-1]) == pytest.approx(run.result[f"test_{run.metric}"], abs=2e-6)
+
+
+def refuse_undefined_names(script: Path) -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F821"]
+    found = subprocess.run([*command, str(script)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
 
 
 @pytest.mark.parametrize(

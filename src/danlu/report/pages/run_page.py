@@ -146,11 +146,11 @@ def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
     worst = kept["worst"]
     probabilities = kept["outputs"][worst].softmax(1)  # [worst, K]
     confidence, predicted = probabilities.max(1)
-    percents = (100 * confidence).tolist()
     true = kept["targets"][worst].tolist()
+    guesses = zip(true, predicted.tolist(), confidence.tolist(), strict=True)
     captions = []
-    for truth, guess, percent in zip(true, predicted.tolist(), percents, strict=True):
-        captions.append(f"{names[truth]}, taken for {names[guess]} ({percent:.0f} %)")
+    for truth, guess, share in guesses:
+        captions.append(f"{names[truth]}, taken for {names[guess]} ({100 * share:.0f} %)")
     return captions
 
 

@@ -137,9 +137,9 @@ def _pairs(run: Run, x: Tensor) -> list[str]:
     for row in x:
         source = row[:size]
         sources.append(source[source != PAD].tolist())
-    written_to = translate_tokens(run, sources)
+    translations = translate_tokens(run, sources)
     rows = []
-    for row, (written, _) in zip(x.tolist(), written_to, strict=True):
+    for row, (written, _) in zip(x.tolist(), translations, strict=True):
         source_text = vocabulary.decode(row[:size])
         target = vocabulary.decode(row[size:])
         is_equal = "yes" if written == target else "no"

@@ -172,8 +172,8 @@ def duplicates_sentence(description: Description) -> str:
     counts = description["duplicates across parts"]
     if not counts:
         return "No example lies in two parts."
-    found = [f"{n} in {pair}" for pair, n in counts.items()]
-    listed = ", ".join(found)
+    listed_pairs = [f"{n} in {pair}" for pair, n in counts.items()]
+    listed = ", ".join(listed_pairs)
     return f"Equal examples lie in different parts: {listed}."
 
 

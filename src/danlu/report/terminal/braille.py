@@ -124,8 +124,9 @@ def _plot(canvas: _Canvas, frame: _Frame) -> list[Text]:
         if k in labelled:
             share = k / max(1, height - 1)
             # So weighted, both ends are labelled with what they are, whatever rounds between.
-            from_top = (1 - share) * frame.top
-            value = from_top + share * frame.bottom
+            of_top = (1 - share) * frame.top
+            of_bottom = share * frame.bottom
+            value = of_top + of_bottom
             label = f"{value:>{_MARGIN}.3g} "
         line = Text(label, "dim")
         for dots, colour in row:

@@ -59,8 +59,8 @@ class _Timed(Listener):
     def left(self) -> str:
         """Return the time left at the pace so far."""
         taken = self.done - self.first
-        left = self.steps - self.done
-        return time_left(self.began, taken, left)
+        to_go = self.steps - self.done
+        return time_left(self.began, taken, to_go)
 
     def value(self, accuracy: float | None) -> str:
         """Return an accuracy in per cent, or R²."""
@@ -94,12 +94,12 @@ class LogProgress(_Timed):
         is_first_or_last = epoch in (1, self.epochs)
         if not is_first_or_last and epoch % every:
             return
-        parts = [f"epoch {epoch}/{self.epochs}"]
+        pieces = [f"epoch {epoch}/{self.epochs}"]
         for part in ("train", "valid"):
             if f"{part}_loss" in row:
-                parts.append(f"{part} {self._figures(row, part)}")
-        parts.append(f"{self.left()} left")
-        print("  ".join(parts), flush=True)
+                pieces.append(f"{part} {self._figures(row, part)}")
+        pieces.append(f"{self.left()} left")
+        print("  ".join(pieces), flush=True)
 
     def _figures(self, row: dict[str, Any], part: str) -> str:
         loss = row[f"{part}_loss"]

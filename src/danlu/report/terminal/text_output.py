@@ -16,17 +16,16 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 def show_tagged(sentences: Sequence[Tagged], json: bool) -> None:
     """Print each sentence with its entities marked, [王刚 NAME]和…, or as JSON lines."""
-    found = set()
+    kinds_of_all = set()
     for sentence in sentences:
-        found |= {kind for *_, kind in sentence.entities}
+        kinds_of_all |= {kind for *_, kind in sentence.entities}
     # In the same order whatever comes first, so that a kind keeps its colour.
-    kinds = sorted(found)
-    console = get_console()
+    kinds = sorted(kinds_of_all)
     for sentence in sentences:
         if json:
             print_json(_as_plain(sentence))
         else:
-            console.print(coloured(sentence, kinds))
+            get_console().print(coloured(sentence, kinds))
 
 
 def _as_plain(sentence: Tagged) -> dict[str, Any]:

@@ -93,8 +93,8 @@ class BatchStream:
             firsts.append(recipe)
             keys.append((recipe.order_seed, epochs[a]))
 
-        left = self.steps - start
-        counts_of_steps: Sequence[Tensor | None] = [None] * left
+        remaining = self.steps - start
+        counts_of_steps: Sequence[Tensor | None] = [None] * remaining
         if counts is not None:
             in_order = self._in_order(counts, firsts, keys, segments)
             batch_size = recipes[0].batch_size
@@ -134,8 +134,8 @@ class BatchStream:
         # Orders that look alike are gathered in one go.
         for a, z in runs_of_equal(input_keys):
             loader = self.loaders[input_keys[a]]
-            own_keys = keys[a:z]
-            streams.append(loader.epoch(own_keys, start))
+            keys_of_run = keys[a:z]
+            streams.append(loader.epoch(keys_of_run, start))
         if len(streams) == 1:
             yield from streams[0]
             return

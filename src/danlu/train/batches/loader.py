@@ -68,9 +68,8 @@ class BatchLoader:
         """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
         orders = []
         for key in keys:
-            examples = self.index[self.indices(key)]
             # int32 halves what an index takes of the cache.
-            orders.append(examples.int())
+            orders.append(self.index[self.indices(key)].int())
         index = torch.stack(orders)  # [S, examples]
         augment = self.augment
         changes = augment.moves or augment.noise or augment.word_dropout

@@ -226,8 +226,8 @@ class Loop:
             batch = population.batch_of[i] if len(x) > 1 else 0
             # Before the explanation: its pass in training mode moves running statistics.
             weights = population.stack.state_dict(i)
-            own_first_step = population.networks.start_steps[i]
-            last_step = max(self.steps - 1, own_first_step)
+            start_step = population.networks.start_steps[i]
+            last_step = max(self.steps - 1, start_step)
             error = explain(
                 population.module(i),
                 population.recipes[i],

@@ -74,7 +74,7 @@ class Networks:
             models = [template]
         else:
             models = [build(recipe) for recipe in recipes]
-        # From here on the models' tensors are rows of the stack.
+        # The stack has copies; a single network's module is bound to them by the population.
         stack = Stack(models, spec.device)
 
         init = recipes[0].init
@@ -142,8 +142,8 @@ class Networks:
                 both = self.stack.join_vectors(vector, other.stack, others_vector)
                 joined.optimizer_state[name] = both
         if self.average is not None and other.average is not None:
-            own_average = self.average
-            joined.average = own_average.join(self.stack, other.average, other.stack)
+            average = self.average
+            joined.average = average.join(self.stack, other.average, other.stack)
         return joined
 
 

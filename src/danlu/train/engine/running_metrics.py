@@ -117,8 +117,8 @@ class RunningMetrics:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from the sums of a checkpoint."""
         for name in _SUMS:
-            kept = tensors[f"metrics.{name}"]
-            setattr(self, name, kept.clone())
+            saved = tensors[f"metrics.{name}"]
+            setattr(self, name, saved.clone())
 
     def select(self, rows: list[int]) -> RunningMetrics:
         """Return those of some of the networks."""

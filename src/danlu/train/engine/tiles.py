@@ -83,8 +83,8 @@ class Tiling:
                 all_together = slice(0, self.members)
                 return self._fused([all_together])
             # A call for each network pays off where each call has much to do.
-            values_of_each = self.values / self.members
-            if values_of_each >= _LARGE_NETWORK:
+            parameters_per_network = self.values / self.members
+            if parameters_per_network >= _LARGE_NETWORK:
                 each_alone = [slice(i, i + 1) for i in range(self.members)]
                 return self._fused(each_alone)
         tiles = []

@@ -209,13 +209,13 @@ class Chain:
 
         passes = []
         for k, (path, module) in enumerate(order):
-            own_p = getattr(module, "p", 0.0)
+            module_p = getattr(module, "p", 0.0)
             layer = BoundLayer(
                 module,
                 layout,
                 _of_layer(tensors, path),
                 _of_layer(grads, path),
-                p.get(path, own_p),
+                p.get(path, module_p),
                 # Not the network's input, which is the caller's.
                 may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )

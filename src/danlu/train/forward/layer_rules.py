@@ -142,7 +142,7 @@ def _dropout(columns: bool) -> LayerRule:
                 u = layout.uniform((size, *of_example))
                 u = u.movedim(1, -1)
             else:
-                (u,) = layout.uniform(tuple(x.shape))
+                u = layout.uniform(tuple(x.shape))[0]
             mask = scaled_keep_mask(u, p, x)  # like x
             return x * mask, mask
 

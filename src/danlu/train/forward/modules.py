@@ -20,16 +20,17 @@ from danlu.nn.recurrent import under_vmap
 from danlu.train.forward.interface import Heads, MemberLayout, Precision, scaled_keep_mask
 from danlu.train.forward.stack import Stack
 
+MaskRequest = tuple[Dropout, tuple[int, ...]]  # a dropout, and the shape of the mask it asks for
+
 
 class _WithKnownGradients(torch.autograd.Function):
     """A number whose gradients by some tensors are known: first the tensors, then the gradients."""
 
     @staticmethod
     def forward(ctx: Any, *tensors_and_gradients: Tensor) -> Tensor:
-        first, *_ = tensors_and_gradients
         half = len(tensors_and_gradients) // 2
         ctx.gradients = tensors_and_gradients[half:]
-        return first.new_zeros(())
+        return tensors_and_gradients[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
@@ -44,9 +45,6 @@ def _backward(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     """
     whole = _WithKnownGradients.apply(*outputs, *gradients)  # type: ignore[no-untyped-call]
     cast(Tensor, whole).backward()
-
-
-MaskRequest = tuple[Dropout, tuple[int, ...]]  # a dropout, and the shape of the mask it asks for
 
 
 class _OwnBuffer(NamedTuple):
@@ -157,7 +155,7 @@ class SingleForward:
         self.stack.grad.zero_()
         by_output = []
         for g in gradients:
-            (of_network,) = g
+            of_network = g[0]
             is_loss = g.ndim == 1  # [1], where the model computes the loss itself
             by_output.append(of_network if is_loss else of_network.t())
         _backward(saved, by_output)

@@ -27,8 +27,8 @@ class Stack:
     """Parameters, gradients and buffers of M networks.
 
     theta, grad: flat vectors; `parameters` and `grads` are views of them [M, …] by name, `buffers`
-    holds buffers and frozen parameters likewise. With one network, its module's own parameters
-    become views, so that module and stack are one.
+    holds buffers and frozen parameters likewise. With one network, `bind` makes its module's
+    own parameters views of these, so that module and stack are one.
     """
 
     def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
@@ -61,8 +61,6 @@ class Stack:
             is_alias = name in self.aliases
             if not is_parameter and not is_alias:
                 self.buffers[name] = _side_by_side(states, name, device)
-        if len(models) == 1:
-            self.bind(template)
 
     def _lay_out(self, members: int, theta: Tensor) -> None:
         self.members = members
