@@ -26,15 +26,19 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	for what in fit cost population population_cost search convnets sequences language cifar gpu; do $(BIN)/python benchmarks/$$what.py || exit 1; done
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing danlu into $(VENV) (once)…"
 	@$(BIN)/pip install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+# All of the above and what tests need, in one go: every install resolves anew.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing danlu and its tests' tools into $(VENV) (once)…"
 	@$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
