@@ -55,6 +55,9 @@ def test_mistakes_of_recipe_and_source_come_together(danlu: Any) -> None:
         (["resume", "nowhere"], "is not a run folder"),
         (["evaluate", "last"], "there is no run under"),
         (["summary", "input=3x"], "`input` is '3x', but must be a shape"),
+        # Digits to Unicode, but no numbers to Python.
+        (["summary", "input=²"], "`input` is '²', but must be a shape"),
+        (["compare", "iris", "lr=1,2", "--ray", "host:²"], "`ray` is 'host:²', but must be auto"),
         (["recipe", "check", "missing.toml"], "`recipe` is 'missing.toml'"),
         (["data", "digits", "--split", "1/2/3/4"], "`split` is '1/2/3/4'"),
     ],
@@ -65,6 +68,23 @@ def test_each_mistake_is_a_sentence_and_exit_code_2(
     r = danlu(*words)
     assert r.code == 2
     assert sentence in r.err
+    assert "Traceback" not in r.err
+
+
+def test_a_member_is_named_by_an_ordinary_number(danlu: Any, runs_folder: Path) -> None:
+    danlu(
+        "compare",
+        "iris",
+        "lr=0.1,0.01",
+        "epochs=1",
+        "--seeds",
+        "2",
+        "--out",
+        str(runs_folder / "s"),
+    )
+    r = danlu("show", "s:²")
+    assert r.code == 2
+    assert "s:²" in r.err
     assert "Traceback" not in r.err
 
 

@@ -8,15 +8,20 @@ import torch
 from danlu import Data, load
 
 
+def letters(g: torch.Generator, longest: int, alphabet: str) -> str:
+    """Return from one to `longest` random letters."""
+    n = int(torch.randint(1, longest + 1, (), generator=g))
+    return "".join(alphabet[k] for k in torch.randint(0, len(alphabet), (n,), generator=g).tolist())
+
+
 @pytest.fixture(scope="module")
 def tagged(tmp_path_factory: pytest.TempPathFactory) -> Data:
     path = tmp_path_factory.mktemp("tagged") / "all.bio"
     g = torch.Generator().manual_seed(0)
     rows = []
     for _ in range(60):
-        n = int(torch.randint(1, 9, (), generator=g))
-        for k in torch.randint(0, 6, (n,), generator=g).tolist():
-            rows.append(f"{'abcdef'[k]} {'B-X' if k == 2 else 'O'}")
+        for letter in letters(g, 8, "abcdef"):
+            rows.append(f"{letter} {'B-X' if letter == 'c' else 'O'}")
         rows.append("")
     path.write_text("\n".join(rows))
     return load(str(path))
@@ -27,8 +32,7 @@ def labelled() -> Data:
     g = torch.Generator().manual_seed(0)
     texts, labels = [], []
     for _ in range(60):
-        n = int(torch.randint(1, 12, (), generator=g))
-        texts.append("".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist()))
+        texts.append(letters(g, 11, "abcd"))
         labels.append(str(texts[-1].count("a") % 2))
     return load((texts, labels))
 
@@ -46,8 +50,7 @@ def paired(tmp_path_factory: pytest.TempPathFactory) -> Data:
     g = torch.Generator().manual_seed(0)
     rows = []
     for _ in range(60):
-        n = int(torch.randint(1, 7, (), generator=g))
-        text = "".join("abcd"[k] for k in torch.randint(0, 4, (n,), generator=g).tolist())
-        rows.append(f"{text}\t{text[::-1].upper()[: n // 2 + 1]}")
+        text = letters(g, 6, "abcd")
+        rows.append(f"{text}\t{text[::-1].upper()[: len(text) // 2 + 1]}")
     path.write_text("\n".join(rows))
     return load(str(path), task="pairs")
