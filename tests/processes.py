@@ -67,9 +67,8 @@ def in_child(
             _be_the_child(work, counter, since, at, send, said)
         _, status = os.waitpid(pid, 0)
         error = said.read_text() if said.exists() else ""
-    return Outcome(
-        os.waitstatus_to_exitcode(status), error, counter.get_obj().value
-    )  # without the lock: a killed process may hold it
+    events = counter.get_obj().value  # without the lock: a killed process may hold it
+    return Outcome(os.waitstatus_to_exitcode(status), error, events)
 
 
 def run_script(script: Path) -> str:

@@ -80,7 +80,7 @@ def test_commands_and_options_of_a_technique_exist(row: dict[str, list[str]]) ->
         assert all(word in flags for word in words if word.startswith("--")), written
 
 
-def test_every_row_of_the_notes_is_there_built_or_not() -> None:
+def test_every_row_of_the_notes_is_listed_built_or_not() -> None:
     ids = [row["id"] for row in TECHNIQUES]
     wanted = {"D": 6, "A": 11, "G": 9, "H": 2, "C": 9, "R": 9, "B": 4}
     assert ids == [f"{letter}{k}" for letter, n in wanted.items() for k in range(1, n + 1)]
@@ -146,7 +146,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
 
 
-def test_the_table_of_networks_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_networks_lists_every_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row of the zoo and every cell, with the parameters it has today, and every check right."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
     import networks

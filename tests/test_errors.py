@@ -29,7 +29,7 @@ def test_mistakes_of_recipes_carry_path_value_rule_and_hint() -> None:
     assert "did you mean 'resnet1" in str(parts["model.name"][2])
 
 
-def test_sentences_by_hand_have_no_parts() -> None:
+def test_sentences_written_by_hand_have_no_fields() -> None:
     (mistake,) = RecipeError("something else is wrong").mistakes
     assert isinstance(mistake, Mistake) and mistake.path is None
 
@@ -41,13 +41,13 @@ def test_the_nearest_name_is_a_hint() -> None:
     assert unknown("model.name", "zzz", ["resnet18"]).hint is None
 
 
-def test_errors_get_through_a_pipe() -> None:
+def test_errors_survive_pickling() -> None:
     error = RecipeError(wrong("epochs", 0, "must be at least 1"))
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert again.mistakes[0].path == "epochs"
 
 
-def test_numbers_of_things_in_words() -> None:
+def test_counts_of_things_are_written_in_words() -> None:
     assert [count(n, "row") for n in (1, 2, 1000)] == ["1 row", "2 rows", "1,000 rows"]
     assert some("abcde") == "a, b, c and 2 more"

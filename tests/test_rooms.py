@@ -119,7 +119,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
 VERBS = ["compare", "fit", "load", "resume", "tune"]
 
 
-def test_public_names() -> None:
+def test_the_public_names_are_those_documented() -> None:
     assert danlu.__all__ == [
         "Comparison",
         "DanluError",

@@ -43,7 +43,7 @@ def test_bootstrap_interval_covers_as_often_as_it_says() -> None:
     assert hits >= 50  # of 57 expected; 50 or fewer in 1 of 200 such tests
 
 
-def test_few_and_equal_values() -> None:
+def test_few_or_equal_values_give_no_false_interval() -> None:
     assert math.isnan(estimate([0.5]).low)
     assert math.isnan(estimate([]).mean)
     for kind in ("t", "bca"):
@@ -68,11 +68,11 @@ def brute_holm(p: list[float], alpha: float) -> list[bool]:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
-def test_holm_by_the_book(p: list[float]) -> None:
+def test_holm_equals_its_definition(p: list[float]) -> None:
     assert [c < ALPHA for c in holm(p)] == brute_holm(p, ALPHA)
 
 
-def test_words() -> None:
+def test_verdicts_follow_from_difference_p_and_level() -> None:
     assert verdict(0.01, 0.2, 0.05, True) == "better"
     assert verdict(0.01, 0.2, 0.05, False) == "worse"
     assert verdict(0.2, 0.2, 0.05, True) == "no difference shown"
@@ -80,7 +80,7 @@ def test_words() -> None:
 
 
 @given(st.integers(2, 10_000))
-def test_looks_end_at_the_most(most: int) -> None:
+def test_looks_end_at_the_maximum_and_share_the_level(most: int) -> None:
     found = looks(most)
     assert found[-1] == most
     assert all(a < b for a, b in itertools.pairwise(found))
@@ -165,7 +165,7 @@ def test_looking_again_and_again_does_not_make_false_claims(most: int) -> None:
     assert false <= 2000 * ALPHA + 3 * math.sqrt(2000 * ALPHA * (1 - ALPHA))
 
 
-def test_intervals_against_published_values() -> None:
+def test_proportion_intervals_equal_published_values() -> None:
     """Newcombe 1998: 81/263 by Wilson; 56/70 − 48/80 by his method 10."""
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx(

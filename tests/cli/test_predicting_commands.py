@@ -18,7 +18,7 @@ def picture(path: Path, i: int = 0) -> Path:
     return path
 
 
-def test_predict_pictures_folder_stdin_and_spread(
+def test_predict_reads_pictures_a_folder_stdin_and_reports_the_spread(
     danlu: Any, digits_run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "new"
@@ -54,7 +54,7 @@ def test_predict_pictures_folder_stdin_and_spread(
     assert "there is no such file" in r.err
 
 
-def test_predict_rows(danlu: Any, tmp_path: Path) -> None:
+def test_predict_reads_rows_of_a_table(danlu: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [f"{i % 7},{'red' if i % 2 else 'blue'},{'yes' if i % 2 else 'no'}" for i in range(200)]
     table.write_text("a,colour,answer\n" + "\n".join(rows))
@@ -75,7 +75,7 @@ def test_predict_rows(danlu: Any, tmp_path: Path) -> None:
     assert "'x', but must be a finite number" in bad
 
 
-def test_predict_numbers(danlu: Any, tmp_path: Path) -> None:
+def test_predict_of_a_regression_gives_numbers(danlu: Any, tmp_path: Path) -> None:
     danlu("fit", "diabetes", "epochs=30", "--out", tmp_path / "run")
     run = Run(tmp_path / "run")
     header = ",".join(c.name for c in run.schema.columns)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
-def test_recipe_commands(danlu: Any, tmp_path: Path, digits_run: Path) -> None:
+def test_recipe_show_diff_and_check_print_recipes(
+    danlu: Any, tmp_path: Path, digits_run: Path
+) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(danlu("recipe", "show", "digits", "epochs=7").out)
     assert danlu("recipe", "check", file).out == "no mistakes\n"

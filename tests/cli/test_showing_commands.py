@@ -30,7 +30,7 @@ def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
     assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
 
 
-def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Path) -> None:
+def test_runs_lists_runs_of_another_format_and_says_so(danlu: Any, runs_folder: Path) -> None:
     danlu("fit", "iris", "epochs=1")
     old = runs_folder / "old"
     old.mkdir()
@@ -42,7 +42,7 @@ def test_runs_of_another_format_are_told_not_hidden(danlu: Any, runs_folder: Pat
     assert "made by an earlier danlu" in danlu("fit", "iris", f"init.weights={old}").err
 
 
-def test_runs_lists(danlu: Any) -> None:
+def test_runs_lists_every_run(danlu: Any) -> None:
     assert "no run under" in danlu("runs").out
     danlu("fit", "iris", "epochs=2", "--json")
     assert "finished" in danlu("runs").out
@@ -50,7 +50,7 @@ def test_runs_lists(danlu: Any) -> None:
     assert "iris" in danlu("show", "last").out
 
 
-def test_data(danlu: Any, tmp_path: Path) -> None:
+def test_data_describes_a_source(danlu: Any, tmp_path: Path) -> None:
     out = danlu("data", "wine", "--html", tmp_path / "wine.html").out
     for words in (
         "class_1",
@@ -97,7 +97,7 @@ def test_data(danlu: Any, tmp_path: Path) -> None:
     )
 
 
-def test_summary(danlu: Any) -> None:
+def test_summary_prints_the_layers(danlu: Any) -> None:
     out = danlu("summary", "model=cnn", "input=1x28x28").out
     assert "6×24×24" in out
     assert "6,422 parameters, 149,300 multiply-adds" in out
@@ -119,7 +119,9 @@ def test_summary(danlu: Any) -> None:
         ("translation", "an encoder and a decoder", Schema("pairs", (61,), tokens=50, source=30)),
     ],
 )
-def test_summary_of_what_reads(danlu: Any, preset: str, kind: str, schema: Schema) -> None:
+def test_summary_prints_the_layers_of_a_text_network(
+    danlu: Any, preset: str, kind: str, schema: Schema
+) -> None:
     out = danlu("summary", "-r", preset, "input=30", "--vocabulary", "50", "--classes", "7").out
     total = sum(p.numel() for p in build_model(Recipe.read(preset), schema).parameters())
     assert f"{total:,} parameters" in out and f"({kind})" in out

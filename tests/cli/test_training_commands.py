@@ -71,7 +71,7 @@ def test_each_mistake_is_a_sentence_and_exit_code_2(
     assert "Traceback" not in r.err
 
 
-def test_a_member_is_named_by_an_ordinary_number(danlu: Any, runs_folder: Path) -> None:
+def test_a_study_member_is_named_by_ascii_digits(danlu: Any, runs_folder: Path) -> None:
     danlu(
         "compare",
         "iris",
@@ -142,7 +142,7 @@ def test_a_default_batch_is_no_larger_than_the_training_part(danlu: Any, tmp_pat
     assert "`batch_size` is 6, but must be at most the 5 training examples; try 5" in said.err
 
 
-def test_slow_arithmetic_is_told(danlu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_arithmetic_is_reported(danlu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for has, told in ((True, False), (False, True)):
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)
         for command in (("fit", "iris"), ("compare", "iris", "lr=0.1,0.2", "--seeds", "2")):
@@ -170,7 +170,7 @@ def test_resume_from_the_command_line(danlu: Any, digits_run: Path, tmp_path: Pa
     assert "is finished; there is nothing to resume" in danlu("resume", digits_run).err
 
 
-def test_duplicates_are_told(danlu: Any, tmp_path: Path) -> None:
+def test_duplicates_are_reported(danlu: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b,label\n" + "\n".join(f"{i % 10},{i % 10},{i % 2}" for i in range(200)))
     out = tmp_path / "run"

@@ -89,7 +89,7 @@ def test_pictures_share_statistics_per_channel() -> None:
 
 
 @pytest.mark.data
-def test_mnist_mean_and_spread() -> None:
+def test_mnist_has_the_known_mean_and_spread() -> None:
     data = load("mnist", valid=False)
     n = data.normalizer("zscore")
     assert float(n.shift) / 255 == pytest.approx(0.1307, abs=5e-5)

@@ -61,17 +61,17 @@ def test_parts_of_digits_are_disjoint_and_complete() -> None:
     ("text", "shares"),
     [("60/20/20", (0.6, 0.2, 0.2)), ("7/3", (0.7, 0, 0.3)), ((0.5, 0.5), (0.5, 0, 0.5))],
 )
-def test_told_shares(text: str, shares: tuple[float, ...]) -> None:
+def test_shares_given_by_the_user_are_kept(text: str, shares: tuple[float, ...]) -> None:
     assert split.parse(text) == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("text", ["60", "a/b", "0/1", "-1/2", "60/20/10/10", "nan/1"])
-def test_bad_shares(text: str) -> None:
+def test_bad_shares_are_refused(text: str) -> None:
     with pytest.raises(DataError, match="`split` is"):
         split.parse(text)
 
 
-def test_official_test_part_stays() -> None:
+def test_an_official_test_part_stays_whole() -> None:
     x, y = np.zeros((40, 3), np.float32), np.arange(40) % 2
     data = load({"train": (x, y), "test": (x[:10], y[:10])})
     assert data.parts["test"].tolist() == list(range(40, 50))

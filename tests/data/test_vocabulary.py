@@ -16,7 +16,7 @@ READABLE = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 
 
 @given(st.lists(READABLE, min_size=1, max_size=5))
-def test_characters_and_byte_pairs_there_and_back(texts: list[str]) -> None:
+def test_encoding_and_decoding_give_back_the_text(texts: list[str]) -> None:
     for kind in ("chars", "bpe"):
         learnt = learn(texts, kind)
         for t in texts:
@@ -24,7 +24,7 @@ def test_characters_and_byte_pairs_there_and_back(texts: list[str]) -> None:
             assert not {PAD, EOS} & set(learnt.encode(t))
 
 
-def test_unseen_tokens() -> None:
+def test_unseen_tokens_are_read_as_unknown() -> None:
     chars, words, pairs = (
         learn(["a cat sat", "a dog"], kind) for kind in ("chars", "words", "bpe")
     )
@@ -37,7 +37,7 @@ def test_unseen_tokens() -> None:
     assert words.tokens[:3] == ["<pad>", "<unk>", "<eos>"]
 
 
-def test_chinese_by_characters_or_words() -> None:
+def test_chinese_is_cut_into_characters_or_words() -> None:
     chars, words = learn(["王刚 去 上班 了"], "chars"), learn(["王刚 去 上班 了"], "words")
     assert len(chars.encode("上班")) == 2 and len(words.encode("上班")) == 1
 
@@ -57,7 +57,7 @@ def test_a_vocabulary_is_learnt_from_the_training_part_alone(tmp_path: Path) -> 
     assert (data.part("test")[0] == UNK).any()
 
 
-def test_signs_that_spell_a_special_token_are_signs() -> None:
+def test_characters_that_spell_a_special_token_are_characters() -> None:
     for kind in ("chars", "bpe"):
         learnt = learn(["a <pad> b <eos> c <unk>"] * 3, kind)
         found = learnt.encode("a<pad>b<eos>")

@@ -8,7 +8,7 @@ from danlu import Recipe, fit, load
 from danlu.diagnose import verdict
 
 
-def test_verdicts_of_patients_and_of_a_healthy_run(tmp_path: Path) -> None:
+def test_sick_runs_are_named_and_a_healthy_one_is_not(tmp_path: Path) -> None:
     data = load("digits")
     constant = fit(
         Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}),

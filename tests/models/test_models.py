@@ -49,14 +49,15 @@ def test_parameter_counts_of_the_notes_nets(
     ],
 )
 def test_sizes_by_formula_are_what_flows(name: str, shape: tuple[int, ...]) -> None:
-    model = make(name, shape, **({"width": 0.125} if "width" in MODELS[name].defaults else {}))
+    small = {"width": 0.125, "hidden": (16, 8)}
+    model = make(name, shape, **{k: v for k, v in small.items() if MODELS[name].defaults.get(k)})
     rows = summarise(model, shape)
     assert all(r.by_formula == r.output for r in rows)
     assert rows[-1].output == (10,)
     assert sum(r.parameters for r in rows) == sum(p.numel() for p in model.parameters())
 
 
-def test_window_formula() -> None:
+def test_the_window_formula_gives_the_output_size() -> None:
     assert window(28, 5) == 24
     assert window(224, 11, 4, 2) == 55
     assert window(7, 3, 2) == 3
@@ -82,7 +83,7 @@ def test_receptive_field_is_measured_by_gradients() -> None:
     assert rows["pool2"].receptive_field == int(touched) == 16
 
 
-def test_receptive_field_of_branches() -> None:
+def test_the_receptive_field_of_branches_is_the_largest() -> None:
     """Of GoogLeNet's third branch: the pixels that move one value, by gradients of a network without a single weight below 0."""
     model = build(
         "googlenet",
@@ -113,7 +114,7 @@ def test_receptive_field_of_branches() -> None:
     assert rows["inception3b.branch3.1.conv"] == int(touched) == 91
 
 
-def test_multiply_adds_by_hand() -> None:
+def test_multiply_adds_are_those_counted_by_hand() -> None:
     assert multiply_adds(make("dense", hidden=(8, 8)), (1, 28, 28)) == 784 * 8 + 64 + 80
     assert (
         multiply_adds(make("cnn"), (1, 28, 28))
@@ -181,7 +182,7 @@ def no_module() -> int:
     return 3
 
 
-def test_anyones_factory() -> None:
+def test_a_factory_of_the_user_s_is_a_model() -> None:
     here = __name__
     a, b = (
         build(f"{here}:external", (1, 28, 28), 10, {"args": {"width": 7}}, AUTO, 5)

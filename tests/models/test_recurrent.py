@@ -21,7 +21,7 @@ from danlu.train.forward.stack import Stack
 SCHEMA = Schema("language", (10,), tokens=20)
 
 
-def test_initial_values_of_recurrent_networks() -> None:
+def test_recurrent_networks_start_as_documented() -> None:
     """Orthogonal from step to step, N(0, 1/n) for n inputs, N(0, 1) for tokens; the forget gate open, no other."""
     section = {"name": "lstm", "hidden": (64,), "embedding": 200, "forget_bias": 2.5}
     w = build_model(Recipe(model=section, dtype="float64"), SCHEMA).state_dict()
@@ -71,6 +71,6 @@ def test_threads_are_chosen_by_the_work_of_a_token(
     assert threads_for(Recipe(model={"name": "lstm", "hidden": (512,)}, batch_size=32), data) == 7
 
 
-def test_the_cost_of_a_recurrent_network() -> None:
+def test_multiply_adds_of_a_recurrent_network_are_those_of_the_formula() -> None:
     net = build_model(Recipe(model={"name": "lstm", "hidden": (5,), "embedding": 3}), SCHEMA)
     assert multiply_adds(net, (10,)) == 10 * (4 * 5 * (3 + 5) + 5 * SCHEMA.tokens)

@@ -16,7 +16,9 @@ from danlu.recipe.build import build_model
 SMALLER = {"width": 1 / 16}
 
 
-def test_a_start_by_prefix(coloured: Data, tmp_path: Path) -> None:
+def test_initial_weights_are_taken_whole_by_prefix_or_frozen(
+    coloured: Data, tmp_path: Path
+) -> None:
     """Whole, by prefix, frozen, with a rate of its own."""
     model = {"name": "resnet18", **SMALLER}
     first = fit(Recipe(model=model, batch_size=16, epochs=1), coloured, out=tmp_path / "first")
@@ -82,7 +84,7 @@ def test_weights_that_do_not_fit_are_listed(coloured: Data, tmp_path: Path) -> N
         build_model(whole, schema)
 
 
-def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
+def test_files_that_hold_no_weights_are_refused(coloured: Data, tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights here")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
@@ -106,7 +108,7 @@ def test_files_that_hold_no_weights(coloured: Data, tmp_path: Path) -> None:
         )
 
 
-def test_weights_that_are_no_numbers(coloured: Data, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(coloured: Data, tmp_path: Path) -> None:
     """NaN and complex numbers are refused; the kind of a file is seen from its bytes, whatever its name."""
     recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
@@ -147,7 +149,7 @@ def test_tensors_of_other_kinds_are_refused(coloured: Data, tmp_path: Path) -> N
             )
 
 
-def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path: Path) -> None:
+def test_batch_counts_that_do_not_fit_are_listed_too(coloured: Data, tmp_path: Path) -> None:
     recipe = Recipe(model={"name": "resnet18", **SMALLER})
     good = build_model(recipe, coloured.schema).state_dict()
     torch.save({**good, "bn1.num_batches_tracked": torch.zeros(1)}, tmp_path / "c.pth")
@@ -168,7 +170,7 @@ def test_counts_of_batches_that_do_not_fit_are_counted(coloured: Data, tmp_path:
 
 
 @pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "module.net."])
-def test_what_a_wrapper_put_before_every_name_is_taken_off(
+def test_prefixes_of_wrappers_are_taken_off_the_names(
     wrapped: str, coloured: Data, tmp_path: Path
 ) -> None:
     recipe = Recipe(model={"name": "resnet18", **SMALLER})
@@ -182,7 +184,7 @@ def test_what_a_wrapper_put_before_every_name_is_taken_off(
     assert all(torch.equal(v, good[k]) for k, v in found.items())
 
 
-def test_the_way_out_of_a_deeper_file_leads_out(coloured: Data, tmp_path: Path) -> None:
+def test_the_prefixes_proposed_for_a_deeper_file_load_it(coloured: Data, tmp_path: Path) -> None:
     deep, flat = (Recipe(model={"name": k, **SMALLER}) for k in ("resnet34", "resnet18"))
     torch.save(build_model(deep, coloured.schema).state_dict(), tmp_path / "deep.pth")
     start = {"init.weights": str(tmp_path / "deep.pth")}
@@ -210,7 +212,9 @@ def test_a_file_of_weights_runs_no_code(coloured: Data, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) -> None:
+def test_a_finished_run_loads_without_the_weights_it_started_from(
+    coloured: Data, tmp_path: Path
+) -> None:
     model = {"name": "vgg-narrow", **SMALLER}
     torch.save(
         build_model(Recipe(model=model), coloured.schema).state_dict(), tmp_path / "start.pth"
@@ -225,7 +229,7 @@ def test_a_finished_run_needs_its_start_no_more(coloured: Data, tmp_path: Path) 
     assert run.evaluate(coloured).accuracy == pytest.approx(run.result["test_accuracy"])
 
 
-def test_fields_of_a_start_need_one() -> None:
+def test_fields_about_initial_weights_need_initial_weights() -> None:
     for init, said in (({"frozen": True}, "`init.frozen` needs `init.weights`"), ({"prefix": ("a",)}, "`init.prefix` needs"),
                        ({"weights": "x", "frozen": True, "lr_factor": 0.1}, "`init.lr_factor` must be left out")):  # fmt: skip
         with pytest.raises(RecipeError, match=said):

@@ -29,7 +29,7 @@ def fields_of(name: str, **given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_published_counts(name: str) -> None:
+def test_parameter_counts_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
         model = MODELS[name].build((3, 224, 224), 1000, **MODELS[name].defaults)
     n = sum(p.numel() for k, p in model.named_parameters() if not k.startswith("aux"))
@@ -43,7 +43,7 @@ def test_published_counts(name: str) -> None:
     )
 
 
-def test_what_the_notes_say_of_sizes() -> None:
+def test_sizes_are_those_of_the_notes() -> None:
     """GoogLeNet a fraction of AlexNet, its reductions and small kernels each save; ZFNet's filters; the notes' narrow VGG."""
     n = {}
     for name in (
@@ -285,7 +285,7 @@ def test_zfnet_has_the_paper_s_sizes(name: str) -> None:
         ),
     ],
 )
-def test_sizes_that_cannot_be_are_named(
+def test_sizes_too_small_for_a_network_are_named(
     model: dict[str, Any], shape: tuple[int, ...], said: str
 ) -> None:
     name = model["name"]
@@ -318,8 +318,8 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     """Three classes of brightness: far better than by chance, whose loss is ln 3.
 
     In small batches the deepest network's loss jumps from epoch to epoch, by a processor's last
-    bits. In halves of the data it does not: over three seeds it ended at 0.17·ln 3 and 92.6 %, or
-    better.
+    bits. In halves of the data it does not: over three seeds and three sets of instructions it
+    ended at 0.41·ln 3 and 72 %, or better.
     """
     fields = {
         k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)
@@ -327,14 +327,14 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     model = {"name": name, "width": 1 / 8, "stem": "small", **fields}
     recipe = Recipe(model=model, optimizer={"name": "adam", "lr": 1e-3}, batch_size=9, epochs=10)
     if name == "resnet152":
-        calm = {"batch_size": 27, "epochs": 25, "optimizer.lr": 3e-3}
+        calm = {"batch_size": 27, "epochs": 12, "optimizer.lr": 3e-3}
         recipe = recipe.with_(["schedule=cosine", "schedule.warmup=2"], **calm)
     run = fit(recipe, coloured, out=tmp_path / "run")
     assert run.history[-1]["train_loss"] < 0.75 * math.log(3)
     assert run.history[-1]["train_accuracy"] > 0.6
 
 
-def test_dropout_of_auxiliary_classifiers_gives_no_spread(coloured: Data, tmp_path: Path) -> None:
+def test_auxiliary_classifiers_dropout_gives_no_spread(coloured: Data, tmp_path: Path) -> None:
     x = coloured.part("test")[0]
     for name, fields, way in (
         ("googlenet", {"dropout": 0.0}, "train one with model.dropout=0.5"),

@@ -86,7 +86,7 @@ def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) 
             torch.testing.assert_close(slope[i], alone.grad.T)
 
 
-def test_what_is_left_out_of_a_sample_counts_nothing() -> None:
+def test_examples_left_out_of_a_sample_have_no_weight() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
     np.testing.assert_allclose(
         losses.example_weights(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25]
@@ -115,12 +115,12 @@ def test_huge_logits_stay_finite(name: str) -> None:
     assert float(value) == pytest.approx((2e4 + math.log(2)) / 2)
 
 
-def test_soft_labels_are_the_notes() -> None:
+def test_soft_labels_are_those_of_the_notes() -> None:
     soft = losses.smooth_labels(torch.tensor([2]), 5, 0.1, torch.float64)
     np.testing.assert_allclose(soft.numpy(), [[0.025, 0.025, 0.9, 0.025, 0.025]])
 
 
-def test_balanced_weights() -> None:
+def test_balanced_weights_are_inverse_to_class_counts() -> None:
     np.testing.assert_allclose(
         losses.balanced_weights(torch.tensor([30, 10])).numpy(), [40 / 60, 2.0]
     )
@@ -131,7 +131,7 @@ def test_balanced_weights() -> None:
     st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
     st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
 )
-def test_information_identities(a: list[float], b: list[float]) -> None:
+def test_entropy_and_divergence_obey_their_identities(a: list[float], b: list[float]) -> None:
     p, q = (torch.tensor(v, dtype=torch.float64) / sum(v) for v in (a, b))
     h, c = float(information.entropy(p)), float(information.cross_entropy(p, q))
     assert c >= h - 1e-12
@@ -140,14 +140,14 @@ def test_information_identities(a: list[float], b: list[float]) -> None:
     assert float(information.entropy(p, "bits")) == pytest.approx(h / math.log(2))
 
 
-def test_information_of_a_fair_die() -> None:
+def test_the_information_of_a_fair_die_is_known() -> None:
     p = torch.full((8,), 1 / 8, dtype=torch.float64)
     assert float(information.entropy(p, "bits")) == pytest.approx(3)
     assert information.perplexity(float(information.entropy(p))) == pytest.approx(8)
     assert float(information.entropy(torch.tensor([1.0, 0.0]))) == 0
 
 
-def test_penalties_values_and_gradients() -> None:
+def test_penalties_and_their_gradients_equal_the_formulas() -> None:
     w = torch.randn(50, generator=G, dtype=torch.float64, requires_grad=True)
     n = w.detach().numpy()
     for value, slope, want in (
@@ -181,20 +181,20 @@ def drawn(name: str, shape: tuple[int, ...], std: float = 0.01) -> torch.Tensor:
         ("zeros", 0.0),
     ],
 )
-def test_variances_of_initial_values(name: str, variance: float) -> None:
+def test_initial_values_have_the_stated_variances(name: str, variance: float) -> None:
     w = drawn(name, (300, 400))
     assert float(w.var()) == pytest.approx(variance, rel=0.02, abs=1e-12)
     assert abs(float(w.mean())) < 4 * math.sqrt(variance / w.numel()) + 1e-12
 
 
-def test_uniform_is_bounded_and_kernels_count_their_area() -> None:
+def test_uniform_draws_are_bounded_and_fans_count_kernel_area() -> None:
     assert float(drawn("uniform", (300, 400)).abs().max()) <= 0.01 * math.sqrt(3)
     assert init.fans((6, 3, 5, 5)) == (75, 150)
     assert float(drawn("he", (64, 32, 5, 5)).var()) == pytest.approx(2 / 800, rel=0.05)
 
 
 @pytest.mark.parametrize("shape", [(20, 50), (50, 20), (8, 3, 5, 5)])
-def test_orthogonal(shape: tuple[int, ...]) -> None:
+def test_orthogonal_weights_are_orthogonal(shape: tuple[int, ...]) -> None:
     w = drawn("orthogonal", shape).flatten(1)
     gram = w @ w.T if len(w) <= w.shape[1] else w.T @ w
     torch.testing.assert_close(gram, torch.eye(len(gram), dtype=torch.float64))
@@ -204,12 +204,12 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
     ("activation", "rule"),
     [("relu", "he"), ("sigmoid", "xavier"), ("tanh", "xavier"), ("leaky-relu", "he")],
 )
-def test_auto_follows_the_activation(activation: str, rule: str) -> None:
+def test_auto_init_follows_the_activation(activation: str, rule: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), ACTIVATIONS[activation](), nn.Linear(5, 2))
     assert [r for _, _, r in init.plan(model, "auto", activation)] == [rule, "xavier"]
 
 
-def test_a_parameter_draws_the_same_whatever_else_there_is() -> None:
+def test_a_parameter_s_draw_does_not_depend_on_the_others() -> None:
     small = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
     large = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2), nn.Linear(2, 2))
     for m in (small, large):
@@ -219,7 +219,7 @@ def test_a_parameter_draws_the_same_whatever_else_there_is() -> None:
     assert (small[0].bias == 0.5).all()
 
 
-def test_streams_are_named() -> None:
+def test_random_streams_are_named() -> None:
     assert seed_of(0, "init", "a") == seed_of(0, "init", "a")
     assert (
         len(
@@ -248,7 +248,7 @@ def test_dropout_keeps_the_mean_and_draws_from_its_stream() -> None:
     assert torch.equal(layer.eval()(x), x)
 
 
-def test_factorised_equals_the_kronecker_sum_and_costs_d_q_over_n() -> None:
+def test_phm_linear_equals_the_kronecker_sum_and_has_d_q_over_n_weights() -> None:
     layer = PHMLinear(12, 8, 4).double()
     with torch.no_grad():
         layer.initialise(lambda part: stream(0, "init", part))

@@ -77,7 +77,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", [k for k, c in CELLS.items() if c.fused])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_framework_s_layers_give_the_same(name: str, dtype: torch.dtype) -> None:
+def test_pytorch_s_layers_give_the_same(name: str, dtype: torch.dtype) -> None:
     """Values, last states and gradients of `nn.LSTM`, `nn.GRU` and `nn.RNN`, from the same weights."""
     torch.manual_seed(0)
     kinds = {
@@ -114,7 +114,7 @@ def test_the_framework_s_layers_give_the_same(name: str, dtype: torch.dtype) -> 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_several_at_once_are_each_alone(name: str, dtype: torch.dtype) -> None:
+def test_several_networks_at_once_equal_each_alone(name: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     layers = [Recurrent(name, 6, H).to(dtype) for _ in range(M)]
     for layer in layers:
@@ -139,14 +139,14 @@ def test_several_at_once_are_each_alone(name: str, dtype: torch.dtype) -> None:
             )  # type: ignore[index]
 
 
-def test_backwards_turns_each_sequence_within_its_length() -> None:
+def test_the_reverse_direction_starts_at_each_sequence_s_last_token() -> None:
     x = torch.tensor([[1, 4, 6], [2, 5, 0], [3, 0, 0]])
     turned = reverse(x, torch.tensor([3, 2, 1]))
     assert turned.tolist() == [[3, 5, 6], [2, 4, 0], [1, 0, 0]]
     assert torch.equal(reverse(turned, torch.tensor([3, 2, 1])), x)
 
 
-def test_bfloat16_by_processors_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_works_on_processors_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The framework's LSTM fails there, so our cell serves."""
     layer, x = Recurrent("lstm", 6, H), torch.randn(T, B, 6)
     for p in layer.parameters():  # made without values

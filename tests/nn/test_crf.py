@@ -34,7 +34,9 @@ def path_score(e: Tensor, a: Tensor, b: Tensor, c: Tensor, path: tuple[int, ...]
     )
 
 
-def test_all_paths(given: tuple[Tensor, ...]) -> None:
+def test_likelihood_marginals_and_best_path_equal_a_sum_over_all_paths(
+    given: tuple[Tensor, ...],
+) -> None:
     e, known, a, b, c, tags = given
     values = crf.nll(e, tags, known, a, b, c)
     marginals, best = crf.log_marginals(e, known, a, b, c).exp(), crf.viterbi(e, known, a, b, c)
@@ -52,7 +54,7 @@ def test_all_paths(given: tuple[Tensor, ...]) -> None:
             torch.testing.assert_close(marginals[t, i], expected)
 
 
-def test_gradients(given: tuple[Tensor, ...]) -> None:
+def test_gradients_equal_finite_differences_and_the_marginals(given: tuple[Tensor, ...]) -> None:
     e, known, a, b, c, tags = given
     assert torch.autograd.gradcheck(lambda *v: crf.nll(v[0], tags, known, *v[1:]), (e, a, b, c))
     # ∂/∂e is P(yₜ = k) less the tag that is there.
@@ -61,7 +63,7 @@ def test_gradients(given: tuple[Tensor, ...]) -> None:
     torch.testing.assert_close(g, expected * known[:, :, None])
 
 
-def test_without_scores_of_its_own_it_is_a_softmax_for_each_token(
+def test_without_transition_scores_a_crf_is_a_softmax_per_token(
     given: tuple[Tensor, ...],
 ) -> None:
     e, known, *_, tags = given
@@ -85,7 +87,7 @@ def test_large_scores_stay_finite() -> None:
     )
 
 
-def test_what_is_told_keeps_to_the_order(given: tuple[Tensor, ...]) -> None:
+def test_the_best_path_keeps_to_the_allowed_transitions(given: tuple[Tensor, ...]) -> None:
     """The best of the paths in which 1 comes after 0 alone, is not first, and 0 is not last; without one, some path."""
     e, known, *_ = given
     order = [

@@ -80,13 +80,13 @@ def torch_path(make: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_rules_equal_the_formulas(name: str, decay: float) -> None:
+def test_optimizers_equal_the_formulas(name: str, decay: float) -> None:
     h = {**OPTIMIZERS[name].defaults, "lr": 0.02, "weight_decay": decay}
     np.testing.assert_allclose(own_path(name, h), numpy_path(name, h), rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_tensors_as_hyper_parameters_give_the_same(name: str) -> None:
+def test_hyper_parameters_as_tensors_give_the_same(name: str) -> None:
     h = {**OPTIMIZERS[name].defaults, "lr": 0.02}
     np.testing.assert_allclose(
         own_path(name, {k: torch.tensor(v, dtype=torch.float64) for k, v in h.items()}),
@@ -107,7 +107,7 @@ TORCH = {
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_rules_equal_pytorchs_and_so_does_the_optimizer_for_any_loop(name: str) -> None:
+def test_optimizers_equal_pytorch_s_in_any_loop(name: str) -> None:
     theirs = torch_path(TORCH[name])
     np.testing.assert_allclose(
         own_path(name, {**OPTIMIZERS[name].defaults, "lr": 0.02}), theirs, rtol=1e-9, atol=1e-12
@@ -117,7 +117,7 @@ def test_rules_equal_pytorchs_and_so_does_the_optimizer_for_any_loop(name: str) 
     )
 
 
-def test_optimizer_has_groups_state_dict_and_takes_pytorchs_schedulers() -> None:
+def test_the_optimizer_has_groups_a_state_dict_and_takes_pytorch_s_schedulers() -> None:
     a, b = (torch.ones(3, requires_grad=True) for _ in range(2))
     optimizer = Optimizer([{"params": [a]}, {"params": [b], "lr": 0.5}], "momentum", lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
@@ -132,7 +132,7 @@ def test_optimizer_has_groups_state_dict_and_takes_pytorchs_schedulers() -> None
     assert torch.equal(twin.state[a]["v"], optimizer.state[a]["v"])
 
 
-def test_optimizer_refuses_in_words() -> None:
+def test_bad_hyper_parameters_are_refused_in_a_sentence() -> None:
     p = [torch.ones(1, requires_grad=True)]
     with pytest.raises(RecipeError, match="did you mean 'adam'"):
         Optimizer(p, "adm")
@@ -176,7 +176,7 @@ def closed(name: str, t: float, total: float) -> float:
 
 @pytest.mark.parametrize("name", sorted(schedules.SCHEDULES))
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 2.0])
-def test_schedules_in_closed_form(name: str, warmup: float) -> None:
+def test_schedules_equal_their_closed_form(name: str, warmup: float) -> None:
     h = {
         "gamma": 0.5 if name == "step" else 0.9,
         "every": 3.0,
@@ -194,7 +194,7 @@ def test_schedules_in_closed_form(name: str, warmup: float) -> None:
             assert got == pytest.approx(closed(name, k / per_epoch - warmup, epochs - warmup))
 
 
-def test_clipping() -> None:
+def test_clipping_equals_the_formula() -> None:
     g = torch.tensor([3.0, 4.0])
     clip_norm(g, 1.0)
     np.testing.assert_allclose(g.numpy(), [0.6, 0.8], rtol=1e-6)
@@ -208,7 +208,7 @@ def test_clipping() -> None:
 
 
 @pytest.mark.parametrize("name", [k for k, r in OPTIMIZERS.items() if r.fused])
-def test_the_frameworks_kernel_gives_the_formulas_numbers(name: str) -> None:
+def test_pytorch_s_fused_kernel_gives_the_formula_s_numbers(name: str) -> None:
     rule, h = OPTIMIZERS[name], {**OPTIMIZERS[name].defaults, "lr": 0.02, "eps": 1e-6}
     sizes = (7, 40)
     a, b = ([torch.linspace(-1, 1, n, dtype=torch.float64) for n in sizes] for _ in range(2))
@@ -247,7 +247,7 @@ def test_rates_of_decay_near_one_keep_their_digits_in_single_precision(name: str
         torch.testing.assert_close(p[row].double(), exact, rtol=2e-6, atol=0)
 
 
-def test_who_is_not_clipped_may_have_a_gradient_beyond_all_bounds() -> None:
+def test_without_clipping_an_infinite_gradient_is_not_scaled() -> None:
     sizes = torch.tensor([[math.inf], [math.inf], [4.0]])
     assert norm_factor(sizes, torch.tensor([[math.inf], [1.0], [1.0]])).tolist() == [
         [1.0],

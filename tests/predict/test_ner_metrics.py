@@ -14,7 +14,7 @@ def tags(n: int, seed: int) -> torch.Tensor:
     return torch.randint(0, 4, (n,), generator=torch.Generator().manual_seed(seed))
 
 
-def test_an_interval_is_of_sentences_drawn_again() -> None:
+def test_the_f1_interval_is_a_bootstrap_over_sentences() -> None:
     """Against sentences put together anew and counted as a whole."""
     sizes = torch.randint(1, 9, (60,), generator=torch.Generator().manual_seed(0)).tolist()
     true, noise = tags(sum(sizes), 1), tags(sum(sizes), 2)

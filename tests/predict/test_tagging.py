@@ -15,7 +15,7 @@ from danlu.report.pages.run_page import write_report
 
 
 @pytest.mark.slow
-def test_the_notes_sentence_is_tagged(tmp_path: Path) -> None:
+def test_the_notes_example_sentence_is_tagged(tmp_path: Path) -> None:
     """王刚 is somebody, 王府 is not: what follows tells."""
     run = fit(Recipe.read("tagging").with_(epochs=10), load("names"), out=tmp_path / "run")
     assert run.result["test_f1"] > 0.95

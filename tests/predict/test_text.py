@@ -23,7 +23,7 @@ from danlu.rng import stream
 from danlu.train import train
 
 
-def test_a_score_is_the_sum_of_every_token_s(writer: Run) -> None:
+def test_a_text_s_score_is_the_sum_over_its_tokens(writer: Run) -> None:
     learnt, model = Vocabulary(writer.schema.vocabulary), writer.model()
     (found,) = text.score(writer, ["the cat sat."])
     row, nats = [EOS, *learnt.encode("the cat sat."), EOS], 0.0
@@ -35,12 +35,12 @@ def test_a_score_is_the_sum_of_every_token_s(writer: Run) -> None:
     assert found.perplexity == pytest.approx(math.exp(-nats / found.tokens), rel=1e-4)
 
 
-def test_the_likelier_of_two_sentences(writer: Run) -> None:
+def test_the_likelier_of_two_sentences_scores_better(writer: Run) -> None:
     right, wrong = text.score(writer, ["the dog sat.", "teh dgo ats."])
     assert right.nats > wrong.nats + 5
 
 
-def test_written_text_ends_at_eos_and_is_drawn_by_seed(writer: Run) -> None:
+def test_generated_text_ends_at_eos_and_is_drawn_by_seed(writer: Run) -> None:
     one = "".join(generating.generate(writer, "the ", temperature=0.5, seed=1))
     assert one == "".join(generating.generate(writer, "the ", temperature=0.5, seed=1))
     drawn = {"".join(generating.generate(writer, "", temperature=1.0, seed=k)) for k in range(30)}
@@ -61,7 +61,7 @@ def test_draws_have_the_probabilities_of_the_logits() -> None:
         assert torch.allclose(torch.bincount(drawn, minlength=5) / 4000, expected, atol=0.03)
 
 
-def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
+def test_an_exhaustive_beam_finds_the_likeliest(translator: Run) -> None:
     """Against all targets of up to three letters, weighed one by one."""
     learnt, model, s = (
         Vocabulary(translator.schema.vocabulary),
@@ -89,7 +89,7 @@ def test_a_beam_of_everything_finds_the_likeliest(translator: Run) -> None:
         assert low <= nats + 1e-6 and greedy
 
 
-def test_a_translator_has_learnt(translator: Run) -> None:
+def test_a_translator_learns_to_reverse(translator: Run) -> None:
     found = translating.translate(translator, ["abc", "ca", "b"], beam=3)
     assert [t for t, _ in found] == ["cba", "ac", "b"]
 
@@ -153,7 +153,9 @@ def test_pairs_longer_than_those_of_training_are_evaluated(translator: Run) -> N
     assert translator.evaluate(data, "all").n == 10 * (8 + 2)
 
 
-def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diverged_runs_of_text_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "t.txt").write_text("the cat sat on the mat.\n" * 60)
     data = load(str(tmp_path / "t.txt"), length=20)
     base = Recipe(
@@ -207,12 +209,12 @@ def test_what_diverged_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
     ],
 )
-def test_what_cannot_be_is_refused(writer: Run, wanted: Any, said: str) -> None:
+def test_impossible_requests_are_refused_in_a_sentence(writer: Run, wanted: Any, said: str) -> None:
     with pytest.raises(RunError, match=said):
         wanted(writer)
 
 
-def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> None:
+def test_weights_for_another_vocabulary_are_refused(writer: Run, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("eht tac tas xno.\n" * 60)
     data = load(str(tmp_path / "t.txt"), lines=True)
     recipe = writer.recipe.with_(epochs=1, **{"init.weights": str(writer.path)})
@@ -227,7 +229,7 @@ def test_weights_for_other_tokens_are_no_start(writer: Run, tmp_path: Path) -> N
     assert fit(recipe, writer.load_data(), out=tmp_path / "more").result["train_loss"] < 1
 
 
-def test_the_frequency_of_tokens_is_told_in_nats(writer: Run) -> None:
+def test_the_unigram_baseline_is_in_nats(writer: Run) -> None:
     _, y = writer.load_data().part("train")
     p = torch.bincount(y[y >= 0].long()).double()
     p = p[p > 0] / p.sum()
@@ -235,7 +237,7 @@ def test_the_frequency_of_tokens_is_told_in_nats(writer: Run) -> None:
     assert "nothing usable" not in " ".join(verdict(writer))
 
 
-def test_a_language_model_worse_than_the_frequency_of_tokens_has_learnt_nothing(
+def test_a_language_model_worse_than_the_unigram_baseline_has_not_learnt(
     tmp_path: Path,
 ) -> None:
     recipe = Recipe(model={"name": "gru", "hidden": (4,), "embedding": 2}, optimizer={"name": "sgd", "lr": 1e-9}, epochs=1,
@@ -245,7 +247,7 @@ def test_a_language_model_worse_than_the_frequency_of_tokens_has_learnt_nothing(
 
 
 @pytest.mark.parametrize("tokens", ["chars", "words", "bpe"])
-def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path) -> None:
+def test_streamed_pieces_join_to_the_whole_text(tokens: str, tmp_path: Path) -> None:
     """Also where a sign is of several tokens, or words are set apart; to the last of them."""
     (tmp_path / "t.txt").write_text("王刚 和 李明 去 上班 了 。\n" * 40, encoding="utf-8")
     data = load(str(tmp_path / "t.txt"), tokens=tokens, length=20)
@@ -273,7 +275,7 @@ def test_what_is_written_piece_by_piece_is_the_whole(tokens: str, tmp_path: Path
         assert learnt.decode(learnt.encode("王刚 和")) + "".join(pieces) == learnt.decode(row)
 
 
-def test_extreme_temperatures(writer: Run) -> None:
+def test_extreme_temperatures_give_text(writer: Run) -> None:
     coldest = "".join(generating.generate(writer, "a", temperature=1e-320))
     assert coldest == "".join(generating.generate(writer, "a", temperature=0))
     for bad in (math.inf, math.nan):

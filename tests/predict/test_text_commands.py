@@ -14,7 +14,7 @@ from danlu.predict import generate as generating
 from danlu.predict import text
 
 
-def test_spaces_between_words_are_not_written_twice(
+def test_spaces_between_words_are_not_doubled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "t.txt").write_text("the cat sat on the mat\n" * 60)
@@ -26,7 +26,7 @@ def test_spaces_between_words_are_not_written_twice(
     assert out.startswith("the cat ") and "  " not in out
 
 
-def test_names_of_files_are_no_texts(
+def test_file_names_are_not_taken_for_texts(
     reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name, what in (
@@ -38,7 +38,7 @@ def test_names_of_files_are_no_texts(
     assert says(capsys, "predict", str(reader.path), "what is good in nofile.txt")[0] == 0
 
 
-def test_what_a_terminal_may_hand_over(
+def test_odd_bytes_from_a_terminal_are_read_or_refused(
     writer: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Bytes that are no text, spaces, line separators, other encodings."""
@@ -67,7 +67,7 @@ def test_what_a_terminal_may_hand_over(
     )
 
 
-def test_unknown_tokens_are_counted_and_told(
+def test_unknown_tokens_are_counted_and_reported(
     writer: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some, none = text.score(writer, ["the ξ cat ξ", "the cat"])
@@ -83,7 +83,7 @@ def test_unknown_tokens_are_counted_and_told(
     assert code == 0 and err == "2 tokens of the prompt were not in the training text\n"
 
 
-def test_commands(
+def test_text_commands_print_what_the_library_gives(
     writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def said(*args: str) -> str:
@@ -143,7 +143,9 @@ def test_other_texts_are_scored_by_the_run_s_vocabulary(
         )
 
 
-def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_longer_than_a_file_name_are_texts(
+    reader: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = says(
         capsys, "predict", str(reader.path), "number 3 is good " * 20, "王" * 100 + " good"
     )
@@ -152,7 +154,9 @@ def test_texts_longer_than_a_file_s_name(reader: Run, capsys: pytest.CaptureFixt
     assert code and "`beam` is 3, but must be left out: the run is for classification" in err
 
 
-def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_only_the_actual_mistake_is_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """A field that only networks for text have is no mistake because the text cannot be read."""
     (tmp_path / "bad.txt").write_bytes(b"ab\xff\xfe" * 30)
     _, _, err = says(capsys, "fit", str(tmp_path / "bad.txt"), "model.embedding=8")
@@ -160,7 +164,9 @@ def test_only_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str], tmp_path
 
 
 @pytest.mark.slow
-def test_comparisons_of_what_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_compare_ranks_text_networks_by_their_task_s_metric(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""
     (tmp_path / "l.txt").write_text("the cat sat on the mat.\n" * 30)
     (tmp_path / "p.tsv").write_text(

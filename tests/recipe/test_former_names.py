@@ -36,7 +36,7 @@ def test_a_former_field_is_read_as_the_new_one_with_a_sentence(old: str, new: st
     assert new in fields() and old not in fields()
 
 
-def test_a_recipe_of_before_is_read(tmp_path: Path) -> None:
+def test_a_recipe_with_former_names_is_read(tmp_path: Path) -> None:
     text = '[model]\nname = "gru"\ncell = ["gru-before"]\ncarry = true\nhidden = [8]\n'
     with pytest.warns(DeprecationWarning):
         recipe = Recipe.from_toml(text)
@@ -45,7 +45,7 @@ def test_a_recipe_of_before_is_read(tmp_path: Path) -> None:
     assert recipe.model.stateful is True
 
 
-def test_cells_that_cannot_be_said_any_more_are_refused() -> None:
+def test_cells_without_a_new_name_are_refused() -> None:
     with pytest.raises(RecipeError, match="mixes gru and gru-before"):
         Recipe(model={"name": "lstm", "cell": ["gru", "gru-before"], "hidden": [4, 4]})
 
@@ -54,7 +54,7 @@ def test_cells_that_cannot_be_said_any_more_are_refused() -> None:
     ("cell", "network"),
     [("gru-before", "gru"), ("gru-reset-before", "gru"), ("lstm-peephole", "lstm")],
 )
-def test_the_way_out_of_a_cell_for_a_network_is_a_recipe(cell: str, network: str) -> None:
+def test_the_advice_for_a_cell_given_as_a_network_is_a_recipe(cell: str, network: str) -> None:
     with pytest.raises(RecipeError, match="must be a network, and this is a cell") as refused:
         Recipe(model=cell)
     way_out = str(refused.value).partition("; try ")[2]
@@ -96,7 +96,7 @@ def test_every_network_is_found_without_hyphens_and_in_capitals(name: str) -> No
         assert Recipe(model=spelling).model.name == name
 
 
-def test_a_run_of_before_goes_on_working(tmp_path: Path) -> None:
+def test_a_run_with_former_names_still_works(tmp_path: Path) -> None:
     """Its recipe has the old names of fields."""
     run = fit(Recipe(epochs=1, model={"phm_n": 2}), load("digits"), out=tmp_path / "run")
     file = run.path / "recipe.toml"

@@ -32,7 +32,7 @@ recipes = st.builds(
 
 @settings(deadline=None, max_examples=80)
 @given(recipes)
-def test_toml_there_and_back(recipe: Recipe) -> None:
+def test_a_recipe_survives_toml(recipe: Recipe) -> None:
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert Recipe(**recipe.to_dict(whole=True)) == recipe
     assert not recipe.diff(Recipe.from_toml(recipe.to_toml()))
@@ -113,18 +113,18 @@ def said(**given: Any) -> str:
         ),
     ],
 )
-def test_each_mistake_is_one_sentence(given: dict[str, Any], sentence: str) -> None:
+def test_each_mistake_is_one_sentence_with_a_way_out(given: dict[str, Any], sentence: str) -> None:
     text = said(**given)
     assert sentence in text
     assert "\n" not in text
 
 
-def test_all_mistakes_at_once() -> None:
+def test_all_mistakes_come_at_once() -> None:
     lines = said(optimizer="adm", model="cn", epochs=0, bach_size=3).splitlines()
     assert len(lines) == 4
 
 
-def test_wrong_types_in_toml_and_no_toml() -> None:
+def test_wrong_types_in_toml_and_broken_toml_are_refused() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_toml("epochs = 'ten'\n[optimizer]\nlr = 'fast'")
     assert len(caught.value.mistakes) == 2
@@ -132,7 +132,7 @@ def test_wrong_types_in_toml_and_no_toml() -> None:
         Recipe.from_toml("epochs = ")
 
 
-def test_overrides() -> None:
+def test_overrides_change_fields_by_path() -> None:
     r = Recipe().with_(
         [
             "lr=0.5",
@@ -165,7 +165,7 @@ def test_overrides() -> None:
         ("optimizer.lr=fast", "`optimizer.lr` is 'fast', but must be a number"),
     ],
 )
-def test_bad_overrides(override: str, sentence: str) -> None:
+def test_bad_overrides_are_refused(override: str, sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe().with_([override])
     assert sentence in str(caught.value)
@@ -176,7 +176,7 @@ def test_recipes_are_frozen() -> None:
         Recipe().epochs = 3  # type: ignore[misc]
 
 
-def test_diff() -> None:
+def test_diff_lists_the_fields_that_differ() -> None:
     assert Recipe().diff(Recipe(epochs=3)) == [("epochs", 10, 3)]
 
 
@@ -185,7 +185,7 @@ def test_presets_are_recipes(name: str) -> None:
     assert Recipe.from_toml(Recipe.read(name).to_toml()) == Recipe.read(name)
 
 
-def test_reading(tmp_path: Path) -> None:
+def test_read_takes_a_file_or_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text("epochs = 3")
     assert Recipe.read(str(file)).epochs == 3

@@ -37,7 +37,7 @@ def dots(lines: list[Any]) -> set[tuple[int, int]]:
     return found
 
 
-def test_a_falling_line_goes_from_corner_to_corner() -> None:
+def test_a_falling_curve_goes_from_corner_to_corner() -> None:
     lines = chart("loss", [Series("training", "red", [(1, 5.0), (2, 3.0), (3, 1.0)])], 40, 6)
     places = dots(lines)
     width = max(x for x, _ in places)
@@ -49,16 +49,16 @@ def test_a_falling_line_goes_from_corner_to_corner() -> None:
     assert lines[-1].plain.strip() == "━ training"
 
 
-def test_one_point_and_infinite_values() -> None:
+def test_curves_of_one_point_and_of_infinite_values_are_drawn() -> None:
     assert dots(chart("loss", [Series("a", "red", [(1, 2.0)])], 30))
     assert dots(chart("loss", [Series("a", "red", [(1, 2.0), (2, float("inf")), (3, 1.0)])], 30))
 
 
-def test_clock() -> None:
+def test_times_are_shown_as_a_clock() -> None:
     assert [clock(s) for s in (0, 65, 3661)] == ["0:00", "1:05", "1:01:01"]
 
 
-def test_log_has_one_line_an_epoch_with_time_left(
+def test_the_log_has_a_line_per_epoch_with_the_time_left(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     fit(Recipe(epochs=3), load("iris"), out=tmp_path / "a", listener=LogProgress())
@@ -69,14 +69,14 @@ def test_log_has_one_line_an_epoch_with_time_left(
     assert len(capsys.readouterr().out.splitlines()) <= 22
 
 
-def test_live_progress_draws(tmp_path: Path) -> None:
+def test_the_live_display_draws(tmp_path: Path) -> None:
     progress = TerminalProgress()
     run = fit(Recipe(epochs=3), load("iris"), out=tmp_path / "run", listener=progress)
     assert "validation" in terminal_curves(run.history, run.metric, 100).plain
     assert "epoch 3/3" in progress.line()
 
 
-def test_the_notebooks_figure_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_s_figure_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import IPython.display
 
     shown: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def test_the_notebooks_figure_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [len(b["application/vnd.plotly.v1+json"]["data"][0]["x"]) for b in shown] == [1, 2, 3]
 
 
-def test_pictures() -> None:
+def test_pictures_are_drawn_for_terminals_that_show_them() -> None:
     x = torch.zeros(3, 8, 8, dtype=torch.uint8)
     x[0] = 255
     assert as_image(x).getpixel((3, 3)) == (255, 0, 0)
@@ -102,7 +102,7 @@ def test_pictures() -> None:
     assert rows[0].count("▀") == 16
 
 
-def test_a_study_says_who_is_done_the_best_and_the_time_left(
+def test_a_study_s_progress_shows_done_best_and_time_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps as the engine would tell them, at known times: two networks of 100 steps each, half a second a step."""
@@ -132,7 +132,7 @@ def test_a_study_says_who_is_done_the_best_and_the_time_left(
     )
 
 
-def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
+def test_a_search_s_progress_counts_trials_to_come(tmp_path: Path) -> None:
     study = train([Recipe(seed=s, epochs=1) for s in range(4)], load("iris"), out=tmp_path / "study",
                   facts={"kind": "tune", "trials": 8, "rounds": 2, "storage": None})  # fmt: skip
     log = study_progress.LogProgress()
@@ -141,7 +141,7 @@ def test_a_search_counts_the_trials_that_are_to_come(tmp_path: Path) -> None:
     assert log.steps_expected == 400
 
 
-def test_the_live_line_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_s_live_line_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, width=100, file=io.StringIO())
     monkeypatch.setattr(study_progress, "get_console", lambda: screen)
     train([Recipe(seed=s, epochs=30) for s in range(3)], load("iris"), out=tmp_path / "s",

@@ -30,7 +30,7 @@ def test_entities_are_marked_and_named() -> None:
     assert marked(tokens, [], " ") == "the &lt;b&gt; of New York"
 
 
-def test_mistaken_sentences_are_shown_with_what_is_right(tmp_path: Path) -> None:
+def test_mistaken_sentences_are_shown_with_the_right_tags(tmp_path: Path) -> None:
     sentences = [["in", "Rome", "<i>"], ["we", "saw", "Bonn"], ["in", "May"]] * 40
     data = load(
         (sentences, [["B-LOC" if t in ("Rome", "Bonn") else "O" for t in s] for s in sentences])
@@ -57,7 +57,7 @@ def test_mistaken_sentences_are_shown_with_what_is_right(tmp_path: Path) -> None
     )
 
 
-def test_pairs_are_shown_beside_what_is_written(tmp_path: Path) -> None:
+def test_pairs_are_shown_beside_the_generated_text(tmp_path: Path) -> None:
     words = [a + b for a in "abc" for b in "abc"] * 8
     data = load((words, [w[::-1] for w in words]), task="pairs")
     recipe = Recipe(model={"name": "gru", "hidden": (24,), "embedding": 8, "attention": True},
@@ -77,7 +77,7 @@ def test_pairs_are_shown_beside_what_is_written(tmp_path: Path) -> None:
     assert "<td>yes</td>" in shown
 
 
-def test_curves_that_are_not_of_the_same_thing_are_explained(tmp_path: Path) -> None:
+def test_curves_of_different_quantities_are_explained(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, loss={"label_smoothing": 0.1}, model={"dropout": 0.2})
     page = write_report(fit(recipe, load("iris"), out=tmp_path / "run")).read_text(encoding="utf-8")
     assert "taken with <code>model.dropout</code>, <code>loss.label_smoothing</code>, which" in page

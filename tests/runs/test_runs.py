@@ -46,7 +46,7 @@ def test_monte_carlo_dropout_is_a_mean_over_masks(run: Run) -> None:
     )
 
 
-def test_wrong_shapes_and_no_dropout(run: Run, tmp_path: Path) -> None:
+def test_wrong_shapes_and_networks_without_dropout_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"`x` is \(3, 4\), but must have the shape \(N, 1, 8, 8\)"):
         run.predict(np.zeros((3, 4)))
     plain = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
@@ -54,7 +54,7 @@ def test_wrong_shapes_and_no_dropout(run: Run, tmp_path: Path) -> None:
         plain.predict(np.zeros((1, 4)), samples=3)
 
 
-def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "copy"
@@ -70,7 +70,7 @@ def test_weights_that_do_not_fit(run: Run, tmp_path: Path) -> None:
         Run(copy).model()
 
 
-def test_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "f"
     files.write(path, "old")
 
@@ -80,7 +80,7 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["f"]
 
 
-def test_confusion_and_the_report(run: Run) -> None:
+def test_confusion_matrix_and_report_agree_with_the_predictions(run: Run) -> None:
     kept = files.read_tensors(run.path / "test.safetensors")
     counts = confusion_counts(kept, 10)
     guess, true = kept["outputs"].argmax(1), kept["targets"]

@@ -11,4 +11,4 @@ SPACE = [
     "model.hidden=8,16",
     "epochs=1..3",
 ]
-LONG, LONG_SPACE = BASE.with_(batch_size=4, data_seed=1), ["lr=1e-4..1e-1:log", "epochs=9..12"]
+LONG, LONG_SPACE = BASE.with_(batch_size=16, data_seed=1), ["lr=1e-4..1e-1:log", "epochs=9..12"]

@@ -31,7 +31,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     )
 
 
-def test_every_combination_with_the_same_seeds(found: Comparison) -> None:
+def test_every_combination_trains_with_the_same_seeds(found: Comparison) -> None:
     assert found.names == [
         f"optimizer={o} optimizer.lr={r}" for o in ("adam", "sgd") for r in ("0.01", "1e-06")
     ]
@@ -40,21 +40,21 @@ def test_every_combination_with_the_same_seeds(found: Comparison) -> None:
     assert all("test_loss" not in r for r in found.study.results)
 
 
-def test_what_cannot_learn_is_worse(found: Comparison) -> None:
+def test_a_variant_that_cannot_learn_is_worse(found: Comparison) -> None:
     words = [r.verdict for r in found.rows]
     assert words[0] == "control"
     assert words[1] == words[3] == "worse"
     assert "is worse than optimizer=adam optimizer.lr=0.01 by" in found.sentences()[0]
 
 
-def test_figures_are_those_of_the_trainings(found: Comparison, tmp_path: Path) -> None:
+def test_figures_equal_those_of_single_trainings(found: Comparison, tmp_path: Path) -> None:
     alone = fit(found.study.recipes[6], load("digits"), out=tmp_path / "alone")
     assert found.figures[2][1] == pytest.approx(alone.result["valid_accuracy"])
     gaps = np.subtract(found.figures[2], found.figures[0])
     assert found.rows[2].difference.mean == pytest.approx(gaps.mean())
 
 
-def test_a_folder_is_all_it_takes(found: Comparison) -> None:
+def test_a_comparison_is_rebuilt_from_its_folder(found: Comparison) -> None:
     again = Comparison(Study(found.study.path))
     assert again.to_json() == found.to_json()
     json.dumps(again.to_json())
@@ -93,7 +93,7 @@ def test_within_a_replicate_order_and_initial_weights_are_shared(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
+def test_identical_variants_rarely_give_a_false_claim(tmp_path: Path) -> None:
     """Networks that differ by luck alone, compared 200 times: false claims stay below the stated share."""
     data, n = load("iris"), 6
     base = Recipe(
@@ -126,7 +126,7 @@ def test_identical_variants_two_hundred_times(tmp_path: Path) -> None:
     )
 
 
-def test_until_stops_when_all_is_settled(tmp_path: Path) -> None:
+def test_until_stops_when_every_question_is_settled(tmp_path: Path) -> None:
     c = compare(load("iris"), ["lr=0.05,1e-7"], recipe=SMALL, until=40, out=tmp_path / "c")
     assert c.seeds == looks(40)[0] == 10
     assert c.settled
@@ -144,7 +144,7 @@ def test_until_goes_on_while_a_question_is_open(tmp_path: Path) -> None:
     assert same.rows[1].verdict == "no difference shown"
 
 
-def test_until_stops_where_more_seeds_can_show_nothing(tmp_path: Path) -> None:
+def test_until_stops_where_the_control_diverged(tmp_path: Path) -> None:
     c = compare(
         load("iris"),
         ["lr=1e30,0.01"],
@@ -237,7 +237,7 @@ def test_bad_input_is_a_sentence(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_all_mistakes_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as e:
         compare(
             load("iris"), ["optimizer=sgd,adam"], seeds=0, metric="x", interval="y", control="nope"
@@ -271,7 +271,7 @@ def test_an_unfinished_comparison_says_so(tmp_path: Path) -> None:
         Comparison(Study(c.study.path))
 
 
-def test_a_control_by_part_of_its_name() -> None:
+def test_a_control_is_found_by_part_of_its_name() -> None:
     variants = grid.expand({"optimizer": ["sgd", "adam"], "epochs": [1, 2]}, SMALL)
     assert grid.find("optimizer=adam epochs=2", variants) == 3
     assert grid.find("adam 1", variants) == 2
@@ -325,7 +325,7 @@ def test_the_command_prints_a_table_a_verdict_and_a_page(tmp_path: Path) -> None
     assert json.loads(as_json.output)["metric"] == "test_loss"
 
 
-def test_the_command_says_all_mistakes() -> None:
+def test_the_command_reports_all_mistakes() -> None:
     with pytest.raises(DanluError) as e:
         CliRunner().invoke(
             app,

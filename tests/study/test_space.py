@@ -28,7 +28,7 @@ def test_a_section_is_searched_by_its_short_name(digits: Data, tmp_path: Path) -
     assert t.best_lines(1)[0].startswith("Best-1 (valid accuracy")
 
 
-def test_ranges() -> None:
+def test_ranges_are_parsed() -> None:
     settled = space.parse(
         [
             *SPACE,
@@ -78,7 +78,7 @@ def test_ranges_narrow_where_the_best_agree() -> None:
     assert Range(0, 100).narrowed([50.0] * 5) == Range(45, 55)
 
 
-def test_a_space_in_python(digits: Data, tmp_path: Path) -> None:
+def test_a_space_is_written_in_python(digits: Data, tmp_path: Path) -> None:
     given = {
         "lr": Range(1e-3, 1e-2, log=True),
         "epochs": Range(1, 2),

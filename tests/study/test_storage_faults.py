@@ -58,7 +58,7 @@ def uninterrupted(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
-def test_killed_and_resumed_no_trial_is_lost_or_told_twice(
+def test_killed_and_resumed_no_trial_is_lost_or_counted_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     uninterrupted: tuple[str, Study, int],
@@ -93,14 +93,16 @@ def test_killed_and_resumed_no_trial_is_lost_or_told_twice(
         f"sqlite:///{__file__}",
     ],
 )
-def test_a_storage_that_does_not_answer(url: str, digits: Data, tmp_path: Path) -> None:
+def test_a_storage_that_does_not_answer_is_one_sentence(
+    url: str, digits: Data, tmp_path: Path
+) -> None:
     with pytest.raises(RunError, match="but it does not answer") as e:
         tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
     assert len(str(e.value).splitlines()) == 1
     assert not (tmp_path / "t").exists()
 
 
-def test_trials_of_a_machine_that_is_gone_are_made_up_for(
+def test_trials_of_a_dead_machine_are_run_again(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gone are those that sent no heartbeat for long; here that is no time at all."""
@@ -136,7 +138,7 @@ def let_time_pass(file: Path) -> None:
         assert changed.rowcount == 6
 
 
-def test_a_storage_that_goes_away_in_the_middle(
+def test_a_storage_lost_midway_ends_in_one_sentence(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "shared.db"
@@ -157,7 +159,7 @@ def test_a_storage_that_goes_away_in_the_middle(
     assert len(Study(tmp_path / "t").members) == 2, "what was trained is not lost"
 
 
-def test_a_storage_that_has_lost_the_search(digits: Data, tmp_path: Path) -> None:
+def test_a_storage_without_the_search_is_refused(digits: Data, tmp_path: Path) -> None:
     t = tune(digits, SPACE[:1], recipe=BASE, trials=2, out=tmp_path / "t")
     optuna.delete_study(study_name="danlu", storage=t.trials.url)
     with pytest.raises(RunError, match="but it does not answer") as e:
@@ -166,7 +168,7 @@ def test_a_storage_that_has_lost_the_search(digits: Data, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("strategy", ["random", "halving"])
-def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
+def test_killed_in_training_a_search_goes_on_from_a_checkpoint(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     together(monkeypatch)  # halving asks who was there first
@@ -179,7 +181,7 @@ def test_killed_while_it_trains_it_goes_on_from_a_checkpoint(
         monkeypatch.setattr(search, "continue_tuning", often)
         tune(digits, LONG_SPACE, out=path, **given)
 
-    killed = in_child(work, path / "study.json", at=500)
+    killed = in_child(work, path / "study.json", at=200)
     assert killed.code == -signal.SIGKILL, killed.error
     assert list(path.glob("checkpoint/*/[0-9]*.safetensors")), "in the middle of a training"
     restored = []
@@ -216,7 +218,7 @@ def test_a_heartbeat_that_fails_stops_no_training(
     assert len(beats) == 1, "not at every step"
 
 
-def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
+def test_unclaimed_trials_of_a_killed_machine_hold_nobody_up(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
@@ -239,7 +241,7 @@ def test_what_a_machine_that_was_killed_had_only_drawn_holds_nobody_up(
     assert len(draw()) == 1
 
 
-def test_what_this_machine_had_only_drawn_when_it_was_killed_is_drawn_anew(
+def test_unclaimed_trials_of_this_machine_are_drawn_anew_after_a_kill(
     digits: Data, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}

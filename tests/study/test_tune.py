@@ -24,7 +24,7 @@ from danlu.study.storage import url_of
 from danlu.study.strategies import Halving, Proposal, propose
 
 
-def test_every_trial_is_within_the_space_and_told_once(found: Tuning) -> None:
+def test_every_trial_is_within_the_space_and_counted_once(found: Tuning) -> None:
     assert len(found.study) == len(found.study.members) == 48
     for i in range(48):
         v = found.own[i].values
@@ -49,7 +49,7 @@ def test_the_second_round_looks_where_the_best_lie(found: Tuning) -> None:
     assert mean(range(24, 48)) > mean(range(24))
 
 
-def test_the_winner_alone_reads_the_test_part(found: Tuning) -> None:
+def test_only_the_winner_reads_the_test_part(found: Tuning) -> None:
     assert all("test_accuracy" not in r for r in found.study.results)
     assert found.winner is not None
     best = found.ranked[0].member
@@ -62,7 +62,7 @@ def test_the_winner_alone_reads_the_test_part(found: Tuning) -> None:
     assert again == found.study.recipes[best]
 
 
-def test_the_rate_matters_most(digits: Data, tmp_path: Path) -> None:
+def test_the_learning_rate_is_found_most_important(digits: Data, tmp_path: Path) -> None:
     t = tune(
         digits,
         ["optimizer.lr=1e-6..1e-1:log", "weight_decay=1e-8..1e-4:log"],
@@ -116,7 +116,7 @@ def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path
     assert statuses.count("stopped") == 27 - epochs.count(9)
 
 
-def test_halving_by_the_book() -> None:
+def test_successive_halving_stops_whom_the_algorithm_says() -> None:
     h = Halving("valid_loss", higher_is_better=False, eta=3)
     for epoch in (1, 2, 3):
         alive = [m for m in range(9) if epoch == 1 or m < 3]
@@ -128,7 +128,7 @@ def test_halving_by_the_book() -> None:
         assert stopped == {1: [3, 4, 5, 6, 7, 8], 2: [], 3: [1, 2]}[epoch]
 
 
-def test_what_was_reached_after_a_rung_does_not_count_there() -> None:
+def test_scores_reached_after_a_rung_do_not_count_at_it() -> None:
     """A chunk that was trained to epoch 5 and goes on from an older checkpoint is judged as the first time."""
     h = Halving("valid_accuracy", higher_is_better=True, eta=3)
     h.observe([{"member": 0, "epoch": e, "valid_accuracy": 0.1 * e} for e in range(1, 6)])
@@ -148,7 +148,7 @@ def test_values_that_do_not_go_together_are_drawn_again(digits: Data, tmp_path: 
         propose(sampled, Proposal(unit, unit, 1, lambda values: False), "ab")
 
 
-def test_what_the_data_refuse_is_said_before_anything_is_made(tmp_path: Path) -> None:
+def test_spaces_that_the_data_refuse_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match="`batch_size` is 256, but must be at most the 90 training examples"
     ):
@@ -174,7 +174,7 @@ def test_bayes_learns_from_its_batches(digits: Data, tmp_path: Path) -> None:
     assert last > first + 0.1
 
 
-def test_a_search_whose_trials_diverge(digits: Data, tmp_path: Path) -> None:
+def test_a_search_whose_trials_all_diverge_says_so(digits: Data, tmp_path: Path) -> None:
     wild = BASE.with_(["optimizer=sgd"])
     t = tune(digits, ["optimizer.lr=1e20..1e30:log"], recipe=wild, trials=4, out=tmp_path / "t")
     assert "diverged" in t.sentences()[0]
@@ -240,7 +240,7 @@ def test_bad_input_is_a_sentence(name: str, digits: Data, tmp_path: Path) -> Non
     assert not (tmp_path / "t").exists()
 
 
-def test_no_validation_part(tmp_path: Path) -> None:
+def test_a_search_needs_a_validation_part(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="needs a validation part"):
         tune(load("iris", valid=False), SPACE, out=tmp_path / "t")
 
@@ -294,7 +294,7 @@ def test_a_member_is_shown_like_any_run(found: Tuning, tmp_path: Path) -> None:
     )
 
 
-def test_a_search_that_is_not_over_says_so(
+def test_an_unfinished_search_says_so(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two batches, all that is there is trained, but more is to come."""
@@ -339,7 +339,7 @@ def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
     assert sum(states[48:]) < sum(states[:16])
 
 
-def test_the_time_of_many_trials_of_several_structures(digits: Data, tmp_path: Path) -> None:
+def test_a_search_of_many_trials_says_the_time_it_would_take(digits: Data, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the search has 1,001 trainings, about 0:"):
         tune(
             digits,

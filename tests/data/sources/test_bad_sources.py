@@ -18,12 +18,14 @@ from danlu.data import load
 from danlu.errors import DataError
 
 
-def test_unknown_names() -> None:
+def test_unknown_names_are_refused_with_a_suggestion() -> None:
     assert "did you mean 'mnist'?" in refused("mnits")
     assert "known names are" in refused("qqqqqqqq")
 
 
-def test_a_set_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_set_that_is_not_here_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from danlu.data.sources import download
 
     monkeypatch.setenv("DANLU_DATA", str(tmp_path))
@@ -37,7 +39,7 @@ def test_a_set_that_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert str(tmp_path / "mnist") in text
 
 
-def test_a_download_is_held_against_its_checksum(
+def test_a_download_is_checked_against_its_checksum(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import hashlib
@@ -69,35 +71,35 @@ def test_a_download_is_held_against_its_checksum(
         download.find_or_fetch("x", (bad,))
 
 
-def test_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "is an empty folder" in refused(tmp_path)
 
 
-def test_class_folder_without_pictures(tmp_path: Path) -> None:
+def test_a_class_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     (tmp_path / "bird").mkdir()
     assert "no picture lies in the class folder 'bird'" in refused(tmp_path)
 
 
-def test_one_class_only(tmp_path: Path) -> None:
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
     x = np.zeros((10, 2), np.float32)
     assert "one class" in refused((x, np.zeros(10, int)))
 
 
-def test_fewer_examples_than_classes_and_parts() -> None:
+def test_fewer_examples_than_classes_and_parts_are_refused() -> None:
     assert "the data have 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
     assert "5 examples of 100 classes" in refused(
         (np.zeros((5, 2), np.float32), np.array([0, 1, 2, 3, 99]))
     )
 
 
-def test_a_class_missing_from_a_part() -> None:
+def test_a_class_missing_from_a_part_is_refused() -> None:
     y = np.array([0] * 30 + [1] * 30 + [2])
     text = refused((np.zeros((61, 2), np.float32), y))
     assert "has no example of class '2' (1 in all)" in text
 
 
-def test_labels_out_of_range_and_ragged() -> None:
+def test_labels_out_of_range_and_ragged_rows_are_refused() -> None:
     assert "`label` is -1, but must lie in 0…" in refused(
         (np.zeros((10, 2), np.float32), np.array([-1, 1] * 5))
     )
@@ -123,7 +125,7 @@ def test_damaged_pictures_are_all_reported(tmp_path: Path) -> None:
     assert "dog/z.png is damaged" in refused(tmp_path)
 
 
-def test_decompression_bomb(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     Image.new("1", (10_000, 10_000)).save(tmp_path / "cat" / "bomb.png")
     with warnings.catch_warnings():
@@ -155,7 +157,7 @@ def test_a_full_disk_leaves_no_half_of_the_decoded_pictures(
     assert not [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
 
 
-def test_sixteen_bits_floats_and_cameras_held_sideways(tmp_path: Path) -> None:
+def test_sixteen_bit_and_rotated_pictures_are_read_and_floats_refused(tmp_path: Path) -> None:
     from danlu.data.sources.images import decode
 
     wide = tmp_path / "wide.png"
@@ -175,7 +177,7 @@ def test_sixteen_bits_floats_and_cameras_held_sideways(tmp_path: Path) -> None:
     )
 
 
-def test_columns_of_lists_and_dates() -> None:
+def test_columns_of_lists_and_dates_are_refused() -> None:
     frame = pd.DataFrame(
         {"a": [[1, 2]] * 20, "when": pd.date_range("2020", periods=20), "label": np.arange(20) % 2}
     )
@@ -184,7 +186,7 @@ def test_columns_of_lists_and_dates() -> None:
     assert "column 'when' of the data frame holds dates" in text
 
 
-def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
+def test_pictures_of_mixed_sizes_and_modes_are_refused_with_advice(tmp_path: Path) -> None:
     make_pictures(tmp_path)
     Image.new("L", (5, 5)).save(tmp_path / "cat" / "small.png")
     text = refused(tmp_path)
@@ -217,7 +219,7 @@ def test_mixed_sizes_and_modes(tmp_path: Path) -> None:
         ("label\nx\ny", "no column beside the target"),
     ],
 )
-def test_bad_tables(tmp_path: Path, text: str, want: str) -> None:
+def test_bad_tables_are_refused_in_a_sentence(tmp_path: Path, text: str, want: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(text)
     assert want in refused(path)
@@ -237,7 +239,7 @@ def test_several_mistakes_of_a_table_come_together_and_a_wrong_target_is_named(
 
 
 @pytest.mark.parametrize("cut", [3, 10, 200, -300])
-def test_truncated_idx(idx_folder: Path, cut: int) -> None:
+def test_a_truncated_idx_file_is_refused(idx_folder: Path, cut: int) -> None:
     path = idx_folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:cut])
     assert "train-images-idx3-ubyte.gz" in refused(idx_folder)
@@ -246,7 +248,7 @@ def test_truncated_idx(idx_folder: Path, cut: int) -> None:
     assert "is truncated: it promises 1800 bytes, but has 100" in refused(idx_folder)
 
 
-def test_foreign_and_unmatched_idx(idx_folder: Path) -> None:
+def test_idx_files_of_another_kind_or_without_a_partner_are_refused(idx_folder: Path) -> None:
     labels = idx_folder / "train-labels-idx1-ubyte.gz"
     write_idx(labels, np.zeros(59))
     assert "has 60 images, but train-labels-idx1-ubyte.gz has 59 labels" in refused(idx_folder)
@@ -254,7 +256,7 @@ def test_foreign_and_unmatched_idx(idx_folder: Path) -> None:
     assert "is no IDX file of labels" in refused(idx_folder)
 
 
-def test_idx_of_nothing_and_of_too_much(idx_folder: Path) -> None:
+def test_idx_files_that_claim_nothing_or_too_much_are_refused(idx_folder: Path) -> None:
     path = idx_folder / "train-images-idx3-ubyte.gz"
     write_idx(path, np.zeros((0, 6, 5)))
     assert "promises 0 images of 6×5" in refused(idx_folder)
@@ -269,7 +271,7 @@ def test_an_official_validation_part_stays_whole_without_a_test_part() -> None:
     assert set(data.parts["test"].tolist()) < set(range(80))
 
 
-def test_bad_options() -> None:
+def test_bad_options_are_refused() -> None:
     assert "`memory` is 'lots'" in refused("digits", memory="lots")
     assert "`resize` is 0" in refused("digits", resize=0)
     assert "`resize` is '8', but must be a number of pixels" in refused("digits", resize="8")
@@ -302,7 +304,7 @@ def test_bad_options() -> None:
     )
 
 
-def test_options_that_a_file_has_no_use_for(idx_folder: Path, tmp_path: Path) -> None:
+def test_options_that_a_file_cannot_use_are_refused(idx_folder: Path, tmp_path: Path) -> None:
     assert "`mode` is 'RGB', but must be left out: it does nothing for IDX files" in refused(
         str(idx_folder), mode="RGB"
     )
@@ -315,7 +317,7 @@ def test_options_that_a_file_has_no_use_for(idx_folder: Path, tmp_path: Path) ->
     assert "`source` is ''" in refused("")
 
 
-def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from danlu.data.sources import parquet
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -323,7 +325,7 @@ def test_the_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "`hub:owner/no-such-set` could not be loaded" in refused("hub:owner/no-such-set")
 
 
-def test_a_hub_data_set_by_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_is_read_by_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `datasets` hands over, built here: pictures with class names, and an official test part."""
     import datasets
 

@@ -19,7 +19,7 @@ def rows(n: int = 80) -> list[tuple[str, str]]:
     return [(f"text number {k} of many", "good" if k % 2 else "bad") for k in range(n)]
 
 
-def test_labelled_text_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
+def test_labelled_text_is_read_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()))
     (tmp_path / "t.jsonl").write_text(
         "\n".join(json.dumps({"text": t, "label": c}) for t, c in rows())
@@ -38,7 +38,7 @@ def test_labelled_text_from_csv_jsonl_and_lists(tmp_path: Path) -> None:
         )
 
 
-def test_the_same_texts_from_frames_parquet_and_the_hub(
+def test_frames_parquet_and_the_hub_give_the_same_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What `datasets` hands over is built here: labelled text, pairs and running text, with official test parts."""
@@ -125,7 +125,7 @@ def test_lists_in_tables_are_refused_in_words(tmp_path: Path) -> None:
     assert load(str(path), task="text").schema.classes == ("a", "b")
 
 
-def test_class_names_that_the_hub_left_in_a_file(tmp_path: Path) -> None:
+def test_class_names_in_a_hub_file_s_metadata_are_used(tmp_path: Path) -> None:
     import datasets
 
     features = datasets.Features(
@@ -151,7 +151,7 @@ def assert_paired(data: Data) -> None:
     assert x[s] == EOS and y[y >= 0].tolist() == [*x[s + 1 :][x[s + 1 :] != PAD].tolist(), EOS]
 
 
-def test_pairs_from_tsv_jsonl_and_csv(tmp_path: Path) -> None:
+def test_pairs_are_read_from_tsv_jsonl_and_csv(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in rows()))
     (tmp_path / "t.jsonl").write_text(
         "\n".join(json.dumps({"source": a, "target": b}) for a, b in rows())
@@ -165,7 +165,7 @@ def test_pairs_from_tsv_jsonl_and_csv(tmp_path: Path) -> None:
         assert_paired(data)
 
 
-def test_what_is_no_pair(tmp_path: Path) -> None:
+def test_lines_that_are_not_pairs_are_refused_by_number(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("a\tb\nc\nd\te\tf\n")
     assert "line 2 of t.tsv has 1 column, but pairs have a source and a target" in refused(
         str(tmp_path / "t.tsv"), task="pairs"
@@ -178,7 +178,7 @@ def test_what_is_no_pair(tmp_path: Path) -> None:
     assert "line 1 of u.jsonl is no JSON" in refused(str(tmp_path / "u.jsonl"))
 
 
-def test_empty_and_too_long(tmp_path: Path) -> None:
+def test_empty_and_too_long_texts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         "text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()) + "\n  ,good\n"
     )
@@ -206,7 +206,7 @@ def test_rows_of_text_with_gaps_are_left_out_on_request(tmp_path: Path) -> None:
     assert len(load(str(tmp_path / "t.csv"), missing="drop")) == 80
 
 
-def test_odd_files(tmp_path: Path) -> None:
+def test_texts_with_odd_bytes_and_cells_are_read_or_refused_by_line(tmp_path: Path) -> None:
     """Cells as long as books, carriage returns, half characters, lists, line separators, marks at the beginning."""
     long = "long " * 40_000
     (tmp_path / "long.csv").write_text(
@@ -233,7 +233,7 @@ def test_odd_files(tmp_path: Path) -> None:
         assert "`encoding` is" in refused(str(tmp_path / "bom.txt"), encoding=encoding)
 
 
-def test_other_data_are_read_as_the_run_s_own(tmp_path: Path) -> None:
+def test_other_data_are_read_by_the_run_s_schema(tmp_path: Path) -> None:
     """Tokens, classes, tags and windows are numbered as there; what it never met is unknown, or refused."""
     (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 30)
     (tmp_path / "b.txt").write_text("zzz the mat.\n" * 30)
@@ -285,7 +285,7 @@ def test_a_run_of_another_task_cannot_read_it(tmp_path: Path) -> None:
     )
 
 
-def test_texts_that_are_in_memory() -> None:
+def test_pairs_tags_and_running_text_are_read_from_memory() -> None:
     pairs = load((["ab", "cd"] * 20, ["ba", "dc"] * 20), task="pairs")
     assert pairs.schema.task == "pairs" and pairs.schema.source == 2
     words, tags = (
@@ -333,12 +333,12 @@ def test_json_lines_hold_no_numbers_to_predict(tmp_path: Path) -> None:
     )
 
 
-def test_a_text_in_place_of_a_source_is_no_file() -> None:
+def test_a_text_given_as_a_source_is_refused_as_not_a_file() -> None:
     said = refused("the cat sat. " * 50)
     assert "is no known name, file or folder" in said and len(said) < 400
 
 
-def test_rows_left_out_of_official_parts(tmp_path: Path) -> None:
+def test_rows_with_gaps_are_left_out_of_official_parts(tmp_path: Path) -> None:
     for part, some in (("train", rows(40)), ("test", [("", "good"), *rows(10)])):
         pd.DataFrame(some, columns=["text", "label"]).to_parquet(tmp_path / f"{part}.parquet")
     data = load(str(tmp_path), missing="drop")
@@ -348,7 +348,7 @@ def test_rows_left_out_of_official_parts(tmp_path: Path) -> None:
     assert len(pairs) == 21 and pairs.missing == {"source": 1, "target": 1}
 
 
-def test_parts_of_text_in_a_dictionary() -> None:
+def test_a_dictionary_of_texts_names_the_parts() -> None:
     texts, labels = (list(t) for t in zip(*rows(60), strict=True))
     data = load({"train": (texts[:50], labels[:50]), "test": (texts[50:], labels[50:])})
     assert data.schema.is_text and data.size("test") == 10

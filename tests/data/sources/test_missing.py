@@ -81,7 +81,7 @@ def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> Non
     )
 
 
-def test_tables_without_rows(tmp_path: Path) -> None:
+def test_tables_without_rows_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1.0], "label": [1]})[:0]
     frame.to_parquet(tmp_path / "t.parquet")
     pd.DataFrame({"image": [{"bytes": b"", "path": None}], "label": [1]})[:0].to_parquet(
@@ -92,7 +92,7 @@ def test_tables_without_rows(tmp_path: Path) -> None:
             assert refused(source, missing=missing).endswith("has no rows")
 
 
-def test_all_known_targets_say_what_the_task_is() -> None:
+def test_the_task_follows_from_all_known_targets() -> None:
     frame = pd.DataFrame({"a": np.arange(63.0), "price": np.arange(63) % 21})
     frame.loc[frame.price == 20, "a"] = None
     assert load(frame, target="price", missing="drop").schema.task == "regression"
@@ -126,7 +126,7 @@ def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) ->
     )
 
 
-def test_pictures_without_label_or_content(tmp_path: Path) -> None:
+def test_pictures_without_label_or_content_are_refused_or_dropped(tmp_path: Path) -> None:
     make_pictures(tmp_path / "p")
     content = [
         {"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))

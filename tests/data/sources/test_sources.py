@@ -14,7 +14,7 @@ from samples import make_pictures
 from danlu.data import load
 
 
-def test_embedded_sets_equal_scikit_learns() -> None:
+def test_bundled_sets_equal_scikit_learns() -> None:
     from sklearn import datasets
 
     loaders = {"digits": "digits", "iris": "iris", "wine": "wine", "breast-cancer": "breast_cancer"}
@@ -36,7 +36,7 @@ def test_embedded_sets_equal_scikit_learns() -> None:
     assert ours.schema.task == "regression"
 
 
-def test_idx_folder_resized_and_plain(idx_folder: Path) -> None:
+def test_an_idx_folder_is_read_as_it_is_and_resized(idx_folder: Path) -> None:
     data = load(str(idx_folder))
     assert tuple(data.x.shape) == (80, 1, 6, 5)
     assert data.x.dtype == torch.uint8
@@ -49,7 +49,7 @@ def test_idx_folder_resized_and_plain(idx_folder: Path) -> None:
     assert np.array_equal(big.x[3, 0].numpy(), want)
 
 
-def test_larger_than_the_budget_is_mapped_and_trains_the_same(
+def test_data_larger_than_the_budget_are_mapped_and_train_the_same(
     idx_folder: Path, tmp_path: Path
 ) -> None:
     from danlu import Recipe, fit
@@ -69,7 +69,7 @@ def test_larger_than_the_budget_is_mapped_and_trains_the_same(
     )
 
 
-def test_picture_folder_in_both_modes_and_with_official_parts(tmp_path: Path) -> None:
+def test_a_picture_folder_is_read_in_grey_in_colour_and_with_official_parts(tmp_path: Path) -> None:
     data = load(str(make_pictures(tmp_path / "a")))
     assert tuple(data.x.shape) == (12, 3, 8, 10)
     assert data.schema.classes == ("cat", "dog")
@@ -81,7 +81,7 @@ def test_picture_folder_in_both_modes_and_with_official_parts(tmp_path: Path) ->
     assert parts.size("train") + parts.size("valid") == 12
 
 
-def test_csv_with_text_and_number_columns(tmp_path: Path) -> None:
+def test_csv_columns_of_text_and_numbers_become_features(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = "\n".join(
         f"{i}.5,{'red' if i % 2 else 'blue'},{'yes' if i % 3 else 'no'}" for i in range(30)
@@ -98,7 +98,7 @@ def test_csv_with_text_and_number_columns(tmp_path: Path) -> None:
     assert load(str(path), target="a").schema.task == "regression"
 
 
-def test_parquet_of_a_table_and_of_pictures(tmp_path: Path) -> None:
+def test_parquet_files_of_tables_and_of_pictures_are_read(tmp_path: Path) -> None:
     import io
 
     frame = pd.DataFrame({"a": np.arange(20.0), "label": np.arange(20) % 2})
@@ -124,7 +124,7 @@ def test_parquet_of_a_table_and_of_pictures(tmp_path: Path) -> None:
         assert data.size("test") == 4
 
 
-def test_arrays_datasets_frames_and_labels_as_text() -> None:
+def test_arrays_datasets_frames_and_text_labels_are_read() -> None:
     x, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
     assert load((x, y)).schema.task == "classification"
     assert load((x, y.astype(float))).schema.task == "regression"
@@ -136,7 +136,7 @@ def test_arrays_datasets_frames_and_labels_as_text() -> None:
     assert load((np.zeros((20, 4, 4), np.uint8), y)).schema.input_shape == (1, 4, 4)
 
 
-def test_a_limit_is_a_stratified_part_of_the_training_part() -> None:
+def test_a_limit_keeps_a_stratified_sample_of_the_training_part() -> None:
     data, whole = load("digits", limit=100), load("digits")
     assert data.size("train") == 100
     assert load("digits", limit=12).size("train") == 12
@@ -145,7 +145,7 @@ def test_a_limit_is_a_stratified_part_of_the_training_part() -> None:
 
 
 @pytest.mark.data
-def test_real_cifar_and_fashion(real_data: Path) -> None:
+def test_real_mnist_cifar_and_fashion_are_read(real_data: Path) -> None:
     assert load("fashion-mnist-3600").schema.classes[9] == "ankle boot"
     data = load("mnist")
     assert (len(data), data.size("test")) == (70_000, 10_000)

@@ -47,7 +47,7 @@ def tags_of(name: str, n: int, found: list[tuple[int, int, str]]) -> list[str]:
 
 
 @given(entities())
-def test_spans_are_the_entities_that_were_tagged(
+def test_spans_give_back_the_entities_that_were_tagged(
     given_: tuple[str, int, list[tuple[int, int, str]]],
 ) -> None:
     name, n, found = given_
@@ -105,7 +105,7 @@ def write(path: Path, *sentences: str) -> str:
 GOOD = ("王/B-NAME 刚/E-NAME 来/O", "他/O 来/O", "李/S-NAME 来/O") * 8
 
 
-def test_a_folder_of_tagged_files(tmp_path: Path) -> None:
+def test_a_folder_of_tagged_files_names_the_parts(tmp_path: Path) -> None:
     for part, some in (("train", GOOD), ("dev", GOOD[:3]), ("test", GOOD[:6])):
         write(tmp_path / f"{part}.char.bmes", *some)
     data = load(str(tmp_path))
@@ -180,7 +180,7 @@ def test_an_entity_across_two_sentences_passes(tmp_path: Path) -> None:
     assert len(data) == 26
 
 
-def test_a_tag_that_training_does_not_have(tmp_path: Path) -> None:
+def test_a_tag_unknown_to_training_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.bmes", *GOOD)
     write(tmp_path / "test.bmes", "他/O 来/O", "王/S-NAMES 来/O")
     said = refused(str(tmp_path))
@@ -197,7 +197,7 @@ def test_a_whole_of_one_token_is_an_entity_by_itself() -> None:
     assert spans(["S-X", "S-X", "B-X", "E-X"], "bioes") == [(0, 1, "X"), (1, 2, "X"), (2, 4, "X")]
 
 
-def test_tagged_text_is_cut_already(tmp_path: Path) -> None:
+def test_options_for_cutting_tagged_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.bmes").write_text("王\tB-NAME\n刚\tE-NAME\n\n" * 30)
     (tmp_path / "w.conll").write_text("the DT\ncat NN\n\n" * 30)
     for name, tokens in (("t.bmes", "words"), ("t.bmes", "bpe"), ("w.conll", "chars")):
@@ -208,13 +208,13 @@ def test_tagged_text_is_cut_already(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_resume_ner_as_it_lies_there() -> None:
+def test_resume_ner_is_read_as_it_lies() -> None:
     data = load("resume-ner")
     assert [data.size(p) for p in ("train", "valid", "test")] == [3821, 463, 477]
     assert len(data.schema.classes) == 28 and data.schema.scheme == "bmes"
 
 
-def test_the_first_dialect_of_bio(tmp_path: Path) -> None:
+def test_iob1_is_read_as_bio(tmp_path: Path) -> None:
     """CoNLL-2003's own files: B- only between two entities of one kind."""
     (tmp_path / "t.iob").write_text(
         "EU I-ORG\nin I-LOC\nUS B-LOC\nis O\nEU I-ORG\nInc I-ORG\n\n" * 12
@@ -237,7 +237,7 @@ def test_columns_are_cut_at_tabs(tmp_path: Path) -> None:
     assert (load(str(tmp_path / "w.bmes")).y >= 0).sum() == 48  # a full-width space is a token
 
 
-def test_numbers_among_characters(tmp_path: Path) -> None:
+def test_numbers_are_tokens_among_characters(tmp_path: Path) -> None:
     """Text of single signs stays so where a few tokens are longer: those are found again, the longest first."""
     (tmp_path / "t.bmes").write_text(
         "王 B-NAME\n刚 E-NAME\n来 O\n2010 O\n20 O\n年 O\n去 O\n了 O\n吗 O\n啊 O\n\n" * 12
@@ -285,7 +285,7 @@ def test_lines_about_a_sentence_are_no_tokens(tmp_path: Path) -> None:
     assert "begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "ud.conll"))
 
 
-def test_one_tag_alone_teaches_nothing(tmp_path: Path) -> None:
+def test_a_single_tag_is_refused(tmp_path: Path) -> None:
     (tmp_path / "o.bio").write_text("a O\nb O\n\n" * 20)
     assert "every token has the tag 'O', so there is nothing to learn" in refused(
         str(tmp_path / "o.bio")

@@ -50,14 +50,14 @@ def test_lines_are_texts_of_their_own(tmp_path: Path) -> None:
     assert len(data) == 30
 
 
-def test_a_folder_of_texts(tmp_path: Path, text: str) -> None:
+def test_a_folder_of_texts_is_running_text(tmp_path: Path, text: str) -> None:
     for k in range(10):
         (tmp_path / f"{k}.txt").write_text(text[k * 100 : k * 100 + 100])
     data = load(str(tmp_path), length=20)
     assert (data.y == EOS).sum() == 10  # every document ends
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     chinese = "王刚和李明去上班了。\n" * 60
     (tmp_path / "t.txt").write_bytes(b"ab" + chinese.encode("gb18030"))
     said = refused(str(tmp_path / "t.txt"))
@@ -72,7 +72,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     )
 
 
-def test_options_of_text_mean_nothing_elsewhere() -> None:
+def test_options_of_text_are_refused_elsewhere() -> None:
     assert "`tokens` is 'words', but must be left out" in refused("iris", tokens="words")
     assert "must be chars, words or bpe" in refused("prose", tokens="letters")
     assert "`length` is 0, but must be at least 1" in refused("prose", length=0)
@@ -80,7 +80,7 @@ def test_options_of_text_mean_nothing_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(synthetic.MADE))
-def test_made_sets_are_the_same_everywhere(name: str) -> None:
+def test_synthetic_sets_are_the_same_everywhere(name: str) -> None:
     a, b = load(name), load(name)
     assert a.fingerprint == b.fingerprint
     learnt = Vocabulary(a.schema.vocabulary)
@@ -90,7 +90,7 @@ def test_made_sets_are_the_same_everywhere(name: str) -> None:
     assert (a.x != PAD).any(1).all()
 
 
-def test_what_the_generators_promise() -> None:
+def test_synthetic_texts_are_what_their_generators_promise() -> None:
     data = load("dna")
     learnt = Vocabulary(data.schema.vocabulary)
     for x, y in list(zip(data.x, data.y, strict=True))[:200]:
@@ -106,7 +106,7 @@ def test_what_the_generators_promise() -> None:
 
 
 @pytest.mark.data
-def test_tiny_shakespeare() -> None:
+def test_tiny_shakespeare_is_read() -> None:
     data = load("tinyshakespeare", split="90/10/0")
     assert data.size("test") == 0
     assert data.targets("train") + data.targets("valid") == pytest.approx(1_115_394, abs=2)
@@ -147,7 +147,7 @@ def test_files_that_miss_the_shares_are_cut_at_line_ends(
     assert len(lines) <= int((data.y == EOS).sum()) <= len(lines) + 2
 
 
-def test_texts_without_a_line_end(tmp_path: Path) -> None:
+def test_texts_without_a_line_end_are_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("The cat sat on the mat")
     sizes = [load(str(tmp_path / "a.txt")).targets(p) for p in ("train", "valid", "test")]
     assert sum(sizes) == 22 and sizes[0] == 18

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -61,7 +58,7 @@ def told(monkeypatch: pytest.MonkeyPatch, way: plan.Plan) -> None:
     monkeypatch.setattr(cluster.Cluster, "wait_for_plan", lambda *a: way)
 
 
-def test_the_same_numbers_as_here(nodes: Any, tmp_path: Path) -> None:
+def test_a_cluster_gives_the_same_numbers_as_this_machine(nodes: Any, tmp_path: Path) -> None:
     data = load("digits")
     away = train(recipes(), data, out=tmp_path / "away", ray=nodes.address)
     (way,) = away.info["plans"]
@@ -118,7 +115,7 @@ class Killer(StudyListener):
             self.hold.unlink()
 
 
-def test_a_machine_that_dies_in_the_middle(
+def test_chunks_of_a_machine_that_dies_are_sent_again(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, given = load("digits"), recipes()
@@ -154,6 +151,7 @@ def test_a_chunk_that_kills_every_machine_is_given_up(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "train_task", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(cluster, "_MOST_LOST_MACHINES", 2)
     told(monkeypatch, plan.Plan(8, 8, 2, 1, "told to", {}, "ray"))
     with pytest.raises(
         RunError, match=r"a machine of the cluster failed .* what was saved is intact"
@@ -163,7 +161,7 @@ def test_a_chunk_that_kills_every_machine_is_given_up(
     assert resume_study(tmp_path / "study", ray=nodes.address).status == "finished"
 
 
-def test_asked_to_stop_it_saves_and_goes_on_here(
+def test_a_cluster_study_asked_to_stop_saves_and_resumes_here(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, given, path = load("digits"), recipes(), tmp_path / "away"
@@ -192,7 +190,7 @@ def test_asked_to_stop_it_saves_and_goes_on_here(
     assert_same(resume_study(path, data), train(given, data, out=tmp_path / "here"))
 
 
-def test_what_a_task_refuses_is_said_here(
+def test_a_mistake_found_by_a_task_is_reported_here(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("danlu.__version__", "9.9")
@@ -234,7 +232,7 @@ def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Pat
     assert not (tmp_path / "study").exists()
 
 
-def test_halving_there(nodes: Any, tmp_path: Path) -> None:
+def test_halving_works_on_a_cluster(nodes: Any, tmp_path: Path) -> None:
     data, base = load("digits"), BASE.with_(epochs=9)
     found = tune(data, ["lr=1e-5..1e-1:log", "model.hidden=8,16"], recipe=base, trials=18, strategy="halving",
                  out=tmp_path / "t", ray=nodes.address)  # fmt: skip
@@ -259,7 +257,7 @@ class Few:
         return {row["member"] for row in rows} if len(self.heard) > 4 else set()
 
 
-def test_one_pruner_for_all_machines(
+def test_one_pruner_serves_all_machines(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.cloudpickle.register_pickle_by_value(
@@ -323,7 +321,7 @@ def test_a_task_that_another_process_asks_to_stop_is_sent_again(
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
-def test_mapped_data_are_read_there(nodes: Any, tmp_path: Path) -> None:
+def test_mapped_data_are_read_on_the_cluster(nodes: Any, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [f"{i % 7},{(i * 13) % 11},{'a' if i % 2 else 'b'}" for i in range(300)]
     table.write_text("\n".join(["x,z,y", *rows]))
@@ -351,7 +349,7 @@ def test_another_cluster_is_refused(nodes: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_compare_there(nodes: Any, tmp_path: Path) -> None:
+def test_compare_works_on_a_cluster(nodes: Any, tmp_path: Path) -> None:
     done = compare(
         load("iris"),
         ["optimizer=sgd,adam"],
@@ -362,48 +360,3 @@ def test_compare_there(nodes: Any, tmp_path: Path) -> None:
     )
     assert done.study.status == "finished"
     assert {p["where"] for p in done.study.info["plans"]} == {"ray"}
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        (
-            "nonsense",
-            "`ray` is 'nonsense', but must be auto, HOST:PORT or ray://HOST:PORT; try 127.0.0.1:6379",
-        ),
-        ("127.0.0.1:{closed}", "no one answers there .* start a cluster with: ray start --head"),
-        ("ray://127.0.0.1:{closed}", "no one answers there"),
-        ("no-such-host.invalid:6379", "no one answers there"),
-        ("127.0.0.1:99999", "no one answers there"),
-    ],
-)
-def test_no_cluster_is_one_sentence_and_no_folder(tmp_path: Path, address: str, said: str) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        closed = s.getsockname()[1]
-    given = [
-        sys.executable,
-        "-m",
-        "danlu",
-        "compare",
-        "iris",
-        "optimizer=sgd,adam",
-        "--ray",
-        address.format(closed=closed),
-    ]
-    began = time.monotonic()
-    done = subprocess.run(
-        [*given, "--out", str(tmp_path / "c")], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-    assert re.search(said, done.stderr), done.stderr
-    assert time.monotonic() - began < 60
-    assert not (tmp_path / "c").exists()
-
-
-def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RunError, match=r"Ray is not installed; pip install 'danlu\[ray\]'"):
-        cluster.connect("auto")

@@ -132,7 +132,7 @@ FOREIGN = {"Branches": CANNOT, "Careful": CANNOT, "Fused": CANNOT, "Drops": CANN
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str) -> None:
+def test_modules_that_cannot_be_vectorised_train_one_by_one(tmp_path: Path, name: str) -> None:
     data = load("iris")
     base = Recipe(model=f"{__name__}:{name}", dtype="float64", batch_size=32, epochs=2)
     # Sorted, those of one seed sit together: two that are alike would hide what differs by seed.
@@ -152,7 +152,7 @@ def test_what_cannot_be_vectorised_trains_one_by_one(tmp_path: Path, name: str) 
         equals(study, i, recipe, data, tmp_path / f"alone{i}")
 
 
-def test_what_a_module_puts_in_the_place_of_a_buffer_is_kept(tmp_path: Path) -> None:
+def test_a_buffer_that_a_module_replaces_is_kept(tmp_path: Path) -> None:
     data = load("iris")
     run = fit(
         Recipe(model=f"{__name__}:Reassigns", batch_size=32, epochs=2), data, out=tmp_path / "run"
@@ -188,7 +188,7 @@ class Tied(nn.Module):
         return self.out(self.scale * self.two(torch.tanh(self.one(x))))
 
 
-def test_tied_weights_and_scalars(tmp_path: Path) -> None:
+def test_tied_weights_and_scalar_parameters_train(tmp_path: Path) -> None:
     data = load("iris")
     base = Recipe(
         model=f"{__name__}:Tied", dtype="float64", batch_size=32, epochs=3, optimizer={"lr": 0.02}

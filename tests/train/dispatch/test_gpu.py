@@ -30,7 +30,9 @@ def test_a_gpu_gives_nearly_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "section", [{}, {"phm_n": 2}, {"batch_norm": "after"}], ids=["chain", "vmap", "norm"]
 )
-def test_a_population_on_a_gpu(tmp_path: Path, section: dict[str, Any]) -> None:
+def test_a_population_on_a_gpu_equals_its_members_alone(
+    tmp_path: Path, section: dict[str, Any]
+) -> None:
     """Together there, too, and nearly the numbers of here: dropout, clipping, weights of examples, late joiners."""
     recipes = [
         Recipe(
@@ -65,7 +67,7 @@ def coloured() -> Data:
 @pytest.mark.parametrize(
     "model", ["alexnet", "zfnet", "vgg-narrow", "googlenet", "resnet18", "resnet50"]
 )
-def test_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
+def test_a_gpu_learns_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
     """Alone in float64 as on the CPU, together as alone, and by bfloat16 not far off."""
     hidden = {"hidden": (12, 8)} if model in ("alexnet", "zfnet") else {}
     section = {"name": model, "width": 1 / 16, "stem": "small", **hidden}
@@ -99,7 +101,7 @@ def test_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
-def test_cells(name: str) -> None:
+def test_recurrent_cells_agree_on_a_gpu(name: str) -> None:
     g, cell = torch.Generator().manual_seed(0), CELLS[name]
     shapes = (
         (7, 4, cell.gates * 5),
@@ -121,7 +123,7 @@ def test_cells(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("source", ["names", "dna", "prose", "dates"])
-def test_texts(name: str, source: str, tmp_path: Path) -> None:
+def test_a_gpu_learns_text(name: str, source: str, tmp_path: Path) -> None:
     """Alone by the framework's kernels, together by ours; CRF, attention and carried states among them."""
     data = load(source, limit=120)
     task = data.schema.task

@@ -21,7 +21,7 @@ from danlu.train.engine.population import Population
 
 
 @pytest.mark.parametrize(("way", "workers"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-def test_every_way_gives_the_same(
+def test_every_plan_gives_the_same_numbers(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: int, workers: int
 ) -> None:
     recipes = members("cnn", "adam", "dropout")
@@ -66,7 +66,7 @@ def test_memory_that_runs_out_halves_the_chunk(
     equal_alone(study, recipes, pictures, tmp_path)
 
 
-def test_a_worker_that_the_system_kills_is_one_that_ran_out_of_memory(
+def test_a_worker_killed_by_the_system_counts_as_out_of_memory(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, here = Population.step, os.getpid()
@@ -128,7 +128,7 @@ def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_what_began_on_several_threads_goes_on_so(
+def test_a_resumed_study_keeps_its_thread_count(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes = [
@@ -153,7 +153,7 @@ def test_chunks_of_other_members_have_other_names() -> None:
     assert chunk_module.chunk_name([0, 1, 2]) != chunk_module.chunk_name([0, 2, 3])
 
 
-def test_what_a_container_may_take(tmp_path: Path) -> None:
+def test_a_container_s_memory_limit_is_respected(tmp_path: Path) -> None:
     assert memory._allowed(tmp_path) == math.inf
     (tmp_path / "memory.max").write_text("max\n")
     assert memory._allowed(tmp_path) == math.inf

@@ -69,7 +69,7 @@ def whole(
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
-def test_killed_and_resumed_the_end_is_the_same(
+def test_killed_and_resumed_a_study_ends_the_same(
     tmp_path: Path, whole: Uninterrupted, share: float
 ) -> None:
     """Killed twice: at a share of its events, and at a quarter of what was left."""
@@ -118,7 +118,7 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     wait_for(lambda: not any(_alive(child) for child in children))
 
 
-def wait_for(what: Any, seconds: float = 60) -> None:
+def wait_for(what: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came"
@@ -132,7 +132,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_pruner_hears_of_the_time_before_a_resume(
+def test_a_pruner_is_given_the_epochs_before_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Judge:
@@ -172,7 +172,7 @@ def test_a_pruner_hears_of_the_time_before_a_resume(
 
 
 @pytest.mark.parametrize("chunk", [6, 4, 1])
-def test_what_was_done_before_a_stop_is_not_done_again(
+def test_a_resumed_study_does_no_step_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     """Everything is deterministic, so equal ends alone would not show whether a checkpoint was read."""
@@ -204,7 +204,7 @@ def test_what_was_done_before_a_stop_is_not_done_again(
     assert_same(study, whole)
 
 
-def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(6, 1, 2, 1, "told to"))
     step = Population.step
     home = os.getpid()
@@ -244,13 +244,13 @@ def test_a_member_is_a_run_like_any_other(tmp_path: Path) -> None:
         study.run(6)
 
 
-def test_without_the_test_part(tmp_path: Path) -> None:
+def test_a_study_may_leave_out_the_test_part(tmp_path: Path) -> None:
     study = train(recipes()[:2], load("digits"), out=tmp_path / "study", parts=("train", "valid"))
     assert all("test_loss" not in r and "valid_loss" in r for r in study.results)
     assert write_report(study.run(0)).is_file()
 
 
-def test_who_listens_hears_everything(tmp_path: Path) -> None:
+def test_a_listener_hears_of_start_progress_members_and_end(tmp_path: Path) -> None:
     heard: list[tuple[str, Any]] = []
 
     class Ear(StudyListener):
@@ -279,7 +279,7 @@ def test_who_listens_hears_everything(tmp_path: Path) -> None:
     assert [v for k, v in heard if k == "ended"] == [(0, "finished"), (1, "finished")]
 
 
-def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+def test_a_mistake_of_many_recipes_is_reported_once(tmp_path: Path) -> None:
     base = Recipe(batch_size=1000, epochs=1)
     with pytest.raises(RecipeError) as e:
         train([base.with_(seed=s) for s in range(5)], load("iris"), out=tmp_path / "study")
@@ -293,7 +293,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     assert not (tmp_path / "study").exists()
 
 
-def test_foreign_and_finished_folders(tmp_path: Path) -> None:
+def test_foreign_and_finished_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a study folder"):
         Study(tmp_path)
     study = train([Recipe(epochs=1)], load("iris"), out=tmp_path / "study")
@@ -355,7 +355,9 @@ def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
     assert resume_study(tmp_path / "study", trust=True).status == "finished"
 
 
-def test_ctrl_c_before_anything_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_anything_is_saved_says_how_to_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The signal comes while a plan is being measured."""
     choose = planner.choose_plan
 

@@ -113,7 +113,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(
     assert parts.result["steps"] == 3 * 11 and whole.result["steps"] == 3 * 3  # 72 examples
 
 
-def test_accumulation_heeds_what_counts(pictures: Data, tmp_path: Path) -> None:
+def test_accumulation_weighs_batches_by_their_examples(pictures: Data, tmp_path: Path) -> None:
     """Where examples do not count alike, batches do not either."""
     fields = {
         **BASE,

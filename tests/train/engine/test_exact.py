@@ -220,7 +220,7 @@ CODE = {
 
 @pytest.mark.parametrize("name", sorted(CODE))
 @pytest.mark.parametrize("source", ["digits", "diabetes"])
-def test_the_code_a_recipe_stands_for_gives_the_same_numbers(
+def test_the_exported_plain_loop_gives_the_same_numbers(
     name: str, source: str, tmp_path: Path
 ) -> None:
     wanted = [
@@ -251,7 +251,7 @@ def refuse_undefined_names(script: Path) -> None:
 @pytest.mark.parametrize(
     "field", ["average=ema", "accumulate=2", "dtype=bf16-mixed", "model=googlenet", "model=lstm"]
 )
-def test_what_no_plain_loop_is_written_for_is_refused(field: str) -> None:
+def test_recipes_without_a_plain_loop_are_refused(field: str) -> None:
     with pytest.raises(
         RecipeError, match=r"is not written into plain loops; try \S+=|reads text is not written"
     ):
@@ -269,7 +269,7 @@ def test_equal_recipes_give_equal_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(INITS))
-def test_every_init_by_recipe(name: str) -> None:
+def test_every_init_trains_by_recipe(name: str) -> None:
     spread = {"std": 0.5} if name in USES_STD else {}
     model = build_model(Recipe(init={"name": name, "bias": 0.25, **spread}), load("iris").schema)
     assert float(model.dense1.bias.detach()[0]) == 0.25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from sequences import EVERY, FIELDS, READERS, SMALL, data_of
 from danlu import Data, Recipe, fit
 from danlu.nn.cells import CELLS as KINDS
 from danlu.train import train
-from danlu.train.dispatch import choose
 
 MEMBERS: list[dict[str, Any]] = [
     {"optimizer": {"name": "adam", "lr": 0.01}},
@@ -44,13 +42,11 @@ def test_a_member_equals_its_recipe_alone(
     kind: str,
     model: dict[str, Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
     """Deep, mixed, both ways or carrying their state, with dropout that differs by member."""
     if "crf" in model and kind != "tagged":
         pytest.skip("a CRF tells tags")
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     data = data_of(kind, request)
     section = {
         **SMALL,
@@ -73,10 +69,9 @@ def test_a_member_equals_its_recipe_alone(
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_in_float32_the_framework_s_kernels_serve_both(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+def test_in_float32_pytorch_s_kernels_give_members_and_single_runs_the_same(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     data = data_of(kind, request)
     section = {
         "name": "lstm",
@@ -91,10 +86,9 @@ def test_in_float32_the_framework_s_kernels_serve_both(
 
 
 @pytest.mark.parametrize("sample", [{"share": 0.5}, {"bootstrap": True}])
-def test_samples_of_sentences(
-    sample: dict[str, Any], tagged: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_samples_of_sentences_equal_their_recipes_alone(
+    sample: dict[str, Any], tagged: Data, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choose, "_TOO_SHORT", math.inf)
     model = {"name": "gru", **SMALL}
     recipes = [Recipe(model=model, **FIELDS, sample={**sample, "seed": k}) for k in range(3)]
     equal_alone(train(recipes, tagged, out=tmp_path / "study"), recipes, tagged, tmp_path)
@@ -103,7 +97,9 @@ def test_samples_of_sentences(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["running", "paired", "tagged"])
 @pytest.mark.parametrize("cell", sorted(KINDS))
-def test_bfloat16(cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_bfloat16_member_equals_its_recipe_alone(
+    cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Not far from float32, alone and together, whichever kernel serves a cell."""
     data = data_of(kind, request)
     section = {

@@ -105,7 +105,7 @@ def test_a_fit_equals_a_plain_loop(
 
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_translator_equals_one_of_the_framework_s_layers(
+def test_a_translator_equals_one_of_pytorch_s_layers(
     cell: str, attention: bool, paired: Data
 ) -> None:
     """Without padding: the encoder's last states are the decoder's first; attention by its formula."""
@@ -145,7 +145,7 @@ def test_a_translator_equals_one_of_the_framework_s_layers(
     [*((k,) for k in KINDS), ("lstm", "gru"), ("rnn-relu", "lstm-peephole", "gru-reset-before")],
 )
 @pytest.mark.parametrize("both", [False, True])
-def test_deep_and_mixed_networks_are_those_of_the_formulas(
+def test_deep_and_mixed_networks_equal_the_formulas(
     cells: tuple[str, ...], both: bool, tagged: Data
 ) -> None:
     hidden = (5, 4, 3)[: len(cells)]
@@ -206,7 +206,7 @@ def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
     assert (later[0] == UNK).sum() != (first[0] == UNK).sum()
 
 
-def test_lines_carry_nothing_on(tmp_path: Path) -> None:
+def test_separate_lines_cannot_be_stateful(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("one\ntwo\nthree four\n" * 20)
     with pytest.raises(RecipeError, match=r"`model\.stateful` is True, but must be false"):
         fit(Recipe.read("language"), load(str(tmp_path / "t.txt"), lines=True))
@@ -231,7 +231,7 @@ def test_lines_carry_nothing_on(tmp_path: Path) -> None:
         ("digits", {"word_dropout": 0.1}, ["needs text, and these data are pictures"]),
     ],
 )
-def test_augmentations_that_do_not_fit(
+def test_augmentations_that_do_not_fit_the_data_are_refused(
     source: str, augment: dict[str, Any], said: list[str]
 ) -> None:
     model = "lstm" if source == "names" else "dense"
@@ -241,7 +241,7 @@ def test_augmentations_that_do_not_fit(
 
 
 @pytest.mark.parametrize("stop", [3, 8])
-def test_a_carried_state_is_resumed(stop: int, running: Data, tmp_path: Path) -> None:
+def test_a_carried_state_survives_a_resume(stop: int, running: Data, tmp_path: Path) -> None:
     model = {"name": "lstm", **SMALL, "stateful": True, "dropout": 0.2}
     recipe = Recipe(model=model, **{**FIELDS, "batch_size": 4})
     through = fit(recipe, running, out=tmp_path / "through").model().state_dict()
@@ -265,7 +265,9 @@ def test_a_batch_of_one_is_left_out_of_texts_for_a_foreign_network(
     assert fit(recipe, labelled, out=tmp_path / "run").result["steps"] == 2
 
 
-def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_path: Path) -> None:
+def test_an_evaluation_equals_the_reported_result(
+    running: Data, tagged: Data, tmp_path: Path
+) -> None:
     for data, carry in ((running, True), (running, False), (tagged, False)):
         run = fit(
             Recipe(model={"name": "lstm", **SMALL, "stateful": carry}, batch_size=4, epochs=1),
@@ -290,12 +292,12 @@ def test_an_evaluated_run_scores_what_was_told(running: Data, tagged: Data, tmp_
         ({"name": "lstm", "bidirectional": True}, "must be false where later tokens"),
     ],
 )
-def test_networks_that_cannot_be(model: dict[str, Any], said: str, running: Data) -> None:
+def test_impossible_networks_are_refused(model: dict[str, Any], said: str, running: Data) -> None:
     with pytest.raises(ModelError, match=said):
         build_model(Recipe(model=model), running.schema)
 
 
-def test_readers_need_text(tagged: Data) -> None:
+def test_recurrent_networks_need_text(tagged: Data) -> None:
     with pytest.raises(
         ModelError, match="'lstm' reads text, but the examples have shape 4; try model=dense"
     ):

@@ -26,7 +26,7 @@ def change(start: Path) -> None:
     write_tensors(file, {k: v + 1 for k, v in read_tensors(file).items()})
 
 
-def test_a_run_that_has_saved_nothing_begins_with_the_same_weights_or_not_at_all(
+def test_a_run_without_a_checkpoint_starts_from_the_same_weights_or_not_at_all(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     data = load("iris")
@@ -43,7 +43,7 @@ def test_a_run_that_has_saved_nothing_begins_with_the_same_weights_or_not_at_all
         resume(tmp_path / "other")
 
 
-def test_what_was_saved_needs_its_start_no_more(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_saved_run_does_not_need_its_initial_weights(recipe: Recipe, tmp_path: Path) -> None:
     through = fit(recipe, load("iris"), out=tmp_path / "through").model().state_dict()
     with pytest.raises(Interrupted):
         fit(recipe, load("iris"), out=tmp_path / "stopped", listener=StopAt(2))
@@ -52,7 +52,7 @@ def test_what_was_saved_needs_its_start_no_more(recipe: Recipe, tmp_path: Path) 
     assert all(torch.equal(v, again[k]) for k, v in through.items())
 
 
-def test_a_study_is_held_to_its_starts(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_study_refuses_initial_weights_that_changed(recipe: Recipe, tmp_path: Path) -> None:
     from danlu.train.dispatch.train import create
 
     study = create([recipe, recipe.with_(seed=1)], load("iris"), tmp_path / "study")

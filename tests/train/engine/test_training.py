@@ -16,7 +16,7 @@ from danlu.train import train
 from danlu.train.forward.stack import Stack
 
 
-def test_every_embedded_set_is_learnt(tmp_path: Path) -> None:
+def test_every_bundled_set_is_learnt(tmp_path: Path) -> None:
     for source, least in (
         ("digits", 0.95),
         ("iris", 0.85),
@@ -29,7 +29,7 @@ def test_every_embedded_set_is_learnt(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_softmax_regression_meets_the_notes(tmp_path: Path) -> None:
+def test_softmax_regression_reaches_the_notes_accuracy(tmp_path: Path) -> None:
     """A1: batch 256, lr 0.1, 10 epochs: training loss below 0.5, accuracies in (0.7, 1]."""
     recipe = Recipe(
         model="softmax",
@@ -194,7 +194,7 @@ class Boom(nn.Module):
         return x / 0 if self.training else x
 
 
-def test_the_layer_where_it_began_is_found(tmp_path: Path) -> None:
+def test_the_layer_where_divergence_began_is_found(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"at step 0 .* the output of layer `boom`") as caught:
         fit(Recipe(model=f"{__name__}:Explodes"), load("iris"), out=tmp_path / "run")
     assert (caught.value.step, caught.value.layer) == (0, "boom")
@@ -229,7 +229,7 @@ def test_the_layer_where_it_began_is_found(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_recipes_that_do_not_fit_the_data(
+def test_recipes_that_do_not_fit_the_data_are_refused(
     source: str, fields: dict[str, Any], sentence: str, runs_folder: Path
 ) -> None:
     with pytest.raises(DanluError) as caught:
@@ -238,7 +238,7 @@ def test_recipes_that_do_not_fit_the_data(
     assert not runs_folder.exists()
 
 
-def test_several_at_once_and_no_validation(tmp_path: Path) -> None:
+def test_several_mistakes_come_at_once_and_a_validation_part_is_optional(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         fit(Recipe(batch_size=200, early_stopping={"patience": 2}), load("iris", valid=False))
     assert len(caught.value.mistakes) == 2
@@ -249,7 +249,7 @@ def test_several_at_once_and_no_validation(tmp_path: Path) -> None:
     assert "valid_loss" not in run.history[0]
 
 
-def test_bad_places_and_devices(tmp_path: Path) -> None:
+def test_bad_folders_and_devices_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(RunError, match="exists and is not empty"):
@@ -258,7 +258,7 @@ def test_bad_places_and_devices(tmp_path: Path) -> None:
         fit(Recipe(), load("iris"), device="tpu")
 
 
-def test_a_stack_is_made_where_it_is_to_be() -> None:
+def test_a_stack_is_made_on_its_device() -> None:
     """Every tensor of every network, the first's and the others'; "meta" stands for a GPU here."""
     device = torch.device("meta")
     stack = Stack([nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(3)], device)

@@ -103,7 +103,7 @@ GROUPS = {
 @pytest.mark.parametrize(
     ("name", "model", "shape"), chains(), ids=lambda v: v if isinstance(v, str) else ""
 )
-def test_every_known_layer_passes_like_autograd(
+def test_every_known_layer_equals_autograd(
     name: str, model: nn.Module, shape: tuple[int, ...], group: str
 ) -> None:
     """Of one network, and of three that share their batch, have their own, or both."""
@@ -156,7 +156,7 @@ def test_every_known_layer_passes_like_autograd(
 
 
 @pytest.mark.parametrize("channels", [1, 300])
-def test_of_equals_the_first_in_reading_order_gets_the_gradient(channels: int) -> None:
+def test_among_equal_maxima_the_first_gets_the_gradient(channels: int) -> None:
     model = nn.Sequential(
         nn.Conv2d(channels, 3, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 3)
     ).double()
@@ -229,7 +229,7 @@ NO_CHAINS: dict[str, Any] = {
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("name", NO_CHAINS)
-def test_what_is_no_plain_chain_is_left_to_autograd(name: str) -> None:
+def test_models_that_are_no_chain_are_left_to_autograd(name: str) -> None:
     model = NO_CHAINS[name]()
     shape = (1, 2, 4) if any(isinstance(m, (nn.Conv2d, nn.Flatten)) for m in model) else (8,)
     assert chain.chain_layout(model, shape, 4) is None
