@@ -29,7 +29,7 @@ def test_mistakes_of_recipes_carry_path_value_rule_and_hint() -> None:
     assert "did you mean 'resnet1" in str(parts["model.name"][2])
 
 
-def test_sentences_written_by_hand_have_no_fields() -> None:
+def test_a_plain_sentence_is_a_mistake_without_a_path() -> None:
     (mistake,) = RecipeError("something else is wrong").mistakes
     assert isinstance(mistake, Mistake) and mistake.path is None
 
@@ -48,6 +48,6 @@ def test_errors_survive_pickling() -> None:
     assert again.mistakes[0].path == "epochs"
 
 
-def test_counts_of_things_are_written_in_words() -> None:
+def test_counts_take_the_plural_and_long_lists_are_cut() -> None:
     assert [count(n, "row") for n in (1, 2, 1000)] == ["1 row", "2 rows", "1,000 rows"]
     assert some("abcde") == "a, b, c and 2 more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
 VERBS = ["compare", "fit", "load", "resume", "tune"]
 
 
-def test_the_public_names_are_those_documented() -> None:
+def test_the_public_names_are_pinned() -> None:
     assert danlu.__all__ == [
         "Comparison",
         "DanluError",
@@ -134,6 +135,13 @@ def test_the_public_names_are_those_documented() -> None:
     ]
     for name in danlu.__all__:
         assert getattr(danlu, name) is not None
+
+
+@pytest.mark.parametrize("room", ["optim", "train"])
+def test_rooms_with_public_names_need_no_import(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"danlu.{room}")
+    monkeypatch.delattr(danlu, room)  # as before anything of it was imported
+    assert getattr(danlu, room) is module
 
 
 def loaded_by(code: str) -> set[str]:

@@ -26,7 +26,7 @@ from danlu.study.comparison import ALPHA, variant_results
 X = [0.91, 0.93, 0.92, 0.95, 0.90, 0.94]
 
 
-def test_t_interval_and_p_equal_scipys() -> None:
+def test_t_interval_and_p_equal_scipy_s() -> None:
     e = estimate(X)
     low, high = stats.ttest_1samp(X, 0).confidence_interval(0.95)
     assert (e.mean, e.low, e.high) == pytest.approx((np.mean(X), low, high))
@@ -128,7 +128,7 @@ def test_diverged_trainings_are_counted_and_left_out() -> None:
     ]
 
 
-def test_intervals_of_differences_are_as_wide_as_claims_are_hard() -> None:
+def test_intervals_of_differences_have_the_level_of_the_claims() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(2, 12)).tolist()
     narrow, wide = (

@@ -37,6 +37,7 @@ _HOMES = {
     "fit": "danlu.train",
     "resume": "danlu.train",
 }
+_ROOMS = {"optim", "train"}  # whose own names are public, too: danlu.optim.Optimizer
 __all__ = [
     "Comparison",
     "DanluError",
@@ -58,6 +59,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # PyTorch is imported by the first name that needs it
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"danlu.{name}")
     raise AttributeError(f"module 'danlu' has no attribute {name!r}")
 
 

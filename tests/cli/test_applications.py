@@ -54,7 +54,7 @@ def test_translation_learns_targets_of_another_length(danlu: Any, tmp_path: Path
     assert said["target"] == "1998-05-03"
 
 
-def test_text_is_generated_from_one_token(danlu: Any, tmp_path: Path) -> None:
+def test_one_token_is_translated_into_many(danlu: Any, tmp_path: Path) -> None:
     """A number, one token, is spelt in words; all numbers are in every part."""
     data = load("spelling")
     vocabulary = Vocabulary(data.schema.vocabulary)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def test_recipe_show_diff_and_check_print_recipes(
+def test_every_recipe_subcommand_prints_its_answer(
     danlu: Any, tmp_path: Path, digits_run: Path
 ) -> None:
     file = tmp_path / "mine.toml"

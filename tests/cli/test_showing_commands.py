@@ -16,7 +16,7 @@ from danlu.recipe.build import build_model
 from danlu.report.terminal.json_output import print_json
 
 
-def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
+def test_evaluate_show_and_report_agree_with_the_run(danlu: Any, digits_run: Path) -> None:
     said = json.loads(danlu("evaluate", digits_run, "--json").out)
     assert said["accuracy"] == Run(digits_run).result["test_accuracy"]
     assert said["loss in bits"] == pytest.approx(said["loss"] / np.log(2))
@@ -30,7 +30,9 @@ def test_evaluate_show_runs_report(danlu: Any, digits_run: Path) -> None:
     assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
 
 
-def test_runs_lists_runs_of_another_format_and_says_so(danlu: Any, runs_folder: Path) -> None:
+def test_runs_counts_runs_of_another_format_that_it_cannot_show(
+    danlu: Any, runs_folder: Path
+) -> None:
     danlu("fit", "iris", "epochs=1")
     old = runs_folder / "old"
     old.mkdir()
@@ -119,7 +121,7 @@ def test_summary_prints_the_layers(danlu: Any) -> None:
         ("translation", "an encoder and a decoder", Schema("pairs", (61,), tokens=50, source=30)),
     ],
 )
-def test_summary_prints_the_layers_of_a_text_network(
+def test_summary_prints_parameters_and_kind_of_a_text_network(
     danlu: Any, preset: str, kind: str, schema: Schema
 ) -> None:
     out = danlu("summary", "-r", preset, "input=30", "--vocabulary", "50", "--classes", "7").out
@@ -127,6 +129,6 @@ def test_summary_prints_the_layers_of_a_text_network(
     assert f"{total:,} parameters" in out and f"({kind})" in out
 
 
-def test_what_json_has_no_number_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_and_infinity_are_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"loss": math.inf, "rows": [math.nan, 1.5], "pair": (1, "王")})
     assert capsys.readouterr().out == '{"loss": null, "rows": [null, 1.5], "pair": [1, "王"]}\n'

@@ -56,7 +56,7 @@ def test_warp_equals_the_per_image_oracle_also_on_oblong_pictures() -> None:
             np.testing.assert_allclose(got[i, c].numpy(), want, atol=1e-10)
 
 
-def test_a_quarter_turn_is_numpys() -> None:
+def test_a_quarter_turn_equals_rot90() -> None:
     x = torch.arange(16.0, dtype=torch.float64).view(1, 1, 4, 4)
     got = augment.warp(
         x, torch.tensor([90.0]).double(), torch.ones(1).double(), torch.zeros(1, 2).double()
@@ -78,7 +78,7 @@ def test_flip_and_crop_equal_loops() -> None:
         )
 
 
-def test_noise_has_the_stated_spread_and_draws_are_named() -> None:
+def test_noise_has_the_stated_spread_and_draws_repeat_by_stream() -> None:
     a = Augmenter(flip=True, rotate=10, scale=0.1, shift=2, crop=1, noise=0.5)
     x = torch.zeros(100, 1, 20, 20)
     noisy = a.add_noise(x, stream(0, "augment", 3))
@@ -89,7 +89,7 @@ def test_noise_has_the_stated_spread_and_draws_are_named() -> None:
     assert not torch.equal(once, a.move(image, stream(0, "augment", 4)))
 
 
-def test_off_is_the_identity() -> None:
+def test_an_augmenter_without_fields_changes_nothing() -> None:
     x = torch.rand(2, 1, 4, 4)
     a = Augmenter()
     assert not a.moves

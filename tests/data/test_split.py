@@ -19,12 +19,16 @@ from danlu.errors import DataError
         (1_000_001, True, (0.995, 0.0025, 0.0025)),
     ],
 )
-def test_the_rule_hits_the_notes_points(n: int, valid: bool, shares: tuple[float, ...]) -> None:
+def test_the_default_split_has_the_notes_shares(
+    n: int, valid: bool, shares: tuple[float, ...]
+) -> None:
     assert split.rule(n, valid) == pytest.approx(shares)
 
 
 @given(st.integers(1, 3 * 10**6), st.integers(1, 10**6), st.booleans())
-def test_the_rule_is_monotone(n: int, more: int, valid: bool) -> None:
+def test_the_default_training_share_never_falls_with_more_data(
+    n: int, more: int, valid: bool
+) -> None:
     assert split.rule(n + more, valid)[0] >= split.rule(n, valid)[0] - 1e-12
     assert sum(split.rule(n, valid)) == pytest.approx(1)
 
@@ -88,7 +92,7 @@ def test_duplicates_across_parts_are_found() -> None:
     assert load("digits").duplicates() == {}
 
 
-def test_zero_of_either_sign_is_one_number() -> None:
+def test_duplicates_ignore_the_sign_of_zero() -> None:
     x = np.arange(1, 181, dtype=np.float32).reshape(60, 3)
     parts = load((x, np.arange(60) % 2), valid=False).parts
     known, asked = int(parts["train"][0]), int(parts["test"][0])

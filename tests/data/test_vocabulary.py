@@ -24,7 +24,7 @@ def test_encoding_and_decoding_give_back_the_text(texts: list[str]) -> None:
             assert not {PAD, EOS} & set(learnt.encode(t))
 
 
-def test_unseen_tokens_are_read_as_unknown() -> None:
+def test_unseen_characters_and_words_are_unknown_and_byte_pairs_spell_them() -> None:
     chars, words, pairs = (
         learn(["a cat sat", "a dog"], kind) for kind in ("chars", "words", "bpe")
     )

@@ -8,7 +8,7 @@ from danlu import Recipe, fit, load
 from danlu.diagnose import verdict
 
 
-def test_sick_runs_are_named_and_a_healthy_one_is_not(tmp_path: Path) -> None:
+def test_verdicts_name_no_learning_over_fitting_too_few_epochs_or_no_gap(tmp_path: Path) -> None:
     data = load("digits")
     constant = fit(
         Recipe(init="zeros", epochs=1, optimizer={"name": "sgd", "lr": 1e-6}),

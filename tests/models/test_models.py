@@ -32,7 +32,7 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("name", "shape", "fields", "count"), COUNTS)
-def test_parameter_counts_of_the_notes_nets(
+def test_parameter_counts_are_those_of_the_notes(
     name: str, shape: tuple[int, ...], fields: dict[str, object], count: int
 ) -> None:
     assert sum(p.numel() for p in make(name, shape, **fields).parameters()) == count
@@ -48,7 +48,7 @@ def test_parameter_counts_of_the_notes_nets(
         pytest.param((3, 128, 96), marks=pytest.mark.slow),
     ],
 )
-def test_sizes_by_formula_are_what_flows(name: str, shape: tuple[int, ...]) -> None:
+def test_sizes_by_formula_equal_the_outputs(name: str, shape: tuple[int, ...]) -> None:
     small = {"width": 0.125, "hidden": (16, 8)}
     model = make(name, shape, **{k: v for k, v in small.items() if MODELS[name].defaults.get(k)})
     rows = summarise(model, shape)
@@ -83,7 +83,7 @@ def test_receptive_field_is_measured_by_gradients() -> None:
     assert rows["pool2"].receptive_field == int(touched) == 16
 
 
-def test_the_receptive_field_of_branches_is_the_largest() -> None:
+def test_the_receptive_field_through_branches_equals_the_gradients() -> None:
     """Of GoogLeNet's third branch: the pixels that move one value, by gradients of a network without a single weight below 0."""
     model = build(
         "googlenet",
@@ -130,7 +130,7 @@ def test_softmax_regression_starts_as_the_notes_say() -> None:
     torch.testing.assert_close(model(x), make("softmax-explicit")(x))
 
 
-def test_batch_norm_before_or_after_the_activation() -> None:
+def test_batch_norm_is_placed_before_or_after_the_activation() -> None:
     for place, order in (
         ("before", ["dense1", "norm1", "relu1"]),
         ("after", ["dense1", "relu1", "norm1"]),

@@ -12,6 +12,7 @@ from cell_formulas import cell_fields
 
 from danlu import Recipe, fit, load
 from danlu.data import Schema
+from danlu.models.recurrent_parts import Embedding
 from danlu.models.summary import multiply_adds
 from danlu.nn.cells import CELLS
 from danlu.recipe.build import build_model
@@ -19,6 +20,13 @@ from danlu.train.dispatch.device import threads_for
 from danlu.train.forward.stack import Stack
 
 SCHEMA = Schema("language", (10,), tokens=20)
+
+
+def test_without_an_embedding_tokens_are_one_hot_vectors() -> None:
+    x = torch.tensor([[3, 0], [1, 3]])  # [T, B]
+    vectors = Embedding(4, 0)(x, torch.zeros(1, dtype=torch.float64))
+    assert vectors.dtype == torch.float64
+    assert torch.equal(vectors, torch.eye(4, dtype=torch.float64)[x])
 
 
 def test_recurrent_networks_start_as_documented() -> None:

@@ -16,7 +16,7 @@ from danlu.recipe.build import build_model
 SMALLER = {"width": 1 / 16}
 
 
-def test_initial_weights_are_taken_whole_by_prefix_or_frozen(
+def test_initial_weights_by_prefix_train_stay_frozen_or_move_slowly(
     coloured: Data, tmp_path: Path
 ) -> None:
     """Whole, by prefix, frozen, with a rate of its own."""

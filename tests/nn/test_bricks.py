@@ -49,7 +49,9 @@ def numpy_loss(
 @pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])
 @pytest.mark.parametrize("eps", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_cross_entropy_and_its_gradient(name: str, eps: float, weighted: bool) -> None:
+def test_cross_entropy_and_its_gradient_equal_the_formula(
+    name: str, eps: float, weighted: bool
+) -> None:
     w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
     o = logits()
     value = losses.LOSSES[name](o, Y, eps, losses.example_weights(Y, w)[0])
@@ -219,7 +221,7 @@ def test_a_parameter_s_draw_does_not_depend_on_the_others() -> None:
     assert (small[0].bias == 0.5).all()
 
 
-def test_random_streams_are_named() -> None:
+def test_streams_of_different_names_have_different_seeds() -> None:
     assert seed_of(0, "init", "a") == seed_of(0, "init", "a")
     assert (
         len(

@@ -65,7 +65,7 @@ def test_values_and_gradients_are_those_of_the_formulas(name: str, way: str) -> 
 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
-def test_gradients_by_finite_differences(name: str) -> None:
+def test_gradients_equal_finite_differences(name: str) -> None:
     args = [
         a[0, :3].detach().requires_grad_() if i == 0 else a[0].detach().requires_grad_()
         for i, a in enumerate(inputs(name))
@@ -139,7 +139,7 @@ def test_several_networks_at_once_equal_each_alone(name: str, dtype: torch.dtype
             )  # type: ignore[index]
 
 
-def test_the_reverse_direction_starts_at_each_sequence_s_last_token() -> None:
+def test_reverse_turns_each_sequence_within_its_length() -> None:
     x = torch.tensor([[1, 4, 6], [2, 5, 0], [3, 0, 0]])
     turned = reverse(x, torch.tensor([3, 2, 1]))
     assert turned.tolist() == [[3, 5, 6], [2, 4, 0], [1, 0, 0]]

@@ -34,7 +34,7 @@ def path_score(e: Tensor, a: Tensor, b: Tensor, c: Tensor, path: tuple[int, ...]
     )
 
 
-def test_likelihood_marginals_and_best_path_equal_a_sum_over_all_paths(
+def test_likelihood_marginals_and_best_path_equal_those_over_all_paths_written_out(
     given: tuple[Tensor, ...],
 ) -> None:
     e, known, a, b, c, tags = given

@@ -103,7 +103,9 @@ def test_a_classifier_reads_texts_of_any_length(reader: Run) -> None:
         torch.testing.assert_close(alone[0], p)  # type: ignore[index]
 
 
-def test_runs_read_texts_themselves(writer: Run, reader: Run, translator: Run) -> None:
+def test_runs_take_plain_texts_and_refuse_bad_ones(
+    writer: Run, reader: Run, translator: Run
+) -> None:
     texts = ["good", "number 3 is dull"]
     for given in (texts, tuple(texts), np.array(texts), np.array(texts, object), iter(texts)):
         assert reader.predict(given).labels == ["up", "down"]
@@ -275,7 +277,7 @@ def test_streamed_pieces_join_to_the_whole_text(tokens: str, tmp_path: Path) -> 
         assert learnt.decode(learnt.encode("王刚 和")) + "".join(pieces) == learnt.decode(row)
 
 
-def test_extreme_temperatures_give_text(writer: Run) -> None:
+def test_temperatures_near_zero_are_greedy_and_infinite_ones_refused(writer: Run) -> None:
     coldest = "".join(generating.generate(writer, "a", temperature=1e-320))
     assert coldest == "".join(generating.generate(writer, "a", temperature=0))
     for bad in (math.inf, math.nan):

@@ -83,7 +83,7 @@ def test_unknown_tokens_are_counted_and_reported(
     assert code == 0 and err == "2 tokens of the prompt were not in the training text\n"
 
 
-def test_text_commands_print_what_the_library_gives(
+def test_score_generate_predict_evaluate_and_show_work_on_text(
     writer: Run, translator: Run, reader: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def said(*args: str) -> str:
@@ -154,7 +154,7 @@ def test_texts_longer_than_a_file_name_are_texts(
     assert code and "`beam` is 3, but must be left out: the run is for classification" in err
 
 
-def test_only_the_actual_mistake_is_reported(
+def test_unreadable_text_is_the_only_mistake_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A field that only networks for text have is no mistake because the text cannot be read."""
@@ -164,7 +164,7 @@ def test_only_the_actual_mistake_is_reported(
 
 
 @pytest.mark.slow
-def test_compare_ranks_text_networks_by_their_task_s_metric(
+def test_compare_and_tune_use_the_metric_of_a_text_task(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """By the loss of a language model, by whole entities of a tagger, by accuracy of a translator."""

@@ -15,7 +15,7 @@ from danlu.study import grid
 
 
 @pytest.mark.parametrize(("old", "new"), aliases.FIELDS.items())
-def test_a_former_field_is_read_as_the_new_one_with_a_sentence(old: str, new: str) -> None:
+def test_a_former_field_is_read_as_the_new_one_with_a_warning(old: str, new: str) -> None:
     values: dict[str, Any] = {
         "model.carry": True,
         "model.factor": 2,
@@ -45,7 +45,7 @@ def test_a_recipe_with_former_names_is_read(tmp_path: Path) -> None:
     assert recipe.model.stateful is True
 
 
-def test_cells_without_a_new_name_are_refused() -> None:
+def test_a_mix_of_gru_and_gru_before_is_refused() -> None:
     with pytest.raises(RecipeError, match="mixes gru and gru-before"):
         Recipe(model={"name": "lstm", "cell": ["gru", "gru-before"], "hidden": [4, 4]})
 

@@ -58,7 +58,7 @@ def test_times_are_shown_as_a_clock() -> None:
     assert [clock(s) for s in (0, 65, 3661)] == ["0:00", "1:05", "1:01:01"]
 
 
-def test_the_log_has_a_line_per_epoch_with_the_time_left(
+def test_the_log_has_few_lines_each_with_the_time_left(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     fit(Recipe(epochs=3), load("iris"), out=tmp_path / "a", listener=LogProgress())
@@ -69,7 +69,7 @@ def test_the_log_has_a_line_per_epoch_with_the_time_left(
     assert len(capsys.readouterr().out.splitlines()) <= 22
 
 
-def test_the_live_display_draws(tmp_path: Path) -> None:
+def test_the_live_display_shows_curves_and_the_epoch(tmp_path: Path) -> None:
     progress = TerminalProgress()
     run = fit(Recipe(epochs=3), load("iris"), out=tmp_path / "run", listener=progress)
     assert "validation" in terminal_curves(run.history, run.metric, 100).plain
@@ -90,7 +90,7 @@ def test_the_notebook_s_figure_grows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [len(b["application/vnd.plotly.v1+json"]["data"][0]["x"]) for b in shown] == [1, 2, 3]
 
 
-def test_pictures_are_drawn_for_terminals_that_show_them() -> None:
+def test_pictures_become_images_and_half_blocks() -> None:
     x = torch.zeros(3, 8, 8, dtype=torch.uint8)
     x[0] = 255
     assert as_image(x).getpixel((3, 3)) == (255, 0, 0)
@@ -141,7 +141,9 @@ def test_a_search_s_progress_counts_trials_to_come(tmp_path: Path) -> None:
     assert log.steps_expected == 400
 
 
-def test_a_study_s_live_line_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_s_live_line_shows_trained_and_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen = Console(force_terminal=True, width=100, file=io.StringIO())
     monkeypatch.setattr(study_progress, "get_console", lambda: screen)
     train([Recipe(seed=s, epochs=30) for s in range(3)], load("iris"), out=tmp_path / "s",

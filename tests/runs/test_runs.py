@@ -17,7 +17,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit(recipe, load("digits"), out=tmp_path_factory.mktemp("r") / "run")
 
 
-def test_model_is_plain_and_predicts(run: Run) -> None:
+def test_a_run_s_model_is_a_plain_module_with_its_predictions(run: Run) -> None:
     data = load("digits")
     x, y = data.part("test")
     p = run.predict(x)
@@ -80,7 +80,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["f"]
 
 
-def test_confusion_matrix_and_report_agree_with_the_predictions(run: Run) -> None:
+def test_the_confusion_matrix_counts_predictions_and_the_report_shows_it(run: Run) -> None:
     kept = files.read_tensors(run.path / "test.safetensors")
     counts = confusion_counts(kept, 10)
     guess, true = kept["outputs"].argmax(1), kept["targets"]
@@ -110,7 +110,7 @@ def test_plot_is_a_plotly_figure(run: Run) -> None:
     assert list(figure.data[0].y) == [row["train_loss"] for row in run.history]
 
 
-def test_a_strangers_text_is_escaped(tmp_path: Path) -> None:
+def test_a_stranger_s_text_is_escaped(tmp_path: Path) -> None:
     y = np.array(["<script>alert(1)</script>", "b"] * 100)
     run = fit(
         Recipe(epochs=1),
@@ -120,7 +120,7 @@ def test_a_strangers_text_is_escaped(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in write_report(run).read_text()
 
 
-def test_a_strangers_network_runs_only_when_trusted(tmp_path: Path) -> None:
+def test_a_stranger_s_network_runs_only_when_trusted(tmp_path: Path) -> None:
     run = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
     mark = tmp_path / "ran"
     (run.path / "recipe.toml").write_text(

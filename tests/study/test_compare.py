@@ -335,6 +335,6 @@ def test_the_command_reports_all_mistakes() -> None:
     assert len(e.value.mistakes) == 3
 
 
-def test_the_public_names() -> None:
+def test_compare_and_comparison_are_public() -> None:
     assert danlu.compare is compare
     assert danlu.Comparison is Comparison

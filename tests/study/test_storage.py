@@ -65,7 +65,7 @@ def test_studies_that_share_a_storage_draw_different_trials(digits: Data, tmp_pa
     assert len(set(rates)) == 8
 
 
-def test_two_studies_share_a_storage(digits: Data, tmp_path: Path) -> None:
+def test_the_second_study_on_a_storage_trains_what_is_missing(digits: Data, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     given: dict[str, Any] = {"recipe": BASE, "storage": url, "name": "both"}
     a = tune(digits, SPACE, trials=8, out=tmp_path / "a", **given)
@@ -111,10 +111,11 @@ def test_a_postgresql_server_holds_the_trials(digits: Data, tmp_path: Path) -> N
         stderr=subprocess.DEVNULL,
     )
     try:
-        end = time.monotonic() + 300  # of a server that never comes
+        end = time.monotonic() + 300  # for a server that never answers
         while subprocess.run(
             tool("pg_isready", "-p", port, "-h", "localhost"), capture_output=True
         ).returncode:
+            assert server.poll() is None, "it ended"
             assert time.monotonic() < end
             time.sleep(0.1)
         url = f"postgresql+psycopg2://danlu@localhost:{port}/postgres"

@@ -38,7 +38,7 @@ def test_every_trial_is_within_the_space_and_counted_once(found: Tuning) -> None
     assert told == {str(i): r["valid_accuracy"] for i, r in enumerate(found.study.results)}
 
 
-def test_the_second_round_looks_where_the_best_lie(found: Tuning) -> None:
+def test_the_second_round_searches_near_the_best_of_the_first(found: Tuning) -> None:
     first = sorted(range(24), key=lambda i: -found.own[i].figure)[:5]
     rates = sorted(found.own[i].values["optimizer.lr"] for i in first)
     later = [found.own[i].values["optimizer.lr"] for i in range(24, 48)]
@@ -116,7 +116,7 @@ def test_halving_stops_the_worse_and_keeps_the_best(digits: Data, tmp_path: Path
     assert statuses.count("stopped") == 27 - epochs.count(9)
 
 
-def test_successive_halving_stops_whom_the_algorithm_says() -> None:
+def test_successive_halving_keeps_the_best_third_at_each_rung() -> None:
     h = Halving("valid_loss", higher_is_better=False, eta=3)
     for epoch in (1, 2, 3):
         alive = [m for m in range(9) if epoch == 1 or m < 3]
@@ -323,7 +323,7 @@ def test_an_unfinished_search_says_so(
     assert Study(tmp_path / "t").status == "finished"
 
 
-def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
+def test_bayes_draws_fewer_diverging_trials_later(digits: Data, tmp_path: Path) -> None:
     wild = BASE.with_(["optimizer=sgd"])
     t = tune(
         digits,
@@ -339,7 +339,9 @@ def test_divergence_is_learnt_from(digits: Data, tmp_path: Path) -> None:
     assert sum(states[48:]) < sum(states[:16])
 
 
-def test_a_search_of_many_trials_says_the_time_it_would_take(digits: Data, tmp_path: Path) -> None:
+def test_a_search_of_many_trials_is_refused_with_the_time_it_would_take(
+    digits: Data, tmp_path: Path
+) -> None:
     with pytest.raises(RecipeError, match="the search has 1,001 trainings, about 0:"):
         tune(
             digits,

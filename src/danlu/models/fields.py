@@ -15,6 +15,7 @@ HIDDEN = Field(
     tuple[int, ...],
     (64, 64),
     "Widths of the hidden dense layers, such as 64,64; in a recurrent network, units by layer.",
+    "[64, 64]",
     ge=1,
     le=_WIDEST,
 )

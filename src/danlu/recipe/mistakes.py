@@ -24,7 +24,7 @@ _TYPES = {
     "float": "a number",
     "bool": "true or false",
     "string": "text",
-    "tuple": "a list, such as [64, 64]",
+    "tuple": "a list",
     "dict": "a table of names and values",
     "model": "a table of names and values",
 }
@@ -55,7 +55,10 @@ def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
     # Such as "int_type" and "int_parsing".
     family = kind.rpartition("_")[0].split("_")[0]
     expected = _TYPES.get(family, f"something else ({finding['msg']})")
-    return wrong(path, value, f"must be {expected}", hint_for(path))
+    hint = hint_for(path)
+    if family == "tuple" and hint is None:
+        hint = f"try [{value!r}]"
+    return wrong(path, value, f"must be {expected}", hint)
 
 
 def _path_of(finding: Any) -> list[str]:

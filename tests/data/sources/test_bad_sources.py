@@ -99,7 +99,7 @@ def test_a_class_missing_from_a_part_is_refused() -> None:
     assert "has no example of class '2' (1 in all)" in text
 
 
-def test_labels_out_of_range_and_ragged_rows_are_refused() -> None:
+def test_arrays_of_wrong_labels_shapes_or_values_are_refused() -> None:
     assert "`label` is -1, but must lie in 0…" in refused(
         (np.zeros((10, 2), np.float32), np.array([-1, 1] * 5))
     )
@@ -186,7 +186,9 @@ def test_columns_of_lists_and_dates_are_refused() -> None:
     assert "column 'when' of the data frame holds dates" in text
 
 
-def test_pictures_of_mixed_sizes_and_modes_are_refused_with_advice(tmp_path: Path) -> None:
+def test_pictures_of_mixed_sizes_and_modes_are_refused_unless_resized_and_converted(
+    tmp_path: Path,
+) -> None:
     make_pictures(tmp_path)
     Image.new("L", (5, 5)).save(tmp_path / "cat" / "small.png")
     text = refused(tmp_path)
@@ -248,7 +250,7 @@ def test_a_truncated_idx_file_is_refused(idx_folder: Path, cut: int) -> None:
     assert "is truncated: it promises 1800 bytes, but has 100" in refused(idx_folder)
 
 
-def test_idx_files_of_another_kind_or_without_a_partner_are_refused(idx_folder: Path) -> None:
+def test_idx_files_of_another_kind_or_of_unequal_counts_are_refused(idx_folder: Path) -> None:
     labels = idx_folder / "train-labels-idx1-ubyte.gz"
     write_idx(labels, np.zeros(59))
     assert "has 60 images, but train-labels-idx1-ubyte.gz has 59 labels" in refused(idx_folder)

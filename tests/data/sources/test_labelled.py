@@ -262,7 +262,7 @@ def test_other_data_are_read_by_the_run_s_schema(tmp_path: Path) -> None:
     assert load(str(tmp_path / "q.tsv"), like=pairs).schema.source == 46  # as long as they are
 
 
-def test_a_run_of_another_task_cannot_read_it(tmp_path: Path) -> None:
+def test_a_run_refuses_data_of_another_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the cat sat on the mat.\n" * 30)
     (tmp_path / "t.bio").write_text("a O\nb B-X\n\n" * 30)
     (tmp_path / "p.tsv").write_text("ab\tba\n" * 30)
@@ -326,7 +326,7 @@ def test_pairs_tags_and_running_text_are_read_from_memory() -> None:
     assert "several shapes" in refused(([[1, 2], [3]], [0, 1]))
 
 
-def test_json_lines_hold_no_numbers_to_predict(tmp_path: Path) -> None:
+def test_regression_on_json_lines_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"text": "good", "label": 0.5}\n' * 20)
     assert "`task` is 'regression', but must be left out" in refused(
         str(tmp_path / "r.jsonl"), task="regression"
@@ -356,7 +356,7 @@ def test_a_dictionary_of_texts_names_the_parts() -> None:
     assert learnt.decode(data.part("test")[0][0].tolist()) == "text number 50 of many"
 
 
-def test_options_are_used_or_refused(tmp_path: Path) -> None:
+def test_options_that_do_not_fit_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\n" + "\n".join(f"{t},{c}" for t, c in rows()))
     (tmp_path / "t.txt").write_text("some text\n" * 200)
     assert "`lines` is True, but must be left out" in refused(str(tmp_path / "t.csv"), lines=True)

@@ -101,7 +101,7 @@ def test_the_task_follows_from_all_known_targets() -> None:
     assert load(mixed, missing="drop").schema.classes == ("0", "1")
 
 
-def test_no_part_and_no_class_vanishes_with_its_missing_cells(tmp_path: Path) -> None:
+def test_missing_cells_that_would_empty_a_part_or_class_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(60.0), "label": np.arange(60) % 3})
     frame[:40].to_parquet(tmp_path / "train.parquet")
     frame[40:].assign(label=None).to_parquet(tmp_path / "test.parquet")

@@ -14,7 +14,7 @@ from samples import make_pictures
 from danlu.data import load
 
 
-def test_bundled_sets_equal_scikit_learns() -> None:
+def test_bundled_sets_equal_scikit_learn_s() -> None:
     from sklearn import datasets
 
     loaders = {"digits": "digits", "iris": "iris", "wine": "wine", "breast-cancer": "breast_cancer"}
@@ -145,7 +145,7 @@ def test_a_limit_keeps_a_stratified_sample_of_the_training_part() -> None:
 
 
 @pytest.mark.data
-def test_real_mnist_cifar_and_fashion_are_read(real_data: Path) -> None:
+def test_real_mnist_and_fashion_mnist_are_read(real_data: Path) -> None:
     assert load("fashion-mnist-3600").schema.classes[9] == "ankle boot"
     data = load("mnist")
     assert (len(data), data.size("test")) == (70_000, 10_000)

@@ -148,7 +148,7 @@ def test_broken_tags_are_refused_with_their_line(sentence: str, said: str, tmp_p
     )
 
 
-def test_one_wrong_tag_does_not_make_a_scheme_vanish(tmp_path: Path) -> None:
+def test_one_wrong_tag_is_refused_by_the_scheme_of_the_others(tmp_path: Path) -> None:
     good = "王\tB-NAME\n刚\tE-NAME\n去\tO\n\n" * 30
     for bad, said in (
         ("Q-NAME", "'Q-NAME' is no tag of BMES; did you mean"),
@@ -190,7 +190,7 @@ def test_a_tag_unknown_to_training_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_whole_of_one_token_is_an_entity_by_itself() -> None:
+def test_an_s_tag_is_an_entity_whatever_follows() -> None:
     assert spans(["S-X", "E-X"], "bmes") == [(0, 1, "X")]
     assert spans(["S-X", "M-X", "O"], "bmes") == [(0, 1, "X")]
     assert spans(["S-X", "M-X", "E-X"], "bmes") == [(0, 1, "X")]
@@ -258,7 +258,7 @@ def test_numbers_are_tokens_among_characters(tmp_path: Path) -> None:
     assert load(str(tmp_path / "t.bio")).schema.spaced
 
 
-def test_lines_about_a_sentence_are_no_tokens(tmp_path: Path) -> None:
+def test_comment_lines_are_not_tokens(tmp_path: Path) -> None:
     """Before a sentence, where tabs part the columns, or there are others than of the tokens; `#` itself is a token."""
     (tmp_path / "wnut.bio").write_text("# id 0\nParis B-X\nfell O\n\n# O\nParis B-X\n\n" * 20)
     data = load(str(tmp_path / "wnut.bio"))

@@ -80,7 +80,7 @@ def test_options_of_text_are_refused_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(synthetic.MADE))
-def test_synthetic_sets_are_the_same_everywhere(name: str) -> None:
+def test_synthetic_sets_are_the_same_each_time(name: str) -> None:
     a, b = load(name), load(name)
     assert a.fingerprint == b.fingerprint
     learnt = Vocabulary(a.schema.vocabulary)
@@ -113,7 +113,7 @@ def test_tiny_shakespeare_is_read() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 30])
-def test_every_part_of_a_folder_gets_something(n: int, tmp_path: Path) -> None:
+def test_a_folder_of_few_texts_fills_every_part(n: int, tmp_path: Path) -> None:
     for k in range(n):
         (tmp_path / f"{k:02}.txt").write_text("what is written here is short\n" * 20)
     data = load(str(tmp_path), length=16)
@@ -156,7 +156,7 @@ def test_texts_without_a_line_end_are_split(tmp_path: Path) -> None:
     assert [data.size(p) for p in ("train", "valid", "test")] == [1, 1, 1]
 
 
-def test_one_long_line_is_cut_where_it_must_be(tmp_path: Path) -> None:
+def test_a_line_longer_than_a_part_is_cut_inside(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("abcdefgh" * 500 + "\n" + "ijklmnop" * 1500)
     data = load(str(tmp_path / "one.txt"), length=20)
     assert data.size("valid") == pytest.approx(80, abs=2) and data.size("test") == pytest.approx(

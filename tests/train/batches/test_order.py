@@ -8,7 +8,7 @@ from danlu.rng import stream
 from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
 
 
-def test_stateful_lanes_follow_one_another() -> None:
+def test_each_lane_continues_where_its_last_step_ended() -> None:
     order = contiguous_lanes(23, 4).indices(0, 3)
     steps = order.view(-1, 4)
     assert steps.shape == (5, 4)

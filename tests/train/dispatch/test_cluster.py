@@ -147,7 +147,7 @@ def test_chunks_of_a_machine_that_dies_are_sent_again(
     assert_same(away, train(given, data, out=tmp_path / "here"))
 
 
-def test_a_chunk_that_kills_every_machine_is_given_up(
+def test_a_chunk_whose_workers_keep_dying_is_given_up(
     nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "train_task", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
@@ -206,7 +206,9 @@ def test_a_mistake_found_by_a_task_is_reported_here(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_start_from_a_run_of_this_machine_is_refused(nodes: Any, tmp_path: Path) -> None:
+def test_initial_weights_of_this_machine_are_refused_on_a_cluster(
+    nodes: Any, tmp_path: Path
+) -> None:
     data = load("digits")
     start = fit(BASE.with_(epochs=1), data, out=tmp_path / "start")
     with pytest.raises(

@@ -132,7 +132,9 @@ FOREIGN = {"Branches": CANNOT, "Careful": CANNOT, "Fused": CANNOT, "Drops": CANN
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_modules_that_cannot_be_vectorised_train_one_by_one(tmp_path: Path, name: str) -> None:
+def test_foreign_modules_are_vectorised_if_exact_and_else_train_one_by_one(
+    tmp_path: Path, name: str
+) -> None:
     data = load("iris")
     base = Recipe(model=f"{__name__}:{name}", dtype="float64", batch_size=32, epochs=2)
     # Sorted, those of one seed sit together: two that are alike would hide what differs by seed.

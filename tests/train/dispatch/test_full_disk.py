@@ -22,7 +22,7 @@ def limited_disk(code: str, size: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
 
 
-def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path: Path, whole: Path) -> None:
+def test_a_write_that_fails_loses_nothing_saved(tmp_path: Path, whole: Path) -> None:
     run = part_way(tmp_path / "run")
     before = sorted(p.name for p in run.path.glob("checkpoint/*"))
     done = limited_disk(
@@ -38,7 +38,7 @@ def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path: Path, whole: Pat
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="needs root to mount a small disk"
 )
-def test_a_really_full_disk_is_one_sentence(tmp_path: Path, whole: Path) -> None:
+def test_a_full_disk_is_reported_and_the_run_resumes_elsewhere(tmp_path: Path, whole: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -61,7 +61,7 @@ def test_a_really_full_disk_is_one_sentence(tmp_path: Path, whole: Path) -> None
     assert Run(tmp_path / "saved").status == "finished"
 
 
-def test_a_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     """As a user without rights there (root may write anywhere)."""
     place = tmp_path / "readonly"
     place.mkdir()

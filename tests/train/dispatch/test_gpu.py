@@ -18,7 +18,7 @@ from danlu.train import train
 pytestmark = pytest.mark.gpu
 
 
-def test_a_gpu_gives_nearly_the_same(tmp_path: Path) -> None:
+def test_a_gpu_ends_near_the_cpu_s_test_loss(tmp_path: Path) -> None:
     recipe = Recipe(epochs=3, model={"name": "dense", "dropout": 0.1})
     a, b = (
         fit(recipe, load("digits"), out=tmp_path / d, device=d).result["test_loss"]
@@ -30,7 +30,7 @@ def test_a_gpu_gives_nearly_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "section", [{}, {"phm_n": 2}, {"batch_norm": "after"}], ids=["chain", "vmap", "norm"]
 )
-def test_a_population_on_a_gpu_equals_its_members_alone(
+def test_a_population_on_a_gpu_ends_near_the_one_on_the_cpu(
     tmp_path: Path, section: dict[str, Any]
 ) -> None:
     """Together there, too, and nearly the numbers of here: dropout, clipping, weights of examples, late joiners."""
@@ -67,7 +67,9 @@ def coloured() -> Data:
 @pytest.mark.parametrize(
     "model", ["alexnet", "zfnet", "vgg-narrow", "googlenet", "resnet18", "resnet50"]
 )
-def test_a_gpu_learns_pictures(model: str, coloured: Data, tmp_path: Path) -> None:
+def test_picture_networks_agree_on_gpu_and_cpu_alone_and_together(
+    model: str, coloured: Data, tmp_path: Path
+) -> None:
     """Alone in float64 as on the CPU, together as alone, and by bfloat16 not far off."""
     hidden = {"hidden": (12, 8)} if model in ("alexnet", "zfnet") else {}
     section = {"name": model, "width": 1 / 16, "stem": "small", **hidden}
@@ -123,7 +125,9 @@ def test_recurrent_cells_agree_on_a_gpu(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("source", ["names", "dna", "prose", "dates"])
-def test_a_gpu_learns_text(name: str, source: str, tmp_path: Path) -> None:
+def test_text_networks_agree_on_gpu_and_cpu_alone_and_together(
+    name: str, source: str, tmp_path: Path
+) -> None:
     """Alone by the framework's kernels, together by ours; CRF, attention and carried states among them."""
     data = load(source, limit=120)
     task = data.schema.task

@@ -110,7 +110,7 @@ def test_settings_are_restored_after_an_error(tmp_path: Path) -> None:
     assert settings() == before
 
 
-def test_a_hosts_default_dtype_changes_no_training(tmp_path: Path) -> None:
+def test_a_host_s_default_dtype_changes_no_training(tmp_path: Path) -> None:
     recipe, data = Recipe(epochs=1), load("iris")
     plain = fit(recipe, data, out=tmp_path / "plain").model().state_dict()
     torch.set_default_dtype(torch.float64)

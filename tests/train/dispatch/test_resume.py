@@ -141,7 +141,7 @@ def test_a_spoilt_checkpoint_falls_back_to_the_one_before(
     assert_same(run.path, whole)
 
 
-def test_data_are_whitened_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_keeps_its_whitening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fitted anew, on another number of threads or another machine, the last bits may be others."""
     recipe, data = Recipe(epochs=3, normalize="whiten"), lambda: load("digits")
     fit(recipe, data(), out=tmp_path / "whole")
@@ -178,7 +178,7 @@ def test_a_torn_line_of_the_history_is_left_out(tmp_path: Path, whole: Path) -> 
     assert_same(run.path, whole)
 
 
-def test_a_checkpoint_takes_a_long_history(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_a_history_larger_than_a_safetensors_header(tmp_path: Path) -> None:
     """The header of a safetensors file holds at most 100 MB."""
     rows = ["x" * 1_000_000] * 101
     checkpoint.save(tmp_path / "c", 3, {"w": torch.ones(2)}, {"rows": rows}, "me")
@@ -203,7 +203,7 @@ def test_a_finished_run_and_other_data_are_refused(tmp_path: Path, whole: Path) 
         resume(run, load("digits", seed=1))
 
 
-def test_arrays_in_memory_are_passed_again(tmp_path: Path) -> None:
+def test_resuming_on_arrays_needs_the_data_again(tmp_path: Path) -> None:
     x, y = torch.rand(60, 4), torch.arange(60) % 2
     data = load((x, y))
     run = _create(Recipe(epochs=2), data, tmp_path / "run", "cpu")
@@ -239,12 +239,13 @@ def test_a_folder_that_is_not_a_run_is_refused(
         Run(tmp_path / "run")
 
 
-def test_after_ctrl_c_the_host_s_signal_handler_comes_back(tmp_path: Path, whole: Path) -> None:
+def test_after_ctrl_c_the_host_s_signal_handlers_come_back(tmp_path: Path) -> None:
     """From Python: the signal becomes Interrupted, and the old handlers come back."""
-    before = signal.getsignal(signal.SIGINT)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in signals]
     with pytest.raises(Interrupted, match="danlu resume"):
         fit(RECIPE, load("digits"), out=tmp_path / "run", listener=StopAt(2))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in signals] == before
 
 
 def test_a_resumed_run_does_not_need_its_initial_weights(tmp_path: Path) -> None:

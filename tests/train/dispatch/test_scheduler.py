@@ -106,7 +106,7 @@ def test_many_structures_train_side_by_side_and_one_that_is_too_large_is_cut_alo
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_where_two_are_too_large_for_each_other_all_train_one_after_another(
+def test_where_memory_holds_one_worker_groups_train_in_turn(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a resume: that there is no room for two is kept in the plans."""

@@ -89,7 +89,7 @@ def test_killed_and_resumed_a_study_ends_the_same(
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+def test_a_study_asked_to_stop_saves_and_says_how_to_resume(
     tmp_path: Path, whole: Uninterrupted, stop: signal.Signals
 ) -> None:
     path = tmp_path / "study"
@@ -338,7 +338,7 @@ class Strangers(nn.Sequential):
         super().__init__(nn.Linear(input_shape[0], outputs))
 
 
-def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
+def test_a_stranger_s_network_is_not_imported(tmp_path: Path) -> None:
     study = train(
         [Recipe(model=f"{__name__}:Strangers", epochs=1, batch_size=16)],
         load("iris"),
@@ -355,7 +355,7 @@ def test_a_strangers_network_is_not_imported(tmp_path: Path) -> None:
     assert resume_study(tmp_path / "study", trust=True).status == "finished"
 
 
-def test_ctrl_c_before_anything_is_saved_says_how_to_start_again(
+def test_after_ctrl_c_before_anything_is_saved_a_study_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes while a plan is being measured."""

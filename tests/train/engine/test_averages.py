@@ -131,7 +131,7 @@ def test_accumulation_weighs_batches_by_their_examples(pictures: Data, tmp_path:
 
 @pytest.mark.parametrize("average", ["ema", {"name": "swa", "start": 0.3}])
 @pytest.mark.parametrize("step", [5, 12])
-def test_resumed_in_the_middle_of_an_accumulation(
+def test_a_run_resumed_within_an_accumulation_ends_the_same(
     pictures: Data, tmp_path: Path, average: Any, step: int
 ) -> None:
     recipe = Recipe(**{**BASE, "batch_size": 7, "accumulate": 4}, average=average, epochs=3)

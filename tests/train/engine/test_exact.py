@@ -1,4 +1,4 @@
-"""The engine against plain PyTorch loops, over every registered model × optimiser × technique, in float64."""
+"""The engine against plain PyTorch loops, over models, optimisers and techniques, in float64."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class Noisy(nn.Module):
         return self.net(x)
 
 
-def test_an_imported_modules_randomness_is_named_too(tmp_path: Path) -> None:
+def test_an_imported_module_s_dropout_is_drawn_by_the_recipe_s_seed(tmp_path: Path) -> None:
     recipe, ends = Recipe(model=f"{__name__}:Noisy", epochs=3, batch_size=32), []
     for k in range(2):
         torch.manual_seed(k)  # whatever else draws in this process
@@ -269,7 +269,7 @@ def test_equal_recipes_give_equal_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(INITS))
-def test_every_init_trains_by_recipe(name: str) -> None:
+def test_every_init_is_set_by_recipe(name: str) -> None:
     spread = {"std": 0.5} if name in USES_STD else {}
     model = build_model(Recipe(init={"name": name, "bias": 0.25, **spread}), load("iris").schema)
     assert float(model.dense1.bias.detach()[0]) == 0.25

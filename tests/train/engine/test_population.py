@@ -33,7 +33,7 @@ EVERYWHERE = (
     "smoothing",
     "augmentation",
     "early stopping",
-)  # on every model and rule
+)  # on every model with sgd and adam, and with every optimiser on some model
 
 
 CASES = dict.fromkeys([
@@ -52,7 +52,7 @@ CASES = dict.fromkeys([
 
 
 def more_cases() -> list[tuple[str, str, str]]:
-    """Return every pair of an optimiser and a technique, each on the next model that takes it."""
+    """Return every optimiser with those techniques and the models' own, each on one model that takes it."""
     cases = []
     for i, optimizer in enumerate(sorted(OPTIMIZERS)):
         for j, technique in enumerate((*EVERYWHERE, *MODEL_TECHNIQUES)):
@@ -77,8 +77,8 @@ def test_a_member_equals_its_recipe_alone(
     technique: str,
 ) -> None:
     recipes = members(model, optimizer, technique)
-    if model in ZOO:  # they take long
-        recipes = recipes[:3]
+    if model in ZOO:  # they take long; two of these three share their batches
+        recipes = [recipes[i] for i in (1, 2, 4)]
     study = train(recipes, pictures, out=tmp_path / "study")
     sizes = [p["population_size"] for p in study.info["plans"]]
     assert sizes == [len(recipes)], "all were to train together"
@@ -86,7 +86,7 @@ def test_a_member_equals_its_recipe_alone(
 
 
 @pytest.mark.parametrize("model", ["dense", "vgg-narrow", "resnet18", "googlenet"])
-def test_a_bfloat16_member_equals_its_recipe_alone(
+def test_a_bfloat16_member_is_near_its_recipe_alone(
     pictures: Data, tmp_path: Path, model: str
 ) -> None:
     """Vectorised, with seeds of their own, and each near what it is alone: bfloat16 has eight bits."""
@@ -362,7 +362,7 @@ def test_a_member_s_dropout_is_its_own_when_others_leave_and_join(
     equal_alone(study, recipes, pictures, tmp_path)
 
 
-def test_regressions_train_as_a_population(tmp_path: Path) -> None:
+def test_a_regression_member_equals_its_recipe_alone(tmp_path: Path) -> None:
     data = load("diabetes")
     recipes = [
         Recipe(

@@ -97,7 +97,7 @@ def test_samples_of_sentences_equal_their_recipes_alone(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["running", "paired", "tagged"])
 @pytest.mark.parametrize("cell", sorted(KINDS))
-def test_a_bfloat16_member_equals_its_recipe_alone(
+def test_bfloat16_alone_and_together_is_near_float32(
     cell: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Not far from float32, alone and together, whichever kernel serves a cell."""

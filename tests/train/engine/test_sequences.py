@@ -105,7 +105,7 @@ def test_a_fit_equals_a_plain_loop(
 
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_translator_equals_one_of_pytorch_s_layers(
+def test_a_translator_equals_one_made_of_pytorch_s_layers(
     cell: str, attention: bool, paired: Data
 ) -> None:
     """Without padding: the encoder's last states are the decoder's first; attention by its formula."""
@@ -190,12 +190,14 @@ def test_padding_never_changes_a_result(
             )
 
 
-def test_some_tokens_are_read_as_unknown(paired: Data) -> None:
+def test_word_dropout_replaces_the_asked_share_of_tokens(paired: Data) -> None:
     """As many as asked, never padding or an end of text, anew at every step, and without end in what is told."""
     from danlu.train.batches.batch_stream import BatchStream
 
-    recipe = Recipe(model="lstm", batch_size=len(paired.parts["train"]), augment={"unknown": 0.3})
-    bare = recipe.with_(["augment.unknown=0"])
+    recipe = Recipe(
+        model="lstm", batch_size=len(paired.parts["train"]), augment={"word_dropout": 0.3}
+    )
+    bare = recipe.with_(["augment.word_dropout=0"])
     plain = next(BatchStream([bare], paired, torch.device("cpu")).epoch([bare], [0], 0, None))
     feed = BatchStream([recipe], paired, torch.device("cpu"))
     first, again, later = (next(feed.epoch([recipe], [e], 0, None)) for e in (0, 0, 1))

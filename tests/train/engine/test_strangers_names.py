@@ -42,7 +42,7 @@ class Named(Plain):
     step = read = write = initialise = reset_weights = sequence_loss = objective
 
 
-def test_attributes_of_a_strangers_network_change_nothing(tmp_path: Path) -> None:
+def test_attributes_of_a_stranger_s_network_change_nothing(tmp_path: Path) -> None:
     weights = []
     for with_names in (False, True):
         model = {"name": f"{__name__}:make", "args": {"with_names": with_names}}
@@ -101,7 +101,7 @@ class Lazy(nn.Module):
         return self.body(x)
 
 
-def test_weights_of_lazy_layers_are_drawn_by_the_recipes_seed(tmp_path: Path) -> None:
+def test_weights_of_lazy_layers_are_drawn_by_the_recipe_s_seed(tmp_path: Path) -> None:
     """Not by where the program's own generator happens to stand, which does not move either."""
     weights = []
     for k, seed in enumerate((0, 0, 1)):

@@ -96,6 +96,20 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     assert run.evaluate(part="valid").loss == pytest.approx(losses[best], rel=1e-6)
 
 
+def test_early_stopping_takes_only_what_is_better_by_min_delta(tmp_path: Path) -> None:
+    losses, best = {}, {}
+    for min_delta in (0.0, 10.0):
+        stopping = {"patience": 2, "min_delta": min_delta}
+        recipe = Recipe(epochs=6, early_stopping=stopping, optimizer={"name": "sgd", "lr": 0.01})
+        run = fit(recipe, load("iris"), out=tmp_path / str(min_delta))
+        losses[min_delta] = [row["valid_loss"] for row in run.history]
+        best[min_delta] = run.result["best_epoch"]
+    assert losses[0.0] == sorted(losses[0.0], reverse=True), "it falls at every epoch"
+    assert len(losses[0.0]) == best[0.0] == 6
+    assert len(losses[10.0]) == 3
+    assert best[10.0] == 1
+
+
 def test_train_takes_many_recipes(tmp_path: Path) -> None:
     recipes = [Recipe(epochs=1, seed=s) for s in range(3)]
     study = train(recipes, load("iris"), out=tmp_path / "study")
@@ -147,7 +161,7 @@ def test_batch_norm_leaves_out_a_remainder_of_one(tmp_path: Path) -> None:
     assert run.result["steps"] == 2
 
 
-def test_starting_from_a_finished_run(tmp_path: Path) -> None:
+def test_a_run_starts_from_a_finished_run_that_fits(tmp_path: Path) -> None:
     first = fit(Recipe(epochs=5), load("digits"), out=tmp_path / "a")
     again = fit(
         Recipe(epochs=1, init={"weights": str(tmp_path / "a")}, optimizer={"lr": 1e-5}),
