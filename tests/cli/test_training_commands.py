@@ -142,9 +142,7 @@ def test_a_default_batch_is_no_larger_than_the_training_part(danlu: Any, tmp_pat
     assert "`batch_size` is 6, but must be at most the 5 training examples; try 5" in said.err
 
 
-def test_bfloat16_without_instructions_for_it_is_reported(
-    danlu: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_arithmetic_is_reported(danlu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for has, told in ((True, False), (False, True)):
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has: has)
         for command in (("fit", "iris"), ("compare", "iris", "lr=0.1,0.2", "--seeds", "2")):

@@ -318,8 +318,8 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     """Three classes of brightness: far better than by chance, whose loss is ln 3.
 
     In small batches the deepest network's loss jumps from epoch to epoch, by a processor's last
-    bits. In halves of the data it does not: over three seeds and three sets of instructions it
-    ended at 0.41·ln 3 and 72 %, or better.
+    bits. In halves of the data it does not: over three seeds it ended at 0.35·ln 3 and 81 %, or
+    better.
     """
     fields = {
         k: v for k, v in {"dropout": 0.0, "hidden": (32,)}.items() if MODELS[name].defaults.get(k)
@@ -327,7 +327,7 @@ def test_networks_learn(name: str, coloured: Data, tmp_path: Path) -> None:
     model = {"name": name, "width": 1 / 8, "stem": "small", **fields}
     recipe = Recipe(model=model, optimizer={"name": "adam", "lr": 1e-3}, batch_size=9, epochs=10)
     if name == "resnet152":
-        calm = {"batch_size": 27, "epochs": 12, "optimizer.lr": 3e-3}
+        calm = {"batch_size": 27, "epochs": 20, "optimizer.lr": 3e-3}
         recipe = recipe.with_(["schedule=cosine", "schedule.warmup=2"], **calm)
     run = fit(recipe, coloured, out=tmp_path / "run")
     assert run.history[-1]["train_loss"] < 0.75 * math.log(3)
