@@ -19,9 +19,10 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Networks as deep as these take long, and the shallower ones of their families pass the same code.
+# Networks as deep as these take long. The shallower ones of their families pass the same code, and
+# ResNet-18 is trained in the same ways as GoogLeNet.
 _DEEP = {"resnet34", "resnet50", "resnet101", "resnet152"}
-_DEEP |= {"googlenet-naive", "googlenet-factorised", "googlenet-torch"}
+_DEEP |= {"googlenet", "googlenet-naive", "googlenet-factorised", "googlenet-torch"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ fast a machine is, and time is made: a clock of the training loop goes on by as 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import runpy
@@ -25,6 +26,8 @@ import sqlalchemy
 from danlu.train import Listener
 from danlu.train.engine import loop
 
+# A further case of a kill: the first of each kind suffices for `make test`.
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
 _TICK = 0.01  # seconds by which the loop's clock goes on at each look
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
-from processes import Outcome, in_child
+from processes import SLOW, Outcome, in_child
 from searches import BASE, LONG, LONG_SPACE, SPACE
 
 from danlu import Data, Study, load, tune
@@ -57,7 +57,7 @@ def uninterrupted(
     return request.param, Study(path), ended.events
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("share", [SLOW(0.0), 0.3, SLOW(0.8)])
 def test_killed_and_resumed_no_trial_is_lost_or_counted_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

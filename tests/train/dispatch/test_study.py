@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from pandas.testing import assert_frame_equal
 from populations import assert_same
-from processes import Outcome, in_child
+from processes import SLOW, Outcome, in_child
 from torch import nn
 
 from danlu import Recipe, Run, fit, load
@@ -68,7 +68,7 @@ def whole(
     return Uninterrupted(Study(path), request.param, ended.events)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("share", [SLOW(0.1), 0.4, SLOW(0.8)])
 def test_killed_and_resumed_a_study_ends_the_same(
     tmp_path: Path, whole: Uninterrupted, share: float
 ) -> None:
