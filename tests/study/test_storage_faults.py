@@ -167,7 +167,7 @@ def test_a_storage_without_the_search_is_refused(digits: Data, tmp_path: Path) -
     assert len(str(e.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("strategy", ["random", "halving"])
+@pytest.mark.parametrize("strategy", [SLOW("random"), "halving"])
 def test_killed_in_training_a_search_goes_on_from_a_checkpoint(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:

@@ -323,6 +323,7 @@ def test_an_unfinished_search_says_so(
     assert Study(tmp_path / "t").status == "finished"
 
 
+@pytest.mark.slow
 def test_bayes_draws_fewer_diverging_trials_later(digits: Data, tmp_path: Path) -> None:
     wild = BASE.with_(["optimizer=sgd"])
     t = tune(

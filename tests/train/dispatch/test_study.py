@@ -171,7 +171,7 @@ def test_a_pruner_is_given_the_epochs_before_a_resume(
     assert [r["epochs"] for r in study.results] == [3, 2]
 
 
-@pytest.mark.parametrize("chunk", [6, 4, 1])
+@pytest.mark.parametrize("chunk", [SLOW(6), 4, SLOW(1)])
 def test_a_resumed_study_does_no_step_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
