@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from danlu import Recipe
-from danlu.errors import Mistake, RecipeError, count, some, unknown, wrong
+from danlu.errors import Mistake, RecipeError, count, reason_of, some, unknown, wrong
 
 
 def test_a_mistake_is_a_sentence_and_its_parts() -> None:
@@ -51,3 +51,9 @@ def test_errors_survive_pickling() -> None:
 def test_counts_take_the_plural_and_long_lists_are_cut() -> None:
     assert [count(n, "row") for n in (1, 2, 1000)] == ["1 row", "2 rows", "1,000 rows"]
     assert some("abcde") == "a, b, c and 2 more"
+
+
+def test_an_error_without_words_is_called_by_its_kind() -> None:
+    assert reason_of(AssertionError()) == "AssertionError"
+    assert reason_of(ValueError(" \n")) == "ValueError"
+    assert reason_of(ValueError("one\ntwo")) == "one"

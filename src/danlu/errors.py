@@ -160,6 +160,12 @@ def unknown(path: str, value: str, options: Iterable[str]) -> Mistake:
     return wrong(path, value, f"must be one of {listed}", hint)
 
 
+def reason_of(e: BaseException) -> str:
+    """Return the first line of another's error, or its kind where it says nothing."""
+    said = str(e).strip() or type(e).__name__
+    return said.splitlines()[0]
+
+
 def count(n: int, thing: str) -> str:
     """Return a number of things in words: "1 row", "3 rows"."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"

@@ -44,9 +44,9 @@ def test_sentiment_is_learnt_from_many_tokens_to_one_class(danlu: Any, tmp_path:
 
 
 def test_dna_is_classified_from_many_tokens_to_one_class(danlu: Any, tmp_path: Path) -> None:
-    """Over four seeds the probability was 0.89 to 0.99."""
-    said = predicted(danlu, "dna", PROMOTER, tmp_path / "run", "epochs=3")
-    assert said["class"] == "promoter" and said["probability"] > 0.7
+    """Over four seeds the probability was 0.990 to 0.997."""
+    said = predicted(danlu, "dna", PROMOTER, tmp_path / "run", "epochs=4")
+    assert said["class"] == "promoter" and said["probability"] > 0.9
 
 
 def test_translation_learns_targets_of_another_length(danlu: Any, tmp_path: Path) -> None:

@@ -178,6 +178,19 @@ def wrong_width() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
 
 
+class Silent(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+
+def says_nothing() -> nn.Module:
+    return Silent(784, 10)
+
+
+def fails_without_a_word() -> nn.Module:
+    raise KeyError
+
+
 def no_module() -> int:
     return 3
 
@@ -199,6 +212,8 @@ def test_a_factory_of_the_user_s_is_a_model() -> None:
         (f"{here}:nothing", "has no callable 'nothing'"),
         (f"{here}:wrong_width", "gives (2, 3) for two examples, but must give (2, 10)"),
         (f"{here}:no_module", "it makes a int"),
+        (f"{here}:says_nothing", "cannot take examples of shape (1, 28, 28): AssertionError"),
+        (f"{here}:fails_without_a_word", "calling it failed: KeyError; give its arguments"),
     ):
         with pytest.raises(ModelError) as caught:
             build(path, (1, 28, 28), 10, {}, AUTO, 0)

@@ -106,7 +106,7 @@ def said(**given: Any) -> str:
             {"model": {"name": "rnn", "cell": "rnn-relu"}},
             "`model.cell` is 'rnn-relu', but must be a list; try ['rnn-relu']",
         ),
-        ({"model": {"hidden": 8}}, "`model.hidden` is 8, but must be a list; try [64, 64]"),
+        ({"model": {"hidden": 8}}, "`model.hidden` is 8, but must be a list; try [64,64]"),
         ({"optimizer": 3}, "`optimizer` is 3, but must be a table of names and values"),
         (
             {"schedule": {"warmup": 20}},

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from danlu.errors import ModelError
+from danlu.errors import ModelError, reason_of
 from danlu.host import importable_working_folder
 from danlu.rng import seed_of
 
@@ -57,7 +57,7 @@ def build(
             model: nn.Module = factory(**accepted, **args)
         except Exception as e:  # anyone's code may raise anything
             raise ModelError(
-                f"`model.name` is {path!r}, but calling it failed: {e}; "
+                f"`model.name` is {path!r}, but calling it failed: {reason_of(e)}; "
                 "give its arguments in `model.args`"
             ) from e
         _check(model, path, input_shape, outputs)  # here lazy layers draw their weights
@@ -91,7 +91,7 @@ def _check_output(model: nn.Module, path: str, input_shape: tuple[int, ...], out
         with torch.no_grad():
             out = model.eval()(torch.zeros(2, *input_shape))
     except Exception as e:  # anyone's code may raise anything
-        reason = str(e).splitlines()[0]
+        reason = reason_of(e)
         raise ModelError(f"{path!r} cannot take examples of shape {input_shape}: {reason}") from e
     finally:
         model.train(was_training)

@@ -15,7 +15,7 @@ HIDDEN = Field(
     tuple[int, ...],
     (64, 64),
     "Widths of the hidden dense layers, such as 64,64; in a recurrent network, units by layer.",
-    "[64, 64]",
+    "[64,64]",
     ge=1,
     le=_WIDEST,
 )
@@ -71,6 +71,7 @@ CHANNELS = Field(
     tuple[int, ...],
     (6, 6),
     "Filters of each convolution, such as 6,6.",
+    "[6,6]",
     ge=1,
     le=_WIDEST,
 )

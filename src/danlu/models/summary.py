@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.errors import ModelError
+from danlu.errors import ModelError, reason_of
 from danlu.models.encoder_decoder import EncoderDecoder
 from danlu.models.recurrent import RecurrentNet
 from danlu.models.sizes import pair, window
@@ -168,8 +168,7 @@ def summarise(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
             _pass_an_example(model, input_shape, reads_text)
     except (RuntimeError, ValueError, IndexError) as e:
         shape = "×".join(map(str, input_shape))
-        reason = str(e).splitlines()[0]
-        raise ModelError(f"the network cannot take an input of {shape}: {reason}") from e
+        raise ModelError(f"the network cannot take an input of {shape}: {reason_of(e)}") from e
     finally:
         model.train(was_training)
         for hook in hooks:

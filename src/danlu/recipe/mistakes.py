@@ -56,7 +56,7 @@ def _mistake(finding: Any, model: type[BaseModel]) -> Mistake:
     family = kind.rpartition("_")[0].split("_")[0]
     expected = _TYPES.get(family, f"something else ({finding['msg']})")
     hint = hint_for(path)
-    if family == "tuple" and hint is None:
+    if family == "tuple" and hint is None and isinstance(value, str):
         hint = f"try [{value!r}]"
     return wrong(path, value, f"must be {expected}", hint)
 

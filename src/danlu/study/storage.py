@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from danlu.errors import RunError
+from danlu.errors import RunError, reason_of
 from danlu.files import storing
 from danlu.runs import Study
 from danlu.study.strategies import quiet
@@ -42,7 +42,7 @@ def storage_errors(url: str) -> Iterator[None]:
     except _STORAGE_ERRORS as e:
         shown = without_password(url)
         # Drivers repeat the URL in their errors, password and all.
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0].replace(url, shown)[:200]
+        reason = reason_of(e).replace(url, shown)[:200]
         if isinstance(e, ImportError) or "DB access module" in reason:
             reason = (
                 "the database's driver is not installed; for PostgreSQL: "

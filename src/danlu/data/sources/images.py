@@ -19,7 +19,7 @@ from danlu.data.memmap import Array, allocate, cache_folder
 from danlu.data.parts import in_order, part_of
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
-from danlu.errors import DataError, StorageError, some
+from danlu.errors import DataError, StorageError, reason_of, some
 from danlu.files import writing
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -106,7 +106,7 @@ def decode(source: Path | bytes, name: str, mode: str, size: tuple[int, int] | N
 
 
 def _reason(e: Exception) -> str:
-    return "unknown format" if isinstance(e, UnidentifiedImageError) else str(e).splitlines()[0]
+    return "unknown format" if isinstance(e, UnidentifiedImageError) else reason_of(e)
 
 
 def _probe(source: Path | bytes, name: str) -> tuple[tuple[int, int], str] | str:

@@ -18,7 +18,7 @@ from danlu.data.raw import Raw
 from danlu.data.sources import images, records, tables, text
 from danlu.data.sources.columns import TARGETS, first_named
 from danlu.data.sources.options import refuse_unused
-from danlu.errors import DataError, count, some
+from danlu.errors import DataError, count, reason_of, some
 from danlu.host import hub_offline
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def load_parquet(
         parts = {p: pa.concat_tables([pq.read_table(f) for f in fs]) for p, fs in files.items()}
     except (pa.ArrowException, OSError) as e:
         raise DataError(
-            f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {str(e).splitlines()[0]}"
+            f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {reason_of(e)}"
         ) from e
     every = [f for fs in files.values() for f in fs]
     return from_arrow(
@@ -59,7 +59,7 @@ def hub_parts(name: str) -> dict[str, Any]:
             found = datasets.load_dataset(name)
     except Exception as e:  # the hub's client raises a dozen unrelated kinds
         raise DataError(
-            f"`hub:{name}` could not be loaded: {str(e).splitlines()[0]}; check the name and the network"
+            f"`hub:{name}` could not be loaded: {reason_of(e)}; check the name and the network"
         ) from e
     tables = {name: split.data.table for name, split in found.items()}
     parts = {part: table for name, table in tables.items() if (part := part_of(name))}
@@ -103,9 +103,7 @@ def from_arrow(
             [parts[p] for p in order], promote_options="default" if same else "none"
         )
     except pa.ArrowException as e:
-        raise DataError(
-            f"the parts of {name} differ in their columns: {str(e).splitlines()[0]}"
-        ) from e
+        raise DataError(f"the parts of {name} differ in their columns: {reason_of(e)}") from e
     if not table.num_rows:
         raise DataError(f"{name} has no rows")
     if len(parts) > 1:

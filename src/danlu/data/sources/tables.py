@@ -17,7 +17,7 @@ from danlu.data.schema import Column, Schema
 from danlu.data.sources import text as texts
 from danlu.data.sources.columns import LABELS_OF_TEXT, TARGETS, TEXT, first_named
 from danlu.data.sources.options import refuse_unused
-from danlu.errors import DataError, nearest, some
+from danlu.errors import DataError, nearest, reason_of, some
 from danlu.host import csv_cells_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read(path: Path, encoding: str | None = None, as_text: bool = False) -> pd.D
             as_text,
         )
     except (OSError, ValueError) as e:
-        raise DataError(f"{path.name} cannot be read: {str(e).splitlines()[0]}") from e
+        raise DataError(f"{path.name} cannot be read: {reason_of(e)}") from e
 
 
 def is_text(frame: pd.DataFrame, target: str | None, task: str | None) -> bool:
@@ -72,7 +72,7 @@ def parse(text: str, name: str, separator: str = ",", as_text: bool = False) -> 
             io.StringIO(text), sep=separator, skipinitialspace=True, index_col=False, **kept
         )
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise DataError(f"{name} is no table: {str(e).splitlines()[0]}") from e
+        raise DataError(f"{name} is no table: {reason_of(e)}") from e
     if frame.empty:
         raise DataError(f"{name} has no rows; a table needs a header line and one row per example")
     return frame

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError, way_on, wrong
+from danlu.errors import Interrupted, RunError, reason_of, way_on, wrong
 from danlu.files import storing, write
 from danlu.host import environment, quiet_ray
 from danlu.recipe import Recipe
@@ -66,8 +66,7 @@ def connect(address: str) -> Cluster:
         Exception,
         SystemExit,
     ) as e:  # it has errors of many kinds, and exits on a bad handshake
-        text = str(e).strip()
-        reason = "no handshake" if text in ("", "15") else text.splitlines()[0][:200]
+        reason = "no handshake" if str(e).strip() in ("", "15") else reason_of(e)[:200]
         raise RunError(
             f"`ray` is {address!r}, but no Ray cluster answers ({reason}); "
             "start one with: ray start --head"
@@ -334,7 +333,7 @@ def _cause(e: Exception) -> Exception:
         )
     if isinstance(cause, Exception) and not type(cause).__module__.startswith("ray"):
         return cause
-    reason = str(e).strip().splitlines()[0][:300]
+    reason = reason_of(e)[:300]
     if type(e).__name__ == "OutOfMemoryError":
         return MemoryError(reason)
     return RunError(f"a machine of the cluster failed ({reason}); what was saved is intact")

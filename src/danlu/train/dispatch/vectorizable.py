@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from danlu.errors import reason_of
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream, StepBatch
 from danlu.train.dispatch.memory import is_out_of_memory
@@ -44,7 +45,7 @@ def why_not_vectorizable(
     except Exception as e:  # vmap and anyone's module may raise anything
         if is_out_of_memory(e):
             return "memory does not suffice for two networks, so each trains by itself"
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:_LONGEST_REASON]
+        reason = reason_of(e)[:_LONGEST_REASON]
         return f"cannot be vectorised ({reason}), so each trains by itself"
 
 
