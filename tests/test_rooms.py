@@ -35,7 +35,7 @@ FLOORS = [
 # Rooms within a room, likewise; "" is what lies in the room itself. `__init__` files, which only
 # pass names on, may import from all of them.
 INNER_FLOORS = {
-    "data": [[""], ["sources"]],
+    "data": [[""], ["tables"], ["sources"]],
     "train": [["batches"], ["forward"], ["engine"], ["dispatch"]],
     "report": [["", "tables"], ["terminal", "pages"]],
 }

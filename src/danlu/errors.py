@@ -69,6 +69,10 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
+class DataNotice(UserWarning):
+    """What was decided in reading data, and how to decide otherwise."""
+
+
 class DanluError(Exception):
     """The root. Carries one or more mistakes, each one sentence; `str` joins them by lines."""
 

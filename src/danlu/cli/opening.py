@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.errors import DanluError
+from danlu.errors import DanluError, DataNotice
 
 if TYPE_CHECKING:
     from danlu.data import Data, Schema
@@ -33,7 +33,23 @@ def load_source(source: str, loading: dict[str, Any], like: Schema | None = None
     """
     from danlu.data import load
 
-    return load(source, **loading, like=like)
+    with notices_said():
+        return load(source, **loading, like=like)
+
+
+@contextlib.contextmanager
+def notices_said() -> Iterator[None]:
+    """Say on standard error what was decided in reading data."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataNotice)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, DataNotice):
+            print(f"note: {warning.message}", file=sys.stderr)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
 
 
 class Mistakes:
@@ -121,12 +137,24 @@ def _base_recipe(chosen: str | None, data: Data | None) -> Recipe:
 
     if chosen:
         return Recipe.read(chosen)
+    if data is not None and data.schema.is_table:
+        return _table_recipe(data)
     if data is None or not data.schema.is_text:
         return Recipe()
     base = Recipe.read(_PRESETS[data.schema.task])
     if data.schema.lines:  # texts of their own: nothing goes on from one to the next
         return base.with_(["model.stateful=false"])
     return base
+
+
+def _table_recipe(data: Data) -> Recipe:
+    from danlu.recipe import Recipe
+
+    recipe = Recipe.read("table")
+    if data.size("valid"):
+        return recipe
+    # Without a validation part nothing says when to stop.
+    return recipe.with_(["early_stopping.patience=0", "epochs=30"])
 
 
 def _refuse_for_any_task(overrides: list[str]) -> None:
@@ -136,7 +164,7 @@ def _refuse_for_any_task(overrides: list[str]) -> None:
 
     found: list[tuple[str, ...]] = []
     # What only one task's recipe refuses may be right for another's.
-    for base in (Recipe(), *map(Recipe.read, _PRESETS.values())):
+    for base in (Recipe(), *map(Recipe.read, ("table", *_PRESETS.values()))):
         try:
             base.with_(overrides)
         except RecipeError as e:

@@ -42,26 +42,33 @@ Ray = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CheckpointEvery = Annotated[float, typer.Option(help="Seconds between checkpoints.")]
 Encoding = Annotated[
-    str | None, typer.Option(help="Of text files, such as gb18030; default: utf-8.")
+    str | None,
+    typer.Option(help="Of text files; default: utf-8, utf-16, gb18030 or latin-1, as it fits."),
 ]
 
 
 class _LoadingOption(NamedTuple):
-    """An option of `danlu.load`, as the command line has it."""
+    """An option of `danlu.load`, as the command line has it; also: another name for it."""
 
     type: Any
     default: Any
     help: str
     is_flag: bool = False
+    also: str = ""
 
 
 # In the order of the help.
 _LOADING: dict[str, _LoadingOption] = {
-    "target": _LoadingOption(str | None, None, "The column to predict."),
+    "target": _LoadingOption(
+        str | None,
+        None,
+        "The column to predict, by its name or number, or last.",
+        also="--label",
+    ),
     "task": _LoadingOption(
         str | None,
         None,
-        "classification or regression; of tables of text: text or pairs (.tsv: without a header).",
+        "classification or regression; of text: text (with labels), pairs, tags or language.",
     ),
     "resize": _LoadingOption(int | None, None, "Side in pixels to bring pictures to."),
     "mode": _LoadingOption(str | None, None, "L (grey) or RGB."),
@@ -77,7 +84,27 @@ _LOADING: dict[str, _LoadingOption] = {
     "limit": _LoadingOption(int | None, None, "At most so many training examples."),
     "memory": _LoadingOption(str | None, None, "Map larger data from disk, such as 2GB."),
     "missing": _LoadingOption(
-        str | None, None, "drop: leave out rows with missing cells, which are refused otherwise."
+        str | None,
+        None,
+        "Cells that are missing: fill (default), drop (their rows) or refuse.",
+    ),
+    "drop": _LoadingOption(str | None, None, "Columns to leave out, such as id,name."),
+    "keep": _LoadingOption(
+        str | None, None, "Columns to learn from that would be left out otherwise."
+    ),
+    "category": _LoadingOption(str | None, None, "Columns to read as categories."),
+    "text": _LoadingOption(str | None, None, "The column to read as text, and learn from alone."),
+    "number": _LoadingOption(
+        str | None, None, "Columns to read as numbers; what is none is missing."
+    ),
+    "log_target": _LoadingOption(
+        bool, False, "Learn the logarithm of a number above 0.", is_flag=True
+    ),
+    "separator": _LoadingOption(
+        str | None, None, "Of cells: comma, semicolon, tab, bar, blanks, or a sign."
+    ),
+    "header": _LoadingOption(
+        str | None, None, "first or none: whether the first line names the columns."
     ),
     "tokens": _LoadingOption(
         str | None, None, "Of text: chars, words (at spaces, of which Chinese has none) or bpe."
@@ -89,7 +116,12 @@ _LOADING: dict[str, _LoadingOption] = {
     "lines": _LoadingOption(
         bool, False, "Of running text: every line is a text of its own.", is_flag=True
     ),
-    "encoding": _LoadingOption(str | None, None, "Of text files, such as gb18030; default: utf-8."),
+    "tags": _LoadingOption(
+        str | None, None, "strict: refuse tags out of order, which are mended otherwise."
+    ),
+    "encoding": _LoadingOption(
+        str | None, None, "Of text files; default: utf-8, utf-16, gb18030 or latin-1, as it fits."
+    ),
 }
 _RENAMED = {"split_seed": "seed"}  # commands have other seeds beside it
 
@@ -97,7 +129,10 @@ _RENAMED = {"split_seed": "seed"}  # commands have other seeds beside it
 def _loading_parameter(name: str) -> inspect.Parameter:
     option = _LOADING[name]
     # Without a name of its own typer would also offer --no-….
-    flags = [f"--{name}"] if option.is_flag else []
+    spelled = f"--{name.replace('_', '-')}"
+    flags = [spelled] if option.is_flag else []
+    if option.also:
+        flags = [spelled, option.also]
     info = typer.Option(*flags, help=option.help)
     return inspect.Parameter(
         name,

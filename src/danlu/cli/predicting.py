@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danlu.cli.opening import load_source, open_run
+from danlu.cli.opening import load_source, notices_said, open_run
 from danlu.cli.options import (
     Encoding,
     Json,
@@ -23,6 +25,7 @@ from danlu.report.terminal.json_output import print_json
 if TYPE_CHECKING:
     from danlu.data import Data, Schema
     from danlu.predict.evaluate import Score
+    from danlu.predict.inputs import Inputs
     from danlu.predict.predictions import Prediction
     from danlu.runs import Run
 
@@ -59,7 +62,11 @@ def evaluate(
     if given:
         rule = "must be left out without another SOURCE"
         raise DanluError(*(wrong(name, value, rule) for name, value in given.items()))
-    data = None if source is None else load_source(source, loading, found.schema)
+    data = None
+    if source is not None:
+        # A part of it is what the source's own split says; all of it is read as the run's.
+        reads_whole = part == "all" or found.schema.is_text
+        data = load_source(source, loading, found.schema if reads_whole else None)
     figures = _figures(found, data, part, found.evaluate(data, part))
     if json:
         print_json(figures)
@@ -105,13 +112,13 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT…",
-            help="Pictures, folders of them, CSV files, texts (or files of a text a line), "
+            help="Pictures, folders of them, tables, texts (or files of a text a line), "
             "- for stdin.",
         ),
     ],
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Bring pictures to the network's size.")
-    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a table of the predictions there (CSV).")
+    ] = None,
     samples: Annotated[
         int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)
     ] = 0,
@@ -130,27 +137,45 @@ def predict(
 ) -> None:
     """What a trained network says of new examples."""
     from danlu.predict import text
-    from danlu.predict.inputs import read, read_texts
+    from danlu.predict.inputs import Inputs, read, read_texts
 
     found = open_run(run, trust)
-    options = {"resize": resize, "encoding": encoding, "samples": samples}
+    options = {"encoding": encoding, "samples": samples, "out": out}
     # An option without effect is a misunderstanding, so it is refused.
     _refuse_unused(found.schema, {**options, "beam": beam, "length": length})
-    if not found.schema.is_text:
-        x, names = read(found.schema, inputs, resize, encoding)
-    else:
-        names = read_texts(inputs, encoding)
-        if found.schema.each_token:
-            _print_texts(found, names, beam, length, json)
-            return
-        x = text.encode(found, names)
-    rows = _rows(names, found.predict(x, samples=samples), json)
+    with notices_said():
+        if not found.schema.is_text:
+            read_inputs = read(found.schema, inputs, encoding)
+        else:
+            texts = read_texts(inputs, encoding, found.schema)
+            if found.schema.each_token:
+                _print_texts(found, texts, beam, length, json)
+                return
+            read_inputs = Inputs(text.encode(found, texts), texts, {})
+    rows = _rows(read_inputs, found.predict(read_inputs.x, samples=samples), json)
+    if out is not None:
+        _write_rows(rows, out)
+        print(f"{len(rows):,} predictions: {out}", file=sys.stderr if json else sys.stdout)
     if json:
         for row in rows:
             print_json(row)
-    else:
+    elif out is None:
         # A pipe gets texts whole.
         _print_rows(rows, shorten=found.schema.is_text and sys.stdout.isatty())
+
+
+def _write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    import csv
+
+    from danlu.files import writing
+
+    with writing(path) as file:
+        content = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.DictWriter(content, list(rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        content.flush()
+        content.detach()
 
 
 def _refuse_unused(schema: Schema, given: dict[str, Any]) -> None:
@@ -158,8 +183,8 @@ def _refuse_unused(schema: Schema, given: dict[str, Any]) -> None:
     kind = "pictures" if schema.is_image else "text" if schema.is_text else "tables"
     # The default, and whether the option is without effect here.
     options: dict[str, tuple[Any, bool]] = {
-        "resize": (False, kind != "pictures"),
         "encoding": (None, kind == "pictures"),
+        "out": (None, schema.each_token),
         "samples": (0, schema.each_token),
         "beam": (1, schema.task != "pairs"),
         "length": (_TRANSLATION_LENGTH, schema.task != "pairs"),
@@ -173,26 +198,31 @@ def _refuse_unused(schema: Schema, given: dict[str, Any]) -> None:
         raise DanluError(*mistakes)
 
 
-def _rows(names: Sequence[str], p: Prediction, json: bool) -> list[dict[str, Any]]:
+def _rows(inputs: Inputs, p: Prediction, json: bool) -> list[dict[str, Any]]:
     """Return what is said of each input; as JSON with the probability of every class."""
     rows: list[dict[str, Any]] = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(inputs.names):
         row: dict[str, Any] = {"input": name}
-        if p.probabilities is None:
-            row["value"] = float(p.values[i])
-        else:
-            probabilities = p.probabilities[i].tolist()
-            row["class"] = p.labels[i]
-            row["probability"] = max(probabilities)
-            if json:
-                row["probabilities"] = dict(zip(p.classes, probabilities, strict=True))
-        if p.spread is not None:
-            spread = p.spread[i]
-            # Of a class, the spread of its own probability.
-            if p.probabilities is not None:
-                spread = spread[int(p.values[i])]
-            row["spread"] = float(spread)
+        row |= {column: cells[i] for column, cells in inputs.identifiers.items()}
         rows.append(row)
+    values = p.values.tolist()
+    if p.probabilities is None:
+        for row, value in zip(rows, values, strict=True):
+            row["value"] = value
+    else:
+        probabilities = p.probabilities.tolist()
+        for row, label, shares in zip(rows, p.labels, probabilities, strict=True):
+            row["class"] = label
+            row["probability"] = max(shares)
+            if json:
+                row["probabilities"] = dict(zip(p.classes, shares, strict=True))
+    if p.spread is not None:
+        spreads = p.spread
+        # Of a class, the spread of its own probability.
+        if p.probabilities is not None:
+            spreads = spreads.gather(1, p.values[:, None]).squeeze(1)
+        for row, spread in zip(rows, spreads.tolist(), strict=True):
+            row["spread"] = spread
     return rows
 
 

@@ -24,7 +24,7 @@ def check_values(x: Array, y: Array, schema: Schema) -> None:
             f"the data have {count(n, 'example')}, but training, validation and test parts need "
             "at least one each"
         )
-    if x.dtype == np.float32:
+    if x.dtype.kind == "f":
         _check_finite(x)
     if schema.is_regression:
         _check_numbers(y)

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.data import normalize, split
+from danlu.data import normalize, split, target_scale
 from danlu.data.checks import check_values
+from danlu.data.column import FAR
 from danlu.data.duplicates import Digests, equal_groups, first_of_each_part, row_digests
 from danlu.data.memmap import Array, is_mapped
 from danlu.data.partition import limited, partition
 from danlu.data.parts import PARTS
-from danlu.data.raw import Raw
+from danlu.data.raw import ColumnNote, Raw
 from danlu.data.schema import Schema
 from danlu.data.vocabulary import UNK
 
@@ -47,7 +48,11 @@ class Data:
     reloadable: bool = True
     """Whether the data can be loaded again by name: not those that were made from arrays."""
     missing: dict[str, int] = field(default_factory=dict)
-    """Cells that each column lacked, in rows that were left out."""
+    """Cells that each column lacks, or lacked in rows that were left out."""
+    notices: tuple[str, ...] = ()
+    """What was decided in reading them, a line each."""
+    columns: tuple[ColumnNote, ...] = ()
+    """Of a table: what each column but the target was taken for."""
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
     _on_devices: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -79,6 +84,18 @@ class Data:
             x = x[self.parts[part]]
         return int(x.eq(UNK).sum())
 
+    def n_unseen(self, part: str) -> int:
+        """Return how many examples of a part ("all": of the whole) are of no class of the schema.
+
+        A trained network that reads other data may meet classes that it does not know.
+        """
+        if self.schema.task != "classification":
+            return 0
+        y = self.y
+        if part != "all":
+            y = y[self.parts[part]]
+        return int((y < 0).sum())
+
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """Return (x, y) of one part, gathered."""
         index = self.parts[name]
@@ -95,7 +112,8 @@ class Data:
         if kind not in self._fitted:
             # Fitted on the training part alone: nothing of the others may leak.
             chunks = self.chunks("train")
-            fitted = normalize.fit(kind, chunks, self.schema.input_shape)
+            shape = self.schema.input_shape
+            fitted = normalize.fit(kind, chunks, shape, self.schema.is_measured)
             self._fitted[kind] = fitted
         return self._fitted[kind]
 
@@ -207,13 +225,12 @@ class Data:
         if raw.labels is not None and not all_test:
             split.check(parts, raw.labels, raw.schema.classes)
         if raw.encode:
-            # A vocabulary is learnt from the training part, which is known only now.
-            x, y, schema = raw.encode(parts["train"])
-            raw = replace(raw, x=x, y=y, schema=schema)
+            # Vocabularies and medians come from the training part, which is known only now.
+            x, y, schema, notices = raw.encode(parts["train"])
+            raw = replace(raw, x=x, y=y, schema=schema, notices=(*raw.notices, *notices))
         schema = raw.schema
-        if schema.is_regression:
-            of_training = raw.y[parts["train"]]
-            schema = replace(schema, scale=_target_scale(of_training))
+        if schema.is_regression and not all_test:
+            schema = target_scale.fitted(schema, raw.y[parts["train"]])
         y = raw.y.astype(_target_type(schema))
         return cls(
             x=torch.from_numpy(raw.x),
@@ -224,6 +241,8 @@ class Data:
             mapped=is_mapped(raw.x),
             reloadable=reloadable,
             missing=raw.missing,
+            notices=raw.notices,
+            columns=raw.columns,
         )
 
 
@@ -232,17 +251,11 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     return values.data.cast("B")
 
 
-def _target_scale(y: Array) -> tuple[float, float]:
-    """Return mean and standard deviation of a regression target; 1 for one that is constant."""
-    exact = y.astype(np.float64)
-    mean = float(exact.mean())
-    std = float(exact.std())
-    return mean, std or 1.0
-
-
 def _target_type(schema: Schema) -> Any:
     if schema.is_regression:
-        return np.float32
+        mean, std = schema.scale
+        # What varies far from 0, such as time stamps, would vanish in float32.
+        return np.float64 if abs(mean) > FAR * std else np.float32
     if schema.task == "classification":
         return np.int64
     # Numbers of tokens or tags: there are many, and half the bytes hold them.

@@ -5,7 +5,7 @@ Legend: C channels, F features, N examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,11 +60,18 @@ class Normalizer:
         return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normalizer:
+def fit(
+    kind: str,
+    chunks: Iterable[Tensor],
+    shape: tuple[int, ...],
+    is_measured: Sequence[bool] = (),
+) -> Normalizer:
     """Fit on chunks [n, *shape] of the training part; statistics are taken in float64.
 
     Min–max maps the training range to [0, 1] or [−1, 1]; z-score to mean 0, variance 1; whitening
     to covariance I (directions without variance become 0). A constant feature keeps scale 1.
+    is_measured: of each feature of a table, whether it is a number; the others (0/1, numbers of
+    levels) stay as they are. Without it all are.
     """
     per_channel = shape
     if len(shape) == 3:
@@ -73,8 +80,9 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
         return Normalizer(kind, torch.zeros(1), torch.ones(1))
     if kind == "none":
         return Normalizer(kind, torch.zeros(per_channel), torch.ones(per_channel))
+    stays = ~torch.tensor(is_measured or [True], dtype=torch.bool)  # [F], or [1] for all
     if kind == "whiten":
-        return _whiten(chunks)
+        return _whiten(chunks, stays)
 
     low, high, mean, std = moments(chunks, shape)
     if kind == "zscore":
@@ -89,8 +97,8 @@ def fit(kind: str, chunks: Iterable[Tensor], shape: tuple[int, ...]) -> Normaliz
         else:
             shift = torch.where(varies, (low + high) / 2, low)
             scale = 2 / width
-    shift = shift.float().view(per_channel)
-    scale = scale.float().view(per_channel)
+    shift = torch.where(stays, 0.0, shift).float().view(per_channel)
+    scale = torch.where(stays, 1.0, scale).float().view(per_channel)
     return Normalizer(kind, shift, scale)
 
 
@@ -173,8 +181,11 @@ def moments(
     return sums.low, sums.high, mean + sums.centre, std
 
 
-def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
-    """Return W = V Λ^(−½) of the training covariance V Λ Vᵀ."""
+def _whiten(chunks: Iterable[Tensor], stays: Tensor) -> Normalizer:
+    """Return W = V Λ^(−½) of the training covariance V Λ Vᵀ.
+
+    stays: features [F] that W passes on as they are.
+    """
     n = 0
     centre = None  # sums are taken about the first chunk's mean: no cancellation
     for chunk in chunks:
@@ -190,6 +201,10 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     assert centre is not None  # the training part is never empty
     offset = total / n
     covariance = square / n - torch.outer(offset, offset)  # [F, F]
+    stays = stays.expand(len(centre))
+    # What stays has no covariance with the rest, and is put back in its place below.
+    covariance[stays] = 0.0
+    covariance[:, stays] = 0.0
     values, vectors = torch.linalg.eigh(covariance)
     inverse_root = values.clamp_min(1e-300).rsqrt()
     # Directions without variance would be blown up to noise of size 1.
@@ -198,4 +213,24 @@ def _whiten(chunks: Iterable[Tensor]) -> Normalizer:
     scale = torch.where(has_variance, inverse_root, 0.0)
     mean = centre + offset
     matrix = vectors * scale
+    if stays.any():
+        matrix = _passing_on(matrix, has_variance, stays)
+        mean = torch.where(stays, 0.0, mean)
     return Normalizer("whiten", mean.float(), torch.ones(1), matrix.float())
+
+
+def _passing_on(matrix: Tensor, has_variance: Tensor, stays: Tensor) -> Tensor:
+    """Return W with columns of the identity for the features that stay.
+
+    Where they stand is free: a feature that stays has left a direction without variance.
+    """
+    passing = torch.zeros_like(matrix)
+    passing[:, ~stays] = _placed(matrix[:, has_variance], int((~stays).sum()))
+    passing[stays, stays] = 1.0
+    return passing
+
+
+def _placed(columns: Tensor, wanted: int) -> Tensor:
+    """Return as many columns as are wanted, those missing of zeros."""
+    missing = wanted - columns.shape[1]
+    return torch.cat((columns, columns.new_zeros(len(columns), missing)), 1)

@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from danlu.data.memmap import Array
 from danlu.data.schema import Schema
+
+
+@dataclass(frozen=True)
+class ColumnNote:
+    """What a column of a table was taken for.
+
+    role: number, category, date; text, identifier, constant, empty, lists. distinct, missing: cells
+    of it. example: one of them, as text.
+    """
+
+    name: str
+    role: str
+    is_used: bool
+    distinct: int
+    missing: int
+    example: str
+
+
+class Encoded(NamedTuple):
+    """Examples and targets once the training part is known, and what was decided on the way."""
+
+    x: Array
+    y: Array
+    schema: Schema
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -20,11 +46,18 @@ class Raw:
     official_valid: int = 0
     """How many examples just before the official test part are the official validation part."""
     missing: dict[str, int] = field(default_factory=dict)
-    """Cells that each column lacked, in rows that were left out."""
+    """Cells that each column lacks, or lacked in rows that were left out."""
     presplit: bool = False
     """Whether the official parts are all the parts there are to be."""
-    encode: Callable[[Array], tuple[Array, Array, Schema]] | None = None
-    """Of text: returns x, y and schema of all of it, once the training part is known."""
+    encode: Callable[[Array], Encoded] | None = None
+    """Of text and tables: takes the training part, by which they are encoded."""
+
+    notices: tuple[str, ...] = ()
+    """What was decided in reading, a line each."""
+    columns: tuple[ColumnNote, ...] = ()
+    """Of a table: every column but the target."""
+    rows: Array | None = None
+    """Of a table: which of its rows the examples are; None where they are all."""
 
     @property
     def labels(self) -> Array | None:

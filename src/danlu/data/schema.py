@@ -8,27 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from danlu.data.column import Column
+
 Task = Literal["classification", "regression", "tagging", "language", "pairs"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table. A category with levels (a, b, c) becomes three 0/1 features."""
-
-    name: str
-    levels: tuple[str, ...] = ()
-
-    @property
-    def width(self) -> int:
-        """How many features this column becomes."""
-        return len(self.levels) or 1
-
-    @property
-    def features(self) -> list[str]:
-        """The names of those features."""
-        if not self.levels:
-            return [self.name]
-        return [f"{self.name}={level}" for level in self.levels]
 
 
 @dataclass(frozen=True)
@@ -42,9 +24,17 @@ class Schema:
     mode: str | None = None
     """Pillow's "L" or "RGB" for images."""
     columns: tuple[Column, ...] = ()
+    identifiers: tuple[str, ...] = ()
+    """Columns of a table that name its rows: they are left out, and kept beside predictions."""
     target: str | None = None
+    text_column: str | None = None
+    """Of text from a table: the column that held it; of pairs, the source's."""
+    target_style: str = ""
+    """Of numbers to predict: how they are written, as `Column.style`."""
+    log_target: bool = False
+    """Whether the logarithm of a target is learnt; predictions are not logarithms."""
     scale: tuple[float, float] = (0.0, 1.0)
-    """Mean and standard deviation of a regression target in the training part."""
+    """Mean and standard deviation in the training part of a target, or of its logarithm."""
     vocabulary: str = ""
     """Of text, as `danlu.data.vocabulary.Vocabulary` takes it."""
     tokens: int = 0
@@ -99,6 +89,30 @@ class Schema:
             return "loss", "accuracy"
         return "accuracy", "loss"
 
+    @property
+    def is_table(self) -> bool:
+        """Whether an example is a row of numbers and categories."""
+        return bool(self.columns) and len(self.input_shape) == 1
+
+    @property
+    def is_measured(self) -> tuple[bool, ...]:
+        """Of each feature of a table, whether it is a number to be standardised."""
+        measured: list[bool] = []
+        for column in self.columns:
+            measured += column.is_measured
+        return tuple(measured)
+
+    @property
+    def embeddings(self) -> tuple[tuple[int, int], ...]:
+        """Features that are numbers of levels: (place among the features, how many levels)."""
+        found = []
+        place = 0
+        for column in self.columns:
+            if column.is_embedded:
+                found.append((place, column.n_levels))
+            place += column.width
+        return tuple(found)
+
     def normalization(self, kind: str) -> str:
         """Return how inputs are normalised: as the recipe says, but tokens are left as they are."""
         return "tokens" if self.is_text else kind
@@ -111,14 +125,13 @@ class Schema:
     def from_json(cls, plain: dict[str, Any]) -> Schema:
         """Return the schema of plain values, the inverse of `to_json`."""
         # JSON knows lists only; a schema is compared and hashed.
-        columns = []
-        for column in plain["columns"]:
-            columns.append(Column(column["name"], tuple(column["levels"])))
+        columns = [Column.from_json(column) for column in plain["columns"]]
         mean, std = plain["scale"]
         typed = {
             "input_shape": tuple(plain["input_shape"]),
             "classes": tuple(plain["classes"]),
             "columns": tuple(columns),
+            "identifiers": tuple(plain.get("identifiers", ())),
             "scale": (mean, std),
         }
         return cls(**{**plain, **typed})

@@ -97,6 +97,41 @@ def _reason_against(tags: Sequence[str], i: int, scheme: str) -> str:
     return f"{tag!r} begins no entity, but comes after {before!r}"
 
 
+def repaired(tags: Sequence[str], scheme: str) -> list[str]:
+    """Return tags in order, with the entities that the script conlleval finds in them.
+
+    An entity begins where a tag says so, or continues none of its kind; it ends where the next
+    begins. (Sang and De Meulder 2003, "Introduction to the CoNLL-2003 shared task".)
+    """
+    rules = SCHEMES[scheme]
+    found: list[Span] = []
+    before = ""
+    for i, tag in enumerate(tags):
+        letter, kind = split_tag(tag)
+        letter_before, kind_before = split_tag(before)
+        is_closed = scheme != "bio" and letter_before in rules.ends
+        continues = bool(letter_before) and kind == kind_before and not is_closed
+        if letter and (letter in rules.begins or not continues):
+            found.append((i, i + 1, kind))
+        elif letter:
+            start, _, _ = found[-1]
+            found[-1] = (start, i + 1, kind)
+        before = tag
+    return _tags_of_spans(found, len(tags), scheme)
+
+
+def _tags_of_spans(entities: Sequence[Span], n: int, scheme: str) -> list[str]:
+    tags = ["O"] * n
+    inner = "M" if scheme == "bmes" else "I"
+    for start, end, kind in entities:
+        letters = [inner] * (end - start)
+        letters[0] = "B"
+        if scheme != "bio":
+            letters[-1] = "S" if end - start == 1 else "E"
+        tags[start:end] = [f"{letter}-{kind}" for letter in letters]
+    return tags
+
+
 def allowed_transitions(tags: Sequence[str], scheme: str | None) -> tuple[tuple[bool, ...], ...]:
     """Return which tag may follow which, [K + 1, K + 1].
 

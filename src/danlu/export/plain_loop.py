@@ -147,7 +147,11 @@ class _PlainLoop:
         target = "data.y"
         if not self.is_classification:
             target = "y_all"
-            lines += ["mean, spread = data.schema.scale", "y_all = (data.y - mean) / spread"]
+            logarithm = ".log()" if self.data.schema.log_target else ""
+            lines += [
+                "mean, spread = data.schema.scale",
+                f"y_all = (data.y{logarithm} - mean) / spread",
+            ]
         lines.append('train, valid, test = (data.parts[p] for p in ("train", "valid", "test"))')
         for part in ("train", "valid", "test"):
             lines.append(f"x_{part}, y_{part} = data.x[{part}], {target}[{part}]")

@@ -12,7 +12,7 @@ from torch import nn
 
 from danlu.errors import ModelError
 from danlu.fields import Field, defaults
-from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, vgg
+from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, table, vgg
 from danlu.models.recurrent_parts import TextSpec
 from danlu.nn.init import initialise
 
@@ -42,6 +42,7 @@ MODELS: dict[str, Model] = {
     "softmax": Model(dense.build, dense.SOFTMAX_FIELDS, init=_SMALL_NORMAL),
     "softmax-explicit": Model(dense.build_explicit, (), init=_SMALL_NORMAL),
     "dense": Model(dense.build, dense.FIELDS),
+    "table": Model(partial(dense.build, phm_n=1), table.FIELDS),
     "cnn": Model(conv.build, conv.FIELDS),
     "cnn-wide": Model(conv.build, conv.WIDE_FIELDS),
 }
@@ -73,12 +74,14 @@ def build(
     init: dict[str, Any],
     seed: int,
     text: TextSpec | None = None,
+    embeddings: table.Embeddings = (),
 ) -> nn.Module:
     """Return a network with its initial values.
 
     fields: the model section of a recipe without its name (`args` for an importable factory).
     init: name, std and bias of `danlu.nn.init.initialise`. text: what is read, where examples are
-    rows of tokens. Raises ModelError when the input does not fit.
+    rows of tokens. embeddings: features of a table that are numbers of levels; an imported network
+    sees them as they are. Raises ModelError when the input does not fit.
     """
     # Anyone's own network.
     if ":" in name:
@@ -86,7 +89,7 @@ def build(
         if init["name"] == "auto":
             return model  # an imported network keeps its own initial values
     else:
-        model = outline(name, input_shape, outputs, fields, text)
+        model = outline(name, input_shape, outputs, fields, text, embeddings)
         if init["name"] == "auto":
             init = {**init, **MODELS[name].init}
     # Networks without the field have ReLU.
@@ -101,6 +104,7 @@ def outline(
     outputs: int,
     fields: dict[str, Any],
     text: TextSpec | None,
+    embeddings: table.Embeddings = (),
 ) -> nn.Module:
     """Return the network of a row before its initial values are drawn; arguments as of `build`."""
     row = MODELS[name]
@@ -110,4 +114,9 @@ def outline(
         fields = {**fields, "text": text}
     # PyTorch's layers draw weights of their own, which are overwritten; nobody's generator moves.
     with torch.random.fork_rng(devices=[]):
-        return row.build(input_shape, outputs, **fields)
+        if not embeddings:
+            return row.build(input_shape, outputs, **fields)
+        (features,) = input_shape
+        table_input = table.TableInput(features, embeddings)
+        model = row.build((table_input.features,), outputs, **fields)
+        return table.with_input(model, table_input)

@@ -70,6 +70,18 @@ class _LSTMOfEach(torch.autograd.Function):
         return tuple(stacked), (0, 0, 0)
 
 
+def _in_one_piece(weights: list[Tensor]) -> list[Tensor]:
+    """Return a layer's weights one behind another in memory, as cuDNN wants them.
+
+    It would copy them itself, and warn of it at every call.
+    """
+    if not weights[0].is_cuda:
+        return weights
+    piece = torch.cat([w.flatten() for w in weights])
+    parts = piece.split([w.numel() for w in weights])
+    return [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
+
+
 def _lstm(
     x: Tensor,
     h: Tensor,
@@ -80,7 +92,7 @@ def _lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run PyTorch's LSTM: return outputs [T, B, H], and the last h and c [B, H]."""
     # PyTorch adds two biases; one of them is enough.
-    weights = [w_ih, w_hh, bias, torch.zeros_like(bias)]
+    weights = _in_one_piece([w_ih, w_hh, bias, torch.zeros_like(bias)])
     state = (h.unsqueeze(0), c.unsqueeze(0))
     out, h, c = torch.lstm(
         x,
@@ -202,7 +214,7 @@ class Recurrent(nn.Module, ResetsWeights):
         if row.extras:
             of_gates = inner_bias[: 2 * self.hidden]
             inner_bias = torch.cat([of_gates, self.extra])
-        weights = [self.weight_ih, self.weight_hh, self.bias, inner_bias]
+        weights = _in_one_piece([self.weight_ih, self.weight_hh, self.bias, inner_bias])
         run = getattr(torch, row.fused or "")
         out, last_h = run(
             x,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Data, Normalizer, Schema
+from danlu.data.target_scale import in_units, standardised
 from danlu.data.text import trim_padding
 from danlu.data.vocabulary import PAD
 from danlu.nn.protocols import is_stateful
@@ -177,7 +178,7 @@ def part_outputs(
             x, y = trim_padding(x, y, data.schema.source)
         with torch.no_grad():
             out, chosen = forward(_normalized(x, normalizers))
-        if data.schema.each_token:
+        if data.schema.each_token or data.n_unseen(part):
             yield _without_padding(out, y.flatten().long(), chosen)
         else:
             yield PassOutputs(out, y, chosen)
@@ -239,43 +240,57 @@ def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
     return whole, targets
 
 
-def scores(outs: Outputs, schema: Schema, sizes: Sequence[int] = ()) -> list[Score]:
+def scores(
+    outs: Outputs, schema: Schema, sizes: Sequence[int] = (), unseen: int = 0
+) -> list[Score]:
     """Return loss and accuracy of each of M networks.
 
-    sizes: tokens of each sentence, where tags name entities.
+    sizes: tokens of each sentence, where tags name entities. unseen: examples of classes that the
+    networks do not know, beside those in `outs`: they count as errors, and have no loss.
     """
     if schema.is_regression:
         return _regression_scores(outs, schema)
-    return _classification_scores(outs, schema, sizes)
+    return _classification_scores(outs, schema, sizes, unseen)
 
 
 def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
-    mean, std = schema.scale
     n = 0
     loss = torch.zeros(())
+    unexplained = torch.zeros(())  # squared errors in the target's own units, where they differ
     moments = torch.zeros(2, dtype=torch.float64)  # of the targets: sum, sum of squares
+    typical, _ = schema.scale
+    unit = math.exp(typical) if schema.log_target else 1.0  # so that squares stay small
     for out, y, _ in outs:
         n += len(y)
-        target = ((y - mean) / std).to(out.dtype)  # [n]
+        target = standardised(y, schema).to(out.dtype)  # [n]
         squared_errors = (out[:, 0] - target).square()  # [M, n]
         loss = loss + squared_errors.sum(1).double()
         exact = target.double()
+        if schema.log_target:
+            # R² is of the target itself, whatever is learnt.
+            exact = y.double() / unit
+            errors = in_units(out[:, 0].double(), schema) / unit - exact
+            unexplained = unexplained + errors.square().sum(1)
         squares = exact.square()
         sums = torch.stack((exact.sum(), squares.sum()))
         moments += sums.cpu()
+    if not schema.log_target:
+        unexplained = loss
     first, second = (moments / n).tolist()
     variance = second - first * first
     scores = []
-    for of_network in (loss / n).tolist():
-        # Of a constant target no share of the variance can be explained.
-        r2 = 0.0
+    for of_network, lost in zip((loss / n).tolist(), (unexplained / n).tolist(), strict=True):
+        # Of a constant target, or a single one, no share of the variance can be explained.
+        r2 = math.nan
         if variance > 1e-12:
-            r2 = 1 - of_network / variance
+            r2 = 1 - lost / variance
         scores.append(Score(of_network, r2, n))
     return scores
 
 
-def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) -> list[Score]:
+def _classification_scores(
+    outs: Outputs, schema: Schema, sizes: Sequence[int], unseen: int
+) -> list[Score]:
     n = 0
     loss = torch.zeros(())
     right = torch.zeros(())
@@ -299,6 +314,7 @@ def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) 
             targets.append(y.cpu())
 
     losses = (loss / n).tolist()
+    n += unseen
     accuracies = [hits_of_network / n for hits_of_network in right.tolist()]
     entities: list[EntityCounts | None] = [None] * len(losses)
     if sizes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,12 @@ import torch
 from torch import Tensor
 
 from danlu.data import Schema
-from danlu.data.sources import images, tables, text
-from danlu.errors import DataError, RunError, wrong
+from danlu.data.memmap import parse_bytes
+from danlu.data.sources import formats, images, text
+from danlu.data.sources.layout import is_json
+from danlu.data.sources.opened import open_text
+from danlu.data.tables.rows import encode_rows, texts_of
+from danlu.errors import DataError, DataNotice, RunError, count, wrong
 
 STANDARD_INPUT = "-"
 _TEXT_FILE = re.compile(
@@ -26,57 +32,81 @@ _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0
 NamedPicture = tuple[Path | bytes, str]
 
 
-def read(
-    schema: Schema,
-    inputs: Sequence[str],
-    resize: bool = False,
-    encoding: str | None = None,
-) -> tuple[Tensor, list[str]]:
-    """Return examples [N, *input_shape] and a name for each; `-` is standard input.
+@dataclass(frozen=True)
+class Inputs:
+    """New examples [N, *input_shape], or texts; a name for each, and the cells that name its row."""
 
-    resize: bring pictures of another size to the network's. encoding: of tables (utf-8). Raises
-    DataError, one sentence per bad input.
+    x: Tensor
+    names: list[str]
+    identifiers: dict[str, list[str]]
+
+
+def read(schema: Schema, inputs: Sequence[str], encoding: str | None = None) -> Inputs:
+    """Return examples that a network can predict; `-` is standard input.
+
+    Pictures of another size are brought to the network's. encoding: of tables. Raises DataError,
+    one sentence per bad input.
     """
     if schema.is_image:
-        return _read_pictures(schema, inputs, resize)
+        x, names = _read_pictures(schema, inputs)
+        return Inputs(x, names, {})
     if not schema.columns:
         raise RunError(
             "the run was trained on arrays without columns; predict from Python with run.predict(x)"
         )
     # All files are read before any is encoded: a missing one is reported first.
-    frames = [_read_table(name, encoding) for name in inputs]
-    (features,) = schema.input_shape
+    tables = [_read_table(name, encoding) for name in inputs]
     blocks = []
     names = []
-    for name, frame in frames:
-        rows = len(frame)
-        block = np.empty((rows, features), np.float32)
-        tables.encode(frame, schema.columns, name, block)
+    identifiers: dict[str, list[str]] = {}
+    for name, frame in tables:
+        block, notices = encode_rows(frame, schema.columns, name, parse_bytes(None))
+        for notice in notices:
+            warnings.warn(f"{name}: {notice}", DataNotice, stacklevel=2)
         blocks.append(block)
-        names += [f"{name}:{row}" for row in range(1, rows + 1)]
-    whole = np.concatenate(blocks)
-    return torch.from_numpy(whole), names
+        names += [f"{name}:{row}" for row in range(1, len(frame) + 1)]
+        for column in schema.identifiers:
+            cells = [""] * len(frame)
+            if column in frame.columns:
+                cells = frame[column].astype("string").fillna("").tolist()
+            identifiers.setdefault(column, []).extend(cells)
+    return Inputs(torch.from_numpy(np.concatenate(blocks)), names, identifiers)
 
 
-def read_texts(inputs: Sequence[str], encoding: str | None = None) -> list[str]:
-    """Return texts: the inputs themselves, or every line of files and of standard input (`-`).
+def read_texts(
+    inputs: Sequence[str], encoding: str | None = None, schema: Schema | None = None
+) -> list[str]:
+    """Return texts: the inputs themselves, or those of files and of standard input (`-`).
 
-    Empty lines are left out. Raises DataError for a folder, or a file that does not exist.
+    A file holds a text on each line, or is a table with the column that the run was trained on.
+    Empty texts are left out. Raises DataError for a folder, or a file that does not exist.
     """
     found: list[str] = []
     for name in inputs:
         if name == STANDARD_INPUT:
             content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
+            found += text.lines_of(content)
         elif os.path.isfile(name):  # False for a text that is too long for a file's name
-            content = text.read(Path(name), encoding)
+            found += _texts_of_file(Path(name), encoding, schema)
         else:
             _refuse_misread(name)
             found.append(name)
-            continue
-        found += [line for line in text.lines_of(content) if line.strip()]
+    found = [line for line in found if line.strip()]
     if not found:
         raise DataError("there is no text to read; give at least one line")
     return found
+
+
+def _texts_of_file(path: Path, encoding: str | None, schema: Schema | None) -> list[str]:
+    opened = open_text(path, encoding)
+    column = schema.text_column if schema is not None else None
+    if opened.suffix in formats.JSON or is_json(opened.text):
+        return texts_of(formats.read_json(opened.text, path.name).frame, column, path.name)
+    if opened.suffix in formats.DELIMITED and column is not None:
+        frame = formats.read_text_table(opened.text, path.name, {}).frame
+        if column in frame.columns or frame.shape[1] == 1:
+            return texts_of(frame, column, path.name)
+    return text.lines_of(opened.text)
 
 
 def _refuse_misread(name: str) -> None:
@@ -95,18 +125,19 @@ def _refuse_misread(name: str) -> None:
 
 
 def _read_table(name: str, encoding: str | None) -> tuple[str, Any]:
+    options = {"encoding": encoding}
     if name == STANDARD_INPUT:
         content = text.decoded(sys.stdin.buffer.read(), "standard input", encoding)
-        return "standard input", tables.parse(content, "standard input")
+        return "standard input", formats.read_text_table(content, "standard input", options).frame
     path = Path(name)
     if not path.is_file():
         raise DataError(
-            f"`input` is {name!r}, but there is no such file; this network reads CSV rows"
+            f"`input` is {name!r}, but there is no such file; this network reads rows of a table"
         )
-    return path.name, tables.read(path, encoding)
+    return path.name, formats.read_table(path, options).frame
 
 
-def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:
+def _read_pictures(schema: Schema, inputs: Sequence[str]) -> tuple[Tensor, list[str]]:
     sources: list[NamedPicture] = []
     mistakes: list[str] = []
     for name in inputs:
@@ -119,16 +150,25 @@ def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple
     size = (height, width)
     mode = schema.mode or ("L" if channels == 1 else "RGB")
     arrays = []
+    other_sizes = 0
     for source, name in sources:
         try:
-            array = _picture(source, name, mode, size, resize)
-            arrays.append(array)
+            array, given = _picture(source, name, mode, size)
         except DataError as e:
             mistakes += e.mistakes
+        else:
+            arrays.append(array)
+            other_sizes += given != size
     if not mistakes and not arrays:
         mistakes.append("there is no input to predict")
     if mistakes:
         raise DataError(*mistakes)
+    if other_sizes:
+        warnings.warn(
+            f"{count(other_sizes, 'picture')} of another size brought to {height}×{width}",
+            DataNotice,
+            stacklevel=2,
+        )
     names = [name for _, name in sources]
     return torch.from_numpy(np.stack(arrays)), names
 
@@ -151,21 +191,11 @@ def _find_pictures(name: str) -> list[NamedPicture]:
 
 @images.no_bomb_warning()
 def _picture(
-    source: Path | bytes,
-    name: str,
-    mode: str,
-    size: tuple[int, int],
-    resize: bool,
-) -> Any:
+    source: Path | bytes, name: str, mode: str, size: tuple[int, int]
+) -> tuple[Any, tuple[int, int]]:
+    """Return the pixels, and the size that the picture had."""
     if isinstance(source, Path) and not source.is_file():
         raise DataError(f"`input` is {name!r}, but there is no such file")
     with images.open_image(source, name) as image:
         given = image.height, image.width
-    if not resize and given != size:
-        given_size = "×".join(map(str, given))
-        wanted_size = "×".join(map(str, size))
-        raise DataError(
-            f"{name} is {given_size}, but the network takes {wanted_size}; "
-            "use --resize to bring it there"
-        )
-    return images.decode(source, name, mode, size)
+    return images.decode(source, name, mode, size), given

@@ -6,6 +6,7 @@ Legend: N examples, K classes, S passes.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Schema
-from danlu.errors import RunError, wrong
+from danlu.data.memmap import parse_bytes
+from danlu.data.tables.rows import encode_numbers, encode_rows, frame_of, texts_of
+from danlu.data.target_scale import in_units
+from danlu.errors import DataNotice, RunError, wrong
 from danlu.nn.layers import Dropout, dropout_source
 from danlu.predict import evaluate
 from danlu.predict.text import encode
@@ -46,11 +50,14 @@ class Prediction:
     @property
     def labels(self) -> list[str]:
         """Class names of the predictions."""
-        return [self.classes[int(k)] for k in self.values]
+        return [self.classes[k] for k in self.values.tolist()]
 
 
 def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
-    """Predict raw examples x [N, *input_shape] (normalised here as in training), or texts.
+    """Predict raw examples x [N, *input_shape] (normalised here as in training), texts, or rows.
+
+    Rows of a table are a data frame, a dictionary of cells or columns, or a list of dictionaries;
+    columns are found by name.
 
     samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo
     dropout, Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is
@@ -108,8 +115,19 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
     """Return examples as a tensor of the network's shape; of texts, their token numbers [N, T]."""
     schema = trained.schema
     if schema.is_text and not _holds_numbers(x):
+        frame = frame_of(x)
+        if frame is not None:
+            x = texts_of(frame, schema.text_column, "the data")
         texts = x.tolist() if isinstance(x, np.ndarray) else x
         return encode(trained, texts)
+    if schema.columns:
+        frame = frame_of(x)
+        if frame is not None:
+            features, notices = encode_rows(frame, schema.columns, "the data", parse_bytes(None))
+            for notice in notices:
+                warnings.warn(notice, DataNotice, stacklevel=4)
+            return torch.from_numpy(features)
+        x = encode_numbers(x, schema.columns)
     raw = torch.as_tensor(x)
     if raw.shape == schema.input_shape:
         raw = raw[None]  # a single example
@@ -145,8 +163,7 @@ def _prediction(passes: Tensor, schema: Schema) -> Prediction:
     """Return mean and spread over passes [S, N, K]."""
     has_spread = len(passes) > 1
     if schema.is_regression:
-        mean, std = schema.scale
-        numbers = passes[..., 0] * std + mean  # [S, N]
+        numbers = in_units(passes[..., 0], schema)  # [S, N]
         spread = numbers.std(0) if has_spread else None
         return Prediction(numbers.mean(0), None, spread, ())
     # Probabilities are averaged, not logits: that is the ensemble's prediction.

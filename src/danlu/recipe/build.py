@@ -39,6 +39,7 @@ def build_model(
         init.model_dump(),
         recipe.seed,
         text_spec(schema),
+        schema.embeddings,
     ).to(recipe.weights_dtype)
     if init.weights and load_start:
         file = weights_file(init.weights)
@@ -53,7 +54,7 @@ def build_model(
 
 def outline(section: Model, schema: Schema) -> nn.Module:
     """Return a network of the zoo without its initial values."""
-    return models.outline(*_description(section, schema), text_spec(schema))
+    return models.outline(*_description(section, schema), text_spec(schema), schema.embeddings)
 
 
 def _description(

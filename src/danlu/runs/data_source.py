@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from danlu.data import Data, Schema, load
-from danlu.errors import RunError
+from danlu.errors import DataNotice, RunError
 from danlu.files import read_json
 
 
@@ -51,7 +52,10 @@ class TrainedOnData:
         for name in ("resize", "split"):
             if isinstance(options.get(name), list):  # JSON knows no tuples
                 options[name] = tuple(options[name])
-        data = load(source, **options)
+        with warnings.catch_warnings():
+            # It was said when they were first read.
+            warnings.simplefilter("ignore", DataNotice)
+            data = load(source, **options)
         self.check_data(data)
         return data
 

@@ -165,7 +165,7 @@ class Run(TrainedOnData):
             stateful=bool(self.recipe.model.stateful),
         )
         sizes = evaluate.sentence_lengths(data, part)
-        (score,) = evaluate.scores(outs, self.schema, sizes)
+        (score,) = evaluate.scores(outs, self.schema, sizes, data.n_unseen(part))
         return score
 
     def plot(self) -> Any:

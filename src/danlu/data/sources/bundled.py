@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from danlu.data.column import Column
 from danlu.data.raw import Raw
-from danlu.data.schema import Column, Schema
+from danlu.data.schema import Schema
 from danlu.errors import DataError
 
 

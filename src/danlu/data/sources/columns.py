@@ -9,6 +9,9 @@ TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 TARGETS = ("target", "label", "labels", "class", "species", "y", "fine_label")
 # Beside a text, these are its label too; in a wide table they may as well be features.
 LABELS_OF_TEXT = (*TARGETS, "sentiment", "category")
+FEW = 3  # columns: among more, such a name may as well be a feature's
+# Of pairs of texts: the source's name, and the target's.
+PAIRS = (("source", "target"), ("src", "tgt"), ("input", "output"), ("question", "answer"))
 
 
 def first_named(columns: Iterable[str], names: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Pictures by Pillow: folders with one subfolder per class, and bytes from Parquet or the hub."""
+"""Pictures by Pillow: files and bytes as arrays of one size and mode."""
 
 from __future__ import annotations
 
@@ -10,28 +10,24 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from danlu.data.memmap import Array, allocate, cache_folder
-from danlu.data.parts import in_order, part_of
-from danlu.data.raw import Raw
-from danlu.data.schema import Schema
-from danlu.errors import DataError, StorageError, reason_of, some
+from danlu.errors import DataError, StorageError, count, reason_of, some
 from danlu.files import writing
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-KINDS = "one subfolder of pictures per class, texts (.txt), tagged text (.bmes, .bio, .conll), or IDX or Parquet files"
 _CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow turns TIFF itself)
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
 _BLOCK = 512
+_SIDES = (16, 32, 64)  # pixels that pictures of several sizes are brought to
 
 
-_ONE = (
-    threading.RLock()
-)  # the filters are the process's: two threads at once would restore each other's
+# The filters are the process's: two threads at once would restore each other's.
+_ONE = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -118,35 +114,57 @@ def _probe(source: Path | bytes, name: str) -> tuple[tuple[int, int], str] | str
         return str(e)
 
 
+class Decoded(NamedTuple):
+    """Pictures [n, C, H, W] in a mode; kept: which of the sources they are, where some were damaged."""
+
+    pixels: Array
+    mode: str
+    kept: list[int]
+    notices: tuple[str, ...]
+
+
 def load_all(
     sources: Sequence[Path | bytes],
     names: Sequence[str],
     mode: str | None,
     size: tuple[int, int] | None,
     budget: int,
-) -> tuple[Array, str]:
-    """Decode all into one array [N, C, H, W]; every unreadable file, mixed size and mixed mode is reported at once."""
+) -> Decoded:
+    """Decode all into one array.
+
+    Pictures that cannot be read are left out; those of several sizes or modes are brought to one.
+    Raises DataError where none, or not even half, can be read.
+    """
     blocks = [range(i, min(i + _BLOCK, len(sources))) for i in range(0, len(sources), _BLOCK)]
     with no_bomb_warning(), ThreadPoolExecutor(None if _large(sources) else 1) as pool:
 
         def probe(block: range) -> list[Any]:
             return [_probe(sources[i], names[i]) for i in block]
 
-        probed = [p for block in pool.map(probe, blocks) for p in block]
-        mode, size = _agree(probed, names, mode, size)
+        probed = [found for block in pool.map(probe, blocks) for found in block]
+        mode, size, notices = _agree(probed, mode, size)
         x = allocate((len(sources), 3 if mode == "RGB" else 1, *size), np.uint8, budget)
 
-        def fill(block: range) -> list[str]:
-            mistakes = []
+        def fill(block: range) -> dict[int, str]:
+            damaged = {}
             for i in block:
                 try:
                     x[i] = decode(sources[i], names[i], mode, size)
                 except DataError as e:
-                    mistakes.append(str(e))
-            return mistakes
+                    damaged[i] = str(e)
+            return damaged
 
-        _refuse([m for mistakes in pool.map(fill, blocks) for m in mistakes])
-    return x, mode
+        damaged: dict[int, str] = {}
+        for of_block in pool.map(fill, blocks):
+            damaged |= of_block
+    kept = [i for i in range(len(sources)) if i not in damaged]
+    if not damaged:
+        return Decoded(x, mode, kept, notices)
+    if len(damaged) * 2 >= len(sources):
+        _refuse(list(damaged.values()))
+    first = some(damaged.values(), 3)
+    notice = f"left out: {count(len(damaged), 'picture')} that cannot be read ({first})"
+    return Decoded(x[kept], mode, kept, (*notices, notice))
 
 
 def _large(sources: Sequence[Path | bytes]) -> bool:
@@ -158,25 +176,38 @@ def _large(sources: Sequence[Path | bytes]) -> bool:
 
 
 def _agree(
-    probed: Sequence[Any], names: Sequence[str], mode: str | None, size: tuple[int, int] | None
-) -> tuple[str, tuple[int, int]]:
-    """The one mode and size of all pictures, as told or as found; every mistake is reported at once."""
-    mistakes = [p for p in probed if isinstance(p, str)]
-    seen = [(p, n) for p, n in zip(probed, names, strict=True) if not isinstance(p, str)]
-    sizes = {p[0]: n for p, n in reversed(seen)}
-    modes = {p[1]: n for p, n in reversed(seen)}
-    if size is None and len(sizes) > 1:
-        shown = some((f"{h}×{w} ({n})" for (h, w), n in sizes.items()), 2)
-        mistakes.append(
-            f"the pictures have {len(sizes)} sizes, {shown}; give one with --resize, such as --resize 32"
-        )
-    if mode is None and len(modes) > 1:
-        shown = some(f"{m} ({n})" for m, n in modes.items())
-        mistakes.append(
-            f"the pictures are of mixed modes, {shown}; choose with --mode RGB or --mode L"
-        )
-    _refuse(mistakes)
-    return mode or next(iter(modes)), size or next(iter(sizes))
+    probed: Sequence[Any], mode: str | None, size: tuple[int, int] | None
+) -> tuple[str, tuple[int, int], tuple[str, ...]]:
+    """Return the mode and size of all pictures, as told or as found, and what was decided."""
+    seen = [found for found in probed if not isinstance(found, str)]
+    if not seen:
+        _refuse([found for found in probed if isinstance(found, str)])
+    sizes = {found_size for found_size, _ in seen}
+    modes = {found_mode for _, found_mode in seen}
+    notices = []
+    if size is None:
+        size = next(iter(sizes))
+        if len(sizes) > 1:
+            size = _common_size(sizes)
+            notices.append(
+                f"pictures of {len(sizes)} sizes are brought to {size[0]}×{size[1]}; --resize "
+                "chooses another size"
+            )
+    if mode is None:
+        mode = "RGB" if "RGB" in modes else "L"
+        if len(modes) > 1:
+            notices.append(
+                "grey pictures among coloured ones are read as RGB; --mode L makes all grey"
+            )
+    return mode, size, tuple(notices)
+
+
+def _common_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Return a square as large as small pictures are, of at most 64 pixels."""
+    shorter = sorted(min(size) for size in sizes)
+    median = shorter[len(shorter) // 2]
+    side = max(side for side in _SIDES if side <= max(median, _SIDES[0]))
+    return side, side
 
 
 def _refuse(mistakes: list[str]) -> None:
@@ -190,68 +221,32 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def folders(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """part → class → files. Subfolders train/valid/test (any common spelling) are parts; else all is "all"."""
-    subs = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    if subs and all(part_of(d.name) for d in subs):
-        return {str(part_of(d.name)): _by_class(d) for d in subs}
-    return {"all": _by_class(root)}
-
-
-def _by_class(root: Path) -> dict[str, list[Path]]:
-    subs = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
-    return {d.name: sorted(p for p in d.rglob("*") if is_picture(p)) for d in subs}
-
-
-def load_folder(root: Path, mode: str | None, size: tuple[int, int] | None, budget: int) -> Raw:
-    """A folder of pictures by class, with or without train/test above the classes."""
-    found = folders(root)
-    order = in_order(found)
-    classes = tuple(sorted({c for part in found.values() for c in part}))
-    if not classes:
-        raise DataError(f"{str(root)!r} holds no data: it needs {KINDS}")
-    empty = [f"{c!r}" for c in classes if not any(found[p].get(c) for p in order)]
-    if empty:
-        raise DataError(
-            f"no picture lies in the class folder {some(empty)} of {str(root)!r}; add some or remove it"
-        )
-    rows = [(f, classes.index(c)) for p in order for c in classes for f in found[p].get(c, [])]
-    names = [str(f.relative_to(root)) for f, _ in rows]
-    x, chosen = load_all([f for f, _ in rows], names, mode, size, budget)
-    y = np.array([k for _, k in rows], np.int64)
-    schema = Schema("classification", tuple(x.shape[1:]), classes, mode=chosen)
-    sizes = {part: sum(map(len, files.values())) for part, files in found.items()}
-    valid, test = sizes.get("valid", 0), sizes.get("test", 0)
-    return Raw(x, y, schema, official_test=test, official_valid=valid)
-
-
 def from_records(
     records: Iterable[Any],
     names: Sequence[str],
-    labels: Array,
-    classes: tuple[str, ...],
     mode: str | None,
     size: tuple[int, int] | None,
     budget: int,
-) -> tuple[Array, Schema]:
-    """Encoded pictures (bytes) with their names and labels: what Parquet files and the hub hold.
+) -> tuple[Array, str, tuple[str, ...]]:
+    """Return pixels, mode and notices of encoded pictures (bytes), as Parquet files hold them.
 
-    Decoded once: the pixels are kept in the cache under a digest of the bytes.
+    Decoded once: the pixels are kept in the cache under a digest of the bytes. Raises DataError for
+    pictures that are damaged.
     """
     sources = list(records)
     digest = hashlib.blake2b(repr((mode, size)).encode(), digest_size=16)
     for source in sources:
         digest.update(source)
-    kept = cache_folder("decoded") / f"{digest.hexdigest()}.npy"
-    if kept.exists():
-        pixels = np.load(kept, mmap_mode="c" if kept.stat().st_size > budget else None)
-        return pixels, Schema(
-            "classification",
-            tuple(pixels.shape[1:]),
-            classes,
-            mode="L" if pixels.shape[1] == 1 else "RGB",
-        )
-    x, chosen = load_all(sources, names, mode, size, budget)
-    with contextlib.suppress(StorageError), writing(kept) as f:  # a full disk is no reason to stop
-        np.save(f, x)
-    return x, Schema("classification", tuple(x.shape[1:]), classes, mode=chosen)
+    cached = cache_folder("decoded") / f"{digest.hexdigest()}.npy"
+    if cached.exists():
+        is_large = cached.stat().st_size > budget
+        pixels = np.load(cached, mmap_mode="c" if is_large else None)
+        return pixels, "L" if pixels.shape[1] == 1 else "RGB", ()
+    decoded = load_all(sources, names, mode, size, budget)
+    if len(decoded.kept) < len(sources):
+        raise DataError(*decoded.notices)
+    # What was decided must be said each time. A full disk is no reason to stop.
+    if not decoded.notices:
+        with contextlib.suppress(StorageError), writing(cached) as file:
+            np.save(file, decoded.pixels)
+    return decoded.pixels, decoded.mode, decoded.notices

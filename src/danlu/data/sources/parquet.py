@@ -6,50 +6,68 @@ import contextlib
 import json
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from danlu.data.parts import in_order, part_of
+from danlu.data.memmap import Array
+from danlu.data.parts import in_order, part_of, part_of_file
 from danlu.data.raw import Raw
-from danlu.data.sources import images, records, tables, text
-from danlu.data.sources.columns import TARGETS, first_named
-from danlu.data.sources.options import refuse_unused
+from danlu.data.schema import Schema
+from danlu.data.sources import columns, frames, images, text
+from danlu.data.sources.formats import ARROW, read_arrow
+from danlu.data.sources.frames import Sizes
+from danlu.data.sources.options import Options, refuse_unused
+from danlu.data.sources.running import language_model_text
 from danlu.errors import DataError, count, reason_of, some
 from danlu.host import hub_offline
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Tables = dict[str, Any]  # Arrow tables by part: "all" alone, or train, valid, test
+
+
+def files_of(folder: Path) -> dict[str, list[Path]]:
+    """Return Parquet and Arrow files of a folder by part, as the hub names them."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() not in (".parquet", *ARROW) or file.name.startswith("."):
+            continue
+        part = part_of_file(file.name) or part_of_file(file.parent.name) or "all"
+        found.setdefault(part, []).append(file)
+    return found
+
 
 def load_parquet(
-    files: dict[str, list[Path]], classes: tuple[str, ...], shares: Any = None, **options: Any
+    files: dict[str, list[Path]], classes: tuple[str, ...], options: Options, shares: Any = None
 ) -> Raw:
-    """Parquet files by part ("train", "valid", "test" or "all"); shares: of running text that each part gets."""
+    """Return the examples of files by part ("train", "valid", "test" or "all").
+
+    shares: of running text that each part gets.
+    """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        parts = {p: pa.concat_tables([pq.read_table(f) for f in fs]) for p, fs in files.items()}
-    except (pa.ArrowException, OSError) as e:
-        raise DataError(
-            f"{some(f.name for fs in files.values() for f in fs)} cannot be read as Parquet: {reason_of(e)}"
-        ) from e
-    every = [f for fs in files.values() for f in fs]
-    return from_arrow(
-        parts,
-        every[0].name if len(every) == 1 else every[0].parent.name,
-        classes,
-        shares=shares,
-        **options,
-    )
+    parts = {}
+    every: list[Path] = []
+    for part, of_part in files.items():
+        every += of_part
+        try:
+            parts[part] = pa.concat_tables([read_arrow(file) for file in of_part])
+        except pa.ArrowException as e:
+            listed = some(file.name for file in of_part)
+            raise DataError(f"{listed} differ in their columns: {reason_of(e)}") from e
+    name = every[0].name if len(every) == 1 else every[0].parent.name
+    return from_arrow(parts, name, classes, options, shares)
 
 
-def hub_parts(name: str) -> dict[str, Any]:
-    """The Arrow tables of a data set of the Hugging Face hub, by `datasets` (cached; offline it must be there already)."""
+def hub_parts(name: str) -> Tables:
+    """Return the tables of a data set of the Hugging Face hub, by `datasets`.
+
+    They are cached; offline they must be there already. Raises DataError.
+    """
     import datasets
 
     # What was fetched before is still found offline, and the rest fails at once.
@@ -61,16 +79,21 @@ def hub_parts(name: str) -> dict[str, Any]:
         raise DataError(
             f"`hub:{name}` could not be loaded: {reason_of(e)}; check the name and the network"
         ) from e
-    tables = {name: split.data.table for name, split in found.items()}
-    parts = {part: table for name, table in tables.items() if (part := part_of(name))}
+    tables = {split: of_split.data.table for split, of_split in found.items()}
+    parts = {}
+    for split, table in tables.items():
+        part = part_of(split)
+        if part:
+            parts[part] = table
     return parts or {"all": next(iter(tables.values()))}
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached; its client would try for half a minute, and say so at every attempt."""
+    """Whether the hub can be reached; its client would try for half a minute, and say so."""
     if any(k in os.environ for k in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True
-    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    host = urlsplit(endpoint).hostname or ""
     try:
         socket.create_connection((host, 443), timeout=5).close()
     except OSError:
@@ -79,81 +102,64 @@ def _hub_answers() -> bool:
 
 
 def from_arrow(
-    parts: dict[str, Any],
-    name: str,
-    classes: tuple[str, ...],
-    *,
-    target: str | None,
-    task: str | None,
-    mode: str | None,
-    resize: tuple[int, int] | None,
-    missing: str | None,
-    budget: int,
-    shares: Any = None,
-    **of_text: Any,
+    parts: Tables, name: str, classes: tuple[str, ...], options: Options, shares: Any = None
 ) -> Raw:
-    """Examples from Arrow tables, one per part; shares: of running text that each gets; of_text: the options of text."""
-    import pyarrow as pa
+    """Return examples from one Arrow table for each part.
 
-    order = in_order(parts)
-    try:
-        same = len({frozenset(parts[p].column_names) for p in order}) == 1
-        # A part without a single label has a column of type null, which is promoted; an absent column is not made up.
-        table = pa.concat_tables(
-            [parts[p] for p in order], promote_options="default" if same else "none"
-        )
-    except pa.ArrowException as e:
-        raise DataError(f"the parts of {name} differ in their columns: {reason_of(e)}") from e
+    classes: names of class numbers, where the file has none. shares: of running text.
+    """
+    table = _in_a_row(parts, name)
     if not table.num_rows:
         raise DataError(f"{name} has no rows")
     if len(parts) > 1:
         name += " (its parts in a row, training first)"  # that is how rows are counted below
-    n_valid, n_test = (
-        parts[p].num_rows if p in parts and len(parts) > 1 else 0 for p in ("valid", "test")
-    )
     picture = next((f.name for f in table.schema if _is_picture(f.type)), None)
-    if picture is None:
-        frame = table.to_pandas()
-        options = {
-            "target": target,
-            "task": task,
-            "missing": missing,
-            "mode": mode,
-            "resize": resize,
-            **of_text,
+    if picture is not None:
+        unused = {
+            k: v for k, v in options.items() if k not in ("target", "mode", "resize", "missing")
         }
-        if table.column_names == ["text"]:
-            refuse_unused(options, text.RUNNING, "running text")
-            return text.language_model_text(
-                {p: [t or "" for t in parts[p]["text"].to_pylist()] for p in order},
-                name,
-                options,
-                shares,
-            )
-        for column in frame.columns:
-            if (names := _names(table.schema, column)) and pa.types.is_integer(
-                table.schema.field(column).type
-            ):
-                frame[column] = _named(frame[column], names)
-        raw = records.from_frame(frame, name, {**options, "budget": budget})
-        if raw.missing:
-            needed = frame[list(raw.missing)].map(records.is_there) if raw.encode else frame.notna()
-            n_valid, n_test = _left(needed.all(axis=1).to_numpy(), n_valid, n_test, name)
-        return replace(raw, official_test=n_test, official_valid=n_valid)
-    refuse_unused({"task": task, **of_text}, (), "pictures")
-    return _pictures(
-        table,
-        picture,
-        name,
-        classes,
-        target,
-        mode,
-        resize,
-        missing == "drop",
-        budget,
-        n_valid,
-        n_test,
-    )
+        refuse_unused(unused, (), "pictures")
+        return _pictures(table, picture, name, classes, options, _sizes(parts))
+    if table.column_names == ["text"]:
+        refuse_unused(options, (*text.RUNNING, "task"), "running text")
+        documents = {}
+        for part in in_order(parts):
+            documents[part] = [t or "" for t in parts[part]["text"].to_pylist()]
+        return language_model_text(documents, name, options, shares)
+    return frames.from_frame(_frame(table), name, options, _sizes(parts))
+
+
+def _in_a_row(parts: Tables, name: str) -> Any:
+    import pyarrow as pa
+
+    tables = [parts[part] for part in in_order(parts)]
+    has_same_columns = len({frozenset(table.column_names) for table in tables}) == 1
+    # A part without a single label has a column of type null, which is promoted; an absent column
+    # is not made up.
+    promote = "default" if has_same_columns else "none"
+    try:
+        return pa.concat_tables(tables, promote_options=promote)
+    except pa.ArrowException as e:
+        raise DataError(f"the parts of {name} differ in their columns: {reason_of(e)}") from e
+
+
+def _sizes(parts: Tables) -> Sizes:
+    if len(parts) == 1:
+        return Sizes()
+    sizes = {part: table.num_rows for part, table in parts.items()}
+    return Sizes(sizes.get("valid", 0), sizes.get("test", 0))
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    """Return a data frame whose class numbers are names, where the hub's library left some."""
+    import pyarrow as pa
+
+    frame: pd.DataFrame = table.to_pandas()
+    for column in frame.columns:
+        names = _names(table.schema, column)
+        if names and pa.types.is_integer(table.schema.field(column).type):
+            frame[column] = _named(frame[column], names)
+    return frame
 
 
 def _pictures(
@@ -161,66 +167,83 @@ def _pictures(
     picture: str,
     name: str,
     classes: tuple[str, ...],
-    target: str | None,
-    mode: str | None,
-    resize: tuple[int, int] | None,
-    drop: bool,
-    budget: int,
-    n_valid: int,
-    n_test: int,
+    options: Options,
+    sizes: Sizes,
 ) -> Raw:
-    """Encoded pictures of one column and their labels in another; the last n_valid + n_test rows are those parts."""
+    """Return encoded pictures of one column with their labels in another."""
     import pyarrow as pa
 
-    label = target or first_named(table.column_names, TARGETS)
+    label = options["target"] or columns.first_named(table.column_names, columns.TARGETS)
     if label is None or label not in table.column_names:
         raise DataError(
-            f"{name} has pictures, but the label is not named; its columns are {some(table.column_names, 8)}; use --target"
+            f"{name} has pictures, but the label is not named; its columns are "
+            f"{some(table.column_names, 8)}; use --target"
         )
-    column, labels = table.column(picture), table.column(label)
+    column = table.column(picture)
+    labels = table.column(label)
     if pa.types.is_struct(column.type):
-        column = pa.chunked_array([c.field("bytes") for c in column.chunks])
-    gaps = {k: c.null_count for k, c in ((picture, column), (label, labels)) if c.null_count}
-    if gaps and not drop:
-        raise DataError(
-            *(
-                f"column {k!r} of {name} lacks {count(n, 'cell')}; fill {'it' if n == 1 else 'them'}, or use --missing drop"
-                for k, n in gaps.items()
-            )
-        )
+        column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks])
+    gaps = {}
+    for title, values in ((picture, column), (label, labels)):
+        if values.null_count:
+            gaps[title] = values.null_count
+    if options["missing"] != "drop":
+        _refuse_gaps(gaps, name)
     kept = column.is_valid().to_numpy() & labels.is_valid().to_numpy()
     if gaps:
-        lost = set(labels.drop_null().to_pylist()) - set(labels.filter(pa.array(kept)).to_pylist())
-        if lost:
-            raise DataError(tables.lost_classes(sorted(lost), name))
-        column, labels = column.filter(pa.array(kept)), labels.filter(pa.array(kept))
-        n_valid, n_test = _left(kept, n_valid, n_test, name)
+        whole = pa.array(kept)
+        _refuse_lost(labels, labels.filter(whole), name)
+        column = column.filter(whole)
+        labels = labels.filter(whole)
+        sizes = _left(kept, sizes, name)
     rows = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     y, names = _labels(labels, _names(table.schema, label) or classes)
-    x, schema = images.from_records(
-        (v.as_py() for v in column), rows, y, names, mode, resize, budget
+    contents = (value.as_py() for value in column)
+    x, mode, notices = images.from_records(
+        contents, rows, options["mode"], options["resize"], options["budget"]
     )
-    return Raw(x, y, schema, n_test, n_valid, gaps)
+    schema = Schema("classification", tuple(x.shape[1:]), names, mode=mode)
+    return Raw(x, y, schema, sizes.test, sizes.valid, gaps, notices=notices)
 
 
-def _left(kept: np.ndarray[Any, Any], n_valid: int, n_test: int, name: str) -> tuple[int, int]:
-    """Examples of the validation and test parts, the last ones, that are kept. A part must not vanish unnoticed."""
-    n_train = len(kept) - n_valid - n_test
-    left = [int(part.sum()) for part in np.split(kept, [n_train, n_train + n_valid])]
-    gone = [
-        p
-        for p, n, had in zip(
-            ("training", "validation", "test"), left, (n_train, n_valid, n_test), strict=True
+def _refuse_gaps(gaps: dict[str, int], name: str) -> None:
+    mistakes = []
+    for title, n in gaps.items():
+        them = "it" if n == 1 else "them"
+        mistakes.append(
+            f"column {title!r} of {name} lacks {count(n, 'cell')}; fill {them}, or use --missing drop"
         )
-        if had and not n
+    if mistakes:
+        raise DataError(*mistakes)
+
+
+def _refuse_lost(labels: Any, kept: Any, name: str) -> None:
+    lost = set(labels.drop_null().to_pylist()) - set(kept.to_pylist())
+    if lost:
+        raise DataError(
+            f"no row of the class {some(map(repr, sorted(lost)))} in {name} is whole; fill its "
+            "missing cells"
+        )
+
+
+def _left(kept: Array, sizes: Sizes, name: str) -> Sizes:
+    """Return the parts' sizes without the rows that are left out; no part may vanish unnoticed."""
+    n_train = len(kept) - sizes.valid - sizes.test
+    parts = np.split(kept, [n_train, n_train + sizes.valid])
+    if not kept.any():
+        raise DataError(
+            f"every row of {name} has a missing cell; fill some, or remove the columns that lack most"
+        )
+    titles = ("training", "validation", "test")
+    gone = [
+        title for title, part in zip(titles, parts, strict=True) if len(part) and not part.any()
     ]
-    if not any(left):
-        raise DataError(tables.no_whole_row(name))
     if gone:
         raise DataError(
-            f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or leave that file away"
+            f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or "
+            "leave that file away"
         )
-    return left[1], left[2]
+    return Sizes(int(parts[1].sum()), int(parts[2].sum()))
 
 
 def _is_picture(kind: Any) -> bool:
@@ -232,7 +255,7 @@ def _is_picture(kind: Any) -> bool:
 
 
 def _names(schema: Any, label: str) -> tuple[str, ...]:
-    """Class names that the hub's library left in the file."""
+    """Return class names that the hub's library left in the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(features[label]["names"])
@@ -241,15 +264,16 @@ def _names(schema: Any, label: str) -> tuple[str, ...]:
 
 
 def _named(numbers: pd.Series[Any], names: tuple[str, ...]) -> list[str | None]:
-    """Classes by their names; of what is below 0, the hub's sign for a missing label, and of gaps none."""
+    """Return classes by their names; none for gaps and for −1, the hub's sign of a missing label."""
     return [names[int(k)] if 0 <= k < len(names) else None for k in numbers.fillna(-1)]
 
 
-def _labels(column: Any, names: tuple[str, ...]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+def _labels(column: Any, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
     values = column.to_pylist()
-    if all(isinstance(v, int) for v in values):
+    if all(isinstance(value, int) for value in values):
         y = np.array(values, np.int64)
         return y, names or tuple(str(k) for k in range(int(y.max()) + 1))
-    distinct = sorted({str(v) for v in values})
-    index = {v: k for k, v in enumerate(distinct)}
-    return np.array([index[str(v)] for v in values], np.int64), tuple(distinct)
+    distinct = sorted({str(value) for value in values})
+    numbers = {value: k for k, value in enumerate(distinct)}
+    y = np.array([numbers[str(value)] for value in values], np.int64)
+    return y, tuple(distinct)

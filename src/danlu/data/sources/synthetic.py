@@ -11,6 +11,7 @@ from typing import Any
 
 from danlu.data.raw import Raw
 from danlu.data.sources import tagged, text
+from danlu.data.sources.running import language_model_text
 from danlu.errors import DataError
 from danlu.rng import seed_of
 
@@ -68,7 +69,7 @@ def prose(options: dict[str, Any], shares: Any = None) -> Raw:
         raise DataError(
             "'prose' is read from Python's help topics, but this Python comes without pydoc_data"
         ) from e
-    return text.language_model_text(
+    return language_model_text(
         {"all": [topics[k] for k in sorted(topics)]}, "prose", options, shares
     )
 
@@ -97,8 +98,8 @@ def names(options: dict[str, Any], n: int = 1500) -> Raw:
         sentences.setdefault("".join(tokens), (tokens, tags))
     every = list(sentences.values())
     g.shuffle(every)
-    places = [f"sentence {i + 1}" for i in range(n)]
-    return tagged.tagged(every, ("O", "B-NAME", "E-NAME", "M-NAME"), options, places)
+    tokens_of, tags_of = zip(*every, strict=True)
+    return tagged.from_lists(tokens_of, tags_of, options)
 
 
 def dna(options: dict[str, Any], n: int = 4000, length: int = 60) -> Raw:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from danlu.data.target_scale import in_units
 from danlu.data.vocabulary import Vocabulary
 from danlu.diagnose import verdict
 from danlu.errors import count
@@ -155,9 +156,7 @@ def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
 
 
 def _numbers(run: Run, kept: dict[str, Tensor]) -> list[str]:
-    mean, std = run.schema.scale
-    outputs = kept["outputs"][:, 0]
-    predicted = (outputs * std + mean).tolist()
+    predicted = in_units(kept["outputs"][:, 0], run.schema).tolist()
     figure = scatter.figure(kept["targets"].tolist(), predicted)
     return [
         html.heading("Predicted against true"),

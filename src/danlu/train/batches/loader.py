@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
+from danlu.data.target_scale import standardised
 from danlu.data.text import word_dropout
 from danlu.rng import stream
 from danlu.train.batches.order import EpochOrder
@@ -52,8 +53,7 @@ class BatchLoader:
         self.x = data.on_device(device)
         self.y = data.y
         if data.schema.is_regression:
-            mean, std = data.schema.scale
-            self.y = ((data.y - mean) / std).to(dtype)
+            self.y = standardised(data.y, data.schema).to(dtype)
         self.y = self.y.to(device)
         # The last batch of an epoch may be smaller.
         self.steps = math.ceil(order.examples / batch_size)

@@ -5,8 +5,9 @@ Two of its networks together are compared with each alone, before `vmap` is trus
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -39,14 +40,32 @@ def why_not_vectorizable(
             # arithmetic.
             _take_steps(pair, batches)
             pair = make([recipe.with_(dtype="float32") for recipe in two])
-        if pair.uses_chain or _equals_each_alone(pair, make, batches):
+        if pair.uses_chain:
             return None
+        with _without_tf32():
+            if _equals_each_alone(pair, make, batches):
+                return None
         return "vectorised, its numbers are not those it gives alone, so each trains by itself"
     except Exception as e:  # vmap and anyone's module may raise anything
         if is_out_of_memory(e):
             return "memory does not suffice for two networks, so each trains by itself"
         reason = reason_of(e)[:_LONGEST_REASON]
         return f"cannot be vectorised ({reason}), so each trains by itself"
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Keep cuDNN from rounding products to 10 bits, as it does by default on a GPU.
+
+    Its recurrent kernels would differ from our float32 by that rounding alone.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def _two_with_different_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from danlu.errors import ModelError
 from danlu.nn.layers import Dropout, dropout_source
@@ -216,6 +217,7 @@ class VmapForward:
         self.precision = precision
         self.state: tuple[Tensor, ...] | None = None
         self.stateful = is_stateful(model)
+        self.normalizes = any(isinstance(m, _BatchNorm) for m in model.modules())
         self.leaves = {}
         for name, parameter in stack.parameters.items():
             # Leaves of their own, whose gradients are written straight into the stack's vector.
@@ -232,8 +234,11 @@ class VmapForward:
         """Return outputs [M, K, B] for x [S, B, …], and the graph."""
         is_shared = len(x) == 1
         if is_shared:
-            # Inside vmap the layout in memory cannot be chosen, so only a shared batch is arranged.
-            x = self.precision.arrange(x[0])
+            x = x[0]
+            if not self.normalizes:
+                # Inside vmap the layout in memory cannot be chosen, so only a shared batch is
+                # arranged. cuDNN's batch normalisation would ask for that layout within.
+                x = self.precision.arrange(x)
         else:
             x = self.layout.per_member(x)
         masks = []

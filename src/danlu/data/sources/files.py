@@ -1,0 +1,226 @@
+"""Files and folders: which kind each is, told by what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danlu.data.parts import in_order
+from danlu.data.raw import Raw
+from danlu.data.sources import (
+    formats,
+    frames,
+    idx,
+    images,
+    parquet,
+    pictures,
+    published,
+    spans,
+    tagged,
+    text,
+    text_folders,
+)
+from danlu.data.sources.from_python import from_parts
+from danlu.data.sources.layout import Layout, is_json, layout_of
+from danlu.data.sources.opened import Opened, open_text, suffix_of
+from danlu.data.sources.options import Options, refuse_unused
+from danlu.data.sources.running import language_model_text
+from danlu.data.sources.tagged_lines import parse
+from danlu.data.sources.tree import Tree, files_of, read_tree, unwrapped
+from danlu.errors import DataError, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = (
+    "one subfolder of pictures or texts per class, tables (.csv, .parquet), texts (.txt), tagged "
+    "text (.bmes, .bio, .conll), or IDX files"
+)
+
+
+def load_file(path: Path, options: Options, split: Any) -> Raw:
+    """Return what a file holds. Raises DataError for a file of no kind that can be read."""
+    suffix = suffix_of(path)
+    if suffix in formats.ARRAY_SUFFIXES:
+        return _from_arrays(path, options, split)
+    if suffix == ".parquet" or suffix in formats.ARROW:
+        parts = {"all": formats.read_arrow(path)}
+        return parquet.from_arrow(parts, path.name, (), options, split)
+    if suffix in formats.EXCEL:
+        table = formats.read_table(path, options)
+        return from_table(table, path.name, options)
+    opened = open_text(path, options.get("encoding"))
+    raw = from_text(opened, path.name, options, split)
+    return replace(raw, notices=(*opened.notices, *raw.notices))
+
+
+def from_text(opened: Opened, name: str, options: Options, split: Any) -> Raw:
+    """Return what a text holds: a table, JSON, tagged sentences, or running text."""
+    if opened.suffix in formats.JSON or is_json(opened.text):
+        return _from_json(opened.text, name, options)
+    layout: Layout = "tagged"
+    if opened.suffix not in tagged.SUFFIXES:
+        layout = layout_of(opened.text, opened.suffix, options)
+    if layout == "running":
+        refuse_unused(options, (*text.RUNNING, "task"), "running text")
+        return language_model_text({"all": [opened.text]}, name, options, split)
+    if layout == "table":
+        table = formats.read_text_table(opened.text, name, options)
+        return from_table(table, name, options)
+    refuse_unused(options, _OF_TAGGED, "tagged text")
+    sentences = {name: parse(opened.text, name)}
+    return tagged.from_sentences(sentences, [name], options, tagged.line, {})
+
+
+_OF_TAGGED = (*text.OPTIONS, "task", "tags")
+
+
+def from_table(table: formats.Table, name: str, options: Options) -> Raw:
+    """Return the examples of a table: of cells, of texts, or of tokens with their tags."""
+    frame = table.frame
+    columns = tagged.columns_of_tokens(list(frame.columns))
+    if columns is not None and options["task"] in (None, "tags") and not options["target"]:
+        refuse_unused(options, (*_OF_TAGGED, *frames.READING), "a table of tokens")
+        raw = tagged.from_table(frame, columns, name, options)
+    else:
+        raw = frames.from_frame(frame, name, options, comma_is_decimal=table.comma_is_decimal)
+    return replace(raw, notices=(*table.notices, *raw.notices))
+
+
+def _from_json(content: str, name: str, options: Options) -> Raw:
+    table = formats.read_json(content, name)
+    rows: list[dict[str, Any]] = table.frame.to_dict("records")  # type: ignore[assignment]
+    field = spans.field_of_spans(rows)
+    if field is None:
+        return from_table(table, name, options)
+    return _of_spans(rows, field, name, options, frames.Sizes())
+
+
+def _of_spans(
+    rows: Sequence[Any], field: str, name: str, options: Options, sizes: frames.Sizes
+) -> Raw:
+    refuse_unused(options, (*_OF_TAGGED, "target"), "texts with marked entities")
+    sentences = {name: spans.sentences_of(rows, field, name)}
+    by_part = {"valid": sizes.valid, "test": sizes.test}
+    raw = tagged.from_sentences(sentences, [name], options, tagged.token, by_part)
+    told = f"entities are read from {field!r}, character by character, as BIO tags"
+    return replace(raw, notices=(told, *raw.notices))
+
+
+def _from_arrays(path: Path, options: Options, split: Any) -> Raw:
+    arrays = formats.read_arrays(path)
+    pairs, notices = formats.parts_of_arrays(arrays, path.name)
+    raw = from_parts(pairs, options, split)
+    return replace(raw, notices=(*notices, *raw.notices))
+
+
+def load_folder(path: Path, options: Options, split: Any) -> Raw:
+    """Return what a folder holds. Raises DataError for a folder of no kind that can be read."""
+    if not any(path.iterdir()):
+        raise DataError(f"{str(path)!r} is an empty folder; it needs {KINDS}")
+    if idx.find(path):
+        return published.load_idx(path, options)
+    folder, notices = unwrapped(path)
+    raw = _from_folder(folder, options, split)
+    return replace(raw, notices=(*notices, *raw.notices))
+
+
+def _from_folder(folder: Path, options: Options, split: Any) -> Raw:
+    if arrow := parquet.files_of(folder):
+        return parquet.load_parquet(arrow, (), options, split)
+    tree = read_tree(folder)
+    # Class folders win over files that lie beside them.
+    if tree is not None and len(tree.classes) > 1:
+        if pictures.has_pictures(tree):
+            return pictures.from_tree(tree, options)
+        if not _hold_tables(tree):
+            return text_folders.from_tree(tree, options)
+    if tables := pictures.tables_of(folder):
+        found = pictures.from_tables(folder, tables, options)
+        if found is not None:
+            return found
+    files = files_of(folder)
+    if files and not all(map(images.is_picture, files)):
+        return _from_files(files, folder, options, split)
+    if tree is not None and tree.classes:
+        return pictures.from_tree(tree, options)
+    raise DataError(f"{str(folder)!r} holds no data: it needs {KINDS}")
+
+
+def _hold_tables(tree: Tree) -> bool:
+    every = [
+        file for of_part in tree.parts.values() for files in of_part.values() for file in files
+    ]
+    return any(formats.is_table(file) for file in every)
+
+
+def _from_files(files: Sequence[Path], folder: Path, options: Options, split: Any) -> Raw:
+    """Return files of one kind: tagged, of rows, or of running text."""
+    tagged_files = [file for file in files if file.suffix.lower() in tagged.SUFFIXES]
+    by_part, notices = text.parts_of(tagged_files or files, folder.name)
+    in_turn = [file for part in in_order(by_part) for file in by_part[part]]
+    opened = {file: open_text(file, options.get("encoding")) for file in in_turn}
+    first = opened[in_turn[0]]
+    layout: Layout = "table"
+    if tagged_files:
+        layout = "tagged"
+    elif not is_json(first.text) and not formats.is_table(in_turn[0]):
+        layout = layout_of(first.text, first.suffix, options)
+    if layout == "running":
+        return text_folders.from_files(files, folder.name, options, split)
+    if layout == "tagged":
+        refuse_unused(options, _OF_TAGGED, "tagged text")
+        raw = tagged.load(by_part, options)
+    elif len(in_turn) > 1 and "all" in by_part:
+        raise DataError(
+            f"{folder.name} holds {some(file.name for file in files)}, and none is named after a "
+            "part; name the file to read"
+        )
+    else:
+        raw = _from_rows(by_part, opened, folder.name, options)
+    return replace(raw, notices=(*notices, *raw.notices))
+
+
+def _table_of(opened: Opened, name: str, options: Options) -> formats.Table:
+    if opened.suffix in formats.JSON or is_json(opened.text):
+        return formats.read_json(opened.text, name)
+    return formats.read_text_table(opened.text, name, options)
+
+
+def _from_rows(
+    by_part: dict[str, list[Path]], opened: dict[Path, Opened], name: str, options: Options
+) -> Raw:
+    """Return tables of one kind, one for each part, as one table."""
+    import pandas as pd
+
+    frames_of: list[pd.DataFrame] = []
+    notices: list[str] = []
+    sizes = {}
+    is_decimal = False
+    for part in in_order(by_part):
+        sizes[part] = 0
+        for file in by_part[part]:
+            table = _table_of(opened[file], file.name, options)
+            titles = list(table.frame.columns)
+            if frames_of and titles != list(frames_of[0].columns):
+                own = some(titles, 6)
+                notices.append(
+                    f"left out: {file.name}, whose columns are {own}, not those of the first file"
+                )
+                continue
+            frames_of.append(table.frame)
+            notices += [*opened[file].notices, *table.notices]
+            sizes[part] += len(table.frame)
+            is_decimal = is_decimal or table.comma_is_decimal
+    whole = pd.concat(frames_of, ignore_index=True)
+    if len(frames_of) > 1:
+        name += " (its parts in a row, training first)"
+    parts = frames.Sizes(sizes.get("valid", 0), sizes.get("test", 0))
+    field = spans.field_of_spans(whole.to_dict("records"))  # type: ignore[arg-type]
+    if field is not None:
+        raw = _of_spans(whole.to_dict("records"), field, name, options, parts)
+    else:
+        raw = frames.from_frame(whole, name, options, parts, is_decimal)
+    return replace(raw, notices=(*dict.fromkeys(notices), *raw.notices))

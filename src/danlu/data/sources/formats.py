@@ -1,0 +1,278 @@
+"""Files that hold a table or arrays, by what their names end with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from danlu.data.memmap import Array
+from danlu.data.sources.delimited import SEPARATORS, read_delimited
+from danlu.data.sources.opened import decode, open_text, suffix_of, unpacked
+from danlu.errors import DataError, reason_of, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = dict[str, Array]
+DELIMITED = (".csv", ".tsv", ".tab", ".data", ".dat", ".test", ".psv", ".all-data", ".asc")
+JSON = (".jsonl", ".ndjson", ".json")
+EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
+ARROW = (".arrow", ".feather", ".ipc")
+_X_NAMES = ("x", "data", "features", "images", "image", "inputs", "input", "samples")
+_Y_NAMES = ("y", "target", "targets", "label", "labels", "class", "classes", "output", "outputs")
+_PARTS = {"train": ("train", "training", "tr"), "valid": ("valid", "val", "validation", "dev"),
+          "test": ("test", "testing", "te")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a file holds it, and how it was read.
+
+    comma_is_decimal: what `1,234` means where nothing else tells.
+    """
+
+    frame: pd.DataFrame
+    notices: tuple[str, ...] = ()
+    comma_is_decimal: bool = False
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it holds a table."""
+    return suffix_of(path) in (*DELIMITED, *JSON, *EXCEL, *ARROW, ".parquet")
+
+
+def read_table(path: Path, options: Mapping[str, Any]) -> Table:
+    """Return the table of a file; options: separator, header, encoding."""
+    suffix = suffix_of(path)
+    if suffix in JSON:
+        return read_json(*decoded(path, options))
+    if suffix in EXCEL:
+        return _read_excel(path)
+    if suffix in ARROW or suffix == ".parquet":
+        return Table(read_arrow(path).to_pandas())
+    opened = open_text(path, options.get("encoding"))
+    return read_text_table(opened.text, path.name, options, opened.notices)
+
+
+def decoded(path: Path, options: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a file's text and name."""
+    return open_text(path, options.get("encoding")).text, path.name
+
+
+def read_text_table(
+    text: str, name: str, options: Mapping[str, Any], notices: tuple[str, ...] = ()
+) -> Table:
+    """Return the table that is written in a text."""
+    separator = options.get("separator")
+    if separator is None and "\t" in text and name.lower().endswith((".tsv", ".tab")):
+        separator = "tab"
+    frame, told = read_delimited(text, name, separator, options.get("header"))
+    is_semicolon = any("separated by semicolon" in notice for notice in told)
+    is_semicolon = is_semicolon or separator in (";", "semicolon")
+    return Table(frame, (*notices, *told), comma_is_decimal=is_semicolon)
+
+
+def read_json(text: str, name: str) -> Table:
+    """Return a table of JSON objects: one on each line, or a list of them."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    if text.lstrip().startswith("["):
+        found = _parsed(text, name)
+        if not all(isinstance(row, dict) for row in found):
+            raise DataError(f"{name} must hold a list of JSON objects, each an example")
+        rows = found
+    else:
+        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+            if not line.strip():
+                continue
+            row = _parsed(line, f"line {number} of {name}")
+            if not isinstance(row, dict):
+                raise DataError(
+                    f'line {number} of {name} is no JSON object; write {{"text": …, "label": …}}'
+                )
+            rows.append(row)
+    if not rows:
+        raise DataError(f"{name} has no lines")
+    # Cells as they are: pandas would make numbers with gaps of whole ones.
+    names = list(dict.fromkeys(str(key) for row in rows for key in row))
+    columns = {key: pd.Series([row.get(key) for row in rows], dtype=object) for key in names}
+    return Table(pd.DataFrame(columns))
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{where} is no JSON: {reason_of(e)}") from e
+
+
+def _read_excel(path: Path) -> Table:
+    import pandas as pd
+
+    try:
+        sheets = pd.read_excel(path, sheet_name=None)
+    except ImportError as e:
+        raise DataError(
+            f"{path.name} needs a library for spreadsheets; try pip install 'danlu[excel]'"
+        ) from e
+    except Exception as e:  # the readers raise a dozen unrelated kinds
+        raise DataError(f"{path.name} cannot be read as a spreadsheet: {reason_of(e)}") from e
+    full = {title: frame for title, frame in sheets.items() if not frame.empty}
+    if not full:
+        raise DataError(f"{path.name} has no rows")
+    title, frame = next(iter(full.items()))
+    frame = frame.rename(columns=lambda name: "" if str(name).startswith("Unnamed: ") else name)
+    if len(full) == 1:
+        return Table(frame)
+    others = some(repr(other) for other in list(full)[1:])
+    notice = f"the sheet {title!r} of {path.name} is read; it also has {others}"
+    return Table(frame, (notice,))
+
+
+def read_arrow(path: Path) -> Any:
+    """Return the Arrow table of a file, Feather or Parquet."""
+    import pyarrow as pa
+    import pyarrow.feather as feather
+    import pyarrow.parquet as parquet
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            return parquet.read_table(path)
+        try:
+            return feather.read_table(path)
+        except pa.ArrowInvalid:
+            # Written as a stream, without an index at its end.
+            with pa.memory_map(str(path)) as source:
+                return pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowException, OSError) as e:
+        kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+        raise DataError(f"{path.name} cannot be read as {kind}: {reason_of(e)}") from e
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Return the arrays of an NPZ, NPY, HDF5 or MATLAB file by name."""
+    suffix = path.suffix.lower()
+    try:
+        return _ARRAYS[suffix](path)
+    except ImportError as e:
+        extra = "hdf5" if suffix in (".h5", ".hdf5") else "matlab"
+        raise DataError(f"{path.name} needs a library; try pip install 'danlu[{extra}]'") from e
+    except DataError:
+        raise
+    except Exception as e:  # each reader raises kinds of its own
+        raise DataError(f"{path.name} cannot be read: {reason_of(e)}") from e
+
+
+def _read_npz(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_npy(path: Path) -> Arrays:
+    return {"x": np.load(path, allow_pickle=False)}
+
+
+def _read_hdf5(path: Path) -> Arrays:
+    import h5py
+
+    found: Arrays = {}
+
+    def take(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found[name] = np.asarray(node)
+
+    with h5py.File(path, "r") as file:
+        file.visititems(take)
+    return found
+
+
+def _read_mat(path: Path) -> Arrays:
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+    except NotImplementedError:
+        # From version 7.3 on these are HDF5 files, whose axes are turned round.
+        return {name: array.T for name, array in _read_hdf5(path).items()}
+    return {
+        name: array
+        for name, array in content.items()
+        if not name.startswith("__") and isinstance(array, np.ndarray)
+    }
+
+
+_ARRAYS: dict[str, Callable[[Path], Arrays]] = {
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".mat": _read_mat,
+}
+ARRAY_SUFFIXES = tuple(_ARRAYS)
+
+
+def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, Array]], list[str]]:
+    """Return (x, y) by part ("all" where there are none), found by their names."""
+    found: dict[str, dict[str, str]] = {}
+    for title in arrays:
+        part, role = _part_and_role(title)
+        if role:
+            found.setdefault(part, {}).setdefault(role, title)
+    pairs = {part: names for part, names in found.items() if {"x", "y"} <= set(names)}
+    if not pairs:
+        listed = some((f"{title} {array.shape}" for title, array in arrays.items()), 8)
+        raise DataError(
+            f"{name} holds {listed}, but no pair such as x and y, or x_train and y_train; rename them"
+        )
+    used = [title for names in pairs.values() for title in (names["x"], names["y"])]
+    left = [title for title in arrays if title not in used]
+    notices = [f"read from {name}: {some(used, 8)}"]
+    if left:
+        notices = [f"{notices[0]}; left out: {some(left, 8)}"]
+    return {
+        part: (arrays[names["x"]], _as_labels(arrays[names["y"]])) for part, names in pairs.items()
+    }, notices
+
+
+def _part_and_role(title: str) -> tuple[str, str | None]:
+    words = [word for word in _words(title) if word]
+    part = "all"
+    rest = []
+    for word in words:
+        named = next((p for p, spellings in _PARTS.items() if word in spellings), None)
+        if named:
+            part = named
+        else:
+            rest.append(word)
+    if any(word in _Y_NAMES for word in rest):
+        return part, "y"
+    if any(word in _X_NAMES for word in rest):
+        return part, "x"
+    return part, None
+
+
+def _words(title: str) -> list[str]:
+    """Return the words of a name such as x_train, trainX or train/labels."""
+    spaced = "".join(f" {sign}" if sign.isupper() else sign for sign in title)
+    if title.isupper():
+        spaced = title
+    for sign in "_-/.":
+        spaced = spaced.replace(sign, " ")
+    return spaced.lower().split()
+
+
+def _as_labels(y: Array) -> Array:
+    """Return labels [N] of columns [N, 1] or rows [1, N], or of one-hot rows [N, K]."""
+    if y.ndim == 2 and 1 in y.shape:
+        return y.reshape(-1)
+    is_one_hot = y.ndim == 2 and bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
+    return y.argmax(1) if is_one_hot else y
+
+
+__all__ = ["ARRAY_SUFFIXES", "SEPARATORS", "Table", "decode", "read_table", "unpacked"]

@@ -1,0 +1,349 @@
+"""Tables from any kind of file or from memory: of numbers and categories, of texts, or of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from danlu.data.raw import Encoded, Raw
+from danlu.data.sources import columns, text
+from danlu.data.sources.delimited import with_single_names
+from danlu.data.sources.options import refuse_unused
+from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns
+from danlu.data.tables.table import TableOptions, from_known_frame
+from danlu.data.tables.table import from_frame as from_table
+from danlu.errors import DataError, nearest, some, wrong
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OF_TABLES = ("target", "task", "missing", "log_target", *OVERRIDES)
+_OF_TEXT = (*text.OPTIONS, "target", "task", "drop", "text", "keep")
+READING = ("separator", "header", "encoding")  # options that have done their work
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many of the last rows are the validation and the test part."""
+
+    valid: int = 0
+    test: int = 0
+
+
+def from_frame(
+    frame: pd.DataFrame,
+    name: str,
+    options: Mapping[str, Any],
+    sizes: Sizes = Sizes(),
+    comma_is_decimal: bool = False,
+) -> Raw:
+    """Return the examples of a table, each row one.
+
+    A column of free text is what is learnt from where it is the only one to learn from, or named
+    with `text`. Raises DataError for what would be a guess.
+    """
+    frame, renamed = with_single_names(frame.reset_index(drop=True))
+    if frame.empty:
+        raise DataError(f"{name} has no rows")
+    raw = _read(frame, name, options, sizes, comma_is_decimal)
+    return replace(raw, notices=(*renamed, *raw.notices))
+
+
+def _read(
+    frame: pd.DataFrame,
+    name: str,
+    options: Mapping[str, Any],
+    sizes: Sizes,
+    comma_is_decimal: bool,
+) -> Raw:
+    like = options.get("like")
+    if like is not None and not like.is_text:
+        return from_known_frame(frame, name, like, options["budget"])
+    if asks_pairs(options) or options.get("task") == "pairs":
+        return _pairs(frame, name, options, sizes)
+    known = list(frame.columns)
+    if options.get("task") is None and like is None and _named_pair(known):
+        return _pairs(frame, name, options, sizes)
+    overrides = Overrides(**{role: tuple(options.get(role) or ()) for role in OVERRIDES})
+    target = find_target(frame, name, options)
+    overrides.check(known, target, name)
+    is_text = options.get("task") == "text" or like is not None or overrides.text
+    if target is None or is_text or len(known) == 2:
+        # Roles say which column is the text, and whether there is a label at all.
+        readings = read_columns(frame, target, overrides, comma_is_decimal)
+        found = _texts(frame, name, options, sizes, target, readings)
+        if found is not None:
+            return found
+    title, notice = target, ""
+    if title is None:
+        title, notice = _guessed_target(frame, name, overrides, comma_is_decimal)
+    used = {**options, "target": title}
+    refuse_unused({k: v for k, v in options.items() if k not in READING}, _OF_TABLES, "a table")
+    table = TableOptions.of(used, comma_is_decimal)
+    raw = from_table(frame, name, table, options["budget"], sizes.valid, sizes.test)
+    return replace(raw, notices=(notice, *raw.notices)) if notice else raw
+
+
+def find_target(frame: pd.DataFrame, name: str, options: Mapping[str, Any]) -> str | None:
+    """Return the target: as named, or as targets are usually called. Raises DataError."""
+    known = list(frame.columns)
+    target = options.get("target")
+    if target is None:
+        usual = [column for column in known if column.lower() in columns.TARGETS]
+        if len(usual) == 1:
+            return usual[0]
+        if len(known) <= columns.FEW:
+            return columns.first_named(known, columns.LABELS_OF_TEXT)
+        return None
+    if target in known:
+        return str(target)
+    if target == "last":
+        return known[-1]
+    if str(target).isdecimal() and 1 <= int(target) <= len(known):
+        return known[int(target) - 1]
+    near = nearest(str(target), known)
+    hint = f"did you mean {near!r}?" if near else f"its columns are {some(known, 8)}"
+    raise DataError(wrong("target", target, f"must be a column of {name}", hint))
+
+
+def _guessed_target(
+    frame: pd.DataFrame, name: str, overrides: Overrides, comma_is_decimal: bool
+) -> tuple[str, str]:
+    """Return the number beside a date, in a table of these two; else raise DataError."""
+    known = list(frame.columns)
+    readings = read_columns(frame, None, overrides, comma_is_decimal)
+    roles = [reading.role for reading in readings]
+    if sorted(roles) == ["date", "number"]:
+        target = readings[roles.index("number")].name
+        return target, f"the target is taken to be {target}, the number beside a date"
+    hint = f"try --target {known[-1]}"
+    if roles.count("text") == 2:
+        hint += ", or --task pairs if one is a translation of the other"
+    raise DataError(f"{name} has the columns {some(known, 8)}, but no target is named; {hint}")
+
+
+def _texts(
+    frame: pd.DataFrame,
+    name: str,
+    options: Mapping[str, Any],
+    sizes: Sizes,
+    target: str | None,
+    readings: Sequence[Reading],
+) -> Raw | None:
+    """Return labelled texts or pairs; None where the table is of another kind."""
+    texts = _main_texts(readings, len(frame))
+    # A column that is mostly empty is a remark on some rows.
+    used = [r.name for r in readings if r.is_used and r.missing < len(frame) / 2]
+    asked = options.get("task") == "text" or options.get("like") or options.get("text")
+    if target is None and not used and not asked and _are_pairs(frame, texts):
+        a, b = texts[:2]
+        raw = _pairs(frame, name, {**options, "text": (a, b)}, sizes)
+        told = f"{a} and {b} are read as pairs; --target with --text reads labelled text"
+        return replace(raw, notices=(told, *raw.notices))
+    text_column = _text_column(readings, texts, options)
+    if text_column is None:
+        if asked:
+            raise DataError(
+                f"{name} has no column that is rather text than the others; name it with --text"
+            )
+        return None
+    others = [column for column in used if column != text_column]
+    label = target
+    notices = []
+    if label is None and len(others) == 1:
+        label = others[0]
+        notices.append(f"the label is taken to be {label}; --target names another")
+    elif label is None and asked:
+        raise DataError(f"{name} has texts in {text_column!r}; name their label with --target")
+    elif label is None or (others and not asked):
+        return None
+    left = [reading.name for reading in readings if reading.name not in (text_column, label)]
+    left = [column for column in left if column not in (options.get("drop") or ())]
+    if left:
+        notices.append(f"texts are read from {text_column}; left out: {some(left, 6)}")
+    raw = _labelled(frame, name, options, text_column, str(label), sizes)
+    return replace(raw, notices=(*notices, *raw.notices))
+
+
+def _main_texts(readings: Sequence[Reading], n: int) -> list[str]:
+    """Return columns of text, those that are mostly empty only where all are."""
+    texts = [reading for reading in readings if reading.role == "text"]
+    filled = [reading for reading in texts if reading.missing < n / 2]
+    return [reading.name for reading in filled or texts]
+
+
+def _are_pairs(frame: pd.DataFrame, texts: Sequence[str]) -> bool:
+    """Whether a table is of two texts in each row: alone, or with Tatoeba's sign of its licence."""
+    if len(texts) == 2:
+        return True
+    if len(texts) != 3:
+        return False
+    last = frame[texts[2]].astype("string")
+    return bool(last.str.contains("CC-BY", regex=False, na=False).all())
+
+
+def _text_column(
+    readings: Sequence[Reading], texts: Sequence[str], options: Mapping[str, Any]
+) -> str | None:
+    like = options.get("like")
+    known = [reading.name for reading in readings]
+    if like is not None and like.text_column in known:
+        return str(like.text_column)
+    named = columns.first_named(known, columns.TEXT)
+    if named is not None and (options.get("task") == "text" or like is not None or named in texts):
+        return named
+    if len(texts) == 1:
+        return texts[0]
+    asked = options.get("task") == "text" or like is not None
+    if asked and len(known) == 1:
+        return known[0]
+    # A column of words that name no rows, where there is nothing but it.
+    return None
+
+
+def _labelled(
+    frame: pd.DataFrame,
+    name: str,
+    options: Mapping[str, Any],
+    text_column: str,
+    label: str,
+    sizes: Sizes,
+) -> Raw:
+    given = {k: v for k, v in options.items() if k not in READING}
+    refuse_unused(given, _OF_TEXT, "a table of text")
+    kept, gaps, sizes = _present(frame, (text_column, label), name, options, sizes)
+    places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
+    texts = cells_of(frame[text_column][kept], text_column, places)
+    labels = cells_of(frame[label][kept], label, places)
+    raw = text.labelled(texts, labels, name, dict(options), places)
+    return _of_columns(raw, gaps, kept, sizes, text_column=text_column, target=label)
+
+
+def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Sizes) -> Raw:
+    given = {k: v for k, v in options.items() if k not in READING}
+    refuse_unused(given, (*text.OPTIONS, "task", "drop", "text"), "pairs")
+    a, b, notices = _pair_columns(frame, name, options)
+    kept, gaps, sizes = _present(frame, (a, b), name, options, sizes)
+    places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
+    sources = cells_of(frame[a][kept], a, places)
+    targets = cells_of(frame[b][kept], b, places)
+    pairs = list(zip(sources, targets, strict=True))
+    raw = text.paired(pairs, name, dict(options), places)
+    return replace(
+        _of_columns(raw, gaps, kept, sizes, text_column=a, target=b),
+        notices=(*notices, *raw.notices),
+    )
+
+
+def _pair_columns(
+    frame: pd.DataFrame, name: str, options: Mapping[str, Any]
+) -> tuple[str, str, list[str]]:
+    """Return the source's column, the target's, and what is left out."""
+    known = list(frame.columns)
+    like = options.get("like")
+    if like is not None and like.text_column in known and like.target in known:
+        return str(like.text_column), str(like.target), []
+    told = list(options.get("text") or ())
+    named = _named_pair(known)
+    if len(told) == 2:
+        a, b = told
+    elif named:
+        a, b = named
+    else:
+        remaining = [column for column in known if column not in (options.get("drop") or ())]
+        if len(remaining) < 2:
+            raise DataError(f"{name} has one column, but pairs need a source and a target")
+        a, b = remaining[:2]
+    left = [column for column in known if column not in (a, b)]
+    if not left:
+        return a, b, []
+    return a, b, [f"pairs are read from {a} and {b}; left out: {some(left, 6)}"]
+
+
+def _named_pair(known: Sequence[str]) -> tuple[str, str] | None:
+    by_lower = {column.lower(): column for column in known}
+    for a, b in columns.PAIRS:
+        if a in by_lower and b in by_lower:
+            return by_lower[a], by_lower[b]
+    return None
+
+
+def asks_pairs(options: Mapping[str, Any]) -> bool:
+    """Whether a trained run is to read these, and it reads pairs."""
+    like = options.get("like")
+    return like is not None and like.task == "pairs"
+
+
+def _of_columns(raw: Raw, gaps: dict[str, int], kept: Any, sizes: Sizes, **titles: str) -> Raw:
+    """Return texts that know which columns they came from."""
+    encode = raw.encode
+
+    def with_titles(train: Any) -> Encoded:
+        assert encode is not None  # texts are always encoded once the training part is known
+        encoded = encode(train)
+        schema = replace(encoded.schema, **titles)  # type: ignore[arg-type]
+        return encoded._replace(schema=schema)
+
+    return replace(
+        raw,
+        encode=with_titles,
+        missing=gaps,
+        official_valid=sizes.valid,
+        official_test=sizes.test,
+        rows=np.flatnonzero(kept),
+        schema=replace(raw.schema, **titles),  # type: ignore[arg-type]
+    )
+
+
+def is_given(cell: Any) -> bool:
+    """Whether a cell of a table holds a value."""
+    import pandas as pd
+
+    return not (pd.api.types.is_scalar(cell) and pd.isna(cell))
+
+
+def is_there(cell: Any) -> bool:
+    """Whether a cell holds anything to read."""
+    return is_given(cell) and bool(str(cell).strip())
+
+
+def _present(
+    frame: pd.DataFrame,
+    needed: tuple[str, str],
+    name: str,
+    options: Mapping[str, Any],
+    sizes: Sizes,
+) -> tuple[Any, dict[str, int], Sizes]:
+    """Return which rows have both cells, how many cells each column lacks, and the parts' sizes."""
+    there = {column: frame[column].map(is_there).to_numpy(bool) for column in needed}
+    kept = there[needed[0]] & there[needed[1]]
+    gaps = {column: int((~has).sum()) for column, has in there.items() if not has.all()}
+    if options.get("missing") == "refuse" and gaps:
+        first = int(np.flatnonzero(~kept)[0]) + 1
+        lacking = next(column for column in needed if not there[column][first - 1])
+        raise DataError(
+            f"row {first} of {name} lacks {lacking!r}; fill it, or leave such rows out with "
+            "--missing drop"
+        )
+    if not kept.any():
+        raise DataError(f"every row of {name} lacks {needed[0]!r} or {needed[1]!r}; fill them")
+    n_train = len(kept) - sizes.valid - sizes.test
+    parts = np.split(kept, [n_train, n_train + sizes.valid])
+    return kept, gaps, Sizes(int(parts[1].sum()), int(parts[2].sum()))
+
+
+def cells_of(values: pd.Series[Any], column: str, places: Sequence[str]) -> list[str]:
+    """Return cells as texts. Raises DataError for lists and tables."""
+    found = []
+    for value, place in zip(values, places, strict=True):
+        if isinstance(value, (list, tuple, dict, np.ndarray)):
+            what = "table" if isinstance(value, dict) else "list"
+            raise DataError(
+                f"{place} has a {what} as {column!r}, but it must be text; join it, or write tagged "
+                "text as a .bio file"
+            )
+        found.append(str(value))
+    return found

@@ -1,0 +1,160 @@
+"""Files as text: unpacked where they are packed, and decoded."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from danlu.errors import DataError, reason_of, some, wrong
+
+PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zip")
+_GZIP, _BZIP2, _XZ, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CHINESE = 0.9  # of the signs beyond ASCII: in Chinese text nearly all are in GB 2312
+_LOOKED_AT = 1 << 20  # bytes by which an encoding is told
+_HIDDEN = ("__MACOSX", ".")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The text of a file, what its name ends with when unpacked, and how it was read."""
+
+    text: str
+    suffix: str
+    notices: tuple[str, ...] = ()
+
+
+def suffix_of(path: Path) -> str:
+    """Return what a file's name ends with, in lower case; of a packed one before that."""
+    suffix = path.suffix.lower()
+    if suffix in PACKED:
+        inner = Path(path.stem).suffix.lower()
+        return inner or suffix
+    return suffix
+
+
+def open_text(path: Path, encoding: str | None = None) -> Opened:
+    """Return a file's text. Raises DataError for what cannot be read or is no text."""
+    content, name = unpacked(path)
+    text, used = decode(content, name, encoding)
+    notices = []
+    if used not in ("utf-8", "ascii") and encoding is None:
+        notices.append(f"{name} is read as {used}; --encoding reads it otherwise")
+    return Opened(text, Path(name).suffix.lower(), tuple(notices))
+
+
+def unpacked(path: Path) -> tuple[bytes, str]:
+    """Return a file's bytes and its name, both unpacked where the bytes say that it is packed."""
+    try:
+        content = path.read_bytes()
+    except OSError as e:
+        raise DataError(f"{path.name} cannot be read: {(e.strerror or str(e)).lower()}") from e
+    name = path.name
+    try:
+        if content.startswith(_ZIP) and path.suffix.lower() not in (".xlsx", ".npz"):
+            return _of_zip(content, name)
+        if content.startswith(_GZIP):
+            return gzip.decompress(content), path.stem
+        if content.startswith(_BZIP2) and path.suffix.lower() == ".bz2":
+            return bz2.decompress(content), path.stem
+        if content.startswith(_XZ):
+            return lzma.decompress(content), path.stem
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as e:
+        raise DataError(f"{name} is damaged and cannot be unpacked: {reason_of(e)}") from e
+    return content, name
+
+
+def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [
+            member
+            for member in archive.namelist()
+            if not member.endswith("/")
+            and not member.split("/")[-1].startswith(_HIDDEN)
+            and not member.startswith(_HIDDEN)
+        ]
+        if len(members) != 1:
+            raise DataError(
+                f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack it "
+                "and name the one to read"
+            )
+        return archive.read(members[0]), members[0].split("/")[-1]
+
+
+def decode(content: bytes, name: str, encoding: str | None = None) -> tuple[str, str]:
+    """Return bytes as text, and the encoding they were read in.
+
+    Without one, UTF-8 is tried, then UTF-16, GB 18030 and Latin-1: the first that makes sense.
+    """
+    if encoding is not None:
+        return _decoded_as(content, name, encoding), encoding
+    if content.startswith(codecs.BOM_UTF8):
+        return _decoded_as(content[3:], name, "utf-8", offset=3), "utf-8"
+    if content.startswith(_UTF16_MARKS):
+        return _decoded_as(content, name, "utf-16"), "utf-16"
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError as e:
+        error = e
+    head = content[:_LOOKED_AT]
+    without_mark = _utf16_without_mark(head)
+    if without_mark:
+        return _decoded_as(content, name, without_mark), "utf-16"
+    if b"\0" in head:
+        raise DataError(
+            f"{name} is no text: byte 0x{content[error.start]:02x} at offset {error.start:,} is of no "
+            "known encoding; name one with --encoding, or save it as UTF-8"
+        )
+    if _is_chinese(head):
+        return content.decode("gb18030", errors="replace"), "gb18030"
+    # Latin-1 as it is used: with curly quotes and the euro of Windows.
+    try:
+        return content.decode("cp1252"), "latin-1 (windows-1252)"
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), "latin-1"
+
+
+def _decoded_as(content: bytes, name: str, encoding: str, offset: int = 0) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as e:
+        byte = f"0x{e.object[e.start]:02x}"
+        raise DataError(
+            f"{name} is no {encoding} text: byte {byte} at offset {e.start + offset:,}; name another "
+            "encoding, such as --encoding gb18030, or save it as UTF-8"
+        ) from e
+    except (LookupError, ValueError, TypeError) as e:
+        # Some codecs are of Python's own, and for no text.
+        rule = "must be one of text that Python knows"
+        raise DataError(wrong("encoding", encoding, rule, "try utf-8 or gb18030")) from e
+
+
+def _utf16_without_mark(head: bytes) -> str | None:
+    """Return the byte order of UTF-16, where every other byte of western text is 0."""
+    pairs = len(head) // 2
+    if pairs < 2:
+        return None
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if head[first::2].count(0) > 0.7 * pairs and head[1 - first :: 2].count(0) == 0:
+            return encoding
+    return None
+
+
+def _is_chinese(head: bytes) -> bool:
+    """Whether bytes make common Chinese characters in GB 18030."""
+    # The last character may be cut.
+    text = head.decode("gb18030", errors="ignore")
+    if "�" in head.decode("gb18030", errors="replace")[:-2]:
+        return False
+    beyond = [sign for sign in text if ord(sign) > 127]
+    if not beyond:
+        return False
+    common = "".join(beyond).encode("gb2312", errors="ignore")
+    return len(common) / 2 >= _CHINESE * len(beyond)

@@ -1,0 +1,236 @@
+"""Folders of pictures: one subfolder per class, or a table that names the files and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from danlu.data.memmap import Array
+from danlu.data.parts import in_order, part_of_file
+from danlu.data.raw import Raw
+from danlu.data.schema import Schema
+from danlu.data.sources import columns, formats
+from danlu.data.sources.images import SUFFIXES, Decoded, is_picture, load_all
+from danlu.data.sources.options import Options, refuse_unused
+from danlu.data.sources.tree import Tree, all_files, files_of
+from danlu.data.tables.roles import Overrides, read_columns
+from danlu.data.tables.target import Target, known_target, read_target, unseen_notices
+from danlu.errors import DataError, count, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NAMED = 0.5  # of the cells of a column that names files: so many must be pictures that are there
+
+
+def has_pictures(tree: Tree) -> bool:
+    """Whether most files of the classes are pictures."""
+    every = [
+        file for of_part in tree.parts.values() for files in of_part.values() for file in files
+    ]
+    return 2 * sum(map(is_picture, every)) > len(every)
+
+
+def from_tree(tree: Tree, options: Options) -> Raw:
+    """Return pictures by class, with or without parts above the classes."""
+    used = ("missing", "resize", "mode", "task")
+    refuse_unused(options, used, "a folder of pictures")
+    like = options.get("like")
+    _refuse_empty_classes(tree)
+    order = in_order(tree.parts)
+    sources: list[Path] = []
+    labels: list[str] = []
+    sizes = {}
+    for part in order:
+        before = len(sources)
+        for name, files in sorted(tree.parts[part].items()):
+            of_class = [file for file in files if is_picture(file)]
+            sources += of_class
+            labels += [name] * len(of_class)
+        sizes[part] = len(sources) - before
+    decoded = _decode(sources, tree.root, options)
+    kept_labels = [labels[i] for i in decoded.kept]
+    target = _target(kept_labels, "classification", tree.root.name, like)
+    notices = (*tree.notices, *decoded.notices, *target.notices)
+    return _raw(decoded, target, _sizes_left(decoded.kept, sizes, order), notices)
+
+
+def _refuse_empty_classes(tree: Tree) -> None:
+    empty = []
+    for name in tree.classes:
+        files = [file for of_part in tree.parts.values() for file in of_part.get(name, [])]
+        if not any(map(is_picture, files)):
+            empty.append(repr(name))
+    if empty:
+        raise DataError(
+            f"no picture lies in the class folder {some(empty)} of {str(tree.root)!r}; add some or "
+            "remove it"
+        )
+
+
+def _decode(sources: Sequence[Path], root: Path, options: Options) -> Decoded:
+    like = options.get("like")
+    mode, size = options["mode"], options["resize"]
+    if like is not None and like.is_image:
+        # The network's own: nothing is asked again that the run knows.
+        mode = mode or like.mode
+        size = size or like.input_shape[1:]
+    names = [str(file.relative_to(root)) for file in sources]
+    return load_all(sources, names, mode, size, options["budget"])
+
+
+def _target(labels: Sequence[Any], task: str | None, name: str, like: Schema | None) -> Target:
+    import pandas as pd
+
+    values = pd.Series(list(labels), name="class")
+    if like is None:
+        return read_target(values, task, name)
+    target = known_target(values, like.classes, like.target_style)
+    told = unseen_notices(target, values, name)
+    return Target(target.y, target.classes, target.is_there, target.style, told)
+
+
+def _sizes_left(kept: Sequence[int], sizes: dict[str, int], order: Sequence[str]) -> dict[str, int]:
+    """Return the parts' sizes without the pictures that were left out."""
+    found = {}
+    start = 0
+    for part in order:
+        end = start + sizes[part]
+        found[part] = sum(start <= i < end for i in kept)
+        start = end
+    return found
+
+
+def _raw(decoded: Decoded, target: Target, sizes: dict[str, int], notices: tuple[str, ...]) -> Raw:
+    task: Any = "classification" if target.classes else "regression"
+    shape = tuple(decoded.pixels.shape[1:])
+    schema = Schema(task, shape, target.classes, mode=decoded.mode)
+    return Raw(
+        decoded.pixels,
+        target.y,
+        schema,
+        official_test=sizes.get("test", 0),
+        official_valid=sizes.get("valid", 0),
+        notices=notices,
+    )
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """Return the tables in a folder that also holds pictures, which they may name."""
+    tables = [file for file in files_of(folder) if formats.is_table(file)]
+    if not tables or not any(map(is_picture, all_files(folder))):
+        return []
+    return tables
+
+
+def from_tables(folder: Path, tables: Sequence[Path], options: Options) -> Raw | None:
+    """Return the pictures that tables name, with their labels; None where they name none."""
+    places = _places(folder)
+    by_part = _by_part(tables)
+    names: list[str] = []
+    values: list[Any] = []
+    sizes = {}
+    notices: list[str] = []
+    title = ""
+    for part in in_order(by_part):
+        frame, told = _frame(by_part[part], options)
+        column = _file_column(frame, places)
+        if column is None:
+            return None
+        title = _label_column(frame, column, by_part[part].name, options)
+        names += [str(name).strip() for name in frame[column]]
+        values += frame[title].tolist()
+        sizes[part] = len(frame)
+        notices += told
+    used = ("missing", "resize", "mode", "task", "target", *READING)
+    refuse_unused(options, used, "a folder of pictures with a table of labels")
+    listed = some(path.name for path in tables)
+    sources = _found(names, places, listed)
+    decoded = _decode(sources, folder, options)
+    kept = [values[i] for i in decoded.kept]
+    target = _target(kept, options["task"], listed, options.get("like"))
+    if not target.is_there.all():
+        row = int(np.flatnonzero(~target.is_there)[0]) + 1
+        raise DataError(f"row {row} of {listed} has no {title}; fill it, or remove the row")
+    notices.append(f"pictures and their {title} are read from {listed}")
+    left = _sizes_left(decoded.kept, sizes, in_order(by_part))
+    return _raw(decoded, target, left, (*notices, *decoded.notices, *target.notices))
+
+
+READING = ("separator", "header", "encoding")
+
+
+def _by_part(tables: Sequence[Path]) -> dict[str, Path]:
+    named = {part_of_file(path.name) or "all": path for path in tables}
+    if "train" in named:
+        named.pop("all", None)
+        return named
+    return {"all": tables[0]}
+
+
+def _frame(path: Path, options: Options) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    table = formats.read_table(path, options)
+    return table.frame, table.notices
+
+
+def _places(folder: Path) -> dict[str, Path]:
+    """Return pictures by what a table may call them: path, name, or name without its ending."""
+    found: dict[str, Path] = {}
+    for file in all_files(folder):
+        if is_picture(file):
+            for name in (str(file.relative_to(folder)), file.name, file.stem):
+                found.setdefault(name, file)
+    return found
+
+
+def _file_column(frame: pd.DataFrame, places: dict[str, Path]) -> str | None:
+    """Return the column whose cells name pictures, also ones that are not there."""
+    best, best_share = None, _NAMED
+    for column in frame.columns:
+        cells = frame[column].astype("string").fillna("").str.strip()
+        are_there = cells.isin(list(places)).mean()
+        look_so = cells.str.lower().str.endswith(tuple(SUFFIXES)).mean()
+        share = max(float(are_there), float(look_so))
+        if share > best_share:
+            best, best_share = str(column), share
+    return best
+
+
+def _label_column(frame: pd.DataFrame, column: str, name: str, options: Options) -> str:
+    others = [str(other) for other in frame.columns if other != column]
+    wanted = options["target"]
+    if wanted is not None and wanted in others:
+        return str(wanted)
+    usual = columns.first_named(others, columns.LABELS_OF_TEXT)
+    if wanted is None and usual is not None:
+        return usual
+    readings = read_columns(frame[others], None, Overrides())
+    used = [reading.name for reading in readings if reading.is_used]
+    if wanted is None and len(used) == 1:
+        return used[0]
+    are_binary = [r for r in readings if r.role == "number" and set(r.values.dropna()) <= {0, 1}]
+    if wanted is None and len(are_binary) == len(used) > 1:
+        raise DataError(
+            f"{name} gives each picture {len(used)} labels of 0 or 1, and several labels at once "
+            f"cannot be learnt; choose one with --target {used[0]}"
+        )
+    raise DataError(
+        f"{name} has the columns {some(others, 8)} beside the pictures' names; say which one is the "
+        f"label with --target {others[-1] if others else 'COLUMN'}"
+    )
+
+
+def _found(names: Sequence[str], places: dict[str, Path], listed: str) -> list[Path]:
+    absent = [name for name in names if name not in places]
+    if absent:
+        raise DataError(
+            f"{listed} names {count(len(absent), 'picture')} that are not in the folder: "
+            f"{some(absent)}; add them, or remove their rows"
+        )
+    return [places[name] for name in names]
+
+
+__all__ = ["Array", "from_tables", "from_tree", "has_pictures", "tables_of"]
