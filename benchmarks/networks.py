@@ -33,6 +33,7 @@ SMALL = {  # the notes' own, of ten classes
     "softmax": DIGITS,
     "softmax-explicit": DIGITS,
     "dense": DIGITS,
+    "table": DIGITS,
     "cnn": DIGITS,
     "cnn-wide": PICTURES,
     "vgg-narrow": PICTURES,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from danlu.data import load
-from danlu.errors import DanluError
+from danlu.data import Data, load
+from danlu.errors import DanluError, DataNotice
 
 
 def write_idx(path: Path, array: np.ndarray, zipped: bool = True) -> None:
@@ -36,8 +37,15 @@ def make_pictures(
     return root
 
 
+def quietly(source: object, **options: object) -> Data:
+    """The data of a source, whose notices are looked at and not warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNotice)
+        return load(source, **options)  # type: ignore[arg-type]
+
+
 def refused(source: object, **options: object) -> str:
     with pytest.raises(DanluError) as caught:
-        load(source, **options)  # type: ignore[arg-type]
+        quietly(source, **options)
     assert all("\n" not in m for m in caught.value.mistakes)
     return str(caught.value)

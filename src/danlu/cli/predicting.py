@@ -119,6 +119,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Write a table of the predictions there (CSV).")
     ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Bring pictures to the network's size, unmentioned.")
+    ] = False,
     samples: Annotated[
         int, typer.Option(help="Passes with dropout on, for mean and spread.", min=0)
     ] = 0,
@@ -140,12 +143,12 @@ def predict(
     from danlu.predict.inputs import Inputs, read, read_texts
 
     found = open_run(run, trust)
-    options = {"encoding": encoding, "samples": samples, "out": out}
+    options = {"resize": resize, "encoding": encoding, "samples": samples, "out": out}
     # An option without effect is a misunderstanding, so it is refused.
     _refuse_unused(found.schema, {**options, "beam": beam, "length": length})
     with notices_said():
         if not found.schema.is_text:
-            read_inputs = read(found.schema, inputs, encoding)
+            read_inputs = read(found.schema, inputs, encoding, resize)
         else:
             texts = read_texts(inputs, encoding, found.schema)
             if found.schema.each_token:
@@ -183,6 +186,7 @@ def _refuse_unused(schema: Schema, given: dict[str, Any]) -> None:
     kind = "pictures" if schema.is_image else "text" if schema.is_text else "tables"
     # The default, and whether the option is without effect here.
     options: dict[str, tuple[Any, bool]] = {
+        "resize": (False, kind != "pictures"),
         "encoding": (None, kind == "pictures"),
         "out": (None, schema.each_token),
         "samples": (0, schema.each_token),

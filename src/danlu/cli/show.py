@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +19,11 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import print_results, show_study
-from danlu.errors import DanluError, count
+from danlu.errors import DanluError, DataError, count
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
+    from danlu.data.sources.inspect import Inspection
     from danlu.runs import Run, Study
 
 _COLUMNS = ("run", "status", "source", "model", "epochs", "figure", "score", "seconds")
@@ -154,13 +156,24 @@ def data(
     *,
     loading: dict[str, Any],
 ) -> None:
-    """What is in a source: parts, shapes, classes, missing and constant columns, duplicates."""
+    """What is in a source: parts, shapes, roles of columns, rank, duplicates, every problem."""
+    from danlu.data.sources.inspect import inspect_table
     from danlu.report.pages import data_page
     from danlu.report.tables.data import describe
     from danlu.report.terminal import data_summary
 
-    # Someone who looks at data wants to see the gaps, so they are no reason to refuse.
-    loaded = load_source(source, {**loading, "missing": "drop"})
+    try:
+        loaded = load_source(source, loading)
+    except DataError as e:
+        # What is no source at all cannot be described.
+        if not Path(source).expanduser().exists():
+            raise
+        inspection = inspect_table(source, loading)
+        if json:
+            print_json({"source": source, "problems": list(e.mistakes), **_plain(inspection)})
+        else:
+            data_summary.show_inspection(source, inspection, e.mistakes)
+        return
     if json:
         print_json(describe(loaded))
     else:
@@ -168,6 +181,13 @@ def data(
     if html:
         data_page.write_page(loaded, html)
         print(f"page: {html}", file=sys.stderr if json else sys.stdout)
+
+
+def _plain(inspection: Inspection | None) -> dict[str, Any]:
+    if inspection is None:
+        return {}
+    roles = [asdict(note) for note in inspection.columns]
+    return {"examples": inspection.rows, "roles": roles, "notices": list(inspection.notices)}
 
 
 def summary(

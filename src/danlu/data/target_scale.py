@@ -1,4 +1,4 @@
-"""Numbers to predict, as networks see them: standardised, of their logarithm where that is learnt."""
+"""Numbers to predict, as networks see them: standardised, or their logarithms so."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def fitted(schema: Schema, y: Array) -> Schema:
     if schema.log_target:
         if (exact <= 0).any():
             raise DataError(
-                f"the target {schema.target!r} is {exact.min():g} somewhere, but only numbers above "
-                "0 have a logarithm; leave out --log-target"
+                f"the target {schema.target!r} is {exact.min():g} somewhere, but only numbers "
+                "above 0 have a logarithm; leave out --log-target"
             )
         exact = np.log(exact)
     std = float(exact.std())

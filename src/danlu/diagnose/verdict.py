@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from danlu.data.parts import TITLES
-from danlu.errors import cells, count
+from danlu.data.target_scale import in_units
+from danlu.errors import count
 from danlu.nn.information import UNITS, entropy, perplexity
 from danlu.predict import ner_metrics
 from danlu.runs import Run
@@ -170,19 +172,28 @@ def _of_numbers(run: Run) -> list[str]:
     part = held_out(run)
     n = result[f"{part}_n"]
     r2 = result[f"{part}_r2"]
-    mean, std = run.schema.scale
-    # The loss is of the standardised target.
-    typical = std * math.sqrt(result[f"{part}_loss"])
-    targets = read_outputs(run.path)["targets"].double()
-    squared_errors = (targets - mean).square()
-    constant = float(squared_errors.mean().sqrt())
-    sentences = [
-        f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, where "
-        f"always answering the training mean errs by {constant:.4g}."
-    ]
+    kept = read_outputs(run.path)
+    targets = kept["targets"].double()
+    always = in_units(torch.zeros(1, dtype=torch.float64), run.schema)
+    typical = _root_mean_square(in_units(kept["outputs"][:, 0].double(), run.schema) - targets)
+    constant = _root_mean_square(always - targets)
+    if math.isnan(r2):
+        sentences = [
+            f"{_title(part)} error is {typical:.4g} on {count(n, 'example')}; R² is undefined, as "
+            "their targets do not differ."
+        ]
+    else:
+        sentences = [
+            f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, where "
+            f"always answering the training mean errs by {constant:.4g}."
+        ]
     if part != "train" and "train_r2" in result:
         sentences.append(f"Training R² is {result['train_r2']:.3f}.")
     return sentences
+
+
+def _root_mean_square(errors: Tensor) -> float:
+    return float(errors.square().mean().sqrt())
 
 
 def _of_the_data(run: Run) -> list[str]:
@@ -196,9 +207,6 @@ def _of_the_data(run: Run) -> list[str]:
             f"{count(n, 'example')} of the {second} part {verb} one of the {first} part; "
             "its score is flattered."
         )
-    gaps = run.data_info["missing"]
-    if gaps:
-        sentences.append(f"Rows with missing cells were left out ({cells(gaps)}).")
     return sentences
 
 

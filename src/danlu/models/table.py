@@ -33,7 +33,7 @@ def vector_length(levels: int) -> int:
 
     (A rule of thumb of the library fastai.)
     """
-    rule = 1.6 * float(levels) ** 0.56
+    rule: float = 1.6 * levels**0.56
     return min(_LONGEST, round(rule))
 
 

@@ -41,14 +41,17 @@ class Inputs:
     identifiers: dict[str, list[str]]
 
 
-def read(schema: Schema, inputs: Sequence[str], encoding: str | None = None) -> Inputs:
+def read(
+    schema: Schema, inputs: Sequence[str], encoding: str | None = None, resize: bool = False
+) -> Inputs:
     """Return examples that a network can predict; `-` is standard input.
 
-    Pictures of another size are brought to the network's. encoding: of tables. Raises DataError,
+    Pictures of another size are brought to the network's; resize: without a word. encoding: of
+    tables. Raises DataError,
     one sentence per bad input.
     """
     if schema.is_image:
-        x, names = _read_pictures(schema, inputs)
+        x, names = _read_pictures(schema, inputs, resize)
         return Inputs(x, names, {})
     if not schema.columns:
         raise RunError(
@@ -137,7 +140,7 @@ def _read_table(name: str, encoding: str | None) -> tuple[str, Any]:
     return path.name, formats.read_table(path, options).frame
 
 
-def _read_pictures(schema: Schema, inputs: Sequence[str]) -> tuple[Tensor, list[str]]:
+def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple[Tensor, list[str]]:
     sources: list[NamedPicture] = []
     mistakes: list[str] = []
     for name in inputs:
@@ -163,7 +166,7 @@ def _read_pictures(schema: Schema, inputs: Sequence[str]) -> tuple[Tensor, list[
         mistakes.append("there is no input to predict")
     if mistakes:
         raise DataError(*mistakes)
-    if other_sizes:
+    if other_sizes and not resize:
         warnings.warn(
             f"{count(other_sizes, 'picture')} of another size brought to {height}×{width}",
             DataNotice,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from samples import make_pictures, refused
+from samples import make_pictures, quietly, refused
 
 from danlu.data import load
 
@@ -17,52 +17,65 @@ def test_rows_with_missing_cells_are_left_out_when_asked(tmp_path: Path) -> None
     frame.loc[[7, 11, 35], "b"] = None
     file = tmp_path / "t.csv"
     frame.to_csv(file, index=False)
-    sentence = refused(str(file))
+    sentence = refused(str(file), missing="refuse")
     assert (
-        "row 4 of column 'a' in t.csv is missing or NaN; fill the 2 such cells, or use --missing drop"
+        "column 'a' of t.csv lacks 2 cells, the first in row 4; fill them, or use --missing fill"
         in sentence
     )
-    assert "row 8 of column 'b'" in sentence
-    data = load(str(file), missing="drop")
+    assert "column 'b' of t.csv lacks 3 cells, the first in row 8" in sentence
+    data = quietly(str(file), missing="drop")
+    assert "36 of 40 rows kept, those without missing cells" in data.notices
     assert len(data) == 36
     assert data.missing == {"a": 2, "b": 3}
     assert sorted(data.x[:, 0].tolist()) == [v for v in range(40) if v not in (3, 7, 11, 35)]
     assert (
-        load(str(file), missing="drop").fingerprint
+        quietly(str(file), missing="drop").fingerprint
         == data.fingerprint
-        == load(**data.source).fingerprint
+        == quietly(**data.source).fingerprint
     )
     folder = tmp_path / "parts"
     folder.mkdir()
     frame[:30].to_parquet(folder / "train.parquet")
     frame[30:].to_parquet(folder / "test.parquet")
-    parts = load(str(folder), missing="drop")
+    parts = quietly(str(folder), missing="drop")
     assert (parts.size("test"), len(parts)) == (9, 36)
     assert set(parts.x[parts.parts["test"], 0].tolist()) == {30, 31, 32, 33, 34, 36, 37, 38, 39}
-    assert "every row of the data frame" in refused(
-        pd.DataFrame({"a": [1, None], "label": [None, 1]}), missing="drop"
-    )
+    holes = pd.DataFrame({"a": [1, None] * 9, "b": [None, 1] * 9, "label": [0, 1] * 9})
+    assert "every row of the data frame has a missing cell" in refused(holes, missing="drop")
     frame["b"] = None
-    for missing in ("refuse", "drop"):
-        assert "column 'b' of the data frame has no value in any row; remove it" in refused(
-            frame, missing=missing
-        )
-        assert "no value in any row; fill in the target" in refused(
-            frame, target="b", missing=missing
-        )
+    assert "b (no value in any row)" in quietly(frame).notices[0]
+    assert "no row of the data frame has a value in the target 'b'" in refused(frame, target="b")
 
 
-def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {"a": np.arange(40.0).astype(object), "b": np.arange(40.0), "label": np.arange(40) % 2}
-    )
-    frame.loc[2, "b"] = None
-    frame.loc[20, "a"], frame.loc[30, "b"] = "oops", np.inf
-    frame.index += 100
-    for missing in ("refuse", "drop"):
-        sentence = refused(frame, missing=missing)
-        assert "row 21 of column 'a' in the data frame is 'oops'" in sentence
-        assert "row 31 of column 'b' in the data frame is infinite" in sentence
+def test_missing_cells_are_filled_with_the_training_median_and_an_indicator() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200), "b": ["x", "y"] * 100, "label": [0, 1] * 100})
+    frame.loc[::7, "a"] = None
+    frame.loc[::9, "b"] = None
+    data = quietly(frame)
+    a, b = data.schema.columns
+    assert a.features == ["a", "a is missing"] and b.features == ["b=x", "b=y", "b is missing"]
+    train = data.parts["train"].numpy()
+    known = frame["a"].to_numpy(float)
+    assert a.fill == np.nanmedian(known[train]) != np.nanmedian(known)
+    gaps = np.isnan(known)
+    assert np.allclose(data.x[:, 0].numpy(), np.where(gaps, a.fill, known), atol=1e-6)
+    assert np.array_equal(data.x[:, 1].numpy(), gaps)
+    levels = np.stack([frame["b"] == "x", frame["b"] == "y", frame["b"].isna()], 1)
+    assert np.array_equal(data.x[:, 2:].numpy(), levels)
+    assert any("missing cells filled: 29 in a, 23 in b" in notice for notice in data.notices)
+
+
+def test_rows_without_a_target_are_left_out_and_counted() -> None:
+    frame = pd.DataFrame({"a": np.arange(40.0), "price": np.arange(40) * 1.5})
+    frame.loc[[3, 5], "price"] = None
+    data = quietly(frame, target="price")
+    assert len(data) == 38 and 3.0 not in data.x[:, 0].tolist()
+    assert "left out: 2 rows without a value in the target price" in data.notices
+    assert "the target lacks 2 cells" in refused(frame, target="price", missing="refuse")
+
+
+def test_pictures_keep_their_row_numbers_when_others_are_left_out(tmp_path: Path) -> None:
     make_pictures(tmp_path / "p")
     content = [
         {"bytes": f.read_bytes(), "path": None} for f in sorted((tmp_path / "p").rglob("*.png"))
@@ -95,10 +108,11 @@ def test_tables_without_rows_are_refused(tmp_path: Path) -> None:
 def test_the_task_follows_from_all_known_targets() -> None:
     frame = pd.DataFrame({"a": np.arange(63.0), "price": np.arange(63) % 21})
     frame.loc[frame.price == 20, "a"] = None
-    assert load(frame, target="price", missing="drop").schema.task == "regression"
+    assert quietly(frame, target="price", missing="drop").schema.task == "regression"
     mixed = pd.DataFrame({"a": np.arange(60.0), "label": [0, "1", "1.0"] * 20})
+    assert quietly(mixed).schema.classes == ("0", "1", "1.0")
     mixed.loc[mixed.label == "1.0", "a"] = None
-    assert load(mixed, missing="drop").schema.classes == ("0", "1")
+    assert "no row of the class '1.0'" in refused(mixed, missing="drop")
 
 
 def test_missing_cells_that_would_empty_a_part_or_class_are_refused(tmp_path: Path) -> None:
@@ -118,11 +132,6 @@ def test_missing_cells_that_would_empty_a_part_or_class_are_refused(tmp_path: Pa
     ).to_parquet(tmp_path / "all.parquet")
     assert "no row of the class 'c' in all.parquet is whole" in refused(
         str(tmp_path / "all.parquet"), missing="drop"
-    )
-    one = pd.DataFrame({"a": [1, None], "label": [None, 1]})
-    one.to_parquet(tmp_path / "one.parquet")
-    assert "every row of one.parquet has a missing cell" in refused(
-        str(tmp_path / "one.parquet"), missing="drop"
     )
 
 

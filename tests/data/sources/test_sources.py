@@ -127,7 +127,9 @@ def test_parquet_files_of_tables_and_of_pictures_are_read(tmp_path: Path) -> Non
 def test_arrays_datasets_frames_and_text_labels_are_read() -> None:
     x, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
     assert load((x, y)).schema.task == "classification"
-    assert load((x, y.astype(float))).schema.task == "regression"
+    assert load((x, y.astype(float))).schema.classes == ("0", "1")
+    assert load((x, y.astype(float)), task="regression").schema.task == "regression"
+    assert load((x, y + 0.5 * x[:, 0])).schema.task == "regression"
     assert load((x, np.array(["b", "a"] * 10))).schema.classes == ("a", "b")
     dataset = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
     assert torch.equal(load(dataset).x, load((x, y)).x)

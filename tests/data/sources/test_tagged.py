@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import refused
+from samples import quietly, refused
 
 from danlu import load
 from danlu.data.tags import (
@@ -140,7 +140,7 @@ def test_columns_between_token_and_tag_are_left_out(tmp_path: Path) -> None:
 )
 def test_broken_tags_are_refused_with_their_line(sentence: str, said: str, tmp_path: Path) -> None:
     lines = sum(len(s.split()) + 1 for s in GOOD)
-    text = refused(write(tmp_path / "t.bmes", *GOOD, sentence, "李/S-LOC 来/O"))
+    text = refused(write(tmp_path / "t.bmes", *GOOD, sentence, "李/S-LOC 来/O"), tags="strict")
     first = lines + 1
     assert (
         said.replace("73", str(first + 1)).replace("72", str(first + 1)).replace("71", str(first))
@@ -170,7 +170,7 @@ def test_tags_are_checked_by_the_scheme_of_the_run_that_reads_them(tmp_path: Pat
             "no training sentence has the tag 'B-NAMES'; did you mean 'B-NAME'?",
         ),
     ):
-        assert said in refused(write(tmp_path / "new.bio", sentence), like=schema)
+        assert said in refused(write(tmp_path / "new.bio", sentence), like=schema, tags="strict")
 
 
 def test_an_entity_across_two_sentences_passes(tmp_path: Path) -> None:
@@ -223,7 +223,12 @@ def test_iob1_is_read_as_bio(tmp_path: Path) -> None:
     tags = [data.schema.classes[k] for k in data.y[0].tolist()]
     assert tags == ["B-ORG", "B-LOC", "B-LOC", "O", "B-ORG", "I-ORG"]
     (tmp_path / "u.bio").write_text("EU B-ORG\nis O\n\n" * 12 + "EU I-ORG\n\n")
-    assert "line 37 of u.bio: 'I-ORG' begins no entity (BIO)" in refused(str(tmp_path / "u.bio"))
+    assert "line 37 of u.bio: 'I-ORG' begins no entity (BIO)" in refused(
+        str(tmp_path / "u.bio"), tags="strict"
+    )
+    mended = quietly(str(tmp_path / "u.bio"))
+    assert mended.schema.classes == ("O", "B-ORG")
+    assert "1 tag out of order (BIO), read as the evaluation script conlleval" in mended.notices[0]
 
 
 def test_columns_are_cut_at_tabs(tmp_path: Path) -> None:
@@ -232,7 +237,10 @@ def test_columns_are_cut_at_tabs(tmp_path: Path) -> None:
         str(tmp_path / "t.bio")
     )
     (tmp_path / "u.conll").write_text("1\tThe\tDT\n2\tcat\tNN\n\n" * 12)
-    assert "u.conll begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "u.conll"))
+    numbered = load(str(tmp_path / "u.conll"))
+    assert set(Vocabulary(numbered.schema.vocabulary).tokens[3:]) == {"The", "cat"}
+    (tmp_path / "v.conll").write_text("1 The\n2 cat\n\n" * 12)
+    assert "has no column for the tokens" in refused(str(tmp_path / "v.conll"))
     (tmp_path / "w.bmes").write_text("王 B-NAME\n刚 E-NAME\n\u3000 O\n来 O\n\n" * 12)
     assert (load(str(tmp_path / "w.bmes")).y >= 0).sum() == 48  # a full-width space is a token
 
@@ -282,7 +290,7 @@ def test_comment_lines_are_not_tokens(tmp_path: Path) -> None:
     (tmp_path / "ud.conll").write_text(
         "# sent_id = 1\n# text = the cat\n1\tthe\tDT\n2\tcat\tNN\n\n" * 20
     )
-    assert "begins its lines with numbers (CoNLL-U)" in refused(str(tmp_path / "ud.conll"))
+    assert load(str(tmp_path / "ud.conll")).schema.classes == ("DT", "NN")
 
 
 def test_a_single_tag_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import refused
+from samples import quietly, refused
 
 from danlu import load
 from danlu.data.sources import synthetic
@@ -60,13 +60,17 @@ def test_a_folder_of_texts_is_running_text(tmp_path: Path, text: str) -> None:
 def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     chinese = "王刚和李明去上班了。\n" * 60
     (tmp_path / "t.txt").write_bytes(b"ab" + chinese.encode("gb18030"))
-    said = refused(str(tmp_path / "t.txt"))
     assert (
         "t.txt is no utf-8 text: byte 0xcd at offset 2; name another encoding, such as --encoding gb18030"
-        in said
+        in refused(str(tmp_path / "t.txt"), encoding="utf-8")
     )
     data = load(str(tmp_path / "t.txt"), encoding="gb18030")
     assert "王" in Vocabulary(data.schema.vocabulary).tokens
+    told = quietly(str(tmp_path / "t.txt"))
+    assert told.fingerprint == data.fingerprint
+    assert "t.txt is read as gb18030; --encoding reads it otherwise" in told.notices
+    (tmp_path / "b.txt").write_bytes(bytes(range(256)) * 9)
+    assert "b.txt is no text: byte 0x80 at offset 128" in refused(str(tmp_path / "b.txt"))
     assert "must be one of text that Python knows" in refused(
         str(tmp_path / "t.txt"), encoding="utf-99"
     )
@@ -166,9 +170,7 @@ def test_a_line_longer_than_a_part_is_cut_inside(tmp_path: Path) -> None:
 
 def test_lines_that_are_texts_are_never_cut(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("".join(f"line {k}\n" for k in range(300)) + "z" * 2000)
-    assert "has 2,002 tokens, but the limit is 1,024" in refused(
-        str(tmp_path / "l.txt"), lines=True
-    )
+    assert "the longest has 2,000" in quietly(str(tmp_path / "l.txt"), lines=True).notices[-1]
     data = load(str(tmp_path / "l.txt"), lines=True, length=2002)
     learnt = Vocabulary(data.schema.vocabulary)
     told = [x[1:][x[1:] != PAD].tolist() for x in data.x]
@@ -183,9 +185,8 @@ def test_files_of_a_text_are_parts_by_their_names(tmp_path: Path) -> None:
     for part, word in (("train", "learn"), ("valid", "<unk>"), ("test", "<unk>")):
         assert word in learnt.decode(data.part(part)[0].flatten().tolist())
     (tmp_path / "notes.txt").write_text("more")
-    assert "has files named after parts, and notes.txt; name every file so" in refused(
-        str(tmp_path)
-    )
+    told = quietly(str(tmp_path), length=30)
+    assert "left out: notes.txt" in told.notices[0] and told.fingerprint == data.fingerprint
     for name in ("train.txt", "notes.txt"):
         (tmp_path / name).unlink()
     assert "has test.txt, valid.txt, but no file for training" in refused(str(tmp_path))

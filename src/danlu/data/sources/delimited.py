@@ -65,12 +65,12 @@ def read_delimited(
     separator: a sign or its title; header: "none" or "first". Without them the lines decide.
     Raises DataError for lines that no table has.
     """
+    if not text.strip():
+        raise DataError(f"{name} is empty; a table needs a row for each example")
     text = text.replace("\r\n", "\n")
     if "\n" not in text:
         text = text.replace("\r", "\n")  # as old Macs end lines; beside others it is of a text
     text = _without_outer_quotes(text)
-    if not text.strip():
-        raise DataError(f"{name} is empty; a table needs a row for each example")
     sign, told = _separator(text, name, separator)
     text, skipped = _from_first_row(text, sign, name)
     dialect = sniff(text, name, sign, header)

@@ -26,7 +26,7 @@ from danlu.data.sources.from_python import from_parts
 from danlu.data.sources.layout import Layout, is_json, layout_of
 from danlu.data.sources.opened import Opened, open_text, suffix_of
 from danlu.data.sources.options import Options, refuse_unused
-from danlu.data.sources.running import language_model_text
+from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.data.sources.tagged_lines import parse
 from danlu.data.sources.tree import Tree, files_of, read_tree, unwrapped
 from danlu.errors import DataError, some
@@ -61,10 +61,10 @@ def from_text(opened: Opened, name: str, options: Options, split: Any) -> Raw:
     if opened.suffix in formats.JSON or is_json(opened.text):
         return _from_json(opened.text, name, options)
     layout: Layout = "tagged"
-    if opened.suffix not in tagged.SUFFIXES:
+    if opened.suffix not in tagged.SUFFIXES or options.get("like") is not None:
         layout = layout_of(opened.text, opened.suffix, options)
     if layout == "running":
-        refuse_unused(options, (*text.RUNNING, "task"), "running text")
+        refuse_for_running_text(options)
         return language_model_text({"all": [opened.text]}, name, options, split)
     if layout == "table":
         table = formats.read_text_table(opened.text, name, options)

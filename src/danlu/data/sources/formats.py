@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.memmap import Array
+from danlu.data.sources import columns
 from danlu.data.sources.delimited import SEPARATORS, read_delimited
 from danlu.data.sources.opened import decode, open_text, suffix_of, unpacked
+from danlu.data.text import check_encodable
 from danlu.errors import DataError, reason_of, some
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ DELIMITED = (".csv", ".tsv", ".tab", ".data", ".dat", ".test", ".psv", ".all-dat
 JSON = (".jsonl", ".ndjson", ".json")
 EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 ARROW = (".arrow", ".feather", ".ipc")
+_NAMES_OF_PAIRS = {name for pair in columns.PAIRS for name in pair} | set(columns.TEXT)
 _X_NAMES = ("x", "data", "features", "images", "image", "inputs", "input", "samples")
 _Y_NAMES = ("y", "target", "targets", "label", "labels", "class", "classes", "output", "outputs")
 _PARTS = {"train": ("train", "training", "tr"), "valid": ("valid", "val", "validation", "dev"),
@@ -71,7 +75,14 @@ def read_text_table(
     separator = options.get("separator")
     if separator is None and "\t" in text and name.lower().endswith((".tsv", ".tab")):
         separator = "tab"
-    frame, told = read_delimited(text, name, separator, options.get("header"))
+    header = options.get("header")
+    like = options.get("like")
+    are_pairs = options.get("task") == "pairs" or (like is not None and like.task == "pairs")
+    if header is None and are_pairs:
+        # The first pair may look like names, so only known ones are.
+        first = re.split(r"[\t,;|]", text.split("\n", 1)[0].strip().lower())
+        header = "first" if {cell.strip(' "') for cell in first} & _NAMES_OF_PAIRS else "none"
+    frame, told = read_delimited(text, name, separator, header)
     is_semicolon = any("separated by semicolon" in notice for notice in told)
     is_semicolon = is_semicolon or separator in (";", "semicolon")
     return Table(frame, (*notices, *told), comma_is_decimal=is_semicolon)
@@ -96,6 +107,9 @@ def read_json(text: str, name: str) -> Table:
                 raise DataError(
                     f'line {number} of {name} is no JSON object; write {{"text": …, "label": …}}'
                 )
+            for value in row.values():
+                if isinstance(value, str):
+                    check_encodable(value, f"line {number} of {name}")
             rows.append(row)
     if not rows:
         raise DataError(f"{name} has no lines")

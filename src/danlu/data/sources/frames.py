@@ -15,7 +15,7 @@ from danlu.data.sources.options import refuse_unused
 from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns
 from danlu.data.tables.table import TableOptions, from_known_frame
 from danlu.data.tables.table import from_frame as from_table
-from danlu.errors import DataError, nearest, some, wrong
+from danlu.errors import DataError, count, nearest, some, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,13 @@ def from_frame(
     frame, renamed = with_single_names(frame.reset_index(drop=True))
     if frame.empty:
         raise DataError(f"{name} has no rows")
-    raw = _read(frame, name, options, sizes, comma_is_decimal)
+    try:
+        raw = _read(frame, name, options, sizes, comma_is_decimal)
+    except UnicodeEncodeError as e:
+        half = ord(e.object[e.start])
+        raise DataError(
+            f"{name} holds U+{half:04X}, half of a surrogate pair; correct it"
+        ) from e
     return replace(raw, notices=(*renamed, *raw.notices))
 
 
@@ -193,7 +199,8 @@ def _text_column(
     if like is not None and like.text_column in known:
         return str(like.text_column)
     named = columns.first_named(known, columns.TEXT)
-    if named is not None and (options.get("task") == "text" or like is not None or named in texts):
+    is_asked = options.get("task") == "text" or like is not None
+    if named is not None and (is_asked or named in texts or _is_alone(named, readings)):
         return named
     if len(texts) == 1:
         return texts[0]
@@ -202,6 +209,13 @@ def _text_column(
         return known[0]
     # A column of words that name no rows, where there is nothing but it.
     return None
+
+
+def _is_alone(named: str, readings: Sequence[Reading]) -> bool:
+    """Whether a column that is named like a text holds words, and nothing else is a feature."""
+    (reading,) = [reading for reading in readings if reading.name == named]
+    others = [reading for reading in readings if reading.is_used and reading.name != named]
+    return reading.role in ("category", "identifier", "text") and not others
 
 
 def _labelled(
@@ -232,10 +246,8 @@ def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Si
     targets = cells_of(frame[b][kept], b, places)
     pairs = list(zip(sources, targets, strict=True))
     raw = text.paired(pairs, name, dict(options), places)
-    return replace(
-        _of_columns(raw, gaps, kept, sizes, text_column=a, target=b),
-        notices=(*notices, *raw.notices),
-    )
+    paired = _of_columns(raw, gaps, kept, sizes, text_column=a, target=b)
+    return replace(paired, notices=(*notices, *paired.notices))
 
 
 def _pair_columns(
@@ -280,6 +292,10 @@ def asks_pairs(options: Mapping[str, Any]) -> bool:
 def _of_columns(raw: Raw, gaps: dict[str, int], kept: Any, sizes: Sizes, **titles: str) -> Raw:
     """Return texts that know which columns they came from."""
     encode = raw.encode
+    left = int((~kept).sum())
+    notices = raw.notices
+    if left:
+        notices = (f"{count(left, 'row')} without a text or a label left out", *notices)
 
     def with_titles(train: Any) -> Encoded:
         assert encode is not None  # texts are always encoded once the training part is known
@@ -294,6 +310,7 @@ def _of_columns(raw: Raw, gaps: dict[str, int], kept: Any, sizes: Sizes, **title
         official_valid=sizes.valid,
         official_test=sizes.test,
         rows=np.flatnonzero(kept),
+        notices=notices,
         schema=replace(raw.schema, **titles),  # type: ignore[arg-type]
     )
 

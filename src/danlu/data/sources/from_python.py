@@ -15,7 +15,7 @@ from danlu.data.raw import Encoded, Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import frames, tagged, text
 from danlu.data.sources.options import Options, refuse_unused
-from danlu.data.sources.running import language_model_text
+from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.data.tables.features import number_column
 from danlu.data.tables.target import known_target, read_target
 from danlu.errors import DataError
@@ -26,7 +26,7 @@ _CHANNELS = (1, 3, 4)  # of pictures [N, H, W, C]: what the last axis may be
 def from_python(source: Any, options: Options, split: Any) -> Raw:
     """Return what `load` takes beside names and paths; split: of running text."""
     if isinstance(source, (list, tuple)) and source and all(isinstance(t, str) for t in source):
-        refuse_unused(options, (*text.RUNNING, "task"), "running text")
+        refuse_for_running_text(options)
         return language_model_text({"all": list(source)}, "the text", options, split)
     if _are_sentences(source):
         return _tagged({"all": source}, options)
@@ -236,7 +236,7 @@ def _with_targets(y: Array, options: Options) -> tuple[Array, Schema, tuple[str,
 
 def _table(x: Array, y: Array, schema: Schema, notices: tuple[str, ...]) -> Raw:
     """Return rows of numbers; what float32 would lose of them is taken out by the training part."""
-    n, width = x.shape
+    width = x.shape[1]
     if x.dtype == np.float32 or x.dtype.itemsize <= 2:
         columns = tuple(Column(f"x{i}") for i in range(width))
         exact = replace(schema, input_shape=(width,), columns=columns)

@@ -17,6 +17,8 @@ Layout = Literal["running", "table", "tagged"]
 _LOOKED_AT = 1 << 16  # characters of the first line that JSON is told by
 _LINES = 2000  # by which the layout is told
 _EVEN = 0.95  # of the lines: so many have as many cells as most
+_NUMERIC = 0.5  # of the cells: so many are numbers where commas or blanks set cells apart
+_NUMBER = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?")
 _MOST_TAGS = 200
 _LONGEST = 120  # tokens of a sentence, on average
 _SHORT = 30  # characters of a cell that is no prose
@@ -30,7 +32,7 @@ def layout_of(text: str, suffix: str, options: Mapping[str, Any]) -> Layout:
     like = options.get("like")
     if task == "tags" or (like is not None and like.task == "tagging"):
         return "tagged"
-    of_running_text = task == "language" or options.get("lines")
+    of_running_text = task == "language" or (options.get("lines") and suffix not in DELIMITED)
     if of_running_text or (like is not None and like.task == "language"):
         return "running"
     says_table = task or options.get("target") or options.get("separator") or options.get("text")
@@ -102,8 +104,9 @@ def are_rows(lines: Sequence[str]) -> bool:
         return False
     if sign in ("\t", "::"):
         return True
-    # Commas and blanks are in prose, too: there must be numbers or short cells.
     flat = [cell.strip() for row in cells for cell in row]
-    short = sum(len(cell) <= _SHORT for cell in flat) / len(flat)
-    numeric = sum(bool(re.fullmatch(r"[+-]?[\d.,]+([eE][+-]?\d+)?", cell)) for cell in flat)
-    return short > _EVEN and (numeric > 0 or width > 2)
+    if sign in (";", "|"):
+        return sum(len(cell) <= _SHORT for cell in flat) > _EVEN * len(flat)
+    # Commas and blanks are in prose, too, so numbers must speak for a table.
+    numeric = sum(bool(_NUMBER.fullmatch(cell)) for cell in flat)
+    return numeric > _NUMERIC * len(flat)

@@ -16,11 +16,11 @@ from danlu.data.memmap import Array
 from danlu.data.parts import in_order, part_of, part_of_file
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
-from danlu.data.sources import columns, frames, images, text
+from danlu.data.sources import columns, frames, images
 from danlu.data.sources.formats import ARROW, read_arrow
 from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
-from danlu.data.sources.running import language_model_text
+from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.errors import DataError, count, reason_of, some
 from danlu.host import hub_offline
 
@@ -121,7 +121,7 @@ def from_arrow(
         refuse_unused(unused, (), "pictures")
         return _pictures(table, picture, name, classes, options, _sizes(parts))
     if table.column_names == ["text"]:
-        refuse_unused(options, (*text.RUNNING, "task"), "running text")
+        refuse_for_running_text(options)
         documents = {}
         for part in in_order(parts):
             documents[part] = [t or "" for t in parts[part]["text"].to_pylist()]

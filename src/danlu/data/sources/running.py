@@ -17,8 +17,8 @@ from danlu.data.memmap import Array
 from danlu.data.parts import PARTS
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
-from danlu.data.sources.options import Options
-from danlu.data.sources.text import cut, lines_of, refuse_other_task, vocabulary
+from danlu.data.sources.options import Options, refuse_unused
+from danlu.data.sources.text import RUNNING, cut, lines_of, refuse_other_task, vocabulary
 from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, PAD, Vocabulary
 from danlu.errors import DataError
@@ -29,6 +29,14 @@ _UNEVEN = 0.05  # how far from its share a part may be, so that no line is cut
 
 Texts = dict[str, list[str]]  # documents by part
 Rows = list[list[int]]
+
+
+def refuse_for_running_text(options: Options) -> None:
+    """Raise DataError for options that do nothing for running text."""
+    given = dict(options)
+    if given.get("task") == "language":
+        given["task"] = None
+    refuse_unused(given, RUNNING, "running text")
 
 
 def language_model_text(texts: Texts, name: str, options: Options, shares: Any = None) -> Raw:

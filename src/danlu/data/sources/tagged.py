@@ -184,7 +184,7 @@ def from_sentences(
         _refuse_strange(name, sentences, known, scheme, place)
         mended += _put_in_order(sentences, partial(place, name), scheme, strict)
     # A mended tag may be one that was not there.
-    known = _known_tags([*known, *_tags_of(parsed, first_part)], scheme, like)
+    known = _known_tags(_tags_of(parsed, first_part), scheme, like)
     if len(known) < 2:
         raise DataError(
             f"every token has the tag {known[0]!r}, so there is nothing to learn; tag what is to be "

@@ -35,6 +35,18 @@ def parse(content: str, name: str) -> list[Sentence]:
     lines = [*text.lines_of(content), ""]
     if is_universal(lines):
         return _parse_universal(lines, name)
+    sentences = _parse_lines(lines, name, 0)
+    numbered = [[str(k + 1) for k in range(len(s.tokens))] for s in sentences]
+    if numbered != [sentence.tokens for sentence in sentences]:
+        return sentences
+    # The first column counts the tokens, which are in the second.
+    if min(len(_cells(line)) for line in lines if line.strip() and not line.startswith("#")) < 3:
+        raise DataError(f"{name} begins its lines with numbers, but has no column for the tokens")
+    return _parse_lines(lines, name, 1)
+
+
+def _parse_lines(lines: Sequence[str], name: str, form: int) -> list[Sentence]:
+    """Return the sentences of lines whose tokens are in that column."""
     sentences: list[Sentence] = []
     tokens: list[str] = []
     tags: list[str] = []
@@ -55,7 +67,7 @@ def parse(content: str, name: str) -> list[Sentence]:
         if mistake:
             mistakes.append(mistake)
         else:
-            tokens.append(cells[0])
+            tokens.append(cells[form])
             tags.append(cells[-1])
     if mistakes:
         raise DataError(*first(mistakes, "lines"))

@@ -18,7 +18,7 @@ from danlu.data.raw import Encoded, Raw
 from danlu.data.schema import Schema
 from danlu.data.sources.opened import decode, open_text
 from danlu.data.sources.options import Options
-from danlu.data.tables.target import known_target, read_target, unseen_notices
+from danlu.data.tables.target import number_classes, unseen_words
 from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, some
@@ -117,21 +117,21 @@ def labelled(
     places: Sequence[str] = (),
 ) -> Raw:
     """Return texts with a class each: x [N, T], y [N]. places: how each is named in errors."""
-    import pandas as pd
-
     refuse_other_task("classification", name, options)
     places = places or [f"row {i + 1} of {name}" for i in range(len(texts))]
     _refuse_empty(texts, places, "text", "row")
     for text, place in zip(texts, places, strict=True):
         check_encodable(text, place)
-    series = pd.Series(list(labels), dtype="string", name="label")
+    words = [str(label).strip() for label in labels]
     like = options.get("like")
+    notices: tuple[str, ...] = ()
     if like is None:
-        target = read_target(series, "classification", name)
-        notices = target.notices
+        y, classes = number_classes(words)
     else:
-        target = known_target(series, like.classes, "")
-        notices = unseen_notices(target, series, name)
+        classes = like.classes
+        known = {label: k for k, label in enumerate(classes)}
+        y = np.array([known.get(word, -1) for word in words], np.int64)
+        notices = unseen_words(y, words, name)
 
     def encode(train: Array) -> Encoded:
         learnt = vocabulary([texts[int(i)] for i in train], options)
@@ -140,15 +140,15 @@ def labelled(
         schema = Schema(
             "classification",
             x.shape[1:],
-            target.classes,
+            classes,
             vocabulary=learnt.text,
             tokens=len(learnt),
         )
-        return Encoded(x, target.y, schema, told)
+        return Encoded(x, y, schema, told)
 
     nothing = np.zeros((len(texts), 1), np.int32)
-    placeholder = Schema("classification", (1,), target.classes)
-    return Raw(nothing, target.y, placeholder, encode=encode, notices=notices)
+    placeholder = Schema("classification", (1,), classes)
+    return Raw(nothing, y, placeholder, encode=encode, notices=notices)
 
 
 def _refuse_empty(texts: Sequence[str], places: Sequence[str], what: str, thing: str) -> None:

@@ -12,7 +12,7 @@ from danlu.data.raw import Raw
 from danlu.data.sources import text
 from danlu.data.sources.opened import decode, unpacked
 from danlu.data.sources.options import Options, refuse_unused
-from danlu.data.sources.running import language_model_text
+from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.data.sources.tree import Tree
 from danlu.errors import DataError, count, some
 
@@ -66,7 +66,7 @@ def _told(tree: Tree, empty: Sequence[str], encodings: set[str], options: Option
 
 def from_files(files: Sequence[Path], name: str, options: Options, split: Any) -> Raw:
     """Return running text of several files, each a document."""
-    refuse_unused(options, (*text.RUNNING, "task"), "running text")
+    refuse_for_running_text(options)
     parts, notices = text.parts_of(files, name)
     contents = {}
     for part in in_order(parts):

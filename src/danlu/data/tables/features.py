@@ -151,3 +151,33 @@ def _write_dates(column: Column, values: pd.Series[Any], out: Array) -> None:
 
 
 _WRITERS = {"number": _write_numbers, "category": _write_levels, "date": _write_dates}
+
+
+def shown_cells(columns: Sequence[Column], row: Sequence[float]) -> list[str]:
+    """Return the features of a row as readers know them: a cell for each column."""
+    cells = []
+    start = 0
+    for column in columns:
+        end = start + column.width
+        cells.append(_shown(column, row[start:end]))
+        start = end
+    return cells
+
+
+def _shown(column: Column, values: Sequence[float]) -> str:
+    is_gap = column.has_gaps and not column.is_embedded and values[-1] == 1
+    if is_gap:
+        return "missing"
+    if column.kind == "category":
+        names = [*column.levels]
+        if column.has_other:
+            names.append("other")
+        if column.has_gaps:
+            names.append("missing")
+        if column.is_embedded:
+            return names[int(values[0])]
+        return next((n for n, v in zip(names, values, strict=False) if v == 1), "unknown")
+    number = f"{values[0] * column.scale + column.shift:g}"
+    if column.kind == "date":
+        return number if "year" in column.parts else ""
+    return number

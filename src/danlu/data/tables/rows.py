@@ -116,24 +116,27 @@ def _notices(column: Column, values: pd.Series[Any], unread: int) -> list[str]:
         notices.append(
             f"{column.name}: {count(missing, 'missing cell')} filled, as training had none"
         )
-    if column.kind == "category":
+    if column.kind == "category" and not column.has_other:
         words = values.dropna()
-        is_new = level_numbers(column, words) == (len(column.levels) if column.has_other else -1)
+        is_new = level_numbers(column, words) < 0
         unknown = words[is_new]
         if len(unknown):
             examples = some((repr(word) for word in dict.fromkeys(unknown.tolist())), 3)
             notices.append(
-                f"{column.name}: {count(len(unknown), 'cell')} with {examples}, rare or unknown to "
-                "the run"
+                f"{column.name}: {count(len(unknown), 'cell')} with {examples}, unknown to the run"
             )
     return notices
 
 
 def encode_numbers(x: Any, columns: Sequence[Column]) -> Any:
-    """Return an array of numbers [N, F] as the run keeps them: without what float32 would lose."""
+    """Return an array of numbers [N, F] as the run keeps them: without what float32 would lose.
+
+    Of a table with more than numbers an array holds features, which stay as they are.
+    """
     are_plain = all(column.shift == 0 and column.scale == 1 for column in columns)
+    are_numbers = all(column.features == [column.name] for column in columns)
     numbers = np.asarray(x)
-    if are_plain or numbers.dtype.kind not in "iuf" or numbers.shape[-1:] != (len(columns),):
+    if are_plain or not are_numbers or numbers.dtype.kind not in "iuf":
         return x
     shift = np.array([column.shift for column in columns])
     scale = np.array([column.scale for column in columns])
@@ -146,8 +149,8 @@ def texts_of(frame: pd.DataFrame, column: str | None, name: str) -> list[str]:
     if column not in known:
         if len(known) != 1:
             raise DataError(
-                f"{name} lacks the column {column!r} of texts, which the network was trained on; its "
-                f"columns are {some(known, 8)}"
+                f"{name} lacks the column {column!r} of texts, which the network was trained on; "
+                f"its columns are {some(known, 8)}"
             )
         (column,) = known
     return [str(text) for text in frame[column].astype("string").fillna("")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class TableOptions:
     """fill (also without it), drop or refuse."""
     log_target: bool = False
     comma_is_decimal: bool = False
-    columns: Overrides = Overrides()
+    columns: Overrides = field(default_factory=Overrides)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], comma_is_decimal: bool = False) -> TableOptions:
@@ -74,7 +74,10 @@ def from_frame(
     _refuse_lost(target, y, name)
     sizes = _sizes_left(kept, n_valid, n_test, name)
     values = [reading.values[kept].reset_index(drop=True) for reading in used]
-    used = [replace(r, values=v) for r, v in zip(used, values, strict=True)]
+    used = [
+        replace(reading, values=own, missing=int(own.isna().sum()))
+        for reading, own in zip(used, values, strict=True)
+    ]
     identifiers = tuple(r.name for r in readings if r.role == "identifier" and not r.is_used)
 
     def encode(train: Array) -> Encoded:
@@ -91,10 +94,10 @@ def from_frame(
         _schema(target, options, title, (), 1),
         official_test=sizes[1],
         official_valid=sizes[0],
-        missing={reading.name: reading.missing for reading in used if reading.missing},
+        missing={r.name: r.missing for r in readings if r.is_used and r.missing},
         encode=encode,
         notices=_notices(readings, target, kept, options),
-        columns=tuple(_note(reading) for reading in readings),
+        columns=tuple(map(note_of, readings)),
         rows=np.flatnonzero(kept),
     )
 
@@ -183,8 +186,8 @@ def _refuse_gaps(gaps: Sequence[Reading], target: Target, name: str) -> None:
     for reading in gaps:
         first = int(np.flatnonzero(reading.values.isna())[0]) + 1
         mistakes.append(
-            f"column {reading.name!r} of {name} lacks {count(reading.missing, 'cell')}, the first in "
-            f"row {first}; fill them, or use --missing fill"
+            f"column {reading.name!r} of {name} lacks {count(reading.missing, 'cell')}, the first "
+            f"in row {first}; fill them, or use --missing fill"
         )
     absent = int((~target.is_there).sum())
     if absent:
@@ -216,8 +219,8 @@ def _sizes_left(kept: Array, n_valid: int, n_test: int, name: str) -> tuple[int,
     ]
     if gone:
         raise DataError(
-            f"no row of the {' and the '.join(gone)} part of {name} can be used; fill its cells, or "
-            "leave that file away"
+            f"no row of the {' and the '.join(gone)} part of {name} can be used; fill its cells, "
+            "or leave that file away"
         )
     return int(parts[1].sum()), int(parts[2].sum())
 
@@ -270,9 +273,13 @@ _LEFT_OUT = {
 }
 
 
-def _note(reading: Reading) -> ColumnNote:
+def note_of(reading: Reading) -> ColumnNote:
+    """Return what a column was taken for, for readers."""
     present = reading.values.dropna()
-    example = str(present.iloc[0]) if len(present) else ""
+    example = ""
+    if len(present):
+        cell = present.iloc[0]
+        example = f"{cell:g}" if reading.values.dtype.kind == "f" else str(cell)
     return ColumnNote(
         reading.name, reading.role, reading.is_used, reading.distinct, reading.missing, example
     )

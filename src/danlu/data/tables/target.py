@@ -5,6 +5,8 @@ Classes keep their spelling: 007 and 7 are two.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,28 +138,39 @@ def _are_classes(numbers: Array, task: str | None) -> bool:
 def _classified(
     spelled: Array, is_there: Array, task: str | None, title: str, are_numbers: bool
 ) -> Target:
-    distinct, y = np.unique(spelled.astype(str), return_inverse=True)
-    classes = [str(name) for name in distinct]
-    order = np.arange(len(classes))
+    y, classes = number_classes(spelled.tolist(), are_numbers)
     notices: tuple[str, ...] = ()
+    if are_numbers and task is None and len(classes) > 2:
+        notices = (
+            f"the target {title} holds {len(classes)} whole numbers, taken as classes; "
+            "--task regression takes them as numbers",
+        )
+    return Target(y, classes, is_there, "", notices)
+
+
+def number_classes(
+    spelled: Sequence[str], are_numbers: bool | None = None
+) -> tuple[Array, tuple[str, ...]]:
+    """Return class numbers [N] and class names as they are spelled.
+
+    Names that are numbers are in the order of those (10 comes after 9; of 7 and 07, the first in
+    the alphabet), others in that of the alphabet. are_numbers: where that is known.
+    """
+    distinct = sorted(set(spelled))
+    if are_numbers is None:
+        are_numbers = all(math.isfinite(_value(name)) for name in distinct)
     if are_numbers:
-        # 10 comes after 9; of 7 and 07, the shorter first.
-        in_order = sorted(range(len(classes)), key=lambda k: (_value(classes[k]), classes[k]))
-        order[in_order] = np.arange(len(classes))
-        classes = [classes[k] for k in in_order]
-        if task is None and len(classes) > 2:
-            notices = (
-                f"the target {title} holds {len(classes)} whole numbers, taken as classes; "
-                "--task regression takes them as numbers",
-            )
-    return Target(order[y].astype(np.int64), tuple(classes), is_there, "", notices)
+        distinct.sort(key=_value)
+    numbers = {name: k for k, name in enumerate(distinct)}
+    y = np.fromiter((numbers[name] for name in spelled), np.int64, len(spelled))
+    return y, tuple(distinct)
 
 
 def _value(spelled: str) -> float:
     try:
         return float(spelled)
     except ValueError:
-        return np.inf
+        return math.inf
 
 
 def _numbered(numbers: Array, style: str, title: str, notices: Any) -> Target:
@@ -184,8 +197,8 @@ def _refuse_constant(target: Target, title: str, name: str) -> None:
             )
         if n > MAX_CLASSES and len(target.classes) > n / 2:
             raise DataError(
-                f"the target {title!r} has {len(target.classes):,} different values in {n:,} rows of "
-                f"{name}, so it names rows and no classes; name another target"
+                f"the target {title!r} has {len(target.classes):,} different values in {n:,} rows "
+                f"of {name}, so it names rows and no classes; name another target"
             )
     elif n > 1 and np.ptp(target.y) == 0:
         raise DataError(
@@ -213,17 +226,21 @@ def known_target(values: pd.Series[Any], classes: tuple[str, ...], style: str) -
 
 
 def unseen_notices(target: Target, values: pd.Series[Any], name: str) -> tuple[str, ...]:
-    """Return in words which classes a trained run never met: nothing it says of them is right."""
+    """Return in words which classes a trained run never met."""
     if not target.classes:
         return ()
-    is_new = target.y < 0
-    if not is_new.any():
+    return unseen_words(target.y, spelled(values)[target.is_there].tolist(), name)
+
+
+def unseen_words(y: Array, words: Sequence[str], name: str) -> tuple[str, ...]:
+    """Return in words which classes a trained run never met: nothing it says of them is right."""
+    new = [word for word, number in zip(words, y.tolist(), strict=True) if number < 0]
+    if not new:
         return ()
-    words = spelled(values)[target.is_there][is_new]
-    shown = some((repr(word) for word in dict.fromkeys(words.tolist())), _MOST_SHOWN)
+    shown = some((repr(word) for word in dict.fromkeys(new)), _MOST_SHOWN)
     return (
-        f"{count(int(is_new.sum()), 'row')} of {name} with {shown}, which the run was not trained "
-        "on, count as errors",
+        f"{count(len(new), 'row')} of {name} with {shown}, which the run was not trained on, count "
+        "as errors",
     )
 
 

@@ -40,7 +40,12 @@ def write_page(data: Data, path: Path) -> Path:
         head = ("column", *tables.COLUMN_FIGURES)
         sections.append(html.heading("Columns (training part)"))
         sections.append(html.table(head, tables.column_rows(description)))
-    for sentence in tables.gaps_sentences(description):
+    if "roles" in description:
+        sections.append(html.heading("Roles"))
+        sections.append(html.table(tables.ROLE_HEAD, tables.role_rows(description["roles"])))
+    if "rank" in description:
+        sections.append(_paragraph(tables.rank_sentence(description)))
+    for sentence in [*description["notices"], *tables.gaps_sentences(description)]:
         sections.append(_paragraph(sentence))
     if "text" in description:
         of_vocabulary, *_ = tables.text_sentences(description)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from danlu.data.tables.features import shown_cells
 from danlu.data.target_scale import in_units
 from danlu.data.vocabulary import Vocabulary
 from danlu.diagnose import verdict
@@ -131,14 +131,11 @@ def _worst(run: Run, kept: dict[str, Tensor]) -> str:
         vocabulary = Vocabulary(run.schema.vocabulary)
         texts = [vocabulary.decode(x) for x in examples.tolist()]
         return html.table(("", "text"), zip(captions, texts, strict=True))
-    head = [""]
-    for column in run.schema.columns:
-        head += column.features
-    rows: list[list[Any]] = []
+    columns = run.schema.columns
+    head = ["", *(column.name for column in columns)]
+    rows = []
     for caption, x in zip(captions, examples[:_ROWS_SHOWN].tolist(), strict=False):
-        row = [caption]
-        row += [f"{value:g}" for value in x]
-        rows.append(row)
+        rows.append([caption, *shown_cells(columns, x)])
     return html.table(head, rows)
 
 

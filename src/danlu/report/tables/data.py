@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from danlu.data import PARTS, Data
+from danlu.data import PARTS, Data, rank
 from danlu.data.normalize import moments
 from danlu.data.vocabulary import PAD, Vocabulary
 from danlu.errors import cells
@@ -15,6 +17,9 @@ COLUMN_FIGURES = ("mean", "std", "min", "max")
 _SAMPLES = 3  # training examples of text
 _SAMPLE_CHARACTERS = 200
 _CLASSES_SHOWN = 50
+_SINGULAR_VALUES_SHOWN = 20
+_SHARES_SHOWN = [f"{share:.0%}" for share in rank.SHARES]
+_SKEWED = 5  # times its median: a positive target that reaches so far is learnt in logarithms
 
 Description = dict[str, Any]
 
@@ -40,6 +45,7 @@ def describe(data: Data) -> Description:
             "name": schema.target,
             "mean": mean,
             "standard deviation": std,
+            "proposals": _proposals(data),
         }
     if schema.is_text:
         description["text"] = _text(data)
@@ -54,7 +60,35 @@ def describe(data: Data) -> Description:
         description["constant columns"] = constant
     if schema.columns or data.missing:
         description["missing values"] = data.missing
+    if data.columns:
+        description["roles"] = [asdict(note) for note in data.columns]
+    description["notices"] = list(data.notices)
+    found = rank.of_data(data)
+    if found is not None:
+        description["rank"] = {
+            "examples": found.examples,
+            "features": found.features,
+            "rank": found.rank,
+            "effective rank": found.effective,
+            "components": dict(zip(_SHARES_SHOWN, found.components, strict=True)),
+            "singular values": found.values[:_SINGULAR_VALUES_SHOWN].tolist(),
+        }
     return description
+
+
+def _proposals(data: Data) -> list[str]:
+    """Return what may help in learning the numbers to predict."""
+    if data.schema.log_target:
+        return []
+    y = data.y[data.parts["train"]]
+    median = float(y.median())
+    largest = float(y.max())
+    if float(y.min()) <= 0 or largest < _SKEWED * median:
+        return []
+    return [
+        f"The target is above 0 and skewed: its largest value is {largest / median:.0f} times the "
+        "median. --log-target learns its logarithm, which often helps."
+    ]
 
 
 def _classes(data: Data) -> dict[str, dict[str, int]]:
@@ -143,28 +177,55 @@ def target_sentence(description: Description) -> str:
     name = target["name"] or ""
     mean = target["mean"]
     std = target["standard deviation"]
-    return f"Target {name}: mean {mean:.4g}, standard deviation {std:.4g} (training part)."
+    sentence = f"Target {name}: mean {mean:.4g}, standard deviation {std:.4g} (training part)."
+    return " ".join([sentence, *target["proposals"]])
 
 
 def gaps_sentences(description: Description) -> list[str]:
-    """Return constant columns and missing cells in words."""
+    """Return constant features and missing cells in words."""
     sentences = []
     has_columns = "columns" in description
-    if has_columns:
-        constant = ", ".join(description["constant columns"])
-        if constant:
-            sentences.append(f"Constant columns: {constant}.")
-        else:
-            sentences.append("No column is constant.")
+    constant = ", ".join(description.get("constant columns", []))
+    if constant:
+        sentences.append(f"Constant features in the training part: {constant}.")
     gaps = description.get("missing values")
     if gaps:
-        sentences.append(
-            f"Missing values: {cells(gaps)}. Their rows are left out here; "
-            "fit does so with --missing drop."
-        )
+        sentences.append(f"Missing values: {cells(gaps)}.")
     elif has_columns:
         sentences.append("No value is missing.")
     return sentences
+
+
+def rank_sentence(description: Description) -> str:
+    """Return how many directions the examples need in words."""
+    found = description["rank"]
+    components = [f"{n} for {share}" for share, n in found["components"].items()]
+    return (
+        f"Rank {found['rank']} of {found['features']} features ({found['examples']:,} training "
+        f"examples, standardised); effective rank {found['effective rank']:.1f}; components of the "
+        f"variance: {', '.join(components)}."
+    )
+
+
+ROLE_HEAD = ("column", "role", "distinct", "missing", "such as")
+_EXAMPLE_LENGTH = 30
+
+
+def role_rows(roles: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return each column of a table with what it was taken for."""
+    rows = []
+    for role in roles:
+        shown = role["role"] if role["is_used"] else f"{role['role']}, left out"
+        rows.append(
+            [
+                role["name"] or "(no name)",
+                shown,
+                f"{role['distinct']:,}",
+                f"{role['missing']:,}",
+                role["example"][:_EXAMPLE_LENGTH],
+            ]
+        )
+    return rows
 
 
 def duplicates_sentence(description: Description) -> str:

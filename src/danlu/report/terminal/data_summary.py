@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from torch import Tensor
 
 from danlu.data import PARTS, Data
+from danlu.data.sources.inspect import Inspection
 from danlu.report.pictures import half_blocks
 from danlu.report.tables import data as tables
 from danlu.report.terminal.console import get_console, say, table
@@ -31,10 +34,15 @@ def show(data: Data) -> None:
     if "text" in description:
         for sentence in tables.text_sentences(description):
             say("\n" + sentence)
-    if "columns" in description:
+    if "roles" in description:
+        say("")
+        table(tables.ROLE_HEAD, tables.role_rows(description["roles"]))
+    elif "columns" in description:
         say("")
         table(("column", *tables.COLUMN_FIGURES), tables.column_rows(description))
     say("")
+    if "rank" in description:
+        say(tables.rank_sentence(description))
     for sentence in tables.gaps_sentences(description):
         say(sentence)
     say(tables.duplicates_sentence(description))
@@ -42,6 +50,20 @@ def show(data: Data) -> None:
         say("larger than the memory budget: read from disk as needed")
     if data.schema.is_image and can_show_colours():
         _show_samples(data)
+
+
+def show_inspection(source: str, inspection: Inspection | None, mistakes: Sequence[str]) -> None:
+    """Print what is wrong with a source, and what the columns of a table hold."""
+    say(f"{source} cannot be learnt from as it is:")
+    for mistake in mistakes:
+        say(f"- {mistake}")
+    if inspection is None:
+        return
+    say(f"\n{inspection.rows:,} rows")
+    roles = [asdict(note) for note in inspection.columns]
+    table(tables.ROLE_HEAD, tables.role_rows(roles))
+    for notice in inspection.notices:
+        say(f"note: {notice}")
 
 
 def _rows(description: tables.Description) -> list[list[str]]:

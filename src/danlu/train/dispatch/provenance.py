@@ -60,6 +60,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         "fingerprint": fingerprint.result(),
         "duplicates": duplicates.result(),
         "missing": data.missing,
+        "notices": list(data.notices),
         "class_counts": class_counts,
     }
     if not data.reloadable:
