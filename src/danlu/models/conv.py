@@ -43,10 +43,13 @@ def build(
 ) -> nn.Module:
     """Return convolutions that each halve the picture by 2×2 pooling, then a dense network.
 
-    Raises ModelError when the input is not a picture, or too small for the windows.
+    A picture too small for the windows gets half a window of zeros around it. Raises ModelError
+    when the input is not a picture, or too small even so.
     """
     layers: Layers = OrderedDict()
     c, h, w = picture_shape("cnn", input_shape)
+    if not _fits(min(h, w), len(channels), kernel_size, padding):
+        padding = max(padding, kernel_size // 2)
     for k, q in enumerate(channels, 1):
         # Refused here, by the layer's name: PyTorch would fail at the first batch.
         check_window(f"conv{k}", (h, w), kernel_size, padding, input_shape)
@@ -61,3 +64,13 @@ def build(
     first = len(channels) + 1
     add_dense(layers, c * h * w, outputs, hidden, activation, batch_norm, dropout, 1, first)
     return nn.Sequential(layers)
+
+
+def _fits(side: int, convolutions: int, kernel_size: int, padding: int) -> bool:
+    """Whether a picture is as large as every window that reaches it."""
+    for _ in range(convolutions):
+        side = window(side, kernel_size, padding=padding)
+        if side < 2:
+            return False
+        side = window(side, 2, 2)
+    return True

@@ -78,7 +78,15 @@ CHANNELS = Field(
 KERNEL_SIZE = Field(
     "kernel_size", int, 5, "Side of the convolutions' windows, in pixels.", ge=1, le=31
 )
-PADDING = Field("padding", int, 0, "Zeros around each convolution's input, in pixels.", ge=0, le=15)
+PADDING = Field(
+    "padding",
+    int,
+    0,
+    "Zeros around each convolution's input, in pixels; half a window where a picture is too small "
+    "without.",
+    ge=0,
+    le=15,
+)
 ACTIVATION = Field(
     "activation", str, "relu", "Activation after every hidden layer.", choices=ACTIVATIONS
 )

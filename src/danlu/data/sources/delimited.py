@@ -32,6 +32,7 @@ _EVEN = 0.9  # of the lines: so many have as many cells as most
 _NUMBER = re.compile(r"[+-]?(\d[\d,.' ]*|\.\d+)([eE][+-]?\d+)?\s*%?")
 _COMMENTS = ("#", "%", "//", "|")
 _MOST_REMARKS = 20  # lines above the table
+_NUMERIC = 0.5  # of the cells: so many are numbers where blanks set cells apart
 _ENOUGH = 10  # cells: fewer do not show that words repeat
 _SURE_WIDTH = 3  # cells: above rows of so many, a line of two fewer is a remark
 _KNOWN_NAMES = {
@@ -229,6 +230,8 @@ def best_separator(lines: Sequence[str]) -> str:
         # Numbers are what blanks or commas within texts do not make.
         cells = [cell.strip() for row in rows for cell in row if cell.strip()]
         numeric = sum(bool(_NUMBER.fullmatch(cell)) for cell in cells) / max(1, len(cells))
+        if sign == " " and best_score[1] and numeric < _NUMERIC:
+            continue  # the words of texts, which another sign sets apart
         score = (round(numeric, 1), round(even, 2), width if sign == " " else len(lines) + width)
         if score > best_score:
             best, best_score = sign, score
@@ -278,12 +281,14 @@ def _parse(text: str, name: str, sign: str, has_header: bool) -> tuple[pd.DataFr
         text = _with_whole_header(text, sign)
     frame = _read_csv(text, name, sign)
     notices = []
-    is_short = frame.iloc[:, -1].isna()
-    if is_short.any() and not is_short.all():
-        notices.append(
-            f"{count(int(is_short.sum()), 'row')} of {name} with fewer cells than the others; those "
-            "that lack are taken as missing"
-        )
+    if '"' not in text:
+        width = frame.shape[1] - 1
+        short = sum(line.count(sign) < width for line in text.split("\n") if line.strip())
+        if short:
+            notices.append(
+                f"{count(short, 'row')} of {name} with fewer cells than the others; those that lack "
+                "are taken as missing"
+            )
     if not has_header:
         frame.columns = pd.Index([f"c{k + 1}" for k in range(frame.shape[1])])
         return frame, notices

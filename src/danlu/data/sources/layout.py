@@ -36,7 +36,7 @@ def layout_of(text: str, suffix: str, options: Mapping[str, Any]) -> Layout:
     if of_running_text or (like is not None and like.task == "language"):
         return "running"
     says_table = task or options.get("target") or options.get("separator") or options.get("text")
-    if says_table or like is not None:
+    if says_table or (like is not None and not like.is_text):
         return "table"
     lines = text.replace("\r\n", "\n").split("\n", _LINES)[:_LINES]
     if are_tagged(lines) or is_universal(lines):

@@ -99,22 +99,25 @@ def decode(content: bytes, name: str, encoding: str | None = None) -> tuple[str,
         return _decoded_as(content[3:], name, "utf-8", offset=3), "utf-8"
     if content.startswith(_UTF16_MARKS):
         return _decoded_as(content, name, "utf-16"), "utf-16"
+    head = content[:_LOOKED_AT]
+    if b"\0" in head:
+        # No text but UTF-16 holds this byte.
+        without_mark = _utf16_without_mark(head)
+        if without_mark:
+            return _decoded_as(content, name, without_mark), "utf-16"
+        raise DataError(
+            f"{name} is no text: byte 0x00 at offset {head.index(0):,} is of no known encoding; name "
+            "one with --encoding, or save it as UTF-8"
+        )
     try:
         return content.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError as e:
-        error = e
-    head = content[:_LOOKED_AT]
-    without_mark = _utf16_without_mark(head)
-    if without_mark:
-        return _decoded_as(content, name, without_mark), "utf-16"
-    if b"\0" in head:
-        raise DataError(
-            f"{name} is no text: byte 0x{content[error.start]:02x} at offset {error.start:,} is of no "
-            "known encoding; name one with --encoding, or save it as UTF-8"
-        )
+    except UnicodeDecodeError:
+        pass
     if _is_chinese(head):
         return content.decode("gb18030", errors="replace"), "gb18030"
-    # Latin-1 as it is used: with curly quotes and the euro of Windows.
+    if not any(0x80 <= byte < 0xA0 for byte in content):
+        return content.decode("latin-1"), "latin-1"
+    # As it is used under Windows: with curly quotes and the sign of the euro.
     try:
         return content.decode("cp1252"), "latin-1 (windows-1252)"
     except UnicodeDecodeError:
