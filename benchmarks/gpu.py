@@ -259,7 +259,9 @@ def main() -> None:
         if time.perf_counter() - began > given.budget:
             left_out.append(f"{name} {members}")
             continue
-        faulthandler.dump_traceback_later(HANGS, repeat=True)  # of each job anew: says where it hangs
+        faulthandler.dump_traceback_later(
+            HANGS, repeat=True
+        )  # of each job anew: says where it hangs
         found[name]["danlu"][members] = measure_danlu(
             cases[name], data[name], members, given.device
         )

@@ -184,8 +184,8 @@ def _of_numbers(run: Run) -> list[str]:
         ]
     else:
         sentences = [
-            f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, where "
-            f"always answering the training mean errs by {constant:.4g}."
+            f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, "
+            f"where always answering the training mean errs by {constant:.4g}."
         ]
     if part != "train" and "train_r2" in result:
         sentences.append(f"Training R² is {result['train_r2']:.3f}.")

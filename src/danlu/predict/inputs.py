@@ -34,7 +34,7 @@ NamedPicture = tuple[Path | bytes, str]
 
 @dataclass(frozen=True)
 class Inputs:
-    """New examples [N, *input_shape], or texts; a name for each, and the cells that name its row."""
+    """New examples [N, *input_shape], a name for each, and the cells that name its row."""
 
     x: Tensor
     names: list[str]

@@ -141,7 +141,9 @@ def test_a_table_of_labels_names_the_pictures(tmp_path: Path) -> None:
     more.to_csv(tmp_path / "labels.csv", index=False)
     said = refused(tmp_path)
     assert "labels.csv names 5 pictures that are not in the folder: gone0.png, gone1.png" in said
-    several = rows.drop(columns="kind").assign(cat=[0, 1] * 20, dog=[1, 1, 0, 0] * 10, hat=[1, 0] * 20)
+    several = rows.drop(columns="kind").assign(
+        cat=[0, 1] * 20, dog=[1, 1, 0, 0] * 10, hat=[1, 0] * 20
+    )
     several.to_csv(tmp_path / "labels.csv", index=False)
     assert "gives each picture 3 labels of 0 or 1, and several labels at once" in refused(tmp_path)
     assert quietly(tmp_path, target="cat").schema.classes == ("0", "1")

@@ -291,7 +291,7 @@ def test_a_run_refuses_data_of_another_task(tmp_path: Path) -> None:
     assert "trained for tagging of text, but dates is for pairs" in refused(
         "dates", like=schemas["tagging"]
     )
-    assert "trained for pairs of text, but this text is for tagging" in refused(
+    assert "trained for pairs of text, but data is for tagging" in refused(
         "names", like=schemas["pairs"]
     )
 

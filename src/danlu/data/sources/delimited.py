@@ -286,8 +286,8 @@ def _parse(text: str, name: str, sign: str, has_header: bool) -> tuple[pd.DataFr
         short = sum(line.count(sign) < width for line in text.split("\n") if line.strip())
         if short:
             notices.append(
-                f"{count(short, 'row')} of {name} with fewer cells than the others; those that lack "
-                "are taken as missing"
+                f"{count(short, 'row')} of {name} with fewer cells than the others; those that "
+                "lack are taken as missing"
             )
     if not has_header:
         frame.columns = pd.Index([f"c{k + 1}" for k in range(frame.shape[1])])
@@ -356,8 +356,8 @@ def _cells_of(text: str, name: str, sign: str, quoting: int) -> pd.DataFrame:
         if ragged:
             wanted, line, saw = ragged.groups()
             raise DataError(
-                f"line {line} of {name} has {saw} cells, but those before it have {wanted}; correct "
-                "that line, or name the --separator"
+                f"line {line} of {name} has {saw} cells, but those before it have {wanted}; "
+                "correct that line, or name the --separator"
             ) from e
         raise DataError(f"{name} is no table: {reason_of(e)}") from e
     return frame
@@ -379,7 +379,7 @@ def with_single_names(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     notices = []
     if repeated:
         notices.append(
-            f"{some(map(repr, dict.fromkeys(repeated)))} names {count(len(repeated) + 1, 'column')}; "
-            "the later ones are numbered"
+            f"{some(map(repr, dict.fromkeys(repeated)))} names "
+            f"{count(len(repeated) + 1, 'column')}; the later ones are numbered"
         )
     return frame, notices

@@ -242,7 +242,8 @@ def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, A
     if not pairs:
         listed = some((f"{title} {array.shape}" for title, array in arrays.items()), 8)
         raise DataError(
-            f"{name} holds {listed}, but no pair such as x and y, or x_train and y_train; rename them"
+            f"{name} holds {listed}, but no pair such as x and y, or x_train and y_train; rename "
+            "them"
         )
     used = [title for names in pairs.values() for title in (names["x"], names["y"])]
     left = [title for title in arrays if title not in used]

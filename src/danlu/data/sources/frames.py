@@ -52,9 +52,7 @@ def from_frame(
         raw = _read(frame, name, options, sizes, comma_is_decimal)
     except UnicodeEncodeError as e:
         half = ord(e.object[e.start])
-        raise DataError(
-            f"{name} holds U+{half:04X}, half of a surrogate pair; correct it"
-        ) from e
+        raise DataError(f"{name} holds U+{half:04X}, half of a surrogate pair; correct it") from e
     return replace(raw, notices=(*renamed, *raw.notices))
 
 
@@ -359,8 +357,8 @@ def cells_of(values: pd.Series[Any], column: str, places: Sequence[str]) -> list
         if isinstance(value, (list, tuple, dict, np.ndarray)):
             what = "table" if isinstance(value, dict) else "list"
             raise DataError(
-                f"{place} has a {what} as {column!r}, but it must be text; join it, or write tagged "
-                "text as a .bio file"
+                f"{place} has a {what} as {column!r}, but it must be text; join it, or write "
+                "tagged text as a .bio file"
             )
         found.append(str(value))
     return found

@@ -77,8 +77,8 @@ def _parts(source: dict[str, Any]) -> dict[str, Any]:
     named = {part_of(str(key)) or str(key): value for key, value in source.items()}
     if "train" not in named or set(named) - set(PARTS):
         raise DataError(
-            f"the dictionary has the keys {sorted(map(str, source))}, but needs train, and may have "
-            "valid and test"
+            f"the dictionary has the keys {sorted(map(str, source))}, but needs train, and may "
+            "have valid and test"
         )
     return named
 
@@ -107,7 +107,8 @@ def _with_target(features: Any, y: Any, options: Options) -> tuple[Any, str, Opt
     values = getattr(y, "to_numpy", lambda: _array(y))()
     if len(values) != len(features):
         raise DataError(
-            f"the data have {len(features)} examples, but {len(values)} labels; each example needs one"
+            f"the data have {len(features)} examples, but {len(values)} labels; each example "
+            "needs one"
         )
     return features.assign(**{title: values}), "the data frame", {**options, "target": title}
 
@@ -180,7 +181,7 @@ def _array(value: Any) -> Array:
 
 
 def _wrap(x: Array, y: Array, options: Options) -> Raw:
-    """Return arrays as examples: [N, F] tables, [N, H, W], [N, C, H, W] or [N, H, W, C] pictures."""
+    """Return arrays as examples: tables [N, F], pictures [N, H, W] or with channels C anywhere."""
     if x.ndim not in (2, 3, 4) or y.ndim != 1:
         raise DataError(
             f"x has shape {x.shape} and y {y.shape}, but x must be [N, F], [N, H, W], [N, C, H, W] "
@@ -188,7 +189,8 @@ def _wrap(x: Array, y: Array, options: Options) -> Raw:
         )
     if x.dtype.kind not in "buif" or y.dtype.kind not in "buifUSO":
         raise DataError(
-            f"x has the type {x.dtype} and y {y.dtype}, but both must be numbers (labels may be text)"
+            f"x has the type {x.dtype} and y {y.dtype}, but both must be numbers (labels may be "
+            "text)"
         )
     if len(x) != len(y):
         raise DataError(

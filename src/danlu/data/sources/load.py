@@ -78,11 +78,12 @@ def load(
     logarithm. separator, header: of text files, where the lines do not tell ("none": no names).
 
     Of text – tokens: chars (default), words or bpe. vocabulary: at most so many tokens. length:
-    tokens in a window of running text (128), or the most an example may have (1,024). lines: whether
-    each line of running text is a text of its own. tags: "strict" to refuse tags out of order.
-    encoding: of files; without it UTF-8, UTF-16, GB 18030 and Latin-1 are tried. like: the schema of
-    a trained run, by whose columns, vocabulary and classes the source is read; all of it is the test
-    part.
+    tokens in a window of running text (128), or the most an example may have (1,024). lines:
+    whether each line of running text is a text of its own. tags: "strict" to refuse tags out of
+    order. encoding: of files; without it UTF-8, UTF-16, GB 18030 and Latin-1 are tried.
+
+    like: the schema of a trained run, by whose columns, vocabulary and classes the source is read;
+    all of it is the test part.
 
     Raises DataError, one sentence per mistake.
     """

@@ -82,8 +82,8 @@ def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
         ]
         if len(members) != 1:
             raise DataError(
-                f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack it "
-                "and name the one to read"
+                f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack "
+                "it and name the one to read"
             )
         return archive.read(members[0]), members[0].split("/")[-1]
 
@@ -106,8 +106,8 @@ def decode(content: bytes, name: str, encoding: str | None = None) -> tuple[str,
         if without_mark:
             return _decoded_as(content, name, without_mark), "utf-16"
         raise DataError(
-            f"{name} is no text: byte 0x00 at offset {head.index(0):,} is of no known encoding; name "
-            "one with --encoding, or save it as UTF-8"
+            f"{name} is no text: byte 0x00 at offset {head.index(0):,} is of no known encoding; "
+            "name one with --encoding, or save it as UTF-8"
         )
     try:
         return content.decode("utf-8"), "utf-8"
@@ -130,8 +130,8 @@ def _decoded_as(content: bytes, name: str, encoding: str, offset: int = 0) -> st
     except UnicodeDecodeError as e:
         byte = f"0x{e.object[e.start]:02x}"
         raise DataError(
-            f"{name} is no {encoding} text: byte {byte} at offset {e.start + offset:,}; name another "
-            "encoding, such as --encoding gb18030, or save it as UTF-8"
+            f"{name} is no {encoding} text: byte {byte} at offset {e.start + offset:,}; name "
+            "another encoding, such as --encoding gb18030, or save it as UTF-8"
         ) from e
     except (LookupError, ValueError, TypeError) as e:
         # Some codecs are of Python's own, and for no text.

@@ -1,4 +1,4 @@
-"""Parquet files and hub data sets: both are Arrow tables, of encoded pictures or of plain columns."""
+"""Parquet files and hub data sets: Arrow tables of encoded pictures or of plain columns."""
 
 from __future__ import annotations
 
@@ -211,7 +211,8 @@ def _refuse_gaps(gaps: dict[str, int], name: str) -> None:
     for title, n in gaps.items():
         them = "it" if n == 1 else "them"
         mistakes.append(
-            f"column {title!r} of {name} lacks {count(n, 'cell')}; fill {them}, or use --missing drop"
+            f"column {title!r} of {name} lacks {count(n, 'cell')}; fill {them}, or use --missing "
+            "drop"
         )
     if mistakes:
         raise DataError(*mistakes)
@@ -232,7 +233,8 @@ def _left(kept: Array, sizes: Sizes, name: str) -> Sizes:
     parts = np.split(kept, [n_train, n_train + sizes.valid])
     if not kept.any():
         raise DataError(
-            f"every row of {name} has a missing cell; fill some, or remove the columns that lack most"
+            f"every row of {name} has a missing cell; fill some, or remove the columns that lack "
+            "most"
         )
     titles = ("training", "validation", "test")
     gone = [
@@ -264,7 +266,7 @@ def _names(schema: Any, label: str) -> tuple[str, ...]:
 
 
 def _named(numbers: pd.Series[Any], names: tuple[str, ...]) -> list[str | None]:
-    """Return classes by their names; none for gaps and for −1, the hub's sign of a missing label."""
+    """Return classes by their names; none for gaps and for −1, with which the hub marks them."""
     return [names[int(k)] if 0 <= k < len(names) else None for k in numbers.fillna(-1)]
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures: one subfolder per class, or a table that names the files and their labels."""
+"""Folders of pictures: one subfolder per class, or a table of the files and their labels."""
 
 from __future__ import annotations
 
@@ -218,8 +218,8 @@ def _label_column(frame: pd.DataFrame, column: str, name: str, options: Options)
             f"cannot be learnt; choose one with --target {used[0]}"
         )
     raise DataError(
-        f"{name} has the columns {some(others, 8)} beside the pictures' names; say which one is the "
-        f"label with --target {others[-1] if others else 'COLUMN'}"
+        f"{name} has the columns {some(others, 8)} beside the pictures' names; say which one is "
+        f"the label with --target {others[-1] if others else 'COLUMN'}"
     )
 
 

@@ -53,7 +53,8 @@ KNOWN = {
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
         "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")),
     "fashion-mnist-3600": Known(_CLOTHES),
-    "cifar10": Known(("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")),
+    "cifar10": Known(
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")),
 }  # fmt: skip
 TEXTS = {
     "tinyshakespeare": "tinyshakespeare.txt",

@@ -142,7 +142,7 @@ def _documents_between(whole: str, ends: Array, start: int, end: int) -> list[st
 
 
 def _cuts(places: Array, parts: Array) -> Array:
-    """Return beginning, two cuts and end: each at the nearest place, with some left for each part."""
+    """Return beginning, two cuts and end, each at the nearest place with some for each part."""
     cuts = [0]
     parts_left = int((parts > 0).sum())
     last = len(places) - 1

@@ -46,8 +46,8 @@ def sentences_of(rows: Sequence[Mapping[str, Any]], field: str, name: str) -> li
         for start, end, kind in _spans(row.get(field) or {}):
             if not 0 <= start < end <= len(text):
                 raise DataError(
-                    f"line {number} of {name} marks {kind!r} from {start} to {end}, but its text has "
-                    f"{len(text)} characters"
+                    f"line {number} of {name} marks {kind!r} from {start} to {end}, but its text "
+                    f"has {len(text)} characters"
                 )
             tags[start:end] = [f"I-{kind}"] * (end - start)
             tags[start] = f"B-{kind}"

@@ -187,15 +187,15 @@ def from_sentences(
     known = _known_tags(_tags_of(parsed, first_part), scheme, like)
     if len(known) < 2:
         raise DataError(
-            f"every token has the tag {known[0]!r}, so there is nothing to learn; tag what is to be "
-            "found"
+            f"every token has the tag {known[0]!r}, so there is nothing to learn; tag what is to "
+            "be found"
         )
     raw = _encoded(parsed, tuple(known), options, place, sizes)
     if not mended:
         return raw
     notice = (
-        f"{count(mended, 'tag')} out of order ({str(scheme).upper()}), read as the evaluation script "
-        "conlleval reads them; --tags strict refuses them"
+        f"{count(mended, 'tag')} out of order ({str(scheme).upper()}), read as the evaluation "
+        "script conlleval reads them; --tags strict refuses them"
     )
     return replace(raw, notices=(notice, *raw.notices))
 

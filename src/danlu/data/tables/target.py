@@ -140,12 +140,18 @@ def _classified(
 ) -> Target:
     y, classes = number_classes(spelled.tolist(), are_numbers)
     notices: tuple[str, ...] = ()
-    if are_numbers and task is None and len(classes) > 2:
+    # From 0 or 1 on, as classes are counted, there is little doubt.
+    if are_numbers and task is None and not _count_up([_value(name) for name in classes]):
         notices = (
             f"the target {title} holds {len(classes)} whole numbers, taken as classes; "
             "--task regression takes them as numbers",
         )
     return Target(y, classes, is_there, "", notices)
+
+
+def _count_up(values: Sequence[float]) -> bool:
+    first = values[0]
+    return first in (0, 1) and list(values) == [first + k for k in range(len(values))]
 
 
 def number_classes(
