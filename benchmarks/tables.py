@@ -111,8 +111,8 @@ def danlu_score(data: danlu.Data, seed: int) -> tuple[float, float]:
         recipe = read_recipe(None, [f"seed={seed}"], None, data)
         run = danlu.fit(recipe, data, out=Path(folder) / "run")
         seconds = time.perf_counter() - began
-    metric = "test_r2" if data.schema.is_regression else "test_accuracy"
-    return run.result[metric], seconds
+        metric = "test_r2" if data.schema.is_regression else "test_accuracy"
+        return run.result[metric], seconds
 
 
 def measure(name: str, folder: Path, seeds: int) -> dict:

@@ -50,7 +50,7 @@ def test_mistakes_of_recipe_and_source_come_together(danlu: Any) -> None:
     ("words", "sentence"),
     [
         (["fit", "digits", "lr=fast"], "`optimizer.lr` is 'fast', but must be a number"),
-        (["fit", "digits", "model=cnn"], "`conv2` needs an input of at least 5×5"),
+        (["fit", "digits", "model=cnn", "model.channels=4,4,4,4"], "`pool4` needs an input of at least"),
         (["fit", "digits", "-r", "nope"], "`recipe` is 'nope'"),
         (["resume", "nowhere"], "is not a run folder"),
         (["evaluate", "last"], "there is no run under"),
@@ -178,3 +178,69 @@ def test_duplicates_are_reported(danlu: Any, tmp_path: Path) -> None:
     assert sentence in danlu("fit", table, "epochs=1", "--out", out).out
     assert sentence in danlu("show", out).out
     assert sentence in (out / "report.html").read_text()
+
+
+def table_of(folder: Path) -> Path:
+    rows = [f"{k},{k % 9}.5,t{k % 30},{'even' if k % 2 == 0 else 'odd'}" for k in range(300)]
+    (folder / "t.csv").write_text("id,size,town,kind\n" + "\n".join([*rows, "300,,t1,odd"]))
+    return folder / "t.csv"
+
+
+def test_what_is_trained_by_default_depends_on_the_data(danlu: Any, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for k in range(8):
+            pixels = np.full((16, 16, 3), 20 * k, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{k}.png")
+    for source, options, want in (
+        (table_of(tmp_path), ("--target", "kind"), "table"),
+        (tmp_path / "pictures", (), "resnet18"),
+    ):
+        done = danlu("fit", source, *options, "epochs=1", "--json")
+        assert done.code == 0, done.err
+        assert Run(Path(json.loads(done.out)["run"])).recipe.model.name == want
+
+
+def test_a_table_goes_from_its_file_to_answers_on_new_rows(danlu: Any, tmp_path: Path) -> None:
+    path = table_of(tmp_path)
+    done = danlu("fit", path, "--target", "kind", "--out", tmp_path / "run")
+    assert "note: left out: id (names rows); --keep takes it in" in done.err
+    assert "note: missing cells filled: 1 in size" in done.err
+    new = tmp_path / "new.csv"
+    new.write_text("town,other,id,size\nt2,x,901,3.5\nt99,x,902,\n")
+    out = tmp_path / "answers.csv"
+    done = danlu("predict", tmp_path / "run", new, "--out", out)
+    assert done.code == 0 and f"2 predictions: {out}" in done.out
+    head, first, second = out.read_text().splitlines()
+    assert head == "input,id,class,probability"
+    assert first.startswith("new.csv:1,901,") and second.startswith("new.csv:2,902,")
+    whole = json.loads(danlu("evaluate", tmp_path / "run", path, "--json").out)
+    assert whole["examples"] == 301
+
+
+def test_data_describes_what_cannot_be_learnt_from_and_refuses_nothing(
+    danlu: Any, tmp_path: Path
+) -> None:
+    path = table_of(tmp_path)
+    done = danlu("data", path)
+    assert done.code == 0 and "no target is named; try --target kind" in done.out
+    assert "identifier, left out" in done.out and "301 rows" in done.out
+    told = json.loads(danlu("data", path, "--target", "kinds", "--json").out)
+    assert "did you mean 'kind'?" in told["problems"][0] and told["examples"] == 301
+    for content in (b"", b"\0\1\2", b"a,b\n1\n1,2,3\n"):
+        (tmp_path / "bad.csv").write_bytes(content)
+        done = danlu("data", tmp_path / "bad.csv")
+        assert done.code == 0 and "cannot be learnt from as it is:" in done.out
+    assert danlu("data", tmp_path / "none.csv").code == 2
+    found = json.loads(danlu("data", path, "--target", "kind", "--json").out)
+    roles = {role["name"]: role["role"] for role in found["roles"]}
+    assert roles == {"id": "identifier", "size": "number", "town": "category"}
+    assert found["rank"]["rank"] == 2 and found["missing values"] == {"size": 1}
+
+
+def test_small_conv_nets_fit_small_pictures(danlu: Any) -> None:
+    done = danlu("fit", "digits", "model=cnn", "epochs=1", "--limit", "100", "--json")
+    assert done.code == 0, done.err

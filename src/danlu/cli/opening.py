@@ -23,6 +23,7 @@ _PRESETS = {
     "classification": "text-classification",
     "pairs": "translation",
 }
+_PHOTOGRAPH = 16  # pixels of a side: with fewer, a dense network will do
 _STARTING_WEIGHTS = ("init.weights", "weights", "init.from_run", "from_run")
 
 
@@ -139,12 +140,23 @@ def _base_recipe(chosen: str | None, data: Data | None) -> Recipe:
         return Recipe.read(chosen)
     if data is not None and data.schema.is_table:
         return _table_recipe(data)
+    if data is not None and _are_photographs(data):
+        return Recipe.read("photographs")
     if data is None or not data.schema.is_text:
         return Recipe()
     base = Recipe.read(_PRESETS[data.schema.task])
     if data.schema.lines:  # texts of their own: nothing goes on from one to the next
         return base.with_(["model.stateful=false"])
     return base
+
+
+def _are_photographs(data: Data) -> bool:
+    """Whether data are somebody's pictures in colour, and large enough for a ResNet."""
+    from danlu.data import names
+
+    schema = data.schema
+    is_named = data.source.get("source") in names()
+    return schema.mode == "RGB" and not is_named and min(schema.input_shape[1:]) >= _PHOTOGRAPH
 
 
 def _table_recipe(data: Data) -> Recipe:
@@ -164,7 +176,7 @@ def _refuse_for_any_task(overrides: list[str]) -> None:
 
     found: list[tuple[str, ...]] = []
     # What only one task's recipe refuses may be right for another's.
-    for base in (Recipe(), *map(Recipe.read, ("table", *_PRESETS.values()))):
+    for base in (Recipe(), *map(Recipe.read, ("table", "photographs", *_PRESETS.values()))):
         try:
             base.with_(overrides)
         except RecipeError as e:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,8 @@ class TableInput(nn.Module, ResetsWeights):
         """Return [B, features]."""
         parts = [x.index_select(1, self.numbers)]
         for place in self.places:
-            weight = self.get_parameter(f"levels{place}")
+            # In a population the parameters are tensors in the place of nn.Parameter.
+            weight = cast(Tensor, getattr(self, f"levels{place}"))
             level = x[:, place].long().clamp(0, len(weight) - 1)
             parts.append(F.embedding(level, weight).to(x.dtype))
         return torch.cat(parts, 1)
