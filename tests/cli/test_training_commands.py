@@ -50,7 +50,10 @@ def test_mistakes_of_recipe_and_source_come_together(danlu: Any) -> None:
     ("words", "sentence"),
     [
         (["fit", "digits", "lr=fast"], "`optimizer.lr` is 'fast', but must be a number"),
-        (["fit", "digits", "model=cnn", "model.channels=4,4,4,4"], "`pool4` needs an input of at least"),
+        (
+            ["fit", "digits", "model=cnn", "model.channels=4,4,4,4"],
+            "`pool4` needs an input of at least",
+        ),
         (["fit", "digits", "-r", "nope"], "`recipe` is 'nope'"),
         (["resume", "nowhere"], "is not a run folder"),
         (["evaluate", "last"], "there is no run under"),

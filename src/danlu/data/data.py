@@ -223,7 +223,8 @@ class Data:
         if limit is not None:
             parts["train"] = limited(raw, parts["train"], limit, seed)
         if raw.labels is not None and not all_test:
-            split.check(parts, raw.labels, raw.schema.classes)
+            absent = split.absent_classes(parts, raw.labels, raw.schema.classes)
+            raw = replace(raw, notices=(*raw.notices, *absent))
         if raw.encode:
             # Vocabularies and medians come from the training part, which is known only now.
             x, y, schema, notices = raw.encode(parts["train"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from danlu.data import split
@@ -44,9 +46,30 @@ def partition(
         validation = rest[:0]
 
     parts = {"train": train, "valid": validation, "test": test}
+    if raw.labels is not None:
+        drawn = []
+        if not has_official_valid:
+            drawn.append("valid")
+        if split_as is not None or not (raw.official_test or raw.presplit):
+            drawn.append("test")
+        _serve_training_first(parts, drawn, raw.labels)
     wanted = {"train": train_share, "valid": valid_share, "test": test_share}
     _refuse_empty(parts, wanted, n)
     return parts
+
+
+def _serve_training_first(parts: dict[str, Index], drawn: Sequence[str], labels: Array) -> None:
+    """Move the example of a class that training lacks out of a part that was drawn."""
+    trained_on = set(np.unique(labels[parts["train"]]).tolist())
+    for part in drawn:
+        index = parts[part]
+        classes, first = np.unique(labels[index], return_index=True)
+        is_new = [k not in trained_on for k in classes.tolist()]
+        moved = index[first[is_new]]
+        if len(moved) and len(moved) < len(index):
+            trained_on |= set(classes[is_new].tolist())
+            parts["train"] = np.sort(np.concatenate([parts["train"], moved]))
+            parts[part] = np.setdiff1d(index, moved)
 
 
 def _shares_of(raw: Raw, split_as: str | tuple[float, ...] | None, valid: bool) -> Shares:

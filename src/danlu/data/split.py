@@ -131,22 +131,27 @@ def _put_each_class_on_both_sides(taken: NDArray[np.bool_], labels: NDArray[Any]
         largest[movable[-1]] = not gives_back
 
 
-def check(parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]) -> None:
-    """Raise DataError for parts in which a class is missing."""
-    mistakes = []
+def absent_classes(
+    parts: dict[str, Index], labels: NDArray[Any], classes: tuple[str, ...]
+) -> list[str]:
+    """Return in words which classes have no example in a part.
+
+    Raises DataError where training has examples of a single class.
+    """
+    notices = []
     n_classes = len(classes)
     total = np.bincount(labels, minlength=n_classes)  # [K]
     for name, index in parts.items():
         if not len(index):
             continue
         counts = np.bincount(labels[index], minlength=n_classes)  # [K]
-        missing = []
-        for k in np.flatnonzero(counts == 0):
-            missing.append(f"{classes[k]!r} ({total[k]} in all)")
-        if missing:
-            mistakes.append(
-                f"the {name} part has no example of class {some(missing)}; give each class one "
+        absent = [f"{classes[k]!r} ({total[k]} in all)" for k in np.flatnonzero(counts == 0)]
+        if name == "train" and len(absent) >= n_classes - 1:
+            raise DataError(
+                f"the train part has no example of class {some(absent)}; give each class one "
                 "example per part or more, or another split"
             )
-    if mistakes:
-        raise DataError(*mistakes)
+        if absent:
+            what = "cannot be learnt" if name == "train" else "is not scored there"
+            notices.append(f"the {name} part has no example of class {some(absent)}, which {what}")
+    return notices

@@ -19,7 +19,7 @@ from danlu.export.sources import (
     is_chain,
     sources,
 )
-from danlu.export.templates import HEAD, STOPPING, TEST, TRAINING, TYPES
+from danlu.export.templates import BEFORE_STOPPING, HEAD, STOPPING, TEST, TRAINING, TYPES
 from danlu.models import MODELS
 from danlu.nn import init, layers
 from danlu.nn.losses import LOSSES, resolve_loss
@@ -342,7 +342,7 @@ class _PlainLoop:
         text = TRAINING.format(
             examples="(n - 1)" if drops_last else "n",
             batch_size=recipe.batch_size,
-            before="best_loss, best_epoch, best = math.inf, 0, None\n" if stopping.patience else "",
+            before=BEFORE_STOPPING if stopping.patience else "",
             epochs=recipe.epochs,
             order_seed=recipe.order_seed,
             cut="[:-1]" if drops_last else "",

@@ -58,10 +58,16 @@ for epoch in range({epochs}):
     print(line)
 """
 
-STOPPING = """    if valid_loss < best_loss - {min_delta}:
-        best_loss, best_epoch = valid_loss, epoch + 1
+BEFORE_STOPPING = """best_loss, best = math.inf, None
+loss_to_beat, improved = math.inf, 0
+"""
+
+STOPPING = """    if valid_loss < best_loss:
+        best_loss = valid_loss
         best = {{name: t.clone() for name, t in model.state_dict().items()}}
-    if best_epoch and epoch + 1 - best_epoch >= {patience}:
+    if valid_loss < loss_to_beat - {min_delta}:
+        loss_to_beat, improved = valid_loss, epoch + 1
+    if improved and epoch + 1 - improved >= {patience}:
         break
 model.load_state_dict(best)
 """

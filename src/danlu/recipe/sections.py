@@ -297,7 +297,7 @@ class EarlyStopping(Section):
     patience: Annotated[int, PydanticField(strict=True, ge=0)] = 0
     """Epochs without improvement before stopping; 0 is off."""
     min_delta: NotNegative = 0.0
-    """Fall of the loss that counts as improvement."""
+    """Fall of the loss that patience counts as improvement; the lowest is kept all the same."""
 
 
 # Values to try for fields that no row of a table declares.

@@ -86,16 +86,26 @@ def test_a_single_class_is_refused(tmp_path: Path) -> None:
     assert "one class" in refused((x, np.zeros(10, int)))
 
 
-def test_fewer_examples_than_classes_and_parts_are_refused() -> None:
+def test_fewer_examples_than_parts_are_refused() -> None:
     assert "the data have 2 examples" in refused((np.zeros((2, 2), np.float32), np.array([0, 1])))
-    y = np.array([0, 1, 2, 3, 99])
-    assert "has no example of class '" in refused((np.zeros((5, 2), np.float32), y))
 
 
-def test_a_class_missing_from_a_part_is_refused() -> None:
-    y = np.array([0] * 30 + [1] * 30 + [2])
-    text = refused((np.zeros((61, 2), np.float32), y))
-    assert "has no example of class '2' (1 in all)" in text
+def test_training_gets_the_example_of_a_rare_class_and_the_others_are_told() -> None:
+    for place in range(0, 61, 7):
+        y = np.insert(np.array([0] * 30 + [1] * 30), place, 2)
+        data = quietly((np.zeros((61, 2), np.float32), y), seed=place)
+        assert data.class_counts("train")[2] == 1
+        assert sorted(np.concatenate([data.parts[p] for p in data.parts])) == list(range(61))
+        told = "the valid part has no example of class '2' (1 in all), which is not scored there"
+        assert told in data.notices
+    x = np.zeros((20, 2), np.float32)
+    official = {"train": (x, np.arange(20) % 2), "test": (x[:5], np.array([0, 1, 2, 0, 1]))}
+    notices = quietly(official).notices
+    assert (
+        "the train part has no example of class '2' (1 in all), which cannot be learnt" in notices
+    )
+    only = {"train": (x, np.zeros(20, int)), "test": (x[:5], np.ones(5, int))}
+    assert "the train part has no example of class '1'" in refused(only)
 
 
 def test_arrays_of_wrong_labels_shapes_or_values_are_refused() -> None:

@@ -96,7 +96,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     assert run.evaluate(part="valid").loss == pytest.approx(losses[best], rel=1e-6)
 
 
-def test_early_stopping_takes_only_what_is_better_by_min_delta(tmp_path: Path) -> None:
+def test_min_delta_counts_for_patience_and_the_lowest_loss_is_kept(tmp_path: Path) -> None:
     losses, best = {}, {}
     for min_delta in (0.0, 10.0):
         stopping = {"patience": 2, "min_delta": min_delta}
@@ -107,7 +107,8 @@ def test_early_stopping_takes_only_what_is_better_by_min_delta(tmp_path: Path) -
     assert losses[0.0] == sorted(losses[0.0], reverse=True), "it falls at every epoch"
     assert len(losses[0.0]) == best[0.0] == 6
     assert len(losses[10.0]) == 3
-    assert best[10.0] == 1
+    assert best[10.0] == 3, "each is lower than the one before, if by less than 10"
+    assert losses[10.0] == losses[0.0][:3]
 
 
 def test_train_takes_many_recipes(tmp_path: Path) -> None:

@@ -38,11 +38,15 @@ class BestWeights:
         better = []
         for i in rows:
             member = members[i]
-            to_beat = member.best_loss - recipes[i].early_stopping.min_delta
-            if losses[i] < to_beat:
+            own_epoch = epoch - member.start_epoch
+            # The lowest is the best, by however little; patience asks for more.
+            if losses[i] < member.best_loss:
                 member.best_loss = losses[i]
-                member.best_epoch = epoch - member.start_epoch
+                member.best_epoch = own_epoch
                 better.append(i)
+            if losses[i] < member.loss_to_beat - recipes[i].early_stopping.min_delta:
+                member.loss_to_beat = losses[i]
+                member.improved_epoch = own_epoch
         # One copy for all that improved.
         if better:
             self.values.take_rows(stack, better)

@@ -299,9 +299,9 @@ class Loop:
         if member.stopped or epochs >= recipe.epochs:
             return True
         patience = recipe.early_stopping.patience
-        if not patience or not member.best_epoch:
+        if not patience or not member.improved_epoch:
             return False
-        return epochs - member.best_epoch >= patience
+        return epochs - member.improved_epoch >= patience
 
     def _hand_over(self, rows: list[int]) -> None:
         """Hand finished networks to the recorder, with their best weights where those were kept.
