@@ -57,3 +57,25 @@ def test_an_error_without_words_is_called_by_its_kind() -> None:
     assert reason_of(AssertionError()) == "AssertionError"
     assert reason_of(ValueError(" \n")) == "ValueError"
     assert reason_of(ValueError("one\ntwo")) == "one"
+
+
+def test_every_error_survives_pickling() -> None:
+    """A process pool hangs on one that does not."""
+    import inspect
+    import pickle
+
+    from danlu import errors
+
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.DanluError)
+    ]
+    assert errors.Diverged in kinds
+    for kind in kinds:
+        error = kind(errors.wrong("optimizer.lr", -1, "must be more", "try 1"), "second")
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is kind and str(again) == str(error)
+        assert again.mistakes[0].path == "optimizer.lr" and again.mistakes[0].value == -1
+    diverged = pickle.loads(pickle.dumps(errors.Diverged("x", step=3, layer="dense1")))
+    assert (diverged.step, diverged.layer) == (3, "dense1")

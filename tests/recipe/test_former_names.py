@@ -105,3 +105,32 @@ def test_a_run_with_former_names_still_works(tmp_path: Path) -> None:
 
     with pytest.warns(DeprecationWarning):
         assert Run(run.path).evaluate().loss == pytest.approx(run.result["test_loss"], rel=1e-6)
+
+
+def test_other_libraries_names_of_fields_are_answered_with_ours(tmp_path: Path) -> None:
+    from danlu.errors import RecipeError
+    from danlu.recipe import aliases, fields
+
+    assert set(aliases.OTHERS.values()) <= set(fields())
+    for given, meant in (
+        ("learning_rate=0.1", "optimizer.lr"),
+        ("optimizer.learning_rate=0.1", "optimizer.lr"),
+        ("num_epochs=3", "epochs"),
+        ("hidden_layer_sizes=8", "model.hidden"),
+    ):
+        with pytest.raises(RecipeError, match=f"did you mean `{meant}`"):
+            Recipe().with_([given])
+    (tmp_path / "r.toml").write_text("[optimizer]\nlearning_rate = 0.1\n")
+    with pytest.raises(RecipeError, match=r"did you mean `optimizer\.lr`"):
+        Recipe.read(str(tmp_path / "r.toml"))
+
+
+def test_files_with_a_byte_order_mark_and_endless_names_are_read_or_refused(tmp_path: Path) -> None:
+    from danlu import Run, Study
+    from danlu.errors import DanluError
+
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfepochs = 3\n")
+    assert Recipe.read(str(tmp_path / "bom.toml")).epochs == 3
+    for opened in (Recipe.read, Run, Study):
+        with pytest.raises(DanluError):
+            opened("a" * 300)  # type: ignore[operator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -220,7 +221,7 @@ def _find_weights(name: str) -> Path:
     from danlu.errors import RunError, wrong
 
     # A file of weights, or a folder elsewhere.
-    if Path(name).exists():
+    if os.path.exists(name):
         return Path(name)
     try:
         return open_run(name).path
@@ -251,7 +252,7 @@ def open_run(name: str, trust: bool = False) -> Run:
         return Study(folder, trust).run(int(member))
     path = Path(name)
     # What lies here wins over what lies under `runs/`.
-    is_under_runs = not path.exists() and (runs_root() / name).exists()
+    is_under_runs = not os.path.exists(path) and os.path.exists(runs_root() / name)
     return Run(runs_root() / name if is_under_runs else path, trust)
 
 
@@ -270,7 +271,7 @@ def study_path(name: str) -> Path | None:
 
 
 def _is_study(path: Path) -> bool:
-    return (path / "study.json").is_file()
+    return os.path.isfile(path / "study.json")
 
 
 def _newest() -> Path | None:

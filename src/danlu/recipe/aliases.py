@@ -18,6 +18,32 @@ FIELDS: dict[str, str] = {
     "init.from_run": "init.weights",
     "augment.unknown": "augment.word_dropout",
 }
+# What other libraries call a field: meant, but not taken for it without a word.
+OTHERS = {
+    "learningrate": "optimizer.lr",
+    "alpha": "optimizer.lr",
+    "numepochs": "epochs",
+    "nepochs": "epochs",
+    "maxepochs": "epochs",
+    "nepoch": "epochs",
+    "bs": "batch_size",
+    "batch": "batch_size",
+    "hiddensize": "model.hidden",
+    "hiddendim": "model.hidden",
+    "hiddenlayers": "model.hidden",
+    "layers": "model.hidden",
+    "hiddenlayersizes": "model.hidden",
+    "dropoutrate": "model.dropout",
+    "embeddim": "model.embedding",
+    "embeddingdim": "model.embedding",
+    "gradclip": "clip.norm",
+    "gradientclip": "clip.norm",
+    "maxgradnorm": "clip.norm",
+    "scheduler": "schedule.name",
+    "lrscheduler": "schedule.name",
+    "randomstate": "seed",
+    "randomseed": "seed",
+}
 # What other libraries call a value.
 VALUES: dict[str, dict[str, str]] = {
     "init.name": {
@@ -52,6 +78,11 @@ def resolve_name(path: str, value: str, options: Iterable[str]) -> str:
     # Our own names win over other libraries'.
     meant |= {plain(name): name for name in known}
     return meant.get(plain(value), value)
+
+
+def meant_field(name: str) -> str | None:
+    """Return the field that another library's name means."""
+    return OTHERS.get(plain(name.rpartition(".")[2]))
 
 
 def note(path: str) -> str | None:

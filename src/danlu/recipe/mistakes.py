@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from danlu.errors import Mistake, nearest, wrong
+from danlu.recipe import aliases
 from danlu.recipe.sections import hint_for
 from danlu.recipe.variants import mistake_of
 
@@ -87,6 +88,9 @@ def _unknown_field(parts: list[str], model: type[BaseModel]) -> Mistake:
             holder = holder.model_fields[section].annotation
     prefix = "".join(f"{section}." for section in sections)
     rule = "is not a field of a recipe"
+    meant = aliases.meant_field(name)
+    if meant is not None:
+        return Mistake.unused(f"{prefix}{name}", rule, f"did you mean `{meant}`?")
     near = nearest(name, holder.model_fields)
     if near is not None:
         return Mistake.unused(f"{prefix}{name}", rule, f"did you mean `{prefix}{near}`?")

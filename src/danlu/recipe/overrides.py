@@ -40,7 +40,7 @@ def resolve(key: str, paths: Paths) -> str:
         listed = " or ".join(f"`{owner}`" for owner in owners)
         raise RecipeError(f"`{key}` could be {listed}; write the whole path")
     last_names = [_last_name(path) for path in paths]
-    near = nearest(key, [*paths, *sections, *last_names])
+    near = aliases.meant_field(key) or nearest(key, [*paths, *sections, *last_names])
     hint = f"did you mean `{near}`?" if near else "`danlu recipe fields` lists them"
     raise RecipeError(f"`{key}` is not a field of a recipe; {hint}")
 

@@ -5,6 +5,7 @@ Every field is one technique.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -197,12 +198,13 @@ class Recipe(Section):
         if name in presets():
             return cls.from_toml(preset_text(name), f"preset {name!r}")
         path = Path(name)
-        if path.is_dir() and (path / "recipe.toml").is_file():
+        # False of a name too long for a file, where a path's own methods raise.
+        if os.path.isfile(path / "recipe.toml"):
             path = path / "recipe.toml"  # a run's recipe
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise RecipeError(unknown("recipe", name, presets()).with_note("(or a TOML file)"))
         try:
-            return cls.from_toml(path.read_text(encoding="utf-8"), path.name)
+            return cls.from_toml(path.read_text(encoding="utf-8-sig"), path.name)
         except (OSError, UnicodeDecodeError) as e:
             raise RecipeError(f"{path.name} cannot be read: {e}") from e
 

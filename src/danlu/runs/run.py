@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ class Run(TrainedOnData):
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         self.path, self.trust = Path(path), trust
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             raise RunError(
                 f"{str(path)!r} is not a run folder: it does not exist; "
                 "`danlu runs` lists those that do"

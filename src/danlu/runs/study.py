@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Study(TrainedOnData):
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         self.path, self.trust = Path(path), trust
-        if not (self.path / "study.json").is_file():
+        if not os.path.isfile(self.path / "study.json"):
             raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
         info = self.info
         version = info.get("format") if isinstance(info, dict) else None
