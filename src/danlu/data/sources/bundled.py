@@ -78,17 +78,21 @@ SETS = {
 
 
 def folder() -> Path:
-    """Where scikit-learn keeps its data. Found without importing it, which would take longer than training does."""
+    """Return where scikit-learn keeps its data.
+
+    Found without importing it, which would take longer than training does.
+    """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
-            "the embedded data sets come with scikit-learn, which is not installed; try pip install scikit-learn"
+            "the embedded data sets come with scikit-learn, which is not installed; try pip "
+            "install scikit-learn"
         )
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
 
 
 def load(name: str) -> Raw:
-    """One of `SETS`: digits as 8×8 pictures of 17 grey levels between 0 and 255, the others as tables."""
+    """Return one of `SETS`: digits as 8×8 pictures of 17 grey levels, the others as tables."""
     row, at = SETS[name], folder()
     delimiter = None if row.target_file else ","
     table = np.loadtxt(at / row.file, delimiter=delimiter, skiprows=row.header)

@@ -1,4 +1,7 @@
-"""Where data files are: the folder `DANLU_DATA`, the user's cache, or an official host (fetched once, checksum held)."""
+"""Where data files are: the folder `DANLU_DATA`, the user's cache, or an official host.
+
+What is fetched is checked against its published checksum, and kept.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def data_folders(name: str) -> list[Path]:
 
 
 def find_or_fetch(name: str, files: tuple[Remote, ...]) -> Path:
-    """The folder that holds all `files` (gzipped or not), fetching them into the cache if none does."""
+    """Return the folder that holds all `files` (gzipped or not); the cache, if they are fetched."""
     for folder in data_folders(name):
         if all(
             (folder / f.name).exists() or (folder / f.name.removesuffix(".gz")).exists()
@@ -46,7 +49,8 @@ def find_or_fetch(name: str, files: tuple[Remote, ...]) -> Path:
         names = some((f.name for f in files), 4)
         why = getattr(e, "reason", None) or e
         raise DataError(
-            f"{name!r} is not on this machine and could not be fetched ({why}); put {names} into {places}"
+            f"{name!r} is not on this machine and could not be fetched ({why}); put {names} into "
+            f"{places}"
         ) from e
     return folder
 

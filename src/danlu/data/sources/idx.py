@@ -1,4 +1,7 @@
-"""IDX files, the form MNIST and its relatives come in: a magic number, the sizes, then bytes (big-endian, maybe gzipped)."""
+"""IDX files, the form MNIST and its relatives come in.
+
+A magic number, the sizes, then bytes; big-endian, maybe gzipped.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def find(folder: Path) -> dict[str, tuple[Path, Path]]:
 def load(
     folder: Path, classes: tuple[str, ...], resize: tuple[int, int] | None, budget: int
 ) -> Raw:
-    """The folder's training and test files as one array; labels become digits when no names are known."""
+    """Return a folder's training and test files; labels become digits when no names are known."""
     files = find(folder)
     if "train" not in files:
         raise DataError(
@@ -47,7 +50,8 @@ def load(
     for part, size, label in zip(order, sizes, labels, strict=True):
         if size[0] != len(label):
             raise DataError(
-                f"{files[part][0].name} has {size[0]} images, but {files[part][1].name} has {len(label)} labels"
+                f"{files[part][0].name} has {size[0]} images, but {files[part][1].name} has "
+                f"{len(label)} labels"
             )
     if len({s[1:] for s in sizes}) > 1:
         shapes = " and ".join("×".join(map(str, s[1:])) for s in sizes)
@@ -78,7 +82,8 @@ def _header(f: BinaryIO, path: Path, dims: int) -> tuple[int, ...]:
     if magic != 0x800 + dims:
         kind = "images" if dims == 3 else "labels"
         raise DataError(
-            f"{path.name} is no IDX file of {kind}: its magic number is {magic:#x}, but must be {0x800 + dims:#x}"
+            f"{path.name} is no IDX file of {kind}: its magic number is {magic:#x}, but must be "
+            f"{0x800 + dims:#x}"
         )
     return tuple(sizes)
 
@@ -93,10 +98,11 @@ def _image_sizes(path: Path) -> tuple[int, int, int]:
         raise DataError(
             f"{path.name} promises {n} images of {h}×{w}; it holds nothing to learn from"
         )
-    # gzip packs at most about 1,030 to 1: a header that promises more is wrong, and is not given memory.
+    # gzip packs at most about 1,030 to 1: a header that promises more is wrong, and gets no memory.
     if n * h * w > 1100 * path.stat().st_size:
         raise DataError(
-            f"{path.name} is truncated: it promises {n * h * w} bytes, but has {path.stat().st_size} (packed); fetch it again"
+            f"{path.name} is truncated: it promises {n * h * w} bytes, but has "
+            f"{path.stat().st_size} (packed); fetch it again"
         )
     return n, h, w
 
@@ -114,7 +120,8 @@ def _fill(f: BinaryIO, out: Array, path: Path) -> None:
         pass
     if got < len(view):
         raise DataError(
-            f"{path.name} is truncated: it promises {len(view)} bytes, but has {got}; fetch it again"
+            f"{path.name} is truncated: it promises {len(view)} bytes, but has {got}; fetch it "
+            "again"
         )
 
 

@@ -54,7 +54,10 @@ def resize_array(images: Array, size: Sequence[int]) -> Array:
 
 
 def open_image(source: Path | bytes, name: str) -> Image.Image:
-    """The picture, not yet decoded. Raises DataError in words for what is no picture or too large to open."""
+    """Return a picture that is not yet decoded.
+
+    Raises DataError for what is no picture, or too large to open.
+    """
     limit = Image.MAX_IMAGE_PIXELS or 2**62
     too_large = f"{name} unpacks to more than {limit // 10**6} million pixels; shrink or remove it"
     try:
@@ -115,7 +118,7 @@ def _probe(source: Path | bytes, name: str) -> tuple[tuple[int, int], str] | str
 
 
 class Decoded(NamedTuple):
-    """Pictures [n, C, H, W] in a mode; kept: which of the sources they are, where some were damaged."""
+    """Pictures [n, C, H, W] in a mode; kept: which of the sources they are."""
 
     pixels: Array
     mode: str

@@ -1,4 +1,4 @@
-"""Small sets of sequences that need no network: prose from Python's own documentation, and generators.
+"""Small sets of sequences that need no network: prose from Python's documentation, and generators.
 
 Each generator draws from a stream of its own, so that it gives the same examples everywhere.
 """
@@ -18,11 +18,13 @@ from danlu.rng import seed_of
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙马朱胡林郭何高罗"
 _GIVEN = "刚明伟芳娜敏静强磊军洋勇艳杰涛超霞平英华玉兰飞燕红梅"
 _WHEN = ("", "昨天", "今天", "听说", "后来", "早上", "刚才", "去年")
-_PEOPLE = ("{}去上班了", "{}已经毕业了", "{}来过这里", "{}是我的老师", "{}在图书馆读书", "{}说他认识{}", "老师表扬了{}",
-           "我看见{}和{}在说话", "{}和{}是同学", "{}把书还给了{}", "大家都喜欢{}", "{}给{}打了电话")  # fmt: skip
+_PEOPLE = ("{}去上班了", "{}已经毕业了", "{}来过这里", "{}是我的老师", "{}在图书馆读书",
+           "{}说他认识{}", "老师表扬了{}", "我看见{}和{}在说话", "{}和{}是同学", "{}把书还给了{}",
+           "大家都喜欢{}", "{}给{}打了电话")  # fmt: skip
 # What begins with a surname but names nobody: what follows tells.
-_PLACES = ("王宫里", "高山上", "马路上", "黄河边", "林中", "江面上", "何处", "周围", "李子树下", "杨树下", "罗马城里", "吴国",
-           "陈列馆里", "刘海下面", "赵州桥上", "徐州", "孙子的房间里", "朱红的大门前", "胡同里", "郭外")  # fmt: skip
+_PLACES = ("王宫里", "高山上", "马路上", "黄河边", "林中", "江面上", "何处", "周围", "李子树下",
+           "杨树下", "罗马城里", "吴国", "陈列馆里", "刘海下面", "赵州桥上", "徐州",
+           "孙子的房间里", "朱红的大门前", "胡同里", "郭外")  # fmt: skip
 _HOUSES, _BY = "府宫家庄村庙宅园店", "里内外前后旁"
 _THINGS = (
     "有很多车",
@@ -52,8 +54,8 @@ _MANY = (
 )
 
 
-_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen"""
+_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+fifteen sixteen seventeen eighteen nineteen"""
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
@@ -62,7 +64,10 @@ def _draws(name: str) -> random.Random:
 
 
 def prose(options: dict[str, Any], shares: Any = None) -> Raw:
-    """English prose: the help topics that come with Python (their wording differs a little between its versions)."""
+    """Return English prose: the help topics that come with Python.
+
+    Their wording differs a little between its versions.
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError as e:
@@ -75,7 +80,10 @@ def prose(options: dict[str, Any], shares: Any = None) -> Raw:
 
 
 def names(options: dict[str, Any], n: int = 1500) -> Raw:
-    """Chinese sentences with the names of people tagged (BMES), and as many where a surname begins a place; no two equal."""
+    """Return Chinese sentences with the names of people tagged (BMES), no two of them equal.
+
+    In as many a surname begins a place.
+    """
     g = _draws("names")
     sentences: dict[str, tuple[list[str], list[str]]] = {}
     while len(sentences) < n:
@@ -103,7 +111,10 @@ def names(options: dict[str, Any], n: int = 1500) -> Raw:
 
 
 def dna(options: dict[str, Any], n: int = 4000, length: int = 60) -> Raw:
-    """DNA of 60 bases, in half of which TATAAA lies somewhere; the other half holds it with two bases changed."""
+    """Return DNA of 60 bases, in half of which TATAAA lies somewhere.
+
+    The other half holds it with two bases changed.
+    """
     g = _draws("dna")
     texts, labels = [], []
     for i in range(n):
@@ -120,7 +131,10 @@ def dna(options: dict[str, Any], n: int = 4000, length: int = 60) -> Raw:
 
 
 def agreement(options: dict[str, Any], n: int = 4000) -> Raw:
-    """Sentences up to their verb: was it or were they? What lies between holds nouns of the other number."""
+    """Return sentences up to their verb: was it or were they?
+
+    What lies between holds nouns of the other number.
+    """
     g = _draws("agreement")
     texts, labels = [], []
     for _ in range(n):
@@ -166,7 +180,8 @@ def dates(options: dict[str, Any], n: int = 5000) -> Raw:
 def spelling(options: dict[str, Any], copies: int = 10) -> Raw:
     """One token in, a sequence out: 200 of the numbers below 1,000 spelt in words, each ten times.
 
-    A single token says nothing of another, so the parts hold the same pairs: what can be learnt is a table.
+    A single token says nothing of another, so the parts hold the same pairs: what can be learnt is
+    a table.
     """
     ones, tens = _ONES.split(), _TENS.split()
 

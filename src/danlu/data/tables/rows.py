@@ -11,7 +11,7 @@ from danlu.data.column import Column
 from danlu.data.memmap import Array, allocate
 from danlu.data.tables import cells
 from danlu.data.tables.features import level_numbers, write_features
-from danlu.data.tables.roles import spelled, text_cells
+from danlu.data.tables.words import spelled, text_cells
 from danlu.errors import DataError, count, nearest, some
 
 if TYPE_CHECKING:

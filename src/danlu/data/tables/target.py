@@ -14,7 +14,7 @@ import numpy as np
 
 from danlu.data.memmap import Array
 from danlu.data.tables import cells
-from danlu.data.tables.roles import spelled, text_cells
+from danlu.data.tables.words import spelled, text_cells
 from danlu.errors import DataError, count, some, wrong
 
 if TYPE_CHECKING:
