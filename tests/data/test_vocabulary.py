@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,18 @@ def test_characters_that_spell_a_special_token_are_characters() -> None:
         assert Vocabulary(learnt.text).encode("<eos>") == learnt.encode("<eos>")
     words = learn(["a <pad> b"], "words", spaces_only=True)
     assert words.encode("a <pad> b")[1] == UNK and words.numbers(["<pad>", "<eos>"]) == [UNK, UNK]
+
+
+def test_chinese_is_cut_into_words_by_jieba(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jieba", reason="the extra chinese is not installed")
+    texts = ["我们今天去北京大学图书馆看书", "今天我们在图书馆看书，明天去北京"]
+    learnt = learn(texts, "words")
+    assert {"我们", "今天", "图书馆", "北京"} <= set(learnt.tokens)
+    again = Vocabulary(learnt.text)
+    for text in texts:
+        assert again.decode(again.encode(text)) == text
+    assert learn(["we are here", "they were there"], "words").is_segmented is False
+    assert "今" in learn(texts, "chars").tokens
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    with pytest.raises(DataError, match=r"pip install 'danlu\[chinese\]'"):
+        learn(texts, "words")

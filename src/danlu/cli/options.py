@@ -107,7 +107,7 @@ _LOADING: dict[str, _LoadingOption] = {
         str | None, None, "first or none: whether the first line names the columns."
     ),
     "tokens": _LoadingOption(
-        str | None, None, "Of text: chars, words (at spaces, of which Chinese has none) or bpe."
+        str | None, None, "Of text: chars, words (of Chinese by the extra `chinese`) or bpe."
     ),
     "vocabulary": _LoadingOption(int | None, None, "Of text: at most so many tokens."),
     "length": _LoadingOption(

@@ -6,6 +6,7 @@ did not hold) and `<eos>` (the end of a text, and the beginning of the next).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,26 @@ if TYPE_CHECKING:
 
 PAD, UNK, EOS = 0, 1, 2
 SPECIAL = ("<pad>", "<unk>", "<eos>")
+_SEGMENTED = "jieba\n"
+_CHINESE = re.compile("[\u3400-\u9fff]")
+_BLANK_IN_CHINESE = re.compile(
+    "(?<=[\u3000-\u9fff\uff00-\uffef]) | (?=[\u3000-\u9fff\uff00-\uffef])"
+)
+_LOOKED_AT = 200  # texts by which Chinese is told
 KINDS = ("chars", "words", "bpe")
 # The most tokens of each kind, unless specified.
 DEFAULT_SIZE = {"chars": 20_000, "words": 20_000, "bpe": 2_000}
 
 
 class Vocabulary:
-    """Tokens and their numbers; `text` is all of it as JSON, in the format of `tokenizers`."""
+    """Tokens and their numbers; `text` is all of it as JSON, in the format of `tokenizers`.
+
+    A first line `jieba` says that texts are cut into Chinese words before.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.is_segmented = text.startswith(_SEGMENTED)
 
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size())
@@ -37,7 +48,7 @@ class Vocabulary:
         from tokenizers import Tokenizer
 
         try:
-            found = Tokenizer.from_str(self.text)
+            found = Tokenizer.from_str(self.text.removeprefix(_SEGMENTED))
         except Exception as e:  # the library has no exception type of its own
             raise DataError(
                 f"the vocabulary is damaged ({e}); load the data again, or train the run anew"
@@ -58,6 +69,8 @@ class Vocabulary:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token numbers of each text."""
+        if self.is_segmented:
+            texts = [segmented(text) for text in texts]
         with serial_tokenizers():
             encoded = self._tokenizer.encode_batch_fast(list(texts))
         numbers = []
@@ -79,7 +92,8 @@ class Vocabulary:
     def decode(self, numbers: Iterable[int]) -> str:
         """Return the text of token numbers, `<pad>` and `<eos>` left out."""
         shown = [number for number in numbers if number not in (PAD, EOS)]
-        return str(self._tokenizer.decode(shown, skip_special_tokens=False))
+        text = str(self._tokenizer.decode(shown, skip_special_tokens=False))
+        return _BLANK_IN_CHINESE.sub("", text) if self.is_segmented else text
 
 
 def _ordinary(number: int) -> int:
@@ -93,9 +107,9 @@ def learn(
     """Return the vocabulary of some texts: the most frequent tokens, `size` of them in all.
 
     chars: every character is a token. words: runs of letters and digits, and every other sign
-    (Chinese: what spaces or signs separate); with spaces_only what spaces separate. bpe: byte
-    pairs, in which nothing is unknown (Sennrich et al. 2016). Raises DataError for another kind or
-    too small a size.
+    (Chinese: words as the library jieba cuts them); with spaces_only what spaces separate. bpe:
+    byte pairs, in which nothing is unknown (Sennrich et al. 2016). Raises DataError for another
+    kind or too small a size.
     """
     if kind not in KINDS:
         raise DataError(wrong("tokens", kind, "must be chars, words or bpe"))
@@ -104,12 +118,35 @@ def learn(
     least = 260 if kind == "bpe" else len(SPECIAL) + 1
     if most < least:
         raise DataError(wrong("vocabulary", size, f"must be at least {least} for {kind}"))
+    texts = list(texts)
+    is_segmented = kind == "words" and not spaces_only and _is_chinese(texts)
+    if is_segmented:
+        texts = [segmented(text) for text in texts]
+        spaces_only = True
     with serial_tokenizers():
         if kind == "bpe":
             tokenizer = _learn_bpe(texts, most)
         else:
             tokenizer = _learn_words(texts, kind, most, spaces_only)
-    return Vocabulary(tokenizer.to_str())
+    return Vocabulary(f"{_SEGMENTED if is_segmented else ''}{tokenizer.to_str()}")
+
+
+def _is_chinese(texts: Sequence[str]) -> bool:
+    """Whether most signs are Chinese, which is written without spaces between words."""
+    signs = "".join(texts[:_LOOKED_AT])
+    return 2 * len(_CHINESE.findall(signs)) > len(signs) > 0
+
+
+def segmented(text: str) -> str:
+    """Return a Chinese text with spaces between its words. Raises DataError without jieba."""
+    try:
+        import jieba
+    except ImportError as e:
+        rule = "needs a library that cuts Chinese into words"
+        hint = "try pip install 'danlu[chinese]', or --tokens chars"
+        raise DataError(wrong("tokens", "words", rule, hint)) from e
+    jieba.setLogLevel("WARNING")
+    return " ".join(word for word in jieba.cut(text) if word.strip())
 
 
 def _learn_words(texts: Iterable[str], kind: str, most: int, spaces_only: bool) -> Tokenizer:
