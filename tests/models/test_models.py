@@ -142,9 +142,9 @@ def test_batch_norm_is_placed_before_or_after_the_activation() -> None:
 @pytest.mark.parametrize(
     ("shape", "fields", "words"),
     [
-        ((1, 4, 4), {}, ["`conv1` needs an input of at least 5×5, but gets 4×4", "images of 4×4"]),
-        ((1, 8, 8), {}, ["`conv2` needs an input of at least 5×5, but gets 2×2", "images of 8×8"]),
-        ((1, 5, 5), {}, ["`pool1` needs an input of at least 2×2, but gets 1×1"]),
+        ((1, 3, 3), {}, ["`pool2` needs an input of at least 2×2, but gets 1×1", "images of 3×3"]),
+        ((1, 8, 8), {"channels": (4,) * 4}, ["`pool4` needs an input of at least 2×2"]),
+        ((1, 1, 9), {}, ["`pool1` needs an input of at least 2×2, but gets 1×9"]),
         ((13,), {}, ["needs pictures", "model=dense"]),
     ],
 )
@@ -154,6 +154,16 @@ def test_too_small_pictures_name_the_layer_and_both_sizes(
     with pytest.raises(ModelError) as caught:
         make("cnn", shape, **fields)
     assert all(w in str(caught.value) for w in words)
+
+
+@pytest.mark.parametrize("side", range(4, 28))
+def test_pictures_that_the_windows_do_not_fit_get_half_a_window_of_zeros(side: int) -> None:
+    model = make("cnn", (1, side, side))
+    fits = (side - 4) // 2 - 4 >= 2
+    assert {layer.padding for layer in model if isinstance(layer, torch.nn.Conv2d)} == {
+        (0, 0) if fits else (2, 2)
+    }
+    assert model(torch.zeros(2, 1, side, side)).shape == (2, 10)
 
 
 def test_phm_n_must_divide_inputs_and_outputs() -> None:

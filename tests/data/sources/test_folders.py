@@ -195,3 +195,29 @@ def test_a_file_of_nothing_or_rubbish_is_refused_in_words(suffix: str, tmp_path:
     for content in (b"", b"\0\1\2\3" * 50, b"{", b"PK\3\4rubbish", b"\x1f\x8brubbish"):
         path.write_bytes(content)
         assert f"t{suffix}" in refused(path) or "t" in refused(path)
+
+
+def test_two_folders_of_one_part_are_read_together(tmp_path: Path) -> None:
+    for part in ("train", "val", "dev"):
+        for kind in ("rose", "tulip"):
+            pictures(tmp_path / part / kind, 5)
+    assert sizes(quietly(tmp_path))[1] == 20 and len(quietly(tmp_path)) == 30
+
+
+def test_names_of_pairs_over_numbers_are_a_table(tmp_path: Path) -> None:
+    rows = [f"{k},{k * 2.5}" for k in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["input,output", *rows]))
+    assert quietly(tmp_path / "t.csv", target="output").schema.task == "regression"
+    assert "no target is named" in refused(tmp_path / "t.csv")
+
+
+def test_lines_that_all_begin_like_remarks_are_rows(tmp_path: Path) -> None:
+    rows = [f"#{k},{k % 7}.5,{'ab'[k % 2]}" for k in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    assert len(quietly(tmp_path / "t.csv", target="last")) == 40
+
+
+def test_arrays_of_a_test_part_alone_are_all_there_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "t.npz", x_test=rng.normal(size=(40, 3)), y_test=np.arange(40) % 2)
+    assert sizes(quietly(tmp_path / "t.npz")) == [24, 8, 8]

@@ -100,6 +100,33 @@ def test_a_comma_alone_means_what_the_rest_of_the_table_says() -> None:
     assert a.values.iloc[0] == 1.234
 
 
+def test_one_list_among_thousands_does_not_make_decimals_of_them(tmp_path: Path) -> None:
+    rows = [f'"{1 + k % 9},{100 + k}","{2 + k % 5},{200 + k}"' for k in range(30)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,y", *rows, '"3,5","2,300"']))
+    data = quietly(tmp_path / "t.csv", target="y")
+    assert float(data.x[0, 0]) == 1100 and float(data.y[0]) == 2200
+
+
+def test_dots_between_thousands_are_told_by_decimal_commas_beside_them(tmp_path: Path) -> None:
+    rows = [f"{1 + k % 9}.{100 + k};{k},5;{2 + k % 5}.{200 + k}" for k in range(30)]
+    (tmp_path / "t.csv").write_text("\n".join(["a;b;y", *rows]))
+    data = quietly(tmp_path / "t.csv", target="y")
+    assert data.x[0].tolist() == [1100, 0.5] and float(data.y[0]) == 2200
+    plain = [f"{1 + k % 9}.{100 + k};{k}.5;{2 + k % 5}.{200 + k}" for k in range(30)]
+    (tmp_path / "u.csv").write_text("\n".join(["a;b;y", *plain]))
+    data = quietly(tmp_path / "u.csv", target="y")
+    assert data.x[0].tolist() == pytest.approx([1.1, 0.5]) and float(data.y[0]) == pytest.approx(
+        2.2
+    )
+
+
+@pytest.mark.parametrize("name", ["paid", "bid", "grid", "covid", "price_index"])
+def test_amounts_are_no_identifiers(name: str) -> None:
+    frame = pd.DataFrame({name: [100 + 7 * (k * 37 % N) for k in range(N)], "x": range(N)})
+    (found, _) = read_columns(frame, None, Overrides())
+    assert found.role == "number"
+
+
 def test_days_and_months_are_told_by_a_day_beyond_12_and_else_said() -> None:
     def read(days: list[str]) -> tuple[pd.Timestamp, tuple[str, ...]]:
         frame = pd.DataFrame({"d": days * 15, "x": range(30)})

@@ -227,8 +227,8 @@ def test_the_layer_where_divergence_began_is_found(tmp_path: Path) -> None:
         ("iris", {"model": "cnn"}, "needs pictures"),
         (
             "digits",
-            {"model": "cnn"},
-            "`conv2` needs an input of at least 5×5, but gets 2×2 from images of 8×8",
+            {"model": {"name": "cnn", "channels": (4,) * 4}},
+            "`pool4` needs an input of at least 2×2, but gets 1×1 from images of 8×8",
         ),
         (
             "diabetes",
@@ -258,8 +258,8 @@ def test_several_mistakes_come_at_once_and_a_validation_part_is_optional(tmp_pat
         fit(Recipe(batch_size=200, early_stopping={"patience": 2}), load("iris", valid=False))
     assert len(caught.value.mistakes) == 2
     with pytest.raises(RecipeError) as caught:
-        fit(Recipe(model="cnn", batch_size=5000), load("digits"))
-    assert [m.split()[0] for m in caught.value.mistakes] == ["`batch_size`", "`conv2`"]
+        fit(Recipe(model={"name": "cnn", "channels": (4,) * 4}, batch_size=5000), load("digits"))
+    assert [m.split()[0] for m in caught.value.mistakes] == ["`batch_size`", "`pool4`"]
     run = fit(Recipe(epochs=1), load("iris", valid=False), out=tmp_path / "run")
     assert "valid_loss" not in run.history[0]
 

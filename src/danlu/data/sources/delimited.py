@@ -110,7 +110,10 @@ def _separator(text: str, name: str, given: str | None) -> tuple[str, list[str]]
 
 def _from_first_row(text: str, sign: str, name: str) -> tuple[str, list[str]]:
     """Return the text from the line of names or the first row on: what is above are remarks."""
-    rows = split_lines(first_lines(text), sign)
+    lines = first_lines(text)
+    if all(line.lstrip().startswith(_COMMENTS) for line in lines):
+        return text, []  # the sign belongs to the cells
+    rows = split_lines(lines, sign)
     width = _most_cells(rows)
     filled = _most_cells([_without_empty_end(row) for row in rows])
     skipped = 0
@@ -175,7 +178,8 @@ def first_lines(text: str) -> list[str]:
             found.append(line.rstrip("\n"))
         if len(found) == LINES:
             break
-    return found
+    # Where every line begins like a remark, none is one.
+    return found or [line for line in text.split("\n", LINES)[:LINES] if line.strip()]
 
 
 def split_lines(lines: Sequence[str], sign: str) -> Rows:

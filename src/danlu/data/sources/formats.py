@@ -245,6 +245,8 @@ def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, A
             f"{name} holds {listed}, but no pair such as x and y, or x_train and y_train; rename "
             "them"
         )
+    if len(pairs) == 1 and "all" not in pairs:
+        pairs = {"all": next(iter(pairs.values()))}  # a part alone is all there is
     used = [title for names in pairs.values() for title in (names["x"], names["y"])]
     left = [title for title in arrays if title not in used]
     notices = [f"read from {name}: {some(used, 8)}"]

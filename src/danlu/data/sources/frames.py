@@ -12,7 +12,13 @@ from danlu.data.raw import Encoded, Raw
 from danlu.data.sources import columns, text
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.options import refuse_unused
-from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns
+from danlu.data.tables.roles import (
+    OVERRIDES,
+    Overrides,
+    Reading,
+    read_columns,
+    uses_decimal_comma,
+)
 from danlu.data.tables.table import TableOptions, from_known_frame
 from danlu.data.tables.table import from_frame as from_table
 from danlu.errors import DataError, count, nearest, some, wrong
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 _OF_TABLES = ("target", "task", "missing", "log_target", *OVERRIDES)
 _OF_TEXT = (*text.OPTIONS, "target", "task", "drop", "text", "keep")
+_PLAIN_TARGETS = ("target", "label", "labels")  # names that leave no doubt
 READING = ("separator", "header", "encoding")  # options that have done their work
 
 
@@ -48,6 +55,7 @@ def from_frame(
     frame, renamed = with_single_names(frame.reset_index(drop=True))
     if frame.empty:
         raise DataError(f"{name} has no rows")
+    comma_is_decimal = comma_is_decimal or uses_decimal_comma(frame)
     try:
         raw = _read(frame, name, options, sizes, comma_is_decimal)
     except UnicodeEncodeError as e:
@@ -69,8 +77,12 @@ def _read(
     if asks_pairs(options) or options.get("task") == "pairs":
         return _pairs(frame, name, options, sizes)
     known = list(frame.columns)
-    if options.get("task") is None and like is None and _named_pair(known):
-        return _pairs(frame, name, options, sizes)
+    named = _named_pair(known)
+    is_free = options.get("task") is None and like is None and options.get("target") is None
+    if is_free and named and _hold_words(frame, named):
+        raw = _pairs(frame, name, options, sizes)
+        told = f"{named[0]} and {named[1]} are read as pairs of texts; --target reads a table"
+        return replace(raw, notices=(told, *raw.notices))
     overrides = Overrides(**{role: tuple(options.get(role) or ()) for role in OVERRIDES})
     target = find_target(frame, name, options)
     overrides.check(known, target, name)
@@ -82,6 +94,8 @@ def _read(
         if found is not None:
             return found
     title, notice = target, ""
+    if title is not None and options.get("target") is None and title.lower() not in _PLAIN_TARGETS:
+        notice = f"the target is taken to be {title}; --target names another"
     if title is None:
         title, notice = _guessed_target(frame, name, overrides, comma_is_decimal)
     used = {**options, "target": title}
@@ -91,12 +105,20 @@ def _read(
     return replace(raw, notices=(notice, *raw.notices)) if notice else raw
 
 
+def _hold_words(frame: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether columns hold words, and neither numbers nor dates."""
+    readings = read_columns(frame[list(columns)], None, Overrides())
+    return not any(reading.role in ("number", "date", "lists", "empty") for reading in readings)
+
+
 def find_target(frame: pd.DataFrame, name: str, options: Mapping[str, Any]) -> str | None:
     """Return the target: as named, or as targets are usually called. Raises DataError."""
     known = list(frame.columns)
     target = options.get("target")
     if target is None:
         usual = [column for column in known if column.lower() in columns.TARGETS]
+        if "x" in map(str.lower, known):
+            usual = [column for column in usual if column.lower() != "y"]  # of a place
         if len(usual) == 1:
             return usual[0]
         if len(known) <= columns.FEW:

@@ -13,7 +13,7 @@ from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.layout import is_json, layout_of
 from danlu.data.sources.opened import open_text, suffix_of
 from danlu.data.sources.options import checked
-from danlu.data.tables.roles import OVERRIDES, Overrides, read_columns
+from danlu.data.tables.roles import OVERRIDES, Overrides, read_columns, uses_decimal_comma
 from danlu.data.tables.table import note_of
 from danlu.errors import DataError
 
@@ -45,7 +45,8 @@ def inspect_table(source: str, given: Mapping[str, Any]) -> Inspection | None:
     frame, renamed = with_single_names(table.frame)
     known = {role: tuple(options.get(role) or ()) for role in OVERRIDES}
     there = {role: tuple(c for c in named if c in frame) for role, named in known.items()}
-    readings = read_columns(frame, None, Overrides(**there), table.comma_is_decimal)
+    comma_is_decimal = table.comma_is_decimal or uses_decimal_comma(frame)
+    readings = read_columns(frame, None, Overrides(**there), comma_is_decimal)
     notices = [*table.notices, *renamed]
     for reading in readings:
         notices += reading.notices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,22 +80,22 @@ def read_tree(folder: Path) -> Tree | None:
         return None
     named = {path: part_of(path.name) for path in below}
     if all(named.values()):
-        return _of_parts(root, {str(part): path for path, part in named.items()}, notices)
+        return _of_parts(root, named, notices)
     if any(named.values()) and any(subfolders(path) for path, part in named.items() if part):
         left = [path.name for path, part in named.items() if not part]
         notices = [*notices, f"left out: {some(left)}, beside folders named after parts"]
-        by_part = {str(part): path for path, part in named.items() if part}
-        return _of_parts(root, by_part, notices)
+        return _of_parts(root, {path: part for path, part in named.items() if part}, notices)
     inner = [frozenset(path.name for path in subfolders(folder)) for folder in below]
     if len(below) > 1 and len(set(inner)) == 1 and len(inner[0]) > 1:
         return _of_equal_folders(root, below, sorted(inner[0]), notices)
     return Tree(root, {"all": _by_class(below)}, tuple(notices))
 
 
-def _of_parts(root: Path, by_part: dict[str, Path], notices: Sequence[str]) -> Tree:
-    parts = {}
+def _of_parts(root: Path, named: Mapping[Path, str | None], notices: Sequence[str]) -> Tree:
+    """Return the classes of folders named after parts; two of one part are read together."""
+    parts: dict[str, ByClass] = {}
     notes = list(notices)
-    for part, path in by_part.items():
+    for path, part in named.items():
         inner, _ = unwrapped(path)
         below = subfolders(inner)
         if not below:
@@ -108,7 +108,9 @@ def _of_parts(root: Path, by_part: dict[str, Path], notices: Sequence[str]) -> T
         unlabelled = [p for p in below if p.name.lower() in _UNLABELLED]
         if unlabelled:
             notes.append(f"left out: {unlabelled[0].name} in {path.name}, which has no class")
-        parts[part] = _by_class([p for p in below if p not in unlabelled])
+        of_part = parts.setdefault(str(part), {})
+        for name, files in _by_class([p for p in below if p not in unlabelled]).items():
+            of_part.setdefault(name, []).extend(files)
     return Tree(root, parts, tuple(notes))
 
 

@@ -83,6 +83,7 @@ OTHER_ORDER = {
 }
 # Two groups of digits, or a name and digits: Jan 2024.
 _LIKE_A_DATE = r"^\D{0,12}\d{1,4}\D{1,12}\d|[^\W\d]{3,}\W{0,2}\d"
+STRAYS = 0.05  # of a column of numbers: so many cells may be something else
 _MOST_STRAYS = 0.5  # of a sample
 _LAST_TWO_DIGIT_YEAR = 2049  # 50 is 1950
 _SAMPLE = 100  # cells by which a style is tried before the whole column is
@@ -123,21 +124,28 @@ def _without_affixes(cells: pd.Series[Any]) -> pd.Series[Any]:
     return cells.str.replace(rf"\s*{_AFFIXES}$", "", regex=True)
 
 
-def number_style(cells: pd.Series[Any], comma_is_decimal: bool = False) -> tuple[str, Numbers]:
+def number_style(
+    cells: pd.Series[Any], comma_is_decimal: bool = False, dots_group: bool = False
+) -> tuple[str, Numbers]:
     """Return the style that reads most cells as numbers, and those numbers.
 
-    comma_is_decimal: what is meant where `1,234` alone leaves it open.
+    comma_is_decimal: what is meant where `1,234` alone leaves it open. dots_group: whether 1.234
+    may be 1234, as beside columns with decimal commas.
     """
     best = PLAIN
     found = to_numbers(cells, PLAIN)
     sample = cells.iloc[:_SAMPLE]
     has_digits = bool(sample.str.contains(r"\d", regex=True).any())
     if not np.isnan(found).any() or not has_digits:
+        if dots_group and _are_dot_groups(cells):
+            return DECIMAL_COMMA, to_numbers(cells, DECIMAL_COMMA)
         return best, found
     order = [style for style in NUMBER_STYLES if style != PLAIN]
     if comma_is_decimal:
         order.sort(key=lambda style: style != DECIMAL_COMMA)
     for style in order:
+        if np.isnan(found).mean() <= STRAYS:
+            break  # another style would read the mistakes among these
         # Most columns of words are told by a few of them.
         if np.isnan(to_numbers(sample, style)).mean() > _MOST_STRAYS:
             continue
@@ -145,6 +153,13 @@ def number_style(cells: pd.Series[Any], comma_is_decimal: bool = False) -> tuple
         if np.isnan(numbers).sum() < np.isnan(found).sum():
             best, found = style, numbers
     return best, found
+
+
+def _are_dot_groups(cells: pd.Series[Any]) -> bool:
+    """Whether every dot is one between thousands: 12.500, beside 950."""
+    plain = cells.str.strip()
+    with_dot = plain[plain.str.contains(".", regex=False, na=False).astype(bool)]
+    return len(with_dot) > 0 and bool(with_dot.str.fullmatch(r"[+-]?[1-9]\d{0,2}(\.\d{3})+").all())
 
 
 def has_decimal_comma(cells: pd.Series[Any]) -> bool:
@@ -155,7 +170,8 @@ def has_decimal_comma(cells: pd.Series[Any]) -> bool:
     with_comma = _without_affixes(with_comma.str.strip())
     fits = with_comma.str.fullmatch(NUMBER_STYLES[DECIMAL_COMMA].pattern, na=False)
     grouped = with_comma.str.fullmatch(_COMMA_GROUPS, na=False)
-    return bool(fits.all()) and not bool(grouped.all())
+    # A list such as "3,5" among thousands does not outvote them.
+    return bool(fits.all()) and float(grouped.mean()) < _MOST_STRAYS
 
 
 def to_dates(cells: pd.Series[Any], style: str) -> pd.Series[Any]:

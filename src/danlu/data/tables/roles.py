@@ -21,15 +21,15 @@ Role = Literal[
     "number", "category", "text", "date", "identifier", "constant", "empty", "lists", "target"
 ]
 USED: tuple[Role, ...] = ("number", "category", "date")  # by default, as features
-_STRAYS = 0.05  # of a column of numbers: from so many other cells on, it is no such column
 _NO_CATEGORY = 0.5  # distinct values per cell: from so many on, blanks make a text of it
 _REPEATS = 0.1  # distinct values per cell: up to so many, even long texts are levels
 _IDENTIFIES = 0.95  # distinct values per cell: from so many on, words and codes name rows
 _WORDS_OF_TEXT = 4  # on average
 _LENGTH_OF_TEXT = 60  # characters, on average
 _FEWEST_ROWS = 20  # fewer cannot show that values name rows
+# customer_id, PassengerId; not paid or grid.
 _ID_NAME = re.compile(
-    r"(^|[_\W])(id|pid|uid|uuid|guid|index|rownames|key|serial|编号|序号)$|[a-z]I[dD]$", re.I
+    r"(?i:(^|[_\W])(id|pid|uid|uuid|guid|rownames|serial|编号|序号)$)|[a-z]I[dD]$"
 )
 _UNNAMED = re.compile(r"^(unnamed: \d+|index|)$", re.I)
 _SIGNS_OF_WORDS = "[\u3040-\u30ff\u3400-\u9fff]"
@@ -104,6 +104,15 @@ class Overrides:
 OVERRIDES = ("drop", "keep", "category", "text", "number")
 
 
+def uses_decimal_comma(frame: pd.DataFrame) -> bool:
+    """Whether some column can only be numbers with a decimal comma, such as 45,06."""
+    for name in frame.columns:
+        text = text_cells(frame[name])
+        if text is not None and cells.has_decimal_comma(Words.of(text).present):
+            return True
+    return False
+
+
 def read_columns(
     frame: pd.DataFrame,
     target: str | None,
@@ -114,14 +123,13 @@ def read_columns(
     names = [name for name in frame.columns if name != target]
     texts = {name: text_cells(frame[name]) for name in names}
     words = {name: Words.of(text) for name, text in texts.items() if text is not None}
-    comma_is_decimal = comma_is_decimal or any(
-        cells.has_decimal_comma(column.present) for column in words.values()
-    )
+    dots_group = any(cells.has_decimal_comma(column.present) for column in words.values())
+    comma_is_decimal = comma_is_decimal or dots_group
     readings = []
     for position, name in enumerate(names):
         told = overrides.of(name)
         if name in words:
-            reading = _read_text(words[name], name, told, comma_is_decimal)
+            reading = _read_text(words[name], name, told, comma_is_decimal, dots_group)
         else:
             reading = _read_typed(frame[name], name)
         if told is None:
@@ -180,12 +188,15 @@ def _numbers(
     return Reading(name, role, series, style, missing, distinct, notices=tuple(notes))
 
 
-def _read_text(words: Words, name: str, told: str | None, comma_is_decimal: bool) -> Reading:
+def _read_text(
+    words: Words, name: str, told: str | None, comma_is_decimal: bool, dots_group: bool
+) -> Reading:
     """Read cells of text: as numbers or dates where the whole column is so, else as words."""
     if words.present.empty:
         return Reading(name, "empty", words.spread(words.present, None), missing=words.n_missing)
     if told not in ("category", "text"):
-        found = _numbers_of_text(words, name, told == "number", comma_is_decimal)
+        numbers = cells.number_style(words.present, comma_is_decimal, dots_group)
+        found = _numbers_of_text(words, name, told == "number", numbers)
         if found is not None:
             return found
         style = cells.date_style(words.present, name)
@@ -195,14 +206,14 @@ def _read_text(words: Words, name: str, told: str | None, comma_is_decimal: bool
 
 
 def _numbers_of_text(
-    words: Words, name: str, is_told: bool, comma_is_decimal: bool
+    words: Words, name: str, is_told: bool, found: tuple[str, cells.Numbers]
 ) -> Reading | None:
     import pandas as pd
 
     present = words.present
     if not is_told and _are_codes(words):
         return None
-    style, numbers = cells.number_style(present, comma_is_decimal)
+    style, numbers = found
     is_stray = np.isnan(numbers)
     n_strays = int(words.cells_of_present[is_stray].sum())
     share = n_strays / int(words.cells_of_present.sum())
@@ -210,7 +221,7 @@ def _numbers_of_text(
         raise DataError(
             wrong("number", name, f"must hold numbers, but has {present.iloc[0]!r}", "leave it out")
         )
-    if share > _STRAYS and not is_told:
+    if share > cells.STRAYS and not is_told:
         return None
     notices = []
     if n_strays:
@@ -219,9 +230,11 @@ def _numbers_of_text(
             f"{some(map(repr, present[is_stray]))} taken as missing"
         )
     if style != cells.PLAIN:
-        plain = np.isnan(cells.to_numbers(present, cells.PLAIN)) & ~is_stray
-        example = present[plain].iloc[0]
-        notices.append(f"{name} holds numbers, written such as {example!r}")
+        differs = ~is_stray & (cells.to_numbers(present, cells.PLAIN) != numbers)
+        first = int(np.flatnonzero(differs)[0])
+        notices.append(
+            f"{name} holds numbers, written such as {present.iloc[first]!r} for {numbers[first]:g}"
+        )
     whole = words.spread(pd.Series(numbers), np.nan)
     return _numbers(name, whole.to_numpy(), style, notices)
 

@@ -13,7 +13,7 @@ from danlu.data.memmap import Array, allocate
 from danlu.data.raw import ColumnNote, Encoded, Raw
 from danlu.data.schema import Schema
 from danlu.data.tables.features import fit_column, write_features
-from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns
+from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns, uses_decimal_comma
 from danlu.data.tables.rows import encode_rows
 from danlu.data.tables.target import Target, check_task, known_target, read_target, unseen_notices
 from danlu.errors import DataError, count, some
@@ -64,9 +64,11 @@ def from_frame(
     """
     check_task(options.task)
     title = str(options.target)
-    target = read_target(frame[title], options.task, name, options.comma_is_decimal)
     options.columns.check(list(frame.columns), title, name)
-    readings = read_columns(frame, title, options.columns, options.comma_is_decimal)
+    is_shown = uses_decimal_comma(frame)
+    comma_is_decimal = options.comma_is_decimal or is_shown
+    target = read_target(frame[title], options.task, name, comma_is_decimal, is_shown)
+    readings = read_columns(frame, title, options.columns, comma_is_decimal)
     used = [reading for reading in readings if reading.is_used]
     _refuse_useless(readings, used, name, title)
     kept = _rows_kept(used, target, options.missing, name)
@@ -238,10 +240,10 @@ def _notices(
         if not reading.is_used and not reading.is_dropped:
             by_role.setdefault(reading.role, []).append(reading.name or "(no name)")
     for role, names in by_role.items():
-        how = "--keep takes it in"
+        how = "" if role in ("lists", "empty") else "; --keep takes it in"
         if role == "text":
-            how = f"--text {names[0]} learns from it alone"
-        notices.append(f"left out: {some(names, _SHOWN)} ({_LEFT_OUT[role]}); {how}")
+            how = f"; --text {names[0]} learns from it alone"
+        notices.append(f"left out: {some(names, _SHOWN)} ({_LEFT_OUT[role]}){how}")
     gaps = {
         reading.name: reading.missing for reading in readings if reading.is_used and reading.missing
     }

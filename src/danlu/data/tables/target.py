@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 20  # whole numbers of more values are classes only where they count from 0 or 1…
 _FEWEST_PER_CLASS = 10  # …and each has so many examples
-_STRAYS = 0.05
 _MOST_SHOWN = 3
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -42,7 +41,11 @@ class Target:
 
 
 def read_target(
-    values: pd.Series[Any], task: str | None, name: str, comma_is_decimal: bool = False
+    values: pd.Series[Any],
+    task: str | None,
+    name: str,
+    comma_is_decimal: bool = False,
+    dots_group: bool = False,
 ) -> Target:
     """Return the targets of a column, or of an array as a series.
 
@@ -54,7 +57,10 @@ def read_target(
     if text is None:
         target = _of_numbers(values, task, title)
     else:
-        target = _of_text(text.str.strip(), task, title, comma_is_decimal)
+        text = text.str.strip()
+        present = text[~cells.is_missing(text)]
+        style = cells.number_style(present, comma_is_decimal, dots_group)
+        target = _of_text(text, task, title, style)
     if not target.is_there.any():
         raise DataError(f"no row of {name} has a value in the target {title!r}; fill it in")
     _refuse_constant(target, title, name)
@@ -78,12 +84,14 @@ def _of_numbers(values: pd.Series[Any], task: str | None, title: str) -> Target:
     return _numbered(numbers, "", title, ())
 
 
-def _of_text(text: pd.Series[Any], task: str | None, title: str, comma_is_decimal: bool) -> Target:
+def _of_text(
+    text: pd.Series[Any], task: str | None, title: str, found: tuple[str, cells.Numbers]
+) -> Target:
     gaps = cells.is_missing(text)
     present = text[~gaps]
-    style, numbers = cells.number_style(present, comma_is_decimal)
+    style, numbers = found
     strays = np.isnan(numbers)
-    has_numbers = len(present) > 0 and float(strays.mean()) <= _STRAYS
+    has_numbers = len(present) > 0 and float(strays.mean()) <= cells.STRAYS
     if task == "regression" and not has_numbers:
         example = present.iloc[0] if len(present) else ""
         raise DataError(
