@@ -1,9 +1,14 @@
-"""Names of the three parts of a set of data, in code, in files and folders, and for readers."""
+"""The three parts of a set of data: their names, in code, in files and for readers; their sizes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+
+import numpy as np
+
+from danlu.data.memmap import Array
+from danlu.errors import DataError
 
 PARTS = ("train", "valid", "test")
 
@@ -47,3 +52,23 @@ def in_order(parts: Iterable[str]) -> list[str]:
     """Return parts in the order in which examples are laid: "all" alone, or train, valid, test."""
     known = set(parts)
     return [part for part in ("all", *PARTS) if part in known]
+
+
+def sizes_left(kept: Array, n_valid: int, n_test: int, name: str) -> tuple[int, int]:
+    """Return how many rows of the validation and test parts, the last ones, are kept.
+
+    kept: booleans [N]. Raises DataError for a part that would vanish.
+    """
+    n_train = len(kept) - n_valid - n_test
+    parts = np.split(kept, [n_train, n_train + n_valid])
+    gone = [
+        title
+        for title, part in zip(TITLES.values(), parts, strict=True)
+        if len(part) and not part.any()
+    ]
+    if gone:
+        raise DataError(
+            f"no row of the {' and the '.join(gone)} part of {name} can be used; fill its cells, "
+            "or leave that file away"
+        )
+    return int(parts[1].sum()), int(parts[2].sum())

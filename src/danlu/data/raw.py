@@ -56,8 +56,6 @@ class Raw:
     """What was decided in reading, a line each."""
     columns: tuple[ColumnNote, ...] = ()
     """Of a table: every column but the target."""
-    rows: Array | None = None
-    """Of a table: which of its rows the examples are; None where they are all."""
 
     @property
     def labels(self) -> Array | None:

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danlu.models import fields
-from danlu.models.dense import build
 from danlu.nn.protocols import ResetsWeights
 
 # The defaults are those that did best over the tables of benchmarks/tables.py.
@@ -88,6 +87,3 @@ def with_input(model: nn.Module, table_input: TableInput) -> nn.Module:
     else:
         layers["network"] = model
     return nn.Sequential(layers)
-
-
-__all__ = ["FIELDS", "Embeddings", "TableInput", "build", "vector_length", "with_input"]

@@ -27,7 +27,7 @@ def written(separator: str, head: bool = True, end: str = "\n") -> str:
 
 
 def frame_of(text: str, **options: str) -> pd.DataFrame:
-    frame, _ = read_delimited(text, "t.csv", **options)
+    frame, _, _ = read_delimited(text, "t.csv", **options)
     return frame
 
 
@@ -35,7 +35,7 @@ def frame_of(text: str, **options: str) -> pd.DataFrame:
 @pytest.mark.parametrize("head", [True, False], ids=["names", "no names"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 def test_a_table_is_the_same_however_it_is_written(separator: str, head: bool, end: str) -> None:
-    frame, notices = read_delimited(written(separator, head, end), "t.data")
+    frame, notices, _ = read_delimited(written(separator, head, end), "t.data")
     assert frame.to_numpy().tolist() == ROWS
     assert list(frame.columns) == (HEAD if head else ["c1", "c2", "c3"])
     told = " ".join(notices)
@@ -118,13 +118,13 @@ def test_names_are_told_from_rows() -> None:
     assert list(frame_of(unnamed).columns) == ["", "a", "b"]
     r = "a,b\n" + "\n".join(f"row{k},{k}.5,{k}.7" for k in range(20))
     assert list(frame_of(r).columns) == ["", "a", "b"]
-    _, notices = read_delimited("Hello\tBonjour\nGood day\tSalut\n", "t.txt", "tab")
+    _, notices, _ = read_delimited("Hello\tBonjour\nGood day\tSalut\n", "t.txt", "tab")
     assert "read as names; --header none takes it as a row" in " ".join(notices)
 
 
 def test_remarks_above_a_table_are_skipped_and_told() -> None:
     text = "# made by a machine\n\nTitle of the table\n" + written(",")
-    frame, notices = read_delimited(text, "t.csv")
+    frame, notices, _ = read_delimited(text, "t.csv")
     assert list(frame.columns) == HEAD and len(frame) == N
     assert "2 lines at the beginning of t.csv left out as remarks" in notices
     assert list(frame_of("# " + written(",")).columns) == HEAD
@@ -135,7 +135,7 @@ def test_odd_lines_are_read_or_refused_by_their_number() -> None:
     assert list(frame_of("a,a,b,a\n" + "1,2,3,4\n" * 9).columns) == ["a", "a.1", "b", "a.2"]
     trailing = "a;b\n" + "1,5;2,5;\n" * 20
     assert frame_of(trailing).shape == (20, 3)
-    frame, notices = read_delimited(written(",") + "7.5\n", "t.csv")
+    frame, notices, _ = read_delimited(written(",") + "7.5\n", "t.csv")
     assert frame.iloc[-1].fillna("").tolist() == ["7.5", "", ""]
     assert "1 row of t.csv with fewer cells than the others" in notices[0]
     quoted = written(",").replace("red", '"red, or so"')
@@ -154,7 +154,7 @@ def test_what_pandas_writes_is_read_back(rows: list[tuple[int, str, str]]) -> No
     frame = pd.DataFrame(rows, columns=["n", "a", "b"])
     for separator in (",", ";", "\t"):
         text = frame.to_csv(index=False, sep=separator)
-        read, _ = read_delimited(text, "t.csv", separator, "first")
+        read, _, _ = read_delimited(text, "t.csv", separator, "first")
         assert read["n"].astype(int).tolist() == frame["n"].tolist()
         assert read["a"].fillna("").tolist() == frame["a"].tolist()
         assert read["b"].fillna("").tolist() == frame["b"].tolist()
@@ -197,3 +197,13 @@ def test_arrays_of_files_are_found_by_their_names(tmp_path: Path) -> None:
     assert np.array_equal(found.x[4].numpy(), pictures[4].transpose(2, 0, 1))
     np.savez(tmp_path / "o.npz", x=np.array([{}]), y=np.arange(1), allow_pickle=True)
     assert "o.npz cannot be read" in refused(tmp_path / "o.npz")
+
+
+@pytest.mark.parametrize(("separator", "first"), [(";", 1.25), (",", 1250.0)])
+def test_a_comma_before_three_digits_is_decimal_where_semicolons_separate(
+    separator: str, first: float, tmp_path: Path
+) -> None:
+    rows = [f'"{1 + k},250"{separator}{"ab"[k % 2]}' for k in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join([f"price{separator}kind", *rows]))
+    data = quietly(str(tmp_path / "t.csv"), target="kind")
+    assert min(data.x[:, 0].tolist()) == first

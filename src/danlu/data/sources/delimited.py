@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from danlu.data.sources.columns import LABELS_OF_TEXT, PAIRS, TEXT
 from danlu.data.tables.cells import MISSING_MARKS
@@ -55,13 +55,21 @@ class Dialect:
     notices: tuple[str, ...] = ()
 
 
+class Delimited(NamedTuple):
+    """A table whose cells are text as it is written, and how it was read."""
+
+    frame: pd.DataFrame
+    notices: tuple[str, ...]
+    separator: str
+
+
 def read_delimited(
     text: str,
     name: str,
     separator: str | None = None,
     header: str | None = None,
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return a table whose cells are text as it is written, and how it was read.
+) -> Delimited:
+    """Return the table that is written in a text.
 
     separator: a sign or its title; header: "none" or "first". Without them the lines decide.
     Raises DataError for lines that no table has.
@@ -73,13 +81,14 @@ def read_delimited(
         text = text.replace("\r", "\n")  # as old Macs end lines; beside others it is of a text
     text = _without_outer_quotes(text)
     sign, told = _separator(text, name, separator)
+    found = sign
     text, skipped = _from_first_row(text, sign, name)
     dialect = sniff(text, name, sign, header)
     text, sign = _with_one_sign(text, sign)
     frame, notices = _parse(text, name, sign, dialect.has_header)
     if frame.empty:
         raise DataError(f"{name} has no rows; a table needs a row for each example")
-    return frame, (*told, *skipped, *dialect.notices, *notices)
+    return Delimited(frame, (*told, *skipped, *dialect.notices, *notices), found)
 
 
 def _without_outer_quotes(text: str) -> str:

@@ -28,7 +28,7 @@ from danlu.data.sources.opened import Opened, open_text, suffix_of
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.data.sources.tagged_lines import parse
-from danlu.data.sources.tree import Tree, files_of, read_tree, unwrapped
+from danlu.data.sources.tree import files_of, read_tree, unwrapped
 from danlu.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def from_table(table: formats.Table, name: str, options: Options) -> Raw:
     frame = table.frame
     columns = tagged.columns_of_tokens(list(frame.columns))
     if columns is not None and options["task"] in (None, "tags") and not options["target"]:
-        refuse_unused(options, (*_OF_TAGGED, *frames.READING), "a table of tokens")
+        refuse_unused(options, (*_OF_TAGGED, *formats.READING), "a table of tokens")
         raw = tagged.from_table(frame, columns, name, options)
     else:
         raw = frames.from_frame(frame, name, options, comma_is_decimal=table.comma_is_decimal)
@@ -135,7 +135,7 @@ def _from_folder(folder: Path, options: Options, split: Any) -> Raw:
     if tree is not None and len(tree.classes) > 1:
         if pictures.has_pictures(tree):
             return pictures.from_tree(tree, options)
-        if not _hold_tables(tree):
+        if not any(map(formats.is_table, tree.files)):
             return text_folders.from_tree(tree, options)
     if tables := pictures.tables_of(folder):
         found = pictures.from_tables(folder, tables, options)
@@ -147,13 +147,6 @@ def _from_folder(folder: Path, options: Options, split: Any) -> Raw:
     if tree is not None and tree.classes:
         return pictures.from_tree(tree, options)
     raise DataError(f"{str(folder)!r} holds no data: it needs {KINDS}")
-
-
-def _hold_tables(tree: Tree) -> bool:
-    every = [
-        file for of_part in tree.parts.values() for files in of_part.values() for file in files
-    ]
-    return any(formats.is_table(file) for file in every)
 
 
 def _from_files(files: Sequence[Path], folder: Path, options: Options, split: Any) -> Raw:

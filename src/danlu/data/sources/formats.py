@@ -13,8 +13,8 @@ import numpy as np
 
 from danlu.data.memmap import Array
 from danlu.data.sources import columns
-from danlu.data.sources.delimited import SEPARATORS, read_delimited
-from danlu.data.sources.opened import decode, open_text, suffix_of, unpacked
+from danlu.data.sources.delimited import read_delimited
+from danlu.data.sources.opened import open_text, suffix_of
 from danlu.data.text import check_encodable
 from danlu.errors import DataError, reason_of, some
 
@@ -26,6 +26,7 @@ DELIMITED = (".csv", ".tsv", ".tab", ".data", ".dat", ".test", ".psv", ".all-dat
 JSON = (".jsonl", ".ndjson", ".json")
 EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 ARROW = (".arrow", ".feather", ".ipc")
+READING = ("separator", "header", "encoding")  # options that say how text becomes a table
 _NAMES_OF_PAIRS = {name for pair in columns.PAIRS for name in pair} | set(columns.TEXT)
 _X_NAMES = ("x", "data", "features", "images", "image", "inputs", "input", "samples")
 _Y_NAMES = ("y", "target", "targets", "label", "labels", "class", "classes", "output", "outputs")
@@ -82,10 +83,9 @@ def read_text_table(
         # The first pair may look like names, so only known ones are.
         first = re.split(r"[\t,;|]", text.split("\n", 1)[0].strip().lower())
         header = "first" if {cell.strip(' "') for cell in first} & _NAMES_OF_PAIRS else "none"
-    frame, told = read_delimited(text, name, separator, header)
-    is_semicolon = any("separated by semicolon" in notice for notice in told)
-    is_semicolon = is_semicolon or separator in (";", "semicolon")
-    return Table(frame, (*notices, *told), comma_is_decimal=is_semicolon)
+    read = read_delimited(text, name, separator, header)
+    # Where commas are decimal, semicolons set cells apart.
+    return Table(read.frame, (*notices, *read.notices), comma_is_decimal=read.separator == ";")
 
 
 def read_json(text: str, name: str) -> Table:
@@ -290,6 +290,3 @@ def _as_labels(y: Array) -> Array:
         return y.reshape(-1)
     is_one_hot = y.ndim == 2 and bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
     return y.argmax(1) if is_one_hot else y
-
-
-__all__ = ["ARRAY_SUFFIXES", "SEPARATORS", "Table", "decode", "read_table", "unpacked"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.raw import Encoded, Raw
-from danlu.data.sources import columns, text
+from danlu.data.sources import columns, formats, text
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.options import refuse_unused
 from danlu.data.tables.roles import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _OF_TABLES = ("target", "task", "missing", "log_target", *OVERRIDES)
 _OF_TEXT = (*text.OPTIONS, "target", "task", "drop", "text", "keep")
 _PLAIN_TARGETS = ("target", "label", "labels")  # names that leave no doubt
-READING = ("separator", "header", "encoding")  # options that have done their work
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _read(
     if title is None:
         title, notice = _guessed_target(frame, name, overrides, comma_is_decimal)
     used = {**options, "target": title}
-    refuse_unused({k: v for k, v in options.items() if k not in READING}, _OF_TABLES, "a table")
+    refuse_unused(options, (*_OF_TABLES, *formats.READING), "a table")
     table = TableOptions.of(used, comma_is_decimal)
     raw = from_table(frame, name, table, options["budget"], sizes.valid, sizes.test)
     return replace(raw, notices=(notice, *raw.notices)) if notice else raw
@@ -246,8 +245,7 @@ def _labelled(
     label: str,
     sizes: Sizes,
 ) -> Raw:
-    given = {k: v for k, v in options.items() if k not in READING}
-    refuse_unused(given, _OF_TEXT, "a table of text")
+    refuse_unused(options, (*_OF_TEXT, *formats.READING), "a table of text")
     kept, gaps, sizes = _present(frame, (text_column, label), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     texts = cells_of(frame[text_column][kept], text_column, places)
@@ -257,8 +255,8 @@ def _labelled(
 
 
 def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Sizes) -> Raw:
-    given = {k: v for k, v in options.items() if k not in READING}
-    refuse_unused(given, (*text.OPTIONS, "task", "drop", "text"), "pairs")
+    used = (*text.OPTIONS, *formats.READING, "task", "drop", "text")
+    refuse_unused(options, used, "pairs")
     a, b, notices = _pair_columns(frame, name, options)
     kept, gaps, sizes = _present(frame, (a, b), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
@@ -329,7 +327,6 @@ def _of_columns(raw: Raw, gaps: dict[str, int], kept: Any, sizes: Sizes, **title
         missing=gaps,
         official_valid=sizes.valid,
         official_test=sizes.test,
-        rows=np.flatnonzero(kept),
         notices=notices,
         schema=replace(raw.schema, **titles),  # type: ignore[arg-type]
     )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from danlu.data.memmap import Array
-from danlu.data.parts import in_order, part_of, part_of_file
+from danlu.data.parts import in_order, part_of, part_of_file, sizes_left
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
@@ -195,7 +195,12 @@ def _pictures(
         _refuse_lost(labels, labels.filter(whole), name)
         column = column.filter(whole)
         labels = labels.filter(whole)
-        sizes = _left(kept, sizes, name)
+        if not kept.any():
+            raise DataError(
+                f"every row of {name} has a missing cell; fill some, or remove the columns that "
+                "lack most"
+            )
+        sizes = Sizes(*sizes_left(kept, sizes.valid, sizes.test, name))
     rows = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     y, names = _labels(labels, _names(table.schema, label) or classes)
     contents = (value.as_py() for value in column)
@@ -225,27 +230,6 @@ def _refuse_lost(labels: Any, kept: Any, name: str) -> None:
             f"no row of the class {some(map(repr, sorted(lost)))} in {name} is whole; fill its "
             "missing cells"
         )
-
-
-def _left(kept: Array, sizes: Sizes, name: str) -> Sizes:
-    """Return the parts' sizes without the rows that are left out; no part may vanish unnoticed."""
-    n_train = len(kept) - sizes.valid - sizes.test
-    parts = np.split(kept, [n_train, n_train + sizes.valid])
-    if not kept.any():
-        raise DataError(
-            f"every row of {name} has a missing cell; fill some, or remove the columns that lack "
-            "most"
-        )
-    titles = ("training", "validation", "test")
-    gone = [
-        title for title, part in zip(titles, parts, strict=True) if len(part) and not part.any()
-    ]
-    if gone:
-        raise DataError(
-            f"no row of the {' and the '.join(gone)} part of {name} is whole; fill its cells, or "
-            "leave that file away"
-        )
-    return Sizes(int(parts[1].sum()), int(parts[2].sum()))
 
 
 def _is_picture(kind: Any) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from danlu.data.memmap import Array
 from danlu.data.parts import in_order, part_of_file
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
@@ -28,10 +27,7 @@ _NAMED = 0.5  # of the cells of a column that names files: so many must be pictu
 
 def has_pictures(tree: Tree) -> bool:
     """Whether most files of the classes are pictures."""
-    every = [
-        file for of_part in tree.parts.values() for files in of_part.values() for file in files
-    ]
-    return 2 * sum(map(is_picture, every)) > len(every)
+    return 2 * sum(map(is_picture, tree.files)) > len(tree.files)
 
 
 def from_tree(tree: Tree, options: Options) -> Raw:
@@ -145,7 +141,7 @@ def from_tables(folder: Path, tables: Sequence[Path], options: Options) -> Raw |
         values += frame[title].tolist()
         sizes[part] = len(frame)
         notices += told
-    used = ("missing", "resize", "mode", "task", "target", *READING)
+    used = ("missing", "resize", "mode", "task", "target", *formats.READING)
     refuse_unused(options, used, "a folder of pictures with a table of labels")
     listed = some(path.name for path in tables)
     sources = _found(names, places, listed)
@@ -158,9 +154,6 @@ def from_tables(folder: Path, tables: Sequence[Path], options: Options) -> Raw |
     notices.append(f"pictures and their {title} are read from {listed}")
     left = _sizes_left(decoded.kept, sizes, in_order(by_part))
     return _raw(decoded, target, left, (*notices, *decoded.notices, *target.notices))
-
-
-READING = ("separator", "header", "encoding")
 
 
 def _by_part(tables: Sequence[Path]) -> dict[str, Path]:
@@ -231,6 +224,3 @@ def _found(names: Sequence[str], places: dict[str, Path], listed: str) -> list[P
             f"{some(absent)}; add them, or remove their rows"
         )
     return [places[name] for name in names]
-
-
-__all__ = ["Array", "from_tables", "from_tree", "has_pictures", "tables_of"]

@@ -30,6 +30,12 @@ class Tree:
         """Return the names of the classes."""
         return tuple(sorted({name for of_part in self.parts.values() for name in of_part}))
 
+    @property
+    def files(self) -> list[Path]:
+        """Return the files of all parts and classes."""
+        of_classes = [files for of_part in self.parts.values() for files in of_part.values()]
+        return [file for files in of_classes for file in files]
+
 
 def is_about(path: Path) -> bool:
     """Whether a file is about the data, such as a licence."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from danlu.data.column import Column
 from danlu.data.memmap import Array, allocate
+from danlu.data.parts import sizes_left
 from danlu.data.raw import ColumnNote, Encoded, Raw
 from danlu.data.schema import Schema
 from danlu.data.tables.features import fit_column, write_features
@@ -74,7 +75,7 @@ def from_frame(
     kept = _rows_kept(used, target, options.missing, name)
     y = target.y[kept[target.is_there]]
     _refuse_lost(target, y, name)
-    sizes = _sizes_left(kept, n_valid, n_test, name)
+    sizes = sizes_left(kept, n_valid, n_test, name)
     values = [reading.values[kept].reset_index(drop=True) for reading in used]
     used = [
         replace(reading, values=own, missing=int(own.isna().sum()))
@@ -100,7 +101,6 @@ def from_frame(
         encode=encode,
         notices=_notices(readings, target, kept, options),
         columns=tuple(map(note_of, readings)),
-        rows=np.flatnonzero(kept),
     )
 
 
@@ -126,7 +126,6 @@ def from_known_frame(frame: pd.DataFrame, name: str, schema: Schema, budget: int
             *unseen_notices(target, frame[title], name),
             *_left_sentences(kept, title),
         ),
-        rows=np.flatnonzero(kept),
     )
 
 
@@ -209,22 +208,6 @@ def _refuse_lost(target: Target, y: Array, name: str) -> None:
             f"no row of the class {some(lost)} in {name} is whole; fill its missing cells, or use "
             "--missing fill"
         )
-
-
-def _sizes_left(kept: Array, n_valid: int, n_test: int, name: str) -> tuple[int, int]:
-    """Return how many rows of the validation and test parts, the last ones, are kept."""
-    n_train = len(kept) - n_valid - n_test
-    parts = np.split(kept, [n_train, n_train + n_valid])
-    titles = ("training", "validation", "test")
-    gone = [
-        title for title, part in zip(titles, parts, strict=True) if len(part) and not part.any()
-    ]
-    if gone:
-        raise DataError(
-            f"no row of the {' and the '.join(gone)} part of {name} can be used; fill its cells, "
-            "or leave that file away"
-        )
-    return int(parts[1].sum()), int(parts[2].sum())
 
 
 def _notices(
