@@ -19,6 +19,7 @@ TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
 FLOORS = [
     ["errors", "rng", "fields"],
     ["statistics", "host", "files", "formats"],
+    ["imported", "metrics"],
     ["data", "nn", "optim"],
     ["models"],
     ["recipe"],

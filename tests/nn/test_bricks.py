@@ -54,63 +54,77 @@ def test_cross_entropy_and_its_gradient_equal_the_formula(
 ) -> None:
     w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
     o = logits()
-    value = losses.LOSSES[name](o, Y, eps, losses.example_weights(Y, w)[0])
+    value = losses.LOSSES[name].value(
+        o, Y, eps, None if w is None else losses.example_weights(Y, w[Y].sum(), w)
+    )
     value.backward()
     want, slope = numpy_loss(o.detach().numpy(), Y.numpy(), eps, None if w is None else w.numpy())
     assert float(value.detach()) == pytest.approx(want, rel=1e-12)
     np.testing.assert_allclose(o.grad.numpy(), slope, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", sorted(losses.GRADIENTS))
-@pytest.mark.parametrize("eps", [0.0, 0.2])
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("parameter", [0.0, 0.2])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_closed_gradients_equal_autograd(name: str, eps: float, weighted: bool) -> None:
-    """Of three networks at once, each with its own smoothing and sample weights."""
-    o = logits() if name == "cross-entropy" else logits()[:, :1].detach().requires_grad_()
-    y = Y if name == "cross-entropy" else torch.randn(12, generator=G, dtype=torch.float64)
-    eps_of = [eps, 0.0, 0.3] if eps else [0.0] * 3
+def test_gradients_of_several_networks_equal_autograd(
+    name: str, parameter: float, weighted: bool
+) -> None:
+    """Of three networks at once, each with its own smoothing or γ, and sample weights."""
+    rule = losses.LOSSES[name]
+    o = logits() if rule.classes else logits()[:, :1].detach().requires_grad_()
+    y = Y if rule.classes else torch.randn(12, generator=G, dtype=torch.float64)
+    parameters = [parameter, 0.0, 0.7] if parameter else [0.0] * 3
     counts = torch.randint(0, 3, (3, 12), generator=G) + (torch.arange(12) == 5)
-    w = (
-        torch.rand(5, generator=G, dtype=torch.float64) + 0.1
-        if weighted and name == "cross-entropy"
-        else None
-    )
-    per = losses.example_weights(y[None], w, counts)[0] if weighted else None
+    w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if rule.classes else None
+    average = torch.tensor([[11.0], [12.5], [7.0]], dtype=torch.float64)
+    per = losses.example_weights(y[None], average, w, counts) if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
-    smoothing = torch.tensor(eps_of, dtype=torch.float64).view(3, 1, 1) if eps else 0.0
-    for gradient in (losses.GRADIENTS[name], losses.gradient_by_autograd(losses.LOSSES[name])):
-        closed, slope = gradient(three.clone(), y[None], smoothing, per)
-        for i, own in enumerate(eps_of):
+    column = torch.tensor(parameters, dtype=torch.float64).view(3, 1, 1) if parameter else 0.0
+    for gradient in (rule.gradient, losses.gradient_by_autograd(rule.value)):
+        closed, slope = gradient(three.clone(), y[None], column, per)
+        for i, own in enumerate(parameters):
             alone = (o.detach() * (i + 1)).requires_grad_()
-            value = losses.LOSSES[name](alone, y, own, None if per is None else per[i])
+            value = rule.value(alone, y, own, None if per is None else per[i])
             value.backward()
             torch.testing.assert_close(closed[i], value.detach())
             torch.testing.assert_close(slope[i], alone.grad.T)
 
 
-def test_examples_left_out_of_a_sample_have_no_weight() -> None:
+def test_an_example_weighs_what_the_training_part_says_not_what_its_batch_says() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
-    np.testing.assert_allclose(
-        losses.example_weights(y, None, counts)[0].numpy(), [0.5, 0, 0.25, 0.25]
-    )
-    np.testing.assert_allclose(
-        losses.example_weights(y, torch.tensor([1.0, 2.0]), counts)[0].numpy(),
-        [0.4, 0, 0.4, 0.2],
-        rtol=1e-6,
-    )
-    assert (
-        float(losses.example_weights(y, None, torch.zeros(4))[0].sum()) == 0
-    )  # a batch of which nothing is in the sample
-    assert losses.example_weights(y, torch.tensor([1.0, 2.0]), counts)[1].tolist() == [
-        5.0
-    ]  # what the batch counts as a whole
-    assert losses.example_weights(y, None) == (None, 4)
+    assert losses.example_weights(y, 4.0, None, counts).tolist() == [0.5, 0, 0.25, 0.25]
+    weights = torch.tensor([1.0, 2.0])
+    assert losses.example_weights(y, 5.0, weights).tolist() == pytest.approx([0.2, 0.4, 0.4, 0.2])
+    # Half a batch: each counts twice as much, whatever the other half was.
+    half = losses.example_weights(y[:2], 2.5, weights)
+    assert half.tolist() == pytest.approx([0.4, 0.8])
+
+
+def test_the_focal_loss_is_that_of_the_paper() -> None:
+    """Lin et al. 2017, eq. 4, by NumPy; γ = 0 is cross-entropy."""
+    o = logits()
+    p = np.exp(o.detach().numpy())
+    p /= p.sum(1, keepdims=True)
+    p = p[np.arange(12), Y.numpy()]
+    want = np.mean(-((1 - p) ** 2) * np.log(p))
+    assert float(losses.focal(o, Y, 2.0).detach()) == pytest.approx(want, rel=1e-12)
+    plain = losses.cross_entropy(o, Y)
+    assert float(losses.focal(o, Y, 0.0).detach()) == pytest.approx(float(plain.detach()))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_the_focal_gradient_stays_finite_where_all_is_known(gamma: float) -> None:
+    o = torch.tensor([[[1e4], [-1e4]], [[0.0], [30.0]], [[-1e4], [1e4]]])
+    loss, slope = losses.focal_gradient(o, torch.tensor([[0]]), gamma)
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(slope).all()
+    assert float(slope[0].abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "cross-entropy-explicit"])
 def test_huge_logits_stay_finite(name: str) -> None:
     o = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], requires_grad=True)
-    value = losses.LOSSES[name](o, torch.tensor([1, 2]), 0.0, None)
+    value = losses.LOSSES[name].value(o, torch.tensor([1, 2]), 0.0, None)
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(o.grad).all()

@@ -227,7 +227,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "trials": ({"trials": 0}, "`trials` is 0, but must be at least 1; try 100"),
     "rounds": ({"rounds": 0}, "`rounds` is 0, but must be at least 1"),
     "strategy": ({"strategy": "baies"}, "did you mean 'bayes'?"),
-    "metric": ({"metric": "test_accuracy"}, "must be one of valid_accuracy, valid_loss"),
+    "metric": ({"metric": "test_accuracy"}, "did you mean 'valid_accuracy'"),
 }
 
 

@@ -47,9 +47,11 @@ def evaluate(
     *,
     loading: dict[str, Any],
 ) -> None:
-    """Loss and accuracy of a finished run on a part of its data, or of other data."""
+    """Score a finished run on a part of its data, or on other data: every figure of its task."""
     from danlu.data import PARTS
     from danlu.errors import RunError
+    from danlu.metrics import title_of
+    from danlu.report.tables.classes import CLASS_HEAD, class_cells, class_rows
     from danlu.report.terminal.console import say, table
 
     found = open_run(run, trust)
@@ -67,12 +69,17 @@ def evaluate(
         # A part of it is what the source's own split says; all of it is read as the run's.
         reads_whole = part == "all" or found.schema.is_text
         data = load_source(source, loading, found.schema if reads_whole else None)
-    figures = _figures(found, data, part, found.evaluate(data, part))
+    score = found.evaluate(data, part)
+    figures = _figures(found, data, part, score)
+    by_class = class_rows(score.predicted, found.schema)
     if json:
-        print_json(figures)
-    else:
-        table(("", ""), [(name, _shown(value)) for name, value in figures.items()])
+        print_json({**figures, "classes": [row._asdict() for row in by_class]})
+        return
+    table(("", ""), [(title_of(name), _shown(value)) for name, value in figures.items()])
+    if by_class:
         say("")
+        table(CLASS_HEAD, class_cells(by_class))
+    say("")
 
 
 def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, Any]:
@@ -98,6 +105,7 @@ def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, 
             "recall": entities.recall,
             "f1": entities.f1,
         }
+    figures |= score.more
     if run.metric == "accuracy":
         figures |= {
             "loss in bits": score.loss * UNITS["bits"],

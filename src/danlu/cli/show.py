@@ -62,7 +62,9 @@ def _run_row(run: Run) -> Row:
         source, model = run.data_info["source"]["source"], run.recipe.model.name
     except (DanluError, KeyError):
         return {**row, "status": "damaged"}
-    result, figure = run.result, run.schema.figures[0]
+    result, figure = run.result, run.chosen_metric
+    if not any(name.endswith(f"_{figure}") for name in result):
+        figure = run.schema.metrics[0]  # a member of a study that was compared by another
     # The part that no choice was made on comes first.
     names = [f"{part}_{figure}" for part in ("test", "valid", "train")]
     scores = [result[name] for name in names if name in result]

@@ -34,6 +34,12 @@ def fit(
     overrides: Overrides = None,
     recipe: RecipeName = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="The figure that counts, for early stopping too: accuracy, macro_f1, auc, mae, …"
+        ),
+    ] = None,
     device: Device = "auto",
     checkpoint_every: CheckpointEvery = 5.0,
     json: Json = False,
@@ -45,6 +51,8 @@ def fit(
     mistakes = Mistakes()
     data, chosen = read_inputs(source, loading, recipe, overrides, mistakes)
     mistakes.refuse()
+    if metric is not None:
+        chosen = _stopping_by(metric, chosen)
     from danlu import train
     from danlu.report.terminal.progress import best_progress
 
@@ -55,10 +63,23 @@ def fit(
         data,
         out=out,
         device=device,
+        metric=metric,
         listener=for_json(best_progress, json),
         checkpoint_every=checkpoint_every,
     )
     finish_run(run, json)
+
+
+def _stopping_by(metric: str, recipe: Recipe) -> Recipe:
+    """Return the recipe with that figure for early stopping, unless it names another."""
+    from danlu.metrics import canonical, find
+
+    stopping = recipe.early_stopping
+    is_named = stopping.metric != type(stopping).model_fields["metric"].default
+    name = canonical(metric)
+    if not stopping.patience or is_named or find(name) is None:
+        return recipe
+    return recipe.with_(**{"early_stopping.metric": name})
 
 
 def _announce(data: Data, recipe: Recipe) -> None:

@@ -136,6 +136,14 @@ class Data:
         labels = y[y >= 0]  # tokens of padding have none
         return torch.bincount(labels, minlength=self.schema.outputs)
 
+    @property
+    def training_class_counts(self) -> list[int]:
+        """The training examples (or targets) of each class; empty for a target of numbers."""
+        if self.schema.is_regression:
+            return []
+        counts: list[int] = self.class_counts("train").tolist()
+        return counts
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of examples, targets and split: equal data, equal digest."""

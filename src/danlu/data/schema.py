@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from danlu import metrics
 from danlu.data.column import Column
+from danlu.data.inputs import Input
 
 Task = Literal["classification", "regression", "tagging", "language", "pairs"]
 
@@ -47,6 +49,8 @@ class Schema:
     """Of tagged text: whether tokens are separated by spaces, as English words are."""
     lines: bool = False
     """Of running text: whether every line is a text of its own."""
+    inputs: tuple[Input, ...] = ()
+    """Of examples with several inputs: what lies side by side in a row."""
 
     @property
     def is_image(self) -> bool:
@@ -79,15 +83,13 @@ class Schema:
         return "r2" if self.is_regression else "accuracy"
 
     @property
-    def figures(self) -> tuple[str, ...]:
-        """What a part is scored by; the first is what to choose by."""
-        if self.is_regression:
-            return "r2", "loss"
-        if self.scheme:
-            return "f1", "accuracy", "loss"
-        if self.task == "language":
-            return "loss", "accuracy"
-        return "accuracy", "loss"
+    def metrics(self) -> tuple[str, ...]:
+        """What a part can be scored by; the first is what to choose by, see `metrics.default`."""
+        return metrics.available(self.task, len(self.classes), bool(self.scheme))
+
+    def has_metric(self, name: str) -> bool:
+        """Whether a part can be scored by a figure of that name."""
+        return metrics.is_available(name, self.task, len(self.classes), bool(self.scheme))
 
     @property
     def is_table(self) -> bool:
@@ -98,6 +100,8 @@ class Schema:
     def is_measured(self) -> tuple[bool, ...]:
         """Of each feature of a table, whether it is a number to be standardised."""
         measured: list[bool] = []
+        for part in self.inputs:
+            measured += [not part.whole] * part.size
         for column in self.columns:
             measured += column.is_measured
         return tuple(measured)
@@ -126,6 +130,9 @@ class Schema:
         """Return the schema of plain values, the inverse of `to_json`."""
         # JSON knows lists only; a schema is compared and hashed.
         columns = [Column.from_json(column) for column in plain["columns"]]
+        inputs = []
+        for part in plain.get("inputs", ()):
+            inputs.append(Input(part["name"], tuple(part["shape"]), part["whole"]))
         mean, std = plain["scale"]
         typed = {
             "input_shape": tuple(plain["input_shape"]),
@@ -133,5 +140,6 @@ class Schema:
             "columns": tuple(columns),
             "identifiers": tuple(plain.get("identifiers", ())),
             "scale": (mean, std),
+            "inputs": tuple(inputs),
         }
         return cls(**{**plain, **typed})

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from danlu.data.parts import TITLES
 from danlu.data.target_scale import in_units
+from danlu.diagnose.headline import headline, predicted_of
+from danlu.diagnose.usable import what_is_shown
 from danlu.errors import count
+from danlu.metrics import note_on_default, title_of
 from danlu.nn.information import UNITS, entropy, perplexity
 from danlu.predict import ner_metrics
 from danlu.runs import Run
@@ -25,6 +28,7 @@ _HAS_TURNED = 1.05  # last validation loss by the lowest
 def verdict(run: Run) -> list[str]:
     """Return what was reached, where the error lies, and whether training ended at a good time."""
     schema = run.schema
+    part = held_out(run)
     if schema.task == "tagging":
         sentences = _of_tags(run)
     elif schema.each_token:
@@ -33,7 +37,16 @@ def verdict(run: Run) -> list[str]:
         sentences = _of_numbers(run)
     else:
         sentences = _of_classes(run)
+    first = [headline(run, part), _why_another_figure(run)]
+    sentences = [*filter(None, first), *sentences]
     return [*sentences, *_of_the_ending(run), *_of_the_data(run)]
+
+
+def _why_another_figure(run: Run) -> str | None:
+    if run.info.get("metric") or f"{held_out(run)}_{run.chosen_metric}" not in run.result:
+        return None
+    schema = run.schema
+    return note_on_default(schema.metrics, run.data_info["class_counts"], schema.classes)
 
 
 def held_out(run: Run) -> str:
@@ -74,14 +87,20 @@ def _of_classes(run: Run) -> list[str]:
         f"{n} examples); always answering {answer!r} would give {_percent(constant)}."
     ]
     if low <= constant:
-        sentences.append(
-            "That is not shown to be better than the constant answer: the network has learnt "
-            "nothing usable."
-        )
+        sentences.append(_not_better_than_constant(run, counts))
     elif part != "train" and "train_n" in result:
         # Members of a search are scored on the validation part alone.
         sentences.append(_gap_to_training(result, part))
     return sentences
+
+
+def _not_better_than_constant(run: Run, counts: list[int]) -> str:
+    beginning = "That is not shown to be better than the constant answer"
+    predicted = predicted_of(run)
+    shown = what_is_shown(predicted, counts) if predicted is not None else None
+    if shown is not None:
+        return f"{beginning}. {shown}"
+    return f"{beginning}, nor are loss and ranking: the network has learnt nothing usable."
 
 
 def _gap_to_training(result: dict[str, Any], part: str) -> str:
@@ -225,7 +244,9 @@ def _of_the_ending(run: Run) -> list[str]:
     if best_epoch:
         stopped_early = run.result["epochs"] != run.recipe.epochs
         beginning = "Stopped early; the" if stopped_early else "The"
-        return [f"{beginning} weights are those of epoch {best_epoch}, the best on validation."]
+        metric = run.recipe.early_stopping.metric
+        by = "" if metric == "loss" else f" by {title_of(metric)}"
+        return [f"{beginning} weights are those of epoch {best_epoch}, the best on validation{by}."]
     if last > _HAS_TURNED * lowest:
         return [
             f"Validation loss was lowest after epoch {lowest_epoch} ({lowest:.4f}) and ended at "

@@ -55,8 +55,10 @@ def as_code(recipe: Recipe, source: str) -> str:
 
 def _refuse_unwritable(recipe: Recipe) -> None:
     """Raise RecipeError for what a script does not write."""
-    if recipe.is_imported or recipe.init.weights:
-        path = "init.weights" if recipe.init.weights else "model.name"
+    if recipe.imports or recipe.init.weights:
+        path = "model.name" if recipe.is_imported else "loss.name"
+        if recipe.init.weights:
+            path = "init.weights"
         raise RecipeError(
             f"`{path}` brings in weights or code from outside, "
             "but a plain loop can only be written for models of the zoo"
@@ -65,6 +67,7 @@ def _refuse_unwritable(recipe: Recipe) -> None:
         "average.name": (recipe.average.name, "none"),
         "accumulate": (recipe.accumulate, 1),
         "model.auxiliary": (recipe.model.auxiliary or 0, 0),
+        "sample.balanced": (recipe.sample.balanced, False),
     }
     if recipe.dtype == "bf16-mixed":
         values["dtype"] = (recipe.dtype, "float32")
@@ -116,8 +119,9 @@ class _PlainLoop:
         return not self.recipe.sample.whole
 
     @property
-    def is_balanced(self) -> bool:
-        return self.recipe.loss.class_weights == "balanced"
+    def is_weighted(self) -> bool:
+        """Whether classes count differently."""
+        return self.recipe.loss.class_weights != "none"
 
     def head(self, body: str) -> str:
         """Return the imports, and the types that the rest of the script names."""
@@ -222,9 +226,12 @@ class _PlainLoop:
         names = OPTIMIZERS[recipe.optimizer.name].state
         zeros = ", ".join(f'"{name}": torch.zeros_like(p, requires_grad=False)' for name in names)
         class_weights = counts = "None"
-        if self.is_balanced:
+        given = recipe.loss.class_weights
+        if given == "balanced":
             weights = "balanced_weights(data.class_counts('train'))"
             class_weights = f"{weights}.to(torch.{recipe.dtype})"
+        elif self.is_weighted:
+            class_weights = f"torch.tensor({list(given)}, dtype=torch.{recipe.dtype})"
         if self.is_sampled:
             sample = f"SimpleNamespace(whole=False, **{recipe.sample.model_dump()})"
             counts = f"example_counts({sample}, len(train))"
@@ -235,12 +242,21 @@ class _PlainLoop:
                 f"state = [{{{zeros}}} for p in parameters]",
                 f"class_weights = {class_weights}",
                 f"counts = {counts}",
+                *self._mean_weight(),
                 "",
                 "",
                 "def lr(k):",
                 f"    return {recipe.optimizer.lr} * {self._schedule()}",
             ]
         )
+
+    def _mean_weight(self) -> list[str]:
+        """Return the lines on what an example of the training part weighs on average."""
+        if not self.is_sampled and not self.is_weighted:
+            return []
+        counts = "counts" if self.is_sampled else "None"
+        weights = f"example_weights(y_train, 1, class_weights, {counts})"
+        return [f"mean_weight = {weights}.double().mean().to(torch.{self.recipe.dtype})"]
 
     def _schedule(self) -> str:
         """Return the factor of the learning rate at step k, as an expression."""
@@ -283,12 +299,14 @@ class _PlainLoop:
         """Return the lines from the outputs to the gradients."""
         per_example = "None"
         # Where every example counts alike, plain means are easier to read.
-        if self.is_sampled or self.is_balanced:
+        if self.is_sampled or self.is_weighted:
             counts = "counts[batch]" if self.is_sampled else "None"
-            per_example = f"example_weights(y, class_weights, {counts})[0]"
-        loss, smoothing = LOSSES[self.loss].__name__, self.recipe.loss.label_smoothing
+            average = "len(y) * mean_weight"
+            per_example = f"example_weights(y, {average}, class_weights, {counts})"
+        rule = LOSSES[self.loss]
+        parameter = getattr(self.recipe.loss, rule.parameter.name) if rule.parameter else 0.0
         return [
-            f"loss = {loss}(out, y, {smoothing}, {per_example})",
+            f"loss = {rule.value.__name__}(out, y, {parameter}, {per_example})",
             "model.zero_grad()",
             "loss.backward()",
         ]
@@ -330,12 +348,12 @@ class _PlainLoop:
         drops_last = recipe.has_batch_norm and self.data.size("train") % recipe.batch_size == 1
         update = [f"    {line}" for line in self._update()]
         step = [*self._forward(), *self._backward(), "with torch.no_grad():", *update, "k += 1"]
-        seen, batch_count, hits = "len(order)", "len(y)", "(out.argmax(1) == y)"
+        hits, seen = "(out.argmax(1) == y)", "len(order)"
         if self.is_sampled:
-            seen, batch_count = "counts[order].sum()", "counts[batch].sum()"
             hits += " * counts[batch]"
+            seen = "counts[order].sum()"
         # Of scaled numbers the variance is 1, so R² is 1 minus the loss.
-        correct, score = "", f"1 - total / {seen}"
+        correct, score = "", "1 - total / len(order)"
         if self.is_classification:
             correct = f"        correct += int(({hits}).sum())\n"
             score = f"correct / {seen}"
@@ -347,9 +365,7 @@ class _PlainLoop:
             order_seed=recipe.order_seed,
             cut="[:-1]" if drops_last else "",
             step=indent("\n".join(step), " " * 8),
-            batch_count=batch_count,
             correct=correct,
-            seen=seen,
             score=score,
             valid_loss=self.plain_loss,
         )

@@ -109,14 +109,14 @@ def _layers(model: nn.Module) -> Iterator[Any]:
 
 
 def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
-    is_balanced = recipe.loss.class_weights == "balanced"
+    is_weighted = recipe.loss.class_weights != "none"
     is_sampled = not recipe.sample.whole
     if name == "cross-entropy-explicit":
         yield losses.cross_entropy  # validation is scored with PyTorch's
-    yield losses.LOSSES[name]
-    if is_balanced or is_sampled:
+    yield losses.LOSSES[name].value
+    if is_weighted or is_sampled:
         yield losses.example_weights
-    if is_balanced:
+    if recipe.loss.class_weights == "balanced":
         yield losses.balanced_weights
     if is_sampled:
         yield sampling.example_counts

@@ -48,9 +48,9 @@ for epoch in range({epochs}):
     total, correct = 0.0, 0
     for batch in order.split({batch_size}):
 {step}
-        total += loss.item() * {batch_count}
+        total += loss.item() * len(y)
 {correct}    model.eval()
-    line = f"epoch {{epoch + 1}}: train {{total / {seen}:.6f}} {{{score}:.6f}}"
+    line = f"epoch {{epoch + 1}}: train {{total / len(order):.6f}} {{{score}:.6f}}"
     if len(valid):
         with torch.no_grad():
             valid_loss = {valid_loss}(model(normalize(x_valid)), y_valid).item()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from danlu.figures.style import AXIS, TRANSPARENT, colour, dash, two_panels
+from danlu.metrics import title_of
 from danlu.statistics import Estimate, estimate
 
 
@@ -22,7 +23,7 @@ def bands(names: Sequence[str], curves: Any, metric: str) -> dict[str, Any]:
             of_variant = curves[variant_of == k]
             by_epoch = of_variant.groupby("epoch")[column].apply(list)
             traces += _band(k, name, by_epoch, axis)
-    layout = two_panels("training loss", metric.replace("_", " "), height=380)
+    layout = two_panels("training loss", title_of(metric), height=380)
     # Losses fall by orders of magnitude.
     layout["yaxis"]["type"] = "log"
     layout["margin"] = {"l": 60, "r": 16, "t": 16, "b": 48}
@@ -102,7 +103,7 @@ def differences(
         )
         # After the dots, so that it is drawn above them.
         traces.append(_mean_mark(k, names[k], estimates[k], unit))
-    title = f"difference to {names[control]} in {metric.replace('_', ' ')}"
+    title = f"difference to {names[control]} in {title_of(metric)}"
     layout = {
         "height": 110 + 44 * len(others),
         "showlegend": False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from danlu.data.inputs import Input
 from danlu.errors import ModelError
 from danlu.fields import Field, defaults
 from danlu.models import alexnet, conv, dense, external, googlenet, recurrent, resnet, table, vgg
@@ -75,17 +76,20 @@ def build(
     seed: int,
     text: TextSpec | None = None,
     embeddings: table.Embeddings = (),
+    inputs: Sequence[Input] = (),
 ) -> nn.Module:
     """Return a network with its initial values.
 
     fields: the model section of a recipe without its name (`args` for an importable factory).
     init: name, std and bias of `danlu.nn.init.initialise`. text: what is read, where examples are
     rows of tokens. embeddings: features of a table that are numbers of levels; an imported network
-    sees them as they are. Raises ModelError when the input does not fit.
+    sees them as they are. inputs: of examples that have several, which it takes apart; a network of
+    the zoo sees them side by side. Raises ModelError when the input does not fit.
     """
     # Anyone's own network.
     if ":" in name:
-        model = external.build(name, input_shape, outputs, fields.get("args", {}), seed)
+        args = fields.get("args", {})
+        model = external.build(name, input_shape, outputs, args, seed, text, inputs)
         if init["name"] == "auto":
             return model  # an imported network keeps its own initial values
     else:

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from danlu.errors import ModelError, reason_of
+from danlu.data.inputs import Input
+from danlu.errors import DataNotice, ModelError, reason_of
 from danlu.host import importable_working_folder
+from danlu.imported import find, parameters_of
+from danlu.models.adapt import are_probabilities, give_outputs, take_inputs
+from danlu.models.given import find_given, importable_part
+from danlu.models.recurrent_parts import TextSpec
 from danlu.rng import seed_of
-
-
-def find(path: str) -> Callable[..., Any]:
-    """Return the factory at `package.module:name`; the working folder counts as importable.
-
-    Raises ModelError where there is none.
-    """
-    module_name, _, name = path.partition(":")
-    try:
-        with importable_working_folder():
-            module = importlib.import_module(module_name)
-    except ImportError as e:
-        raise ModelError(
-            f"`model.name` is {path!r}, but {module_name!r} cannot be imported: {e}"
-        ) from e
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise ModelError(f"`model.name` is {path!r}, but {module_name!r} has no callable {name!r}")
-    return factory  # type: ignore[no-any-return]
 
 
 def build(
@@ -40,15 +25,18 @@ def build(
     outputs: int,
     args: dict[str, Any],
     seed: int,
+    text: TextSpec | None = None,
+    inputs: Sequence[Input] = (),
 ) -> nn.Module:
     """Call the factory with `args`, and with `input_shape` and `outputs` if it takes them.
 
     Its own initial values are kept; they are drawn under a seed of their own, so equal recipes give
-    equal networks. Raises ModelError where the call fails or what it returns cannot be trained.
+    equal networks. text: what is read, where examples are rows of tokens. inputs: of examples that
+    have several. Raises ModelError where the call fails or what it returns cannot be trained.
     """
-    factory = find(path)
+    factory = _factory(path)
     # A factory may know its own sizes.
-    taken = _parameters(factory)
+    taken = parameters_of(factory)
     offered = {"input_shape": input_shape, "outputs": outputs}
     accepted = {name: value for name, value in offered.items() if name in taken}
     with torch.random.fork_rng(devices=[]), importable_working_folder():
@@ -60,12 +48,36 @@ def build(
                 f"`model.name` is {path!r}, but calling it failed: {reason_of(e)}; "
                 "give its arguments in `model.args`"
             ) from e
-        _check(model, path, input_shape, outputs)  # here lazy layers draw their weights
+        _check(model, path)
+        take_inputs(model, inputs)
+        # Here lazy layers draw their weights.
+        _check_output(model, path, _examples(input_shape, text), _expected(outputs, text))
     return model
 
 
-def _check(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: int) -> None:
-    """Raise ModelError for what is not a network that fits the examples."""
+def _factory(path: str) -> Callable[..., Any]:
+    """Return what makes the network: what was given to this program, or what is imported."""
+    given = find_given(path)
+    if given is not None:
+        return given
+    return find(importable_part(path), "model.name")
+
+
+def _examples(input_shape: tuple[int, ...], text: TextSpec | None) -> Tensor:
+    """Return two examples of zeros; of text, of token numbers."""
+    dtype = torch.int32 if text else torch.float32
+    return torch.zeros(2, *input_shape, dtype=dtype)
+
+
+def _expected(outputs: int, text: TextSpec | None) -> tuple[int, ...]:
+    """Return the shape of the outputs for two examples; −1 for the number of their tokens."""
+    if text and text.task != "classification":
+        return 2, -1, outputs
+    return 2, outputs
+
+
+def _check(model: nn.Module, path: str) -> None:
+    """Raise ModelError for what is not a network with something to train."""
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise ModelError(f"`model.name` is {path!r}, but it makes a {kind}, not a torch.nn.Module")
@@ -74,27 +86,28 @@ def _check(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: i
             f"`model.name` is {path!r}, but the network has no parameters; "
             "there is nothing to train"
         )
-    _check_output(model, path, input_shape, outputs)
 
 
-def _parameters(factory: Callable[..., Any]) -> Any:
-    try:
-        return inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # of some builtins none is known
-        return {}
-
-
-def _check_output(model: nn.Module, path: str, input_shape: tuple[int, ...], outputs: int) -> None:
+def _check_output(model: nn.Module, path: str, examples: Tensor, expected: tuple[int, ...]) -> None:
     """Pass two zero examples through and check the output's shape."""
     was_training = model.training
+    model.eval()
     try:
         with torch.no_grad():
-            out = model.eval()(torch.zeros(2, *input_shape))
+            out = give_outputs(model, examples, expected)
     except Exception as e:  # anyone's code may raise anything
-        reason = reason_of(e)
-        raise ModelError(f"{path!r} cannot take examples of shape {input_shape}: {reason}") from e
+        shape = tuple(examples.shape[1:])
+        raise ModelError(f"{path!r} cannot take examples of shape {shape}: {reason_of(e)}") from e
     finally:
         model.train(was_training)
-    given = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-    if given != (2, outputs):
-        raise ModelError(f"{path!r} gives {given} for two examples, but must give (2, {outputs})")
+    given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    wanted = tuple(examples.shape[1] if size == -1 else size for size in expected)
+    if given != wanted:
+        raise ModelError(f"{path!r} gives {given} for two examples, but must give {wanted}")
+    if are_probabilities(out):
+        warnings.warn(
+            f"{path!r} gives probabilities, whose rows sum to 1, but logits are expected: leave "
+            "out the last softmax",
+            DataNotice,
+            stacklevel=2,
+        )

@@ -1,18 +1,21 @@
 """Losses, and their gradients in closed form.
 
-Legend: o logits [B, K]; y class numbers [B], or numbers; weights [B], what each example counts
-(they sum to 1). The closed gradients take M networks at once, with examples as columns:
-o [M, K, B], y [M, B] or [1, B], weights likewise.
+Legend: o logits [B, K]; y class numbers [B], or numbers; weights [B], what each example counts in
+the sum. The closed gradients take M networks at once, with examples as columns: o [M, K, B],
+y [M, B] or [1, B], weights likewise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from danlu.fields import Field
 
 Loss = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
 Gradient = Callable[[Tensor, Tensor, Any, Tensor | None], tuple[Tensor, Tensor]]
@@ -32,25 +35,26 @@ def smooth_labels(
 
 def example_weights(
     y: Tensor,
-    class_weights: Tensor | None,
+    average_batch: Any,
+    class_weights: Tensor | None = None,
     counts: Tensor | None = None,
-) -> tuple[Tensor | None, Any]:
-    """Return what each example of a batch counts, and what the batch counts as a whole.
+) -> Tensor:
+    """Return what each target y [..., n] of a batch counts in its loss.
 
-    The weights sum to 1 along the batch; None where all count alike. class_weights [K];
-    counts [..., B]: how often each example is in the sample (0: left out).
+    class_weights [K]; counts [..., n]: how often each is in the sample (0: left out).
+    average_batch: what so many examples weigh on average over the training part, a number or
+    [..., 1]. Divided by that, the gradients of an epoch's batches have the gradient of the whole
+    part for their mean. Divided by what they weigh themselves, as PyTorch's weighted mean does,
+    weights fade with the batch size (pytorch#61309).
     """
-    if class_weights is None and counts is None:
-        return None, y.shape[-1]
     if class_weights is None:
-        weights = torch.ones((), device=y.device)
+        weights = torch.ones_like(y, dtype=torch.get_default_dtype())
     else:
         weights = class_weights[y]
     if counts is not None:
         weights = weights * counts
-    total = weights.sum(-1, keepdim=True)
-    # A batch may hold no example of a network's sample: then its weights are all 0.
-    return weights / total.clamp_min(1e-30), total
+    shares: Tensor = weights / average_batch
+    return shares
 
 
 def cross_entropy(
@@ -74,7 +78,7 @@ def cross_entropy(
 
 
 def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of each example's loss [B], by weights that sum to 1 where there are any."""
+    """Return the mean of each example's loss [B], or their sum by weights where there are any."""
     if weights is None:
         return loss.mean()
     return (loss * weights).sum()
@@ -125,11 +129,24 @@ def squared_error(
     return _mean(error.square(), weights)
 
 
-LOSSES: dict[str, Loss] = {
-    "cross-entropy": cross_entropy,
-    "cross-entropy-explicit": cross_entropy_explicit,
-    "squared-error": squared_error,
-}
+def focal(
+    o: Tensor,
+    y: Tensor,
+    gamma: float = 2.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean of −(1 − p)^γ log p for p = softmax(o) of the class (Lin et al. 2017).
+
+    What is known well counts less; γ = 0 is cross-entropy.
+    """
+    log_p = F.log_softmax(o, 1).gather(1, y[:, None]).squeeze(1)  # [B]
+    return _mean(-_uncertainty(log_p).pow(gamma) * log_p, weights)
+
+
+def _uncertainty(log_p: Tensor) -> Tensor:
+    """Return 1 − p, never quite 0: a power of 0 has no finite gradient."""
+    smallest = torch.finfo(log_p.dtype).tiny
+    return -torch.expm1(log_p).clamp_max(-smallest)
 
 
 def cross_entropy_gradient(
@@ -189,24 +206,52 @@ def squared_error_gradient(
     return (squared * weights).sum((1, 2)), error * (2 * weights)
 
 
+def focal_gradient(
+    o: Tensor,
+    y: Tensor,
+    gamma: Any = 2.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the losses [M] and their gradient by the logits.
+
+    That of cross-entropy times (1 − p)^γ − γ·p·(1 − p)^(γ − 1)·log p. gamma: one number, or
+    [M, 1, 1].
+    """
+    m, _, b = o.shape
+    classes = y.unsqueeze(1).expand(m, 1, b)  # [M, 1, B]
+    all_log_p = _log_softmax_as_stored(o)  # [M, K, B]
+    log_p = all_log_p.gather(1, classes)  # [M, 1, B]
+    uncertainty = _uncertainty(log_p)
+    power = uncertainty.pow(gamma)
+    loss = -power * log_p
+    factor = power - gamma * log_p.exp() * power / uncertainty * log_p
+    if weights is None:
+        share = loss.new_full((), 1 / b)
+    else:
+        share = weights.unsqueeze(1)
+    p_minus_y = all_log_p.exp_()
+    p_minus_y.scatter_add_(1, classes, loss.new_full((), -1.0).expand_as(loss))
+    return (loss * share).sum((1, 2)), p_minus_y.mul_(factor * share)
+
+
 def gradient_by_autograd(loss: Loss) -> Gradient:
     """Return the interface of a closed gradient for a loss without one."""
 
     def gradient(
         o: Tensor,
         y: Tensor,
-        smoothing: Any = 0.0,
+        parameter: Any = 0.0,
         weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         o = o.detach().requires_grad_()
-        smoothings = [smoothing] * len(o)
-        if isinstance(smoothing, Tensor):
-            smoothings = smoothing.flatten().tolist()
+        parameters = [parameter] * len(o)
+        if isinstance(parameter, Tensor):
+            parameters = parameter.flatten().tolist()
         losses_of_each = []
-        for i, eps in enumerate(smoothings):
+        for i, own_parameter in enumerate(parameters):
             targets = _row_of(y, i)
             own_weights = None if weights is None else _row_of(weights, i)
-            losses_of_each.append(loss(o[i].t(), targets, eps, own_weights))
+            losses_of_each.append(loss(o[i].t(), targets, own_parameter, own_weights))
         losses = torch.stack(losses_of_each)
         (by_outputs,) = torch.autograd.grad(losses.sum(), o)
         return losses.detach(), by_outputs
@@ -219,9 +264,58 @@ def _row_of(x: Tensor, i: int) -> Tensor:
     return x[i] if len(x) > 1 else x[0]
 
 
-GRADIENTS: dict[str, Gradient] = {
-    "cross-entropy": cross_entropy_gradient,
-    "squared-error": squared_error_gradient,
+LABEL_SMOOTHING = Field(
+    "label_smoothing",
+    float,
+    0.0,
+    "ε: labels become 1 − ε on the class and ε/(K − 1) on each other one.",
+    hint="0.1",
+    ge=0,
+    lt=1,
+)
+GAMMA = Field(
+    "gamma",
+    float,
+    2.0,
+    "γ of focal: the loss of an example counts (1 − p)^γ, for the probability p of its class.",
+    hint="2",
+    ge=0,
+    le=100,
+)
+
+
+@dataclass(frozen=True)
+class LossRule:
+    """A loss: its value for one network, and its gradient for several.
+
+    parameter: the recipe field that both take, which may differ from network to network. classes:
+    whether targets are classes, else they are numbers. closed: the gradient, where there is one
+    in closed form; autograd gives the others.
+    """
+
+    value: Loss
+    classes: bool = True
+    parameter: Field | None = None
+    closed: Gradient | None = None
+
+    @property
+    def gradient(self) -> Gradient:
+        """The losses of M networks, and their gradients by the outputs."""
+        return self.closed or gradient_by_autograd(self.value)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The recipe fields it reads."""
+        return (self.parameter,) if self.parameter else ()
+
+
+LOSSES: dict[str, LossRule] = {
+    "cross-entropy": LossRule(
+        cross_entropy, parameter=LABEL_SMOOTHING, closed=cross_entropy_gradient
+    ),
+    "cross-entropy-explicit": LossRule(cross_entropy_explicit, parameter=LABEL_SMOOTHING),
+    "focal": LossRule(focal, parameter=GAMMA, closed=focal_gradient),
+    "squared-error": LossRule(squared_error, classes=False, closed=squared_error_gradient),
 }
 
 

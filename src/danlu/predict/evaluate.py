@@ -6,13 +6,14 @@ Legend: M networks, S batches (one for each normaliser), B examples of a pass, n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from danlu import metrics
 from danlu.data import Data, Normalizer, Schema
 from danlu.data.target_scale import in_units, standardised
 from danlu.data.text import trim_padding
@@ -31,13 +32,16 @@ class Score:
     """Mean loss and accuracy (or R²) on n examples; on n tokens, where each has a target.
 
     The loss is cross-entropy in nats, or squared error of the standardised target. entities: how
-    those are found that tags name.
+    those are found that tags name. more: other figures of `danlu.metrics` that were asked for;
+    predicted: what they are computed from.
     """
 
     loss: float
     accuracy: float
     n: int
     entities: EntityCounts | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+    predicted: metrics.Predicted | None = field(default=None, repr=False, compare=False)
 
     @property
     def f1(self) -> float | None:
@@ -54,7 +58,16 @@ class Score:
         }
         if self.f1 is not None:
             figures[f"{part}_f1"] = self.f1
+        for name, value in self.more.items():
+            figures[f"{part}_{name}"] = value
         return figures
+
+    def figure(self, name: str) -> float:
+        """Return a figure by its name in `danlu.metrics`."""
+        known = {"loss": self.loss, "accuracy": self.accuracy, "r2": self.accuracy, **self.more}
+        if self.f1 is not None:
+            known["f1"] = self.f1
+        return known[name]
 
 
 class PassOutputs(NamedTuple):
@@ -178,7 +191,7 @@ def part_outputs(
             x, y = trim_padding(x, y, data.schema.source)
         with torch.no_grad():
             out, chosen = forward(_normalized(x, normalizers))
-        if data.schema.each_token or data.n_unseen(part):
+        if data.schema.each_token:
             yield _without_padding(out, y.flatten().long(), chosen)
         else:
             yield PassOutputs(out, y, chosen)
@@ -241,16 +254,61 @@ def collect(outs: Outputs, n: int) -> tuple[Tensor, Tensor]:
 
 
 def scores(
-    outs: Outputs, schema: Schema, sizes: Sequence[int] = (), unseen: int = 0
+    outs: Outputs, schema: Schema, sizes: Sequence[int] = (), more: Sequence[str] = ()
 ) -> list[Score]:
-    """Return loss and accuracy of each of M networks.
+    """Return loss and accuracy of each of M networks, and figures of `danlu.metrics`.
 
-    sizes: tokens of each sentence, where tags name entities. unseen: examples of classes that the
-    networks do not know, beside those in `outs`: they count as errors, and have no loss.
+    sizes: tokens of each sentence, where tags name entities. Examples of classes that the networks
+    do not know (target −1) count as errors, and have no loss.
     """
+    needed = metrics.computed(more)
+    kept = _KeptPredictions(schema) if needed else None
+    if kept is not None:
+        outs = kept.watching(outs)
     if schema.is_regression:
-        return _regression_scores(outs, schema)
-    return _classification_scores(outs, schema, sizes, unseen)
+        found = _regression_scores(outs, schema)
+    else:
+        found = _classification_scores(outs, schema, sizes)
+    if kept is None:
+        return found
+    with_more = []
+    for score, predicted in zip(found, kept.of_each(), strict=True):
+        figures = metrics.compute(needed, predicted)
+        with_more.append(replace(score, more=figures, predicted=predicted))
+    return with_more
+
+
+class _KeptPredictions:
+    """What M networks predict on a part, pass by pass: for figures that need all of it at once."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.targets: list[Tensor] = []
+        self.chosen: list[Tensor] = []  # [M, n] of each pass
+        self.probabilities: list[Tensor] = []  # [M, K, n] of each pass
+
+    def watching(self, outs: Outputs) -> Outputs:
+        """Pass outputs on, and keep what is needed of them."""
+        for passed in outs:
+            self.targets.append(passed.targets.cpu())
+            if self.schema.is_regression:
+                self.chosen.append(in_units(passed.outputs[:, 0].double(), self.schema).cpu())
+            else:
+                self.chosen.append(passed.predicted().cpu())
+            if self.schema.task == "classification":
+                self.probabilities.append(passed.outputs.softmax(1).cpu())
+            yield passed
+
+    def of_each(self) -> Iterator[metrics.Predicted]:
+        """Yield what each network predicted."""
+        targets = torch.cat(self.targets).numpy()
+        chosen = torch.cat(self.chosen, 1)  # [M, n]
+        for i, of_network in enumerate(chosen):
+            probabilities = None
+            if self.probabilities:
+                own = torch.cat([p[i] for p in self.probabilities], 1)  # [K, n]
+                probabilities = own.t().numpy()
+            yield metrics.Predicted(targets, of_network.numpy(), probabilities)
 
 
 def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
@@ -288,10 +346,9 @@ def _regression_scores(outs: Outputs, schema: Schema) -> list[Score]:
     return scores
 
 
-def _classification_scores(
-    outs: Outputs, schema: Schema, sizes: Sequence[int], unseen: int
-) -> list[Score]:
+def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) -> list[Score]:
     n = 0
+    n_known = 0
     loss = torch.zeros(())
     right = torch.zeros(())
     predicted = []
@@ -300,21 +357,23 @@ def _classification_scores(
         out, y, chosen = passed
         n += len(y)
         log_p = torch.log_softmax(out, 1)  # [M, K, n]
-        classes = y.expand(len(out), 1, -1)  # [M, 1, n]
-        of_class = log_p.gather(1, classes)
+        known = y >= 0
+        has_unseen = not bool(known.all())
+        classes = y.clamp_min(0).expand(len(out), 1, -1)  # [M, 1, n]
+        of_class = log_p.gather(1, classes) * known
+        n_known += int(known.sum())
         # Summed in float64: a part may have millions of tokens.
         loss = loss - of_class.sum((1, 2)).double()
-        if chosen is None:
+        if chosen is None and not has_unseen:
             is_right = hits(out, y.unsqueeze(0))  # [M, n]
         else:
-            is_right = chosen == y
+            is_right = passed.predicted() == y
         right = right + is_right.sum(1)
         if sizes:
             predicted.append(passed.predicted().cpu())
             targets.append(y.cpu())
 
-    losses = (loss / n).tolist()
-    n += unseen
+    losses = (loss / max(1, n_known)).tolist()
     accuracies = [hits_of_network / n for hits_of_network in right.tolist()]
     entities: list[EntityCounts | None] = [None] * len(losses)
     if sizes:

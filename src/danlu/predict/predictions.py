@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Schema
+from danlu.data.inputs import packed
 from danlu.data.memmap import parse_bytes
 from danlu.data.tables.rows import encode_numbers, encode_rows, frame_of, texts_of
 from danlu.data.target_scale import in_units
@@ -56,8 +57,9 @@ class Prediction:
 def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
     """Predict raw examples x [N, *input_shape] (normalised here as in training), texts, or rows.
 
-    Rows of a table are a data frame, a dictionary of cells or columns, or a list of dictionaries;
-    columns are found by name.
+    Several inputs are a dictionary of arrays or a tuple of them, as in training. Rows of a table
+    are a data frame, a dictionary of cells or columns, or a list of dictionaries; columns are found
+    by name.
 
     samples: that many passes with dropout left on, averaged, with their spread (Monte-Carlo
     dropout, Gal and Ghahramani 2016). Raises RunError when the shape does not fit or nothing is
@@ -120,17 +122,33 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
             x = texts_of(frame, schema.text_column, "the data")
         texts = x.tolist() if isinstance(x, np.ndarray) else x
         return encode(trained, texts)
+    if schema.inputs:
+        rows, _ = packed(x, schema.inputs)
+        return torch.from_numpy(rows)
+    if schema.inputs:
+        rows, _ = packed(x, schema.inputs)
+        return torch.from_numpy(rows)
     if schema.columns:
         frame = frame_of(x)
         if frame is not None:
-            features, notices = encode_rows(frame, schema.columns, "the data", parse_bytes(None))
-            for notice in notices:
-                warnings.warn(notice, DataNotice, stacklevel=4)
-            return torch.from_numpy(features)
+            return _rows_of(frame, schema)
         x = encode_numbers(x, schema.columns)
     raw = torch.as_tensor(x)
     if raw.shape == schema.input_shape:
         raw = raw[None]  # a single example
+    _check_examples(raw, schema)
+    return raw
+
+
+def _rows_of(frame: Any, schema: Schema) -> Tensor:
+    features, notices = encode_rows(frame, schema.columns, "the data", parse_bytes(None))
+    for notice in notices:
+        warnings.warn(notice, DataNotice, stacklevel=5)
+    return torch.from_numpy(features)
+
+
+def _check_examples(raw: Tensor, schema: Schema) -> None:
+    """Raise RunError for examples that the network cannot take."""
     has_any_length = schema.is_text and raw.ndim == 2
     is_same_shape = tuple(raw.shape[1:]) == schema.input_shape
     if not is_same_shape and not has_any_length:
@@ -142,7 +160,6 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
         raise RunError(
             f"`x` must hold numbers of tokens, whole and below {schema.tokens:,}; give texts"
         )
-    return raw
 
 
 def _holds_numbers(x: Any) -> bool:

@@ -107,6 +107,10 @@ def upgrade(fields: Mapping[str, Any]) -> dict[str, Any]:
     model = upgraded.get("model")
     if isinstance(model, Mapping) and "cell" in model:
         upgraded["model"] = {**model, **_upgrade_cell(model["cell"])}
+    loss = upgraded.get("loss")
+    if isinstance(loss, Mapping) and loss.get("label_smoothing") == 0:
+        # Recipes wrote it down for every loss, also for those without it.
+        upgraded["loss"] = {k: v for k, v in loss.items() if k != "label_smoothing"}
     return upgraded
 
 

@@ -40,6 +40,7 @@ def build_model(
         recipe.seed,
         text_spec(schema),
         schema.embeddings,
+        schema.inputs,
     ).to(recipe.weights_dtype)
     if init.weights and load_start:
         file = weights_file(init.weights)

@@ -29,8 +29,8 @@ def resolve(key: str, paths: Paths) -> str:
     Only one section may have the last name. Raises RecipeError for anything else.
     """
     sections = {path.partition(".")[0] for path in paths}
-    # Of anyone's own network, whose arguments nobody knows here.
-    is_argument = key.startswith("model.args.")
+    # Of anyone's own network or loss, whose arguments nobody knows here.
+    is_argument = key.startswith(("model.args.", "loss.args."))
     if is_argument or key in paths or key in sections or key in aliases.FIELDS:
         return key
     owners = _with_last_name(key, paths) or _with_last_name(key, aliases.FIELDS)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from danlu.errors import Mistake, RecipeError, unknown, wrong
+from danlu.imported import is_path
 from danlu.models import MODELS
 from danlu.recipe import aliases, overrides
 from danlu.recipe import sections as s
@@ -132,6 +133,9 @@ class Recipe(Section):
             mistakes.append(wrong("sample.fold", sample.fold, rule))
         if sample.folds == 1:
             mistakes.append(wrong("sample.folds", 1, "must be 0 or at least 2", "try 5"))
+        if sample.balanced and self.loss.class_weights == "balanced":
+            rule = "must be false with `loss.class_weights=balanced`: classes would count twice"
+            mistakes.append(wrong("sample.balanced", True, rule, "use one of the two"))
         return mistakes
 
     @property
@@ -145,7 +149,12 @@ class Recipe(Section):
     @property
     def is_imported(self) -> bool:
         """Whether the network is anyone's own, `package.module:factory`."""
-        return ":" in self.model.name
+        return is_path(self.model.name)
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What it names that runs anyone's own code: a network, a loss."""
+        return tuple(name for name in (self.model.name, self.loss.name) if is_path(name))
 
     @property
     def weights_dtype(self) -> torch.dtype:

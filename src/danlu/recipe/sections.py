@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, FiniteFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, FiniteFloat, model_validator
 from pydantic import Field as PydanticField
 
+from danlu import metrics
 from danlu.errors import unknown
 from danlu.fields import Field, declared
+from danlu.imported import is_path
 from danlu.models import MODELS
 from danlu.models import fields as model_fields
 from danlu.models.recurrent import has_forget_gate
@@ -35,7 +37,7 @@ from danlu.recipe.variants import (
 
 
 def _model_name(value: str) -> str:
-    if ":" in value and all(part.strip() for part in value.split(":", 1)):
+    if is_path(value):
         return value
     name = resolve_name("model.name", value, MODELS)
     if name in MODELS:
@@ -141,20 +143,55 @@ class Init(_InitFields):  # type: ignore[misc]
         return self
 
 
-class Loss(Section):
+def _loss_name(value: str) -> str:
+    if is_path(value):
+        return value
+    name = resolve_name("loss.name", value, (*LOSSES, "auto"))
+    if name in LOSSES or name == "auto":
+        return name
+    mistake = unknown("loss.name", value, [*LOSSES, "auto", "package.module:function"])
+    raise refuse("unknown", rule=mistake.rule, hint=mistake.hint)
+
+
+def _class_weights(value: Any) -> Any:
+    names = ("none", "balanced")
+    # Written key=value, what may be a list is one.
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if isinstance(value, str):
+        if value in names:
+            return value
+        mistake = unknown("loss.class_weights", value, [*names, "a number for each class"])
+        raise refuse("unknown", rule=mistake.rule, hint=mistake.hint)
+    is_list = isinstance(value, (list, tuple))
+    numbers = [x for x in value if isinstance(x, (int, float))] if is_list else []
+    is_sound = is_list and len(numbers) == len(value) > 1 and all(0 <= x < 1e30 for x in numbers)
+    if not is_sound or not any(numbers):
+        rule = "must be none, balanced, or a number for each class, at least 0 and not all 0"
+        raise refuse("unknown", rule=rule, hint="try 1,5")
+    return tuple(map(float, value))
+
+
+_LossFields: Any = declare(
+    "loss",
+    {"auto": LOSSES["cross-entropy"].fields, **{name: row.fields for name, row in LOSSES.items()}},
+    Annotated[str, AfterValidator(_loss_name)],
+    "auto",
+    "auto: cross-entropy for classes, squared error (of the standardised target) for numbers; or "
+    "`package.module:function` for anyone's own, of outputs and targets.",
+)
+
+
+class Loss(_LossFields):  # type: ignore[misc]
     """What is minimised."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _expand(cls, given: Any) -> Any:
-        return {"name": given} if isinstance(given, str) else given
+    common: ClassVar[frozenset[str]] = frozenset({"name", "class_weights", "args"})
 
-    name: Annotated[str, one_of("loss.name", LOSSES, "auto")] = "auto"
-    """auto: cross-entropy for classes, squared error (of the standardised target) for numbers."""
-    label_smoothing: Probability = 0.0
-    """ε: labels become 1 − ε on the class and ε/(K − 1) on each other one."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """balanced: every class counts alike, however rare."""
+    class_weights: Annotated[str | tuple[float, ...], BeforeValidator(_class_weights)] = "none"
+    """balanced: every class counts alike, however rare; or a number for each class, such as 1,5, in
+    the order that `danlu data` shows."""
+    args: dict[str, Any] | None = None
+    """Arguments of an imported loss."""
 
 
 _OptimizerFields: Any = declare(
@@ -284,6 +321,9 @@ class Sample(Section):
     """The fold left out, 0 … folds − 1."""
     seed: Seed = 0
     """Names the draw of shares, bootstraps and folds."""
+    balanced: Flag = False
+    """Draw every class equally often, however rare: each epoch as many examples as there are, with
+    replacement."""
 
     @property
     def whole(self) -> bool:
@@ -291,13 +331,23 @@ class Sample(Section):
         return not self.folds and self.share == 1 and not self.bootstrap
 
 
+def _metric_name(value: str) -> str:
+    name = metrics.canonical(value)
+    if metrics.find(name) is not None:
+        return name
+    mistake = unknown("early_stopping.metric", value, metrics.METRICS)
+    raise refuse("unknown", rule=mistake.rule, hint=mistake.hint)
+
+
 class EarlyStopping(Section):
-    """Stop when the validation loss no longer falls, and keep the best weights."""
+    """Stop when the network no longer gets better on the validation part; keep the best weights."""
 
     patience: Annotated[int, PydanticField(strict=True, ge=0)] = 0
     """Epochs without improvement before stopping; 0 is off."""
     min_delta: NotNegative = 0.0
-    """Fall of the loss that patience counts as improvement; the lowest is kept all the same."""
+    """Improvement that patience counts; the best weights are kept all the same."""
+    metric: Annotated[str, AfterValidator(_metric_name)] = "loss"
+    """The figure to improve, such as accuracy, macro_f1, auc, mae."""
 
 
 # Values to try for fields that no row of a table declares.
@@ -305,7 +355,6 @@ HINTS = {
     "batch_size": "64",
     "epochs": "10",
     "accumulate": "4",
-    "loss.label_smoothing": "0.1",
     "init.lr_factor": "0.1",
     "augment.crop": "4",
     "augment.word_dropout": "0.05",
@@ -326,6 +375,7 @@ def hint_for(path: str) -> str | None:
 _TABLES: dict[str, type[Variant]] = {
     "model": Model,
     "init": Init,
+    "loss": Loss,
     "optimizer": Optimizer,
     "schedule": Schedule,
     "average": WeightAverage,

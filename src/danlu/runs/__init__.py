@@ -3,6 +3,6 @@
 from danlu.predict.predictions import Prediction
 from danlu.runs.members import Member
 from danlu.runs.run import Run, list_runs
-from danlu.runs.study import Study, higher_is_better, list_studies
+from danlu.runs.study import Study, list_studies
 
-__all__ = ["Member", "Prediction", "Run", "Study", "higher_is_better", "list_runs", "list_studies"]
+__all__ = ["Member", "Prediction", "Run", "Study", "list_runs", "list_studies"]

@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from danlu.data import Data, Normalizer
-from danlu.errors import RunError
+from danlu.errors import RunError, some
 from danlu.figures import curves
 from danlu.files import read_json, read_lines, read_tensors
 from danlu.formats import check_run_format
+from danlu.metrics import default
 from danlu.models.weights import load_weights
 from danlu.predict import evaluate, predictions, text
 from danlu.predict import generate as generating
@@ -61,6 +62,12 @@ class Run(TrainedOnData):
         return str(self.info["status"])
 
     @property
+    def chosen_metric(self) -> str:
+        """The figure that counts: what was asked for, or what suits the task and its classes."""
+        asked = self.info.get("metric")
+        return str(asked or default(self.schema.metrics, self.data_info["class_counts"]))
+
+    @property
     def result(self) -> dict[str, Any]:
         """Final figures of the parts, seconds, epochs; empty until finished."""
         return dict(self.info.get("result") or {})
@@ -90,17 +97,19 @@ class Run(TrainedOnData):
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
         """Return a fresh network of the recipe; arguments as of `build_model`."""
         # A folder from elsewhere must not be able to run its code here.
-        if self.recipe.is_imported and not self.trust:
+        imports = self.recipe.imports
+        if imports and not self.trust:
             raise RunError(
-                f"{str(self.path)!r} imports its network, {self.recipe.model.name!r}, and that "
-                "runs code; if you trust it, use --trust (trust=True)"
+                f"{str(self.path)!r} imports {some(imports)}, and that runs code; "
+                "if you trust it, use --trust (trust=True)"
             )
         return build_model(self.recipe, self.schema, load_start, apply_frozen)
 
-    def model(self) -> nn.Module:
+    def model(self, network: nn.Module | None = None) -> nn.Module:
         """Return the trained network, a plain `nn.Module` in evaluation mode.
 
-        Raises RunError where it diverged.
+        network: one of the same structure to give the weights to, where the run cannot make it: its
+        network was given as an object of another program. Raises RunError where it diverged.
         """
         if self.status == "diverged":
             raise RunError(
@@ -108,7 +117,9 @@ class Run(TrainedOnData):
                 "train it again with a smaller optimizer.lr"
             )
         # All weights are those of the training's end, whatever it began from.
-        model = self.build(load_start=False, apply_frozen=False)
+        model = network
+        if model is None:
+            model = self.build(load_start=False, apply_frozen=False)
         tensors = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, str(self.path))
         return model.eval()
@@ -145,7 +156,7 @@ class Run(TrainedOnData):
         return generating.generate(self, prompt, **options)
 
     def evaluate(self, data: Data | None = None, part: str = "test") -> evaluate.Score:
-        """Return loss and accuracy on a part ("all" for the whole).
+        """Return loss, accuracy and the other figures of the task on a part ("all" for the whole).
 
         data: other data of the same schema instead of the run's own. Raises RunError for another
         schema or an empty part.
@@ -166,7 +177,7 @@ class Run(TrainedOnData):
             stateful=bool(self.recipe.model.stateful),
         )
         sizes = evaluate.sentence_lengths(data, part)
-        (score,) = evaluate.scores(outs, self.schema, sizes, data.n_unseen(part))
+        (score,) = evaluate.scores(outs, self.schema, sizes, self.schema.metrics)
         return score
 
     def plot(self) -> Any:

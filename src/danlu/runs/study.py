@@ -93,14 +93,14 @@ class Study(TrainedOnData):
         return [Recipe(**fields) for fields in read_lines(self.path / "recipes.jsonl")]
 
     def check_trust(self) -> None:
-        """Raise RunError where networks would be imported, which runs code, without trust."""
+        """Raise RunError where anyone's code would be imported, which runs it, without trust."""
         if self.trust:
             return
-        imported = {recipe.model.name for recipe in self.recipes if recipe.is_imported}
+        imported = {name for recipe in self.recipes for name in recipe.imports}
         if imported:
             raise RunError(
-                f"{str(self.path)!r} imports networks ({some(sorted(imported))}), and that runs "
-                "code; if you trust them, use --trust (trust=True)"
+                f"{str(self.path)!r} imports {some(sorted(imported))}, and that runs code; "
+                "if you trust it, use --trust (trust=True)"
             )
 
     @property
@@ -242,11 +242,6 @@ class Study(TrainedOnData):
         """What its checkpoints must belong to: these recipes on these data."""
         recipes = json.dumps([recipe.to_dict() for recipe in self.recipes])
         return recipes + str(self.data_info["fingerprint"])
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a figure such as "valid_accuracy" is better, unlike of a loss."""
-    return metric.endswith(("accuracy", "r2", "f1"))
 
 
 def list_studies(root: Path | None = None) -> list[Study]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from danlu.data import PARTS, Data
+from danlu.data import PARTS, Data, load
 from danlu.errors import DanluError, Mistake, RecipeError, some, unknown, wrong
+from danlu.models.given import Network, name_of
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
 from danlu.statistics import INTERVALS, looks
@@ -16,6 +17,8 @@ from danlu.study import grid as grids
 from danlu.study.comparison import Comparison
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import Grid, Variant
+from danlu.study.metric import mistakes_in as mistakes_in_metric
+from danlu.study.metric import note_on_default, resolve
 from danlu.train import (
     CHECKPOINT_EVERY,
     StudyListener,
@@ -34,9 +37,10 @@ _TOO_FEW = Mistake(
 
 
 def compare(
-    data: Data,
-    grid: Grid | Sequence[str],
+    data: Any,
+    grid: Grid | Sequence[str] = (),
     *,
+    models: Mapping[str, Network | str] | None = None,
     recipe: Recipe | None = None,
     seeds: int | None = None,
     control: str | None = None,
@@ -51,13 +55,17 @@ def compare(
 ) -> Comparison:
     """Train every combination of values with the same seeds; compare each with the control.
 
+    data: what `load` returns, or takes.
     grid: values by field, such as {"optimizer": ["sgd", "adam"]}, or texts such as
         "optimizer=sgd,adam".
+    models: networks by a name of yours, as another field of the grid: modules, functions that make
+        one, or names of the zoo. A module begins every training with the weights it has, so seeds
+        differ in the order of the examples alone; a function draws new ones.
     seeds: trainings of every variant (10).
     control: the variant the others are compared with (default: the first).
-    metric: a final figure, such as valid_accuracy (the default where there is a validation part;
-        for entities valid_f1, for language models valid_loss). The test part is read only for a
-        metric of it.
+    metric: a figure such as accuracy, macro_f1, auc, mae or loss, of the validation part where
+        there is one, or with its part, test_auc (unasked: what suits the task, and the data where
+        classes are imbalanced); or epochs. The test part is read only for a metric of it.
     interval: "t" (Student) or "bca" (bootstrap).
     until: instead of seeds, go on adding them, up to that many, until every question is settled;
         the chance of a false claim stays below 5 % all the same.
@@ -67,13 +75,23 @@ def compare(
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train`
     raises.
     """
-    metric = metric or _default_metric(data)
+    data = data if isinstance(data, Data) else load(data)
+    grid, names = _with_models(grid, models)
+    note = note_on_default(metric, data)
+    metric = resolve(metric, data, ("valid", "test"))
     mistakes = _option_mistakes(data, seeds, metric, interval, until)
-    variants, chosen = _settle(data, grid, recipe or Recipe(), control, mistakes)
+    variants, chosen = _settle(data, grid, recipe or Recipe(), control, mistakes, names)
     most = until or seeds or SEEDS
     if not yes:
         _refuse_too_many(variants, most, data, "cpu" if ray else device)
-    facts = {"control": chosen, "metric": metric, "interval": interval, "until": until}
+    facts = {
+        "control": chosen,
+        "metric": metric,
+        "metric_note": note,
+        "interval": interval,
+        "until": until,
+        "names": names,
+    }
     # A comparison that may end early begins with the seeds of its first look.
     first_end = looks(most)[0] if until else most
     study = train(
@@ -90,17 +108,30 @@ def compare(
     return continue_comparison(study, data, listener=listener, ray=ray)
 
 
+def _with_models(
+    grid: Grid | Sequence[str], models: Mapping[str, Network | str] | None
+) -> tuple[Grid | Sequence[str], dict[str, str]]:
+    """Return the grid with networks as a field, and their names by what a recipe has for them."""
+    if models is None:
+        return grid, {}
+    values = dict(grid) if isinstance(grid, Mapping) else grids.parse(grid)
+    if "model" in values or "model.name" in values:
+        raise RecipeError("`model` is given twice: in the grid, and by models=…; leave out one")
+    paths = {}
+    for name, network in models.items():
+        paths[name] = network if isinstance(network, str) else name_of(network)
+    if len(set(paths.values())) < len(paths):
+        raise RecipeError("`models` has one network under two names; leave out one of them")
+    # First, so that variants are listed network by network.
+    return {"model.name": list(paths.values()), **values}, {p: name for name, p in paths.items()}
+
+
 def _facts_of(variants: Sequence[Variant]) -> dict[str, Any]:
     """Return what study.json says of the variants; a comparison is over when all is trained."""
     values = []
     for variant in variants:
         values.append([list(pair) for pair in variant.values])
     return {"kind": "compare", "over": False, "variants": values}
-
-
-def _default_metric(data: Data) -> str:
-    part = "valid" if data.size("valid") else "test"
-    return f"{part}_{data.schema.figures[0]}"
 
 
 def _refuse_too_many(variants: Sequence[Variant], most: int, data: Data, device: str) -> None:
@@ -154,10 +185,12 @@ def _settle(
     recipe: Recipe,
     control: str | None,
     mistakes: list[Mistake],
+    names: Mapping[str, str],
 ) -> tuple[list[Variant], int]:
     """Return the variants, and the number of the control.
 
-    mistakes: those that are known already. Raises RecipeError with all.
+    mistakes: those that are known already. names: of networks, by what the recipe has for them.
+    Raises RecipeError with all.
     """
     variants: list[Variant] = []
     chosen = 0
@@ -165,7 +198,7 @@ def _settle(
         values = grid if isinstance(grid, Mapping) else grids.parse(grid)
         # Before the grid is expanded, which would take all memory.
         _refuse_endless(values)
-        variants = grids.expand(values, recipe)
+        variants = grids.expand(values, recipe, names)
         if len(variants) < 2:
             mistakes.append(_TOO_FEW)
         if control is not None:
@@ -232,11 +265,5 @@ def _option_mistakes(
         mistakes.append(wrong("until", until, rule, "leave one out"))
     if interval not in INTERVALS:
         mistakes.append(unknown("interval", interval, INTERVALS))
-    known = []
-    for part in ("valid", "test", "train"):
-        if data.size(part):
-            known += [f"{part}_{figure}" for figure in data.schema.figures]
-    known.append("epochs")
-    if metric not in known:
-        mistakes.append(unknown("metric", metric, known))
+    mistakes += mistakes_in_metric(metric, data, ("valid", "test", "train"), ("epochs",))
     return mistakes

@@ -13,7 +13,8 @@ from typing import Any
 from danlu.errors import RunError, count, way_on
 from danlu.figures import comparison as figures_of_comparison
 from danlu.files import with_nulls
-from danlu.runs import Study, higher_is_better
+from danlu.metrics import higher_is_better, title_of
+from danlu.runs import Study
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
 from danlu.study.grid import name_of
 
@@ -56,7 +57,8 @@ class Comparison:
         self.control, self.until = info["control"], info["until"]
         self.higher_is_better = higher_is_better(self.metric)
         self.values = [tuple((path, value) for path, value in v) for v in info["variants"]]
-        self.names = [name_of(values) for values in self.values]
+        names = info.get("names") or {}
+        self.names = [name_of(values, names) for values in self.values]
         self.seeds = len(study) // len(self.names)
         # Who looks more than once must ask for more each time.
         self.alpha = level_of_a_look(ALPHA, self.until) if self.until else ALPHA
@@ -97,6 +99,8 @@ class Comparison:
         """Return the verdict in words."""
         control = self.rows[self.control]
         sentences = []
+        if note := self.study.info.get("metric_note"):
+            sentences.append(note)
         for word in (BETTER, WORSE):
             rows = [row for row in self.rows if row.verdict == word]
             # The largest effect first.
@@ -141,7 +145,7 @@ class Comparison:
                 shared = f", of {ALPHA:.0%} shared by {n_looks} looks at the figures"
         comparisons = count(len(self.rows) - 1, "comparison")
         return (
-            f"{self.metric.replace('_', ' ')} over {self.seeds} seeds, the same for every variant; "
+            f"{title_of(self.metric)} over {self.seeds} seeds, the same for every variant; "
             f"intervals by {kind}, each by itself; p of the paired t-test, corrected by Holm for "
             f"{comparisons}; a claim needs p < {self.alpha:.3g}{shared}"
         )

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from danlu.errors import Mistake, RecipeError, some, unknown
@@ -25,16 +25,20 @@ class Variant:
 
     values: tuple[tuple[str, Any], ...]
     recipe: Recipe
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The values in words: "optimizer=sgd lr=0.1"."""
-        return name_of(self.values)
+        return name_of(self.values, self.names)
 
 
-def name_of(values: Sequence[tuple[str, Any]]) -> str:
-    """Return a variant's values in words."""
-    words = [f"{short(path)}={show(value)}" for path, value in values]
+def name_of(values: Sequence[tuple[str, Any]], names: Mapping[str, str] | None = None) -> str:
+    """Return a variant's values in words; names: of values that have one."""
+    words = []
+    for path, value in values:
+        shown = show(value)
+        words.append((names or {}).get(shown) or f"{short(path)}={shown}")
     return " ".join(words) or "recipe"
 
 
@@ -125,8 +129,8 @@ def value_mistakes(path: str, values: Sequence[Any]) -> list[str]:
     return [f"`{short(path)}` names {some(sorted(repeated))} more than once{hint}"]
 
 
-def expand(grid: Grid, base: Recipe) -> list[Variant]:
-    """Return every combination over the base recipe.
+def expand(grid: Grid, base: Recipe, names: Mapping[str, str] | None = None) -> list[Variant]:
+    """Return every combination over the base recipe; names: of values that have one.
 
     Raises RecipeError, naming the variant, for combinations that are not valid.
     """
@@ -141,11 +145,11 @@ def expand(grid: Grid, base: Recipe) -> list[Variant]:
         try:
             recipe = base.with_(**chosen)
         except RecipeError as e:
-            note = f"(variant {name_of(values)})"
+            note = f"(variant {name_of(values, names)})"
             for mistake in e.mistakes:
                 mistakes.append(mistake.with_note(note) if varied else mistake)
         else:
-            variants.append(Variant(values, recipe))
+            variants.append(Variant(values, recipe, names or {}))
     if mistakes:
         raise RecipeError(*dict.fromkeys(mistakes))
     return variants
@@ -202,6 +206,7 @@ def _has(variant: Variant, word: str) -> bool:
     key, equals, wanted = word.rpartition("=")
     for path, value in variant.values:
         names_field = not equals or short(path) == key or path.endswith(f".{key}")
-        if names_field and show(value) == wanted:
+        shown = show(value)
+        if names_field and wanted in (shown, variant.names.get(shown)):
             return True
     return False

@@ -18,13 +18,16 @@ from typing import Any
 from danlu.data import Data
 from danlu.errors import DanluError, Mistake, RecipeError, stopped, unknown, wrong
 from danlu.files import write
+from danlu.metrics import higher_is_better
 from danlu.recipe import Recipe
 from danlu.rng import seed_of
-from danlu.runs import Study, folder, higher_is_better
+from danlu.runs import Study, folder
 from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.grid import short
 from danlu.study.heartbeat import WithHeartbeat
+from danlu.study.metric import mistakes_in as mistakes_in_metric
+from danlu.study.metric import note_on_default, resolve
 from danlu.study.space import Space
 from danlu.study.storage import keep_url, url_of, without_password
 from danlu.study.strategies import BATCH, STRATEGIES, Halving
@@ -79,6 +82,8 @@ def tune(
     rounds: after each, ranges are narrowed to where the best five lie.
     strategy: "random" (every trial to its end), "halving" (only the best third goes on at epochs
         1, 3, 9, …) or "bayes" (Optuna's TPE, in batches that train together).
+    metric: a figure of the validation part, such as accuracy, macro_f1, auc, mae or loss (unasked:
+        what suits the task, and the data where classes are imbalanced).
     storage: an Optuna storage URL (default: SQLite in the study's folder); machines that name the
         same storage and `name` share the trials.
     yes: begin even more than 1,000 trainings.
@@ -88,7 +93,8 @@ def tune(
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or
     holds a study of other data, and what `train` raises.
     """
-    metric = metric or f"valid_{data.schema.figures[0]}"
+    note = note_on_default(metric, data)
+    metric = resolve(metric, data, ("valid",))
     mistakes = _option_mistakes(data, trials, rounds, strategy, metric, seed)
     searched, base, ends = _settle(space, recipe or Recipe(), data, mistakes)
     if not yes:
@@ -105,6 +111,7 @@ def tune(
         "rounds": rounds,
         "strategy": strategy,
         "metric": metric,
+        "metric_note": note,
         "seed": seed,
         "name": name or "danlu",
     }
@@ -178,9 +185,7 @@ def _option_mistakes(
     elif STRATEGIES[strategy].learns and rounds > 1:
         rule = f"must be 1 for {strategy}, which narrows its search by itself"
         mistakes.append(wrong("rounds", rounds, rule, "raise --trials"))
-    known = [f"valid_{figure}" for figure in data.schema.figures]
-    if metric not in known:
-        mistakes.append(unknown("metric", metric, known))
+    mistakes += mistakes_in_metric(metric, data, ("valid",), ())
     if not 0 <= seed < 2**63:
         mistakes.append(wrong("seed", seed, "must be at least 0", "try 0"))
     if not data.size("test"):
@@ -364,6 +369,8 @@ class _Search:
             best = ranked[0]
             score = study.run(best.member, self.data).evaluate(self.data, "test")
             figures = {**score.figures("test", study.metric), "test_n": score.n}
+            # Not every storage keeps NaN.
+            figures = {name: value for name, value in figures.items() if not math.isnan(value)}
             # Once it is written down, no machine reads the test part again.
             trials.record_winner(best, figures, study.path.absolute())
         for _ in range(_PATIENCE):

@@ -20,7 +20,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from danlu.errors import RunError, count, stopped
-from danlu.runs import Member, Study, higher_is_better
+from danlu.metrics import higher_is_better
+from danlu.runs import Member, Study
 from danlu.runs.members import DIVERGED, STOPPED
 from danlu.study import storage as storages
 from danlu.study.space import Space

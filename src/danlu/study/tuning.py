@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from danlu.errors import count
+from danlu.metrics import title_of
 from danlu.recipe import Recipe
 from danlu.runs import Study
 from danlu.study.grid import short, show
@@ -54,7 +55,7 @@ class Tuning:
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Return Best-1, Best-2, … in words."""
-        name = self.metric.replace("_", " ")
+        name = title_of(self.metric)
         lines = []
         for rank, trial in enumerate(self.ranked[:most], 1):
             line = f"Best-{rank} ({name} {trial.figure:.4f})"
@@ -119,7 +120,10 @@ class Tuning:
         if not self.ranked:
             return [self._without_figures()]
         best = self.ranked[0]
-        sentences = [f"Best of {self._all_trials()}: {_words(best.values)}."]
+        sentences = []
+        if note := self.study.info.get("metric_note"):
+            sentences.append(note)
+        sentences.append(f"Best of {self._all_trials()}: {_words(best.values)}.")
         sentences.append(self._test_sentence(best))
         if self.running_elsewhere:
             sentences.append(self._elsewhere())
@@ -155,7 +159,7 @@ class Tuning:
 
     def _test_sentence(self, best: Trial) -> str:
         """Return what the test part says of the winner."""
-        name = self.metric.replace("_", " ")
+        name = title_of(self.metric)
         figure = f"Its {name} is {best.figure:.4f}, flattered by being the best of many"
         if self.winner is None:
             if best.owner == self.trials.id or self.running_elsewhere:
@@ -166,7 +170,7 @@ class Tuning:
             )
         test = f"test_{self.metric.split('_', 1)[1]}"
         units = "tokens" if self.study.schema.each_token else "examples"
-        reached = f"{test.replace('_', ' ')} is {self.winner[test]:.4f}"
+        reached = f"{title_of(test)} is {self.winner[test]:.4f}"
         reached = f"{reached} ({self.winner['test_n']} {units})"
         is_best = (self.winner["owner"], self.winner["member"]) == (best.owner, best.member)
         if is_best:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 
 from danlu.rng import stream
-from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
+from danlu.train.batches.order import (
+    balanced_draw,
+    bucketed_by_length,
+    contiguous_lanes,
+    shuffle_of,
+)
 
 
 def test_each_lane_continues_where_its_last_step_ended() -> None:
@@ -19,7 +24,8 @@ def test_each_lane_continues_where_its_last_step_ended() -> None:
 
 def test_examples_of_like_length_share_a_batch() -> None:
     lengths = torch.randint(1, 100, (1003,), generator=stream(0, "test"))
-    arrange = bucketed_by_length(lengths, 10, 1003).indices
+    shuffle = shuffle_of(1003)
+    arrange = bucketed_by_length(lengths, 10, 1003, shuffle).indices
     order = arrange(0, 0)
     assert sorted(order.tolist()) == list(range(1003))
     spread = lengths[order[:1000]].view(100, 10).float()
@@ -27,4 +33,15 @@ def test_examples_of_like_length_share_a_batch() -> None:
     assert not torch.equal(order, arrange(0, 1))
     first = torch.stack([lengths[arrange(0, e)[:10]].float().mean() for e in range(20)])
     assert first.max() - first.min() > 30  # batches, too, come in any order
-    assert torch.equal(bucketed_by_length(lengths, 10, 1001).indices(0, 0), order[:1001])
+    assert torch.equal(bucketed_by_length(lengths, 10, 1001, shuffle).indices(0, 0), order[:1001])
+
+
+def test_a_balanced_draw_takes_every_class_equally_often() -> None:
+    labels = torch.tensor([0] * 90 + [2] * 9 + [3])  # of class 1 there is none
+    draw = balanced_draw(labels)
+    drawn = draw(stream(0, "order", 0))
+    assert torch.bincount(labels[drawn]).tolist() == [34, 0, 33, 33]
+    rare = torch.cat([draw(stream(0, "order", epoch)) for epoch in range(40)])
+    counts = torch.bincount(rare[(rare >= 90) & (rare < 99)] - 90)
+    assert counts.min() > 100  # of about 147: every example of a class has its turn
+    assert not torch.equal(drawn, draw(stream(0, "order", 1)))

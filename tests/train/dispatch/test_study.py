@@ -346,11 +346,11 @@ def test_a_stranger_s_network_is_not_imported(tmp_path: Path) -> None:
     )
     assert study.run(0).status == "finished"
     shutil.rmtree(tmp_path / "study" / "members")
-    with pytest.raises(RunError, match="imports networks"):
+    with pytest.raises(RunError, match="imports test_study:Strangers"):
         Study(tmp_path / "study").run(0)
     provenance.update_json(tmp_path / "study" / "study.json", status="interrupted")
     (tmp_path / "study" / "members.jsonl").unlink()
-    with pytest.raises(RunError, match="if you trust them, use --trust"):
+    with pytest.raises(RunError, match="if you trust it, use --trust"):
         resume_study(tmp_path / "study")
     assert resume_study(tmp_path / "study", trust=True).status == "finished"
 

@@ -90,7 +90,7 @@ def hand_written(recipe: Recipe, data: Data) -> dict[str, torch.Tensor]:
                 log_p = F.log_softmax(head, 1)
                 soft = torch.full_like(log_p, eps / 2).scatter_(1, y[batch, None], 1 - eps)
                 per = torch.ones(len(batch)) if w is None else w[y[batch]]
-                loss = loss - weight * ((soft * log_p).sum(1) * per).sum() / per.sum()
+                loss = loss - weight * ((soft * log_p).sum(1) * per).sum() / len(batch)
             m, p = len(x), recipe.penalty
             loss = loss + sum(
                 p.l1 / (2 * m) * (v**2 + p.eps).sqrt().sum() + p.l2 / (2 * m) * (v**2).sum()

@@ -19,7 +19,7 @@ from danlu.data.vocabulary import EOS, UNK, Vocabulary
 from danlu.errors import Interrupted, ModelError, RecipeError
 from danlu.nn.cells import CELLS as KINDS
 from danlu.recipe.build import build_model
-from danlu.train.batches.order import bucketed_by_length, contiguous_lanes
+from danlu.train.batches.order import bucketed_by_length, contiguous_lanes, shuffle_of
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -64,7 +64,12 @@ def test_a_fit_equals_a_plain_loop(
     ]
     x, y = data.part("train")
     lengths = (x != 0).sum(1)
-    arrange = bucketed_by_length(lengths, 7, len(x)) if both else contiguous_lanes(len(x), 7)
+    targets_of_each = data.targets("train") / len(x)
+    arrange = (
+        bucketed_by_length(lengths, 7, len(x), shuffle_of(len(x)))
+        if both
+        else contiguous_lanes(len(x), 7)
+    )
     for epoch in range(2):
         carried = None
         for batch in arrange.indices(0, epoch).split(7):
@@ -92,7 +97,8 @@ def test_a_fit_equals_a_plain_loop(
                 )
             for p in parameters:
                 p.grad = None
-            torch.cat(losses).mean().backward()
+            # By what a batch has on average: of an epoch, all tokens count alike.
+            (torch.cat(losses).sum() / (len(batch) * targets_of_each)).backward()
             with torch.no_grad():
                 for p in parameters:
                     p -= 0.5 * p.grad

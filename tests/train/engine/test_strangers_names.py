@@ -58,7 +58,7 @@ def test_a_population_that_is_split_off_shares_nothing(average: str) -> None:
     data = load("iris")
     recipe = Recipe(accumulate=2, average=average, batch_size=30, optimizer="adam")
     recipes = [recipe.with_(seed=s) for s in range(3)]
-    spec = TrainingSpec((4,), 90, 3, torch.ones(3), torch.device("cpu"))
+    spec = TrainingSpec((4,), 90, 3, True, torch.device("cpu"))
 
     def population() -> Population:
         return Population(recipes, lambda r: build_model(r, data.schema), spec)

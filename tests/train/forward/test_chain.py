@@ -240,7 +240,7 @@ def test_an_activation_used_twice_is_still_a_chain() -> None:
     model = nn.Sequential(nn.Linear(8, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 2))
     assert chain.chain_layout(model, (8,), 4) == "columns"
     recipe = Recipe(batch_size=4)
-    spec = TrainingSpec((8,), 90, 23, torch.ones(2), torch.device("cpu"))
+    spec = TrainingSpec((8,), 90, 23, True, torch.device("cpu"))
     population = Population([recipe], lambda r: model, spec)
     assert population.uses_chain
     x = torch.randn(4, 8)
@@ -263,6 +263,6 @@ def test_every_activation_of_the_zoo_is_a_chain(activation: str) -> None:
     recipe = Recipe(
         model={"name": "dense", "activation": activation, "batch_norm": "before", "dropout": 0.1}
     )
-    spec = TrainingSpec((4,), 90, 2, torch.ones(3), torch.device("cpu"))
+    spec = TrainingSpec((4,), 90, 2, True, torch.device("cpu"))
     population = Population([recipe], lambda r: build_model(r, data.schema), spec)
     assert population.uses_chain

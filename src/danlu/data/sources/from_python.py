@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from danlu.data.column import Column
+from danlu.data.inputs import Input, packed
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS, in_order, part_of
 from danlu.data.raw import Encoded, Raw
 from danlu.data.schema import Schema
-from danlu.data.sources import frames, tagged, text
+from danlu.data.sources import frames, several_inputs, tagged, text
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.data.tables.features import number_column
@@ -32,6 +33,9 @@ def from_python(source: Any, options: Options, split: Any) -> Raw:
         return _tagged({"all": source}, options)
     if isinstance(source, dict) and source and all(map(_are_sentences, source.values())):
         return _tagged(_parts(source), options)
+    of_inputs = several_inputs.pairs_in(source)
+    if of_inputs is not None:
+        return _from_inputs(of_inputs if "all" in of_inputs else _parts(of_inputs), options)
     if _is_table_of_columns(source):
         import pandas as pd
 
@@ -43,6 +47,36 @@ def from_python(source: Any, options: Options, split: Any) -> Raw:
     if _is_frame(source):
         return frames.from_frame(source, "the data frame", options)
     return from_parts({"all": _pair(source)}, options, split)
+
+
+def _from_inputs(pairs: Mapping[str, tuple[Any, Any]], options: Options) -> Raw:
+    """Return examples of several inputs, of (x, y) by part."""
+    refuse_unused(options, ("task", "log_target"), "several inputs")
+    order = in_order(pairs)
+    sizes, rows, targets = {}, [], []
+    inputs: tuple[Input, ...] = ()
+    for part in order:
+        x, inputs = packed(pairs[part][0], inputs)
+        y = _array(pairs[part][1])
+        if y.shape != (len(x),):
+            raise DataError(
+                f"the inputs have {len(x):,} examples, and y has the shape {y.shape}, but must be "
+                f"({len(x)},)"
+            )
+        rows.append(x)
+        targets.append(y)
+        sizes[part] = len(x)
+    y, schema, notices = _with_targets(_joined(targets), options)
+    joined = _joined(rows)
+    schema = replace(schema, input_shape=(joined.shape[1],), inputs=inputs)
+    return Raw(
+        joined,
+        y,
+        schema,
+        official_test=sizes.get("test", 0),
+        official_valid=sizes.get("valid", 0),
+        notices=notices,
+    )
 
 
 def from_parts(pairs: Mapping[str, tuple[Any, Any]], options: Options, split: Any) -> Raw:

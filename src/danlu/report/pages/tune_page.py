@@ -8,6 +8,7 @@ from pathlib import Path
 from danlu.errors import count
 from danlu.figures.style import MARK_SCALE, TRANSPARENT
 from danlu.files import write
+from danlu.metrics import title_of
 from danlu.report.pages import html
 from danlu.report.tables.searches import head, importance_words, rows
 from danlu.study.tuning import Tuning
@@ -53,7 +54,7 @@ def _figures(t: Tuning) -> list[str]:
     """Return Optuna's parallel coordinates and slices, in our colours."""
     from optuna.visualization import plot_parallel_coordinate, plot_slice
 
-    name = t.metric.replace("_", " ")
+    name = title_of(t.metric)
     parallel = plot_parallel_coordinate(t.in_memory, target_name=name)
     slices = plot_slice(t.in_memory, target_name=name)
     marker = {"colorscale": MARK_SCALE}

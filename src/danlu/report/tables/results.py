@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from danlu.data.parts import TITLES
+from danlu.metrics import title_of
 from danlu.runs import Run
 
 
 def result_head(run: Run) -> list[str]:
     """Return the names of the columns of `result_rows`."""
     counted = "tokens" if run.schema.each_token else "examples"
-    metric = "R²" if run.metric == "r2" else run.metric
-    head = ["part", counted, "loss", metric]
+    return ["part", counted, *(title_of(name) for name in _shown_figures(run))]
+
+
+def _shown_figures(run: Run) -> list[str]:
+    """Return loss and accuracy (or R²), and the figure that counts."""
+    figures = ["loss", run.metric]
     if run.schema.scheme:
-        head.append("F1")
-    return head
+        figures.append("f1")
+    return list(dict.fromkeys([*figures, run.chosen_metric]))
 
 
 def result_rows(run: Run) -> list[list[str]]:
-    """Return (part, examples, loss, accuracy or R², F1 of entities) of a finished run.
+    """Return (part, examples, loss, accuracy or R², the figure that counts) of a finished run.
 
     Large training parts are scored on a sample, whose size is shown.
     """
@@ -33,9 +38,8 @@ def result_rows(run: Run) -> list[list[str]]:
         if scored < sizes[part]:
             counted += f" of {sizes[part]:,}"
         row = [title, counted]
-        for figure in ("loss", run.metric, "f1"):
+        for figure in _shown_figures(run):
             value = result.get(f"{part}_{figure}")
-            if value is not None:
-                row.append(f"{value:.4f}")
+            row.append("–" if value is None else f"{value:.4f}")
         rows.append(row)
     return rows

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from danlu.metrics import title_of
 from danlu.study.grid import short, show
 from danlu.study.tuning import Tuning
 
 
 def head(t: Tuning) -> list[str]:
     """Return the names of the columns."""
-    figure = t.metric.replace("_", " ")
+    figure = title_of(t.metric)
     fields = map(short, t.space)
     return ["", figure, "epochs", *fields]
 

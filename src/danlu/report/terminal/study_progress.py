@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from danlu.errors import count
+from danlu.metrics import higher_is_better, title_of
 from danlu.report.terminal.console import get_console, warn_of_emulation
 from danlu.report.terminal.progress import time_left
-from danlu.runs import Study, higher_is_better
+from danlu.runs import Study
 from danlu.runs.members import DIVERGED
 from danlu.train import StudyListener
 from danlu.train.dispatch.plan import Plan
@@ -90,7 +91,7 @@ class _Counting(StudyListener):
         """Return members done, best so far, time left."""
         parts = [f"{self.ready}/{self.members} trained"]
         if self.best is not None:
-            name = self.metric.replace("_", " ")
+            name = title_of(self.metric)
             parts.append(f"best {name} {self.best:.4f}")
         if self.diverged:
             parts.append(f"{self.diverged} diverged")

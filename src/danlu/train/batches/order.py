@@ -13,6 +13,7 @@ from danlu.data.vocabulary import PAD
 from danlu.recipe import Recipe
 from danlu.rng import stream
 
+Draw = Callable[[torch.Generator], Tensor]  # of places in the training part
 _POOL = 50  # batches whose examples are sorted by length together
 
 
@@ -40,21 +41,55 @@ def epoch_order(recipe: Recipe, data: Data, has_batch_norm: bool) -> EpochOrder:
     examples = n
     if has_batch_norm and n % batch_size == 1:
         examples = n - 1
+    draw = shuffle_of(n)
+    if recipe.sample.balanced:
+        draw = balanced_draw(data.y[data.parts["train"]])
     if data.schema.is_text and data.schema.task != "language":
         tokens = data.x[data.parts["train"]]  # [examples, T]
         lengths = (tokens != PAD).sum(1)  # [examples]
-        return bucketed_by_length(lengths, batch_size, examples)
-    return shuffled(n, examples)
+        return bucketed_by_length(lengths, batch_size, examples, draw)
+    return shuffled(draw, examples)
 
 
-def shuffled(n: int, examples: int) -> EpochOrder:
-    """Return a new shuffle in every epoch, cut to so many examples."""
+def shuffled(draw: Draw, examples: int) -> EpochOrder:
+    """Return a new draw in every epoch, cut to so many examples."""
 
     def indices(seed: int, epoch: int) -> Tensor:
         generator = stream(seed, "order", epoch)
-        return torch.randperm(n, generator=generator)[:examples]
+        return draw(generator)[:examples]
 
     return EpochOrder(indices, examples)
+
+
+def shuffle_of(n: int) -> Draw:
+    """Return a draw of n examples, each once."""
+
+    def draw(generator: torch.Generator) -> Tensor:
+        return torch.randperm(n, generator=generator)
+
+    return draw
+
+
+def balanced_draw(labels: Tensor) -> Draw:
+    """Return a draw with replacement in which all classes of the labels [n] are equally frequent.
+
+    To within one example, as many as there are labels.
+    """
+    n = len(labels)
+    by_class = labels.argsort(stable=True)
+    counts = torch.bincount(labels)
+    counts = counts[counts > 0]
+    starts = counts.cumsum(0) - counts
+    class_of = torch.arange(n) % len(counts)
+
+    def draw(generator: torch.Generator) -> Tensor:
+        # In float64: of more than 2²⁴ examples float32 would reach only some.
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        place = (u * counts[class_of]).long()
+        drawn = by_class[starts[class_of] + place]
+        return drawn[torch.randperm(n, generator=generator)]
+
+    return draw
 
 
 def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
@@ -79,8 +114,8 @@ def contiguous_lanes(n: int, batch_size: int) -> EpochOrder:
     return EpochOrder(indices, used)
 
 
-def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> EpochOrder:
-    """Return a shuffle in which examples of similar length share a batch, so that little is padded.
+def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int, draw: Draw) -> EpochOrder:
+    """Return draws in which examples of similar length share a batch, so that little is padded.
 
     Examples are sorted within pools of batches. examples: how many are used, the last of an epoch
     left out.
@@ -91,7 +126,7 @@ def bucketed_by_length(lengths: Tensor, batch_size: int, examples: int) -> Epoch
 
     def indices(seed: int, epoch: int) -> Tensor:
         generator = stream(seed, "order", epoch)
-        order = torch.randperm(n, generator=generator)
+        order = draw(generator)
         pools = []
         for pool in order.split(batch_size * _POOL):
             by_length = lengths[pool].argsort(stable=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from danlu import metrics
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
 from danlu.files import storing, write, write_tensors
@@ -52,6 +53,14 @@ class Pruner(Protocol):
         ...
 
 
+def _watched(metric: str | None) -> list[str]:
+    """Return what to compute beside loss and accuracy, for a study that chooses by valid_auc."""
+    if metric is None:
+        return []
+    part, _, name = metric.partition("_")
+    return metrics.computed([name]) if part in metrics.PARTS else []
+
+
 def chunk_name(members: Sequence[int]) -> str:
     """Return the name of a chunk's files, which depends on its members alone."""
     # A resumed study finds its checkpoints by the name.
@@ -88,7 +97,9 @@ class ChunkRecorder:
         self.study = study
         self.members = members
         self.pruner = pruner
-        self.parts: list[str] = study.info["parts"]
+        info = study.info
+        self.parts: list[str] = info["parts"]
+        self.watched = _watched(info.get("metric"))
         self.interval = interval
         self.reporter = reporter
         self.interrupted_message = interrupted_message
@@ -185,7 +196,7 @@ class ChunkRecorder:
             is_needed = kept_best if part == "valid" else not all_stopped
             if is_needed:
                 most = scored_examples(data) if part == "train" else None
-                scores[part] = loop.scores(population, part, most)
+                scores[part] = loop.scores(population, part, most, loop.watched)
         return scores
 
     def _parts_of(self, data: Data, member: MemberState) -> list[str]:
@@ -308,7 +319,17 @@ def train_chunk(
     with compute_threads(plan.threads):
         batches = BatchStream(everyone, data, device)
         make = population_maker(data, batches, device, others)
-        loop = Loop(recipes, make, capacity, batches, data, recorder, checkpoint_every, stop)
+        loop = Loop(
+            recipes,
+            make,
+            capacity,
+            batches,
+            data,
+            recorder,
+            checkpoint_every,
+            stop,
+            recorder.watched,
+        )
         recorder.resume(loop)
         loop.train()
         return recorder.write()

@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danlu.data import Data
-from danlu.errors import Diverged, Interrupted, RunError, way_on, wrong
+from danlu import metrics
+from danlu.data import Data, load
+from danlu.errors import Diverged, Interrupted, RecipeError, RunError, unknown, way_on, wrong
 from danlu.files import append_lines, write, write_lines, write_tensors
 from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
+from danlu.models.given import Network, importable_part, name_of
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
 from danlu.runs.normalizers import read_fitted
 from danlu.train.batches import BatchStream
+from danlu.train.batches.sampling import weights_of
 from danlu.train.dispatch import provenance
 from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
 from danlu.train.dispatch.listener import Listener
@@ -38,28 +41,54 @@ _PAIRS_KEPT = 12  # to be shown beside what is written
 
 
 def fit(
-    recipe: Recipe,
-    data: Data,
+    network: Recipe | Network,
+    data: Any,
     *,
+    recipe: Recipe | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    metric: str | None = None,
     listener: Listener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
-    """Train one recipe on the data and leave a run folder.
+    """Train one network on the data and leave a run folder.
 
-    out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). device: "cpu",
-    "cuda", or "auto" for a GPU where there is one. checkpoint_every: seconds.
+    network: a recipe; or a torch.nn.Module, or a function or class that makes one (called with
+    input_shape and outputs if it takes them), which `recipe` says how to train. A module is trained
+    from the weights it has, as a copy. data: what `load` returns, or takes. out: the folder to make
+    (default: a dated one under `DANLU_RUNS` or ./runs). device: "cpu", "cuda", or "auto" for a GPU
+    where there is one. metric: the figure that counts in the verdict, such as macro_f1 or auc
+    (unasked: what suits the task, and the data where classes are imbalanced); early stopping has
+    its own. checkpoint_every: seconds.
 
-    Raises RecipeError or ModelError before any folder is made, Diverged when a loss becomes NaN or
-    infinite, Interrupted after Ctrl-C (saved; `resume` goes on), StorageError when the disk
-    refuses.
+    Raises DataError, RecipeError or ModelError before any folder is made, Diverged when a loss
+    becomes NaN or infinite, Interrupted after Ctrl-C (saved; `resume` goes on), StorageError when
+    the disk refuses.
     """
+    data = data if isinstance(data, Data) else load(data)
+    recipe = _recipe_for(network, recipe, data)
     check(recipe, data)
+    if metric is not None:
+        metric = metrics.canonical(metric)
+        if not data.schema.has_metric(metric):
+            raise RecipeError(unknown("metric", metric, data.schema.metrics))
     path = Path(out) if out is not None else None
-    run = _create(recipe, data, path, choose_device(device))
+    run = _create(recipe, data, path, choose_device(device), metric)
     _train(run, data, listener or Listener(), checkpoint_every, resuming=False)
     return run
+
+
+def _recipe_for(network: Recipe | Network, recipe: Recipe | None, data: Data) -> Recipe:
+    """Return how to train what was given. Raises RecipeError for two recipes."""
+    if isinstance(network, Recipe):
+        if recipe is not None:
+            raise RecipeError("`recipe` is given twice; leave out recipe=…")
+        return network
+    base = recipe or Recipe()
+    n = data.size("train")
+    if recipe is None and 0 < n < base.batch_size:
+        base = base.with_(batch_size=n)  # nobody asked for more
+    return base.with_(model={"name": name_of(network)})
 
 
 def resume(
@@ -81,16 +110,20 @@ def resume(
     return run
 
 
-def _create(recipe: Recipe, data: Data, path: Path | None, device: str) -> Run:
+def _create(
+    recipe: Recipe, data: Data, path: Path | None, device: str, metric: str | None = None
+) -> Run:
     """Make the run's folder with what is known before the first step."""
     environment = provenance.environment(device, threads_for(recipe, data))
-    path = provenance.make_folder(path, provenance.label_of(data, recipe.model.name))
+    model = importable_part(recipe.model.name)
+    path = provenance.make_folder(path, provenance.label_of(data, model.rpartition(":")[2]))
     write(path / "recipe.toml", recipe.to_toml())
     provenance.write_data(path, data, recipe.normalize)
     provenance.update_json(
         path / "run.json",
         status="running",
         format=RUN_FORMAT,
+        metric=metric,
         environment=environment,
         starts=provenance.start_digests([recipe]),
         started=time.strftime("%FT%T%z"),
@@ -173,15 +206,15 @@ def make_population(
     others: Sequence[Recipe] = (),
 ) -> Population:
     """Return a population for these data; others: recipes that may join it."""
-    class_counts = None
-    if not data.schema.is_regression:
-        class_counts = data.class_counts("train")
+    class_weights, example_weights = weights_of(recipes[0], data)
     spec = TrainingSpec(
         data.schema.input_shape,
         data.size("train"),
         batches.steps,
-        class_counts,
+        not data.schema.is_regression,
         device,
+        class_weights,
+        example_weights,
     )
     return Population(recipes, build, spec, others)
 
@@ -273,5 +306,5 @@ class RunRecorder:
             as_one_pass = evaluate.PassOutputs(out.t().unsqueeze(0), y)
             outs = iter([as_one_pass])
         lengths = evaluate.sentence_lengths(data, part, n)
-        (score,) = evaluate.scores(outs, schema, lengths)
+        (score,) = evaluate.scores(outs, schema, lengths, [*loop.watched, self.run.chosen_metric])
         return score

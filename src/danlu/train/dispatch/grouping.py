@@ -25,7 +25,9 @@ def structure(recipe: Recipe) -> str:
         recipe.accumulate,
         recipe.average.name,
         recipe.dtype,
+        recipe.loss.args,
         recipe.sample.whole,
+        recipe.sample.balanced,
     ]
     if init.frozen or init.lr_factor != 1:
         # Loaded weights are then trained unlike others, so all must load the same ones.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from danlu.data import Data, Schema
-from danlu.errors import Mistake, ModelError, RecipeError, RunError, wrong
+from danlu.errors import Mistake, ModelError, RecipeError, RunError, some, unknown, wrong
+from danlu.imported import is_path
+from danlu.nn.losses import LOSSES, resolve_loss
+from danlu.nn.own_loss import check_own_loss
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.train.dispatch.cost import network_cost
@@ -21,6 +24,9 @@ def check(recipe: Recipe, data: Data) -> None:
         *_text_mistakes(recipe, data),
     ]
     try:
+        if is_path(recipe.loss.name):
+            loss, schema = recipe.loss, data.schema
+            check_own_loss(loss.name, loss.args or {}, not schema.is_regression, schema.outputs)
         # What depends on files or on anyone's code shows only when it is built.
         if recipe.init.weights or recipe.is_imported:
             build_model(recipe, data.schema)
@@ -44,6 +50,9 @@ def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
     if patience and not data.size("valid"):
         rule = "needs a validation part, and these data have none"
         mistakes.append(wrong("early_stopping.patience", patience, rule))
+    metric = recipe.early_stopping.metric
+    if not data.schema.has_metric(metric):
+        mistakes.append(unknown("early_stopping.metric", metric, data.schema.metrics))
     return mistakes
 
 
@@ -77,22 +86,33 @@ def _kind_of_examples(schema: Schema) -> str:
 
 def _loss_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
     loss = recipe.loss
+    schema = data.schema
     mistakes = []
-    if data.schema.is_regression:
-        if loss.name not in ("auto", "squared-error"):
-            rule = "must be auto or squared-error for a target of numbers"
-            mistakes.append(wrong("loss.name", loss.name, rule))
+    takes_classes = not schema.is_regression
+    name = resolve_loss(loss.name, takes_classes)
+    if name in LOSSES and LOSSES[name].classes != takes_classes:
+        fitting = [other for other, rule in LOSSES.items() if rule.classes == takes_classes]
+        targets = "classes" if takes_classes else "a target of numbers"
+        rule = f"must be auto, {', '.join(fitting)} or a function of yours for {targets}"
+        mistakes.append(wrong("loss.name", loss.name, rule))
+    if schema.is_regression:
         rule = "needs classes, and the target is a number"
-        for name in ("label_smoothing", "class_weights"):
-            value = getattr(loss, name)
-            if value not in (0, "none"):
-                mistakes.append(wrong(f"loss.{name}", value, rule))
-    elif loss.name == "squared-error":
-        mistakes.append(wrong("loss.name", loss.name, "must be auto or cross-entropy for classes"))
+        for field in ("label_smoothing", "class_weights"):
+            value = getattr(loss, field)
+            if value not in (None, 0, "none"):
+                mistakes.append(wrong(f"loss.{field}", value, rule))
+    elif not isinstance(loss.class_weights, str) and len(loss.class_weights) != schema.outputs:
+        listed = some(schema.classes, 8)
+        rule = f"must be {schema.outputs} numbers, one for each class ({listed})"
+        mistakes.append(wrong("loss.class_weights", loss.class_weights, rule))
+    if recipe.sample.balanced and schema.task != "classification":
+        rule = f"needs examples of classes, and the task is {schema.task}"
+        mistakes.append(wrong("sample.balanced", True, rule))
     if recipe.model.crf:
         rule = "must be left out with model.crf, whose loss is of whole sentences"
         for name, value in loss.model_dump().items():
-            if value != type(loss).model_fields[name].default:
+            is_default = value in (None, 0, type(loss).model_fields[name].default)
+            if not is_default:
                 mistakes.append(wrong(f"loss.{name}", value, rule))
     return mistakes
 

@@ -50,9 +50,6 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         fingerprint = other.submit(lambda: data.fingerprint)
         duplicates = other.submit(data.duplicate_counts)
         fitted = data.normalizer(normalize) if normalize else None
-    class_counts = []
-    if not data.schema.is_regression:
-        class_counts = data.class_counts("train").tolist()
     info: dict[str, Any] = {
         "source": data.source,
         "schema": data.schema.to_json(),
@@ -61,7 +58,7 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
         "duplicates": duplicates.result(),
         "missing": data.missing,
         "notices": list(data.notices),
-        "class_counts": class_counts,
+        "class_counts": data.training_class_counts,
     }
     if not data.reloadable:
         info["arrays"] = True

@@ -7,7 +7,6 @@ unless batch normalisation looks at each part by itself. Legend: M networks.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +21,8 @@ class GradientAccumulator:
         self.steps_per_epoch = steps_per_epoch
         self.steps = steps
         self.updates_per_epoch = math.ceil(steps_per_epoch / steps)
-        # Σ n·gradient of the steps since the last update, a vector of the stack's layout, and
-        # Σ n [M, 1], where n is what a batch counts. None where every step is an update.
+        # Σ n·gradient of the steps since the last update, a vector of the stack's layout, and Σ n
+        # [1], where n is the examples of a batch. None where every step is an update.
         self.sum: Tensor | None = None
         self.weight: Tensor | None = None
 
@@ -45,35 +44,29 @@ class GradientAccumulator:
         """Begin with nothing added."""
         if self.is_on:
             self.sum = torch.zeros_like(stack.theta)
-            self.weight = stack.theta.new_zeros(stack.members, 1)
+            self.weight = stack.theta.new_zeros(1)
 
     @torch.no_grad()
-    def add(self, stack: Stack, n: Any, k: int) -> bool:
-        """Add the gradient of step k; return whether it is time for an update.
+    def add(self, stack: Stack, n: int, k: int) -> bool:
+        """Add the gradient of step k, of n examples; return whether it is time for an update.
 
-        Then the mean stands in the gradient's place. n: what the batch counts, a number or
-        [M or 1, 1].
+        Then the mean stands in the gradient's place.
         """
         assert self.sum is not None and self.weight is not None
-        weight = self.weight
-        n = torch.as_tensor(n, dtype=weight.dtype, device=weight.device)
-        n = n.expand_as(weight)  # [M, 1]
         # The mean over examples, not over steps: the last step of an epoch may be smaller.
         self.weight += n
         sums = [row.values for row in stack.param_rows(self.sum)]
         grads = [row.values for row in stack.param_rows(stack.grad)]
         for total, grad in zip(sums, grads, strict=True):
-            total.addcmul_(grad, n)
+            total.add_(grad, alpha=n)
 
         step_of_epoch = k % self.steps_per_epoch + 1
         is_last_of_epoch = step_of_epoch == self.steps_per_epoch
         is_last_of_update = step_of_epoch % self.steps == 0
         if not is_last_of_update and not is_last_of_epoch:
             return False
-        # Networks that saw no example since the last update have a sum of 0, and it stays 0.
-        divisor = self.weight.clamp_min(1e-30)  # [M, 1]
         for total, grad in zip(sums, grads, strict=True):
-            torch.div(total, divisor, out=grad)
+            torch.div(total, self.weight, out=grad)
         self.sum.zero_()
         self.weight.zero_()
         return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from danlu.metrics import higher_is_better
+from danlu.predict.evaluate import Score
 from danlu.recipe import Recipe
 from danlu.train.engine.members import MemberState
 from danlu.train.forward import Snapshot, Stack
@@ -15,7 +18,7 @@ _NAME = "best"  # under which a checkpoint keeps them
 
 
 class BestWeights:
-    """Weights from after each network's best epoch by validation loss."""
+    """Weights from after each network's best epoch by its `early_stopping.metric`."""
 
     def __init__(self, values: Snapshot) -> None:
         self.values = values
@@ -31,21 +34,23 @@ class BestWeights:
         members: Sequence[MemberState],
         recipes: Sequence[Recipe],
         rows: Sequence[int],
-        losses: Sequence[float],
+        scores: Sequence[Score],
         epoch: int,
     ) -> None:
-        """Keep the weights of the networks `rows` whose validation loss fell; epoch: finished."""
+        """Keep the weights of the networks `rows` that got better; epoch: finished."""
         better = []
         for i in rows:
             member = members[i]
+            stopping = recipes[i].early_stopping
             own_epoch = epoch - member.start_epoch
+            loss = _loss_of(scores[i], stopping.metric)
             # The lowest is the best, by however little; patience asks for more.
-            if losses[i] < member.best_loss:
-                member.best_loss = losses[i]
+            if loss < member.best_loss:
+                member.best_loss = loss
                 member.best_epoch = own_epoch
                 better.append(i)
-            if losses[i] < member.loss_to_beat - recipes[i].early_stopping.min_delta:
-                member.loss_to_beat = losses[i]
+            if loss < member.loss_to_beat - stopping.min_delta:
+                member.loss_to_beat = loss
                 member.improved_epoch = own_epoch
         # One copy for all that improved.
         if better:
@@ -73,3 +78,11 @@ class BestWeights:
         """Take up where `tensors` left off."""
         for name, own in self.tensors().items():
             own.copy_(tensors[name])
+
+
+def _loss_of(score: Score, metric: str) -> float:
+    """Return a figure so that less is better; infinite where it is undefined."""
+    value = score.figure(metric)
+    if math.isnan(value):
+        return math.inf
+    return -value if higher_is_better(metric) else value

@@ -33,7 +33,8 @@ class Loop:
 
     recipes: by index, in the order in which they are to begin. make: a population of some of them.
     capacity: networks that train together; between two epochs the next one in the queue takes a
-    free slot.
+    free slot. watched: figures of `danlu.metrics` that the history has of the validation part,
+    beside those that early stopping needs.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Loop:
         recorder: Recorder,
         checkpoint_every: float,
         stop: StopRequest,
+        watched: Sequence[str] = (),
     ) -> None:
         self.recipes = recipes
         self.make = make
@@ -56,6 +58,8 @@ class Loop:
         self.recorder = recorder
         self.checkpoint_every = checkpoint_every
         self.stop = stop
+        needed = [r.early_stopping.metric for r in recipes.values() if r.early_stopping.patience]
+        self.watched = list(dict.fromkeys([*watched, *needed]))
         self.progress = Progress()
         self.queue = list(recipes)
         self.members: list[MemberState] = []
@@ -277,17 +281,16 @@ class Loop:
             return None
         population = self.population
         with population.with_averages():
-            scores = self.scores(population, "valid")
+            scores = self.scores(population, "valid", more=self.watched)
             if self.best is not None:
                 # Within the context: the score is that of the averages, so these are kept.
                 stops_early = [i for i in alive if population.recipes[i].early_stopping.patience]
-                losses = [score.loss for score in scores]
                 self.best.update(
                     population.stack,
                     self.members,
                     population.recipes,
                     stops_early,
-                    losses,
+                    scores,
                     self.progress.epoch,
                 )
         return scores
@@ -344,12 +347,16 @@ class Loop:
         self.metrics = self.metrics.select(rows)
 
     def scores(
-        self, population: Population, part: str, most: int | None = None
+        self,
+        population: Population,
+        part: str,
+        most: int | None = None,
+        more: Sequence[str] = (),
     ) -> list[evaluate.Score]:
         """Return what each network of the population scores on a part of the data."""
         outs = self.outputs(population, part, most)
         sizes = evaluate.sentence_lengths(self.data, part, most)
-        return evaluate.scores(outs, self.data.schema, sizes)
+        return evaluate.scores(outs, self.data.schema, sizes, more)
 
     def outputs(
         self, population: Population, part: str, most: int | None = None

@@ -25,10 +25,11 @@ class MemberState:
     seconds: float = 0.0
     """Its share of the time so far."""
     best_loss: float = float("inf")
-    """The lowest on validation, of the weights that are kept."""
+    """The lowest on validation, of the weights that are kept; of another figure where
+    `early_stopping.metric` names one, negated where more of it is better."""
     best_epoch: int = 0
     loss_to_beat: float = float("inf")
-    """The last that was lower by `min_delta`: what counts for patience."""
+    """The last one that was lower by `min_delta`: what counts for patience."""
     improved_epoch: int = 0
     diverged: bool = False
     stopped: bool = False

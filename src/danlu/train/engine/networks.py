@@ -27,15 +27,17 @@ Build = Callable[[Recipe], nn.Module]
 class TrainingSpec:
     """What all networks of a population share.
 
-    examples, steps_per_epoch: of the training part. class_counts: of it, None for a target of
-    numbers.
+    examples, steps_per_epoch: of the training part. classes: whether targets are classes, else
+    they are numbers. class_weights [K], example_weights [examples]: see `sampling.weights_of`.
     """
 
     input_shape: tuple[int, ...]
     examples: int
     steps_per_epoch: int
-    class_counts: Tensor | None
+    classes: bool
     device: torch.device
+    class_weights: Tensor | None = None
+    example_weights: Tensor | None = None
 
 
 @dataclass
@@ -100,6 +102,23 @@ class Networks:
             return [examples] * len(self)
         totals = self.counts.sum(1)  # [M]
         return cast(list[float], totals.tolist())
+
+    def mean_weights(self, spec: TrainingSpec) -> Tensor | None:
+        """Return what a training example weighs for each network on average [M, 1].
+
+        None where each is one target that counts once.
+        """
+        if self.counts is None and spec.example_weights is None:
+            return None
+        weights = torch.ones(spec.examples, dtype=torch.float64)
+        if spec.example_weights is not None:
+            weights = spec.example_weights
+        if self.counts is None:
+            means = weights.mean().expand(len(self))
+        else:
+            means = self.counts.double().cpu() @ weights / spec.examples
+        theta = self.stack.theta
+        return means.unsqueeze(1).to(theta.device, theta.dtype)
 
     def select(self, rows: list[int]) -> Networks:
         """Return some of the networks, in that order; they share nothing with these."""

@@ -21,7 +21,7 @@ from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
 from danlu.train.batches.targets import tokens_in_a_row
 from danlu.train.engine.accumulation import GradientAccumulator
-from danlu.train.engine.loss_function import LossFunction
+from danlu.train.engine.loss_function import LossFunction, loss_rule, parameters_of
 from danlu.train.engine.networks import Build, Networks, TrainingSpec
 from danlu.train.engine.optimizer_step import OptimizerStep
 from danlu.train.engine.random_streams import seed_of_step, set_mask_streams
@@ -95,13 +95,15 @@ class Population:
         networks.optimizer_state = self.optimizer.state
 
         first = self.recipes[0]
-        smoothings = [recipe.loss.label_smoothing for recipe in self.recipes]
+        rule = loss_rule(first.loss, spec.classes)
+        class_weights = spec.class_weights
+        if class_weights is not None:
+            class_weights = class_weights.to(spec.device, self.stack.theta.dtype)
         self.loss = LossFunction(
-            first,
-            self.optimizer.column(smoothings),
-            spec.class_counts,
-            spec.device,
-            self.stack.theta.dtype,
+            rule,
+            self.optimizer.column(parameters_of(rule, self.recipes)),
+            class_weights,
+            networks.mean_weights(spec),
         )
         self.layout = MemberLayout(self.members, [(0, self.members)])
         self.forward_pass = choose_forward_pass(
@@ -152,14 +154,15 @@ class Population:
             y, counts = tokens_in_a_row(y, counts, self.stack.theta.dtype)
         if self.draws_randomly:
             self.set_random_streams(k)
-        weights, total = self.loss.weights(y, counts)
+        examples = batch.y.size(1)
+        weights = self.loss.weights(y, counts, examples)
         with self._gradient_mode():
             losses, outputs = self.backpropagate(batch.x, y, weights)
             if not self._has_lost_all:
                 # A decorator would make a new context at each call, at twice the price.
                 with torch.no_grad():
-                    self.apply_update(total, k)
-        return StepResult(losses, outputs, y, counts)
+                    self.apply_update(examples, k)
+        return StepResult(losses, outputs, y, counts, examples)
 
     def _gradient_mode(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context of a step: explicit passes do without autograd's bookkeeping."""
@@ -222,12 +225,12 @@ class Population:
         forward_pass = cast(SequenceForwardPass, self.forward_pass)
         return forward_pass.sequence_loss(x, y.view(-1, b, t), per_token)
 
-    def apply_update(self, total: Any, k: int) -> None:
+    def apply_update(self, examples: int, k: int) -> None:
         """Change the weights by the gradients of step k, or add these up for a later update.
 
-        total: what the batch counts. Networks that diverged stay as they are.
+        examples: of the batch. Networks that diverged stay as they are.
         """
-        is_due = not self.accumulator.is_on or self.accumulator.add(self.stack, total, k)
+        is_due = not self.accumulator.is_on or self.accumulator.add(self.stack, examples, k)
         if not is_due:
             return
         update = self.accumulator.updates_before(k)

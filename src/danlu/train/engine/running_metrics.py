@@ -15,23 +15,27 @@ from danlu.predict.evaluate import hits
 # Outputs and steps kept before they are counted together: one comparison instead of many.
 _MOST_PENDING_OUTPUTS = 1 << 16
 _MOST_PENDING_STEPS = 64
-_SUMS = ("loss", "correct", "seen")
+_SUMS = ("loss", "examples", "correct", "seen")
 
 
 class StepResult(NamedTuple):
-    """What a step shows: losses [M], outputs [M, K, B], targets [M or 1, B].
+    """What a step shows: losses [M], outputs [M, K, n], targets [M or 1, n], of so many examples.
 
-    counts [M or 1, B]: how often each example counts; None where each counts once.
+    counts [M or 1, n]: how often each target counts; None where each counts once.
     """
 
     losses: Tensor
     outputs: Tensor
     targets: Tensor
     counts: Tensor | None
+    examples: int
 
 
 class RunningMetrics:
-    """Sums over the examples seen, one for each network: `loss`, `correct`, `seen`, float64 [M]."""
+    """Sums over what was seen, float64 [M]: losses, and targets predicted right, and targets.
+
+    A step's loss counts by its examples, as its gradient does.
+    """
 
     def __init__(self, members: int, classes: bool) -> None:
         self.members = members
@@ -39,6 +43,7 @@ class RunningMetrics:
         self._pending: list[StepResult] = []
         self._pending_outputs = 0
         self.loss = torch.zeros(members, dtype=torch.float64)
+        self.examples = torch.zeros(members, dtype=torch.float64)
         self.correct = torch.zeros(members, dtype=torch.float64)
         self.seen = torch.zeros(members, dtype=torch.float64)
 
@@ -60,29 +65,28 @@ class RunningMetrics:
         if is_weighted:
             # Of text, a batch without padding may be among them.
             pending = [_with_counts(result) for result in pending]
-        sizes = self._sizes(pending, is_weighted)  # [steps, M or 1]
+        examples = torch.tensor([[result.examples] for result in pending], dtype=torch.float64)
         means = torch.stack([result.losses for result in pending])  # [steps, M]
-        losses = means.cpu().double() * sizes
+        losses = means.cpu().double() * examples
         # One by one, so that the last bit does not depend on when they are counted.
         with_earlier = torch.cat([self.loss.unsqueeze(0), losses])  # [1 + steps, M]
         running = with_earlier.cumsum(0)
         self.loss = running[-1]
-        self.seen += sizes.sum(0)
+        self.examples += examples.sum(0)
+        self.seen += self._targets(pending, is_weighted)
         if self.classes:
             hits_of_each = self._hits(pending, is_weighted)
             self.correct += hits_of_each.cpu().double()
         self._pending = []
         self._pending_outputs = 0
 
-    def _sizes(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
-        """Return what each step counts for each network, float64 [steps, M or 1]."""
+    def _targets(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
+        """Return how many targets each network saw, float64 [M or 1]."""
         if not is_weighted:
-            sizes = [[result.targets.shape[1]] for result in pending]
-            return torch.tensor(sizes, dtype=torch.float64)
-        totals = []
-        for counts in _counts_of(pending):
-            totals.append(counts.sum(1).expand(self.members))
-        return torch.stack(totals).cpu().double()
+            seen = sum(result.targets.shape[1] for result in pending)
+            return torch.tensor([seen], dtype=torch.float64)
+        totals = [counts.sum(1).expand(self.members) for counts in _counts_of(pending)]
+        return torch.stack(totals).cpu().double().sum(0)
 
     def _hits(self, pending: list[StepResult], is_weighted: bool) -> Tensor:
         """Return the weighted number of hits [M]."""
@@ -101,7 +105,7 @@ class RunningMetrics:
 
     def mean(self) -> Tensor:
         """Return the mean loss [M] so far."""
-        return self.loss / self.seen.clamp_min(1e-30)
+        return self.loss / self.examples.clamp_min(1e-30)
 
     def accuracy(self) -> Tensor:
         """Return the share of hits [M] so far, or R² where targets are (standardised) numbers."""

@@ -1,0 +1,61 @@
+"""Examples of several inputs, as programs hold them: arrays by name, or in a tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from danlu.data.inputs import are_inputs
+from danlu.errors import DataError
+
+Pairs = dict[str, tuple[Any, Any]]
+
+
+def pairs_in(source: Any) -> Pairs | None:
+    """Return (inputs, targets) by part ("all" where there are none); None for other sources.
+
+    source: (x, y) where x is a dictionary of arrays by name or a tuple of arrays, a dictionary of
+    such pairs by part, or a PyTorch dataset whose examples are such pairs.
+    """
+    if isinstance(source, Mapping):
+        if source and all(map(_is_pair, source.values())):
+            return {str(part): tuple(pair) for part, pair in source.items()}
+        return None
+    if _is_pair(source):
+        return {"all": tuple(source)}
+    if isinstance(source, (str, bytes, list, tuple, np.ndarray)) or hasattr(source, "columns"):
+        return None
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
+        return _of_dataset(source)
+    return None
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and are_inputs(value[0])
+
+
+def _of_dataset(source: Any) -> Pairs | None:
+    """Return the examples of a dataset, each asked for once, as arrays of each input."""
+    first = source[0]
+    if not isinstance(first, (tuple, list)) or len(first) != 2 or not _is_example(first[0]):
+        return None
+    rows = [source[i] for i in range(len(source))]
+    y = np.array([np.asarray(row[1]) for row in rows]).reshape(len(rows))
+    names = list(first[0]) if isinstance(first[0], Mapping) else range(len(first[0]))
+    try:
+        stacked = {name: np.stack([np.asarray(row[0][name]) for row in rows]) for name in names}
+    except (ValueError, KeyError, IndexError) as e:
+        raise DataError(
+            "the examples have several shapes or lack an input, but all must have the same"
+        ) from e
+    x = stacked if isinstance(first[0], Mapping) else tuple(stacked.values())
+    return {"all": (x, y)}
+
+
+def _is_example(x: Any) -> bool:
+    """Whether x is the inputs of one example: numbers or arrays by name, or a tuple of them."""
+    if isinstance(x, Mapping):
+        return bool(x)
+    return isinstance(x, tuple) and len(x) > 1 and all(hasattr(part, "shape") for part in x)

@@ -1,0 +1,53 @@
+"""The figure that a comparison or a search chooses by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from danlu import metrics
+from danlu.data import Data
+from danlu.errors import Mistake, nearest, wrong
+
+
+def resolve(given: str | None, data: Data, parts: Sequence[str]) -> str:
+    """Return the figure with its part, such as valid_accuracy; unasked, what suits the data.
+
+    Without a part it is that of the first of the parts that the data have.
+    """
+    if given is None:
+        given = metrics.default(data.schema.metrics, data.training_class_counts)
+    name = metrics.canonical(given)
+    part, _, rest = name.partition("_")
+    if (part in metrics.PARTS and rest) or not data.schema.has_metric(name):
+        return name
+    first = next((part for part in parts if data.size(part)), parts[0])
+    return f"{first}_{name}"
+
+
+def mistakes_in(
+    metric: str, data: Data, parts: Sequence[str], others: Sequence[str]
+) -> list[Mistake]:
+    """Return what is wrong with a figure; others: names that are no figures of a part."""
+    part, _, name = metric.partition("_")
+    if metric in others:
+        return []
+    if part in parts and data.size(part) and data.schema.has_metric(name):
+        return []
+    known = [f"{p}_{name}" for p in parts if data.size(p) for name in data.schema.metrics]
+    near = nearest(metric, [*known, *others])
+    hint = f"did you mean {near!r}?" if near else None
+    listed = ", ".join(data.schema.metrics)
+    given = " or ".join(f"{p}_" for p in parts if data.size(p))
+    rule = f"must be one of {listed}, with {given} before it"
+    if others:
+        rule = f"{rule}, or {' or '.join(others)}"
+    return [wrong("metric", metric, rule, hint)]
+
+
+def note_on_default(given: str | None, data: Data) -> str | None:
+    """Return why the figure is another than is usual, where nobody asked for it."""
+    if given is not None:
+        return None
+    return metrics.note_on_default(
+        data.schema.metrics, data.training_class_counts, data.schema.classes
+    )

@@ -1,0 +1,215 @@
+"""Networks as people write them: modules, functions, several inputs, outputs of other shapes."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danlu import Recipe, Run, compare, fit, load
+from danlu.errors import DataError, DataNotice, ModelError, RecipeError, RunError
+
+
+class Net(nn.Module):
+    """Two layers and a sum over parts of the input, which no chain of layers is."""
+
+    def __init__(self, outputs: int = 3, width: int = 8) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        return self.last(h + x.sum(1, keepdim=True))
+
+
+class InPlace(nn.Module):
+    """Cannot be vectorised: it looks at a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if float(x.sum()) > -1e9 else self.layer(-x)
+
+
+def make(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(*input_shape, 6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+RECIPE = Recipe(epochs=4, batch_size=16)
+
+
+def test_a_module_is_trained_as_a_copy_from_its_own_weights(tmp_path: Path) -> None:
+    net, data = Net(), load("iris")
+    before = {name: p.clone() for name, p in net.state_dict().items()}
+    run = fit(net, data, recipe=RECIPE.with_(["lr=1e-9"]), out=tmp_path / "run")
+    assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
+    for name, p in run.model().state_dict().items():
+        torch.testing.assert_close(p, before[name], atol=1e-5, rtol=0)  # from these it began
+    again = fit(net, data, recipe=RECIPE, out=tmp_path / "a")
+    twice = fit(net, data, recipe=RECIPE, out=tmp_path / "b")
+    assert again.result["test_loss"] == twice.result["test_loss"]
+    assert fit(net, data, out=tmp_path / "default").recipe.epochs == Recipe().epochs
+
+
+@pytest.mark.parametrize("given", [Net, make, functools.partial(Net, width=5), lambda: Net(3, 2)])
+def test_functions_and_classes_draw_new_weights_by_the_seed(given: Any, tmp_path: Path) -> None:
+    data = load("iris")
+    runs = [
+        fit(given, data, recipe=RECIPE.with_(seed=seed), out=tmp_path / f"{k}")
+        for k, seed in enumerate((0, 0, 1))
+    ]
+    first, same, other = (run.result["test_loss"] for run in runs)
+    assert first == same != other
+    assert runs[0].predict(data.part("test")[0]).values.shape == (30,)
+
+
+def test_another_program_imports_it_or_is_given_one(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of a class the name suffices; of a closure the weights go into a network that is given."""
+    from danlu.models import given
+
+    data = load("iris")
+    named = fit(Net(), data, recipe=RECIPE, out=tmp_path / "named")
+    closure = fit(lambda: Net(3, 2), data, recipe=RECIPE, out=tmp_path / "closure")
+    monkeypatch.setattr(given, "_given", {})  # another program knows none of them
+    with pytest.raises(RunError, match="use --trust"):
+        Run(named.path).model()
+    x = data.part("test")[0]
+    again = Run(named.path, trust=True)
+    assert torch.equal(again.predict(x).values, named.predict(x).values)
+    with pytest.raises(ModelError, match="has no callable"):
+        Run(closure.path, trust=True).model()
+    mine = Run(closure.path).model(Net(3, 2))
+    logits = mine(Run(closure.path).normalizer(x))
+    right = (logits.argmax(1) == data.part("test")[1]).float().mean()
+    assert float(right) == pytest.approx(closure.result["test_accuracy"])
+    with pytest.raises(ModelError, match="does not fit"):
+        Run(closure.path).model(Net(3, 5))
+
+
+def test_networks_are_compared_vectorisable_or_not(tmp_path: Path) -> None:
+    networks = {"mine": Net, "rigid": InPlace(), "zoo": "softmax"}
+    found = compare(load("iris"), models=networks, recipe=RECIPE, seeds=3, out=tmp_path / "study")
+    assert found.names == ["mine", "rigid", "zoo"]
+    assert found.rows[0].verdict == "control"
+    crossed = compare(
+        load("iris"),
+        {"optimizer.lr": [0.1, 0.01]},
+        models={"a": Net(), "b": make},
+        recipe=RECIPE,
+        control="b optimizer.lr=0.1",
+        seeds=2,
+        out=tmp_path / "crossed",
+    )
+    assert crossed.names[3] == "b optimizer.lr=0.01"
+    assert crossed.control == 2
+    with pytest.raises(RecipeError, match="given twice"):
+        compare(load("iris"), ["model=dense,softmax"], models=networks)
+
+
+class Both(nn.Module):
+    """A picture and a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(10, 3), nn.Linear(9 + 3, 2)
+
+    def forward(self, picture: Tensor, word: Tensor) -> Tensor:
+        assert picture.shape[-2:] == (3, 3)
+        assert word.dtype == torch.int64
+        return self.layer(torch.cat([picture.flatten(1), self.words(word[:, 0])], 1))
+
+
+def two_inputs(n: int = 120) -> tuple[dict[str, Any], Any]:
+    rng = np.random.default_rng(0)
+    word = rng.integers(0, 10, n)
+    picture = rng.normal(size=(n, 3, 3)).astype(np.float32) * 50 + 100
+    return {"picture": picture, "word": word}, (word > 4).astype(int)
+
+
+def test_examples_may_have_several_inputs(tmp_path: Path) -> None:
+    """By name, in a tuple, by part, or from a dataset: the network gets them apart."""
+    x, y = two_inputs()
+    data = load((x, y))
+    recipe = Recipe(epochs=60, batch_size=16, optimizer={"lr": 0.01})
+    run = fit(Both, data, recipe=recipe, out=tmp_path / "run")
+    assert run.result["test_accuracy"] > 0.9
+    few = {"word": x["word"][:5], "picture": x["picture"][:5]}  # in whatever order
+    assert run.predict(few).labels == [str(label) for label in y[:5]]
+    in_order = load(((torch.from_numpy(x["picture"]), torch.from_numpy(x["word"])), y))
+    assert torch.equal(in_order.x, data.x)
+    assert fit(Both, in_order, recipe=RECIPE, out=tmp_path / "order").status == "finished"
+    rows = [({"picture": p, "word": w}, label) for p, w, label in zip(*x.values(), y, strict=True)]
+    holder = type("Rows", (), {"__len__": lambda s: len(rows), "__getitem__": lambda s, i: rows[i]})
+    assert torch.equal(load(holder()).x, data.x)
+    parts = load({"train": (x, y), "test": (x, y)})
+    assert parts.size("test") == 120
+    found = compare(
+        data, {"optimizer.lr": [0.1, 0.01]}, recipe=run.recipe, seeds=2, out=tmp_path / "study"
+    )
+    alone = fit(found.study.recipes[0], data, out=tmp_path / "alone")
+    assert alone.result["valid_loss"] == pytest.approx(
+        found.study.results[0]["valid_loss"], rel=1e-4
+    )
+
+
+def test_bad_inputs_are_sentences(tmp_path: Path) -> None:
+    x, y = two_inputs()
+    with pytest.raises(DataError, match="different numbers of examples: picture 120, word 7"):
+        load(({**x, "word": x["word"][:7]}, y))
+    with pytest.raises(DataError, match="NaN or infinite"):
+        load(({**x, "picture": x["picture"] * np.nan}, y))
+    with pytest.raises(DataError, match="y has the shape"):
+        load((x, y[:9]))
+    run = fit(Both, load((x, y)), recipe=RECIPE, out=tmp_path / "run")
+    with pytest.raises(DataError, match="the inputs lack word"):
+        run.predict({"picture": x["picture"]})
+    with pytest.raises(DataError, match="must have the shapes"):
+        run.predict({**x, "picture": x["picture"][:, :2]})
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda z: z.squeeze(1),
+        lambda z: z,
+        lambda z: SimpleNamespace(logits=torch.cat([-z, z], 1)),
+        lambda z: {"logits": torch.cat([-z, z], 1)},
+    ],
+)
+def test_outputs_may_be_one_logit_or_an_object_with_logits(forward: Any, tmp_path: Path) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(30, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return forward(self.layer(x))
+
+    recipe = Recipe(epochs=30, batch_size=16, optimizer={"lr": 0.01})
+    run = fit(Own(), load("breast-cancer"), recipe=recipe, out=tmp_path / "run")
+    assert run.result["test_accuracy"] > 0.9
+
+
+def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
+    data = load("iris")
+    for given, words in (
+        (3, "`network` is a int"),
+        (lambda: 3, "it makes a int"),
+        (nn.ReLU(), "no parameters"),
+        (nn.Linear(7, 3), "cannot take examples of shape"),
+        (nn.Linear(4, 2), "must give \\(2, 3\\)"),
+    ):
+        with pytest.raises((ModelError, RecipeError), match=words):
+            fit(given, data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match="given twice"):
+        fit(Recipe(), data, recipe=Recipe())
+    with pytest.warns(DataNotice, match="logits are expected"):
+        fit(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), data, recipe=RECIPE, out=tmp_path / "p")
