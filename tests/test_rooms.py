@@ -118,7 +118,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
     assert not {name for name in loaded_by(code) if name.startswith("danlu.train")}
 
 
-VERBS = ["compare", "fit", "load", "resume", "tune"]
+VERBS = ["compare", "cross_validate", "fit", "load", "resume", "tune"]
 
 
 def test_the_public_names_are_pinned() -> None:
@@ -126,6 +126,7 @@ def test_the_public_names_are_pinned() -> None:
         "Comparison",
         "DanluError",
         "Data",
+        "Folds",
         "Listener",
         "Recipe",
         "Run",

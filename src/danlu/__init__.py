@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study.compare import compare
     from danlu.study.comparison import Comparison
+    from danlu.study.folds import Folds, cross_validate
     from danlu.study.search import tune
     from danlu.study.tuning import Tuning
     from danlu.train import Listener, fit, resume
@@ -33,6 +34,8 @@ _HOMES = {
     "compare": "danlu.study",
     "Tuning": "danlu.study",
     "tune": "danlu.study",
+    "Folds": "danlu.study",
+    "cross_validate": "danlu.study",
     "Listener": "danlu.train",
     "fit": "danlu.train",
     "resume": "danlu.train",
@@ -42,6 +45,7 @@ __all__ = [
     "Comparison",
     "DanluError",
     "Data",
+    "Folds",
     "Listener",
     "Recipe",
     "Run",
@@ -49,6 +53,7 @@ __all__ = [
     "Tuning",
     "__version__",
     "compare",
+    "cross_validate",
     "fit",
     "load",
     "resume",

@@ -10,6 +10,7 @@ from texts import SMALL, says
 
 from danlu import Recipe, Run, fit, load
 from danlu.errors import RunError
+from danlu.metrics import title_of
 from danlu.predict import generate as generating
 from danlu.predict import text
 
@@ -191,7 +192,7 @@ def test_compare_and_tune_use_the_metric_of_a_text_task(
             capsys, "tune", source, *more, *small, "lr=1e-3..1e-1:log", "--trials", "3", "--json"
         )
         assert code == 0 and json.loads(out)["metric"] == metric
-        assert f"its {metric.replace('valid_', 'test ')} is" in " ".join(
+        assert f"its {title_of(metric.replace('valid_', 'test_'))} is" in " ".join(
             json.loads(out)["sentences"]
         )
     code, _, err = says(capsys, "compare", "dna", *small, "lr=0.01,0.1", "--metric", "valid_f1")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from danlu.data import Data, Schema
     from danlu.recipe import Recipe
     from danlu.runs import Run
+    from danlu.study.folds import Folds
 
 # The preset for each task of text.
 _PRESETS = {
@@ -254,6 +255,19 @@ def open_run(name: str, trust: bool = False) -> Run:
     # What lies here wins over what lies under `runs/`.
     is_under_runs = not os.path.exists(path) and os.path.exists(runs_root() / name)
     return Run(runs_root() / name if is_under_runs else path, trust)
+
+
+def open_predictor(name: str, trust: bool = False) -> Run | Folds:
+    """Return a run, or the ensemble of a cross-validation, by the names of `open_run`."""
+    from danlu.runs import Study
+    from danlu.study.folds import KIND, Folds
+
+    path = study_path(name)
+    if path is not None:
+        study = Study(path, trust)
+        if study.info["kind"] == KIND:
+            return Folds(study)
+    return open_run(name, trust)
 
 
 def study_path(name: str) -> Path | None:

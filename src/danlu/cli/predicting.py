@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danlu.cli.opening import load_source, notices_said, open_run
+from danlu.cli.opening import load_source, notices_said, open_predictor, open_run
 from danlu.cli.options import (
     Encoding,
     Json,
@@ -149,9 +149,12 @@ def predict(
     """What a trained network says of new examples."""
     from danlu.predict import text
     from danlu.predict.inputs import Inputs, read, read_texts
+    from danlu.runs import Run
 
-    found = open_run(run, trust)
+    found = open_predictor(run, trust)
     options = {"resize": resize, "encoding": encoding, "samples": samples, "out": out}
+    # What reads texts; of several networks each reads them in the same way.
+    reader = found if isinstance(found, Run) else found.runs[0]
     # An option without effect is a misunderstanding, so it is refused.
     _refuse_unused(found.schema, {**options, "beam": beam, "length": length})
     with notices_said():
@@ -160,9 +163,9 @@ def predict(
         else:
             texts = read_texts(inputs, encoding, found.schema)
             if found.schema.each_token:
-                _print_texts(found, texts, beam, length, json)
+                _print_texts(reader, texts, beam, length, json)
                 return
-            read_inputs = Inputs(text.encode(found, texts), texts, {})
+            read_inputs = Inputs(text.encode(reader, texts), texts, {})
     rows = _rows(read_inputs, found.predict(read_inputs.x, samples=samples), json)
     if out is not None:
         _write_rows(rows, out)

@@ -10,6 +10,7 @@ from danlu.report.terminal.json_output import print_json
 if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study import Comparison
+    from danlu.study.folds import Folds
     from danlu.study.tuning import Tuning
 
 
@@ -63,6 +64,23 @@ def finish_tuning(tuning: Tuning, json: bool) -> None:
     say(f"report: {path}")
 
 
+def finish_folds(found: Folds, json: bool) -> None:
+    """Write the report of a cross-validation; print a row for each fold, the verdict, the path."""
+    from danlu.report.pages.folds_page import write_folds
+    from danlu.report.tables import folds
+    from danlu.report.terminal.console import say, table
+
+    path = write_folds(found)
+    if json:
+        print_json(found.to_json())
+        return
+    table(folds.head(found), folds.rows(found))
+    say("")
+    for sentence in found.sentences():
+        say(sentence)
+    say(f"\nreport: {path}")
+
+
 def finish_comparison(comparison: Comparison, json: bool) -> None:
     """Write the report of a comparison; print the table, the verdict, the path."""
     from danlu.report.pages.compare_page import write_comparison
@@ -81,6 +99,7 @@ def show_study(study: Study, json: bool) -> None:
     """Print what a study shows, as far as it has got."""
     from danlu.report.terminal.console import say
     from danlu.study import Comparison
+    from danlu.study.folds import KIND, Folds
     from danlu.study.search import open_tuning
 
     kind, path, members = study.info["kind"], study.path, study.members
@@ -89,6 +108,8 @@ def show_study(study: Study, json: bool) -> None:
         finish_comparison(Comparison(study), json)
     elif is_finished and kind == "tune":
         finish_tuning(open_tuning(study), json)
+    elif is_finished and kind == KIND:
+        finish_folds(Folds(study), json)
     elif json:
         lines = [member.to_json() for member in members.values()]
         print_json({"study": str(path), **study.info, "members": lines})

@@ -22,7 +22,7 @@ from danlu.cli.options import (
     Source,
     with_loading_options,
 )
-from danlu.cli.results import finish_comparison, finish_tuning
+from danlu.cli.results import finish_comparison, finish_folds, finish_tuning
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -194,8 +194,10 @@ def write_study_report(study: Study) -> Path:
     """Write the page of a finished study anew. Raises RunError where it can have none."""
     from danlu.errors import RunError
     from danlu.report.pages.compare_page import write_comparison
+    from danlu.report.pages.folds_page import write_folds
     from danlu.report.pages.tune_page import write_tuning
     from danlu.study import Comparison
+    from danlu.study.folds import KIND, Folds
     from danlu.study.search import open_tuning
 
     kind, path = study.info["kind"], study.path
@@ -208,6 +210,8 @@ def write_study_report(study: Study) -> Path:
         return write_comparison(Comparison(study))
     if kind == "tune":
         return write_tuning(open_tuning(study))
+    if kind == KIND:
+        return write_folds(Folds(study))
     raise RunError(
         f"{str(path)!r} is neither comparison nor search, and has no report; "
         f"of a member: danlu report {path}:0"
@@ -220,6 +224,7 @@ def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: b
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
     from danlu.study import continue_comparison, continue_tuning
+    from danlu.study.folds import KIND, continue_folds
 
     options: Any = {
         "listener": for_json(study_progress, json),
@@ -232,6 +237,10 @@ def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: b
         return
     if kind == "tune":
         finish_tuning(continue_tuning(study, report=None if json else say, **options), json)
+        return
+    if kind == KIND:
+        del options["ray"]
+        finish_folds(continue_folds(study, **options), json)
         return
     trained = train.resume_study(study, **options)
     if json:

@@ -40,6 +40,10 @@ def fit(
             help="The figure that counts, for early stopping too: accuracy, macro_f1, auc, mae, …"
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Cross-validation: as many networks, each trained without its fold."),
+    ] = None,
     device: Device = "auto",
     checkpoint_every: CheckpointEvery = 5.0,
     json: Json = False,
@@ -58,6 +62,9 @@ def fit(
 
     if not json:
         _announce(data, chosen)
+    if folds is not None:
+        _cross_validate(data, chosen, folds, metric, out, device, json)
+        return
     run = train.fit(
         chosen,
         data,
@@ -68,6 +75,31 @@ def fit(
         checkpoint_every=checkpoint_every,
     )
     finish_run(run, json)
+
+
+def _cross_validate(
+    data: Data,
+    recipe: Recipe,
+    folds: int,
+    metric: str | None,
+    out: Path | None,
+    device: str,
+    json: bool,
+) -> None:
+    from danlu.cli.results import finish_folds
+    from danlu.report.terminal.study_progress import study_progress
+    from danlu.study.folds import cross_validate
+
+    found = cross_validate(
+        recipe,
+        data,
+        folds=folds,
+        metric=metric,
+        out=out,
+        device=device,
+        listener=for_json(study_progress, json),
+    )
+    finish_folds(found, json)
 
 
 def _stopping_by(metric: str, recipe: Recipe) -> Recipe:

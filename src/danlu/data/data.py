@@ -27,6 +27,8 @@ from danlu.data.vocabulary import UNK
 _DIGESTED_BYTES = 1 << 20  # of rows digested at once: the steps of it stay in the cache
 _ROWS = 8192  # rows touched at once when all of the data is passed over
 
+VALIDATION_IN_TRAINING = "validation_in_training"  # in a source: what was done to its parts
+
 Pair = tuple[int, int]  # indices of two equal examples
 
 
@@ -135,6 +137,23 @@ class Data:
         y = self.y[self.parts[part]].flatten()
         labels = y[y >= 0]  # tokens of padding have none
         return torch.bincount(labels, minlength=self.schema.outputs)
+
+    @property
+    def training_labels(self) -> Tensor | None:
+        """The class of each training example; None where examples have no class of their own."""
+        if self.schema.task != "classification":
+            return None
+        return self.y[self.parts["train"]]
+
+    def with_validation_in_training(self) -> Data:
+        """Return the same data with the validation part's examples in the training part."""
+        if not self.size("valid"):
+            return self
+        merged, _ = torch.cat([self.parts["train"], self.parts["valid"]]).sort()
+        parts = {**self.parts, "train": merged, "valid": merged[:0]}
+        source = {**self.source, VALIDATION_IN_TRAINING: True}
+        # Normalisers are fitted anew, on more examples.
+        return replace(self, parts=parts, source=source, _fitted={})
 
     @property
     def training_class_counts(self) -> list[int]:

@@ -234,7 +234,8 @@ class _PlainLoop:
             class_weights = f"torch.tensor({list(given)}, dtype=torch.{recipe.dtype})"
         if self.is_sampled:
             sample = f"SimpleNamespace(whole=False, **{recipe.sample.model_dump()})"
-            counts = f"example_counts({sample}, len(train))"
+            labels = ", y_train" if self.is_classification else ""
+            counts = f"example_counts({sample}, len(train){labels})"
         return "\n".join(
             [
                 "# ---- update",

@@ -19,8 +19,7 @@ from danlu.models import MODELS
 from danlu.nn import init, layers, losses, penalties
 from danlu.optim import clip, schedules
 from danlu.optim.optimizers import OPTIMIZERS
-from danlu.recipe import Recipe
-from danlu.train.batches import sampling
+from danlu.recipe import Recipe, sample
 
 OWN_LAYERS: tuple[type[nn.Module], ...] = (
     layers.Dropout,
@@ -119,7 +118,7 @@ def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
     if recipe.loss.class_weights == "balanced":
         yield losses.balanced_weights
     if is_sampled:
-        yield sampling.example_counts
+        yield sample.example_counts
 
 
 def _updates(recipe: Recipe) -> Iterator[Any]:

@@ -278,6 +278,23 @@ def scores(
     return with_more
 
 
+def scores_of_own_examples(
+    outs: Outputs, schema: Schema, is_own: Tensor, more: Sequence[str] = ()
+) -> list[Score]:
+    """Return what each of M networks scores on examples of its own; is_own [M, n].
+
+    For examples with one target each.
+    """
+    passes = list(outs)
+    outputs = torch.cat([passed.outputs.cpu() for passed in passes], 2)  # [M, K, n]
+    targets = torch.cat([passed.targets.cpu() for passed in passes])
+    found = []
+    for of_network, own in zip(outputs, is_own, strict=True):
+        only = PassOutputs(of_network[None, :, own], targets[own])
+        found += scores(iter([only]), schema, more=more)
+    return found
+
+
 class _KeptPredictions:
     """What M networks predict on a part, pass by pass: for figures that need all of it at once."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data, Schema, load
+from danlu.data.data import VALIDATION_IN_TRAINING
 from danlu.errors import DataNotice, RunError
 from danlu.files import read_json
 
@@ -44,6 +45,7 @@ class TrainedOnData:
         """
         options = dict(self.data_info["source"])
         source = options.pop("source")
+        merges = options.pop(VALIDATION_IN_TRAINING, False)
         if not self.is_reloadable:
             raise RunError(
                 f"{str(self.path)!r} was trained on arrays in memory ({source}); "
@@ -56,6 +58,8 @@ class TrainedOnData:
             # It was said when they were first read.
             warnings.simplefilter("ignore", DataNotice)
             data = load(source, **options)
+        if merges:
+            data = data.with_validation_in_training()
         self.check_data(data)
         return data
 

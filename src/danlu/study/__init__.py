@@ -6,16 +6,19 @@ from typing import Any
 
 from danlu.study.compare import compare, continue_comparison
 from danlu.study.comparison import Comparison
+from danlu.study.folds import Folds, cross_validate
 from danlu.study.space import Choice, Range
 
 __all__ = [
     "Choice",
     "Comparison",
+    "Folds",
     "Range",
     "Tuning",
     "compare",
     "continue_comparison",
     "continue_tuning",
+    "cross_validate",
     "tune",
 ]
 

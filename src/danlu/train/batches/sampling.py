@@ -1,7 +1,4 @@
-"""Which training examples a recipe uses, how often, and what they weigh.
-
-Folds, shares and bootstraps are counts over shared batches, so no data are copied.
-"""
+"""What training examples weigh: by their classes, their targets, and how often they are drawn."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from torch import Tensor
 from danlu.data import Data
 from danlu.nn.losses import balanced_weights
 from danlu.recipe import Recipe
-from danlu.recipe.sections import Sample
-from danlu.rng import stream
 
 
 def weights_of(recipe: Recipe, data: Data) -> tuple[Tensor | None, Tensor | None]:
@@ -45,28 +40,3 @@ def weights_of(recipe: Recipe, data: Data) -> tuple[Tensor | None, Tensor | None
         # A class without examples is not drawn, so the others are drawn more often.
         weights *= len(class_counts) / int((class_counts > 0).sum())
     return class_weights, weights
-
-
-def example_counts(sample: Sample, n: int) -> Tensor | None:
-    """Return how often each of n training examples counts [n]; None when every one counts once.
-
-    One permutation, drawn by `sample.seed`, serves all: fold k is every folds-th of it, a share is
-    its beginning (so smaller shares are parts of larger ones), a bootstrap draws from what these
-    leave as many as there are.
-    """
-    if sample.whole:
-        return None
-    generator = stream(sample.seed, "sample")
-    order = torch.randperm(n, generator=generator)
-    if sample.folds:
-        # Of the shuffled examples, so folds are random, and equal in size to within one.
-        fold_of = torch.arange(n) % sample.folds
-        order = order[fold_of != sample.fold]
-    size = max(1, round(sample.share * len(order)))
-    order = order[:size]
-    if sample.bootstrap:
-        # With replacement, as many as there are.
-        generator = stream(sample.seed, "bootstrap")
-        drawn = torch.randint(size, (size,), generator=generator)
-        order = order[drawn]
-    return torch.bincount(order, minlength=n).float()

@@ -175,7 +175,7 @@ class ChunkRecorder:
         for member in members:
             state = member.state
             result = {**loop.effort(state), "parameters": parameters}
-            for part in self._parts_of(loop.data, state):
+            for part in self._parts_of(loop, state):
                 result |= self._figures(part, member, scores, loop.data)
             weights = population.stack.state_dict(member.row)
             status = STOPPED if state.stopped else FINISHED
@@ -190,6 +190,8 @@ class ChunkRecorder:
         kept_best = any(member.state.best_epoch for member in members)
         all_stopped = all(member.state.stopped for member in members)
         scores = {}
+        if loop.validates_by_fold and "valid" in self.parts:
+            scores["valid"] = loop.validation_scores(population, loop.watched)
         for part in data.parts:
             if not data.size(part) or part not in self.parts:
                 continue
@@ -199,12 +201,13 @@ class ChunkRecorder:
                 scores[part] = loop.scores(population, part, most, loop.watched)
         return scores
 
-    def _parts_of(self, data: Data, member: MemberState) -> list[str]:
+    def _parts_of(self, loop: Loop, member: MemberState) -> list[str]:
         """Return the parts that a member's result has; one that was stopped, only validation."""
         parts = []
-        for part in data.parts:
+        for part in loop.data.parts:
             is_wanted = part == "valid" or not member.stopped
-            if data.size(part) and part in self.parts and is_wanted:
+            is_there = loop.data.size(part) or (part == "valid" and loop.validates_by_fold)
+            if is_there and part in self.parts and is_wanted:
                 parts.append(part)
         return parts
 

@@ -215,6 +215,7 @@ def make_population(
         device,
         class_weights,
         example_weights,
+        data.training_labels,
     )
     return Population(recipes, build, spec, others)
 
@@ -280,6 +281,9 @@ class RunRecorder:
             score = self._score(loop, population, part, is_last)
             result |= score.figures(part, self.run.metric)
             result[f"{part}_n"] = score.n
+        if loop.validates_by_fold:
+            (score,) = loop.validation_scores(population, [*loop.watched, self.run.chosen_metric])
+            result |= {**score.figures("valid", self.run.metric), "valid_n": score.n}
         self._update(status="finished", result=result)
         checkpoint.remove_all(path / "checkpoint")
 

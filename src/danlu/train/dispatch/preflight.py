@@ -10,6 +10,7 @@ from danlu.nn.own_loss import check_own_loss
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.train.dispatch.cost import network_cost
+from danlu.train.engine.loop import evaluates_by_fold
 
 # What each augmentation needs the examples to be; pictures for those not named.
 _AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}
@@ -47,7 +48,7 @@ def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
         rule = f"must be at most the {n} training examples"
         mistakes.append(wrong("batch_size", recipe.batch_size, rule, f"try {min(64, n)}"))
     patience = recipe.early_stopping.patience
-    if patience and not data.size("valid"):
+    if patience and not data.size("valid") and not evaluates_by_fold([recipe], data):
         rule = "needs a validation part, and these data have none"
         mistakes.append(wrong("early_stopping.patience", patience, rule))
     metric = recipe.early_stopping.metric

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from danlu.data import Data
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
+from danlu.recipe.sample import left_out
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import batch_key, runs_of_equal
 from danlu.train.engine.best_weights import BestWeights
@@ -26,6 +28,13 @@ MakePopulation = Callable[[Sequence[Recipe]], Population]
 # A checkpoint that took t seconds is followed by at least so many times t of training: large
 # populations take long to write.
 _TRAINING_PER_SAVING = 20
+
+
+def evaluates_by_fold(recipes: Iterable[Recipe], data: Data) -> bool:
+    """Whether networks are validated on the folds they leave out: without a validation part."""
+    if data.size("valid") or data.schema.each_token:
+        return False
+    return all(recipe.sample.folds for recipe in recipes)
 
 
 class Loop:
@@ -60,6 +69,7 @@ class Loop:
         self.stop = stop
         needed = [r.early_stopping.metric for r in recipes.values() if r.early_stopping.patience]
         self.watched = list(dict.fromkeys([*watched, *needed]))
+        self.validates_by_fold = evaluates_by_fold(recipes.values(), data)
         self.progress = Progress()
         self.queue = list(recipes)
         self.members: list[MemberState] = []
@@ -277,11 +287,11 @@ class Loop:
 
     def _validate(self, alive: list[int]) -> list[evaluate.Score] | None:
         """Return each network's validation score, and keep the best weights by it."""
-        if not self.data.size("valid"):
+        if not self.data.size("valid") and not self.validates_by_fold:
             return None
         population = self.population
         with population.with_averages():
-            scores = self.scores(population, "valid", more=self.watched)
+            scores = self.validation_scores(population, self.watched)
             if self.best is not None:
                 # Within the context: the score is that of the averages, so these are kept.
                 stops_early = [i for i in alive if population.recipes[i].early_stopping.patience]
@@ -357,6 +367,18 @@ class Loop:
         outs = self.outputs(population, part, most)
         sizes = evaluate.sentence_lengths(self.data, part, most)
         return evaluate.scores(outs, self.data.schema, sizes, more)
+
+    def validation_scores(
+        self, population: Population, more: Sequence[str] = ()
+    ) -> list[evaluate.Score]:
+        """Return what each network scores on the validation part, or the fold it leaves out."""
+        if not self.validates_by_fold:
+            return self.scores(population, "valid", more=more)
+        n, labels = self.data.size("train"), self.data.training_labels
+        folds = [left_out(recipe.sample, n, labels) for recipe in population.recipes]
+        outs = self.outputs(population, "train")
+        schema = self.data.schema
+        return evaluate.scores_of_own_examples(outs, schema, torch.stack(folds), more)
 
     def outputs(
         self, population: Population, part: str, most: int | None = None

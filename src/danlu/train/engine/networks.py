@@ -16,7 +16,7 @@ from danlu.models.weights import matches_prefix
 from danlu.nn.layers import Dropout
 from danlu.optim.optimizers import State
 from danlu.recipe import Recipe
-from danlu.train.batches.sampling import example_counts
+from danlu.recipe.sample import example_counts
 from danlu.train.engine.averages import WeightAverage
 from danlu.train.forward import Stack
 
@@ -29,6 +29,7 @@ class TrainingSpec:
 
     examples, steps_per_epoch: of the training part. classes: whether targets are classes, else
     they are numbers. class_weights [K], example_weights [examples]: see `sampling.weights_of`.
+    labels [examples]: by which folds are stratified, None where there are none.
     """
 
     input_shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class TrainingSpec:
     device: torch.device
     class_weights: Tensor | None = None
     example_weights: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @dataclass
@@ -187,7 +189,7 @@ def _example_counts(
     recipes: Sequence[Recipe], spec: TrainingSpec, dtype: torch.dtype
 ) -> Tensor | None:
     """Return how often each training example counts for each network [M, examples]."""
-    counts = [example_counts(recipe.sample, spec.examples) for recipe in recipes]
+    counts = [example_counts(recipe.sample, spec.examples, spec.labels) for recipe in recipes]
     # Without weights every step is cheaper, so without need there are none.
     if all(of_network is None for of_network in counts):
         return None

@@ -1,0 +1,265 @@
+"""Cross-validation: K networks as one population, each trained without its fold.
+
+Legend: K folds, n examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danlu import metrics
+from danlu.data import Data, Schema, load
+from danlu.errors import Mistake, RecipeError, RunError, count, way_on, wrong
+from danlu.models.given import Network, name_of
+from danlu.predict import evaluate
+from danlu.predict.predictions import Prediction
+from danlu.recipe import Recipe
+from danlu.recipe.sample import left_out
+from danlu.runs import Study, folder
+from danlu.runs.run import Run
+from danlu.statistics import Estimate, estimate_over_folds
+from danlu.study import metric as choosing
+from danlu.train import CHECKPOINT_EVERY, StudyListener, mistakes_in, resume_study, train
+from danlu.train.dispatch.provenance import update_json
+
+KIND = "folds"
+
+
+def cross_validate(
+    network: Recipe | Network,
+    data: Any,
+    *,
+    recipe: Recipe | None = None,
+    folds: int = 5,
+    metric: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: StudyListener | None = None,
+) -> Folds:
+    """Train K networks, each on all folds of the training part but one, and score it on that one.
+
+    A validation part joins the training part; the test part is read once, for the ensemble of all.
+    Folds are stratified by class. Scaling is fitted on all folds together. network, data, recipe:
+    as of `fit`. metric: the figure that counts (unasked: what suits the task and its classes).
+
+    Raises RecipeError for what cannot be cut into folds, and what `train` raises.
+    """
+    data = data if isinstance(data, Data) else load(data)
+    data = data.with_validation_in_training()
+    base = network if isinstance(network, Recipe) else None
+    if base is None:
+        assert not isinstance(network, Recipe)
+        base = (recipe or Recipe()).with_(model={"name": name_of(network)})
+    note = choosing.note_on_default(metric, data)
+    metric = choosing.resolve(metric, data, ("valid",))
+    mistakes = _mistakes(data, folds, metric)
+    recipes = []
+    if not mistakes:
+        recipes = [base.with_([f"sample.folds={folds}", f"sample.fold={k}"]) for k in range(folds)]
+        mistakes += mistakes_in(recipes, data)
+    if mistakes:
+        raise RecipeError(*mistakes)
+    facts = {"kind": KIND, "over": False, "metric": metric, "metric_note": note, "folds": folds}
+    parts = ("train", "valid")
+    study = train(
+        recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts
+    )
+    return continue_folds(study, data)
+
+
+def _mistakes(data: Data, folds: int, metric: str) -> list[Mistake]:
+    mistakes = []
+    n = data.size("train")
+    if not 2 <= folds <= n:
+        rule = f"must be 2 to the {n:,} examples"
+        mistakes.append(wrong("folds", folds, rule, "try 5"))
+    if data.schema.each_token:
+        rule = f"needs examples with one target each, and the task is {data.schema.task}"
+        mistakes.append(wrong("folds", folds, rule))
+        return mistakes
+    known = [f"valid_{name}" for name in data.schema.metrics]
+    part, _, name = metric.partition("_")
+    if part != "valid" or not data.schema.has_metric(name):
+        rule = f"must be one of {', '.join(data.schema.metrics)}"
+        mistakes.append(wrong("metric", metric, rule, f"try {known[0].removeprefix('valid_')}"))
+    return mistakes
+
+
+def continue_folds(
+    study: Study,
+    data: Data | None = None,
+    *,
+    listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+) -> Folds:
+    """Go on with a cross-validation: train what is missing, then score what all say together."""
+    with folder.locked(study.path):
+        if not study.trained:
+            study = resume_study(study, data, listener=listener, checkpoint_every=checkpoint_every)
+        if not study.info.get("over"):
+            if data is None:
+                data = study.load_data()
+            together = _scores_together(study, data)
+            update_json(study.path / "study.json", over=True, together=together)
+        return Folds(study)
+
+
+def _scores_together(study: Study, data: Data) -> dict[str, dict[str, float]]:
+    """Return figures of all predictions out of fold, and of the ensemble on the test part."""
+    schema, metric = study.schema, study.info["metric"].partition("_")[2]
+    finished = [i for i, member in study.members.items() if member.result]
+    if not finished:
+        return {}
+    labels, n = data.training_labels, data.size("train")
+    outputs, targets = [], []
+    of_test = []
+    for i in finished:
+        run = study.run(i, data)
+        own = left_out(study.recipes[i].sample, n, labels)
+        fold = replace(data, parts={**data.parts, "test": data.parts["train"][own]})
+        out, y = _outputs(run, fold, "test")
+        outputs.append(out)
+        targets.append(y)
+        if data.size("test"):
+            of_test.append(_outputs(run, data, "test"))
+    together = {"out_of_fold": _figures(torch.cat(outputs), torch.cat(targets), schema, metric)}
+    if of_test:
+        y = of_test[0][1]
+        each = [out for out, _ in of_test]
+        together["ensemble"] = _figures(average(each, schema), y, schema, metric)
+        alone = [_figures(out, y, schema, metric) for out in each]
+        together["alone"] = {
+            name: sum(figures[name] for figures in alone) / len(alone) for name in alone[0]
+        }
+    return together
+
+
+def _outputs(run: Run, data: Data, part: str) -> tuple[Tensor, Tensor]:
+    """Return a network's outputs [n, K] on a part, and the targets [n]."""
+    forward = evaluate.forward_of(run.model())
+    passes = evaluate.part_outputs(forward, data, part, [run.normalizer])
+    return evaluate.collect(passes, data.size(part))
+
+
+def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
+    """Return the ensemble's outputs: the mean number, or the logarithm of the mean probability."""
+    stacked = torch.stack(list(outputs))
+    if schema.is_regression:
+        return stacked.mean(0)
+    return stacked.softmax(-1).mean(0).log()
+
+
+def _figures(out: Tensor, y: Tensor, schema: Schema, metric: str) -> dict[str, float]:
+    only = evaluate.PassOutputs(out.t().unsqueeze(0), y)
+    (score,) = evaluate.scores(iter([only]), schema, more=[metric])
+    figures = {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+class Folds:
+    """What a cross-validation shows, from its folder alone; as a predictor, the folds' ensemble.
+
+    Raises RunError for another study, or one with trainings to go.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.path = study, study.path
+        info = study.info
+        if info["kind"] != KIND:
+            raise RunError(f"{str(study.path)!r} is not a cross-validation; danlu runs lists all")
+        if not info.get("over"):
+            raise RunError(f"{str(study.path)!r} is not finished; {way_on(study.path)}")
+        self.metric: str = info["metric"]
+        self.name = self.metric.partition("_")[2]
+        self.figures = [result.get(self.metric, math.nan) for result in study.results]
+        self.together: dict[str, dict[str, float]] = info.get("together", {})
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    @property
+    def schema(self) -> Schema:
+        """What the examples are."""
+        return self.study.schema
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean of the figure over the folds that did not diverge, with its interval."""
+        found = estimate_over_folds([value for value in self.figures if math.isfinite(value)])
+        # No share is above 1, and no loss below 0.
+        if metrics.higher_is_better(self.name):
+            return replace(found, high=min(found.high, 1.0))
+        return replace(found, low=max(found.low, 0.0))
+
+    def sentences(self) -> list[str]:
+        """Return the verdict in words."""
+        sentences = []
+        if note := self.study.info.get("metric_note"):
+            sentences.append(note)
+        title = metrics.title_of(self.name)
+        found = self.estimate
+        folds = len(self.figures)
+        between = ""
+        if math.isfinite(found.low):
+            between = f" (95 % interval {found.low:.4f} to {found.high:.4f})"
+        sentences.append(
+            f"{title[0].upper()}{title[1:]} over {folds} folds is {found.mean:.4f}{between}."
+        )
+        diverged = folds - found.n
+        if diverged:
+            sentences.append(f"{count(diverged, 'fold')} diverged, or left the figure undefined.")
+        if pooled := self.together.get("out_of_fold"):
+            sentences.append(
+                f"All {int(pooled['n']):,} examples, each predicted by the network that has not "
+                f"seen it: {title} {pooled[self.name]:.4f}."
+            )
+        if ensemble := self.together.get("ensemble"):
+            alone = self.together["alone"]
+            sentences.append(
+                f"On the test part ({int(ensemble['n']):,} examples) the networks reach "
+                f"{alone[self.name]:.4f} on average, and their ensemble {ensemble[self.name]:.4f}."
+            )
+        return sentences
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The networks that did not diverge, each as a run."""
+        return [self.study.run(i) for i, m in sorted(self.study.members.items()) if m.result]
+
+    def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
+        """Predict by the mean of the networks, with their spread; see `Run.predict`.
+
+        Raises RunError for samples: the networks' spread takes the place of dropout's.
+        """
+        if samples:
+            rule = "must be 0: the spread is that of the networks of the folds"
+            raise RunError(wrong("samples", samples, rule))
+        each = [run.predict(x, seed=seed) for run in self.runs]
+        if self.schema.is_regression:
+            numbers = torch.stack([p.values for p in each])
+            return Prediction(numbers.mean(0), None, numbers.std(0), ())
+        probabilities = torch.stack([p.probabilities for p in each if p.probabilities is not None])
+        mean = probabilities.mean(0)
+        return Prediction(mean.argmax(1), mean, probabilities.std(0), self.schema.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that was found, as plain values."""
+        found = self.estimate
+        return {
+            "study": str(self.path),
+            "metric": self.metric,
+            "folds": self.figures,
+            "mean": found.mean,
+            "low": found.low,
+            "high": found.high,
+            **self.together,
+            "sentences": self.sentences(),
+        }
