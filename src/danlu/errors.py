@@ -7,6 +7,7 @@ A message names the thing, its value, the rule, and a way out:
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -128,9 +129,19 @@ class Interrupted(TrainingError):
     exit_code = 130
 
 
+def short_path(path: object) -> str:
+    """Return a path as people would write it: from the working folder, where it lies within."""
+    full = os.path.abspath(str(path))
+    try:
+        relative = os.path.relpath(full)
+    except (ValueError, OSError):  # another drive, or a working folder that is gone
+        return str(path)
+    return str(path) if relative.startswith("..") else relative
+
+
 def way_on(path: object) -> str:
     """Return what to do with a run or study that isn't finished."""
-    return f"go on with: danlu resume {path}"
+    return f"go on with: danlu resume {short_path(path)}"
 
 
 def stopped(path: object) -> Interrupted:

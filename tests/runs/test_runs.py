@@ -10,6 +10,7 @@ from danlu import Recipe, Run, files, fit, load
 from danlu.errors import ModelError, RunError
 from danlu.report.pages.outputs import confusion_counts
 from danlu.report.pages.run_page import write_report
+from danlu.runs import folder
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,37 @@ def test_runs_are_listed_by_age(runs_folder: Path) -> None:
     for name in ("zzz", "aaa"):
         fit(Recipe(epochs=1), load("iris"), out=runs_folder / name)
     assert [r.path.name for r in list_runs()] == ["zzz", "aaa"]
+
+
+def test_a_run_is_found_after_the_program_changed_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = fit(Recipe(epochs=1), load("iris"), out="here")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert made.path == tmp_path / "here"
+    assert made.result["epochs"] == 1
+    assert made.model() is not None
+
+
+def test_a_run_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
+    """Only who holds the lock trains; `status` of a crash is what it was before."""
+    made = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
+    files.write_json(made.path / "run.json", {**made.info, "status": "running"})
+    assert Run(made.path).status == "interrupted"
+    with folder.locked(made.path):
+        assert Run(made.path).status == "running"
+
+
+def test_a_page_of_thousands_of_classes_shows_the_most_confused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(9000) % 3000
+    x = rng.normal(size=(9000, 4)).astype(np.float32)
+    run = fit(Recipe(model="softmax", epochs=1), load((x, y), split="60/20/20"), out=tmp_path / "r")
+    page = write_report(run)
+    without_library = page.stat().st_size - 4_800_000
+    assert without_library < 1_000_000  # it was 77 MB
+    text = page.read_text()
+    assert "Confusion matrix of the 30 classes with the most errors" in text
+    assert "more, which do better" in text

@@ -351,3 +351,18 @@ def test_a_search_of_many_trials_is_refused_with_the_time_it_would_take(
             trials=1001,
             out=tmp_path / "t",
         )
+
+
+def test_a_field_is_searched_where_the_variant_uses_it(tmp_path: Path) -> None:
+    """Momentum belongs to momentum alone: for sgd it is neither set nor shown."""
+    texts = ["optimizer=sgd,momentum", "optimizer.momentum=0.8..0.99", "epochs=1"]
+    found = tune(load("iris"), texts, trials=12, rounds=2, out=tmp_path / "t")
+    momenta = [recipe.optimizer.momentum for recipe in found.study.recipes]
+    names = [recipe.optimizer.name for recipe in found.study.recipes]
+    assert {"sgd", "momentum"} <= set(names)
+    for name, momentum in zip(names, momenta, strict=True):
+        assert (momentum is None) == (name == "sgd")
+    for trial in found.ranked:
+        assert ("optimizer.momentum" in trial.values) == (trial.values["optimizer.name"] != "sgd")
+    with pytest.raises(RecipeError, match="is not used by any of sgd,adam"):
+        tune(load("iris"), ["optimizer=sgd,adam", "optimizer.momentum=0.8..0.99"])

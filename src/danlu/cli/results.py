@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from danlu.errors import count, way_on
+from danlu.errors import count, short_path, way_on
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def finish_run(run: Run, json: bool) -> None:
     print_results(run)
     for sentence in verdict(run):
         say(sentence)
-    say(f"\nreport: {report}")
+    say(f"\nreport: {short_path(report)}")
 
 
 def print_results(run: Run) -> None:
@@ -60,8 +60,8 @@ def finish_tuning(tuning: Tuning, json: bool) -> None:
     best = tuning.study.path / "best.toml"
     say("")
     if best.is_file():
-        say(f"the winner's recipe: {best}")
-    say(f"report: {path}")
+        say(f"the winner's recipe: {short_path(best)}")
+    say(f"report: {short_path(path)}")
 
 
 def finish_folds(found: Folds, json: bool) -> None:
@@ -78,7 +78,7 @@ def finish_folds(found: Folds, json: bool) -> None:
     say("")
     for sentence in found.sentences():
         say(sentence)
-    say(f"\nreport: {path}")
+    say(f"\nreport: {short_path(path)}")
 
 
 def finish_comparison(comparison: Comparison, json: bool) -> None:
@@ -92,7 +92,7 @@ def finish_comparison(comparison: Comparison, json: bool) -> None:
         print_json(comparison.to_json())
         return
     print_comparison(comparison)
-    say(f"\nreport: {path}")
+    say(f"\nreport: {short_path(path)}")
 
 
 def show_study(study: Study, json: bool) -> None:
@@ -115,4 +115,4 @@ def show_study(study: Study, json: bool) -> None:
         print_json({"study": str(path), **study.info, "members": lines})
     else:
         going_on = "" if is_finished else f"; {way_on(path)}"
-        say(f"{path}: {study.status}, {len(members)} of {len(study)} trained{going_on}")
+        say(f"{short_path(path)}: {study.status}, {len(members)} of {len(study)} trained{going_on}")

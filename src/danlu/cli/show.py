@@ -19,7 +19,7 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import print_results, show_study
-from danlu.errors import DanluError, DataError, count
+from danlu.errors import DanluError, DataError, count, short_path
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def runs(json: Json = False) -> None:
     from danlu.runs.folder import runs_root
 
     found = list_runs()
-    rows = [*map(_run_row, found), *map(_study_row, list_studies())]
+    everything: list[Run | Study] = [*found, *list_studies()]
+    everything.sort(key=lambda one: (one.info.get("created", 0.0), one.path.name))
+    rows = [_row(one) for one in everything]
     # Runs of another format are not hidden silently.
     unread = len(list(runs_root().glob("*/run.json"))) - len(found)
     if unread:
@@ -52,6 +54,12 @@ def runs(json: Json = False) -> None:
         table(_COLUMNS, [[_shown(value) for value in row.values()] for row in rows])
     else:
         say(f"no run under {runs_root()} yet; train one with: danlu fit digits")
+
+
+def _row(one: Run | Study) -> Row:
+    from danlu.runs import Run
+
+    return _run_row(one) if isinstance(one, Run) else _study_row(one)
 
 
 def _run_row(run: Run) -> Row:
@@ -114,7 +122,7 @@ def show(run: RunPath, json: Json = False) -> None:
         facts = {"run": str(found.path), **found.info, "history": found.history}
         print_json({**facts, "recipe": found.recipe.to_dict()})
         return
-    say(f"{found.path}: {found.status}")
+    say(f"{short_path(found.path)}: {found.status}")
     if "error" in found.info:
         say(found.info["error"])
     # A run that was stopped early has none.
@@ -137,7 +145,7 @@ def report(run: RunPath) -> None:
 
     path = study_path(run)
     if path is not None:
-        print(write_study_report(Study(path)))
+        print(short_path(write_study_report(Study(path))))
         return
     found = open_run(run)
     if found.status != "finished":
@@ -145,7 +153,7 @@ def report(run: RunPath) -> None:
             f"{str(found.path)!r} is {found.status}; only a finished run has a report "
             "(danlu resume goes on)"
         )
-    print(write_report(found))
+    print(short_path(write_report(found)))
 
 
 @with_loading_options

@@ -23,6 +23,7 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import finish_comparison, finish_folds, finish_tuning
+from danlu.errors import short_path
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -247,4 +248,4 @@ def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: b
         facts = {"study": str(trained.path), "status": trained.status}
         print_json({**facts, "members": len(trained)})
     else:
-        say(f"{trained.path}: {len(trained)} trained")
+        say(f"{short_path(trained.path)}: {len(trained)} trained")

@@ -231,6 +231,12 @@ def _of_the_data(run: Run) -> list[str]:
 
 def _of_the_ending(run: Run) -> list[str]:
     """Return whether validation loss was still falling at the end, or had long turned."""
+    if "diverged_step" in run.result:
+        return [
+            f"Training diverged at step {run.result['diverged_step']:,}; the weights are those of "
+            f"epoch {run.result['best_epoch']}, the best on validation before. A smaller "
+            "`optimizer.lr` or `clip.norm=1` may go further."
+        ]
     losses = [row["valid_loss"] for row in run.history if "valid_loss" in row]
     if len(losses) < _LEAST_EPOCHS:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, FiniteFloat, model_validator
@@ -370,6 +371,26 @@ def hint_for(path: str) -> str | None:
         field = declared(rows).get(name)
         value = field.hint if field else None
     return f"try {value}" if value else None
+
+
+def used_by_variants(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by path without those that the variants among them do not use.
+
+    {"optimizer.name": "sgd", "optimizer.momentum": 0.9} is sgd alone. Without a variant's name
+    among the values, nothing is known of its section.
+    """
+    used = {}
+    for path, value in values.items():
+        section, _, field = path.partition(".")
+        table = _TABLES.get(section)
+        name = values.get(f"{section}.name")
+        if table is None or not isinstance(name, str) or field in table.common:
+            used[path] = value
+            continue
+        row = table.rows.get(resolve_name(f"{section}.name", name, table.rows))
+        if row is None or any(declared_field.name == field for declared_field in row):
+            used[path] = value
+    return used
 
 
 _TABLES: dict[str, type[Variant]] = {

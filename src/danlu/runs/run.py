@@ -36,7 +36,8 @@ class Run(TrainedOnData):
     """
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
-        self.path, self.trust = Path(path), trust
+        # Absolute: the program may go to another folder.
+        self.path, self.trust = Path(path).absolute(), trust
         if not os.path.isdir(self.path):
             raise RunError(
                 f"{str(path)!r} is not a run folder: it does not exist; "
@@ -58,8 +59,11 @@ class Run(TrainedOnData):
 
     @property
     def status(self) -> str:
-        """running, interrupted, finished or diverged."""
-        return str(self.info["status"])
+        """running, interrupted, finished or diverged; what a crash left running is interrupted."""
+        status = str(self.info["status"])
+        if status == "running" and not folder.is_locked(self.path):
+            return "interrupted"
+        return status
 
     @property
     def chosen_metric(self) -> str:

@@ -51,7 +51,8 @@ class Study(TrainedOnData):
     """Many trainings on disk. Raises RunError when the folder is not a study."""
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
-        self.path, self.trust = Path(path), trust
+        # Absolute: the program may go to another folder.
+        self.path, self.trust = Path(path).absolute(), trust
         if not os.path.isfile(self.path / "study.json"):
             raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
         info = self.info
@@ -80,9 +81,10 @@ class Study(TrainedOnData):
         """running, interrupted or finished."""
         info = self.info
         has_more_to_come = not info.get("over", True)  # a search or comparison
-        if info["status"] == "finished" and has_more_to_come:
+        status = str(info["status"])
+        if status == "running" or (status == "finished" and has_more_to_come):
             return "running" if folder.is_locked(self.path) else "interrupted"
-        return str(info["status"])
+        return status
 
     @property
     def trained(self) -> bool:

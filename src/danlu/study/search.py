@@ -304,7 +304,8 @@ class _Search:
             return self.trials.space
         narrowed = {}
         for path, searched in self.trials.space.items():
-            values = [trial.values[path] for trial in best]
+            # A field that the best do not use stays as wide as it was.
+            values = [trial.values[path] for trial in best if path in trial.values]
             narrowed[path] = searched.narrowed(values)
         return narrowed
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from danlu.errors import Mistake, RecipeError
 from danlu.recipe import Recipe, fields
+from danlu.recipe.sections import used_by_variants
 from danlu.study import grid as grids
 from danlu.study.grid import SEED_FIELDS, short, show
 
@@ -56,8 +57,10 @@ class Range:
     def narrowed(self, best: Sequence[float]) -> Range:
         """Return the part of the range where the best values lie.
 
-        With half the gap between neighbours to spare on both sides.
+        With half the gap between neighbours to spare on both sides; all of it without any.
         """
+        if not best:
+            return self
         places = sorted(self._scaled(value) for value in best)
         first, last = places[0], places[-1]
         gaps = len(places) - 1
@@ -273,6 +276,22 @@ def _from_value(path: str, key: str, given: Any) -> Any:
     return given
 
 
+def _variant_with(path: str, space: Space) -> dict[str, Any]:
+    """Return a variant among those searched that uses a field: {"optimizer.name": "momentum"}.
+
+    Raises RecipeError where none does.
+    """
+    section, _, _ = path.partition(".")
+    name_path = f"{section}.name"
+    variants = space.get(name_path)
+    if not isinstance(variants, Choice) or path == name_path:
+        return {}
+    for name in variants.values:
+        if path in used_by_variants({name_path: name, path: None}):
+            return {name_path: name}
+    raise RecipeError(f"`{path}` is not used by any of {variants}; leave it out")
+
+
 def _recipes_at_ends(space: Space, base: Recipe) -> list[Recipe]:
     """Return the recipe with each field at each of its ends.
 
@@ -297,9 +316,10 @@ def _recipes_at_ends(space: Space, base: Recipe) -> list[Recipe]:
     first_ends = {path: searched.ends()[0] for path, searched in space.items()}
     recipes = []
     for path, searched in space.items():
+        others = {**first_ends, **_variant_with(path, space)}
         for value in searched.ends():
             try:
-                recipes.append(base.with_(**{**first_ends, path: value}))
+                recipes.append(base.with_(**used_by_variants({**others, path: value})))
             except RecipeError as e:
                 mistakes += e.mistakes
     if mistakes:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 
 from danlu.errors import RecipeError
+from danlu.recipe.sections import used_by_variants
 from danlu.study.grid import show
 from danlu.study.space import Choice, Range, Space
 
@@ -73,11 +74,14 @@ def distribution(searched: Range | Choice) -> Any:
 
 
 def values_by_path(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the fields for what Optuna drew or kept."""
+    """Return the values of the fields for what Optuna drew or kept.
+
+    Without those of fields that the variant drawn beside them does not use.
+    """
     values = {}
     for path, searched in space.items():
         values[path] = _value(searched, params[path])
-    return values
+    return used_by_variants(values)
 
 
 def _value(searched: Range | Choice, drawn: Any) -> Any:

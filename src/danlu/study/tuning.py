@@ -105,7 +105,9 @@ class Tuning:
         """Return fields whose best value lies at an end of their range, with which end."""
         found = []
         for path, searched in self.space.items():
-            if not isinstance(searched, Range) or not self.ranked:
+            if not self.ranked or path not in self.ranked[0].values:
+                continue
+            if not isinstance(searched, Range):
                 continue
             # On the range's own scale: the middle of 1e-6…1e-2 is 1e-4.
             place = searched.to_unit(self.ranked[0].values[path])

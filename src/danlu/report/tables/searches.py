@@ -24,7 +24,8 @@ def rows(t: Tuning, most: int) -> list[list[str]]:
         if trial.stopped:
             epochs += " (stopped)"
         row = [f"Best-{rank}", f"{trial.figure:.4f}", epochs]
-        row += [_shown(value) for value in trial.values.values()]
+        # A variant may not use every field that was searched.
+        row += [_shown(trial.values[path]) if path in trial.values else "–" for path in t.space]
         table.append(row)
     return table
 

@@ -23,6 +23,7 @@ from danlu.runs.members import DIVERGED, FINISHED, STOPPED
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch.fit import make_population, scored_examples
 from danlu.train.dispatch.plan import Plan
+from danlu.train.engine.divergence import at_the_end
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.population import Population
@@ -178,6 +179,11 @@ class ChunkRecorder:
             for part in self._parts_of(loop, state):
                 result |= self._figures(part, member, scores, loop.data)
             weights = population.stack.state_dict(member.row)
+            lr = self.study.recipes[state.index].optimizer.lr
+            error = at_the_end(result, result["steps"], lr)
+            if error is not None:
+                self.diverged(state, weights, error)
+                continue
             status = STOPPED if state.stopped else FINISHED
             self._end(state, weights, status, result=result)
 
@@ -190,15 +196,15 @@ class ChunkRecorder:
         kept_best = any(member.state.best_epoch for member in members)
         all_stopped = all(member.state.stopped for member in members)
         scores = {}
-        if loop.validates_by_fold and "valid" in self.parts:
-            scores["valid"] = loop.validation_scores(population, loop.watched)
+        if loop.scorer.by_fold and "valid" in self.parts:
+            scores["valid"] = loop.scorer.validation_scores(population, loop.watched)
         for part in data.parts:
             if not data.size(part) or part not in self.parts:
                 continue
             is_needed = kept_best if part == "valid" else not all_stopped
             if is_needed:
                 most = scored_examples(data) if part == "train" else None
-                scores[part] = loop.scores(population, part, most, loop.watched)
+                scores[part] = loop.scorer.scores(population, part, most, loop.watched)
         return scores
 
     def _parts_of(self, loop: Loop, member: MemberState) -> list[str]:
@@ -206,7 +212,7 @@ class ChunkRecorder:
         parts = []
         for part in loop.data.parts:
             is_wanted = part == "valid" or not member.stopped
-            is_there = loop.data.size(part) or (part == "valid" and loop.validates_by_fold)
+            is_there = loop.data.size(part) or (part == "valid" and loop.scorer.by_fold)
             if is_there and part in self.parts and is_wanted:
                 parts.append(part)
         return parts

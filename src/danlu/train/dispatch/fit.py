@@ -28,6 +28,7 @@ from danlu.train.dispatch import provenance
 from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
 from danlu.train.dispatch.listener import Listener
 from danlu.train.dispatch.preflight import check
+from danlu.train.engine.divergence import at_the_end
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.networks import TrainingSpec
@@ -281,9 +282,15 @@ class RunRecorder:
             score = self._score(loop, population, part, is_last)
             result |= score.figures(part, self.run.metric)
             result[f"{part}_n"] = score.n
-        if loop.validates_by_fold:
-            (score,) = loop.validation_scores(population, [*loop.watched, self.run.chosen_metric])
+        if loop.scorer.by_fold:
+            (score,) = loop.scorer.validation_scores(
+                population, [*loop.watched, self.run.chosen_metric]
+            )
             result |= {**score.figures("valid", self.run.metric), "valid_n": score.n}
+        error = at_the_end(result, result["steps"], self.run.recipe.optimizer.lr)
+        if error is not None:
+            self.diverged(member.state, {}, error)
+            return
         self._update(status="finished", result=result)
         checkpoint.remove_all(path / "checkpoint")
 
@@ -296,7 +303,7 @@ class RunRecorder:
         n = data.size(part)
         if part == "train":
             n = min(n, scored_examples(data))
-        outs = loop.outputs(population, part, n)
+        outs = loop.scorer.outputs(population, part, n)
         if is_last and schema.scheme:
             sentences = data.x[evaluate.in_order(data, part, n)]
             outs = saved_outputs.write_tags(path, outs, sentences)

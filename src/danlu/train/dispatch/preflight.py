@@ -10,7 +10,7 @@ from danlu.nn.own_loss import check_own_loss
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.train.dispatch.cost import network_cost
-from danlu.train.engine.loop import evaluates_by_fold
+from danlu.train.engine.scorer import evaluates_by_fold
 
 # What each augmentation needs the examples to be; pictures for those not named.
 _AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}

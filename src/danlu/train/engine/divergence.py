@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from danlu.data.parts import TITLES
 from danlu.errors import Diverged
 from danlu.recipe import Recipe
 
@@ -41,6 +43,23 @@ def explain(
         step=step,
         layer=layer,
     )
+
+
+def at_the_end(figures: Mapping[str, Any], step: int, lr: float) -> Diverged | None:
+    """Return the error for final figures of which a loss is not finite; None where all are.
+
+    The last update may blow up weights that no later step looks at.
+    """
+    for part, title in TITLES.items():
+        loss = figures.get(f"{part}_loss")
+        if loss is not None and not math.isfinite(loss):
+            return Diverged(
+                f"the loss on the {title} part is NaN or infinite at the end, after step {step}; "
+                f"try a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})",
+                step=step,
+                layer="loss",
+            )
+    return None
 
 
 @torch.no_grad()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from danlu.data import Data
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
-from danlu.recipe.sample import left_out
 from danlu.train.batches import BatchStream
-from danlu.train.batches.batch_stream import batch_key, runs_of_equal
+from danlu.train.batches.batch_stream import batch_key
 from danlu.train.engine.best_weights import BestWeights
 from danlu.train.engine.divergence import explain
 from danlu.train.engine.members import FinishedMember, MemberState, Progress, Recorder
 from danlu.train.engine.population import Population
 from danlu.train.engine.running_metrics import RunningMetrics
+from danlu.train.engine.scorer import Scorer, evaluates_by_fold
 from danlu.train.engine.stopping import StopRequest
 
 MakePopulation = Callable[[Sequence[Recipe]], Population]
@@ -28,13 +27,6 @@ MakePopulation = Callable[[Sequence[Recipe]], Population]
 # A checkpoint that took t seconds is followed by at least so many times t of training: large
 # populations take long to write.
 _TRAINING_PER_SAVING = 20
-
-
-def evaluates_by_fold(recipes: Iterable[Recipe], data: Data) -> bool:
-    """Whether networks are validated on the folds they leave out: without a validation part."""
-    if data.size("valid") or data.schema.each_token:
-        return False
-    return all(recipe.sample.folds for recipe in recipes)
 
 
 class Loop:
@@ -69,7 +61,7 @@ class Loop:
         self.stop = stop
         needed = [r.early_stopping.metric for r in recipes.values() if r.early_stopping.patience]
         self.watched = list(dict.fromkeys([*watched, *needed]))
-        self.validates_by_fold = evaluates_by_fold(recipes.values(), data)
+        self.scorer = Scorer(data, batches, evaluates_by_fold(recipes.values(), data))
         self.progress = Progress()
         self.queue = list(recipes)
         self.members: list[MemberState] = []
@@ -98,6 +90,8 @@ class Loop:
         }
         if member.best_epoch:
             effort["best_epoch"] = member.best_epoch
+        if member.diverged_step:
+            effort["diverged_step"] = member.diverged_step
         return effort
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
@@ -205,6 +199,8 @@ class Loop:
             if population.diverged:
                 self._record_divergence(batch.x)
                 if not self._alive():
+                    self._share_time()
+                    self._hand_over(self._rescued())
                     self.progress = Progress(progress.epoch + 1)  # the queue goes on with the next
                     return
             self.metrics.add(result)
@@ -253,7 +249,10 @@ class Loop:
             member.diverged = True
             if population.members > 1:
                 population.zero_member(i)
-            self.recorder.diverged(member, weights, error)
+            if member.best_epoch:
+                member.diverged_step = error.step
+            else:
+                self.recorder.diverged(member, weights, error)
 
     def _end_epoch(self) -> None:
         """Validate, write down a row for each network, and hand over those that are done."""
@@ -283,15 +282,15 @@ class Loop:
         self.metrics = self._new_metrics()
         self.recorder.epoch_ended(rows)
         finished = [i for i in alive if self._is_finished(i)]
-        self._hand_over(finished)
+        self._hand_over(finished + self._rescued())
 
     def _validate(self, alive: list[int]) -> list[evaluate.Score] | None:
         """Return each network's validation score, and keep the best weights by it."""
-        if not self.data.size("valid") and not self.validates_by_fold:
+        if not self.data.size("valid") and not self.scorer.by_fold:
             return None
         population = self.population
         with population.with_averages():
-            scores = self.validation_scores(population, self.watched)
+            scores = self.scorer.validation_scores(population, self.watched)
             if self.best is not None:
                 # Within the context: the score is that of the averages, so these are kept.
                 stops_early = [i for i in alive if population.recipes[i].early_stopping.patience]
@@ -315,6 +314,10 @@ class Loop:
         if not patience or not member.improved_epoch:
             return False
         return epochs - member.improved_epoch >= patience
+
+    def _rescued(self) -> list[int]:
+        """Return networks that diverged in this epoch and have best weights from before."""
+        return [i for i, member in enumerate(self.members) if member.diverged_step]
 
     def _hand_over(self, rows: list[int]) -> None:
         """Hand finished networks to the recorder, with their best weights where those were kept.
@@ -355,55 +358,6 @@ class Loop:
         self.members = [self.members[i] for i in rows]
         self.population.keep(rows)
         self.metrics = self.metrics.select(rows)
-
-    def scores(
-        self,
-        population: Population,
-        part: str,
-        most: int | None = None,
-        more: Sequence[str] = (),
-    ) -> list[evaluate.Score]:
-        """Return what each network of the population scores on a part of the data."""
-        outs = self.outputs(population, part, most)
-        sizes = evaluate.sentence_lengths(self.data, part, most)
-        return evaluate.scores(outs, self.data.schema, sizes, more)
-
-    def validation_scores(
-        self, population: Population, more: Sequence[str] = ()
-    ) -> list[evaluate.Score]:
-        """Return what each network scores on the validation part, or the fold it leaves out."""
-        if not self.validates_by_fold:
-            return self.scores(population, "valid", more=more)
-        n, labels = self.data.size("train"), self.data.training_labels
-        folds = [left_out(recipe.sample, n, labels) for recipe in population.recipes]
-        outs = self.outputs(population, "train")
-        schema = self.data.schema
-        return evaluate.scores_of_own_examples(outs, schema, torch.stack(folds), more)
-
-    def outputs(
-        self, population: Population, part: str, most: int | None = None
-    ) -> evaluate.Outputs:
-        """Yield outputs [M, K, n] and targets [n] on a part of the data."""
-        first = population.recipes[0]
-        kinds = [recipe.normalize for recipe in population.recipes]
-        segments = runs_of_equal(kinds)
-        normalizers = []
-        for a, _ in segments:
-            normalizers.append(self.batches.normalizers[kinds[a]])
-        # Of many networks no larger batches than in training, for which there is room.
-        rows = evaluate.rows_per_pass(self.data.schema)
-        as_in_training = min(rows, first.batch_size)
-        at_once = max(rows // population.members, as_in_training)
-        with population.separate_state():
-            yield from evaluate.part_outputs(
-                lambda x: population.outputs(x, segments),
-                self.data,
-                part,
-                normalizers,
-                most,
-                at_once,
-                stateful=bool(first.model.stateful),
-            )
 
     def _new_metrics(self) -> RunningMetrics:
         return RunningMetrics(self.population.members, not self.data.schema.is_regression)

@@ -32,6 +32,8 @@ class MemberState:
     """The last one that was lower by `min_delta`: what counts for patience."""
     improved_epoch: int = 0
     diverged: bool = False
+    diverged_step: int = 0
+    """At which it did, where its best weights are to be handed out all the same; 0 where not."""
     stopped: bool = False
     """By a pruner, before its recipe's end."""
 

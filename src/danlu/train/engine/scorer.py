@@ -1,0 +1,81 @@
+"""What the networks of a population score on the parts of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from danlu.data import Data
+from danlu.predict import evaluate
+from danlu.recipe import Recipe
+from danlu.recipe.sample import left_out
+from danlu.train.batches import BatchStream
+from danlu.train.batches.batch_stream import runs_of_equal
+from danlu.train.engine.population import Population
+
+
+def evaluates_by_fold(recipes: Iterable[Recipe], data: Data) -> bool:
+    """Whether networks are validated on the folds they leave out: without a validation part."""
+    if data.size("valid") or data.schema.each_token:
+        return False
+    return all(recipe.sample.folds for recipe in recipes)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores populations; by_fold: whether each network's fold is its validation part."""
+
+    data: Data
+    batches: BatchStream
+    by_fold: bool
+
+    def scores(
+        self,
+        population: Population,
+        part: str,
+        most: int | None = None,
+        more: Sequence[str] = (),
+    ) -> list[evaluate.Score]:
+        """Return what each network of the population scores on a part of the data."""
+        outs = self.outputs(population, part, most)
+        sizes = evaluate.sentence_lengths(self.data, part, most)
+        return evaluate.scores(outs, self.data.schema, sizes, more)
+
+    def validation_scores(
+        self, population: Population, more: Sequence[str] = ()
+    ) -> list[evaluate.Score]:
+        """Return what each network scores on the validation part, or the fold it leaves out."""
+        if not self.by_fold:
+            return self.scores(population, "valid", more=more)
+        n, labels = self.data.size("train"), self.data.training_labels
+        folds = [left_out(recipe.sample, n, labels) for recipe in population.recipes]
+        outs = self.outputs(population, "train")
+        schema = self.data.schema
+        return evaluate.scores_of_own_examples(outs, schema, torch.stack(folds), more)
+
+    def outputs(
+        self, population: Population, part: str, most: int | None = None
+    ) -> evaluate.Outputs:
+        """Yield outputs [M, K, n] and targets [n] on a part of the data."""
+        first = population.recipes[0]
+        kinds = [recipe.normalize for recipe in population.recipes]
+        segments = runs_of_equal(kinds)
+        normalizers = []
+        for a, _ in segments:
+            normalizers.append(self.batches.normalizers[kinds[a]])
+        # Of many networks no larger batches than in training, for which there is room.
+        rows = evaluate.rows_per_pass(self.data.schema)
+        as_in_training = min(rows, first.batch_size)
+        at_once = max(rows // population.members, as_in_training)
+        with population.separate_state():
+            yield from evaluate.part_outputs(
+                lambda x: population.outputs(x, segments),
+                self.data,
+                part,
+                normalizers,
+                most,
+                at_once,
+                stateful=bool(first.model.stateful),
+            )
