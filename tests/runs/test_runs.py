@@ -181,7 +181,11 @@ def test_a_page_of_thousands_of_classes_shows_the_most_confused(tmp_path: Path) 
     rng = np.random.default_rng(0)
     y = np.arange(9000) % 3000
     x = rng.normal(size=(9000, 4)).astype(np.float32)
-    run = fit(Recipe(model="softmax", epochs=1), load((x, y), split="60/20/20"), out=tmp_path / "r")
+    run = fit(
+        Recipe(model="softmax", epochs=1),
+        load((x, y), split="60/20/20", task="classification"),
+        out=tmp_path / "r",
+    )
     page = write_report(run)
     without_library = page.stat().st_size - 4_800_000
     assert without_library < 1_000_000  # it was 77 MB
