@@ -54,7 +54,7 @@ def by(chunk: int) -> Any:
 
 def told(monkeypatch: pytest.MonkeyPatch, way: plan.Plan) -> None:
     """Nothing is measured on the cluster: that is the way."""
-    monkeypatch.setattr(cluster.Cluster, "start_measuring", lambda *a: None)
+    monkeypatch.setattr(cluster.Cluster, "start_planning", lambda *a: None)
     monkeypatch.setattr(cluster.Cluster, "wait_for_plan", lambda *a: way)
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from danlu import Data, load
-from danlu.train.dispatch.timer import WayTimer
+from danlu.train.dispatch.choose import StepCosts
 
 
 @pytest.fixture(autouse=True)
 def unmeasured_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all that can train together do so, as if steps took no time worth measuring."""
-    monkeypatch.setattr(WayTimer, "seconds_per_step", lambda *a, **k: 1e-9)
+    """Let all that can train together do so, as if steps took no time worth dividing."""
+    monkeypatch.setattr(StepCosts, "seconds", lambda *a, **k: 1e-9)
 
 
 def letters(g: torch.Generator, longest: int, alphabet: str) -> str:

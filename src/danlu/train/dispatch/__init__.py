@@ -1,1 +1,1 @@
-"""What trains where: checks, grouping, measured plans, worker processes, clusters."""
+"""What trains where: checks, grouping, plans, worker processes, clusters."""

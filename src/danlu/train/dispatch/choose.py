@@ -1,4 +1,4 @@
-"""Choosing the fastest plan for a group, by measuring on the group itself."""
+"""Choosing how a group is trained: by a model of what its steps cost, never by timing them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import torch
 from danlu.data import Data
 from danlu.errors import count
 from danlu.recipe import Recipe
+from danlu.train.batches import BatchStream
 from danlu.train.dispatch.device import threads_for
+from danlu.train.dispatch.footprint import bytes_of_network, most_at_once
+from danlu.train.dispatch.memory import is_out_of_memory
+from danlu.train.dispatch.operations import StepWork
 from danlu.train.dispatch.plan import Plan, describe
-from danlu.train.dispatch.timer import CACHE_BYTES, WayTimer
+from danlu.train.dispatch.speeds import speeds
 from danlu.train.dispatch.vectorizable import MakePopulation, why_not_vectorizable
 from danlu.train.dispatch.workers import can_fork
 
-_TOO_SHORT = 2.0  # seconds of work below which nothing is measured
-_MEASURING_SHARE = 0.03  # of the expected time that measuring may take…
-_LEAST_MEASURING = 0.5  # …but at least so many seconds
-_SIZES = (1, 4, 8, 16, 64, 256, 1024)  # of populations, to try
+_TOO_SHORT = 1.0  # seconds of work below which starting processes takes longer than they save
+_NEARLY_BEST = 1.03  # a smaller population is as good, and takes less memory
+_SIZES = tuple(2**k for k in range(13))  # of populations, to consider
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Resources:
 
 
 class Way(NamedTuple):
-    """A way of training that is measured."""
+    """A way of training."""
 
     population_size: int
     workers: int
@@ -48,6 +51,35 @@ class Way(NamedTuple):
     def __str__(self) -> str:
         way = describe(self.population_size, self.workers)
         return f"{way}, {count(self.threads, 'thread')}"
+
+
+class StepCosts:
+    """What a step of a group's networks takes, by the way of training."""
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        make: MakePopulation,
+        data: Data,
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self.batches = BatchStream(recipes, data, device)
+        self.objection = None
+        if len(recipes) > 1:
+            self.objection = why_not_vectorizable(recipes, make, self.batches)
+        self.work = StepWork(recipes, make, self.batches, vectorizable=not self.objection)
+        self.bytes_of_each = 0.0
+        if len(recipes) > 1 and not self.objection:
+            self.bytes_of_each = bytes_of_network(recipes, make, self.batches)
+
+    def seconds(self, way: Way) -> float:
+        """Return seconds of a network's step."""
+        work, kind = self.work.of(way.population_size)
+        working_set = way.population_size * self.bytes_of_each
+        machine = speeds(self.device, way.threads)
+        step = machine.seconds(work, kind, working_set)
+        return step / (way.population_size * way.workers)
 
 
 def choose_plan(
@@ -59,65 +91,65 @@ def choose_plan(
 ) -> Plan:
     """Return the fastest way to train these recipes, which share a structure.
 
-    What cannot be vectorised, or not exactly, goes one by one, and the plan's reason says so.
+    The same on the same machine, whatever else it is doing. What cannot be vectorised, or not
+    exactly, goes one by one, and the plan's reason says so.
     """
     n, places = len(recipes), resources.places
     if n == 1:
         threads = min(resources.cores, threads_for(recipes[0], data))
         return Plan(1, 1, 1, threads, "a single network")
-    timer = WayTimer(recipes, make, data, device, resources.tenants)
-    alone = timer.seconds_per_step(1, 1, 1)
-    timer.forget_time_spent()  # the first steps of all bring everything into memory
-    objection = why_not_vectorizable(recipes, make, timer.batches)
-    work = alone * sum(recipe.epochs for recipe in recipes) * timer.batches.steps
-    if work < _TOO_SHORT and not objection:
-        size = min(math.ceil(n / places), timer.most_at_once(n))
-        return Plan(n, size, places, 1, f"about {work:.1f} s of work, too little to measure")
+    try:
+        costs = StepCosts(recipes, make, data, device)
+    except (RuntimeError, MemoryError) as e:
+        if not is_out_of_memory(e):
+            raise
+        return Plan(n, 1, places, 1, "memory does not suffice for two networks", is_surprising=True)
+    alone = costs.seconds(Way(1, 1, 1))
+    work = alone * sum(recipe.epochs for recipe in recipes) * costs.batches.steps
+    most = 1
+    if costs.objection is None:
+        most = min(n, most_at_once(costs.bytes_of_each, device, resources.tenants))
+        if work < _TOO_SHORT:
+            size = min(math.ceil(n / places), most)
+            return Plan(n, size, places, 1, f"about {work:.1f} s of work, too little to divide")
+    return _fastest(costs, n, most, resources)
 
-    most = 1 if objection else timer.most_at_once(n)
-    measured = _measure(timer, n, most, alone, work, resources)
+
+def _fastest(costs: StepCosts, n: int, most: int, resources: Resources) -> Plan:
+    """Return the plan of the least total time; most: networks that fit into a population."""
+    places = resources.places
+    may_fork = resources.processes and costs.device.type == "cpu" and can_fork()
+    ways = list(_ways(math.ceil(n / places), most, resources.cores, may_fork))
+    seconds = {way: costs.seconds(way) for way in ways}
 
     def total_time(way: Way) -> float:
-        return _slots(n, way.population_size, way.workers * places) * measured[way]
+        return _slots(n, way.population_size, way.workers * places) * seconds[way]
 
-    best = min(measured, key=total_time)
+    least = min(map(total_time, ways))
+    nearly_best = [way for way in ways if total_time(way) <= _NEARLY_BEST * least]
+    best = min(nearly_best, key=lambda way: (way.population_size, total_time(way)))
     workers = best.workers * places
     return Plan(
         n,
         _even_size(n, best.population_size, workers),
         workers,
         best.threads,
-        objection or f"fastest of {len(measured)} ways measured",
-        {str(way): seconds for way, seconds in measured.items()},
-        is_surprising=objection is not None,
+        costs.objection or f"the fastest of {len(ways)} ways, by their costs on this machine",
+        {str(way): seconds[way] for way in ways},
+        is_surprising=costs.objection is not None,
     )
 
 
-def _measure(
-    timer: WayTimer,
-    n: int,
-    most: int,
-    alone: float,
-    work: float,
-    resources: Resources,
-) -> dict[Way, float]:
-    """Return seconds of a network's step in several ways, as long as measuring pays off.
-
-    alone: those of one by itself; work: of all together in that way.
-    """
-    measured = {Way(1, 1, 1): alone}
-    ideal = CACHE_BYTES / timer.bytes_per_network
-    may_fork = resources.processes and timer.device.type == "cpu" and can_fork()
-    n_of_place = math.ceil(n / resources.places)
-    for way in _ways_to_try(n_of_place, most, ideal, resources.cores, may_fork):
-        expected = work * min(measured.values()) / alone
-        affordable = max(_LEAST_MEASURING, _MEASURING_SHARE * expected)
-        # Without a budget, a short study would be measured for longer than it trains.
-        if timer.seconds_spent > affordable:
-            break
-        if way not in measured:
-            measured[way] = timer.seconds_per_step(*way)
-    return measured
+def _ways(n: int, most: int, cores: int, may_fork: bool) -> Iterator[Way]:
+    """Yield the ways to train n networks; most: of them that fit into a population."""
+    workers = cores if may_fork else 1
+    sizes = {*_SIZES, n, math.ceil(n / workers)}
+    for size in sorted(size for size in sizes if size <= min(n, most)):
+        fits_beside = size == 1 or size * workers <= most
+        if workers > 1 and size * (workers - 1) < n and fits_beside:
+            yield Way(size, workers, 1)
+        for threads in sorted({1, cores}):
+            yield Way(size, 1, threads)
 
 
 def _rounds(n: int, size: int, workers: int) -> int:
@@ -136,33 +168,16 @@ def _slots(n: int, size: int, workers: int) -> int:
     return _rounds(n, size, workers) * _even_size(n, size, workers) * workers
 
 
-def fastest_seconds_per_step(
+def expected_seconds_per_step(
     recipes: Sequence[Recipe],
     make: MakePopulation,
     data: Data,
     device: torch.device,
     cores: int,
 ) -> float:
-    """Return seconds of a network's step in what is likely a good way, from one measurement."""
-    timer = WayTimer(recipes, make, data, device)
+    """Return seconds of a network's step in what is likely a good way."""
+    costs = StepCosts(recipes, make, data, device)
     size = 1
-    if len(recipes) > 1 and not why_not_vectorizable(recipes, make, timer.batches):
-        size = min(len(recipes), timer.most_at_once(32))
-    return timer.seconds_per_step(size, 1, cores)
-
-
-def _ways_to_try(n: int, most: int, ideal: float, cores: int, may_fork: bool) -> Iterator[Way]:
-    """Yield ways for n networks, the likeliest to be fast first."""
-    workers = cores if may_fork else 1
-    candidates = {*_SIZES, n, math.ceil(n / workers)}
-    sizes = [size for size in candidates if size <= min(n, most)]
-
-    def distance(size: int) -> tuple[float, int]:
-        """Return how far a population is from just filling the cache, likely the fastest."""
-        return abs(math.log(size / ideal)), size
-
-    for size in sorted(sizes, key=distance):
-        suffices_for_workers = size * workers <= min(n + 1, most)
-        if workers > 1 and (size == 1 or suffices_for_workers):
-            yield Way(size, workers, 1)
-        yield Way(size, 1, cores)
+    if len(recipes) > 1 and costs.objection is None:
+        size = min(len(recipes), most_at_once(costs.bytes_of_each, device, 1), 32)
+    return costs.seconds(Way(size, 1, cores))

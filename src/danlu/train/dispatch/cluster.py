@@ -167,14 +167,14 @@ class Cluster:
             self._mailbox = actor.remote(pruner)
         return self._mailbox
 
-    def start_measuring(
+    def start_planning(
         self,
         study: Study,
         members: Sequence[int],
         data: Data,
         device: str,
     ) -> Any:
-        """Begin to measure there how to train members of one structure."""
+        """Begin to plan there how to train members of one structure."""
         # Measuring leaves nothing behind, so Ray may repeat it.
         task = self.remote(plan_task, device, retries=3)
         return task.remote(
@@ -191,7 +191,7 @@ class Cluster:
             self.ray.cancel(reference, force=True)
 
     def wait_for_plan(self, pending: Any, should_stop: Callable[[], bool]) -> Plan | None:
-        """Return the plan that was measured; None when asked to stop."""
+        """Return the plan; None when asked to stop."""
         while not self.ray.wait([pending], timeout=0.3)[0]:
             if should_stop():
                 self.ray.cancel(pending, force=True)

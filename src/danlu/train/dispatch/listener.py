@@ -37,7 +37,7 @@ class StudyListener:
         """Training begins: steps of all members together, and how many were done before."""
 
     def plan(self, members: list[int], plan: Plan) -> None:
-        """Note how a group of members will be trained, why, and what was measured."""
+        """Note how a group of members will be trained, why, and what each way would cost."""
 
     def progress(self, done: int) -> None:
         """Note now and then: steps done, of all members together."""

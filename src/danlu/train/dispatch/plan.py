@@ -32,7 +32,7 @@ class Plan:
     threads: int
     reason: str
     seconds_per_step: dict[str, float] = field(default_factory=dict)
-    """Measured seconds of a network's step, by the way of training."""
+    """Expected seconds of a network's step, by the way of training."""
     where: str = HERE
     """On this machine, or on a Ray cluster."""
     chunk_size: int = 0

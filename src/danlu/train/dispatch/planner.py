@@ -1,4 +1,4 @@
-"""Which plan each group of a study is trained by: the one kept from before, or a measured one."""
+"""Which plan each group of a study is trained by: the one kept from before, or a new one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Planner:
         self.pruner = pruner
         self.cluster = cluster
         self.kept: list[dict[str, Any]] = study.info["plans"]
-        self.measuring: dict[int, Any] = {}  # on a cluster: pending plans by group
+        self.planning: dict[int, Any] = {}  # on a cluster: pending plans by group
         self.groups_in_turn = False
 
     @property
@@ -77,20 +77,20 @@ class Planner:
         """Return the groups that began on several threads."""
         return {kept["group"] for kept in self.kept if kept["threads"] > 1}
 
-    def start_measuring(self, groups: Sequence[Group]) -> None:
-        """On a cluster, have all groups that lack a plan measured at once."""
+    def start_planning(self, groups: Sequence[Group]) -> None:
+        """On a cluster, have all groups that lack a plan planned at once."""
         if not self.cluster:
             return
         for group in groups:
             if self._kept_plan(group) is None:
-                self.measuring[group.number] = self.cluster.start_measuring(
+                self.planning[group.number] = self.cluster.start_planning(
                     self.study, group.members, self.data, self.device.type
                 )
 
-    def cancel_measuring(self) -> None:
-        """Call off what is being measured on a cluster."""
+    def cancel_planning(self) -> None:
+        """Call off what is being planned on a cluster."""
         if self.cluster:
-            self.cluster.cancel(self.measuring.values())
+            self.cluster.cancel(self.planning.values())
 
     def plan(self, group: Group) -> Plan:
         """Return the plan kept from before, or a new one.
@@ -103,7 +103,7 @@ class Planner:
         if self.cluster:
             plan = self._plan_of_cluster(group)
         else:
-            plan = self._measured_plan(group)
+            plan = self._new_plan(group)
         plan.chunk_size = self._chunk_size(group.members, plan)
         self._keep(group, plan)
         return plan
@@ -131,14 +131,14 @@ class Planner:
 
     def _plan_of_cluster(self, group: Group) -> Plan:
         assert self.cluster is not None
-        pending = self.measuring.pop(group.number)
+        pending = self.planning.pop(group.number)
         plan = self.cluster.wait_for_plan(pending, lambda: self.stop.asked)
         if plan is None:
-            self.cancel_measuring()
+            self.cancel_planning()
             raise stopped(self.study.path)
         return plan
 
-    def _measured_plan(self, group: Group) -> Plan:
+    def _new_plan(self, group: Group) -> Plan:
         recipes = [self.study.recipes[i] for i in group.members]
         batches = BatchStream(recipes, self.data, self.device)
         make = population_maker(self.data, batches, self.device)

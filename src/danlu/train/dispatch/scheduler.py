@@ -1,4 +1,4 @@
-"""Trains the groups of a study: here, side by side, or on a cluster, as measured plans say."""
+"""Trains the groups of a study: here, side by side, or on a cluster, as plans say."""
 
 from __future__ import annotations
 
@@ -136,12 +136,12 @@ class StudyScheduler:
             left = self._left_of(group)
             if left:
                 unfinished.append(Group(group.number, left))
-        self.planner.start_measuring(unfinished)
+        self.planner.start_planning(unfinished)
         jobs: list[Job] = []
         for group in unfinished:
             self.listener.heartbeat()
             if self.stop.asked:  # measuring many groups takes its time
-                self.planner.cancel_measuring()
+                self.planner.cancel_planning()
                 raise stopped(self.study.path)
             plan = self.planner.plan(group)
             for first in range(0, len(group.members), plan.chunk_size):

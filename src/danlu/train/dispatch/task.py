@@ -228,7 +228,7 @@ def plan_task(
     device: str,
     places: int,
 ) -> Plan:
-    """Measure, in one place, how to train members of one structure in so many places."""
+    """Plan, in one place, how to train members of one structure in so many places."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()

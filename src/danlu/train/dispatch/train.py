@@ -22,7 +22,7 @@ from danlu.recipe import Recipe
 from danlu.runs import Study, folder
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
-from danlu.train.dispatch.choose import fastest_seconds_per_step
+from danlu.train.dispatch.choose import expected_seconds_per_step
 from danlu.train.dispatch.chunk import Pruner, population_maker
 from danlu.train.dispatch.cluster import connect
 from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
@@ -156,14 +156,14 @@ def extend(
 
 
 def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto") -> float:
-    """Return about how long `train` would take, from a short measurement of each structure."""
+    """Return about how long `train` would take, by the costs of each structure on this machine."""
     chosen, seconds = torch.device(choose_device(device)), 0.0
     for group in group_recipes(recipes):
         members = [recipes[i] for i in group]
         batches = BatchStream(members, data, chosen)
         make = population_maker(data, batches, chosen)
         threads = threads_for(members[0], data)
-        per_step = fastest_seconds_per_step(members, make, data, chosen, threads)
+        per_step = expected_seconds_per_step(members, make, data, chosen, threads)
         seconds += per_step * batches.steps * sum(recipe.epochs for recipe in members)
     return seconds
 
