@@ -29,6 +29,7 @@ SEPARATORS = {
 _TITLES = {sign: title for title, sign in SEPARATORS.items()}
 LINES = 200  # by which the dialect is told
 _EVEN = 0.9  # of the lines: so many have as many cells as most
+_SAYS_SEPARATOR = re.compile(r"sep=(.)[ \t]*\n", re.I)
 _NUMBER = re.compile(r"[+-]?(\d[\d,.' ]*|\.\d+)([eE][+-]?\d+)?\s*%?")
 _COMMENTS = ("#", "%", "//", "|")
 _MOST_REMARKS = 20  # lines above the table
@@ -80,6 +81,10 @@ def read_delimited(
     if "\n" not in text:
         text = text.replace("\r", "\n")  # as old Macs end lines; beside others it is of a text
     text = _without_outer_quotes(text)
+    named = _SAYS_SEPARATOR.match(text)
+    if named:  # as spreadsheets write it for each other
+        text = text[named.end() :]
+        separator = separator or named[1]
     sign, told = _separator(text, name, separator)
     found = sign
     text, skipped = _from_first_row(text, sign, name)
@@ -237,6 +242,8 @@ def best_separator(lines: Sequence[str]) -> str:
         width = _most_cells(rows)
         if width < 2:
             continue
+        if sign == "," and _are_decimal_commas(lines):
+            continue
         even = sum(len(row) == width for row in rows) / len(rows)
         if even < _EVEN or (sign == " " and even < 1):
             continue
@@ -249,6 +256,16 @@ def best_separator(lines: Sequence[str]) -> str:
         if score > best_score:
             best, best_score = sign, score
     return best
+
+
+def _are_decimal_commas(lines: Sequence[str]) -> bool:
+    """Whether semicolons cut every line alike, and commas stand within numbers only: 1,5;Bonn."""
+    semicolons = {line.count(";") for line in lines}
+    if len(semicolons) != 1 or 0 in semicolons:
+        return False
+    commas = sum(line.count(",") for line in lines)
+    within = sum(len(re.findall(r"(?<=\d),(?=\d)", line)) for line in lines)
+    return commas == within
 
 
 def votes_for_names(rows: Rows) -> int:
@@ -307,7 +324,26 @@ def _parse(text: str, name: str, sign: str, has_header: bool) -> tuple[pd.DataFr
         return frame, notices
     frame.columns = pd.Index(["" if pd.isna(title) else title for title in frame.iloc[0]])
     frame, renamed = with_single_names(frame.iloc[1:].reset_index(drop=True))
-    return frame, [*notices, *renamed]
+    frame, units = _without_units(frame, name)
+    return frame, [*notices, *renamed, *units]
+
+
+def _without_units(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table without a second line of names, such as units: cm, kg."""
+    if len(frame) < _ENOUGH:
+        return frame, []
+    first, rest = frame.iloc[0], frame.iloc[1 : LINES + 1]
+    numeric = []
+    for column in frame.columns:
+        cells = [str(cell).strip() for cell in rest[column] if str(cell).strip()]
+        present = [cell for cell in cells if cell.lower() not in MISSING_MARKS]
+        if present and all(_NUMBER.fullmatch(cell) for cell in present):
+            numeric.append(str(first[column]).strip())
+    are_words = [bool(cell) and cell.lower() not in MISSING_MARKS for cell in numeric]
+    if len(numeric) < 2 or not all(are_words) or any(map(_NUMBER.fullmatch, numeric)):
+        return frame, []
+    told = f"the second line of {name} left out: {some(map(repr, numeric))} are units or names"
+    return frame.iloc[1:].reset_index(drop=True), [told]
 
 
 def _without_empty_end(row: list[str]) -> list[str]:

@@ -22,8 +22,10 @@ from danlu.data.sources import (
     text,
     text_folders,
 )
+from danlu.data.sources.excel import is_spreadsheet
 from danlu.data.sources.from_python import from_parts
 from danlu.data.sources.layout import Layout, is_json, layout_of
+from danlu.data.sources.line_formats import read_known_lines
 from danlu.data.sources.opened import Opened, open_text, suffix_of
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
@@ -48,7 +50,7 @@ def load_file(path: Path, options: Options, split: Any) -> Raw:
     if suffix == ".parquet" or suffix in formats.ARROW:
         parts = {"all": formats.read_arrow(path)}
         return parquet.from_arrow(parts, path.name, (), options, split)
-    if suffix in formats.EXCEL:
+    if suffix in formats.EXCEL and is_spreadsheet(path):
         table = formats.read_table(path, options)
         return from_table(table, path.name, options)
     opened = open_text(path, options.get("encoding"))
@@ -60,12 +62,20 @@ def from_text(opened: Opened, name: str, options: Options, split: Any) -> Raw:
     """Return what a text holds: a table, JSON, tagged sentences, or running text."""
     if opened.suffix in formats.JSON or is_json(opened.text):
         return _from_json(opened.text, name, options)
+    known = read_known_lines(opened.text, name)
+    if known is not None and options["task"] != "language":
+        frame, notice = known
+        return from_table(formats.Table(frame, (notice,)), name, options)
     layout: Layout = "tagged"
     if opened.suffix not in tagged.SUFFIXES or options.get("like") is not None:
         layout = layout_of(opened.text, opened.suffix, options)
     if layout == "running":
         refuse_for_running_text(options)
-        return language_model_text({"all": [opened.text]}, name, options, split)
+        raw = language_model_text({"all": [opened.text]}, name, options, split)
+        if options["task"] == "language" or options.get("like") is not None:
+            return raw
+        told = f"{name} is read as running text, to learn what follows what; --target reads a table"
+        return replace(raw, notices=(told, *raw.notices))
     if layout == "table":
         table = formats.read_text_table(opened.text, name, options)
         return from_table(table, name, options)
@@ -131,10 +141,11 @@ def _from_folder(folder: Path, options: Options, split: Any) -> Raw:
     if arrow := parquet.files_of(folder):
         return parquet.load_parquet(arrow, (), options, split)
     tree = read_tree(folder)
-    # Class folders win over files that lie beside them.
+    # Class folders win over files that lie beside them, unless these say what the pictures are.
     if tree is not None and len(tree.classes) > 1:
         if pictures.has_pictures(tree):
-            return pictures.from_tree(tree, options)
+            labelled = pictures.labelled_by_table(folder, tree, options)
+            return labelled or pictures.from_tree(tree, options)
         if not any(map(formats.is_table, tree.files)):
             return text_folders.from_tree(tree, options)
     if tables := pictures.tables_of(folder):
@@ -197,7 +208,9 @@ def _from_rows(
         for file in by_part[part]:
             table = _table_of(opened[file], file.name, options)
             titles = list(table.frame.columns)
-            if frames_of and titles != list(frames_of[0].columns):
+            if frames_of and sorted(titles) == sorted(frames_of[0].columns):
+                table = replace(table, frame=table.frame[list(frames_of[0].columns)])
+            elif frames_of and titles != list(frames_of[0].columns):
                 own = some(titles, 6)
                 notices.append(
                     f"left out: {file.name}, whose columns are {own}, not those of the first file"

@@ -14,6 +14,7 @@ import numpy as np
 from danlu.data.memmap import Array
 from danlu.data.sources import columns
 from danlu.data.sources.delimited import read_delimited
+from danlu.data.sources.excel import is_spreadsheet, read_sheet
 from danlu.data.sources.opened import open_text, suffix_of
 from danlu.data.text import check_encodable
 from danlu.errors import DataError, reason_of, some
@@ -56,8 +57,8 @@ def read_table(path: Path, options: Mapping[str, Any]) -> Table:
     suffix = suffix_of(path)
     if suffix in JSON:
         return read_json(*decoded(path, options))
-    if suffix in EXCEL:
-        return _read_excel(path)
+    if suffix in EXCEL and is_spreadsheet(path):
+        return read_excel(path, options)
     if suffix in ARROW or suffix == ".parquet":
         return Table(read_arrow(path).to_pandas())
     opened = open_text(path, options.get("encoding"))
@@ -83,9 +84,25 @@ def read_text_table(
         # The first pair may look like names, so only known ones are.
         first = re.split(r"[\t,;|]", text.split("\n", 1)[0].strip().lower())
         header = "first" if {cell.strip(' "') for cell in first} & _NAMES_OF_PAIRS else "none"
+    if header is None and like is not None and like.columns:
+        header = _header_of_known(text, name, separator, like)
+    if header is None and options.get("target") is not None:
+        # Who names a column says that there are names.
+        first_line = text.lstrip("\ufeff").split("\n", 1)[0]
+        cells = re.split(r"[\t,;|]", first_line)
+        if str(options["target"]) in {cell.strip(' "\r') for cell in cells}:
+            header = "first"
     read = read_delimited(text, name, separator, header)
     # Where commas are decimal, semicolons set cells apart.
     return Table(read.frame, (*notices, *read.notices), comma_is_decimal=read.separator == ";")
+
+
+def _header_of_known(text: str, name: str, separator: str | None, like: Any) -> str | None:
+    """Return whether the first line names the columns of a run that is to read a file."""
+    known = {column.name for column in like.columns} | {like.target, *like.identifiers}
+    first = read_delimited(text, name, separator, "none").frame.iloc[0]
+    cells = {str(cell).strip() for cell in first}
+    return "first" if cells & known else "none"
 
 
 def read_json(text: str, name: str) -> Table:
@@ -93,7 +110,10 @@ def read_json(text: str, name: str) -> Table:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    if text.lstrip().startswith("["):
+    whole = _table_in_one_object(text)
+    if whole is not None:
+        rows = whole
+    elif text.lstrip().startswith("["):
         found = _parsed(text, name)
         if not all(isinstance(row, dict) for row in found):
             raise DataError(f"{name} must hold a list of JSON objects, each an example")
@@ -119,6 +139,35 @@ def read_json(text: str, name: str) -> Table:
     return Table(pd.DataFrame(columns))
 
 
+def _table_in_one_object(text: str) -> list[dict[str, Any]] | None:
+    """Return the rows of a table that is one JSON object, as pandas and web pages write it.
+
+    {"columns": […], "data": [[…], …]}, {"a": {"0": …}, "b": {"0": …}}, {"a": […], "b": […]}, or
+    a list of objects under a single name, {"data": [{…}, …]}; None for another text.
+    """
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    columns, data = found.get("columns"), found.get("data")
+    if isinstance(columns, list) and isinstance(data, list):
+        return [dict(zip(map(str, columns), row, strict=False)) for row in data]
+    lists = [v for v in found.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
+        return list(lists[0])
+    values = list(found.values())
+    if len(values) > 1 and all(isinstance(v, dict) for v in values):
+        rows = list(dict.fromkeys(row for v in values for row in v))
+        return [{name: v.get(row) for name, v in found.items()} for row in rows]
+    if len(values) > 1 and all(isinstance(v, list) for v in values):
+        lengths = {len(v) for v in values}
+        if len(lengths) == 1 and lengths != {0}:
+            return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
+    return None
+
+
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
@@ -126,27 +175,10 @@ def _parsed(text: str, where: str) -> Any:
         raise DataError(f"{where} is no JSON: {reason_of(e)}") from e
 
 
-def _read_excel(path: Path) -> Table:
-    import pandas as pd
-
-    try:
-        sheets = pd.read_excel(path, sheet_name=None)
-    except ImportError as e:
-        raise DataError(
-            f"{path.name} needs a library for spreadsheets; try pip install 'danlu[excel]'"
-        ) from e
-    except Exception as e:  # the readers raise a dozen unrelated kinds
-        raise DataError(f"{path.name} cannot be read as a spreadsheet: {reason_of(e)}") from e
-    full = {title: frame for title, frame in sheets.items() if not frame.empty}
-    if not full:
-        raise DataError(f"{path.name} has no rows")
-    title, frame = next(iter(full.items()))
-    frame = frame.rename(columns=lambda name: "" if str(name).startswith("Unnamed: ") else name)
-    if len(full) == 1:
-        return Table(frame)
-    others = some(repr(other) for other in list(full)[1:])
-    notice = f"the sheet {title!r} of {path.name} is read; it also has {others}"
-    return Table(frame, (notice,))
+def read_excel(path: Path, options: Mapping[str, Any]) -> Table:
+    """Return a sheet of a spreadsheet: that with the target, else the first with rows."""
+    frame, notices = read_sheet(path, options.get("target"), options.get("header"))
+    return Table(frame, notices)
 
 
 def read_arrow(path: Path) -> Any:
@@ -262,9 +294,12 @@ def _part_and_role(title: str) -> tuple[str, str | None]:
     part = "all"
     rest = []
     for word in words:
-        named = next((p for p, spellings in _PARTS.items() if word in spellings), None)
+        named = _part_named(word)
         if named:
             part = named
+        elif word[:1] in ("x", "y") and (of := _part_named(word[1:])):
+            part = of  # Xtrain, ytest
+            rest.append(word[0])
         else:
             rest.append(word)
     if any(word in _Y_NAMES for word in rest):
@@ -272,6 +307,10 @@ def _part_and_role(title: str) -> tuple[str, str | None]:
     if any(word in _X_NAMES for word in rest):
         return part, "x"
     return part, None
+
+
+def _part_named(word: str) -> str | None:
+    return next((part for part, spellings in _PARTS.items() if word in spellings), None)
 
 
 def _words(title: str) -> list[str]:

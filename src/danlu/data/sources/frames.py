@@ -21,6 +21,7 @@ from danlu.data.tables.roles import (
 )
 from danlu.data.tables.table import TableOptions, from_known_frame
 from danlu.data.tables.table import from_frame as from_table
+from danlu.data.tables.target import read_target
 from danlu.errors import DataError, count, nearest, some, wrong
 
 if TYPE_CHECKING:
@@ -185,12 +186,32 @@ def _texts(
         raise DataError(f"{name} has texts in {text_column!r}; name their label with --target")
     elif label is None or (others and not asked):
         return None
+    if options.get("like") is None and options.get("task") != "text":
+        _refuse_numbers(frame[str(label)], str(label), text_column, name, options)
     left = [reading.name for reading in readings if reading.name not in (text_column, label)]
     left = [column for column in left if column not in (options.get("drop") or ())]
     if left:
         notices.append(f"texts are read from {text_column}; left out: {some(left, 6)}")
     raw = _labelled(frame, name, options, text_column, str(label), sizes)
     return replace(raw, notices=(*notices, *raw.notices))
+
+
+def _refuse_numbers(
+    labels: pd.Series[Any], label: str, text_column: str, name: str, options: Mapping[str, Any]
+) -> None:
+    """Raise DataError where the label of texts is a number, such as a score with a fraction."""
+    if options.get("task") == "classification":
+        return
+    try:
+        target = read_target(labels, options.get("task"), name)
+    except DataError:
+        return  # whatever is wrong with them, they are no numbers
+    if not target.classes:
+        raise DataError(
+            f"{name} has texts in {text_column!r} and numbers in {label!r}, but texts are learnt "
+            "with classes; make classes of the numbers, leave the text out with --drop "
+            f"{text_column}, or take each number as a class with --task classification"
+        )
 
 
 def _main_texts(readings: Sequence[Reading], n: int) -> list[str]:

@@ -51,11 +51,16 @@ def is_json(text: str) -> bool:
     start = text.lstrip()[:_LOOKED_AT]
     if start.startswith("["):
         return start[1:].lstrip().startswith("{")
-    line = start.split("\n", 1)[0]
-    if not line.startswith("{"):
+    if not start.startswith("{"):
         return False
+    line = start.split("\n", 1)[0]
+    # One object on a line, or one over all of them.
+    return _is_object(line) or _is_object(text)
+
+
+def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
 

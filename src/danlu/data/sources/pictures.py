@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from danlu.errors import DataError, count, some
 if TYPE_CHECKING:
     import pandas as pd
 
+_MASKS = {"mask", "masks", "segmentation", "segmentations", "annotations", "groundtruth", "gt"}
+_PICTURES = {"image", "images", "img", "imgs", "pictures", "photos", "jpegimages"}
 _NAMED = 0.5  # of the cells of a column that names files: so many must be pictures that are there
 
 
@@ -114,6 +117,45 @@ def _raw(decoded: Decoded, target: Target, sizes: dict[str, int], notices: tuple
     )
 
 
+def labelled_by_table(folder: Path, tree: Tree, options: Options) -> Raw | None:
+    """Return the pictures of several folders with the labels of a table beside them.
+
+    None where no table names them, or where it says what the folders' names say.
+    """
+    tables = tables_of(folder)
+    if not tables:
+        _refuse_masks(tree)
+        return None
+    try:
+        frame, _ = _frame(tables[0], options)
+    except DataError:
+        return None
+    column = _file_column(frame, _places(folder))
+    if column is None:
+        return None
+    classes = {name.lower() for name in tree.classes}
+    others = [frame[other].astype("string").str.strip().str.lower() for other in frame.columns]
+    says_the_same = any(set(cells.dropna()) == classes for cells in others)
+    if says_the_same and options["target"] is None:
+        return None
+    raw = from_tables(folder, tables, options)
+    if raw is None:
+        return None
+    told = f"the folders {some(tree.classes)} are not read as classes, as a table names the labels"
+    return replace(raw, notices=(told, *raw.notices))
+
+
+def _refuse_masks(tree: Tree) -> None:
+    """Raise DataError for pictures beside masks of the same names, which are no classes."""
+    names = {name.lower() for name in tree.classes}
+    if not names & _MASKS or not names <= _MASKS | _PICTURES:
+        return
+    raise DataError(
+        f"the folders {some(tree.classes)} of {tree.root.name} are pictures and their masks, not "
+        "classes; danlu learns one label for each picture"
+    )
+
+
 def tables_of(folder: Path) -> list[Path]:
     """Return the tables in a folder that also holds pictures, which they may name."""
     tables = [file for file in files_of(folder) if formats.is_table(file)]
@@ -175,8 +217,24 @@ def _places(folder: Path) -> dict[str, Path]:
     for file in all_files(folder):
         if is_picture(file):
             for name in (str(file.relative_to(folder)), file.name, file.stem):
-                found.setdefault(name, file)
+                found.setdefault(_plain_name(name), file)
     return found
+
+
+def _plain_name(name: object) -> str:
+    """Return a picture's name without what spellings of paths differ in."""
+    plain = str(name).strip().replace("\\", "/").lower()
+    while plain.startswith("./"):
+        plain = plain[2:]
+    return plain
+
+
+def _place_of(name: object, places: dict[str, Path]) -> Path | None:
+    """Return the picture that a table names, by the end of its path where the rest is another's."""
+    plain = _plain_name(name)
+    if plain in places:
+        return places[plain]
+    return places.get(plain.rpartition("/")[2])
 
 
 def _file_column(frame: pd.DataFrame, places: dict[str, Path]) -> str | None:
@@ -184,7 +242,7 @@ def _file_column(frame: pd.DataFrame, places: dict[str, Path]) -> str | None:
     best, best_share = None, _NAMED
     for column in frame.columns:
         cells = frame[column].astype("string").fillna("").str.strip()
-        are_there = cells.isin(list(places)).mean()
+        are_there = cells.map(lambda cell: _place_of(cell, places) is not None).mean()
         look_so = cells.str.lower().str.endswith(tuple(SUFFIXES)).mean()
         share = max(float(are_there), float(look_so))
         if share > best_share:
@@ -197,6 +255,8 @@ def _label_column(frame: pd.DataFrame, column: str, name: str, options: Options)
     wanted = options["target"]
     if wanted is not None and wanted in others:
         return str(wanted)
+    if wanted == "last" and others:
+        return others[-1]
     usual = columns.first_named(others, columns.LABELS_OF_TEXT)
     if wanted is None and usual is not None:
         return usual
@@ -217,10 +277,11 @@ def _label_column(frame: pd.DataFrame, column: str, name: str, options: Options)
 
 
 def _found(names: Sequence[str], places: dict[str, Path], listed: str) -> list[Path]:
-    absent = [name for name in names if name not in places]
+    absent = [name for name in names if _place_of(name, places) is None]
     if absent:
         raise DataError(
             f"{listed} names {count(len(absent), 'picture')} that are not in the folder: "
             f"{some(absent)}; add them, or remove their rows"
         )
-    return [places[name] for name in names]
+    found = [_place_of(name, places) for name in names]
+    return [place for place in found if place is not None]

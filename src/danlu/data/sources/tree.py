@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from danlu.data.parts import part_of
+from danlu.data.parts import part_of, part_of_file
 from danlu.errors import DataError, some
 
 ByClass = dict[str, list[Path]]
@@ -64,7 +64,10 @@ def unwrapped(folder: Path) -> tuple[Path, list[str]]:
     inner = folder
     while True:
         below = subfolders(inner)
-        if len(below) != 1 or part_of(below[0].name):
+        if len(below) != 1:
+            break
+        repeats = below[0].name.lower() == inner.name.lower()  # training_set/training_set
+        if part_of(below[0].name) and not repeats:
             break
         # A single folder of files is a class, which somebody has yet to add others to.
         n_classes = len(subfolders(below[0]))
@@ -84,7 +87,7 @@ def read_tree(folder: Path) -> Tree | None:
     below = subfolders(root)
     if not below:
         return None
-    named = {path: part_of(path.name) for path in below}
+    named = _parts_of(below)
     if all(named.values()):
         return _of_parts(root, named, notices)
     if any(named.values()) and any(subfolders(path) for path, part in named.items() if part):
@@ -95,6 +98,18 @@ def read_tree(folder: Path) -> Tree | None:
     if len(below) > 1 and len(set(inner)) == 1 and len(inner[0]) > 1:
         return _of_equal_folders(root, below, sorted(inner[0]), notices)
     return Tree(root, {"all": _by_class(below)}, tuple(notices))
+
+
+def _parts_of(folders: Sequence[Path]) -> dict[Path, str | None]:
+    """Return the part that each folder is named after: train, or by a word of it, seg_train."""
+    named = {path: part_of(path.name) for path in folders}
+    if any(named.values()):
+        return named
+    by_word = {path: part_of_file(path.name) for path in folders}
+    # A class may have such a word in its name; a training part and another rarely have.
+    if {"train"} < {part for part in by_word.values() if part}:
+        return by_word
+    return named
 
 
 def _of_parts(root: Path, named: Mapping[Path, str | None], notices: Sequence[str]) -> Tree:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.float64]  # NaN where there is none
 
 # In lower case. A word such as "unknown" is a level of a category, not a mark.
-MISSING_MARKS = frozenset({"", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none"})
+MISSING_MARKS = frozenset(
+    {"", "?", "-", "--", ".", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "nat", "<na>"}
+    | {"(null)", "[null]", "\\n", "#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?"}
+)
 _AFFIXES = r"(?:[$€£¥₹元%]|USD|EUR|GBP|CNY|RMB)"
 
 
@@ -89,6 +92,10 @@ _LAST_TWO_DIGIT_YEAR = 2049  # 50 is 1950
 _SAMPLE = 100  # cells by which a style is tried before the whole column is
 
 
+# Blanks, minus signs and apostrophes that are typed by word processors.
+_PLAIN_SIGNS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "’": "'"})
+
+
 def is_missing(cells: pd.Series[Any]) -> NDArray[np.bool_]:
     """Return which cells of text are missing: empty, or one of the marks for it."""
     if not len(cells):
@@ -101,7 +108,7 @@ def to_numbers(cells: pd.Series[Any], style: str) -> Numbers:
     """Return cells of text as numbers of a style; currency and percent signs are left out."""
     import pandas as pd
 
-    plain = cells.str.strip()
+    plain = cells.str.translate(_PLAIN_SIGNS).str.strip()
     if style == PLAIN:
         numbers = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         if not np.isnan(numbers).any():
@@ -188,7 +195,7 @@ def to_dates(cells: pd.Series[Any], style: str) -> pd.Series[Any]:
 
 
 def date_style(cells: pd.Series[Any], name: str) -> str | None:
-    """Return the style in which every cell is a date; None where there is none.
+    """Return the style in which all but a few strays are dates; None where there is none.
 
     Whole numbers such as 20240131 are dates only where the column's name says so.
     """
@@ -199,13 +206,18 @@ def date_style(cells: pd.Series[Any], name: str) -> str | None:
         says_so = any(word in name.lower() for word in ("date", "day", "日期"))
         styles = (COMPACT,) if says_so and bool((sample.str.strip().str.len() == 8).all()) else ()
     elif (
-        not bool(sample.str.contains(_LIKE_A_DATE, regex=True).all())
+        sample.str.contains(_LIKE_A_DATE, regex=True).mean() < 1 - STRAYS
         or sample.str.strip().str.fullmatch(_PLAIN).mean() > _MOST_STRAYS
     ):
         styles = ()
-    # Most styles fall at the first cell.
-    tries = (sample.iloc[:1], sample, cells)
+    # Most styles fall at the first cells.
+    tries = (sample.iloc[:3], sample, cells)
     for style in styles:
-        if all(to_dates(tried, style).notna().all() for tried in tries):
+        if all(to_dates(tried, style).notna().mean() > _fewest_dates(tried) for tried in tries):
             return style
     return None
+
+
+def _fewest_dates(tried: pd.Series[Any]) -> float:
+    """Return the share of dates that cells of a date column have at least."""
+    return 0.5 if len(tried) <= 3 else 1 - STRAYS

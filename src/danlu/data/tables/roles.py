@@ -253,13 +253,21 @@ def _dates(words: Words, name: str, style: str) -> Reading:
 
     of_words = cells.to_dates(words.present, style)
     notices = []
+    strays = of_words.isna().to_numpy()
+    n_strays = int(words.cells_of_present[strays].sum())
+    if n_strays:
+        notices.append(
+            f"{name} holds dates; {count(n_strays, 'cell')} with "
+            f"{some(map(repr, words.present[strays]))} taken as missing"
+        )
     other = cells.OTHER_ORDER.get(style)
-    if other and cells.to_dates(words.present, other).notna().all():
+    if other and cells.to_dates(words.present[~strays], other).notna().all():
         notices.append(f"{name} holds dates, read with the month first")
     distinct = int(of_words.nunique())
-    role: Role = "date" if distinct > 1 or words.n_missing else "constant"
+    missing = words.n_missing + n_strays
+    role: Role = "date" if distinct > 1 or missing else "constant"
     dates = words.spread(of_words, pd.NaT)
-    return Reading(name, role, dates, style, words.n_missing, distinct, notices=tuple(notices))
+    return Reading(name, role, dates, style, missing, distinct, notices=tuple(notices))
 
 
 def _words(words: Words, name: str) -> Reading:

@@ -112,6 +112,8 @@ def _of_text(
     # Of classes only an empty cell is missing: NA, None and ? may be names.
     is_there = (text.notna() & (text != "")).to_numpy(bool)
     are_numbers = has_numbers and not strays.any()
+    if are_numbers:
+        is_there = ~gaps  # among numbers NA is no name
     marks = [word for word in _distinct(text[is_there]) if word.lower() in cells.MISSING_MARKS]
     target = _classified(text[is_there].to_numpy(object), is_there, task, title, are_numbers)
     if not marks:
@@ -233,10 +235,30 @@ def known_target(values: pd.Series[Any], classes: tuple[str, ...], style: str) -
         return _numbered(cells.to_numbers(text, style or cells.PLAIN), style, title, ())
     words = spelled(values).str.strip()
     is_there = (words.notna() & (words != "")).to_numpy(bool)
-    known = {name: k for k, name in enumerate(classes)}
-    numbers = words[is_there].map(known).to_numpy(np.float64, na_value=np.nan)
+    known = _known_spellings(classes)
+    numbers = words[is_there].map(known.get).to_numpy(np.float64, na_value=np.nan)
     y = np.where(np.isnan(numbers), -1, numbers).astype(np.int64)
     return Target(y, classes, is_there)
+
+
+class _Spellings(dict[str, int]):
+    """Class numbers by name, also where case differs (True, TRUE), or a fraction of 0 (1, 1.0)."""
+
+    def get(self, word: Any, default: Any = None) -> Any:
+        found = super().get(word)
+        if found is not None:
+            return found
+        text = str(word)
+        return super().get(text.lower(), super().get(text.removesuffix(".0"), default))
+
+
+def _known_spellings(classes: Sequence[str]) -> _Spellings:
+    known = _Spellings()
+    lower = [name.lower() for name in classes]
+    if len(set(lower)) == len(classes):  # of yes and Yes neither is meant by YES
+        known.update({name: k for k, name in enumerate(lower)})
+    known.update({name: k for k, name in enumerate(classes)})
+    return known
 
 
 def unseen_notices(target: Target, values: pd.Series[Any], name: str) -> tuple[str, ...]:

@@ -1,0 +1,98 @@
+"""Formats of lines that libraries have: Weka's ARFF, LIBSVM's sparse rows, fastText's labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import TYPE_CHECKING
+
+from danlu.errors import DataError, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOOKED_AT = 200  # lines by which a format is told
+_ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)", re.I)
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_SPARSE_ROW = re.compile(rf"{_NUMBER}(?:\s+(?:qid:)?\d+:{_NUMBER})+\s*(?:#.*)?")
+_LABEL = "__label__"
+
+
+def read_known_lines(text: str, name: str) -> tuple[pd.DataFrame, str] | None:
+    """Return the table of a text in one of these formats, and a notice; None for another text."""
+    lines = [line for line in text.splitlines()[:_LOOKED_AT] if line.strip()]
+    if not lines:
+        return None
+    if any(re.match(r"\s*@data\b", line, re.I) for line in text.splitlines()):
+        return _arff(text, name)
+    if len(lines) > 1 and all(_SPARSE_ROW.fullmatch(line.strip()) for line in lines):
+        return _sparse(text, name)
+    if all(line.startswith(_LABEL) for line in lines):
+        return _fasttext(text, name)
+    return None
+
+
+def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
+    import pandas as pd
+
+    head, _, data = re.split(r"(?im)(^\s*@data\b.*$)", text, maxsplit=1)
+    titles = []
+    for line in head.splitlines():
+        found = _ATTRIBUTE.match(line.strip())
+        if found:
+            titles.append(found[1].strip("'\""))
+    rows = []
+    filled = "\n".join(
+        line for line in data.splitlines() if line.strip() and not line.lstrip().startswith("%")
+    )
+    if filled.lstrip().startswith("{"):
+        raise DataError(f"{name} is a sparse ARFF file; save it as a dense one, or as LIBSVM")
+    for row in csv.reader(io.StringIO(filled), quotechar="'", skipinitialspace=True):
+        rows.append([cell.strip().strip('"') for cell in row])
+    odd = [k for k, row in enumerate(rows, 1) if len(row) != len(titles)]
+    if odd or not rows:
+        raise DataError(
+            f"row {odd[0] if odd else 1} of {name} has not the {len(titles)} cells that its "
+            "attributes name; correct it"
+        )
+    frame = pd.DataFrame(rows, columns=titles, dtype="string")
+    return frame, f"{name} is read as ARFF, with the attributes {some(titles, 6)}"
+
+
+def _sparse(text: str, name: str) -> tuple[pd.DataFrame, str]:
+    import pandas as pd
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        x, y = load_svmlight_file(io.BytesIO(text.encode()))
+    except ValueError as e:
+        raise DataError(f"{name} cannot be read as LIBSVM rows: {e}") from e
+    columns = [f"f{k + 1}" for k in range(x.shape[1])]
+    frame = pd.DataFrame(x.toarray(), columns=columns)
+    frame["label"] = pd.Series([f"{value:.15g}" for value in y], dtype="string")
+    return frame, f"{name} is read as LIBSVM rows: a label, then features by their numbers"
+
+
+def _fasttext(text: str, name: str) -> tuple[pd.DataFrame, str]:
+    import pandas as pd
+
+    rows = []
+    several = 0
+    for line in text.splitlines():
+        words = line.split()
+        labels = [word for word in words if word.startswith(_LABEL)]
+        if not labels:
+            continue
+        several += len(labels) > 1
+        rest = " ".join(word for word in words if not word.startswith(_LABEL))
+        rows.append((labels[0].removeprefix(_LABEL), rest))
+    if several > len(rows) / 2:
+        raise DataError(
+            f"{name} gives most texts several labels at once, which cannot be learnt; keep one"
+        )
+    frame = pd.DataFrame(rows, columns=["label", "text"], dtype="string")
+    note = f"{name} is read as fastText's lines: a label, then the text"
+    if several:
+        note = f"{note}; of {several} texts with several labels, the first is taken"
+    return frame, note
