@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs"
     monkeypatch.setenv("DANLU_RUNS", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def typical_speeds() -> Iterator[None]:
+    """Plans do not depend on the machine that runs the tests, and nothing is measured."""
+    from danlu.train.dispatch import choose, speeds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose, "speeds", lambda device, threads: speeds._TYPICAL)
+        yield
 
 
 @pytest.fixture

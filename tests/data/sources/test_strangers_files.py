@@ -251,7 +251,9 @@ def test_a_run_reads_rows_without_names_and_classes_in_other_case(tmp_path: Path
     assert found.n_unseen("all") == 0
     headless = tmp_path / "none.csv"
     headless.write_text("".join(f"{i},{i / 2},{'p' if i % 2 else 'q'}\n" for i in range(60)))
-    without = fit(Recipe(epochs=1, batch_size=16), quietly(headless, target="last"), out=tmp_path / "headless")
+    without = fit(
+        Recipe(epochs=1, batch_size=16), quietly(headless, target="last"), out=tmp_path / "headless"
+    )
     one = tmp_path / "one.csv"
     one.write_text("3,1.5,p\n")
     assert run is not None and len(quietly(one, like=without.schema)) == 1

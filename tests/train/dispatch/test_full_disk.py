@@ -52,7 +52,7 @@ def test_a_full_disk_is_reported_and_the_run_resumes_elsewhere(tmp_path: Path, w
         ):
             recipe = RECIPE.with_(["model.hidden=200,200"])
             fit(recipe, load("digits"), out=disk / "run", checkpoint_every=0.0)
-        assert Run(disk / "run").status == "running"
+        assert Run(disk / "run").status == "interrupted"
         filler.unlink(missing_ok=True)
         shutil.copytree(disk / "run", tmp_path / "saved")
     finally:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream, StepBatch
+from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.engine.population import Population
 
 CHAIN, VMAP, SINGLE = "chain", "vmap", "single"
@@ -118,10 +119,17 @@ class StepWork:
         self.alone, self.kind_alone = _count(recipes[:1], make, batches)
         self.kind = self.kind_alone
         self.few = self.more = self.alone
-        if vectorizable and len(recipes) > 1:
-            self.few, self.kind = _count(recipes[:_FEW], make, batches)
-            self.more, _ = _count(recipes[:_MORE], make, batches)
         self.counted = min(_MORE, len(recipes)) - min(_FEW, len(recipes))
+        if not vectorizable or len(recipes) == 1:
+            return
+        self.few, self.kind = _count(recipes[:_FEW], make, batches)
+        try:
+            self.more, _ = _count(recipes[:_MORE], make, batches)
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+            # Networks that large are not trained by the dozen, so the line matters little.
+            self.more = self.few
 
     def of(self, members: int) -> tuple[Work, str]:
         """Return the work of a step of so many networks, and how its calls are made."""
