@@ -19,7 +19,7 @@ from danlu.cli.options import (
     changed_loading_options,
     with_loading_options,
 )
-from danlu.errors import DanluError, wrong
+from danlu.errors import DanluError, short_path, wrong
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def evaluate(
     if json:
         print_json({**figures, "classes": [row._asdict() for row in by_class]})
         return
+    figures["run"] = short_path(found.path)
     table(("", ""), [(title_of(name), _shown(value)) for name, value in figures.items()])
     if by_class:
         say("")

@@ -73,6 +73,8 @@ def parse_value(text: str, info: FieldInfo | None = None) -> Any:
     # `hidden=64,64` needs no brackets where the field takes a list.
     if info is not None and _is_listed(info):
         items = [item.strip() for item in text.strip("[]()").split(",")]
+        if len(items) == 1 and str in get_args(info.annotation):
+            return parse_value(items[0])  # a name in the place of a list
         return [parse_value(item) for item in items if item]
     try:
         return tomllib.loads(f"v = {text}")["v"]
