@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from danlu.errors import ModelError
 
@@ -89,5 +90,7 @@ def _digest(module: nn.Module) -> str:
     digest = hashlib.blake2b(repr(module).encode(), digest_size=4)
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
+        if isinstance(tensor, UninitializedTensorMixin):
+            continue  # a lazy layer's, whose shape the first batch tells
         digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
     return digest.hexdigest()

@@ -93,6 +93,16 @@ def labelled_pictures(folder: Path) -> Path:
     return folder
 
 
+def pictures_in_two_folders(folder: Path) -> Path:
+    pictures(folder / "images_1", N // 2)
+    pictures(folder / "images_2", N // 2)
+    for k in range(N // 2):
+        (folder / "images_2" / f"{k}.png").rename(folder / "images_2" / f"{k + N // 2}.png")
+    rows = "\n".join(f"{k},{kind}" for k, kind in enumerate(KINDS))
+    (folder / "labels.csv").write_text("name,kind\n" + rows)
+    return folder
+
+
 def files_by_part(folder: Path) -> Path:
     for part in ("train", "dev", "test"):
         rows = (f"{text}\t{kind}" for text, kind in zip(WORDS, KINDS, strict=True))
@@ -159,12 +169,20 @@ CASES: dict[str, Case] = {
         text_file("t.csv", "day,sales\n" + "\n".join(map(",".join, zip(DATES, SIZES, strict=True)))),
         is_task("regression"),
     ),
-    "JSON lines, or a list of JSON objects": (
+    "a table with a second line of units": (
+        text_file("t.csv", "size,width,kind\ncm,kg,\n" + "\n".join(f"{s},{s},{k}" for s, k in zip(SIZES, KINDS, strict=True))),
+        is_table,
+    ),
+    "JSON lines, a list of JSON objects, or columns and rows in one object": (
         written("t.jsonl", "to_json", orient="records", lines=True),
         is_table,
     ),
     "a Parquet, Arrow or Feather file": (written("t.feather", "to_feather"), is_table),
     "an Excel file (extra `excel`)": (written("t.xlsx", "to_excel", index=False), is_table),
+    "ARFF, LIBSVM rows, fastText's `__label__` lines": (
+        text_file("t.txt", "".join(f"__label__{k} {w}\n" for k, w in zip(KINDS, WORDS, strict=True))),
+        is_text,
+    ),
     "an NPZ file (also HDF5, extra `hdf5`, and MATLAB)": (npz, is_task("classification")),
     "a text and a label in each row, in either order": (
         text_file("t.txt", "\n".join(f"{k}\t{w}" for k, w in zip(KINDS, WORDS, strict=True))),
@@ -201,6 +219,7 @@ CASES: dict[str, Case] = {
     ),
     "a folder that only holds another": (classes(pictures, "inner"), is_picture),
     "a folder of pictures with a table of labels": (labelled_pictures, is_picture),
+    "several folders of pictures beside such a table": (pictures_in_two_folders, is_picture),
     "a folder of files named after parts (`train.tsv`, `dev.tsv`)": (files_by_part, has_parts),
     "pictures of several sizes or modes": (
         of_sizes,

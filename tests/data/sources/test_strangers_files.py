@@ -257,3 +257,35 @@ def test_a_run_reads_rows_without_names_and_classes_in_other_case(tmp_path: Path
     one = tmp_path / "one.csv"
     one.write_text("3,1.5,p\n")
     assert run is not None and len(quietly(one, like=without.schema)) == 1
+
+
+def test_features_and_targets_may_be_files_side_by_side(tmp_path: Path) -> None:
+    for part, n in (("train", 40), ("test", 10)):
+        (tmp_path / f"X_{part}.csv").write_text(
+            "a,b\n" + "".join(f"{i},{i / 2}\n" for i in range(n))
+        )
+        (tmp_path / f"y_{part}.csv").write_text("label\n" + "".join(f"{i % 2}\n" for i in range(n)))
+    data = quietly(tmp_path)
+    assert (data.size("test"), data.schema.target) == (10, "y")
+    assert [column.name for column in data.columns] == ["a", "b"]
+
+
+def test_a_packed_table_may_have_a_readme_beside_it(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("data/t.csv", "a,b,y\n" + rows())
+        archive.writestr("README.txt", "about")
+        archive.writestr("LICENSE", "free")
+    assert len(quietly(tmp_path / "t.zip", target="y")) == 40
+
+
+def test_wide_tables_of_plain_numbers_keep_their_codes(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = (
+        f"{i / 3:.3f},{i % 10:03},1_0{i % 3},{1e5 * i:.2e},{'a' if i % 2 else 'b'}\n"
+        for i in range(60)
+    )
+    path.write_text("number,code,under,power,y\n" + "".join(lines))
+    roles = {column.name: column.role for column in quietly(path, target="y").columns}
+    assert roles == {"number": "number", "code": "category", "under": "category", "power": "number"}

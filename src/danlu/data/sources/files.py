@@ -193,6 +193,26 @@ def _table_of(opened: Opened, name: str, options: Options) -> formats.Table:
     return formats.read_text_table(opened.text, name, options)
 
 
+def _with_targets_beside(
+    by_part: dict[str, list[Path]], tables: dict[Path, formats.Table]
+) -> tuple[dict[str, list[Path]], dict[Path, formats.Table], list[str]]:
+    """Join X_train.csv and y_train.csv, whose rows are of the same examples."""
+    joined: dict[Path, formats.Table] = {}
+    kept = {}
+    for part, files in by_part.items():
+        roles = {formats.role_of_arrays(file.stem): file for file in files}
+        if len(files) != 2 or set(roles) != {"x", "y"}:
+            return by_part, tables, []
+        features, targets = tables[roles["x"]], tables[roles["y"]]
+        if len(features.frame) != len(targets.frame) or targets.frame.shape[1] != 1:
+            return by_part, tables, []
+        frame = features.frame.join(targets.frame.set_axis(["y"], axis=1))
+        joined[roles["x"]] = replace(features, frame=frame)
+        kept[part] = [roles["x"]]
+    names = some(file.name for files in by_part.values() for file in files)
+    return kept, joined, [f"{names} are joined side by side, the targets as y"]
+
+
 def _from_rows(
     by_part: dict[str, list[Path]], opened: dict[Path, Opened], name: str, options: Options
 ) -> Raw:
@@ -203,10 +223,17 @@ def _from_rows(
     notices: list[str] = []
     sizes = {}
     is_decimal = False
+    tables = {
+        file: _table_of(opened[file], file.name, options)
+        for part in by_part.values()
+        for file in part
+    }
+    by_part, tables, told = _with_targets_beside(by_part, tables)
+    notices += told
     for part in in_order(by_part):
         sizes[part] = 0
         for file in by_part[part]:
-            table = _table_of(opened[file], file.name, options)
+            table = tables[file]
             titles = list(table.frame.columns)
             if frames_of and sorted(titles) == sorted(frames_of[0].columns):
                 table = replace(table, frame=table.frame[list(frames_of[0].columns)])

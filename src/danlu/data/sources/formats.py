@@ -289,6 +289,11 @@ def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, A
     }, notices
 
 
+def role_of_arrays(title: str) -> str | None:
+    """Return "x" or "y" where a name says which of the two it holds, such as X_train."""
+    return _part_and_role(title)[1]
+
+
 def _part_and_role(title: str) -> tuple[str, str | None]:
     words = [word for word in _words(title) if word]
     part = "all"

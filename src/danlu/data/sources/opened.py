@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from danlu.data.sources.tree import is_about
 from danlu.errors import DataError, reason_of, some, wrong
 
 PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zip")
@@ -80,6 +81,10 @@ def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
             and not member.split("/")[-1].startswith(_HIDDEN)
             and not member.startswith(_HIDDEN)
         ]
+        if len(members) > 1:
+            # Beside the data there may be texts about them.
+            of_data = [member for member in members if not is_about(Path(member))]
+            members = of_data or members
         if len(members) != 1:
             raise DataError(
                 f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack "

@@ -34,6 +34,8 @@ _ID_NAME = re.compile(
 _UNNAMED = re.compile(r"^(unnamed: \d+|index|)$", re.I)
 _SIGNS_OF_WORDS = "[\u3040-\u30ff\u3400-\u9fff]"
 _CODE = re.compile(r"0\d+")
+_CODE_WITHIN = re.compile(r"^\s*0\d", re.MULTILINE)
+_PLAIN_SIGNS = frozenset("0123456789+-.eE \t\n")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def uses_decimal_comma(frame: pd.DataFrame) -> bool:
     """Whether some column can only be numbers with a decimal comma, such as 45,06."""
     for name in frame.columns:
         text = text_cells(frame[name])
-        if text is not None and cells.has_decimal_comma(Words.of(text).present):
+        if text is None or "," not in "\n".join(text.dropna().tolist()):
+            continue
+        if cells.has_decimal_comma(Words.of(text).present):
             return True
     return False
 
@@ -122,13 +126,26 @@ def read_columns(
     """Return each column but the target with its role."""
     names = [name for name in frame.columns if name != target]
     texts = {name: text_cells(frame[name]) for name in names}
-    words = {name: Words.of(text) for name, text in texts.items() if text is not None}
+    # Most columns of most tables are plain numbers, which are read at once.
+    plain = {name: _plain_numbers(text) for name, text in texts.items() if text is not None}
+    words = {
+        name: Words.of(text)
+        for name, text in texts.items()
+        if text is not None and plain[name] is None
+    }
     dots_group = any(cells.has_decimal_comma(column.present) for column in words.values())
     comma_is_decimal = comma_is_decimal or dots_group
     readings = []
     for position, name in enumerate(names):
         told = overrides.of(name)
-        if name in words:
+        numbers = plain.get(name)
+        text = texts[name]
+        if numbers is not None and (dots_group or told in ("category", "text")):
+            assert text is not None
+            words[name] = Words.of(text)
+        if numbers is not None and name not in words:
+            reading = _numbers(name, numbers, cells.PLAIN)
+        elif name in words:
             reading = _read_text(words[name], name, told, comma_is_decimal, dots_group)
         else:
             reading = _read_typed(frame[name], name)
@@ -136,6 +153,21 @@ def read_columns(
             reading = _left_out(reading, position == 0, len(names))
         readings.append(_as_told(reading, frame[name], told))
     return readings
+
+
+def _plain_numbers(text: pd.Series[Any]) -> np.ndarray[Any, Any] | None:
+    """Return cells of text as numbers where every one is a plain number, none missing, no code."""
+    if text.isna().any():
+        return None
+    written = text.tolist()
+    joined = "\n".join(written)
+    # Python's own reading knows more numbers than people write: 1_000, nan.
+    if not _PLAIN_SIGNS.issuperset(joined) or _CODE_WITHIN.search(joined):
+        return None
+    try:
+        return np.array(list(map(float, written)))
+    except ValueError:
+        return None
 
 
 def _read_typed(values: pd.Series[Any], name: str) -> Reading:
