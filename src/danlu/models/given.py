@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from danlu.errors import ModelError
 
@@ -90,7 +90,7 @@ def _digest(module: nn.Module) -> str:
     digest = hashlib.blake2b(repr(module).encode(), digest_size=4)
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        if isinstance(tensor, UninitializedTensorMixin):
+        if is_lazy(tensor):
             continue  # a lazy layer's, whose shape the first batch tells
         digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
     return digest.hexdigest()
