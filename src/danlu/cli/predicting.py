@@ -24,9 +24,9 @@ from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
     from danlu.data import Data, Schema
-    from danlu.predict.evaluate import Score
     from danlu.predict.inputs import Inputs
     from danlu.predict.predictions import Prediction
+    from danlu.predict.scores import Score
     from danlu.runs import Run
 
 _TRANSLATION_LENGTH = 200

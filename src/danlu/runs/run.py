@@ -21,6 +21,7 @@ from danlu.predict import evaluate, predictions, text
 from danlu.predict import generate as generating
 from danlu.predict import translate as translating
 from danlu.predict.compatibility import check_compatible
+from danlu.predict.scores import Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model, text_spec
 from danlu.runs import folder
@@ -159,7 +160,7 @@ class Run(TrainedOnData):
         """
         return generating.generate(self, prompt, **options)
 
-    def evaluate(self, data: Data | None = None, part: str = "test") -> evaluate.Score:
+    def evaluate(self, data: Data | None = None, part: str = "test") -> Score:
         """Return loss, accuracy and the other figures of the task on a part ("all" for the whole).
 
         data: other data of the same schema instead of the run's own. Raises RunError for another
@@ -181,7 +182,7 @@ class Run(TrainedOnData):
             stateful=bool(self.recipe.model.stateful),
         )
         sizes = evaluate.sentence_lengths(data, part)
-        (score,) = evaluate.scores(outs, self.schema, sizes, self.schema.metrics)
+        (score,) = scores(outs, self.schema, sizes, self.schema.metrics)
         return score
 
     def plot(self) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from danlu.data import Data
 from danlu.data.vocabulary import PAD
 from danlu.files import read_tensors, write_tensors
-from danlu.predict.evaluate import Outputs, PassOutputs
+from danlu.predict.scores import Outputs, PassOutputs
 
 NAME = "test.safetensors"
 _WORST = 24  # confidently wrong examples that are kept to be shown

@@ -21,6 +21,7 @@ from danlu.errors import Mistake, RecipeError, RunError, count, way_on, wrong
 from danlu.models.given import Network, name_of
 from danlu.predict import evaluate
 from danlu.predict.predictions import Prediction
+from danlu.predict.scores import PassOutputs, scores
 from danlu.recipe import Recipe
 from danlu.recipe.sample import left_out
 from danlu.runs import Study, folder
@@ -158,8 +159,8 @@ def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
 
 
 def _figures(out: Tensor, y: Tensor, schema: Schema, metric: str) -> dict[str, float]:
-    only = evaluate.PassOutputs(out.t().unsqueeze(0), y)
-    (score,) = evaluate.scores(iter([only]), schema, more=[metric])
+    only = PassOutputs(out.t().unsqueeze(0), y)
+    (score,) = scores(iter([only]), schema, more=[metric])
     figures = {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
     return {name: value for name, value in figures.items() if not math.isnan(value)}
 

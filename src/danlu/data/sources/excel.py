@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.data.sources.delimited import votes_for_names
+from danlu.data.sources.header import votes_for_names
 from danlu.errors import DataError, count, reason_of, some
 
 if TYPE_CHECKING:

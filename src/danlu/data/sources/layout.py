@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from danlu.data.sources import delimited
+from danlu.data.sources import separators
 from danlu.data.sources.formats import DELIMITED
 from danlu.data.sources.tagged_lines import is_universal
 
@@ -102,8 +102,8 @@ def are_rows(lines: Sequence[str]) -> bool:
     filled = [line for line in lines if line.strip()]
     if len(filled) < 2:
         return False
-    sign = delimited.best_separator(filled[: delimited.LINES])
-    cells = delimited.split_lines(filled, sign)
+    sign = separators.best_separator(filled[: separators.LINES])
+    cells = separators.split_lines(filled, sign)
     width, rows = _width(cells)
     if width < 2 or rows < _EVEN * len(cells):
         return False

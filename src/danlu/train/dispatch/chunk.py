@@ -15,7 +15,7 @@ from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
 from danlu.files import storing, write, write_tensors
 from danlu.host import compute_threads
-from danlu.predict import evaluate
+from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.runs import Member, Study, checkpoint
@@ -189,7 +189,7 @@ class ChunkRecorder:
 
     def _scores(
         self, loop: Loop, population: Population, members: list[FinishedMember]
-    ) -> dict[str, list[evaluate.Score]]:
+    ) -> dict[str, list[Score]]:
         """Score the parts that some member needs and that no row has scored yet."""
         data = loop.data
         # Without early stopping, the last row's validation is that of the final weights.
@@ -221,7 +221,7 @@ class ChunkRecorder:
         self,
         part: str,
         member: FinishedMember,
-        scores: dict[str, list[evaluate.Score]],
+        scores: dict[str, list[Score]],
         data: Data,
     ) -> dict[str, Any]:
         if part in scores:

@@ -18,6 +18,7 @@ from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
 from danlu.models.given import Network, importable_part, name_of
 from danlu.predict import evaluate
+from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
@@ -294,9 +295,7 @@ class RunRecorder:
         self._update(status="finished", result=result)
         checkpoint.remove_all(path / "checkpoint")
 
-    def _score(
-        self, loop: Loop, population: Population, part: str, is_last: bool
-    ) -> evaluate.Score:
+    def _score(self, loop: Loop, population: Population, part: str, is_last: bool) -> Score:
         """Return the score on a part; of the last one, outputs are kept to be shown."""
         data, path = self.data, self.run.path
         schema = data.schema
@@ -314,8 +313,8 @@ class RunRecorder:
             out, y = evaluate.collect(outs, n)
             if is_last:
                 saved_outputs.write_predictions(path, data, out, part)
-            as_one_pass = evaluate.PassOutputs(out.t().unsqueeze(0), y)
+            as_one_pass = PassOutputs(out.t().unsqueeze(0), y)
             outs = iter([as_one_pass])
         lengths = evaluate.sentence_lengths(data, part, n)
-        (score,) = evaluate.scores(outs, schema, lengths, [*loop.watched, self.run.chosen_metric])
+        (score,) = scores(outs, schema, lengths, [*loop.watched, self.run.chosen_metric])
         return score

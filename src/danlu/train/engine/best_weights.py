@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danlu.metrics import higher_is_better
-from danlu.predict.evaluate import Score
+from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.train.engine.members import MemberState
 from danlu.train.forward import Snapshot, Stack

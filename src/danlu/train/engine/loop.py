@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from danlu.data import Data
-from danlu.predict import evaluate
+from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import batch_key
@@ -284,7 +284,7 @@ class Loop:
         finished = [i for i in alive if self._is_finished(i)]
         self._hand_over(finished + self._rescued())
 
-    def _validate(self, alive: list[int]) -> list[evaluate.Score] | None:
+    def _validate(self, alive: list[int]) -> list[Score] | None:
         """Return each network's validation score, and keep the best weights by it."""
         if not self.data.size("valid") and not self.scorer.by_fold:
             return None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from danlu.predict.evaluate import hits
+from danlu.predict.scores import hits
 
 # Outputs and steps kept before they are counted together: one comparison instead of many.
 _MOST_PENDING_OUTPUTS = 1 << 16

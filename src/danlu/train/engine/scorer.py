@@ -9,6 +9,7 @@ import torch
 
 from danlu.data import Data
 from danlu.predict import evaluate
+from danlu.predict.scores import Outputs, Score, scores, scores_of_own_examples
 from danlu.recipe import Recipe
 from danlu.recipe.sample import left_out
 from danlu.train.batches import BatchStream
@@ -37,15 +38,13 @@ class Scorer:
         part: str,
         most: int | None = None,
         more: Sequence[str] = (),
-    ) -> list[evaluate.Score]:
+    ) -> list[Score]:
         """Return what each network of the population scores on a part of the data."""
         outs = self.outputs(population, part, most)
         sizes = evaluate.sentence_lengths(self.data, part, most)
-        return evaluate.scores(outs, self.data.schema, sizes, more)
+        return scores(outs, self.data.schema, sizes, more)
 
-    def validation_scores(
-        self, population: Population, more: Sequence[str] = ()
-    ) -> list[evaluate.Score]:
+    def validation_scores(self, population: Population, more: Sequence[str] = ()) -> list[Score]:
         """Return what each network scores on the validation part, or the fold it leaves out."""
         if not self.by_fold:
             return self.scores(population, "valid", more=more)
@@ -53,11 +52,9 @@ class Scorer:
         folds = [left_out(recipe.sample, n, labels) for recipe in population.recipes]
         outs = self.outputs(population, "train")
         schema = self.data.schema
-        return evaluate.scores_of_own_examples(outs, schema, torch.stack(folds), more)
+        return scores_of_own_examples(outs, schema, torch.stack(folds), more)
 
-    def outputs(
-        self, population: Population, part: str, most: int | None = None
-    ) -> evaluate.Outputs:
+    def outputs(self, population: Population, part: str, most: int | None = None) -> Outputs:
         """Yield outputs [M, K, n] and targets [n] on a part of the data."""
         first = population.recipes[0]
         kinds = [recipe.normalize for recipe in population.recipes]
