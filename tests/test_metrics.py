@@ -28,7 +28,7 @@ def predictions(draw: st.DrawFn) -> Predicted:
     return Predicted(targets, p.argmax(1), p)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(predictions())
 def test_figures_of_classes_equal_scikit_learn_s(p: Predicted) -> None:
     y, c, q = p.targets, p.chosen, p.probabilities

@@ -72,7 +72,8 @@ def _sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all."""
-    write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    plain = json.dumps(with_nulls(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write(path, plain + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -96,6 +97,11 @@ def with_nulls(value: Any) -> Any:
     return value
 
 
+def with_nan(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with NaN for None, as which they were written."""
+    return {name: math.nan if value is None else value for name, value in figures.items()}
+
+
 def append_lines(path: Path, values: list[Any]) -> None:
     """Append JSON lines to a file; a line torn by a crash is left out when reading."""
     with storing(path), path.open("a", encoding="utf-8") as f:
@@ -104,7 +110,7 @@ def append_lines(path: Path, values: list[Any]) -> None:
 
 
 def _as_lines(values: list[Any]) -> str:
-    lines = [json.dumps(value) + "\n" for value in values]
+    lines = [json.dumps(with_nulls(value), allow_nan=False) + "\n" for value in values]
     return "".join(lines)
 
 

@@ -61,6 +61,8 @@ class Metric:
 
 def _balanced_accuracy(p: Predicted) -> float:
     _, recall, _, support = by_class(p)
+    if not support.any():
+        return math.nan
     return float(recall[support > 0].mean())
 
 
@@ -129,6 +131,8 @@ def _brier(p: Predicted) -> float:
     """Return the mean of Σ (p − y)² over classes; for two, of the second class alone."""
     p = p.known
     assert p.probabilities is not None
+    if not len(p.targets):
+        return math.nan
     errors = p.probabilities.astype(np.float64)
     errors[np.arange(len(errors)), p.targets] -= 1
     classes = 1 if errors.shape[1] > 2 else 2
@@ -153,6 +157,8 @@ def reliability(p: Predicted, bins: int = CALIBRATION_BINS) -> tuple[Array, Arra
 
 
 def _calibration_error(p: Predicted) -> float:
+    if not len(p.known.targets):
+        return math.nan
     confidence, accuracy, counts = reliability(p)
     return float((np.abs(confidence - accuracy) * counts).sum() / counts.sum())
 
@@ -165,8 +171,11 @@ def _top(k: int) -> Callable[[Predicted], float]:
         assert known.probabilities is not None
         rows = np.arange(len(known.targets))
         of_class = known.probabilities[rows, known.targets]
-        likelier = (known.probabilities > of_class[:, None]).sum(1)
-        return float((likelier < k).sum()) / len(p.targets)
+        above = known.probabilities > of_class[:, None]
+        # Of equal ones the first counts, as where the likeliest is chosen.
+        earlier = np.arange(known.probabilities.shape[1]) < known.targets[:, None]
+        equal = (known.probabilities == of_class[:, None]) & earlier
+        return float(((above | equal).sum(1) < k).sum()) / len(p.targets)
 
     return value
 

@@ -84,7 +84,7 @@ def test_another_program_imports_it_or_is_given_one(tmp_path: Path, monkeypatch:
     x = data.part("test")[0]
     again = Run(named.path, trust=True)
     assert torch.equal(again.predict(x).values, named.predict(x).values)
-    with pytest.raises(ModelError, match="has no callable"):
+    with pytest.raises(ModelError, match="was given as an object"):
         Run(closure.path, trust=True).model()
     mine = Run(closure.path).model(Net(3, 2))
     logits = mine(Run(closure.path).normalizer(x))
@@ -138,7 +138,7 @@ def test_examples_may_have_several_inputs(tmp_path: Path) -> None:
     """By name, in a tuple, by part, or from a dataset: the network gets them apart."""
     x, y = two_inputs()
     data = load((x, y))
-    recipe = Recipe(epochs=60, batch_size=16, optimizer={"lr": 0.01})
+    recipe = Recipe(epochs=20, batch_size=16, optimizer={"lr": 0.03})
     run = fit(Both, data, recipe=recipe, out=tmp_path / "run")
     assert run.result["test_accuracy"] > 0.9
     few = {"word": x["word"][:5], "picture": x["picture"][:5]}  # in whatever order
@@ -152,7 +152,11 @@ def test_examples_may_have_several_inputs(tmp_path: Path) -> None:
     parts = load({"train": (x, y), "test": (x, y)})
     assert parts.size("test") == 120
     found = compare(
-        data, {"optimizer.lr": [0.1, 0.01]}, recipe=run.recipe, seeds=2, out=tmp_path / "study"
+        data,
+        {"optimizer.lr": [0.1, 0.01]},
+        recipe=run.recipe.with_(epochs=3),
+        seeds=2,
+        out=tmp_path / "study",
     )
     alone = fit(found.study.recipes[0], data, out=tmp_path / "alone")
     assert alone.result["valid_loss"] == pytest.approx(
@@ -193,7 +197,7 @@ def test_outputs_may_be_one_logit_or_an_object_with_logits(forward: Any, tmp_pat
         def forward(self, x: Tensor) -> Any:
             return forward(self.layer(x))
 
-    recipe = Recipe(epochs=30, batch_size=16, optimizer={"lr": 0.01})
+    recipe = Recipe(epochs=8, batch_size=16, optimizer={"lr": 0.03})
     run = fit(Own(), load("breast-cancer"), recipe=recipe, out=tmp_path / "run")
     assert run.result["test_accuracy"] > 0.9
 
@@ -213,3 +217,41 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
         fit(Recipe(), data, recipe=Recipe())
     with pytest.warns(DataNotice, match="logits are expected"):
         fit(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), data, recipe=RECIPE, out=tmp_path / "p")
+
+
+class Sloped(nn.Module):
+    """What it computes depends on a number that is no weight."""
+
+    def __init__(self, slope: float = 0.1) -> None:
+        super().__init__()
+        self.slope, self.layer = slope, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(nn.functional.leaky_relu(x, self.slope))
+
+
+def test_another_program_makes_no_other_network_than_was_given(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A slope of 1 is not that of the class; given one, the run predicts by it."""
+    from danlu.models import given
+
+    data = load("iris")
+    run = fit(Sloped(slope=1.0), data, recipe=RECIPE, out=tmp_path / "run")
+    x = data.part("test")[0]
+    want = run.predict(x).probabilities
+    monkeypatch.setattr(given, "_given", {})
+    again = Run(run.path, trust=True)
+    with pytest.raises(ModelError, match="was given as an object to another program"):
+        again.model()
+    again.model(Sloped(slope=1.0))
+    torch.testing.assert_close(again.predict(x).probabilities, want)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_network_that_squeezes_takes_a_single_row(rows: int, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(10, 1), nn.Flatten(0))
+    run = fit(net.to(torch.bfloat16).float(), load("diabetes"), out=tmp_path / "run")
+    assert run.predict(load("diabetes").x[:rows]).values.shape == (rows,)
+    again = fit(run.model(), load("diabetes"), recipe=RECIPE, out=tmp_path / "again")
+    assert again.status == "finished"

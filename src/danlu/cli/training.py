@@ -63,7 +63,8 @@ def fit(
     if not json:
         _announce(data, chosen)
     if folds is not None:
-        _cross_validate(data, chosen, folds, metric, out, device, json)
+        options = {"out": out, "device": device, "checkpoint_every": checkpoint_every}
+        _cross_validate(data, chosen, folds, metric, json, options)
         return
     run = train.fit(
         chosen,
@@ -82,9 +83,8 @@ def _cross_validate(
     recipe: Recipe,
     folds: int,
     metric: str | None,
-    out: Path | None,
-    device: str,
     json: bool,
+    options: dict[str, Any],
 ) -> None:
     from danlu.cli.results import finish_folds
     from danlu.report.terminal.study_progress import study_progress
@@ -95,9 +95,8 @@ def _cross_validate(
         data,
         folds=folds,
         metric=metric,
-        out=out,
-        device=device,
         listener=for_json(study_progress, json),
+        **options,
     )
     finish_folds(found, json)
 

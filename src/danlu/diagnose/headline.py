@@ -16,9 +16,9 @@ from danlu.errors import count
 from danlu.metrics import Predicted
 from danlu.runs import Run
 from danlu.runs.saved_outputs import has_outputs, read_outputs
-from danlu.statistics import auc_interval, confusion_interval, estimate, wilson_interval
+from danlu.statistics import auc_interval, confusion_interval, estimate
 
-_MOST_CLASSES = 200  # whose confusions are drawn again for an interval
+_MOST_CLASSES = 60  # whose confusions are drawn again for an interval
 
 Interval = tuple[float, float]
 
@@ -57,8 +57,6 @@ def headline(run: Run, part: str) -> str | None:
 
 def interval(name: str, p: Predicted) -> Interval | None:
     """Return the 95 % interval of a figure over examples; None where there is no simple one."""
-    if name == "accuracy":
-        return wilson_interval(float((p.chosen == p.targets).mean()), len(p.targets))
     if name == "mae":
         found = estimate(np.abs(p.chosen - p.targets).tolist())
         return None if math.isnan(found.low) else (found.low, found.high)
@@ -67,7 +65,8 @@ def interval(name: str, p: Predicted) -> Interval | None:
     is_binary = p.probabilities is not None and p.probabilities.shape[1] == 2
     if name == "auc" and is_binary:
         assert p.probabilities is not None
-        return auc_interval(p.targets == 1, p.probabilities[:, 1])
+        low, high = auc_interval(p.targets == 1, p.probabilities[:, 1])
+        return None if math.isnan(low) else (low, high)
     return None
 
 

@@ -61,9 +61,10 @@ def _ranks(p: Predicted) -> str | None:
     if not levels or min(holm(levels)) >= _LEVEL:
         return None
     auc = metrics.compute(["auc"], p)["auc"]
+    way_out = "; another threshold would serve" if p.probabilities.shape[1] == 2 else ""
     return (
         f"It tells classes apart all the same: AUC is {auc:.3f} (rank test, "
-        f"p {_shown(min(holm(levels)))}); another threshold would serve."
+        f"p {_shown(min(holm(levels)))}){way_out}."
     )
 
 

@@ -110,8 +110,8 @@ def _layers(model: nn.Module) -> Iterator[Any]:
 def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
     is_weighted = recipe.loss.class_weights != "none"
     is_sampled = not recipe.sample.whole
-    if name == "cross-entropy-explicit":
-        yield losses.cross_entropy  # validation is scored with PyTorch's
+    if losses.LOSSES[name].classes and name != "cross-entropy":
+        yield losses.cross_entropy  # by which validation is scored
     yield losses.LOSSES[name].value
     if is_weighted or is_sampled:
         yield losses.example_weights

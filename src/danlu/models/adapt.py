@@ -17,8 +17,9 @@ from danlu.data.inputs import Input, unpacked
 
 def take_inputs(model: nn.Module, inputs: Sequence[Input]) -> None:
     """Let a network take its several inputs, which a batch [B, F] holds side by side."""
-    if not inputs:
+    if not inputs or getattr(model, _MARK, False):
         return
+    setattr(model, _MARK, True)
 
     def unpack(module: nn.Module, args: Any, kwargs: Any) -> Any:
         (x,) = args
@@ -38,12 +39,18 @@ def give_outputs(model: nn.Module, example: Any, expected: tuple[int, ...]) -> A
     it gives now.
     """
     out = model(example)
-    for change in _changes(out, expected):
+    if getattr(model, _ADAPTED, False):  # a network that danlu trained before
+        return out
+    changes = _changes(out, expected)
+    if changes:
+        setattr(model, _ADAPTED, True)
+    for change in changes:
         model.register_forward_hook(change)
         out = change(model, (), out)
     return out
 
 
+_MARK, _ADAPTED = "_danlu_inputs", "_danlu_outputs"  # of modules that have our hooks already
 Change = Callable[[nn.Module, Any, Any], Any]
 
 
@@ -57,7 +64,8 @@ def _changes(out: Any, expected: tuple[int, ...]) -> list[Change]:
         return changes
     n, outputs = expected
     if tuple(out.shape) == (n,) and outputs <= 2:
-        changes.append(lambda module, args, given: given.unsqueeze(1))
+        # A single example may have lost its axis as well.
+        changes.append(lambda module, args, given: given.reshape(-1, 1))
         out = out.unsqueeze(1)
     if tuple(out.shape) == (n, 1) and outputs == 2:
         changes.append(lambda module, args, given: torch.cat([torch.zeros_like(given), given], 1))

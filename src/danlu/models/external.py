@@ -14,7 +14,7 @@ from danlu.errors import DataNotice, ModelError, reason_of
 from danlu.host import importable_working_folder
 from danlu.imported import find, parameters_of
 from danlu.models.adapt import are_probabilities, give_outputs, take_inputs
-from danlu.models.given import find_given, importable_part
+from danlu.models.given import check_structure, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
 from danlu.rng import seed_of
 
@@ -49,6 +49,8 @@ def build(
                 "give its arguments in `model.args`"
             ) from e
         _check(model, path)
+        if find_given(path) is None:
+            check_structure(path, model)
         take_inputs(model, inputs)
         # Here lazy layers draw their weights.
         _check_output(model, path, _examples(input_shape, text), _expected(outputs, text))

@@ -1,7 +1,8 @@
 """Networks given as Python objects: a module, a class, or a function that makes one.
 
 A recipe is text, so it names them, `package.module:name`. While the program runs the name stands
-for the object itself; another program imports it from there, where that can be done.
+for the object itself. Another program imports what lies in a module; of a module that was given it
+makes a new one, where that has the same structure, as its weights come from the run's folder.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from danlu.errors import ModelError
+from danlu.errors import ModelError, reason_of
 
 Network = nn.Module | Callable[..., nn.Module]
 
-_DIGEST = "@"  # before what distinguishes several objects of one name
+_DIGEST = "@"  # before what an object is more than its name
+_ONLY_HERE = "here"  # of functions that no other program can import
+
+_PLAIN = (bool, int, float, str, tuple, type(None))  # attributes that tell modules apart
 
 _given: dict[str, Callable[..., Any]] = {}
 
@@ -31,8 +36,14 @@ def name_of(network: Network) -> str:
     Raises ModelError for what makes no network.
     """
     if isinstance(network, nn.Module):
-        original = copy.deepcopy(network)
-        path = f"{_path_of(type(network))}{_DIGEST}{_digest(original)}"
+        try:
+            original = copy.deepcopy(network)
+        except Exception as e:  # a module may hold anything
+            raise ModelError(
+                f"`network` cannot be copied ({reason_of(e)}); give a function that makes it"
+            ) from e
+        digest = f"{structure_of(original)}.{_weights_of(original)}"
+        path = f"{_path_of(type(network))}{_DIGEST}{digest}"
         _given[path] = lambda: copy.deepcopy(original)
         return path
     if not callable(network):
@@ -41,20 +52,21 @@ def name_of(network: Network) -> str:
             f"`network` is a {kind}, but must be a torch.nn.Module, or a function that makes one"
         )
     path = _path_of(network)
-    number = 2
-    unnumbered = path
+    if _named_object(path) is network:
+        return path
+    number = 1
     # Two functions may have one name, such as those made in a loop.
-    while _given.get(path, network) is not network:
-        path = f"{unnumbered}{_DIGEST}{number}"
+    kept = f"{path}{_DIGEST}{_ONLY_HERE}"
+    while _given.get(kept, network) is not network:
         number += 1
-    if _named_object(path) is not network:
-        _given[path] = network
-    return path
+        kept = f"{path}{_DIGEST}{_ONLY_HERE}{number}"
+    _given[kept] = network
+    return kept
 
 
-def is_kept(path: str) -> bool:
-    """Whether a name stands for an object of this program, which no other can import."""
-    return path in _given
+def is_object(path: str) -> bool:
+    """Whether a name stands for an object that was given, rather than for what a module holds."""
+    return _DIGEST in path
 
 
 def find_given(path: str) -> Callable[..., Any] | None:
@@ -62,9 +74,35 @@ def find_given(path: str) -> Callable[..., Any] | None:
     return _given.get(path)
 
 
+def keep(path: str, network: nn.Module) -> None:
+    """Let a network stand for a name that another program gave to one like it."""
+    _given[path] = lambda: copy.deepcopy(network)
+
+
 def importable_part(path: str) -> str:
-    """Return the name to import: without what distinguishes objects."""
-    return path.partition(_DIGEST)[0]
+    """Return the name to import: without what an object is more.
+
+    Raises ModelError for what cannot be imported.
+    """
+    name, _, kept = path.partition(_DIGEST)
+    if kept.startswith(_ONLY_HERE):
+        raise ModelError(_elsewhere(path))
+    return name
+
+
+def check_structure(path: str, network: nn.Module) -> None:
+    """Raise ModelError where a network is not like the module that was given under a name."""
+    structure = path.partition(_DIGEST)[2].partition(".")[0]
+    if structure and structure != structure_of(network):
+        raise ModelError(_elsewhere(path))
+
+
+def _elsewhere(path: str) -> str:
+    name = path.partition(_DIGEST)[0]
+    return (
+        f"{name!r} was given as an object to another program, which this one cannot make again; "
+        "give it one of the same structure, with run.model(network)"
+    )
 
 
 def _path_of(thing: Any) -> str:
@@ -86,11 +124,21 @@ def _named_object(path: str) -> Any:
     return found
 
 
-def _digest(module: nn.Module) -> str:
+def structure_of(module: nn.Module) -> str:
+    """Return a digest of what a module is beside its weights: its layers, and plain attributes."""
     digest = hashlib.blake2b(repr(module).encode(), digest_size=4)
+    for path, layer in module.named_modules():
+        plain = {k: v for k, v in vars(layer).items() if isinstance(v, _PLAIN) and k != "training"}
+        digest.update(f"{path} {type(layer).__qualname__} {sorted(plain.items())}".encode())
+    return digest.hexdigest()
+
+
+def _weights_of(module: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=4)
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        if is_lazy(tensor):
-            continue  # a lazy layer's, whose shape the first batch tells
-        digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
+        # A lazy layer's shape is told by the first batch.
+        if isinstance(tensor, Tensor) and not is_lazy(tensor) and tensor.numel():
+            octets = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(octets.numpy().tobytes())
     return digest.hexdigest()

@@ -62,14 +62,19 @@ def _function(path: str, found: Any, args: dict[str, Any]) -> Callable[[Tensor, 
     return module
 
 
-def check_own_loss(path: str, args: Mapping[str, Any], classes: bool, outputs: int) -> None:
-    """Raise ModelError for a loss that no network could be trained by."""
+def check_own_loss(
+    path: str, args: Mapping[str, Any], classes: bool, outputs: int, is_weighted: bool = False
+) -> None:
+    """Raise ModelError for a loss that no network could be trained by.
+
+    is_weighted: whether examples will not count alike.
+    """
     loss = own_loss(path, args, classes)
     # Not zeros: there a loss may have no gradient.
     o = torch.linspace(-1, 1, 3 * outputs).view(3, outputs).requires_grad_()
     y = torch.arange(3) % outputs if classes else torch.tensor([-0.5, 0.25, 1.0])
     try:
-        value = loss.value(o, y, 0.0, None)
+        value = loss.value(o, y, 0.0, torch.full((3,), 1 / 3) if is_weighted else None)
         (gradient,) = torch.autograd.grad(value, o)
     except ModelError:
         raise

@@ -125,9 +125,6 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
     if schema.inputs:
         rows, _ = packed(x, schema.inputs)
         return torch.from_numpy(rows)
-    if schema.inputs:
-        rows, _ = packed(x, schema.inputs)
-        return torch.from_numpy(rows)
     if schema.columns:
         frame = frame_of(x)
         if frame is not None:

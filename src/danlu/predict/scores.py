@@ -160,7 +160,7 @@ class _KeptPredictions:
             else:
                 self.chosen.append(passed.predicted().cpu())
             if self.schema.task == "classification":
-                self.probabilities.append(passed.outputs.softmax(1).cpu())
+                self.probabilities.append(passed.outputs.double().softmax(1).cpu())
             yield passed
 
     def of_each(self) -> Iterator[metrics.Predicted]:
@@ -237,7 +237,7 @@ def _classification_scores(outs: Outputs, schema: Schema, sizes: Sequence[int]) 
             predicted.append(passed.predicted().cpu())
             targets.append(y.cpu())
 
-    losses = (loss / max(1, n_known)).tolist()
+    losses = (loss / (n_known or math.nan)).tolist()
     accuracies = [hits_of_network / n for hits_of_network in right.tolist()]
     entities: list[EntityCounts | None] = [None] * len(losses)
     if sizes:

@@ -11,9 +11,10 @@ from torch import nn
 from danlu import models
 from danlu.data import Schema
 from danlu.data.tags import allowed_transitions
-from danlu.errors import RunError
+from danlu.errors import ModelError, RunError
 from danlu.files import read_json
 from danlu.formats import check_run_format
+from danlu.models.given import find_given, is_object
 from danlu.models.recurrent_parts import TextSpec
 from danlu.models.weights import freeze, load_weights, read_weights, weights_file
 from danlu.recipe.recipe import Recipe
@@ -34,6 +35,12 @@ def build_model(
     that cannot be read.
     """
     init = recipe.init
+    name = recipe.model.name
+    if load_start and is_object(name) and find_given(name) is None:
+        raise ModelError(
+            f"{name.partition('@')[0]!r} was given as an object to another program, which alone "
+            "knows the weights it began with; begin anew with danlu.fit"
+        )
     model = models.build(
         *_description(recipe.model, schema),
         init.model_dump(),

@@ -16,7 +16,7 @@ from danlu.files import storing, write, write_tensors
 
 KEPT = 2
 _POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
-_VERSION = 3  # of what the engine keeps in them; others are set aside
+_VERSION = 4  # of what the engine keeps in them; others are set aside
 
 
 class Checkpoint(NamedTuple):

@@ -13,9 +13,10 @@ from torch import nn
 from danlu.data import Data, Normalizer
 from danlu.errors import RunError, some
 from danlu.figures import curves
-from danlu.files import read_json, read_lines, read_tensors
+from danlu.files import read_json, read_lines, read_tensors, with_nan
 from danlu.formats import check_run_format
 from danlu.metrics import default
+from danlu.models.given import keep
 from danlu.models.weights import load_weights
 from danlu.predict import evaluate, predictions, text
 from danlu.predict import generate as generating
@@ -75,7 +76,7 @@ class Run(TrainedOnData):
     @property
     def result(self) -> dict[str, Any]:
         """Final figures of the parts, seconds, epochs; empty until finished."""
-        return dict(self.info.get("result") or {})
+        return with_nan(self.info.get("result") or {})
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -127,6 +128,10 @@ class Run(TrainedOnData):
             model = self.build(load_start=False, apply_frozen=False)
         tensors = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, str(self.path))
+        if network is not None:
+            # From now on it stands for the one that was trained, in predictions as well.
+            keep(self.recipe.model.name, network)
+            self.trust = True
         return model.eval()
 
     @cached_property

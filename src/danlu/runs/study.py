@@ -26,6 +26,7 @@ from danlu.files import (
     read_lines,
     read_row,
     storing,
+    with_nan,
     write,
     write_json,
     write_lines,
@@ -112,7 +113,7 @@ class Study(TrainedOnData):
         """What is known of each member that has ended, by its number."""
         members = {}
         for line in read_lines(self.path / "members.jsonl"):
-            member = Member(**line)
+            member = Member(**{**line, "result": with_nan(line.get("result") or {})})
             members[member.member] = member
         return members
 

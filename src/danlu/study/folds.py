@@ -18,7 +18,7 @@ from torch import Tensor
 from danlu import metrics
 from danlu.data import Data, Schema, load
 from danlu.errors import Mistake, RecipeError, RunError, count, way_on, wrong
-from danlu.models.given import Network, name_of
+from danlu.models.given import Network
 from danlu.predict import evaluate
 from danlu.predict.predictions import Prediction
 from danlu.predict.scores import PassOutputs, scores
@@ -29,6 +29,7 @@ from danlu.runs.run import Run
 from danlu.statistics import Estimate, estimate_over_folds
 from danlu.study import metric as choosing
 from danlu.train import CHECKPOINT_EVERY, StudyListener, mistakes_in, resume_study, train
+from danlu.train.dispatch.fit import recipe_for
 from danlu.train.dispatch.provenance import update_json
 
 KIND = "folds"
@@ -44,6 +45,7 @@ def cross_validate(
     out: str | Path | None = None,
     device: str = "auto",
     listener: StudyListener | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Folds:
     """Train K networks, each on all folds of the training part but one, and score it on that one.
 
@@ -55,12 +57,10 @@ def cross_validate(
     """
     data = data if isinstance(data, Data) else load(data)
     data = data.with_validation_in_training()
-    base = network if isinstance(network, Recipe) else None
-    if base is None:
-        assert not isinstance(network, Recipe)
-        base = (recipe or Recipe()).with_(model={"name": name_of(network)})
+    base = recipe_for(network, recipe, data, data.size("train") * (folds - 1) // max(1, folds))
     note = choosing.note_on_default(metric, data)
-    metric = choosing.resolve(metric, data, ("valid",))
+    # On folds, which are stratified, every figure has a value.
+    metric = choosing.resolve(metric, data, ("valid",)).replace("train_", "valid_")
     mistakes = _mistakes(data, folds, metric)
     recipes = []
     if not mistakes:
@@ -71,7 +71,14 @@ def cross_validate(
     facts = {"kind": KIND, "over": False, "metric": metric, "metric_note": note, "folds": folds}
     parts = ("train", "valid")
     study = train(
-        recipes, data, out=out, device=device, parts=parts, listener=listener, facts=facts
+        recipes,
+        data,
+        out=out,
+        device=device,
+        parts=parts,
+        listener=listener,
+        checkpoint_every=checkpoint_every,
+        facts=facts,
     )
     return continue_folds(study, data)
 
@@ -102,6 +109,8 @@ def continue_folds(
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Folds:
     """Go on with a cross-validation: train what is missing, then score what all say together."""
+    if data is not None:
+        data = data.with_validation_in_training()
     with folder.locked(study.path):
         if not study.trained:
             study = resume_study(study, data, listener=listener, checkpoint_every=checkpoint_every)
@@ -197,7 +206,8 @@ class Folds:
         found = estimate_over_folds([value for value in self.figures if math.isfinite(value)])
         # No share is above 1, and no loss below 0.
         if metrics.higher_is_better(self.name):
-            return replace(found, high=min(found.high, 1.0))
+            least = -math.inf if self.name == "r2" else 0.0
+            return replace(found, low=max(found.low, least), high=min(found.high, 1.0))
         return replace(found, low=max(found.low, 0.0))
 
     def sentences(self) -> list[str]:
@@ -243,6 +253,8 @@ class Folds:
         if samples:
             rule = "must be 0: the spread is that of the networks of the folds"
             raise RunError(wrong("samples", samples, rule))
+        if not self.runs:
+            raise RunError(f"every network of {str(self.path)!r} diverged; none can predict")
         each = [run.predict(x, seed=seed) for run in self.runs]
         if self.schema.is_regression:
             numbers = torch.stack([p.values for p in each])

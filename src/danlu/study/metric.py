@@ -16,6 +16,8 @@ def resolve(given: str | None, data: Data, parts: Sequence[str]) -> str:
     """
     if given is None:
         given = metrics.default(data.schema.metrics, data.training_class_counts)
+        if _is_undefined(given, data, parts):
+            given = data.schema.metrics[0]
     name = metrics.canonical(given)
     part, _, rest = name.partition("_")
     if (part in metrics.PARTS and rest) or not data.schema.has_metric(name):
@@ -32,7 +34,10 @@ def mistakes_in(
     if metric in others:
         return []
     if part in parts and data.size(part) and data.schema.has_metric(name):
-        return []
+        if not _is_undefined(name, data, [part]):
+            return []
+        rule = f"needs examples of two classes in the {part} part, which has those of one"
+        return [wrong("metric", metric, rule, "try --metric accuracy")]
     known = [f"{p}_{name}" for p in parts if data.size(p) for name in data.schema.metrics]
     near = nearest(metric, [*known, *others])
     hint = f"did you mean {near!r}?" if near else None
@@ -44,9 +49,18 @@ def mistakes_in(
     return [wrong("metric", metric, rule, hint)]
 
 
+def _is_undefined(name: str, data: Data, parts: Sequence[str]) -> bool:
+    """Whether a figure has no value on the first part there is, as AUC on a single class."""
+    part = next((part for part in parts if data.size(part)), None)
+    if part is None or name not in ("auc", "average_precision"):
+        return False
+    return int((data.class_counts(part) > 0).sum()) < 2
+
+
 def note_on_default(given: str | None, data: Data) -> str | None:
     """Return why the figure is another than is usual, where nobody asked for it."""
-    if given is not None:
+    chosen = metrics.default(data.schema.metrics, data.training_class_counts)
+    if given is not None or _is_undefined(chosen, data, ("valid", "test")):
         return None
     return metrics.note_on_default(
         data.schema.metrics, data.training_class_counts, data.schema.classes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from danlu import Data, Recipe, compare, load, tune
 from danlu.train.batches import BatchStream
+from danlu.train.dispatch import choose
 from danlu.train.dispatch import speeds as speeds_module
 from danlu.train.dispatch.choose import Resources, StepCosts, Way, _fastest, choose_plan
 from danlu.train.dispatch.chunk import population_maker
@@ -83,12 +83,8 @@ def test_speeds_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.M
     assert made == [1, 2, 1]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_where_nothing_can_be_kept_typical_speeds_serve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tmp_path.chmod(0o500)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_where_nothing_can_be_kept_typical_speeds_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert speeds(CPU, 1) == _TYPICAL
 
 
@@ -106,7 +102,7 @@ def test_tiny_networks_train_many_at_once_and_large_ones_side_by_side(data: Data
     tiny, _, make = group(data, 64, model={"name": "dense", "hidden": (8,)}, epochs=300)
     plan = choose_plan(tiny, make, data, CPU, resources)
     assert plan.population_size >= 16
-    wide, _, make = group(data, 8, model={"name": "dense", "hidden": (2048, 2048)}, epochs=3)
+    wide, _, make = group(data, 8, model={"name": "dense", "hidden": (1024, 1024)}, epochs=9)
     assert choose_plan(wide, make, data, CPU, resources).population_size <= 4
     assert choose_plan(tiny, make, data, CPU, resources) == plan
 
@@ -120,8 +116,11 @@ def test_costs_are_shared_evenly_and_empty_slots_count(data: Data) -> None:
     assert set(plan.seconds_per_step) >= {"one by one, 1 thread"}
 
 
-def test_equal_commands_end_in_equal_bits(tmp_path: Path, data: Data) -> None:
+def test_equal_commands_end_in_equal_bits(
+    tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of comparisons and of searches that halve: winners did depend on the machine's mood."""
+    monkeypatch.setattr(choose, "_TOO_SHORT", 0.0)
     base = Recipe(model={"name": "dense", "hidden": (8,)}, epochs=9, batch_size=64)
     found = [
         tune(
@@ -144,3 +143,5 @@ def test_equal_commands_end_in_equal_bits(tmp_path: Path, data: Data) -> None:
     for i in range(8):
         ours, theirs = (c.study.weights(i) for c in compared)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    (plan,) = [p for p in compared[0].study.info["plans"] if p["group"] == 0]
+    assert "by their costs on this machine" in plan["reason"]

@@ -106,7 +106,7 @@ def test_balance_does_not_fade_with_the_batch_size(
         optimizer={"name": "sgd", "lr": 0.5},
         schedule="cosine",
         batch_size=batch_size,
-        epochs=400 if batch_size == 1000 else 20,
+        epochs=400 if batch_size == 1000 else 10,
         normalize="none",
         average={"name": "swa", "start": 0.5},
     ).with_(fields)

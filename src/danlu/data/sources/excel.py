@@ -28,9 +28,9 @@ def is_spreadsheet(path: Path) -> bool:
 
 
 def read_sheet(
-    path: Path, target: str | None, header: str | None
+    path: Path, wanted: set[str], header: str | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the table of a sheet, that with the target, else the first with rows.
+    """Return the table of a sheet, that with the columns that are wanted, else the first with rows.
 
     header: "none" or "first". Raises DataError for what is no spreadsheet.
     """
@@ -56,7 +56,7 @@ def read_sheet(
         raise DataError(f"{path.name} has no rows")
     chosen = next(iter(tables))
     for title, (frame, _) in tables.items():
-        if target is not None and target in frame.columns:
+        if wanted and wanted <= set(frame.columns):
             chosen = title
             break
     frame, notices = tables[chosen]

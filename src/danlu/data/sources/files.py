@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,8 +63,14 @@ def from_text(opened: Opened, name: str, options: Options, split: Any) -> Raw:
     """Return what a text holds: a table, JSON, tagged sentences, or running text."""
     if opened.suffix in formats.JSON or is_json(opened.text):
         return _from_json(opened.text, name, options)
-    known = read_known_lines(opened.text, name)
-    if known is not None and options["task"] != "language":
+    like = options.get("like")
+    width = None
+    if like is not None and like.columns:
+        numbers = [int(c.name[1:]) for c in like.columns if re.fullmatch(r"f\d+", c.name)]
+        width = max(numbers, default=None)
+    is_table = options["task"] not in ("language", "tags")
+    known = read_known_lines(opened.text, name, width) if is_table else None
+    if known is not None:
         frame, notice = known
         return from_table(formats.Table(frame, (notice,)), name, options)
     layout: Layout = "tagged"

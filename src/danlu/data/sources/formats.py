@@ -177,7 +177,11 @@ def _parsed(text: str, where: str) -> Any:
 
 def read_excel(path: Path, options: Mapping[str, Any]) -> Table:
     """Return a sheet of a spreadsheet: that with the target, else the first with rows."""
-    frame, notices = read_sheet(path, options.get("target"), options.get("header"))
+    like = options.get("like")
+    wanted = {str(options["target"])} if options.get("target") else set()
+    if like is not None:
+        wanted = {column.name for column in like.columns}
+    frame, notices = read_sheet(path, wanted, options.get("header"))
     return Table(frame, notices)
 
 

@@ -15,6 +15,7 @@ from danlu.errors import some
 if TYPE_CHECKING:
     import pandas as pd
 
+_FEWEST_ROWS = 3  # by which a line of units is told
 _ENOUGH = 10  # cells: fewer do not show that words repeat
 _KNOWN_NAMES = {
     *TEXT,
@@ -99,7 +100,7 @@ def _looks_like_name(cell: str) -> bool:
 
 def without_units(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
     """Return a table without a second line of names, such as units: cm, kg."""
-    if len(frame) < _ENOUGH:
+    if len(frame) < _FEWEST_ROWS:
         return frame, []
     first, rest = frame.iloc[0], frame.iloc[1 : LINES + 1]
     numeric = []

@@ -15,19 +15,28 @@ if TYPE_CHECKING:
 _LOOKED_AT = 200  # lines by which a format is told
 _ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)", re.I)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_SPARSE_ROW = re.compile(rf"{_NUMBER}(?:\s+(?:qid:)?\d+:{_NUMBER})+\s*(?:#.*)?")
+_DATA = re.compile(r"^\s*@data\b.*$", re.I | re.M)
+_SPARSE_ROW = re.compile(rf"{_NUMBER}(?:\s+qid:\d+)?(?:\s+\d+:{_NUMBER})*\s*(?:#.*)?")
 _LABEL = "__label__"
 
 
-def read_known_lines(text: str, name: str) -> tuple[pd.DataFrame, str] | None:
-    """Return the table of a text in one of these formats, and a notice; None for another text."""
+def read_known_lines(
+    text: str, name: str, width: int | None = None
+) -> tuple[pd.DataFrame, str] | None:
+    """Return the table of a text in one of these formats, and a notice; None for another text.
+
+    width: features of LIBSVM rows, where a run knows them: an absent one is 0.
+    """
     lines = [line for line in text.splitlines()[:_LOOKED_AT] if line.strip()]
     if not lines:
         return None
-    if any(re.match(r"\s*@data\b", line, re.I) for line in text.splitlines()):
+    begins = next((line for line in lines if not line.lstrip().startswith("%")), "")
+    if re.match(r"\s*@(relation|attribute)\b", begins, re.I) and _DATA.search(text):
         return _arff(text, name)
-    if len(lines) > 1 and all(_SPARSE_ROW.fullmatch(line.strip()) for line in lines):
-        return _sparse(text, name)
+    rows = [line.strip() for line in lines if not line.lstrip().startswith("#")]
+    are_sparse = len(rows) > 1 and all(map(_SPARSE_ROW.fullmatch, rows))
+    if are_sparse and sum(":" in row for row in rows) > len(rows) / 2:
+        return _sparse(text, name, width)
     if all(line.startswith(_LABEL) for line in lines):
         return _fasttext(text, name)
     return None
@@ -36,7 +45,7 @@ def read_known_lines(text: str, name: str) -> tuple[pd.DataFrame, str] | None:
 def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
-    head, _, data = re.split(r"(?im)(^\s*@data\b.*$)", text, maxsplit=1)
+    head, data = _DATA.split(text, maxsplit=1)
     titles = []
     for line in head.splitlines():
         found = _ATTRIBUTE.match(line.strip())
@@ -48,8 +57,8 @@ def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
     )
     if filled.lstrip().startswith("{"):
         raise DataError(f"{name} is a sparse ARFF file; save it as a dense one, or as LIBSVM")
-    for row in csv.reader(io.StringIO(filled), quotechar="'", skipinitialspace=True):
-        rows.append([cell.strip().strip('"') for cell in row])
+    for line in filled.splitlines():
+        rows.append(_arff_cells(line))
     odd = [k for k, row in enumerate(rows, 1) if len(row) != len(titles)]
     if odd or not rows:
         raise DataError(
@@ -60,12 +69,19 @@ def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
     return frame, f"{name} is read as ARFF, with the attributes {some(titles, 6)}"
 
 
-def _sparse(text: str, name: str) -> tuple[pd.DataFrame, str]:
+def _arff_cells(line: str) -> list[str]:
+    """Return the cells of a row, in which either quotation mark may hold commas together."""
+    quote = '"' if line.count('"') > line.count("'") else "'"
+    (row,) = csv.reader([line], quotechar=quote, escapechar="\\", skipinitialspace=True)
+    return [cell.strip() for cell in row]
+
+
+def _sparse(text: str, name: str, width: int | None) -> tuple[pd.DataFrame, str]:
     import pandas as pd
     from sklearn.datasets import load_svmlight_file
 
     try:
-        x, y = load_svmlight_file(io.BytesIO(text.encode()))
+        x, y = load_svmlight_file(io.BytesIO(text.encode()), n_features=width, zero_based="auto")
     except ValueError as e:
         raise DataError(f"{name} cannot be read as LIBSVM rows: {e}") from e
     columns = [f"f{k + 1}" for k in range(x.shape[1])]

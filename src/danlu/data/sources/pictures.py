@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from danlu.data.parts import in_order, part_of_file
+from danlu.data.parts import in_order, part_of, part_of_file
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, formats
@@ -136,13 +137,20 @@ def labelled_by_table(folder: Path, tree: Tree, options: Options) -> Raw | None:
     classes = {name.lower() for name in tree.classes}
     others = [frame[other].astype("string").str.strip().str.lower() for other in frame.columns]
     says_the_same = any(set(cells.dropna()) == classes for cells in others)
-    if says_the_same and options["target"] is None:
+    # A table of sizes or sources is no reason to leave what the folders say.
+    if options["target"] is None and (says_the_same or not _only_hold_files(tree.classes)):
         return None
     raw = from_tables(folder, tables, options)
     if raw is None:
         return None
     told = f"the folders {some(tree.classes)} are not read as classes, as a table names the labels"
     return replace(raw, notices=(told, *raw.notices))
+
+
+def _only_hold_files(folders: Sequence[str]) -> bool:
+    """Whether folders' names say nothing of what is in them: images_part_1, images_part_2."""
+    plain = {re.sub(r"[\W_\d]+", " ", name.lower()).strip() for name in folders}
+    return len(plain) == 1 or plain <= _PICTURES
 
 
 def _refuse_masks(tree: Tree) -> None:
@@ -166,27 +174,27 @@ def tables_of(folder: Path) -> list[Path]:
 
 def from_tables(folder: Path, tables: Sequence[Path], options: Options) -> Raw | None:
     """Return the pictures that tables name, with their labels; None where they name none."""
-    places = _places(folder)
     by_part = _by_part(tables)
-    names: list[str] = []
+    sources: list[Path] = []
     values: list[Any] = []
     sizes = {}
     notices: list[str] = []
     title = ""
     for part in in_order(by_part):
         frame, told = _frame(by_part[part], options)
+        places = _places(folder, part)
         column = _file_column(frame, places)
         if column is None:
             return None
         title = _label_column(frame, column, by_part[part].name, options)
-        names += [str(name).strip() for name in frame[column]]
+        named = [str(name).strip() for name in frame[column]]
+        sources += _found(named, places, by_part[part].name)
         values += frame[title].tolist()
         sizes[part] = len(frame)
         notices += told
     used = ("missing", "resize", "mode", "task", "target", *formats.READING)
     refuse_unused(options, used, "a folder of pictures with a table of labels")
     listed = some(path.name for path in tables)
-    sources = _found(names, places, listed)
     decoded = _decode(sources, folder, options)
     kept = [values[i] for i in decoded.kept]
     target = _target(kept, options["task"], listed, options.get("like"))
@@ -211,13 +219,20 @@ def _frame(path: Path, options: Options) -> tuple[pd.DataFrame, tuple[str, ...]]
     return table.frame, table.notices
 
 
-def _places(folder: Path) -> dict[str, Path]:
-    """Return pictures by what a table may call them: path, name, or name without its ending."""
+def _places(folder: Path, part: str = "all") -> dict[str, Path]:
+    """Return pictures by what a table may call them: path, name, or name without its ending.
+
+    Of several of one name, that in the folder of the table's own part comes first.
+    """
     found: dict[str, Path] = {}
-    for file in all_files(folder):
-        if is_picture(file):
-            for name in (str(file.relative_to(folder)), file.name, file.stem):
-                found.setdefault(_plain_name(name), file)
+    pictures = [file for file in all_files(folder) if is_picture(file)]
+
+    def is_elsewhere(file: Path) -> bool:
+        return part_of(file.relative_to(folder).parts[0]) != part
+
+    for file in sorted(pictures, key=is_elsewhere):
+        for name in (str(file.relative_to(folder)), file.name, file.stem):
+            found.setdefault(_plain_name(name), file)
     return found
 
 

@@ -47,6 +47,10 @@ class BatchLoader:
         self.augment = augment
         self.normalizer = normalizer
         self.device = device
+        measured = data.schema.is_measured
+        self.is_measured = None
+        if measured and not all(measured):
+            self.is_measured = torch.tensor(measured, device=device)
         self.order = order
         # Data that fit move to the device once; mapped data stay on disk.
         self.mapped = data.mapped
@@ -156,4 +160,8 @@ class BatchLoader:
             x = self.normalizer(moved)
         if self.augment.word_dropout:
             x = word_dropout(x, self.augment.word_dropout, generator)
-        return self.augment.add_noise(x, generator)
+        noisy = self.augment.add_noise(x, generator)
+        if self.is_measured is None or noisy is x:
+            return noisy
+        # Indicators and numbers of levels or words are no measurements.
+        return torch.where(self.is_measured, noisy, x)

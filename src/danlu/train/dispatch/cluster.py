@@ -16,6 +16,7 @@ from danlu.data import Data
 from danlu.errors import Interrupted, RunError, reason_of, way_on, wrong
 from danlu.files import storing, write
 from danlu.host import environment, quiet_ray
+from danlu.models.given import is_object
 from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint
 from danlu.train.dispatch.chunk import Pruner, checkpoint_folder, chunk_name
@@ -121,6 +122,11 @@ class Cluster:
             raise RunError(
                 "arrays that are mapped from disk cannot be sent to a cluster; "
                 "write them to a file that all can read"
+            )
+        if any(is_object(recipe.model.name) for recipe in recipes):
+            raise RunError(
+                "a network given as an object cannot be sent to a cluster; put what makes it into "
+                "a module, and name that: model=package.module:function"
             )
         starts = sorted({recipe.init.weights for recipe in recipes if recipe.init.weights})
         if starts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from danlu.errors import Diverged, Interrupted, RecipeError, RunError, unknown, 
 from danlu.files import append_lines, write, write_lines, write_tensors
 from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
-from danlu.models.given import Network, importable_part, name_of
+from danlu.models.given import Network, name_of
 from danlu.predict import evaluate
 from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
+from danlu.recipe.sample import left_out
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
 from danlu.runs.normalizers import read_fitted
@@ -68,7 +70,7 @@ def fit(
     the disk refuses.
     """
     data = data if isinstance(data, Data) else load(data)
-    recipe = _recipe_for(network, recipe, data)
+    recipe = recipe_for(network, recipe, data, data.size("train"))
     check(recipe, data)
     if metric is not None:
         metric = metrics.canonical(metric)
@@ -80,16 +82,17 @@ def fit(
     return run
 
 
-def _recipe_for(network: Recipe | Network, recipe: Recipe | None, data: Data) -> Recipe:
-    """Return how to train what was given. Raises RecipeError for two recipes."""
+def recipe_for(
+    network: Recipe | Network, recipe: Recipe | None, data: Data, examples: int
+) -> Recipe:
+    """Return how to train what was given, on so many examples. Raises RecipeError for two."""
     if isinstance(network, Recipe):
         if recipe is not None:
             raise RecipeError("`recipe` is given twice; leave out recipe=…")
         return network
     base = recipe or Recipe()
-    n = data.size("train")
-    if recipe is None and 0 < n < base.batch_size:
-        base = base.with_(batch_size=n)  # nobody asked for more
+    if recipe is None and 0 < examples < base.batch_size:
+        base = base.with_(batch_size=examples)  # nobody asked for more
     return base.with_(model={"name": name_of(network)})
 
 
@@ -117,8 +120,8 @@ def _create(
 ) -> Run:
     """Make the run's folder with what is known before the first step."""
     environment = provenance.environment(device, threads_for(recipe, data))
-    model = importable_part(recipe.model.name)
-    path = provenance.make_folder(path, provenance.label_of(data, model.rpartition(":")[2]))
+    model = recipe.model.name.rpartition(":")[2].partition("@")[0]
+    path = provenance.make_folder(path, provenance.label_of(data, model))
     write(path / "recipe.toml", recipe.to_toml())
     provenance.write_data(path, data, recipe.normalize)
     provenance.update_json(
@@ -284,6 +287,7 @@ class RunRecorder:
             result |= score.figures(part, self.run.metric)
             result[f"{part}_n"] = score.n
         if loop.scorer.by_fold:
+            self._write_fold(loop, population)
             (score,) = loop.scorer.validation_scores(
                 population, [*loop.watched, self.run.chosen_metric]
             )
@@ -294,6 +298,17 @@ class RunRecorder:
             return
         self._update(status="finished", result=result)
         checkpoint.remove_all(path / "checkpoint")
+
+    def _write_fold(self, loop: Loop, population: Population) -> None:
+        """Keep what is predicted on the fold that was left out, where there is no test part."""
+        data = self.data
+        if data.size("test"):
+            return
+        n = data.size("train")
+        own = left_out(self.run.recipe.sample, n, data.training_labels)
+        out, _ = evaluate.collect(loop.scorer.outputs(population, "train"), n)
+        fold = replace(data, parts={**data.parts, "valid": data.parts["train"][own]})
+        saved_outputs.write_predictions(self.run.path, fold, out[own], "valid")
 
     def _score(self, loop: Loop, population: Population, part: str, is_last: bool) -> Score:
         """Return the score on a part; of the last one, outputs are kept to be shown."""

@@ -88,6 +88,11 @@ def _products(name: str, args: Any, out: Any) -> tuple[int, int]:
         gradient, _, weight = args[:3]
         wanted = sum(bool(of) for of in args[-1][:2])
         return wanted, wanted * gradient.numel() * math.prod(weight.shape[1:])
+    if name in ("mkldnn_rnn_layer", "mkldnn_rnn_layer_backward"):
+        x, by_input, by_state = args[:3]  # [T, B, I], [4H, I], [4H, H]
+        passes = 1 if name == "mkldnn_rnn_layer" else 2
+        steps = x.shape[0] * x.shape[1]
+        return passes, passes * steps * (by_input.numel() + by_state.numel())
     return 0, 0
 
 

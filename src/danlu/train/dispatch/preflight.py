@@ -27,7 +27,14 @@ def check(recipe: Recipe, data: Data) -> None:
     try:
         if is_path(recipe.loss.name):
             loss, schema = recipe.loss, data.schema
-            check_own_loss(loss.name, loss.args or {}, not schema.is_regression, schema.outputs)
+            is_weighted = loss.class_weights != "none" or not recipe.sample.whole
+            check_own_loss(
+                loss.name,
+                loss.args or {},
+                not schema.is_regression,
+                schema.outputs,
+                is_weighted or schema.each_token,
+            )
         # What depends on files or on anyone's code shows only when it is built.
         if recipe.init.weights or recipe.is_imported:
             build_model(recipe, data.schema)

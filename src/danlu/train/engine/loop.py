@@ -91,7 +91,9 @@ class Loop:
         if member.best_epoch:
             effort["best_epoch"] = member.best_epoch
         if member.diverged_step:
-            effort["diverged_step"] = member.diverged_step
+            # As far as it got itself, however long others go on beside it.
+            effort["epochs"] = member.diverged_epochs
+            effort["steps"] = effort["diverged_step"] = member.diverged_step
         return effort
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
@@ -251,6 +253,7 @@ class Loop:
                 population.zero_member(i)
             if member.best_epoch:
                 member.diverged_step = error.step
+                member.diverged_epochs = self.epochs_of(member)
             else:
                 self.recorder.diverged(member, weights, error)
 

@@ -34,6 +34,8 @@ class MemberState:
     diverged: bool = False
     diverged_step: int = 0
     """At which it did, where its best weights are to be handed out all the same; 0 where not."""
+    diverged_epochs: int = 0
+    """Epochs that it had finished then."""
     stopped: bool = False
     """By a pruner, before its recipe's end."""
 
