@@ -99,10 +99,10 @@ def test_a_real_measurement_is_of_a_machine() -> None:
 
 def test_tiny_networks_train_many_at_once_and_large_ones_side_by_side(data: Data) -> None:
     resources = Resources(cores=2, processes=True)
-    tiny, _, make = group(data, 64, model={"name": "dense", "hidden": (8,)}, epochs=300)
+    tiny, _, make = group(data, 32, model={"name": "dense", "hidden": (8,)}, epochs=300)
     plan = choose_plan(tiny, make, data, CPU, resources)
     assert plan.population_size >= 16
-    wide, _, make = group(data, 8, model={"name": "dense", "hidden": (1024, 1024)}, epochs=9)
+    wide, _, make = group(data, 6, model={"name": "dense", "hidden": (512, 512)}, epochs=60)
     assert choose_plan(wide, make, data, CPU, resources).population_size <= 4
     assert choose_plan(tiny, make, data, CPU, resources) == plan
 
@@ -121,13 +121,13 @@ def test_equal_commands_end_in_equal_bits(
 ) -> None:
     """Of comparisons and of searches that halve: winners did depend on the machine's mood."""
     monkeypatch.setattr(choose, "_TOO_SHORT", 0.0)
-    base = Recipe(model={"name": "dense", "hidden": (8,)}, epochs=9, batch_size=64)
+    base = Recipe(model={"name": "dense", "hidden": (8,)}, epochs=3, batch_size=64)
     found = [
         tune(
             data,
             ["lr=1e-4..1:log"],
             recipe=base,
-            trials=18,
+            trials=9,
             strategy="halving",
             out=tmp_path / f"t{k}",
         )
@@ -136,11 +136,11 @@ def test_equal_commands_end_in_equal_bits(
     assert found[0].winner["values"] == found[1].winner["values"]
     assert [t.figure for t in found[0].ranked] == [t.figure for t in found[1].ranked]
     compared = [
-        compare(data, {"optimizer": ["sgd", "adam"]}, recipe=base, seeds=4, out=tmp_path / f"c{k}")
+        compare(data, {"optimizer": ["sgd", "adam"]}, recipe=base, seeds=2, out=tmp_path / f"c{k}")
         for k in range(2)
     ]
     assert compared[0].figures == compared[1].figures
-    for i in range(8):
+    for i in range(4):
         ours, theirs = (c.study.weights(i) for c in compared)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     (plan,) = [p for p in compared[0].study.info["plans"] if p["group"] == 0]
