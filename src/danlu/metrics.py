@@ -232,13 +232,19 @@ _ALIASES = {
 PARTS = ("train", "valid", "test")
 
 
+def part_and_name(metric: str) -> tuple[str | None, str]:
+    """Return the part and the figure of valid_macro_f1; None for a figure without a part."""
+    part, _, rest = metric.partition("_")
+    if part in PARTS and rest:
+        return part, rest
+    return None, metric
+
+
 def canonical(name: str) -> str:
     """Return a figure's own name for what another library calls it; part_ before it stays."""
-    plain = name.lower().replace("-", "_")
-    part, _, rest = plain.partition("_")
-    if part in PARTS and rest:
-        return f"{part}_{_ALIASES.get(rest, rest)}"
-    return _ALIASES.get(plain, plain)
+    part, plain = part_and_name(name.lower().replace("-", "_"))
+    own = _ALIASES.get(plain, plain)
+    return f"{part}_{own}" if part else own
 
 
 def find(name: str) -> Metric | None:
@@ -279,8 +285,8 @@ def is_available(name: str, task: str, classes: int, has_entities: bool) -> bool
 
 def title_of(name: str) -> str:
     """Return a figure in words: "valid_macro_f1" is "valid macro-F1"."""
-    part, _, rest = name.partition("_")
-    if part in PARTS and rest:
+    part, rest = part_and_name(name)
+    if part:
         return f"{part} {title_of(rest)}"
     metric = find(name)
     return metric.title if metric else name.replace("_", " ")
@@ -288,8 +294,7 @@ def title_of(name: str) -> str:
 
 def higher_is_better(name: str) -> bool:
     """Whether more of a figure such as "valid_accuracy" is better, unlike of a loss."""
-    part, _, rest = name.partition("_")
-    metric = find(rest if part in PARTS and rest else name)
+    metric = find(part_and_name(name)[1])
     return metric is not None and metric.higher_is_better
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from danlu import Recipe, compare, fit, load
 from danlu.diagnose import verdict
+from danlu.diagnose.usable import what_is_shown
 from danlu.errors import RecipeError
 from danlu.metrics import Predicted, compute
 from danlu.statistics import auc_interval, confusion_interval
@@ -45,7 +46,20 @@ def test_weighted_probabilities_are_judged_by_their_ranks(tmp_path: Path) -> Non
     balanced = recipe.with_(["loss.class_weights=balanced"])
     run = fit(balanced, load(rare(gap=0.7)), out=tmp_path / "run", metric="accuracy")
     words = " ".join(verdict(run))
-    assert "It tells classes apart all the same: AUC is 0.6" in words
+    assert "from the rest all the same: AUC is 0.6" in words
+
+
+def test_a_single_class_that_is_told_apart_is_named() -> None:
+    """The mean over classes may be below chance where one class is told apart, and others are not."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    of_each = np.array([[0.5, 0.4, 0.1], [0.3, 0.01, 0.69], [0.3, 0.4, 0.3]])
+    p = of_each[y] + 1e-3 * rng.random((120, 3))
+    predicted = Predicted(y, p.argmax(1), p / p.sum(1, keepdims=True))
+    assert compute(["auc"], predicted)["auc"] < 0.6
+    said = what_is_shown(predicted, [40, 40, 40], ["a", "b", "c"])
+    assert said is not None and said.startswith("It tells 'a' from the rest")
+    assert float(said.split("AUC is ")[1].split(" ")[0]) > 0.5
 
 
 def test_what_has_learnt_nothing_is_called_so(tmp_path: Path) -> None:

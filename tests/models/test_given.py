@@ -255,3 +255,56 @@ def test_a_network_that_squeezes_takes_a_single_row(rows: int, tmp_path: Path) -
     assert run.predict(load("diabetes").x[:rows]).values.shape == (rows,)
     again = fit(run.model(), load("diabetes"), recipe=RECIPE, out=tmp_path / "again")
     assert again.status == "finished"
+
+
+class Configured(nn.Module):
+    """What it computes depends on a function, a dictionary and a buffer that is not kept."""
+
+    def __init__(self, act: Any = torch.relu, scale: float = 1.0, masked: bool = False) -> None:
+        super().__init__()
+        self.act, self.options, self.layer = act, {"scale": scale}, nn.Linear(4, 3)
+        mask = torch.tensor([1.0, 0.0, 1.0, 1.0]) if masked else torch.ones(4)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.act(x * self.options["scale"] * self.mask))
+
+
+@pytest.mark.parametrize("fields", [{"act": torch.tanh}, {"scale": 3.0}, {"masked": True}])
+def test_what_is_no_weight_tells_networks_apart(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    from danlu.models import given
+
+    plain = Configured()
+    other = Configured(**fields)
+    other.load_state_dict(plain.state_dict())
+    assert given.name_of(plain) != given.name_of(other)
+    run = fit(other, load("iris"), recipe=RECIPE, out=tmp_path / "run")
+    monkeypatch.setattr(given, "_given", {})
+    again = Run(run.path, trust=True)
+    with pytest.raises(ModelError, match="was given as an object to another program"):
+        again.model()
+    with pytest.raises(ModelError, match="does not give the outputs"):
+        again.model(Configured())
+    assert again.model(Configured(**fields)) is not None
+
+
+def test_what_would_train_to_nothing_is_said_before(tmp_path: Path) -> None:
+    data = load("iris")
+    with pytest.raises(ModelError, match="all of its parameters are frozen"):
+        fit(Net().requires_grad_(False), data, out=tmp_path / "frozen")
+    with pytest.warns(DataNotice, match="leave out the last sigmoid"):
+        net = nn.Sequential(nn.Linear(30, 1), nn.Sigmoid())
+        fit(net, load("breast-cancer"), recipe=RECIPE, out=tmp_path / "sigmoid")
+    few = fit(
+        Net(), load((data.x[:150:3], data.y[:150:3])), recipe=Recipe(epochs=1), out=tmp_path / "few"
+    )
+    assert few.recipe.batch_size == few.data_info["sizes"]["train"] < 64
+    assert few.evaluate((data.x, data.y)).n == 150
+    with pytest.raises(RecipeError, match=r"must be a danlu\.Recipe"):
+        fit(Net(), data, recipe={"epochs": 3})
+    with pytest.raises(RecipeError, match="must name its networks"):
+        compare(data, models=["dense", "softmax"])
+    with pytest.raises(RunError, match="must be a module"):
+        few.model(Net)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from danlu import Recipe, Run, fit, load
+from danlu import Recipe, Run, fit, load, resume
 from danlu.errors import ModelError, RecipeError, RunError
 from danlu.nn.own_loss import check_own_loss, own_loss
 from danlu.train import train
@@ -53,8 +53,10 @@ def test_a_loss_may_be_weighted_where_it_is_of_each_example(tmp_path: Path) -> N
     weighted = base.with_(["loss.class_weights=balanced", "sample.share=0.8"])
     run = fit(weighted, data, out=tmp_path / "run")
     assert run.result["test_accuracy"] > 0.7
+    # A folder from elsewhere runs no code: the network is ours, and training on would need the loss.
+    assert Run(run.path).model() is not None
     with pytest.raises(RunError, match=f"imports {__name__}:margin"):
-        Run(run.path).model()  # a folder from elsewhere runs no code
+        resume(run.path)
     in_one = base.with_([f"loss={__name__}:in_one_number"])
     fit(in_one, data, out=tmp_path / "one")
     with pytest.raises(ModelError, match="must give the loss of each of them"):

@@ -102,6 +102,20 @@ def test_early_stopping_goes_by_the_fold_and_a_resume_ends_alike(tmp_path: Path)
     assert again.figures == found.figures
 
 
+def test_a_test_part_without_a_class_leaves_the_figure_undefined(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 3)).astype(np.float32), np.arange(90) % 2
+    data = load({"train": (x, y), "test": (x[::2], y[::2])})
+    found = cross_validate(RECIPE, data, folds=3, metric="auc", out=tmp_path / "folds")
+    assert math.isnan(found.together["ensemble"]["auc"])
+    again = Folds(Study(tmp_path / "folds"))
+    assert "on average, and their ensemble nan" in " ".join(again.sentences())
+    assert "chosen on its own fold" not in " ".join(again.sentences())
+    stopping = RECIPE.with_(["early_stopping.patience=2"])
+    chosen = cross_validate(stopping, data, folds=2, metric="auc", out=tmp_path / "stopping")
+    assert "chosen on its own fold, which flatters" in " ".join(chosen.sentences())
+
+
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     for data, folds, words in (
         (load("iris"), 1, "must be 2 to the"),

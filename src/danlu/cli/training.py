@@ -56,7 +56,7 @@ def fit(
     data, chosen = read_inputs(source, loading, recipe, overrides, mistakes)
     mistakes.refuse()
     if metric is not None:
-        chosen = _stopping_by(metric, chosen)
+        chosen = _stopping_by(metric, chosen, overrides or [])
     from danlu import train
     from danlu.report.terminal.progress import best_progress
 
@@ -101,12 +101,13 @@ def _cross_validate(
     finish_folds(found, json)
 
 
-def _stopping_by(metric: str, recipe: Recipe) -> Recipe:
-    """Return the recipe with that figure for early stopping, unless it names another."""
+def _stopping_by(metric: str, recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return the recipe with that figure for early stopping, unless one is named."""
     from danlu.metrics import canonical, find
 
     stopping = recipe.early_stopping
-    is_named = stopping.metric != type(stopping).model_fields["metric"].default
+    is_default = stopping.metric == type(stopping).model_fields["metric"].default
+    is_named = not is_default or any("early_stopping.metric" in text for text in overrides)
     name = canonical(metric)
     if not stopping.patience or is_named or find(name) is None:
         return recipe

@@ -86,18 +86,6 @@ class Data:
             x = x[self.parts[part]]
         return int(x.eq(UNK).sum())
 
-    def n_unseen(self, part: str) -> int:
-        """Return how many examples of a part ("all": of the whole) are of no class of the schema.
-
-        A trained network that reads other data may meet classes that it does not know.
-        """
-        if self.schema.task != "classification":
-            return 0
-        y = self.y
-        if part != "all":
-            y = y[self.parts[part]]
-        return int((y < 0).sum())
-
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """Return (x, y) of one part, gathered."""
         index = self.parts[name]

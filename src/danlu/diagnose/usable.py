@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from danlu import metrics
 from danlu.metrics import Predicted
 from danlu.statistics import holm, p_value
 
@@ -18,12 +17,12 @@ _LEVEL = 0.05
 _LEAST = 1e-12  # probability: the loss of an impossible class is infinite
 
 
-def what_is_shown(p: Predicted, class_counts: Sequence[int]) -> str | None:
+def what_is_shown(p: Predicted, class_counts: Sequence[int], classes: Sequence[str]) -> str | None:
     """Return in a sentence what shows that something was learnt; None where nothing does.
 
     class_counts: of the training part, whose shares are the constant prediction.
     """
-    return _lower_loss(p, class_counts) or _ranks(p)
+    return _lower_loss(p, class_counts) or _ranks(p, classes)
 
 
 def _lower_loss(p: Predicted, class_counts: Sequence[int]) -> str | None:
@@ -45,26 +44,31 @@ def _lower_loss(p: Predicted, class_counts: Sequence[int]) -> str | None:
     )
 
 
-def _ranks(p: Predicted) -> str | None:
-    """Test whether examples of a class get higher probabilities of it than others do."""
+def _ranks(p: Predicted, classes: Sequence[str]) -> str | None:
+    """Test whether examples of some class get higher probabilities of it than others do."""
     # Its import is slow, and accuracy settles most cases.
     from scipy.stats import mannwhitneyu
 
     assert p.probabilities is not None
     levels = []
+    tested = []
     for k in range(p.probabilities.shape[1]):
         is_class = p.targets == k
         if not 0 < is_class.sum() < len(is_class):
             continue
         of_class, of_others = p.probabilities[is_class, k], p.probabilities[~is_class, k]
-        levels.append(float(mannwhitneyu(of_class, of_others, alternative="greater").pvalue))
-    if not levels or min(holm(levels)) >= _LEVEL:
+        found = mannwhitneyu(of_class, of_others, alternative="greater")
+        levels.append(float(found.pvalue))
+        share_of_pairs = float(found.statistic) / (len(of_class) * len(of_others))
+        tested.append((classes[k], share_of_pairs))
+    corrected = holm(levels)
+    if not levels or min(corrected) >= _LEVEL:
         return None
-    auc = metrics.compute(["auc"], p)["auc"]
-    way_out = "; another threshold would serve" if p.probabilities.shape[1] == 2 else ""
+    name, auc = tested[int(np.argmin(levels))]
+    way_out = "; another threshold would serve" if len(classes) == 2 else ""
     return (
-        f"It tells classes apart all the same: AUC is {auc:.3f} (rank test, "
-        f"p {_shown(min(holm(levels)))}){way_out}."
+        f"It tells {name!r} from the rest all the same: AUC is {auc:.3f} (rank test, "
+        f"p {_shown(min(corrected))}){way_out}."
     )
 
 

@@ -13,6 +13,7 @@ from danlu.data.target_scale import in_units
 from danlu.diagnose.headline import headline, predicted_of
 from danlu.diagnose.usable import what_is_shown
 from danlu.errors import count
+from danlu.imported import is_path
 from danlu.metrics import note_on_default, title_of
 from danlu.nn.information import UNITS, entropy, perplexity
 from danlu.predict import ner_metrics
@@ -97,7 +98,9 @@ def _of_classes(run: Run) -> list[str]:
 def _not_better_than_constant(run: Run, counts: list[int]) -> str:
     beginning = "That is not shown to be better than the constant answer"
     predicted = predicted_of(run)
-    shown = what_is_shown(predicted, counts) if predicted is not None else None
+    shown = None
+    if predicted is not None:
+        shown = what_is_shown(predicted, counts, run.schema.classes)
     if shown is not None:
         return f"{beginning}. {shown}"
     return f"{beginning}, nor are loss and ranking: the network has learnt nothing usable."
@@ -252,6 +255,9 @@ def _of_the_ending(run: Run) -> list[str]:
         beginning = "Stopped early; the" if stopped_early else "The"
         metric = run.recipe.early_stopping.metric
         by = "" if metric == "loss" else f" by {title_of(metric)}"
+        name = run.recipe.loss.name
+        if metric == "loss" and (is_path(name) or name == "focal"):
+            by = f" by its usual loss, which {name} does not minimise (`early_stopping.metric`)"
         return [f"{beginning} weights are those of epoch {best_epoch}, the best on validation{by}."]
     if last > _HAS_TURNED * lowest:
         return [

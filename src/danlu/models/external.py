@@ -88,6 +88,11 @@ def _check(model: nn.Module, path: str) -> None:
             f"`model.name` is {path!r}, but the network has no parameters; "
             "there is nothing to train"
         )
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError(
+            f"`model.name` is {path!r}, but all of its parameters are frozen; let some of them "
+            "learn, with requires_grad_(True)"
+        )
 
 
 def _check_output(model: nn.Module, path: str, examples: Tensor, expected: tuple[int, ...]) -> None:
@@ -106,10 +111,12 @@ def _check_output(model: nn.Module, path: str, examples: Tensor, expected: tuple
     wanted = tuple(examples.shape[1] if size == -1 else size for size in expected)
     if given != wanted:
         raise ModelError(f"{path!r} gives {given} for two examples, but must give {wanted}")
-    if are_probabilities(out):
+    last = list(model.modules())[-1]
+    ends_in_sigmoid = isinstance(last, nn.Sigmoid) and wanted[-1] > 1
+    if are_probabilities(out) or ends_in_sigmoid:
         warnings.warn(
-            f"{path!r} gives probabilities, whose rows sum to 1, but logits are expected: leave "
-            "out the last softmax",
+            f"{path!r} gives probabilities, but logits are expected: leave out the last "
+            f"{'sigmoid' if ends_in_sigmoid else 'softmax'}",
             DataNotice,
             stacklevel=2,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ Network = nn.Module | Callable[..., nn.Module]
 _DIGEST = "@"  # before what an object is more than its name
 _ONLY_HERE = "here"  # of functions that no other program can import
 
-_PLAIN = (bool, int, float, str, tuple, type(None))  # attributes that tell modules apart
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # attributes of PyTorch's own
+_DEEPEST = 3  # objects within objects that are looked into
 
 _given: dict[str, Callable[..., Any]] = {}
 
@@ -125,12 +127,38 @@ def _named_object(path: str) -> Any:
 
 
 def structure_of(module: nn.Module) -> str:
-    """Return a digest of what a module is beside its weights: its layers, and plain attributes."""
+    """Return a digest of what a module is beside its weights: its layers and their attributes."""
     digest = hashlib.blake2b(repr(module).encode(), digest_size=4)
     for path, layer in module.named_modules():
-        plain = {k: v for k, v in vars(layer).items() if isinstance(v, _PLAIN) and k != "training"}
-        digest.update(f"{path} {type(layer).__qualname__} {sorted(plain.items())}".encode())
+        digest.update(f"{path} {type(layer).__qualname__}".encode())
+        for name, value in sorted(vars(layer).items()):
+            if name not in _OF_EVERY_MODULE and not name.startswith("_danlu"):
+                digest.update(f"{name}={_described(value)}".encode())
+        for name in sorted(layer._non_persistent_buffers_set):
+            digest.update(f"{name}={_described(getattr(layer, name))}".encode())
     return digest.hexdigest()
+
+
+def _described(value: Any, depth: int = 0) -> str:
+    """Return what an attribute is, the same in every program."""
+    if isinstance(value, Tensor):
+        return f"tensor{tuple(value.shape)}{value.detach().cpu().flatten().tolist()}"
+    if isinstance(value, Mapping):
+        return _described(sorted((str(k), v) for k, v in value.items()), depth)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_described(item, depth) for item in value)}]"
+    if isinstance(value, (set, frozenset)):
+        return _described(sorted(map(str, value)), depth)
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return f"{value.__module__}.{value.__qualname__} {code.co_code!r} {code.co_consts!r}"
+    if hasattr(value, "__qualname__"):
+        return f"{getattr(value, '__module__', None)}.{value.__qualname__}"
+    inner = getattr(value, "__dict__", None)
+    if inner is None or depth == _DEEPEST:
+        # Addresses differ from program to program.
+        return re.sub(r"0x[0-9a-f]+", "", repr(value))
+    return f"{type(value).__qualname__}{_described(inner, depth + 1)}"
 
 
 def _weights_of(module: nn.Module) -> str:

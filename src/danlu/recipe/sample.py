@@ -5,9 +5,12 @@ Folds, shares and bootstraps are counts over shared batches, so no data are copi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from danlu.data import Data
 from danlu.recipe.sections import Sample
 from danlu.rng import stream
 
@@ -54,3 +57,10 @@ def left_out(sample: Sample, n: int, labels: Tensor | None) -> Tensor:
     is_left_out = torch.empty(n, dtype=torch.bool)
     is_left_out[order] = fold_numbers(order, sample.folds, labels) == sample.fold
     return is_left_out
+
+
+def with_own_fold(data: Data, sample: Sample) -> Data:
+    """Return data whose validation part is the fold that a sample leaves out."""
+    train = data.parts["train"]
+    own = left_out(sample, len(train), data.training_labels)
+    return replace(data, parts={**data.parts, "valid": train[own]})

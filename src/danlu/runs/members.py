@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -40,3 +42,13 @@ class Member:
         for name in ("member", "chunk", "row"):
             del plain[name]
         return plain
+
+
+def figure_of(result: Mapping[str, Any], metric: str) -> float:
+    """Return a final figure to compare by: NaN where there is none, or the training diverged.
+
+    Weights from before a divergence may serve, but they are no evidence for their recipe.
+    """
+    if "diverged_step" in result:
+        return math.nan
+    return float(result.get(metric, math.nan))

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from danlu.data import Data, Normalizer
-from danlu.errors import RunError, some
+from danlu.data import Data, Normalizer, load
+from danlu.errors import ModelError, RunError, some, wrong
 from danlu.figures import curves
 from danlu.files import read_json, read_lines, read_tensors, with_nan
 from danlu.formats import check_run_format
@@ -28,6 +29,7 @@ from danlu.recipe.build import build_model, text_spec
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData
 from danlu.runs.normalizers import read_normalizer
+from danlu.runs.saved_outputs import has_outputs, read_outputs
 
 
 class Run(TrainedOnData):
@@ -100,15 +102,19 @@ class Run(TrainedOnData):
         """
         return read_lines(self.path / "metrics.jsonl")
 
-    def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
-        """Return a fresh network of the recipe; arguments as of `build_model`."""
-        # A folder from elsewhere must not be able to run its code here.
-        imports = self.recipe.imports
+    def check_trust(self, imports: Sequence[str]) -> None:
+        """Raise RunError where anyone's code would be imported, which runs it, without trust."""
         if imports and not self.trust:
             raise RunError(
                 f"{str(self.path)!r} imports {some(imports)}, and that runs code; "
                 "if you trust it, use --trust (trust=True)"
             )
+
+    def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
+        """Return a fresh network of the recipe; arguments as of `build_model`."""
+        # A folder from elsewhere must not be able to run its code here.
+        if self.recipe.is_imported:
+            self.check_trust((self.recipe.model.name,))
         return build_model(self.recipe, self.schema, load_start, apply_frozen)
 
     def model(self, network: nn.Module | None = None) -> nn.Module:
@@ -117,6 +123,9 @@ class Run(TrainedOnData):
         network: one of the same structure to give the weights to, where the run cannot make it: its
         network was given as an object of another program. Raises RunError where it diverged.
         """
+        if network is not None and not isinstance(network, nn.Module):
+            rule = "must be a module to give the weights to"
+            raise RunError(wrong("network", type(network).__name__, rule, "make one of it first"))
         if self.status == "diverged":
             raise RunError(
                 f"{str(self.path)!r} diverged, so it has nothing to predict with; "
@@ -128,11 +137,31 @@ class Run(TrainedOnData):
             model = self.build(load_start=False, apply_frozen=False)
         tensors = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, str(self.path))
+        if self.recipe.is_imported:
+            self._check_answers(model.eval())
         if network is not None:
             # From now on it stands for the one that was trained, in predictions as well.
             keep(self.recipe.model.name, network)
             self.trust = True
         return model.eval()
+
+    def _check_answers(self, model: nn.Module) -> None:
+        """Raise ModelError for a network that does not say what the trained one said.
+
+        Of the examples that are kept with their outputs: the most confident mistakes.
+        """
+        # Texts are padded otherwise beside others.
+        has_kept = has_outputs(self.path) and not self.schema.is_text
+        kept = read_outputs(self.path) if has_kept else {}
+        if "worst" not in kept or not len(kept["worst"]):
+            return
+        with torch.no_grad():
+            outputs = model(self.normalizer(kept["worst_x"]))
+        if not torch.allclose(outputs, kept["outputs"][kept["worst"]], rtol=1e-2, atol=1e-2):
+            raise ModelError(
+                f"the network does not give the outputs of {str(self.path)!r}, though the weights "
+                "fit it; something that is no weight differs: give one made as the trained one was"
+            )
 
     @cached_property
     def normalizer(self) -> Normalizer:
@@ -165,14 +194,16 @@ class Run(TrainedOnData):
         """
         return generating.generate(self, prompt, **options)
 
-    def evaluate(self, data: Data | None = None, part: str = "test") -> Score:
+    def evaluate(self, data: Any = None, part: str = "test") -> Score:
         """Return loss, accuracy and the other figures of the task on a part ("all" for the whole).
 
-        data: other data of the same schema instead of the run's own. Raises RunError for another
-        schema or an empty part.
+        data: other data of the same schema instead of the run's own, or what `load` takes. Raises
+        RunError for another schema or an empty part.
         """
         if data is None:
             data = self.load_data()
+        elif not isinstance(data, Data):
+            data = load(data, like=self.schema)
         check_compatible(self.schema, data.schema)
         if part != "all" and not data.size(part):
             raise RunError(f"the data have no {part} part")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from danlu.models.weights import load_weights
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
-from danlu.recipe.sample import left_out
+from danlu.recipe.sample import with_own_fold
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData
 from danlu.runs.members import DIVERGED, Member
@@ -220,7 +219,7 @@ class Study(TrainedOnData):
         if data is None:
             data = self.load_data()
         if recipe.sample.folds and not data.size("valid"):
-            data = _with_own_fold(data, recipe)
+            data = with_own_fold(data, recipe.sample)
         scored = [part for part in PARTS if f"{part}_loss" in ended.result]
         # A member that was stopped early may have been scored on no part.
         if not scored or self.schema.each_token:
@@ -249,13 +248,6 @@ class Study(TrainedOnData):
         """What its checkpoints must belong to: these recipes on these data."""
         recipes = json.dumps([recipe.to_dict() for recipe in self.recipes])
         return recipes + str(self.data_info["fingerprint"])
-
-
-def _with_own_fold(data: Data, recipe: Recipe) -> Data:
-    """Return data whose validation part is the fold that a member left out."""
-    train = data.parts["train"]
-    is_left_out = left_out(recipe.sample, len(train), data.training_labels)
-    return replace(data, parts={**data.parts, "valid": train[is_left_out]})
 
 
 def list_studies(root: Path | None = None) -> list[Study]:

@@ -117,6 +117,10 @@ def _with_models(
     values = dict(grid) if isinstance(grid, Mapping) else grids.parse(grid)
     if "model" in values or "model.name" in values:
         raise RecipeError("`model` is given twice: in the grid, and by models=…; leave out one")
+    if not isinstance(models, Mapping):
+        raise RecipeError(
+            '`models` must name its networks: models={"mine": network, "zoo": "dense"}'
+        )
     paths = {}
     for name, network in models.items():
         paths[name] = network if isinstance(network, str) else name_of(network)

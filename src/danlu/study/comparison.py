@@ -15,6 +15,7 @@ from danlu.figures import comparison as figures_of_comparison
 from danlu.files import with_nulls
 from danlu.metrics import higher_is_better, title_of
 from danlu.runs import Study
+from danlu.runs.members import figure_of
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
 from danlu.study.grid import name_of
 
@@ -80,7 +81,7 @@ class Comparison:
 
     def _figures_by_variant(self) -> list[list[float]]:
         """Return the metric [V][n]; members are laid seed by seed, every variant."""
-        figures = [result.get(self.metric, math.nan) for result in self.study.results]
+        figures = [figure_of(result, self.metric) for result in self.study.results]
         n_variants = len(self.names)
         by_variant = []
         for k in range(n_variants):

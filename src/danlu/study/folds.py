@@ -18,13 +18,15 @@ from torch import Tensor
 from danlu import metrics
 from danlu.data import Data, Schema, load
 from danlu.errors import Mistake, RecipeError, RunError, count, way_on, wrong
+from danlu.files import with_nan
 from danlu.models.given import Network
 from danlu.predict import evaluate
 from danlu.predict.predictions import Prediction
 from danlu.predict.scores import PassOutputs, scores
 from danlu.recipe import Recipe
-from danlu.recipe.sample import left_out
+from danlu.recipe.sample import with_own_fold
 from danlu.runs import Study, folder
+from danlu.runs.members import figure_of
 from danlu.runs.run import Run
 from danlu.statistics import Estimate, estimate_over_folds
 from danlu.study import metric as choosing
@@ -94,7 +96,7 @@ def _mistakes(data: Data, folds: int, metric: str) -> list[Mistake]:
         mistakes.append(wrong("folds", folds, rule))
         return mistakes
     known = [f"valid_{name}" for name in data.schema.metrics]
-    part, _, name = metric.partition("_")
+    part, name = metrics.part_and_name(metric)
     if part != "valid" or not data.schema.has_metric(name):
         rule = f"must be one of {', '.join(data.schema.metrics)}"
         mistakes.append(wrong("metric", metric, rule, f"try {known[0].removeprefix('valid_')}"))
@@ -124,18 +126,15 @@ def continue_folds(
 
 def _scores_together(study: Study, data: Data) -> dict[str, dict[str, float]]:
     """Return figures of all predictions out of fold, and of the ensemble on the test part."""
-    schema, metric = study.schema, study.info["metric"].partition("_")[2]
+    schema, (_, metric) = study.schema, metrics.part_and_name(study.info["metric"])
     finished = [i for i, member in study.members.items() if member.result]
     if not finished:
         return {}
-    labels, n = data.training_labels, data.size("train")
     outputs, targets = [], []
     of_test = []
     for i in finished:
         run = study.run(i, data)
-        own = left_out(study.recipes[i].sample, n, labels)
-        fold = replace(data, parts={**data.parts, "test": data.parts["train"][own]})
-        out, y = _outputs(run, fold, "test")
+        out, y = _outputs(run, with_own_fold(data, study.recipes[i].sample), "valid")
         outputs.append(out)
         targets.append(y)
         if data.size("test"):
@@ -170,8 +169,7 @@ def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
 def _figures(out: Tensor, y: Tensor, schema: Schema, metric: str) -> dict[str, float]:
     only = PassOutputs(out.t().unsqueeze(0), y)
     (score,) = scores(iter([only]), schema, more=[metric])
-    figures = {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
-    return {name: value for name, value in figures.items() if not math.isnan(value)}
+    return {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
 
 
 class Folds:
@@ -188,9 +186,11 @@ class Folds:
         if not info.get("over"):
             raise RunError(f"{str(study.path)!r} is not finished; {way_on(study.path)}")
         self.metric: str = info["metric"]
-        self.name = self.metric.partition("_")[2]
-        self.figures = [result.get(self.metric, math.nan) for result in study.results]
-        self.together: dict[str, dict[str, float]] = info.get("together", {})
+        _, self.name = metrics.part_and_name(self.metric)
+        self.figures = [figure_of(result, self.metric) for result in study.results]
+        self.together: dict[str, dict[str, float]] = {}
+        for what, figures in info.get("together", {}).items():
+            self.together[what] = with_nan(figures)
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
@@ -224,13 +224,22 @@ class Folds:
         sentences.append(
             f"{title[0].upper()}{title[1:]} over {folds} folds is {found.mean:.4f}{between}."
         )
-        diverged = folds - found.n
-        if diverged:
-            sentences.append(f"{count(diverged, 'fold')} diverged, or left the figure undefined.")
+        missing = folds - found.n
+        if missing:
+            sentences.append(
+                f"{count(missing, 'fold')} diverged, or left the figure undefined; where they "
+                "diverged, try a smaller optimizer.lr."
+            )
         if pooled := self.together.get("out_of_fold"):
             sentences.append(
-                f"All {int(pooled['n']):,} examples, each predicted by the network that has not "
-                f"seen it: {title} {pooled[self.name]:.4f}."
+                f"All {int(pooled['n']):,} examples, each predicted by the network that was not "
+                f"trained on it: {title} {pooled[self.name]:.4f}."
+            )
+        if any(recipe.early_stopping.patience for recipe in self.study.recipes):
+            sentences.append(
+                "Each network's epoch was chosen on its own fold, which flatters these figures, "
+                "the more so the fewer examples there are; early_stopping.patience=0 does not "
+                "choose."
             )
         if ensemble := self.together.get("ensemble"):
             alone = self.together["alone"]

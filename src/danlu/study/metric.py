@@ -19,8 +19,8 @@ def resolve(given: str | None, data: Data, parts: Sequence[str]) -> str:
         if _is_undefined(given, data, parts):
             given = data.schema.metrics[0]
     name = metrics.canonical(given)
-    part, _, rest = name.partition("_")
-    if (part in metrics.PARTS and rest) or not data.schema.has_metric(name):
+    part, _ = metrics.part_and_name(name)
+    if part or not data.schema.has_metric(name):
         return name
     first = next((part for part in parts if data.size(part)), parts[0])
     return f"{first}_{name}"
@@ -30,11 +30,11 @@ def mistakes_in(
     metric: str, data: Data, parts: Sequence[str], others: Sequence[str]
 ) -> list[Mistake]:
     """Return what is wrong with a figure; others: names that are no figures of a part."""
-    part, _, name = metric.partition("_")
+    part, name = metrics.part_and_name(metric)
     if metric in others:
         return []
-    if part in parts and data.size(part) and data.schema.has_metric(name):
-        if not _is_undefined(name, data, [part]):
+    if part in parts and data.size(str(part)) and data.schema.has_metric(name):
+        if not _is_undefined(name, data, [str(part)]):
             return []
         rule = f"needs examples of two classes in the {part} part, which has those of one"
         return [wrong("metric", metric, rule, "try --metric accuracy")]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from danlu.data import Data
+from danlu.data import Data, load
 from danlu.errors import DanluError, Mistake, RecipeError, stopped, unknown, wrong
 from danlu.files import write
 from danlu.metrics import higher_is_better
@@ -54,7 +54,7 @@ Report = Callable[[str], None]
 
 
 def tune(
-    data: Data,
+    data: Any,
     space: Mapping[str, Any] | Sequence[str],
     *,
     recipe: Recipe | None = None,
@@ -76,6 +76,7 @@ def tune(
 
     The test part is read once, for the winner.
 
+    data: what `load` returns, or takes.
     space: texts such as "optimizer.lr=1e-5..1e-1:log" or "model.hidden=32,64", or `Range` and
         `Choice` (or a list of values) by field; other fields may be fixed ("epochs=3").
     trials: in each round.
@@ -93,6 +94,7 @@ def tune(
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or
     holds a study of other data, and what `train` raises.
     """
+    data = data if isinstance(data, Data) else load(data)
     note = note_on_default(metric, data)
     metric = resolve(metric, data, ("valid",))
     mistakes = _option_mistakes(data, trials, rounds, strategy, metric, seed)

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from danlu.errors import RunError, count, stopped
 from danlu.metrics import higher_is_better
 from danlu.runs import Member, Study
-from danlu.runs.members import DIVERGED, STOPPED
+from danlu.runs.members import DIVERGED, STOPPED, figure_of
 from danlu.study import storage as storages
 from danlu.study.space import Space
 from danlu.study.strategies import (
@@ -241,7 +241,7 @@ class Trials:
         """
         figure = math.nan
         if member.status != DIVERGED:
-            figure = member.result.get(metric, math.nan)
+            figure = figure_of(member.result, metric)
         state, values, facts = TrialState.PRUNED, None, {}
         if math.isfinite(figure):
             state, values = TrialState.COMPLETE, [figure]

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from danlu.errors import count
-from danlu.metrics import title_of
+from danlu.metrics import part_and_name, title_of
 from danlu.recipe import Recipe
 from danlu.runs import Study
 from danlu.study.grid import short, show
@@ -170,7 +170,7 @@ class Tuning:
                 f"{figure}. Another machine has its weights: danlu resume there reads the test "
                 "part for it."
             )
-        test = f"test_{self.metric.split('_', 1)[1]}"
+        test = f"test_{part_and_name(self.metric)[1]}"
         units = "tokens" if self.study.schema.each_token else "examples"
         reached = f"{title_of(test)} is {self.winner[test]:.4f}"
         reached = f"{reached} ({self.winner['test_n']} {units})"

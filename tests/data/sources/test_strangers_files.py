@@ -248,7 +248,7 @@ def test_a_run_reads_rows_without_names_and_classes_in_other_case(tmp_path: Path
         "a,b,y\n" + "".join(f"{i},{i / 2},{str(i % 2 == 0).upper()}\n" for i in range(10))
     )
     found = quietly(other, like=run.schema)
-    assert found.n_unseen("all") == 0
+    assert int((found.y < 0).sum()) == 0
     headless = tmp_path / "none.csv"
     headless.write_text("".join(f"{i},{i / 2},{'p' if i % 2 else 'q'}\n" for i in range(60)))
     without = fit(

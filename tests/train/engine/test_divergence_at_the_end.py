@@ -93,6 +93,20 @@ def test_best_weights_from_before_are_handed_out(members: int, tmp_path: Path) -
         assert run.evaluate(data, "valid").loss == pytest.approx(min(curve), rel=1e-5)
 
 
+def test_weights_from_before_are_no_evidence_for_a_recipe(tmp_path: Path) -> None:
+    """They may serve, but a comparison takes no value of a training that diverged."""
+    base = Recipe(epochs=9, batch_size=8, optimizer={"lr": 0.05})
+    found = compare(
+        three(),
+        models={"calm": "softmax", "bomb": f"{__name__}:_Bomb"},
+        recipe=base.with_(["early_stopping.patience=9"]),
+        seeds=2,
+        out=tmp_path / "study",
+    )
+    assert [row.diverged for row in found.rows] == [0, 2]
+    assert found.study.members[1].status == "finished"
+
+
 def test_without_best_weights_it_is_a_divergence(tmp_path: Path) -> None:
     base = Recipe(model=f"{__name__}:_Bomb", epochs=9, batch_size=8)
     with pytest.raises(Diverged, match="at step 6"):

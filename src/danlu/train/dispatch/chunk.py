@@ -58,8 +58,8 @@ def _watched(metric: str | None) -> list[str]:
     """Return what to compute beside loss and accuracy, for a study that chooses by valid_auc."""
     if metric is None:
         return []
-    part, _, name = metric.partition("_")
-    return metrics.computed([name]) if part in metrics.PARTS else []
+    part, name = metrics.part_and_name(metric)
+    return metrics.computed([name]) if part else []
 
 
 def chunk_name(members: Sequence[int]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from danlu.models.given import Network, name_of
 from danlu.predict import evaluate
 from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
-from danlu.recipe.sample import left_out
+from danlu.recipe.sample import left_out, with_own_fold
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
 from danlu.runs.normalizers import read_fitted
@@ -90,8 +89,12 @@ def recipe_for(
         if recipe is not None:
             raise RecipeError("`recipe` is given twice; leave out recipe=…")
         return network
+    if recipe is not None and not isinstance(recipe, Recipe):
+        kind = type(recipe).__name__
+        raise RecipeError(f"`recipe` is a {kind}, but must be a danlu.Recipe; try Recipe(epochs=3)")
     base = recipe or Recipe()
-    if recipe is None and 0 < examples < base.batch_size:
+    is_default = base.batch_size == Recipe().batch_size
+    if is_default and 0 < examples < base.batch_size:
         base = base.with_(batch_size=examples)  # nobody asked for more
     return base.with_(model={"name": name_of(network)})
 
@@ -110,6 +113,7 @@ def resume(
     finished run or other data.
     """
     run = run if isinstance(run, Run) else Run(run, trust)
+    run.check_trust(run.recipe.imports)
     data = provenance.data_to_resume(run, data)
     _train(run, data, listener or Listener(), checkpoint_every, resuming=True)
     return run
@@ -307,7 +311,7 @@ class RunRecorder:
         n = data.size("train")
         own = left_out(self.run.recipe.sample, n, data.training_labels)
         out, _ = evaluate.collect(loop.scorer.outputs(population, "train"), n)
-        fold = replace(data, parts={**data.parts, "valid": data.parts["train"][own]})
+        fold = with_own_fold(data, self.run.recipe.sample)
         saved_outputs.write_predictions(self.run.path, fold, out[own], "valid")
 
     def _score(self, loop: Loop, population: Population, part: str, is_last: bool) -> Score:
