@@ -6,6 +6,7 @@ A style says how all cells of a column are written. It is fitted once and kept w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,10 @@ _SAMPLE = 100  # cells by which a style is tried before the whole column is
 _PLAIN_SIGNS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "’": "'"})
 
 
+_OF_PLAIN_NUMBERS = frozenset("0123456789+-.eE \t\n")
+_CODE = re.compile(r"^\s*0\d", re.MULTILINE)
+
+
 def is_missing(cells: pd.Series[Any]) -> NDArray[np.bool_]:
     """Return which cells of text are missing: empty, or one of the marks for it."""
     if not len(cells):
@@ -129,6 +134,21 @@ def _without_affixes(cells: pd.Series[Any]) -> pd.Series[Any]:
     cells = cells.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
     cells = cells.str.replace(rf"^([+-]?)\s*{_AFFIXES}\s*", r"\1", regex=True)
     return cells.str.replace(rf"\s*{_AFFIXES}$", "", regex=True)
+
+
+def plain_numbers(text: pd.Series[Any]) -> Numbers | None:
+    """Return cells of text as numbers where every one is a plain number, none missing, no code."""
+    if text.isna().any():
+        return None
+    written = text.tolist()
+    joined = "\n".join(written)
+    # Python's own reading knows more numbers than people write: 1_000, nan.
+    if not _OF_PLAIN_NUMBERS.issuperset(joined) or _CODE.search(joined):
+        return None
+    try:
+        return np.array(list(map(float, written)))
+    except ValueError:
+        return None
 
 
 def number_style(

@@ -34,8 +34,6 @@ _ID_NAME = re.compile(
 _UNNAMED = re.compile(r"^(unnamed: \d+|index|)$", re.I)
 _SIGNS_OF_WORDS = "[\u3040-\u30ff\u3400-\u9fff]"
 _CODE = re.compile(r"0\d+")
-_CODE_WITHIN = re.compile(r"^\s*0\d", re.MULTILINE)
-_PLAIN_SIGNS = frozenset("0123456789+-.eE \t\n")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def read_columns(
     names = [name for name in frame.columns if name != target]
     texts = {name: text_cells(frame[name]) for name in names}
     # Most columns of most tables are plain numbers, which are read at once.
-    plain = {name: _plain_numbers(text) for name, text in texts.items() if text is not None}
+    plain = {name: cells.plain_numbers(text) for name, text in texts.items() if text is not None}
     words = {
         name: Words.of(text)
         for name, text in texts.items()
@@ -153,21 +151,6 @@ def read_columns(
             reading = _left_out(reading, position == 0, len(names))
         readings.append(_as_told(reading, frame[name], told))
     return readings
-
-
-def _plain_numbers(text: pd.Series[Any]) -> np.ndarray[Any, Any] | None:
-    """Return cells of text as numbers where every one is a plain number, none missing, no code."""
-    if text.isna().any():
-        return None
-    written = text.tolist()
-    joined = "\n".join(written)
-    # Python's own reading knows more numbers than people write: 1_000, nan.
-    if not _PLAIN_SIGNS.issuperset(joined) or _CODE_WITHIN.search(joined):
-        return None
-    try:
-        return np.array(list(map(float, written)))
-    except ValueError:
-        return None
 
 
 def _read_typed(values: pd.Series[Any], name: str) -> Reading:
