@@ -157,3 +157,22 @@ def test_the_command_shows_folds_and_predicts_by_all(tmp_path: Path, monkeypatch
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 90
     assert "fold" in runner.invoke(app, ["show", "cv"]).output
+
+
+def test_a_figure_that_is_typed_is_refused_or_kept_as_typed(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    from typer.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    lines = "".join(f"{i / 7:.2f},{i % 2}\n" for i in range(60))
+    Path("table.csv").write_text("a,y\n" + lines)
+    runner = CliRunner()
+    refused = runner.invoke(app, ["fit", "table.csv", "--target", "y", "--metric", "mae"])
+    assert "`metric` is 'mae'" in str(refused.exception)
+    typed = ["early_stopping.metric=loss", "epochs=2", "--metric", "auc", "--out", "run"]
+    assert runner.invoke(app, ["fit", "table.csv", "--target", "y", *typed]).exit_code == 0
+    from danlu import Run
+
+    assert Run("run").recipe.early_stopping.metric == "loss"
+    assert Run("run").chosen_metric == "auc"

@@ -56,7 +56,7 @@ def fit(
     data, chosen = read_inputs(source, loading, recipe, overrides, mistakes)
     mistakes.refuse()
     if metric is not None:
-        chosen = _stopping_by(metric, chosen, overrides or [])
+        chosen = _stopping_by(metric, chosen, overrides or [], data)
     from danlu import train
     from danlu.report.terminal.progress import best_progress
 
@@ -101,15 +101,16 @@ def _cross_validate(
     finish_folds(found, json)
 
 
-def _stopping_by(metric: str, recipe: Recipe, overrides: list[str]) -> Recipe:
+def _stopping_by(metric: str, recipe: Recipe, overrides: list[str], data: Data) -> Recipe:
     """Return the recipe with that figure for early stopping, unless one is named."""
-    from danlu.metrics import canonical, find
+    from danlu.metrics import canonical
 
     stopping = recipe.early_stopping
     is_default = stopping.metric == type(stopping).model_fields["metric"].default
     is_named = not is_default or any("early_stopping.metric" in text for text in overrides)
     name = canonical(metric)
-    if not stopping.patience or is_named or find(name) is None:
+    # A figure that these data have not is refused by the name that was typed.
+    if not stopping.patience or is_named or not data.schema.has_metric(name):
         return recipe
     return recipe.with_(**{"early_stopping.metric": name})
 
