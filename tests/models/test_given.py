@@ -308,3 +308,54 @@ def test_what_would_train_to_nothing_is_said_before(tmp_path: Path) -> None:
         compare(data, models=["dense", "softmax"])
     with pytest.raises(RunError, match="must be a module"):
         few.model(Net)
+
+
+class OverTime(nn.Module):
+    """Reads sequences [B, T, F]."""
+
+    def __init__(self, outputs: int = 2) -> None:
+        super().__init__()
+        self.cell, self.last = nn.GRU(3, 6, batch_first=True), nn.Linear(6, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.cell(x)[0][:, -1])
+
+
+class Embedded(nn.Module):
+    """Looks whole numbers up."""
+
+    def __init__(self, rows: int = 30) -> None:
+        super().__init__()
+        self.rows, self.last = nn.Embedding(rows, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.last(self.rows(ids).mean(1))
+
+
+def test_sequences_reach_a_network_that_knows_no_channels(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(120, 5, 3)).astype(np.float32)
+    y = (x[:, -1, 0] > 0).astype(int)
+    recipe = Recipe(epochs=15, batch_size=16, optimizer={"name": "adam", "lr": 0.02})
+    run = fit(OverTime, (x, y), recipe=recipe, out=tmp_path / "run")
+    assert run.result["train_accuracy"] > 0.9
+    # Its file of weights fits the network as it was written.
+    plain = OverTime()
+    plain.load_state_dict(run.model().state_dict())
+    scaled = run.normalizer(torch.from_numpy(x[:, None])).squeeze(1)
+    said = plain(scaled).softmax(1)
+    torch.testing.assert_close(run.predict(x).probabilities, said.detach(), atol=1e-5, rtol=0)
+
+
+def test_whole_numbers_that_a_network_has_no_row_for_are_refused() -> None:
+    ids = np.random.default_rng(0).integers(0, 30, size=(60, 5))
+    y = np.arange(60) % 2
+    with pytest.raises(ModelError, match=r"by the name of an input: \(\{\"ids\": x\}, y\)"):
+        fit(Embedded, (ids, y), recipe=RECIPE)
+    with pytest.raises(ModelError, match="cannot take 'ids' of 0 to 29: index out of range"):
+        fit(lambda: Embedded(20), ({"ids": ids}, y), recipe=RECIPE)
+
+
+def test_a_network_for_another_task_names_the_option() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    with pytest.raises(ModelError, match='the target is 4 classes; task="regression"'):
+        fit(lambda: nn.Linear(4, 1), (x, np.arange(60) % 4), recipe=RECIPE)

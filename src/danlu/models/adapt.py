@@ -31,6 +31,15 @@ def take_inputs(model: nn.Module, inputs: Sequence[Input]) -> None:
     model.register_forward_pre_hook(unpack, with_kwargs=True)
 
 
+def drop_channel(model: nn.Module) -> None:
+    """Let a network take grey pictures or sequences as [B, H, W], which a batch holds [B, 1, H, W].
+
+    Sequences [N, T, F] are read as pictures of one channel.
+    """
+    setattr(model, _MARK, True)
+    model.register_forward_pre_hook(lambda module, args: (args[0].squeeze(1), *args[1:]))
+
+
 def give_outputs(model: nn.Module, example: Any, expected: tuple[int, ...]) -> Any:
     """Pass an example through, and let the network give outputs of the expected shape.
 

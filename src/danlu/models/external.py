@@ -13,7 +13,7 @@ from danlu.data.inputs import Input
 from danlu.errors import DataNotice, ModelError, reason_of
 from danlu.host import importable_working_folder
 from danlu.imported import find, parameters_of
-from danlu.models.adapt import are_probabilities, give_outputs, take_inputs
+from danlu.models.adapt import are_probabilities, drop_channel, give_outputs, take_inputs
 from danlu.models.given import check_structure, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
 from danlu.rng import seed_of
@@ -95,22 +95,66 @@ def _check(model: nn.Module, path: str) -> None:
         )
 
 
+def _pass(model: nn.Module, examples: Tensor, expected: tuple[int, ...]) -> Any:
+    """Return the outputs for examples; of one channel, also for a network that knows none."""
+    try:
+        return give_outputs(model, examples, expected)
+    except Exception:
+        if examples.ndim != 4 or examples.shape[1] != 1:
+            raise
+        try:
+            give_outputs(model, examples.squeeze(1), expected)
+        except Exception:
+            pass
+        else:
+            drop_channel(model)
+            return give_outputs(model, examples, expected)
+        raise
+
+
+def _way_out(model: nn.Module, error: Exception) -> str:
+    """Return what to do where a network wants whole numbers, as nn.Embedding does."""
+    if "scalar types: Long, Int" not in str(error):
+        return ""
+    name = next(iter(parameters_of(model.forward)), "x")
+    return (
+        f'; whole numbers reach it as they are by the name of an input: ({{"{name}": x}}, y) '
+        "instead of (x, y)"
+    )
+
+
+def _other_task(given: Any, wanted: tuple[int, ...]) -> str:
+    """Return what to do where a network gives a number and the targets are classes, or reverse."""
+    if len(wanted) != 2 or not isinstance(given, tuple) or len(given) != 2:
+        return ""
+    if given[1] == 1:
+        return f': the target is {wanted[1]} classes; task="regression" takes it as numbers'
+    if wanted[1] == 1:
+        return ': the target is numbers; task="classification" takes each as a class'
+    return ""
+
+
 def _check_output(model: nn.Module, path: str, examples: Tensor, expected: tuple[int, ...]) -> None:
     """Pass two zero examples through and check the output's shape."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            out = give_outputs(model, examples, expected)
+            out = _pass(model, examples, expected)
     except Exception as e:  # anyone's code may raise anything
         shape = tuple(examples.shape[1:])
-        raise ModelError(f"{path!r} cannot take examples of shape {shape}: {reason_of(e)}") from e
+        raise ModelError(
+            f"{path!r} cannot take examples of shape {shape}: {reason_of(e)}{_way_out(model, e)}"
+        ) from e
     finally:
         model.train(was_training)
     given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
     wanted = tuple(examples.shape[1] if size == -1 else size for size in expected)
     if given != wanted:
-        raise ModelError(f"{path!r} gives {given} for two examples, but must give {wanted}")
+        raise ModelError(
+            f"{path!r} gives {given} for two examples, but must give {wanted}"
+            f"{_other_task(given, wanted)}"
+        )
     last = list(model.modules())[-1]
     ends_in_sigmoid = isinstance(last, nn.Sigmoid) and wanted[-1] > 1
     if are_probabilities(out) or ends_in_sigmoid:

@@ -130,11 +130,31 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
         if frame is not None:
             return _rows_of(frame, schema)
         x = encode_numbers(x, schema.columns)
-    raw = torch.as_tensor(x)
-    if raw.shape == schema.input_shape:
-        raw = raw[None]  # a single example
+    raw = _laid_out(torch.as_tensor(x), schema)
     _check_examples(raw, schema)
     return raw
+
+
+def _laid_out(raw: Tensor, schema: Schema) -> Tensor:
+    """Return examples as batches hold them, [N, C, H, W], of all that `load` reads as such.
+
+    A single example may lack N, pictures of one channel may lack C, and C may come last.
+    """
+    shape = schema.input_shape
+    if raw.shape[1:] == shape:
+        return raw
+    if raw.shape == shape:
+        return raw[None]
+    if not schema.is_image:
+        return raw
+    if shape[0] == 1 and raw.shape == shape[1:]:
+        return raw[None, None]
+    if shape[0] == 1 and raw.shape[1:] == shape[1:]:
+        return raw[:, None]
+    channels_last = (*shape[1:], shape[0])
+    if raw.shape == channels_last:
+        raw = raw[None]
+    return raw.movedim(-1, 1) if raw.shape[1:] == channels_last else raw
 
 
 def _rows_of(frame: Any, schema: Schema) -> Tensor:

@@ -112,7 +112,10 @@ def test_arrays_of_wrong_labels_shapes_or_values_are_refused() -> None:
     assert "10 examples, but 9 labels" in refused(
         (np.zeros((10, 2), np.float32), np.array([0, 1, 0] * 3))
     )
-    assert "x has shape" in refused((np.zeros(10), np.zeros(10, int)))
+    assert "x has shape" in refused((np.zeros((10, 1, 1, 1, 1)), np.arange(10) % 2))
+    assert "each example needs one target" in refused((np.zeros((10, 2)), np.full((10, 3), 0.5)))
+    assert "give the targets as well" in refused(np.zeros((10, 2)))
+    assert "give list(…) of it" in refused(iter([(np.zeros(2), 0)] * 10))
     assert "holds NaN" in refused((np.full((10, 2), np.nan, np.float32), np.arange(10) % 2))
     assert "is a int, but must be" in refused(3)
 

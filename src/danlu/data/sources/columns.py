@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 TEXT = ("text", "sentence", "review", "content", "comment", "sequence")
 # What a table's target is usually called, best first.
-TARGETS = ("target", "label", "labels", "class", "species", "y", "fine_label")
+TARGETS = ("target", "label", "labels", "targets", "class", "species", "y", "fine_label")
 # Beside a text, these are its label too; in a wide table they may as well be features.
 LABELS_OF_TEXT = (*TARGETS, "sentiment", "category")
 FEW = 3  # columns: among more, such a name may as well be a feature's

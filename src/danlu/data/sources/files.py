@@ -23,8 +23,8 @@ from danlu.data.sources import (
     text,
     text_folders,
 )
+from danlu.data.sources.arrays import from_parts
 from danlu.data.sources.excel import is_spreadsheet
-from danlu.data.sources.from_python import from_parts
 from danlu.data.sources.layout import Layout, is_json, layout_of
 from danlu.data.sources.line_formats import read_known_lines
 from danlu.data.sources.opened import Opened, open_text, suffix_of
@@ -47,7 +47,7 @@ def load_file(path: Path, options: Options, split: Any) -> Raw:
     """Return what a file holds. Raises DataError for a file of no kind that can be read."""
     suffix = suffix_of(path)
     if suffix in formats.ARRAY_SUFFIXES:
-        return _from_arrays(path, options, split)
+        return _from_arrays(path, options)
     if suffix == ".parquet" or suffix in formats.ARROW:
         parts = {"all": formats.read_arrow(path)}
         return parquet.from_arrow(parts, path.name, (), options, split)
@@ -126,10 +126,10 @@ def _of_spans(
     return replace(raw, notices=(told, *raw.notices))
 
 
-def _from_arrays(path: Path, options: Options, split: Any) -> Raw:
+def _from_arrays(path: Path, options: Options) -> Raw:
     arrays = formats.read_arrays(path)
     pairs, notices = formats.parts_of_arrays(arrays, path.name)
-    raw = from_parts(pairs, options, split)
+    raw = from_parts(pairs, options)
     return replace(raw, notices=(*notices, *raw.notices))
 
 

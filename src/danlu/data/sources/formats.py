@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +107,6 @@ def _header_of_known(text: str, name: str, separator: str | None, like: Any) -> 
 
 def read_json(text: str, name: str) -> Table:
     """Return a table of JSON objects: one on each line, or a list of them."""
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     whole = _table_in_one_object(text)
     if whole is not None:
@@ -133,10 +131,19 @@ def read_json(text: str, name: str) -> Table:
             rows.append(row)
     if not rows:
         raise DataError(f"{name} has no lines")
-    # Cells as they are: pandas would make numbers with gaps of whole ones.
-    names = list(dict.fromkeys(str(key) for row in rows for key in row))
-    columns = {key: pd.Series([row.get(key) for row in rows], dtype=object) for key in names}
-    return Table(pd.DataFrame(columns))
+    return Table(frame_of_records(rows))
+
+
+def frame_of_records(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return records as a table whose cells are as they are.
+
+    pandas would make numbers with gaps of whole ones.
+    """
+    import pandas as pd
+
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    columns = {str(key): pd.Series([row.get(key) for row in rows], dtype=object) for key in names}
+    return pd.DataFrame(columns)
 
 
 def _table_in_one_object(text: str) -> list[dict[str, Any]] | None:
@@ -289,7 +296,7 @@ def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, A
     if left:
         notices = [f"{notices[0]}; left out: {some(left, 8)}"]
     return {
-        part: (arrays[names["x"]], _as_labels(arrays[names["y"]])) for part, names in pairs.items()
+        part: (arrays[names["x"]], as_labels(arrays[names["y"]])) for part, names in pairs.items()
     }, notices
 
 
@@ -332,7 +339,7 @@ def _words(title: str) -> list[str]:
     return spaced.lower().split()
 
 
-def _as_labels(y: Array) -> Array:
+def as_labels(y: Array) -> Array:
     """Return labels [N] of columns [N, 1] or rows [1, N], or of one-hot rows [N, K]."""
     if y.ndim == 2 and 1 in y.shape:
         return y.reshape(-1)

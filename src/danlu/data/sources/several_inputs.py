@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from danlu.data.inputs import are_inputs
+from danlu.data.parts import part_of
+from danlu.data.sources.columns import TARGETS, first_named
+from danlu.data.sources.containers import is_dataset
 from danlu.errors import DataError
 
 Pairs = dict[str, tuple[Any, Any]]
@@ -20,14 +23,19 @@ def pairs_in(source: Any) -> Pairs | None:
     such pairs by part, or a PyTorch dataset whose examples are such pairs.
     """
     if isinstance(source, Mapping):
-        if source and all(map(_is_pair, source.values())):
-            return {str(part): tuple(pair) for part, pair in source.items()}
-        return None
+        if not source or not all(map(part_of, map(str, source))):
+            return None
+        pairs = {}
+        for part, of_part in source.items():
+            found = pairs_in(of_part)
+            if found is None:
+                return None
+            pairs[str(part)] = found["all"]
+        return pairs
     if _is_pair(source):
         return {"all": tuple(source)}
-    if isinstance(source, (str, bytes, list, tuple, np.ndarray)) or hasattr(source, "columns"):
-        return None
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
+    is_listed = isinstance(source, list) and bool(source) and isinstance(source[0], Mapping)
+    if is_listed or (is_dataset(source) and len(source)):
         return _of_dataset(source)
     return None
 
@@ -38,20 +46,36 @@ def _is_pair(value: Any) -> bool:
 
 def _of_dataset(source: Any) -> Pairs | None:
     """Return the examples of a dataset, each asked for once, as arrays of each input."""
-    first = source[0]
-    if not isinstance(first, (tuple, list)) or len(first) != 2 or not _is_example(first[0]):
+    parted = _parted(source[0])
+    if parted is None or not _is_example(parted(source[0])[0]):
         return None
-    rows = [source[i] for i in range(len(source))]
-    y = np.array([np.asarray(row[1]) for row in rows]).reshape(len(rows))
-    names = list(first[0]) if isinstance(first[0], Mapping) else range(len(first[0]))
+    rows = [parted(source[i]) for i in range(len(source))]
+    first, _ = rows[0]
+    names = list(first) if isinstance(first, Mapping) else range(len(first))
     try:
-        stacked = {name: np.stack([np.asarray(row[0][name]) for row in rows]) for name in names}
+        y = np.array([np.asarray(target) for _, target in rows])
+        stacked = {name: np.stack([np.asarray(x[name]) for x, _ in rows]) for name in names}
     except (ValueError, KeyError, IndexError) as e:
         raise DataError(
             "the examples have several shapes or lack an input, but all must have the same"
         ) from e
-    x = stacked if isinstance(first[0], Mapping) else tuple(stacked.values())
+    x = stacked if isinstance(first, Mapping) else tuple(stacked.values())
     return {"all": (x, y)}
+
+
+def _parted(row: Any) -> Callable[[Any], tuple[Any, Any]] | None:
+    """Return how a row of a dataset falls into inputs and target; None for other rows."""
+    if isinstance(row, Mapping):
+        target = first_named(row, TARGETS)
+        if target is None or len(row) < 2:
+            return None
+        return lambda r: ({name: value for name, value in r.items() if name != target}, r[target])
+    if not isinstance(row, (tuple, list)) or len(row) < 2:
+        return None
+    if len(row) == 2:
+        return lambda r: (r[0], r[1])
+    # As PyTorch's TensorDataset(a, b, y) holds them: the target last.
+    return lambda r: (tuple(r[:-1]), r[-1])
 
 
 def _is_example(x: Any) -> bool:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 from danlu.data import Data, Schema
-from danlu.errors import Mistake, ModelError, RecipeError, RunError, some, unknown, wrong
+from danlu.data.inputs import unpacked
+from danlu.errors import (
+    Mistake,
+    ModelError,
+    RecipeError,
+    RunError,
+    reason_of,
+    some,
+    unknown,
+    wrong,
+)
 from danlu.imported import is_path
 from danlu.nn.losses import LOSSES, resolve_loss
 from danlu.nn.own_loss import check_own_loss
@@ -37,7 +50,8 @@ def check(recipe: Recipe, data: Data) -> None:
             )
         # What depends on files or on anyone's code shows only when it is built.
         if recipe.init.weights or recipe.is_imported:
-            build_model(recipe, data.schema)
+            model = build_model(recipe, data.schema)
+            _check_whole_numbers(model, data)
         else:
             network_cost(recipe.model, data.schema)
     except (ModelError, RunError) as e:
@@ -46,6 +60,33 @@ def check(recipe: Recipe, data: Data) -> None:
         mistakes += e.mistakes
     if mistakes:
         raise RecipeError(*mistakes)
+
+
+def _check_whole_numbers(model: nn.Module, data: Data) -> None:
+    """Raise ModelError where a network has no place for the largest of its whole numbers."""
+    whole = [part for part in data.schema.inputs if part.whole]
+    if not whole:
+        return
+    ends = torch.stack([data.x.amin(0), data.x.amax(0)])
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(ends)
+    except IndexError as e:
+        # Only nn.Embedding and its like look numbers up.
+        ranges = []
+        inputs = data.schema.inputs
+        for part, columns in zip(inputs, unpacked(ends, inputs), strict=True):
+            if part.whole:
+                name = "the numbers" if part.name is None else repr(part.name)
+                ranges.append(f"{name} of {int(columns.min()):,} to {int(columns.max()):,}")
+        raise ModelError(
+            f"the network cannot take {some(ranges)}: {reason_of(e)}; an nn.Embedding needs a row "
+            "for each number from 0 to the largest"
+        ) from e
+    finally:
+        model.train(was_training)
 
 
 def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
