@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from danlu.study.compare import compare
     from danlu.study.comparison import Comparison
     from danlu.study.folds import Folds, cross_validate
+    from danlu.study.resuming import resume
     from danlu.study.search import tune
     from danlu.study.tuning import Tuning
-    from danlu.train import Listener, fit, resume
+    from danlu.train import Listener, fit
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -38,7 +39,7 @@ _HOMES = {
     "cross_validate": "danlu.study",
     "Listener": "danlu.train",
     "fit": "danlu.train",
-    "resume": "danlu.train",
+    "resume": "danlu.study",
 }
 _ROOMS = {"optim", "train"}  # whose own names are public, too: danlu.optim.Optimizer
 __all__ = [

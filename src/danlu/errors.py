@@ -144,9 +144,9 @@ def way_on(path: object) -> str:
     return f"go on with: danlu resume {short_path(path)}"
 
 
-def stopped(path: object) -> Interrupted:
-    """Return what is raised where the user stops the training in a folder."""
-    return Interrupted(f"stopped, saved; {way_on(path)}")
+def stopped(way_on: str) -> Interrupted:
+    """Return what is raised where the user stops a training that can go on."""
+    return Interrupted(f"stopped, saved; {way_on}")
 
 
 def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from danlu.errors import count, short_path, way_on
+from danlu.errors import count, short_path
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -114,5 +114,5 @@ def show_study(study: Study, json: bool) -> None:
         lines = [member.to_json() for member in members.values()]
         print_json({"study": str(path), **study.info, "members": lines})
     else:
-        going_on = "" if is_finished else f"; {way_on(path)}"
+        going_on = "" if is_finished else f"; {study.way_on}"
         say(f"{short_path(path)}: {study.status}, {len(members)} of {len(study)} trained{going_on}")

@@ -221,31 +221,29 @@ def write_study_report(study: Study) -> Path:
 
 def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: bool) -> None:
     """Go on with a study of whatever kind, and print what follows."""
-    from danlu import train
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
-    from danlu.study import continue_comparison, continue_tuning
-    from danlu.study.folds import KIND, continue_folds
+    from danlu.study import Comparison, Folds, Tuning
+    from danlu.study.folds import KIND
+    from danlu.study.resuming import continue_study
 
-    options: Any = {
+    options: dict[str, Any] = {
         "listener": for_json(study_progress, json),
         "checkpoint_every": checkpoint_every,
-        "ray": ray,
     }
-    kind = study.info["kind"]
-    if kind == "compare":
-        finish_comparison(continue_comparison(study, **options), json)
-        return
-    if kind == "tune":
-        finish_tuning(continue_tuning(study, report=None if json else say, **options), json)
-        return
-    if kind == KIND:
-        del options["ray"]
-        finish_folds(continue_folds(study, **options), json)
-        return
-    trained = train.resume_study(study, **options)
-    if json:
-        facts = {"study": str(trained.path), "status": trained.status}
-        print_json({**facts, "members": len(trained)})
+    if study.info["kind"] != KIND:
+        options["ray"] = ray
+    if study.info["kind"] == "tune":
+        options["report"] = None if json else say
+    found = continue_study(study, **options)
+    if isinstance(found, Comparison):
+        finish_comparison(found, json)
+    elif isinstance(found, Folds):
+        finish_folds(found, json)
+    elif isinstance(found, Tuning):
+        finish_tuning(found, json)
+    elif json:
+        facts = {"study": str(study.path), "status": study.status}
+        print_json({**facts, "members": len(study)})
     else:
-        say(f"{short_path(trained.path)}: {len(trained)} trained")
+        say(f"{short_path(study.path)}: {len(study)} trained")

@@ -9,7 +9,7 @@ from typing import Any
 
 from danlu.data import Data, Schema, load
 from danlu.data.data import VALIDATION_IN_TRAINING
-from danlu.errors import DataNotice, RunError
+from danlu.errors import DataNotice, RunError, way_on
 from danlu.files import read_json
 
 
@@ -38,19 +38,33 @@ class TrainedOnData:
         """Whether the data can be loaded again by name."""
         return "arrays" not in self.data_info
 
+    @property
+    def way_on(self) -> str:
+        """What to do where it is not finished."""
+        if self.is_reloadable:
+            return way_on(self.path)
+        return f"go on with: danlu.resume({str(self.path)!r}, data), with the data it was given"
+
     def load_data(self) -> Data:
         """Load the data again, and check them against the fingerprint.
 
         Raises RunError where they were arrays in memory, or have changed.
         """
-        options = dict(self.data_info["source"])
-        source = options.pop("source")
-        merges = options.pop(VALIDATION_IN_TRAINING, False)
+        source = self.data_info["source"]["source"]
         if not self.is_reloadable:
             raise RunError(
-                f"{str(self.path)!r} was trained on arrays in memory ({source}); "
-                "pass the data again"
+                f"{str(self.path)!r} was trained on arrays in memory ({source}), which only a "
+                "program can give again, as `data`"
             )
+        data = self.load_again(source)
+        self.check_data(data)
+        return data
+
+    def load_again(self, source: Any) -> Data:
+        """Load a source with the options with which the data were first loaded."""
+        options = dict(self.data_info["source"])
+        options.pop("source")
+        merges = options.pop(VALIDATION_IN_TRAINING, False)
         for name in ("resize", "split"):
             if isinstance(options.get(name), list):  # JSON knows no tuples
                 options[name] = tuple(options[name])
@@ -60,12 +74,15 @@ class TrainedOnData:
             data = load(source, **options)
         if merges:
             data = data.with_validation_in_training()
-        self.check_data(data)
         return data
 
     def check_data(self, data: Data) -> None:
         """Raise RunError for data that are not those it was trained on."""
         if data.fingerprint != self.data_info["fingerprint"]:
+            if not self.is_reloadable:
+                raise RunError(
+                    f"the data given are not those that {str(self.path)!r} was trained on"
+                )
             source = self.data_info["source"]["source"]
             raise RunError(
                 f"{source!r} is no longer the data that {str(self.path)!r} was trained on"

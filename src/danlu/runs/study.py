@@ -19,7 +19,7 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.data.parts import PARTS
-from danlu.errors import RunError, some, way_on, wrong
+from danlu.errors import RunError, some, wrong
 from danlu.files import (
     read_json,
     read_lines,
@@ -238,9 +238,7 @@ class Study(TrainedOnData):
             raise RunError(wrong("member", i, f"must be 0 to {len(self) - 1}"))
         ended = self.members.get(i)
         if ended is None:
-            raise RunError(
-                f"member {i} of {str(self.path)!r} has not finished; {way_on(self.path)}"
-            )
+            raise RunError(f"member {i} of {str(self.path)!r} has not finished; {self.way_on}")
         return ended
 
     @cached_property

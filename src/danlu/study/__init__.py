@@ -7,6 +7,7 @@ from typing import Any
 from danlu.study.compare import compare, continue_comparison
 from danlu.study.comparison import Comparison
 from danlu.study.folds import Folds, cross_validate
+from danlu.study.resuming import resume
 from danlu.study.space import Choice, Range
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "continue_comparison",
     "continue_tuning",
     "cross_validate",
+    "resume",
     "tune",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from danlu.errors import RunError, count, way_on
+from danlu.errors import RunError, count
 from danlu.figures import comparison as figures_of_comparison
 from danlu.files import with_nulls
 from danlu.metrics import higher_is_better, title_of
@@ -67,7 +67,7 @@ class Comparison:
         missing = len(study) - len(study.members)
         if missing:
             raise RunError(
-                f"{str(study.path)!r} has {count(missing, 'training')} to go; {way_on(study.path)}"
+                f"{str(study.path)!r} has {count(missing, 'training')} to go; {study.way_on}"
             )
         self.figures = self._figures_by_variant()
         self.rows = variant_results(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from danlu import metrics
 from danlu.data import Data, Schema, load
-from danlu.errors import Mistake, RecipeError, RunError, count, way_on, wrong
+from danlu.errors import Mistake, RecipeError, RunError, count, wrong
 from danlu.files import with_nan
 from danlu.models.given import Network
 from danlu.predict import evaluate
@@ -184,7 +184,7 @@ class Folds:
         if info["kind"] != KIND:
             raise RunError(f"{str(study.path)!r} is not a cross-validation; danlu runs lists all")
         if not info.get("over"):
-            raise RunError(f"{str(study.path)!r} is not finished; {way_on(study.path)}")
+            raise RunError(f"{str(study.path)!r} is not finished; {study.way_on}")
         self.metric: str = info["metric"]
         _, self.name = metrics.part_and_name(self.metric)
         self.figures = [figure_of(result, self.metric) for result in study.results]

@@ -350,7 +350,7 @@ class _Search:
         with StopRequest() as stop:
             time.sleep(_POLL_SECONDS)
         if stop.asked:
-            raise stopped(self.study.path)
+            raise stopped(self.study.way_on)
 
     def _pruner(self) -> Halving | None:
         """Return what stops trials, if the strategy does; it knows what all before have reached."""

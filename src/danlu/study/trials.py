@@ -19,7 +19,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from danlu.errors import RunError, count, stopped
+from danlu.errors import RunError, count, stopped, way_on
 from danlu.metrics import higher_is_better
 from danlu.runs import Member, Study
 from danlu.runs.members import DIVERGED, STOPPED, figure_of
@@ -314,7 +314,7 @@ class Trials:
                     optuna.storages.fail_stale_trials(self.store)
                 time.sleep(_WAIT_SECONDS)
                 if stop.asked:
-                    raise stopped(path)
+                    raise stopped(way_on(path))
 
     def ranked(self, before_round: float = math.inf) -> list[Trial]:
         """Return trials that ended with a figure, of rounds before that one, best first.

@@ -207,9 +207,10 @@ def test_resuming_on_arrays_needs_the_data_again(tmp_path: Path) -> None:
     x, y = torch.rand(60, 4), torch.arange(60) % 2
     data = load((x, y))
     run = _create(Recipe(epochs=2), data, tmp_path / "run", "cpu")
-    with pytest.raises(RunError, match="pass the data again"):
+    with pytest.raises(RunError, match="only a program can give again"):
         resume(run)
-    assert resume(run, load((x, y))).status == "finished"
+    assert "danlu.resume(" in run.way_on
+    assert resume(run, (x, y)).status == "finished"  # what was given, or what it was loaded as
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError, reason_of, way_on, wrong
+from danlu.errors import Interrupted, RunError, reason_of, wrong
 from danlu.files import storing, write
 from danlu.host import environment, quiet_ray
 from danlu.models.given import is_object
@@ -258,7 +258,7 @@ class ClusterRun:
                     yield from self._collect(reference, was_asked=asked_at > 0)
         except (ray.exceptions.RayActorError, ConnectionError) as e:
             raise RunError(
-                f"the Ray cluster is gone; what was saved is intact, {way_on(self.study.path)}"
+                f"the Ray cluster is gone; what was saved is intact, {self.study.way_on}"
             ) from e
         finally:
             # Nothing of a cluster that is gone can be cancelled.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from danlu import metrics
 from danlu.data import Data, load
-from danlu.errors import Diverged, Interrupted, RecipeError, RunError, unknown, way_on, wrong
+from danlu.errors import Diverged, Interrupted, RecipeError, RunError, unknown, wrong
 from danlu.files import append_lines, write, write_lines, write_tensors
 from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
@@ -101,7 +101,7 @@ def recipe_for(
 
 def resume(
     run: Run | str | Path,
-    data: Data | None = None,
+    data: Any = None,
     *,
     trust: bool = False,
     listener: Listener | None = None,
@@ -109,8 +109,8 @@ def resume(
 ) -> Run:
     """Go on with an interrupted or killed run, to the same weights as without a break.
 
-    data: needed only for runs on arrays in memory. trust: as in `Run`. Raises RunError for a
-    finished run or other data.
+    data: needed only for runs on arrays in memory, the same again. trust: as in `Run`. Raises
+    RunError for a finished run or other data.
     """
     run = run if isinstance(run, Run) else Run(run, trust)
     run.check_trust(run.recipe.imports)
@@ -269,7 +269,7 @@ class RunRecorder:
 
     def interrupted(self, step: int) -> Interrupted:
         """Return the error for Ctrl-C."""
-        return Interrupted(f"stopped at step {step}, saved; {way_on(self.run.path)}")
+        return Interrupted(f"stopped at step {step}, saved; {self.run.way_on}")
 
     def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
         """Write why the run ended."""

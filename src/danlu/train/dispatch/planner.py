@@ -135,7 +135,7 @@ class Planner:
         plan = self.cluster.wait_for_plan(pending, lambda: self.stop.asked)
         if plan is None:
             self.cancel_planning()
-            raise stopped(self.study.path)
+            raise stopped(self.study.way_on)
         return plan
 
     def _new_plan(self, group: Group) -> Plan:

@@ -79,17 +79,18 @@ def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
             write_tensors(file, data.normalizer(kind).tensors())
 
 
-def data_to_resume(found: Run | Study, data: Data | None) -> Data:
+def data_to_resume(found: Run | Study, data: Any) -> Data:
     """Return the data to go on with, loaded again where none are given.
 
-    Raises RunError for what is finished, or other data.
+    data: None, data, or what `load` takes. Raises RunError for what is finished, or other data.
     """
     if found.info["status"] == "finished":
         raise RunError(f"{str(found.path)!r} is finished; there is nothing to resume")
     if data is None:
         return found.load_data()
-    found.check_data(data)
-    return data
+    again = data if isinstance(data, Data) else found.load_again(data)
+    found.check_data(again)
+    return again
 
 
 def start_digests(recipes: Iterable[Recipe]) -> dict[str, str]:

@@ -142,7 +142,7 @@ class StudyScheduler:
             self.listener.heartbeat()
             if self.stop.asked:  # measuring many groups takes its time
                 self.planner.cancel_planning()
-                raise stopped(self.study.path)
+                raise stopped(self.study.way_on)
             plan = self.planner.plan(group)
             for first in range(0, len(group.members), plan.chunk_size):
                 members = group.members[first : first + plan.chunk_size]
@@ -221,11 +221,12 @@ class StudyScheduler:
                 elif not isinstance(message.value, Interrupted):
                     errors.setdefault(group, message.value)
                 elif not self.stop.asked and not errors:
+                    saved = stopped(self.study.way_on)
                     errors[group] = RunError(
-                        f"a worker was told to stop by another process; {stopped(self.study.path)}"
+                        f"a worker was told to stop by another process; {saved}"
                     )
         if self.stop.asked:
-            raise stopped(self.study.path)
+            raise stopped(self.study.way_on)
         for error in errors.values():
             if not is_out_of_memory(error):
                 raise error
@@ -241,14 +242,14 @@ class StudyScheduler:
 
     def _train_chunk(self, job: Job, reporter: Reporter) -> list[Member]:
         if self.stop.asked:
-            raise stopped(self.study.path)
+            raise stopped(self.study.way_on)
         recorder = ChunkRecorder(
             self.study,
             job.members,
             self.pruner,
             self.listener.interval,
             reporter,
-            str(stopped(self.study.path)),
+            str(stopped(self.study.way_on)),
         )
         return train_chunk(
             recorder, job.plan, self.data, self.device, self.checkpoint_every, self.stop

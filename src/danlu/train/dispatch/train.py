@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from danlu.data import PARTS, Data
-from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, RunError, some, way_on
+from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, RunError, some
 from danlu.files import read_lines, write_lines
 from danlu.formats import STUDY_FORMAT
 from danlu.recipe import Recipe
@@ -141,7 +141,7 @@ def extend(
     """
     with folder.locked(study.path):
         if not study.trained:
-            raise RunError(f"{str(study.path)!r} is not finished; {way_on(study.path)}")
+            raise RunError(f"{str(study.path)!r} is not finished; {study.way_on}")
         study.check_data(data)
         check_all(recipes, data)
         provenance.check_starts(study)
