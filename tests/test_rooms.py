@@ -185,3 +185,14 @@ def test_a_fit_loads_neither_compiler_nor_sklearn(model: str, source: str, tmp_p
         "datasets",
         "plotly.graph_objects",
     }
+
+
+def test_a_small_study_loads_neither_compiler_nor_statistics_library(tmp_path: Path) -> None:
+    code = (
+        "import danlu\n"
+        "recipe, data = danlu.Recipe(epochs=1), danlu.load('digits', limit=150)\n"
+        "rates, out = {'optimizer.lr': [0.1, 0.01]}, " + repr(str(tmp_path / "study")) + "\n"
+        "print(danlu.compare(data, rates, recipe=recipe, seeds=2, out=out))"
+    )
+    heavy = {"torch._dynamo", "torch._inductor", "sympy", "scipy.stats", "sklearn", "optuna"}
+    assert not loaded_by(code) & heavy

@@ -56,9 +56,9 @@ def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> E
     if kind == "bca":
         low, high = _bca_interval(x, level)
         return Estimate(mean, low, high, std, n)
-    from scipy import stats
+    from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
-    quantile = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    quantile = float(stdtrit(n - 1, 0.5 + level / 2))
     half = quantile * std / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, std, n)
 
@@ -105,11 +105,11 @@ def p_value(differences: Sequence[float]) -> float:
     std = float(d.std(ddof=1))
     if std <= _TINY * float(np.abs(d).max()):
         return 2.0 ** (1 - n)
-    from scipy import stats
+    from scipy.special import stdtr
 
     standard_error = std / math.sqrt(n)
     t = abs(float(d.mean())) / standard_error
-    one_sided = float(stats.t.sf(t, n - 1))
+    one_sided = float(stdtr(n - 1, -t))
     return 2 * one_sided
 
 

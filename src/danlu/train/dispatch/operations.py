@@ -43,6 +43,11 @@ class Work:
 class _Counter(TorchDispatchMode):
     """Counts every kernel that is called while it is on."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing here is compiled, and keeping the compiler away would import it, for a second.
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls = 0
