@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ def test_the_command_shows_folds_and_predicts_by_all(tmp_path: Path, monkeypatch
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 90
     assert "fold" in runner.invoke(app, ["show", "cv"]).output
+    ensemble = Folds(Study(tmp_path / "cv")).together["ensemble"]
+    own = json.loads(runner.invoke(app, ["evaluate", "cv", "--json"]).output)
+    assert own["loss"] == pytest.approx(ensemble["loss"])
+    assert own["accuracy"] == pytest.approx(ensemble["accuracy"])
+    other = json.loads(runner.invoke(app, ["evaluate", "cv", "table.csv", "--json"]).output)
+    predicted = [json.loads(line)["class"] for line in done.output.splitlines()]
+    true = [line.split(",")[2] for line in table.splitlines()[1:]]
+    right = sum(a == b for a, b in zip(predicted, true, strict=True))
+    assert other["examples"] == 90
+    assert other["accuracy"] == pytest.approx(right / 90)
 
 
 def test_a_figure_that_is_typed_is_refused_or_kept_as_typed(

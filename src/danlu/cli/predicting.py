@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danlu.cli.opening import load_source, notices_said, open_predictor, open_run
+from danlu.cli.opening import load_source, notices_said, open_predictor
 from danlu.cli.options import (
     Encoding,
     Json,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from danlu.predict.predictions import Prediction
     from danlu.predict.scores import Score
     from danlu.runs import Run
+    from danlu.study.folds import Folds
 
 _TRANSLATION_LENGTH = 200
 
@@ -54,7 +55,7 @@ def evaluate(
     from danlu.report.tables.classes import CLASS_HEAD, class_cells, class_rows
     from danlu.report.terminal.console import say, table
 
-    found = open_run(run, trust)
+    found = open_predictor(run, trust)
     # Other data were never trained on, so all of them count.
     part = part or ("test" if source is None else "all")
     if part not in (*PARTS, "all"):
@@ -83,7 +84,7 @@ def evaluate(
     say("")
 
 
-def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, Any]:
+def _figures(run: Run | Folds, data: Data | None, part: str, score: Score) -> dict[str, Any]:
     """Return what an evaluation says, by name."""
     from danlu.nn.information import UNITS, perplexity
 
@@ -93,7 +94,7 @@ def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, 
         "part": part,
         counted: score.n,
         "loss": score.loss,
-        run.metric: score.accuracy,
+        run.schema.metric: score.accuracy,
     }
     # The run's own unknown tokens are in its verdict; those of other texts are news.
     unknown = data.unknown(part) if data is not None and run.schema.is_text else 0
@@ -107,7 +108,7 @@ def _figures(run: Run, data: Data | None, part: str, score: Score) -> dict[str, 
             "f1": entities.f1,
         }
     figures |= score.more
-    if run.metric == "accuracy":
+    if run.schema.metric == "accuracy":
         figures |= {
             "loss in bits": score.loss * UNITS["bits"],
             "perplexity": perplexity(score.loss),

@@ -11,6 +11,7 @@ from danlu.data import Data, Schema, load
 from danlu.data.data import VALIDATION_IN_TRAINING
 from danlu.errors import DataNotice, RunError, way_on
 from danlu.files import read_json
+from danlu.predict.compatibility import check_compatible
 
 
 class TrainedOnData:
@@ -75,6 +76,23 @@ class TrainedOnData:
         if merges:
             data = data.with_validation_in_training()
         return data
+
+    def data_to_score(self, data: Any, part: str) -> Data:
+        """Return data that the trained network can be scored on: its own where none are given.
+
+        data: data, or what `load` takes. Raises RunError for another schema or an empty part.
+        """
+        found: Data
+        if data is None:
+            found = self.load_data()
+        elif isinstance(data, Data):
+            found = data
+        else:
+            found = load(data, like=self.schema)
+        check_compatible(self.schema, found.schema)
+        if part != "all" and not found.size(part):
+            raise RunError(f"the data have no {part} part")
+        return found
 
     def check_data(self, data: Data) -> None:
         """Raise RunError for data that are not those it was trained on."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from danlu.data import Data, Normalizer, load
+from danlu.data import Normalizer
 from danlu.errors import ModelError, RunError, some, wrong
 from danlu.figures import curves
 from danlu.files import read_json, read_lines, read_tensors, with_nan
@@ -22,7 +22,6 @@ from danlu.models.weights import load_weights
 from danlu.predict import evaluate, predictions, text
 from danlu.predict import generate as generating
 from danlu.predict import translate as translating
-from danlu.predict.compatibility import check_compatible
 from danlu.predict.scores import Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model, text_spec
@@ -200,13 +199,7 @@ class Run(TrainedOnData):
         data: other data of the same schema instead of the run's own, or what `load` takes. Raises
         RunError for another schema or an empty part.
         """
-        if data is None:
-            data = self.load_data()
-        elif not isinstance(data, Data):
-            data = load(data, like=self.schema)
-        check_compatible(self.schema, data.schema)
-        if part != "all" and not data.size(part):
-            raise RunError(f"the data have no {part} part")
+        data = self.data_to_score(data, part)
         model = self.model()
         if self.schema.source:  # other pairs may have longer sources
             model.text = text_spec(data.schema)  # type: ignore[assignment]

@@ -22,7 +22,7 @@ from danlu.files import with_nan
 from danlu.models.given import Network
 from danlu.predict import evaluate
 from danlu.predict.predictions import Prediction
-from danlu.predict.scores import PassOutputs, scores
+from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.sample import with_own_fold
 from danlu.runs import Study, folder
@@ -155,7 +155,7 @@ def _outputs(run: Run, data: Data, part: str) -> tuple[Tensor, Tensor]:
     """Return a network's outputs [n, K] on a part, and the targets [n]."""
     forward = evaluate.forward_of(run.model())
     passes = evaluate.part_outputs(forward, data, part, [run.normalizer])
-    return evaluate.collect(passes, data.size(part))
+    return evaluate.collect(passes, len(data) if part == "all" else data.size(part))
 
 
 def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
@@ -262,15 +262,29 @@ class Folds:
         if samples:
             rule = "must be 0: the spread is that of the networks of the folds"
             raise RunError(wrong("samples", samples, rule))
-        if not self.runs:
-            raise RunError(f"every network of {str(self.path)!r} diverged; none can predict")
-        each = [run.predict(x, seed=seed) for run in self.runs]
+        each = [run.predict(x, seed=seed) for run in self._able_runs()]
         if self.schema.is_regression:
             numbers = torch.stack([p.values for p in each])
             return Prediction(numbers.mean(0), None, numbers.std(0), ())
         probabilities = torch.stack([p.probabilities for p in each if p.probabilities is not None])
         mean = probabilities.mean(0)
         return Prediction(mean.argmax(1), mean, probabilities.std(0), self.schema.classes)
+
+    def evaluate(self, data: Any = None, part: str = "test") -> Score:
+        """Return loss, accuracy and the other figures of the ensemble; see `Run.evaluate`."""
+        data = self.study.data_to_score(data, part)
+        outputs = [_outputs(run, data, part) for run in self._able_runs()]
+        targets = outputs[0][1]
+        ensemble = average([out for out, _ in outputs], self.schema)
+        only = PassOutputs(ensemble.t().unsqueeze(0), targets)
+        (score,) = scores(iter([only]), self.schema, more=self.schema.metrics)
+        return score
+
+    def _able_runs(self) -> list[Run]:
+        """Return the networks that can predict. Raises RunError where there are none."""
+        if not self.runs:
+            raise RunError(f"every network of {str(self.path)!r} diverged; none can predict")
+        return self.runs
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that was found, as plain values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def classes(make: Callable[[Path], None], *above: str) -> Callable[[Path], Path]
     return build
 
 
+def archived(folder: Path) -> Path:
+    for name in ("cat", "dog"):
+        pictures(folder / "pets" / name)
+    return Path(shutil.make_archive(str(folder / "packed"), "gztar", folder, "pets"))
+
+
 def labelled_pictures(folder: Path) -> Path:
     pictures(folder / "images", N)
     rows = "\n".join(f"{k}.png,{kind}" for k, kind in enumerate(KINDS))
@@ -159,6 +166,10 @@ CASES: dict[str, Case] = {
     "a packed table (`.gz`, `.bz2`, `.xz`, `.zip` of one file)": (
         bytes_file("t.csv.gz", gzip.compress(table().encode())),
         is_table,
+    ),
+    "an archive of several files (`.zip`, `.tar`, `.tar.gz`, `.tgz`, …)": (
+        archived,
+        is_picture,
     ),
     "a table in UTF-16, GB 18030 or Latin-1": (text_file("t.csv", table(), "utf-16"), is_table),
     "numbers written `1,234`, `$2.39`, `45 %`, `45,06`": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from danlu.data.data import Data
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import parquet, published
+from danlu.data.sources.archives import unpacked_archive
 from danlu.data.sources.files import load_file, load_folder
 from danlu.data.sources.from_python import from_python
 from danlu.data.sources.options import Options, checked, refuse_unused
@@ -178,6 +180,11 @@ def _from_name(name: str, options: Options, split: Any) -> Raw:
     if os.path.isdir(path):
         return load_folder(path, options, split)
     if os.path.isfile(path):
+        folder = unpacked_archive(path)
+        if folder is not None:
+            raw = load_folder(folder, options, split)
+            told = f"{path.name} is unpacked into {folder} and read as a folder"
+            return replace(raw, notices=(told, *raw.notices))
         return load_file(path, options, split)
     near = nearest(name, names())
     hint = f"did you mean {near!r}?" if near else f"known names are {', '.join(names())}"

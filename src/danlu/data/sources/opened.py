@@ -9,6 +9,7 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,23 +75,26 @@ def unpacked(path: Path) -> tuple[bytes, str]:
 
 def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = [
-            member
-            for member in archive.namelist()
-            if not member.endswith("/")
-            and not member.split("/")[-1].startswith(_HIDDEN)
-            and not member.startswith(_HIDDEN)
-        ]
-        if len(members) > 1:
-            # Beside the data there may be texts about them.
-            of_data = [member for member in members if not is_about(Path(member))]
-            members = of_data or members
+        members = members_of_zip(archive.namelist())
         if len(members) != 1:
             raise DataError(
                 f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack "
                 "it and name the one to read"
             )
         return archive.read(members[0]), members[0].split("/")[-1]
+
+
+def members_of_zip(names: Sequence[str]) -> list[str]:
+    """Return the files of an archive, without hidden ones, and without texts about the data."""
+    members = [
+        name
+        for name in names
+        if not name.endswith("/")
+        and not name.split("/")[-1].startswith(_HIDDEN)
+        and not name.startswith(_HIDDEN)
+    ]
+    of_data = [member for member in members if not is_about(Path(member))]
+    return of_data or members
 
 
 def decode(content: bytes, name: str, encoding: str | None = None) -> tuple[str, str]:

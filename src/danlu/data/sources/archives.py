@@ -1,0 +1,80 @@
+"""Archives of several files (ZIP, tar), unpacked once into the user's cache and read as folders."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from danlu.data.memmap import cache_folder
+from danlu.data.sources.opened import members_of_zip
+from danlu.errors import DataError, StorageError, reason_of
+
+_TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
+
+
+def unpacked_archive(path: Path) -> Path | None:
+    """Return the folder of an archive's files; None for a file that is no archive of several.
+
+    Raises DataError for a damaged archive, StorageError where the cache has no room.
+    """
+    is_tar = bool(_TAR.search(path.name))
+    if not is_tar and path.suffix.lower() != ".zip":
+        return None
+    try:
+        if not is_tar and not _holds_several(path):
+            return None
+        return _unpack(path, is_tar)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error) as e:
+        raise DataError(f"{path.name} is damaged and cannot be unpacked: {reason_of(e)}") from e
+
+
+def _holds_several(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return len(members_of_zip(archive.namelist())) > 1
+
+
+def _refuse_cut(archive: tarfile.TarFile) -> None:
+    """Raise ReadError for an archive cut between two files: it must end in blocks of zeros."""
+    stream = archive.fileobj
+    if stream is not None:
+        stream.seek(archive.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends before its end mark")
+
+
+def _unpack(path: Path, is_tar: bool) -> Path:
+    """Return the folder into which the archive is unpacked, now or before."""
+    facts = path.stat()
+    state = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+    digest = hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+    parent = cache_folder("archives")
+    folder = parent / f"{digest}-{path.name.partition('.')[0]}"
+    if folder.is_dir():
+        return folder
+    try:
+        with tempfile.TemporaryDirectory(dir=parent) as unfinished:
+            target = Path(unfinished) / "files"
+            if is_tar:
+                with tarfile.open(path) as archive:
+                    # Names that lead out of the folder are refused.
+                    archive.extractall(target, filter="data")
+                    _refuse_cut(archive)
+            else:
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(target)
+            target.rename(folder)
+    except (tarfile.TarError, zipfile.BadZipFile):
+        raise
+    except OSError as e:
+        if e.errno is None:  # of a compressed stream that ends early
+            raise DataError(f"{path.name} is damaged and cannot be unpacked: {e}") from e
+        raise StorageError(
+            f"{path.name} cannot be unpacked into {parent}: {(e.strerror or str(e)).lower()}"
+        ) from e
+    return folder
