@@ -359,3 +359,14 @@ def test_a_network_for_another_task_names_the_option() -> None:
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     with pytest.raises(ModelError, match='the target is 4 classes; task="regression"'):
         fit(lambda: nn.Linear(4, 1), (x, np.arange(60) % 4), recipe=RECIPE)
+
+
+def test_sums_of_whole_numbers_are_looked_up_where_they_occur(tmp_path: Path) -> None:
+    class OfSums(Embedded):
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.last(self.rows(ids.sum(1)))
+
+    ids = np.zeros((60, 3), int)
+    ids[np.arange(60), np.arange(60) % 3] = np.arange(60) % 30  # no row sums to more than 29
+    run = fit(OfSums, ({"ids": ids}, np.arange(60) % 2), recipe=RECIPE, out=tmp_path / "run")
+    assert run.status == "finished"

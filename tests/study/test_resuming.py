@@ -64,7 +64,7 @@ def test_what_was_stopped_on_arrays_ends_as_without_a_break(kind: type, tmp_path
     whole = CALLS[kind](tmp_path / "whole", None)
     with pytest.raises(Interrupted, match=r"danlu\.resume\('.*stopped', data\)"):
         CALLS[kind](tmp_path / "stopped", True)
-    with pytest.raises(RunError, match="only a program can give again"):
+    with pytest.raises(RunError, match="pass the same again"):
         danlu.resume(tmp_path / "stopped")
     with pytest.raises(RunError, match="are not those that"):
         danlu.resume(tmp_path / "stopped", (X + 1, PAIR[1]))

@@ -59,6 +59,17 @@ def give_outputs(model: nn.Module, example: Any, expected: tuple[int, ...]) -> A
     return out
 
 
+def fits(model: nn.Module, example: Any, expected: tuple[int, ...]) -> bool:
+    """Return whether a network takes an example, and its outputs can be given as expected."""
+    try:
+        out = model(example)
+        for change in _changes(out, expected):
+            out = change(model, (), out)
+    except Exception:  # anyone's code may raise anything
+        return False
+    return isinstance(out, Tensor) and tuple(out.shape) == expected
+
+
 _MARK, _ADAPTED = "_danlu_inputs", "_danlu_outputs"  # of modules that have our hooks already
 Change = Callable[[nn.Module, Any, Any], Any]
 

@@ -13,7 +13,7 @@ from danlu.data.inputs import Input
 from danlu.errors import DataNotice, ModelError, reason_of
 from danlu.host import importable_working_folder
 from danlu.imported import find, parameters_of
-from danlu.models.adapt import are_probabilities, drop_channel, give_outputs, take_inputs
+from danlu.models.adapt import are_probabilities, drop_channel, fits, give_outputs, take_inputs
 from danlu.models.given import check_structure, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
 from danlu.rng import seed_of
@@ -97,19 +97,11 @@ def _check(model: nn.Module, path: str) -> None:
 
 def _pass(model: nn.Module, examples: Tensor, expected: tuple[int, ...]) -> Any:
     """Return the outputs for examples; of one channel, also for a network that knows none."""
-    try:
-        return give_outputs(model, examples, expected)
-    except Exception:
-        if examples.ndim != 4 or examples.shape[1] != 1:
-            raise
-        try:
-            give_outputs(model, examples.squeeze(1), expected)
-        except Exception:
-            pass
-        else:
-            drop_channel(model)
-            return give_outputs(model, examples, expected)
-        raise
+    is_grey = examples.ndim == 4 and examples.shape[1] == 1
+    knows_channels = not is_grey or fits(model, examples, expected)
+    if not knows_channels and fits(model, examples.squeeze(1), expected):
+        drop_channel(model)
+    return give_outputs(model, examples, expected)
 
 
 def _way_out(model: nn.Module, error: Exception) -> str:

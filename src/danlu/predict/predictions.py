@@ -125,6 +125,8 @@ def _as_examples(trained: Trained, x: Any) -> Tensor:
     if schema.inputs:
         rows, _ = packed(x, schema.inputs)
         return torch.from_numpy(rows)
+    if hasattr(x, "toarray"):  # one of SciPy's sparse matrices
+        x = x.toarray()
     if schema.columns:
         frame = frame_of(x)
         if frame is not None:
@@ -141,6 +143,8 @@ def _laid_out(raw: Tensor, schema: Schema) -> Tensor:
     A single example may lack N, pictures of one channel may lack C, and C may come last.
     """
     shape = schema.input_shape
+    if shape == (1,) and raw.ndim == 1:
+        return raw[:, None]
     if raw.shape[1:] == shape:
         return raw
     if raw.shape == shape:

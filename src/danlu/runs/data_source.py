@@ -54,8 +54,8 @@ class TrainedOnData:
         source = self.data_info["source"]["source"]
         if not self.is_reloadable:
             raise RunError(
-                f"{str(self.path)!r} was trained on arrays in memory ({source}), which only a "
-                "program can give again, as `data`"
+                f"{str(self.path)!r} was trained on arrays in memory ({source}), which are "
+                "not on disk; pass the same again as `data`"
             )
         data = self.load_again(source)
         self.check_data(data)

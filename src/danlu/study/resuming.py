@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from danlu.data import Data
+from danlu.errors import RunError, wrong
 from danlu.runs import Run, Study
 from danlu.study.compare import continue_comparison
 from danlu.study.comparison import Comparison
@@ -13,7 +14,8 @@ from danlu.study.folds import KIND, Folds, continue_folds
 from danlu.train import CHECKPOINT_EVERY, resume_study
 from danlu.train import resume as resume_run
 
-Finished = Run | Study | Comparison | Folds | Any  # or Tuning, which imports Optuna
+if TYPE_CHECKING:  # imports Optuna
+    from danlu.study.tuning import Tuning
 
 
 def resume(
@@ -23,14 +25,17 @@ def resume(
     trust: bool = False,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-) -> Finished:
+) -> Run | Study | Comparison | Tuning | Folds:
     """Go on with an interrupted or killed run or study, to the same weights as without a break.
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
     imported code may run. listener: as of `fit`, or of `compare`. Return what the call returns that
-    was interrupted: a Run, Comparison, Tuning, Folds, or Study. Raises RunError for what is
-    finished, or other data.
+    was interrupted; a study that is finished as well. Raises RunError for a finished run, and for
+    other data.
     """
+    if not isinstance(found, (Run, Study, str, Path)):
+        rule = "must be a run, a study or the folder of one"
+        raise RunError(wrong("found", type(found).__name__, rule))
     if not isinstance(found, (Run, Study)):
         is_study = (Path(found) / "study.json").is_file()
         found = Study(found, trust) if is_study else Run(found, trust)
@@ -39,12 +44,16 @@ def resume(
     return continue_study(found, data, listener=listener, checkpoint_every=checkpoint_every)
 
 
-def continue_study(study: Study, data: Any = None, **options: Any) -> Finished:
+def continue_study(
+    study: Study, data: Any = None, **options: Any
+) -> Study | Comparison | Tuning | Folds:
     """Go on with a study of whatever kind; options: of the function that goes on with that kind."""
+    kind = study.info["kind"]
     if data is not None and not isinstance(data, Data):
         data = study.load_again(data)
-        study.check_data(data)
-    kind = study.info["kind"]
+    if data is not None:
+        # Folds are trained on the validation part as well.
+        study.check_data(data.with_validation_in_training() if kind == KIND else data)
     if kind == "compare":
         return continue_comparison(study, data, **options)
     if kind == "tune":

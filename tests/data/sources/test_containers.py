@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from samples import refused
 from scipy.sparse import csr_matrix
-from sklearn.datasets import load_iris
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from sklearn.datasets import load_breast_cancer, load_iris
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from danlu import Data, load
 
@@ -124,12 +132,15 @@ def test_parts_by_their_order_are_said() -> None:
 
 
 def test_a_set_of_scikit_learn_keeps_its_names() -> None:
-    theirs = load_iris()
-    for bunch in (theirs, load_iris(as_frame=True)):
-        data = load(bunch)
-        assert data.schema.classes == tuple(theirs.target_names)
-        assert [column.name for column in data.schema.columns] == theirs.feature_names
-        assert np.array_equal(data.y.numpy(), theirs.target)
+    # The names of iris are in the order of the alphabet, those of breast cancer are not.
+    for theirs in (load_iris, load_breast_cancer):
+        bunch = theirs()
+        for given in (bunch, theirs(as_frame=True)):
+            data = load(given)
+            assert data.schema.classes == tuple(bunch.target_names)
+            names = [column.name for column in data.schema.columns]
+            assert names == list(bunch.feature_names)
+            assert np.array_equal(data.y.numpy(), bunch.target)
 
 
 def test_the_last_tensor_of_a_dataset_is_the_target_and_the_others_inputs() -> None:
@@ -143,6 +154,71 @@ def test_named_fields_beside_the_label_are_inputs_by_name() -> None:
     data = load(OfTwo())
     assert [part.name for part in data.schema.inputs] == ["a", "b"]
     assert np.array_equal(data.x.numpy(), X) and np.array_equal(data.y.numpy(), Y)
+
+
+FIRST, SECOND = 30, 40  # where the validation part begins, and the test part
+THREE: dict[str, Callable[[Any, Any], Any]] = {
+    "pairs": lambda x, y: tuple(zip(cut(x), cut(y), strict=True)),
+    "inputs, then targets": lambda x, y: (*cut(x), *cut(y)),
+    "pair by pair": lambda x, y: (cut(x)[0], cut(y)[0], cut(x)[1], cut(y)[1], cut(x)[2], cut(y)[2]),
+    "subsets": lambda x, y: tuple(
+        Subset(TENSORS, range(*ends)) for ends in ((0, FIRST), (FIRST, SECOND), (SECOND, N))
+    ),
+    "frames": lambda x, y: tuple(cut(FRAME.assign(target=Y))),
+    "sparse matrices": lambda x, y: (*cut(csr_matrix(x)), *cut(y)),
+}
+
+
+def cut(a: Any) -> list[Any]:
+    """Return the training, the validation and the test part."""
+    return [a[:FIRST], a[FIRST:SECOND], a[SECOND:]]
+
+
+@pytest.mark.filterwarnings("ignore::danlu.errors.DataNotice")
+@pytest.mark.parametrize("source", THREE.values(), ids=THREE.keys())
+def test_the_middle_one_of_three_is_the_validation_part(source: Callable[..., Any]) -> None:
+    data = load(source(X, Y))
+    assert data.parts["valid"].tolist() == list(range(FIRST, SECOND))
+    assert data.parts["test"].tolist() == list(range(SECOND, N))
+    assert data.y.tolist() == Y.tolist()
+
+
+@pytest.mark.filterwarnings("ignore::danlu.errors.DataNotice")
+def test_a_loader_gives_the_examples_that_it_would_draw() -> None:
+    halves = [SubsetRandomSampler(range(LATE)), SubsetRandomSampler(range(LATE, N))]
+    data = load(tuple(DataLoader(TENSORS, 8, sampler=half) for half in halves))
+    assert data.size("test") == N - LATE and torch.equal(data.x, torch.tensor(X))
+    drawn = WeightedRandomSampler([1.0] * N, N)
+    assert "by its own rule" in refused(DataLoader(TENSORS, 8, sampler=drawn))
+    assert "collate_fn of its own" in refused(DataLoader(TENSORS, 8, collate_fn=lambda rows: rows))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (TensorDataset(*TENSORS.tensors, torch.rand(N)), "which is the target is not clear"),
+        (((X[:, 0], X[:, 1]), (Y, Y)), "each example needs one target"),
+        ({"train": (X, Y), "dev": (X, Y), "eval": (X, Y)}, "of which two name one part"),
+        ([{"a": X[k], "label": 1, "coarse_label": 0} for k in range(N)], "may each be the target"),
+        (
+            [{"a": X[k], "label": 1} if k else {"a": X[k]} for k in range(N)][::-1],
+            "has the fields a",
+        ),
+        ((X, [[0]] * 9 + [[0, 1]] * (N - 9)), "several shapes"),
+        ((None, Y), "x is a NoneType"),
+        ({"train": (X, Y), "test": (X[:, :2], Y)}, "the parts have the shapes"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused(source: Any, sentence: str) -> None:
+    assert sentence in refused(source)
+
+
+@pytest.mark.filterwarnings("ignore::danlu.errors.DataNotice")
+def test_columns_of_parts_are_found_by_name_whatever_their_type() -> None:
+    parts = {"train": pd.DataFrame(X[:LATE]), "test": pd.DataFrame(X[LATE:], columns=list("012"))}
+    targets = {"train": Y[:LATE], "test": Y[LATE:]}
+    data = load({part: frame.assign(target=targets[part]) for part, frame in parts.items()})
+    assert data.schema.input_shape == (3,) and not data.missing
 
 
 def test_records_are_a_table() -> None:

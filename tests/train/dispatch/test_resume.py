@@ -207,7 +207,7 @@ def test_resuming_on_arrays_needs_the_data_again(tmp_path: Path) -> None:
     x, y = torch.rand(60, 4), torch.arange(60) % 2
     data = load((x, y))
     run = _create(Recipe(epochs=2), data, tmp_path / "run", "cpu")
-    with pytest.raises(RunError, match="only a program can give again"):
+    with pytest.raises(RunError, match="pass the same again"):
         resume(run)
     assert "danlu.resume(" in run.way_on
     assert resume(run, (x, y)).status == "finished"  # what was given, or what it was loaded as

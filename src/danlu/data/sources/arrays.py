@@ -20,7 +20,7 @@ from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.tables.features import number_column
 from danlu.data.tables.target import known_target, read_target
-from danlu.errors import DataError
+from danlu.errors import DataError, some
 
 _CHANNELS = (1, 3, 4)  # of pictures [N, H, W, C]: what the last axis may be
 
@@ -28,6 +28,11 @@ _CHANNELS = (1, 3, 4)  # of pictures [N, H, W, C]: what the last axis may be
 def from_parts(pairs: Mapping[str, tuple[Any, Any]], options: Options) -> Raw:
     """Return the examples of (x, y) by part: "all", or train with valid and test."""
     order = in_order(pairs)
+    for part in order:
+        for name, array in zip(("x", "y"), pairs[part], strict=True):
+            if not array.ndim:
+                what = type(array.item()).__name__
+                raise DataError(f"{name} is a {what}, but must be an array, a list or a tensor")
     x = joined([pairs[part][0] for part in order])
     y, notices = labels(joined([pairs[part][1] for part in order]))
     sizes = {part: len(pairs[part][0]) for part in order}
@@ -59,7 +64,7 @@ def labels(y: Array) -> tuple[Array, tuple[str, ...]]:
     found = as_labels(y)
     if found.ndim == 1:
         notice = f"y of {y.shape[1]} columns is one-hot: each row is taken as the class it marks"
-        return found, () if y.shape[1] == 1 else (notice,)
+        return found, () if 1 in y.shape else (notice,)
     raise DataError(
         f"y has the shape {y.shape}, but each example needs one target; choose a column, such as "
         "y[:, 0]"
@@ -68,20 +73,48 @@ def labels(y: Array) -> tuple[Array, tuple[str, ...]]:
 
 def dense(matrix: Any) -> Array:
     """Return one of SciPy's sparse matrices as an array. Raises DataError above this memory."""
-    size = math.prod(matrix.shape) * 4
+    size = math.prod(matrix.shape) * matrix.dtype.itemsize
     budget = parse_bytes(None)
     if size > budget:
         raise DataError(
             f"the sparse matrix has the shape {matrix.shape}, {size / 1e9:.1f} GB when its zeros "
             f"are stored, and {budget / 1e9:.1f} GB are there for it; keep fewer columns"
         )
-    return matrix.astype(np.float32).toarray()  # type: ignore[no-any-return]
+    return matrix.toarray()  # type: ignore[no-any-return]
+
+
+def with_class_order(raw: Raw, names: tuple[str, ...]) -> Raw:
+    """Return the same examples with their classes in that order, where they are these."""
+    found = raw.schema.classes
+    if set(found) != set(names):
+        return raw
+    place = np.array([names.index(name) for name in found])
+    encode = raw.encode
+
+    def in_order(train: Array) -> Encoded:
+        assert encode is not None  # only used where there is one
+        encoded = encode(train)
+        schema = replace(encoded.schema, classes=names)
+        return encoded._replace(y=place[encoded.y], schema=schema)
+
+    return replace(
+        raw,
+        y=place[raw.y],
+        schema=replace(raw.schema, classes=names),
+        encode=None if encode is None else in_order,
+    )
 
 
 def joined(arrays: list[Array]) -> Array:
     """Return arrays in a row, [N, …]."""
     # A concatenation would copy what is alone, which may be mapped from disk.
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if len(arrays) == 1:
+        return arrays[0]
+    try:
+        return np.concatenate(arrays)
+    except ValueError as e:
+        shapes = some((str(array.shape) for array in arrays), 3)
+        raise DataError(f"the parts have the shapes {shapes}, but must differ in N alone") from e
 
 
 def _from_arrays(x: Array, y: Array, options: Options) -> Raw:

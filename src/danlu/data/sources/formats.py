@@ -296,7 +296,7 @@ def parts_of_arrays(arrays: Arrays, name: str) -> tuple[dict[str, tuple[Array, A
     if left:
         notices = [f"{notices[0]}; left out: {some(left, 8)}"]
     return {
-        part: (arrays[names["x"]], as_labels(arrays[names["y"]])) for part, names in pairs.items()
+        part: (arrays[names["x"]], arrays[names["y"]]) for part, names in pairs.items()
     }, notices
 
 

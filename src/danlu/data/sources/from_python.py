@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from danlu.data.inputs import Input, packed
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS, in_order, part_of
 from danlu.data.raw import Raw
 from danlu.data.sources import arrays, frames, parquet, several_inputs, tagged, text
-from danlu.data.sources.containers import arrow_table, is_array, is_dataset, unpacked
+from danlu.data.sources.arrays import with_class_order
+from danlu.data.sources.containers import arrow_table, is_array, is_dataset, unpack
 from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
@@ -22,8 +25,10 @@ from danlu.errors import DataError
 
 def from_python(source: Any, options: Options, split: Any) -> Raw:
     """Return what `load` takes beside names and paths; split: of running text."""
-    inner, notices = unpacked(source)
+    inner, notices, classes = unpack(source)
     raw = _read(inner, options, split)
+    if classes and options.get("like") is None:
+        raw = with_class_order(raw, classes)
     return replace(raw, notices=(*notices, *raw.notices))
 
 
@@ -84,8 +89,9 @@ def _from_frames(parts: Mapping[str, Any], options: Options) -> Raw:
             frame, _, options = _with_target(*_framed(frame), options)
         joined.append(frame)
     sizes = {part: len(frame) for part, frame in zip(in_order(parts), joined, strict=True)}
-    names = [list(frame.columns) for frame in joined]
-    if any(sorted(map(str, own)) != sorted(map(str, names[0])) for own in names):
+    # After a round trip through a file, columns named by numbers are named by text.
+    joined = [frame.rename(columns=str) for frame in joined]
+    if any(set(frame.columns) != set(joined[0].columns) for frame in joined):
         raise DataError("the data frames of the parts have different columns; give them the same")
     rows = pd.concat(joined, ignore_index=True)
     own_sizes = Sizes(sizes.get("valid", 0), sizes.get("test", 0))
@@ -108,7 +114,7 @@ def _from_inputs(pairs: Mapping[str, tuple[Any, Any]], options: Options) -> Raw:
     notices: tuple[str, ...] = ()
     for part in order:
         x, inputs = packed(pairs[part][0], inputs)
-        y, notices = arrays.labels(_array(pairs[part][1]))
+        y, notices = arrays.labels(_array(pairs[part][1]))  # alike in every part
         if y.shape != (len(x),):
             raise DataError(
                 f"the inputs have {len(x):,} examples, and y has the shape {y.shape}, but must be "
@@ -145,6 +151,11 @@ def _tagged(parts: Mapping[str, Any], options: Options) -> Raw:
 def _parts(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dictionary by part. Raises DataError unless its keys are names of parts."""
     named = {part_of(str(key)) or str(key): value for key, value in source.items()}
+    if len(named) < len(source):
+        raise DataError(
+            f"the dictionary has the keys {sorted(map(str, source))}, of which two name one part; "
+            "keep one of them"
+        )
     if "train" not in named or set(named) - set(PARTS):
         raise DataError(
             f"the dictionary has the keys {sorted(map(str, source))}, but needs train, and may "
@@ -173,8 +184,8 @@ def _is_table_of_columns(source: Any) -> bool:
 
 def _with_target(features: Any, y: Any, options: Options) -> tuple[Any, str, Options]:
     """Return a data frame of features as one with its targets, under a name of their own."""
-    if _is_frame(y) and y.shape[1] == 1:
-        y = y.iloc[:, 0]
+    if _is_frame(y):
+        y = y.iloc[:, 0] if y.shape[1] == 1 else y.to_numpy()
     title = str(getattr(y, "name", None) or "target")
     if title in map(str, features.columns):
         raise DataError(
@@ -190,7 +201,7 @@ def _with_target(features: Any, y: Any, options: Options) -> tuple[Any, str, Opt
 
 
 def _are_sentences(source: Any) -> bool:
-    """Whether it is sentences of tokens, and as many of tags; their rights are looked at later."""
+    """Return whether it is sentences of tokens, and as many of tags; matched later."""
     if not isinstance(source, (list, tuple)) or len(source) != 2:
         return False
     if not all(isinstance(side, (list, tuple)) for side in source):
@@ -212,7 +223,7 @@ def _pair(source: Any) -> tuple[Array, Array]:
             return _stacked(rows)
     kind = type(source).__name__
     if is_array(source):
-        raise DataError(f"`source` is a {kind} alone; give the targets as well, as (x, y)")
+        raise DataError(f"`source` is one {kind}; give the targets as well, as (x, y)")
     if hasattr(source, "__next__"):
         raise DataError(f"`source` is a {kind}, which can be read once; give list(…) of it")
     raise DataError(
@@ -226,13 +237,17 @@ def _stacked(rows: list[Any]) -> tuple[Array, Array]:
     if len(shapes) > 1:
         raise DataError(f"the examples have {len(shapes)} shapes, but must all have one")
     x = np.stack([_array(row[0]) for row in rows])
-    y = np.array([_array(row[1]) for row in rows])
-    return x, y
+    if len({np.shape(_array(row[1])) for row in rows}) > 1:
+        raise DataError("the targets of the examples differ in shape, but must all have one")
+    return x, np.array([_array(row[1]) for row in rows])
 
 
 def _array(value: Any) -> Array:
-    if hasattr(value, "detach"):
-        return value.detach().cpu().numpy()  # type: ignore[no-any-return]
+    if isinstance(value, Tensor):
+        whole = value.detach().cpu()
+        whole = whole.to_dense() if whole.layout != torch.strided else whole
+        # NumPy has no bfloat16.
+        return whole.float().numpy() if whole.dtype == torch.bfloat16 else whole.numpy()
     if hasattr(value, "toarray"):
         return arrays.dense(value)
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from danlu.data.inputs import are_inputs
 from danlu.data.parts import part_of
-from danlu.data.sources.columns import TARGETS, first_named
 from danlu.data.sources.containers import is_dataset
 from danlu.errors import DataError
 
@@ -28,14 +27,13 @@ def pairs_in(source: Any) -> Pairs | None:
         pairs = {}
         for part, of_part in source.items():
             found = pairs_in(of_part)
-            if found is None:
+            if found is None or "all" not in found:
                 return None
             pairs[str(part)] = found["all"]
         return pairs
     if _is_pair(source):
         return {"all": tuple(source)}
-    is_listed = isinstance(source, list) and bool(source) and isinstance(source[0], Mapping)
-    if is_listed or (is_dataset(source) and len(source)):
+    if (isinstance(source, list) or is_dataset(source)) and len(source):
         return _of_dataset(source)
     return None
 
@@ -46,36 +44,20 @@ def _is_pair(value: Any) -> bool:
 
 def _of_dataset(source: Any) -> Pairs | None:
     """Return the examples of a dataset, each asked for once, as arrays of each input."""
-    parted = _parted(source[0])
-    if parted is None or not _is_example(parted(source[0])[0]):
+    first = source[0]
+    if not isinstance(first, (tuple, list)) or len(first) != 2 or not _is_example(first[0]):
         return None
-    rows = [parted(source[i]) for i in range(len(source))]
-    first, _ = rows[0]
-    names = list(first) if isinstance(first, Mapping) else range(len(first))
+    rows = [source[i] for i in range(len(source))]
+    names = list(first[0]) if isinstance(first[0], Mapping) else range(len(first[0]))
     try:
-        y = np.array([np.asarray(target) for _, target in rows])
-        stacked = {name: np.stack([np.asarray(x[name]) for x, _ in rows]) for name in names}
+        y = np.array([np.asarray(row[1]) for row in rows])
+        stacked = {name: np.stack([np.asarray(row[0][name]) for row in rows]) for name in names}
     except (ValueError, KeyError, IndexError) as e:
         raise DataError(
             "the examples have several shapes or lack an input, but all must have the same"
         ) from e
-    x = stacked if isinstance(first, Mapping) else tuple(stacked.values())
+    x = stacked if isinstance(first[0], Mapping) else tuple(stacked.values())
     return {"all": (x, y)}
-
-
-def _parted(row: Any) -> Callable[[Any], tuple[Any, Any]] | None:
-    """Return how a row of a dataset falls into inputs and target; None for other rows."""
-    if isinstance(row, Mapping):
-        target = first_named(row, TARGETS)
-        if target is None or len(row) < 2:
-            return None
-        return lambda r: ({name: value for name, value in r.items() if name != target}, r[target])
-    if not isinstance(row, (tuple, list)) or len(row) < 2:
-        return None
-    if len(row) == 2:
-        return lambda r: (r[0], r[1])
-    # As PyTorch's TensorDataset(a, b, y) holds them: the target last.
-    return lambda r: (tuple(r[:-1]), r[-1])
 
 
 def _is_example(x: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from danlu.data import Data, Schema
-from danlu.data.inputs import unpacked
+from danlu.data.inputs import Input, unpacked
 from danlu.errors import (
     Mistake,
     ModelError,
@@ -63,30 +65,34 @@ def check(recipe: Recipe, data: Data) -> None:
 
 
 def _check_whole_numbers(model: nn.Module, data: Data) -> None:
-    """Raise ModelError where a network has no place for the largest of its whole numbers."""
+    """Raise ModelError where a network has no place for some of its whole numbers."""
     whole = [part for part in data.schema.inputs if part.whole]
     if not whole:
         return
-    ends = torch.stack([data.x.amin(0), data.x.amax(0)])
+    # Examples that exist: of each column, those with the least and the largest number.
+    examples = data.x[torch.cat([data.x.argmin(0), data.x.argmax(0)]).unique()]
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            model(ends)
-    except IndexError as e:
-        # Only nn.Embedding and its like look numbers up.
-        ranges = []
-        inputs = data.schema.inputs
-        for part, columns in zip(inputs, unpacked(ends, inputs), strict=True):
-            if part.whole:
-                name = "the numbers" if part.name is None else repr(part.name)
-                ranges.append(f"{name} of {int(columns.min()):,} to {int(columns.max()):,}")
+            model(examples)
+    except Exception as e:  # anyone's code may raise anything
         raise ModelError(
-            f"the network cannot take {some(ranges)}: {reason_of(e)}; an nn.Embedding needs a row "
-            "for each number from 0 to the largest"
+            f"the network cannot take {_ranges(data.schema.inputs, examples)}: {reason_of(e)}; "
+            "what looks numbers up, such as nn.Embedding, needs a row for each from 0 to the "
+            "largest"
         ) from e
     finally:
         model.train(was_training)
+
+
+def _ranges(inputs: Sequence[Input], examples: Tensor) -> str:
+    ranges = []
+    for part, columns in zip(inputs, unpacked(examples, inputs), strict=True):
+        if part.whole:
+            name = "the numbers" if part.name is None else repr(part.name)
+            ranges.append(f"{name} of {int(columns.min()):,} to {int(columns.max()):,}")
+    return some(ranges)
 
 
 def _part_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
