@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("danlu", deadline=None)
+settings.load_profile("danlu")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="danlu-test-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -66,7 +66,6 @@ def brute_holm(p: list[float], alpha: float) -> list[bool]:
     return claims
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
 def test_holm_equals_its_definition(p: list[float]) -> None:
     assert [c < ALPHA for c in holm(p)] == brute_holm(p, ALPHA)

@@ -139,6 +139,11 @@ def short_path(path: object) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
+def asked_as(option: str, value: str) -> str:
+    """Return how to give an option: on the command line, and in Python."""
+    return f"--{option} {value} ({option}={value!r})"
+
+
 def way_on(path: object) -> str:
     """Return what to do with a run or study that isn't finished."""
     return f"go on with: danlu resume {short_path(path)}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from danlu.data import load, split
@@ -33,7 +33,6 @@ def test_the_default_training_share_never_falls_with_more_data(
     assert sum(split.rule(n, valid)) == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 4), min_size=10, max_size=300), st.floats(0.05, 0.6), st.integers(0, 10)
 )

@@ -142,7 +142,7 @@ def test_balanced_weights_are_inverse_to_class_counts() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
     st.lists(st.floats(0.01, 1), min_size=3, max_size=3),

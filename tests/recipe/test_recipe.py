@@ -30,7 +30,7 @@ recipes = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(recipes)
 def test_a_recipe_survives_toml(recipe: Recipe) -> None:
     assert Recipe.from_toml(recipe.to_toml()) == recipe
@@ -38,7 +38,7 @@ def test_a_recipe_survives_toml(recipe: Recipe) -> None:
     assert not recipe.diff(Recipe.from_toml(recipe.to_toml()))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.text(max_size=60))
 def test_any_text_is_a_recipe_or_a_sentence(text: str) -> None:
     try:

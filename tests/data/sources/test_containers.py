@@ -254,3 +254,8 @@ def test_sets_of_the_hub_s_library_keep_the_names_of_classes_and_their_order() -
     data = load({"train": whole, "test": part})
     assert data.schema.task == "classification" and data.schema.classes == ("bad", "good")
     assert data.part("test")[1].tolist() == part["label"]
+
+
+def test_a_notice_names_the_option_on_the_command_line_and_in_python() -> None:
+    with pytest.warns(UserWarning, match=r"--task regression \(task='regression'\) takes them"):
+        load((X, np.arange(N) % 3 + 5))

@@ -22,7 +22,7 @@ from danlu.data.tables.roles import (
 from danlu.data.tables.table import TableOptions, from_known_frame
 from danlu.data.tables.table import from_frame as from_table
 from danlu.data.tables.target import read_target
-from danlu.errors import DataError, count, nearest, some, wrong
+from danlu.errors import DataError, asked_as, count, nearest, some, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +147,7 @@ def _guessed_target(
         return target, f"the target is taken to be {target}, the number beside a date"
     hint = f"try --target {known[-1]}"
     if roles.count("text") == 2:
-        hint += ", or --task pairs if one is a translation of the other"
+        hint += f", or {asked_as('task', 'pairs')} if one is a translation of the other"
     raise DataError(f"{name} has the columns {some(known, 8)}, but no target is named; {hint}")
 
 
@@ -207,10 +207,11 @@ def _refuse_numbers(
     except DataError:
         return  # whatever is wrong with them, they are no numbers
     if not target.classes:
+        as_classes = asked_as("task", "classification")
         raise DataError(
             f"{name} has texts in {text_column!r} and numbers in {label!r}, but texts are learnt "
             "with classes; make classes of the numbers, leave the text out with --drop "
-            f"{text_column}, or take each number as a class with --task classification"
+            f"{text_column}, or take each number as a class with {as_classes}"
         )
 
 

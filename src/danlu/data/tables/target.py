@@ -15,7 +15,7 @@ import numpy as np
 from danlu.data.memmap import Array
 from danlu.data.tables import cells
 from danlu.data.tables.words import spelled, text_cells
-from danlu.errors import DataError, count, some, wrong
+from danlu.errors import DataError, asked_as, count, some, wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _of_text(
         example = present.iloc[0] if len(present) else ""
         raise DataError(
             f"the target {title!r} holds {example!r}, but regression needs numbers; "
-            "try --task classification"
+            f"try {asked_as('task', 'classification')}"
         )
     if has_numbers and not _are_classes(numbers[~strays], task):
         whole = np.full(len(text), np.nan)
@@ -154,7 +154,7 @@ def _classified(
     if are_numbers and task is None and not _count_up([_value(name) for name in classes]):
         notices = (
             f"the target {title} holds {len(classes)} whole numbers, taken as classes; "
-            "--task regression takes them as numbers",
+            f"{asked_as('task', 'regression')} takes them as numbers",
         )
     return Target(y, classes, is_there, "", notices)
 
