@@ -351,8 +351,10 @@ def test_whole_numbers_that_a_network_has_no_row_for_are_refused() -> None:
     y = np.arange(60) % 2
     with pytest.raises(ModelError, match=r"by the name of an input: \(\{\"ids\": x\}, y\)"):
         fit(Embedded, (ids, y), recipe=RECIPE)
+    once = np.zeros_like(ids)
+    once[17, 3] = 29  # in a single example
     with pytest.raises(ModelError, match="cannot take 'ids' of 0 to 29: index out of range"):
-        fit(lambda: Embedded(20), ({"ids": ids}, y), recipe=RECIPE)
+        fit(lambda: Embedded(20), ({"ids": once}, y), recipe=RECIPE)
 
 
 def test_a_network_for_another_task_names_the_option() -> None:

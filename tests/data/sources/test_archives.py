@@ -52,3 +52,16 @@ def test_a_file_beside_the_archive_s_folder_is_not_written(tmp_path: Path) -> No
         entry.size = len(content)
         file.addfile(entry, io.BytesIO(content))
     assert "cannot be unpacked" in refused(archive)
+
+
+def test_an_archive_with_a_password_says_so(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "pets")
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "pets"))
+    content = bytearray(archive.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + flags] |= 1  # encrypted
+            place = content.find(mark, place + 1)
+    archive.write_bytes(content)
+    assert "password" in refused(archive) and "unpack it first" in refused(archive)

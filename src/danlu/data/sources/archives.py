@@ -30,6 +30,10 @@ def unpacked_archive(path: Path) -> Path | None:
         if not is_tar and not _holds_several(path):
             return None
         return _unpack(path, is_tar)
+    except (RuntimeError, NotImplementedError) as e:  # a password, or a method nobody here knows
+        raise DataError(f"{path.name} cannot be unpacked: {reason_of(e)}; unpack it first") from e
+    except PermissionError as e:
+        raise DataError(f"{path.name} cannot be read: permission denied") from e
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error) as e:
         raise DataError(f"{path.name} is damaged and cannot be unpacked: {reason_of(e)}") from e
 

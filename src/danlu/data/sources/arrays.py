@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from danlu.data.column import Column
 from danlu.data.memmap import Array, parse_bytes
@@ -69,6 +71,30 @@ def labels(y: Array) -> tuple[Array, tuple[str, ...]]:
         f"y has the shape {y.shape}, but each example needs one target; choose a column, such as "
         "y[:, 0]"
     )
+
+
+def as_array(value: Any) -> Array:
+    """Return a tensor, a sparse matrix or a list as an array."""
+    if isinstance(value, Tensor):
+        whole = value.detach().cpu()
+        whole = whole.to_dense() if whole.layout != torch.strided else whole
+        # NumPy has no bfloat16.
+        return whole.float().numpy() if whole.dtype == torch.bfloat16 else whole.numpy()
+    if hasattr(value, "toarray"):
+        return dense(value)
+    try:
+        return value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as e:
+        raise DataError("the examples have several shapes, but must all have one") from e
+
+
+def stacked(rows: Sequence[Any], what: str) -> Array:
+    """Return what each example holds as one array [N, …]; what: its name, for errors."""
+    values = [as_array(row) for row in rows]
+    shapes = dict.fromkeys(str(value.shape) for value in values)
+    if len(shapes) > 1:
+        raise DataError(f"the {what} have several shapes, {some(shapes, 3)}, but must all have one")
+    return np.stack(values)
 
 
 def dense(matrix: Any) -> Array:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from danlu.data.inputs import Input, packed
 from danlu.data.memmap import Array
@@ -114,7 +112,7 @@ def _from_inputs(pairs: Mapping[str, tuple[Any, Any]], options: Options) -> Raw:
     notices: tuple[str, ...] = ()
     for part in order:
         x, inputs = packed(pairs[part][0], inputs)
-        y, notices = arrays.labels(_array(pairs[part][1]))  # alike in every part
+        y, notices = arrays.labels(arrays.as_array(pairs[part][1]))  # alike in every part
         if y.shape != (len(x),):
             raise DataError(
                 f"the inputs have {len(x):,} examples, and y has the shape {y.shape}, but must be "
@@ -191,7 +189,7 @@ def _with_target(features: Any, y: Any, options: Options) -> tuple[Any, str, Opt
         raise DataError(
             f"the features have a column {title!r}, as the targets are called; rename one of them"
         )
-    values = getattr(y, "to_numpy", lambda: arrays.labels(_array(y))[0])()
+    values = getattr(y, "to_numpy", lambda: arrays.labels(arrays.as_array(y))[0])()
     if len(values) != len(features):
         raise DataError(
             f"the data have {len(features)} examples, but {len(values)} labels; each example "
@@ -216,11 +214,12 @@ def _is_row(value: Any) -> bool:
 def _pair(source: Any) -> tuple[Array, Array]:
     """Return (x, y) of a pair, or of a PyTorch dataset by asking for each example once."""
     if isinstance(source, (tuple, list)) and len(source) == 2:
-        return _array(source[0]), _array(source[1])
+        return arrays.as_array(source[0]), arrays.as_array(source[1])
     if is_dataset(source) or isinstance(source, list):
         rows = [source[i] for i in range(len(source))]
         if rows and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in rows):
-            return _stacked(rows)
+            x, y = zip(*rows, strict=True)
+            return arrays.stacked(x, "examples"), arrays.stacked(y, "targets")
     kind = type(source).__name__
     if is_array(source):
         raise DataError(f"`source` is one {kind}; give the targets as well, as (x, y)")
@@ -230,27 +229,3 @@ def _pair(source: Any) -> tuple[Array, Array]:
         f"`source` is a {kind}, but must be a name, a path, (x, y), a dictionary of parts, a data "
         "frame or a dataset of pairs"
     )
-
-
-def _stacked(rows: list[Any]) -> tuple[Array, Array]:
-    shapes = {np.shape(_array(row[0])) for row in rows}
-    if len(shapes) > 1:
-        raise DataError(f"the examples have {len(shapes)} shapes, but must all have one")
-    x = np.stack([_array(row[0]) for row in rows])
-    if len({np.shape(_array(row[1])) for row in rows}) > 1:
-        raise DataError("the targets of the examples differ in shape, but must all have one")
-    return x, np.array([_array(row[1]) for row in rows])
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, Tensor):
-        whole = value.detach().cpu()
-        whole = whole.to_dense() if whole.layout != torch.strided else whole
-        # NumPy has no bfloat16.
-        return whole.float().numpy() if whole.dtype == torch.bfloat16 else whole.numpy()
-    if hasattr(value, "toarray"):
-        return arrays.dense(value)
-    try:
-        return value if isinstance(value, np.ndarray) else np.asarray(value)
-    except ValueError as e:
-        raise DataError("the examples have several shapes, but must all have one") from e

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from danlu.data.inputs import are_inputs
 from danlu.data.parts import part_of
+from danlu.data.sources.arrays import stacked
 from danlu.data.sources.containers import is_dataset
 from danlu.errors import DataError
 
@@ -48,20 +47,21 @@ def _of_dataset(source: Any) -> Pairs | None:
     if not isinstance(first, (tuple, list)) or len(first) != 2 or not _is_example(first[0]):
         return None
     rows = [source[i] for i in range(len(source))]
-    names = list(first[0]) if isinstance(first[0], Mapping) else range(len(first[0]))
-    try:
-        y = np.array([np.asarray(row[1]) for row in rows])
-        stacked = {name: np.stack([np.asarray(row[0][name]) for row in rows]) for name in names}
-    except (ValueError, KeyError, IndexError) as e:
-        raise DataError(
-            "the examples have several shapes or lack an input, but all must have the same"
-        ) from e
-    x = stacked if isinstance(first[0], Mapping) else tuple(stacked.values())
-    return {"all": (x, y)}
+    is_named = isinstance(first[0], Mapping)
+    names = list(first[0]) if is_named else list(range(len(first[0])))
+    inputs = {}
+    for name in names:
+        try:
+            values = [row[0][name] for row in rows]
+        except (KeyError, IndexError) as e:
+            raise DataError(f"some examples lack the input {name!r}; give all of them it") from e
+        inputs[name] = stacked(values, f"examples' inputs {name!r}")
+    y = stacked([row[1] for row in rows], "targets")
+    return {"all": (inputs if is_named else tuple(inputs.values()), y)}
 
 
 def _is_example(x: Any) -> bool:
-    """Whether x is the inputs of one example: numbers or arrays by name, or a tuple of them."""
+    """Return whether x is the inputs of an example: numbers or arrays by name, or a tuple."""
     if isinstance(x, Mapping):
         return bool(x)
     return isinstance(x, tuple) and len(x) > 1 and all(hasattr(part, "shape") for part in x)
