@@ -18,7 +18,8 @@ TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
 # Lower rooms first; rooms on one line do not know each other.
 FLOORS = [
     ["errors", "rng", "fields"],
-    ["statistics", "host", "files", "formats"],
+    ["statistics", "host", "memory", "formats"],
+    ["files"],
     ["imported", "metrics"],
     ["data", "nn", "optim"],
     ["models"],

@@ -74,6 +74,10 @@ class DataNotice(UserWarning):
     """What was decided in reading data, and how to decide otherwise."""
 
 
+class RunNotice(UserWarning):
+    """What of a run's or study's folder could not be used, and what was done instead."""
+
+
 class DanluError(Exception):
     """The root. Carries one or more mistakes, each one sentence; `str` joins them by lines."""
 
@@ -101,6 +105,10 @@ class ModelError(DanluError):
 
 class RunError(DanluError):
     """A run folder that is missing, foreign, damaged or in use."""
+
+
+class Untrusted(RecipeError, RunError):
+    """A file asks for something that only its user can allow, such as running its code."""
 
 
 class StorageError(RunError):

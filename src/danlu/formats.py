@@ -6,8 +6,8 @@ from pathlib import Path
 
 from danlu.errors import RunError
 
-RUN_FORMAT = 2
-STUDY_FORMAT = 2
+RUN_FORMAT = 3
+STUDY_FORMAT = 3
 
 
 def check_run_format(path: Path, found: object) -> None:

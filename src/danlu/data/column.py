@@ -6,9 +6,8 @@ travels with the schema, so that new rows are read as those of the training were
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 ColumnKind = Literal["number", "category", "date"]
 
@@ -91,11 +90,3 @@ class Column:
             else:
                 names.append(f"{self.name} {part}")
         return names
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Column:
-        """Return the column of plain values."""
-        lists = {"levels": tuple(plain["levels"]), "parts": tuple(plain.get("parts", ()))}
-        # Runs of former versions tell a category by its levels.
-        kind = plain.get("kind") or ("category" if plain["levels"] else "number")
-        return cls(**{**plain, **lists, "kind": kind})

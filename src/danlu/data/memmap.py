@@ -5,7 +5,6 @@ In memory while they fit the budget, else in a memory-mapped file that vanishes 
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -16,10 +15,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from danlu.errors import DataError, StorageError, wrong
+from danlu.memory import total_memory
 
 Array = NDArray[Any]
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_UNKNOWN_MEMORY = 4 * 10**9
 
 
 def cache_folder(*parts: str) -> Path:
@@ -35,19 +34,12 @@ def parse_bytes(text: str | int | None) -> int:
     Raises DataError for anything else.
     """
     if text is None:
-        return _half_of_memory()
+        return int(total_memory() / 2)
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
     if not found:
         raise DataError(wrong("memory", text, "must be a size such as 500MB or 2GB", "try 2GB"))
     number, unit = found.groups()
     return int(float(number) * _UNITS[unit])
-
-
-def _half_of_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError, AttributeError):
-        return _UNKNOWN_MEMORY
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, budget: int) -> Array:

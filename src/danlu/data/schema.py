@@ -126,20 +126,14 @@ class Schema:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> Schema:
-        """Return the schema of plain values, the inverse of `to_json`."""
-        # JSON knows lists only; a schema is compared and hashed.
-        columns = [Column.from_json(column) for column in plain["columns"]]
-        inputs = []
-        for part in plain.get("inputs", ()):
-            inputs.append(Input(part["name"], tuple(part["shape"]), part["whole"]))
-        mean, std = plain["scale"]
-        typed = {
-            "input_shape": tuple(plain["input_shape"]),
-            "classes": tuple(plain["classes"]),
-            "columns": tuple(columns),
-            "identifiers": tuple(plain.get("identifiers", ())),
-            "scale": (mean, std),
-            "inputs": tuple(inputs),
-        }
-        return cls(**{**plain, **typed})
+    def from_json(cls, plain: Any) -> Schema:
+        """Return the schema of plain values, the inverse of `to_json`.
+
+        Raises ValueError for anything else.
+        """
+        from pydantic import TypeAdapter
+
+        schema: Schema = TypeAdapter(cls).validate_python(plain)
+        if not schema.input_shape or min(schema.input_shape) < 1 or schema.tokens < 0:
+            raise ValueError("`input_shape` must be sizes of at least 1")
+        return schema

@@ -25,9 +25,9 @@ Interval = tuple[float, float]
 
 def predicted_of(run: Run) -> Predicted | None:
     """Return what a run predicts on the last part read; None where that is not kept."""
-    if not has_outputs(run.path) or run.schema.each_token:
+    if not has_outputs(run.sealed) or run.schema.each_token:
         return None
-    kept = read_outputs(run.path)
+    kept = read_outputs(run.sealed)
     targets = kept["targets"].numpy()
     if run.schema.is_regression:
         numbers = in_units(kept["outputs"][:, 0].double(), run.schema)

@@ -81,7 +81,7 @@ def _of_classes(run: Run) -> list[str]:
     counts = run.data_info["class_counts"]
     most_common = counts.index(max(counts))
     answer = run.schema.classes[most_common]
-    targets = read_outputs(run.path)["targets"]
+    targets = read_outputs(run.sealed)["targets"]
     constant = float((targets == most_common).sum()) / n
     sentences = [
         f"{_title(part)} accuracy is {_percent(reached)} (95 % interval {_range(low, high)}, "
@@ -146,9 +146,9 @@ def _of_tags(run: Run) -> list[str]:
 
 def _f1_interval(run: Run) -> str:
     """Return the interval in brackets, where what was predicted for the part is kept."""
-    if not has_outputs(run.path):
+    if not has_outputs(run.sealed):
         return ""
-    kept = read_outputs(run.path)
+    kept = read_outputs(run.sealed)
     sizes = kept["sizes"].tolist()
     tags = kept["tags"]
     targets = kept["targets"]
@@ -194,7 +194,7 @@ def _of_numbers(run: Run) -> list[str]:
     part = held_out(run)
     n = result[f"{part}_n"]
     r2 = result[f"{part}_r2"]
-    kept = read_outputs(run.path)
+    kept = read_outputs(run.sealed)
     targets = kept["targets"].double()
     always = in_units(torch.zeros(1, dtype=torch.float64), run.schema)
     typical = _root_mean_square(in_units(kept["outputs"][:, 0].double(), run.schema) - targets)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.errors import ModelError, RunError, count, some, wrong
-from danlu.files import read_tensors
+from danlu.files import Sealed, is_file, parse_tensors, read_tensors
 
 # How PyTorch's files begin: zip archives, before version 1.6 pickles.
 _PYTORCH = (b"PK\x03\x04", b"\x80")
@@ -35,6 +35,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises RunError for a file that holds none.
     """
+    index = path.with_name("run.json")
+    if path.name == "weights.safetensors" and is_file(index):
+        return parse_tensors(Sealed(index).read(path.name), path)
+    path = path.resolve()  # the user's own file may be a link
     if not _is_pytorch_file(path):
         return read_tensors(path)
     try:

@@ -12,7 +12,7 @@ from danlu import models
 from danlu.data import Schema
 from danlu.data.tags import allowed_transitions
 from danlu.errors import ModelError, RunError
-from danlu.files import read_json
+from danlu.files import Sealed, is_file, parse_json
 from danlu.formats import check_run_format
 from danlu.models.given import find_given, is_object
 from danlu.models.recurrent_parts import TextSpec
@@ -34,6 +34,7 @@ def build_model(
     gradient. Raises ModelError where the network does not fit the examples, RunError for weights
     that cannot be read.
     """
+    recipe.check_trust()
     init = recipe.init
     name = recipe.model.name
     if load_start and is_object(name) and find_given(name) is None:
@@ -52,7 +53,7 @@ def build_model(
     if init.weights and load_start:
         file = weights_file(init.weights)
         if _is_of_run(file):
-            check_run_format(file.parent, read_json(file.with_name("run.json")).get("format"))
+            check_run_format(file.parent, Sealed(file.with_name("run.json")).facts().get("format"))
             _refuse_other_vocabulary(file, schema, init.prefix)
         load_weights(model, read_weights(file), init.weights, init.prefix)
     if init.frozen and apply_frozen:
@@ -83,7 +84,7 @@ def text_spec(schema: Schema) -> TextSpec | None:
 
 
 def _is_of_run(file: Path) -> bool:
-    return file.name == "weights.safetensors" and file.with_name("run.json").is_file()
+    return file.name == "weights.safetensors" and is_file(file.with_name("run.json"))
 
 
 def _refuse_other_vocabulary(file: Path, ours: Schema, prefix: Sequence[str]) -> None:
@@ -105,7 +106,8 @@ def _refuse_other_vocabulary(file: Path, ours: Schema, prefix: Sequence[str]) ->
 
 def _schema_of_run(folder: Path) -> Schema:
     try:
-        return Schema.from_json(read_json(folder / "data.json")["schema"])
+        content = Sealed(folder / "run.json").read("data.json")
+        return Schema.from_json(parse_json(content)["schema"])
     except (KeyError, TypeError, ValueError) as e:
         raise RunError(
             f"{str(folder)!r} was made by another version of danlu; train it again"

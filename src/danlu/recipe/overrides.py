@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from danlu.errors import RecipeError, nearest
+from danlu.files import parse_toml
 from danlu.recipe import aliases
 
 Paths = Mapping[str, FieldInfo]  # every field of a recipe by its dotted path
@@ -77,13 +77,18 @@ def parse_value(text: str, info: FieldInfo | None = None) -> Any:
             return parse_value(items[0])  # a name in the place of a list
         return [parse_value(item) for item in items if item]
     try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"v = {text}")["v"]
+    except ValueError:
         pass
     try:
         return float(text)  # TOML knows 1e-3, but neither .5 nor 1.
     except ValueError:
         return text
+
+
+def name_in(value: Any) -> Any:
+    """Return the name in the value of a section: itself, or of a section spelled out."""
+    return value.get("name") if isinstance(value, dict) else value
 
 
 def _is_listed(info: FieldInfo) -> bool:

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from danlu.errors import Mistake, RecipeError, unknown, wrong
+from danlu.errors import Mistake, RecipeError, RunError, short_path, unknown, wrong
+from danlu.files import Sealed, decoded, is_file, parse_toml, read_text
 from danlu.imported import is_path
 from danlu.models import MODELS
 from danlu.recipe import aliases, overrides
 from danlu.recipe import sections as s
 from danlu.recipe.mistakes import mistakes_of
+from danlu.recipe.origin import Origin
 from danlu.recipe.presets import preset_text, presets
 from danlu.recipe.variants import Section, Seed
 
 # Sections and fields that are written down even where they hold their defaults.
+_IMPORTING = ("model", "model.name", "loss", "loss.name")  # fields that may name anyone's code
 _ALWAYS_WRITTEN = ("model", "optimizer", "batch_size", "epochs", "seed", "normalize")
 
 
@@ -76,6 +78,8 @@ class Recipe(Section):
     dtype: Literal["float32", "float64", "bf16-mixed"] = "float32"
     """Precision of weights and arithmetic; bf16-mixed: float32 weights, products in bfloat16 while
     training, which pays off on GPUs and on processors with instructions for it."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -156,6 +160,10 @@ class Recipe(Section):
         """What it names that runs anyone's own code: a network, a loss."""
         return tuple(name for name in (self.model.name, self.loss.name) if is_path(name))
 
+    def check_trust(self) -> None:
+        """Raise Untrusted where it names code that comes from a file, without trust."""
+        self._origin.check()
+
     @property
     def weights_dtype(self) -> torch.dtype:
         """The type of weights."""
@@ -195,27 +203,39 @@ class Recipe(Section):
     def from_toml(cls, text: str, name: str = "the recipe") -> Recipe:
         """Return the recipe of a TOML text. Raises RecipeError for anything else."""
         try:
-            given = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as e:
+            given = parse_toml(text)
+        except ValueError as e:
             raise RecipeError(f"{name} is not TOML: {e}") from e
         return cls(**given)
 
+    def from_file(self, file: str, trust: bool) -> Recipe:
+        """Return it as the recipe that was read from a file, which needs trust to import code."""
+        recipe = self.model_copy()
+        recipe._origin = Origin(file, () if trust else self.imports)
+        return recipe
+
     @classmethod
-    def read(cls, name: str) -> Recipe:
-        """Return the recipe of a file or a run, or a preset by its name. Raises RecipeError."""
+    def read(cls, name: str, trust: bool = False) -> Recipe:
+        """Return the recipe of a file or a run, or a preset by its name.
+
+        trust: whether a network or loss of anyone's own that it names may be imported, which runs
+        code; without it, such a recipe can be shown and changed, but not trained. Raises
+        RecipeError.
+        """
         # A preset wins over a file of that name, which ./NAME still reaches.
         if name in presets():
             return cls.from_toml(preset_text(name), f"preset {name!r}")
         path = Path(name)
         # False of a name too long for a file, where a path's own methods raise.
-        if os.path.isfile(path / "recipe.toml"):
-            path = path / "recipe.toml"  # a run's recipe
-        if not os.path.isfile(path):
+        is_run = os.path.isdir(path) and is_file(path / "run.json")
+        if not is_run and not os.path.isfile(path):
             raise RecipeError(unknown("recipe", name, presets()).with_note("(or a TOML file)"))
         try:
-            return cls.from_toml(path.read_text(encoding="utf-8-sig"), path.name)
-        except (OSError, UnicodeDecodeError) as e:
-            raise RecipeError(f"{path.name} cannot be read: {e}") from e
+            # The user's own file may be a link.
+            text = recipe_of_run(path) if is_run else read_text(path.resolve())
+            return cls.from_toml(text, path.name).from_file(path.name, trust)
+        except RunError as e:
+            raise RecipeError(*e.mistakes) from e
 
     def with_(self, changes: Sequence[str] = (), **changed: Any) -> Recipe:
         """Return the recipe with `key=value` overrides.
@@ -240,7 +260,10 @@ class Recipe(Section):
         # So `lr=0.1 optimizer=sgd` keeps the rate, in whatever order it is written.
         for path, value in sorted(parsed, key=_variants_first):
             overrides.put(tree, path, value)
-        return Recipe(**tree)
+        recipe = Recipe(**tree)
+        typed = [overrides.name_in(value) for path, value in parsed if path in _IMPORTING]
+        recipe._origin = self._origin.of([name for name in recipe.imports if name not in typed])
+        return recipe
 
     def diff(self, other: Recipe) -> list[tuple[str, Any, Any]]:
         """Return (path, here, there) for every field that differs.
@@ -254,6 +277,14 @@ class Recipe(Section):
             if here.get(path) != there.get(path):
                 differences.append((path, here.get(path), there.get(path)))
         return differences
+
+
+def recipe_of_run(folder: Path) -> str:
+    """Return the TOML of a run's recipe. Raises RunError where it was damaged or edited."""
+    file = short_path(folder / "recipe.toml")
+    hint = f"; what is in it now is trained anew by: danlu fit SOURCE -r {file}"
+    content = Sealed(folder / "run.json").read("recipe.toml", hint)
+    return decoded(content, folder / "recipe.toml")
 
 
 def _on_one_line(written: re.Match[str]) -> str:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from danlu.files import storing, write, write_tensors
+from danlu.errors import RunError, reason_of, short_path, some
+from danlu.files import (
+    check_folder,
+    digest_of,
+    is_file,
+    parse_json,
+    read_tensors,
+    remove,
+    subfolder,
+    write,
+    write_tensors,
+)
 
 KEPT = 2
 _POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
-_VERSION = 4  # of what the engine keeps in them; others are set aside
+_DIGEST = "danlu.digest"  # likewise, of the digest of all
+_VERSION = 5  # of what the engine keeps in them; others are set aside
+_OWN = re.compile(r"\d{12}\.(safetensors|bad)")  # names of ours
 
 
 class Checkpoint(NamedTuple):
@@ -33,76 +46,98 @@ def save(
 
     owner: names the run it belongs to. Raises StorageError.
     """
-    with storing(folder):
-        folder.mkdir(exist_ok=True)
-    path = folder / f"{step:012d}.safetensors"
+    path = subfolder(folder) / f"{step:012d}.safetensors"
     # As a tensor: it may be long, and the headers of safetensors files may not.
     encoded = torch.frombuffer(bytearray(json.dumps(position).encode()), dtype=torch.uint8)
     tensors = {**tensors, _POSITION: encoded}
-    write_tensors(path, tensors, {"digest": _digest(tensors, owner)})
+    digest = bytearray(_digest(tensors, owner).encode())
+    tensors[_DIGEST] = torch.frombuffer(digest, dtype=torch.uint8)
+    write_tensors(path, tensors)
     _drop_old(folder)
     return path
 
 
 def put(folder: Path, name: str, raw: bytes) -> None:
     """Write a checkpoint that was saved on another machine."""
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write(folder / name, raw)
+    write(subfolder(folder) / name, raw)
     _drop_old(folder)
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder. Raises RunError where a link is in its place."""
+    check_folder(folder)
+    if not folder.is_dir():
+        return []
+    files = folder.glob("*.safetensors")
+    return sorted((f for f in files if _OWN.fullmatch(f.name) and is_file(f)), reverse=True)
+
+
 def _drop_old(folder: Path) -> None:
-    for old in sorted(folder.glob("*.safetensors"))[:-KEPT]:
+    for old in newest_first(folder)[KEPT:]:
         with contextlib.suppress(OSError):
             old.unlink()
 
 
 def remove_all(folder: Path) -> None:
     """Remove checkpoints that are no longer needed, and the folder if that leaves it empty."""
-    for old in folder.glob("*"):
-        old.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    remove(folder, _OWN)
 
 
-def load(folder: Path, owner: str) -> Checkpoint | None:
-    """Return the newest whole checkpoint of that owner, or None.
+class Found(NamedTuple):
+    """The newest whole checkpoint, or None, and the names of damaged or foreign ones after it."""
+
+    checkpoint: Checkpoint | None
+    damaged: tuple[str, ...]
+
+    def notice(self, folder: Path) -> str:
+        """Return which checkpoints could not be used, and where the training goes on instead."""
+        verb = "is" if len(self.damaged) == 1 else "are"
+        start = "the one before" if self.checkpoint else "the beginning"
+        listed = some(self.damaged)
+        return f"{short_path(folder)}: {listed} {verb} damaged, so training goes on from {start}"
+
+
+@contextlib.contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """Raise what goes wrong in going on from a checkpoint of another network as a RunError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as e:
+        raise RunError(
+            f"{short_path(folder)}: the checkpoint is not one of this training ({reason_of(e)}); "
+            "delete it to begin again"
+        ) from e
+
+
+def load(folder: Path, owner: str) -> Found:
+    """Return the newest whole checkpoint of that owner.
 
     Damaged and foreign files are set aside as `.bad`.
     """
+    damaged: list[str] = []
     # The newest first: an older one is for when that was being written at the crash.
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+    for path in newest_first(folder):
         checkpoint = _read(path, owner)
         if checkpoint is not None:
-            return checkpoint
+            return Found(checkpoint, tuple(damaged))
+        damaged.append(path.name)
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".bad"))
-    return None
+    return Found(None, tuple(damaged))
 
 
 def _read(path: Path, owner: str) -> Checkpoint | None:
     """Return the checkpoint in a file, None where it is damaged or another's."""
     try:
-        with safe_open(path, "pt") as f:
-            metadata = f.metadata() or {}
-            names = f.keys()
-            tensors = {name: f.get_tensor(name) for name in names}
-        if metadata.get("digest") != _digest(tensors, owner):
+        tensors = read_tensors(path)
+        digest = tensors.pop(_DIGEST).numpy().tobytes().decode()
+        if digest != _digest(tensors, owner):
             return None
-        position = json.loads(tensors.pop(_POSITION).numpy().tobytes())
-    except (OSError, SafetensorError, KeyError, ValueError):
+        position = parse_json(tensors.pop(_POSITION).numpy().tobytes())
+    except (RunError, KeyError, ValueError):
         return None
     return Checkpoint(tensors, position)
 
 
 def _digest(tensors: dict[str, Tensor], owner: str) -> str:
-    beginning = repr((_VERSION, owner))
-    digest = hashlib.blake2b(beginning.encode(), digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        tensor = tensors[name].detach().cpu().contiguous()
-        if tensor.numel():
-            octets = tensor.view(-1).view(torch.uint8)
-            digest.update(octets.numpy().data)
-    return digest.hexdigest()
+    return digest_of(tensors, repr((_VERSION, owner)))

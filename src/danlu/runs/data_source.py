@@ -1,33 +1,56 @@
-"""The data a training was made on (`data.json`): what runs and studies know of them."""
+"""What the folders of runs and studies have in common: an index, and the data they were made on."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from danlu.data import Data, Schema, load
 from danlu.data.data import VALIDATION_IN_TRAINING
+from danlu.data.memmap import cache_folder
+from danlu.data.sources.download import offline
 from danlu.errors import DataNotice, RunError, way_on
-from danlu.files import read_json
+from danlu.files import Sealed, parse_json, read_text, write
 from danlu.predict.compatibility import check_compatible
+from danlu.runs.facts import DataFacts, check_facts, check_source, schema_of
 
 
 class TrainedOnData:
-    """A folder with a data.json."""
+    """A folder with an index and a data.json.
+
+    trust: whether code that it names may be imported, and whether it may have danlu reach for the
+    network. What danlu reads from a folder is believed as docs/security.md says.
+    """
 
     path: Path
+    trust: bool
+    index: ClassVar[str]
+
+    @property
+    def sealed(self) -> Sealed:
+        """Its files, held against the digests in the index."""
+        return Sealed(self.path / self.index)
 
     @cached_property
     def data_info(self) -> dict[str, Any]:
         """`data.json`: how to load the data again, their schema, sizes and fingerprint."""
-        return read_json(self.path / "data.json")  # type: ignore[no-any-return]
+        file = self.path / "data.json"
+        try:
+            info = parse_json(self.sealed.read("data.json"))
+        except ValueError as e:
+            raise RunError(f"{file} is damaged: it is not JSON ({e})") from e
+        check_facts(info, DataFacts, file)
+        return info  # type: ignore[no-any-return]
 
     @cached_property
     def schema(self) -> Schema:
         """What the examples are."""
-        return Schema.from_json(self.data_info["schema"])
+        return schema_of(self.data_info["schema"], self.path / "data.json")
 
     @property
     def metric(self) -> str:
@@ -46,30 +69,47 @@ class TrainedOnData:
             return way_on(self.path)
         return f"go on with: danlu.resume({str(self.path)!r}, data), with the data it was given"
 
-    def load_data(self) -> Data:
+    def load_data(self, source: str | None = None) -> Data:
         """Load the data again, and check them against the fingerprint.
 
-        Raises RunError where they were arrays in memory, or have changed.
+        source: where they lie, where that is known. Raises RunError where they were arrays in
+        memory, or have changed.
         """
-        source = self.data_info["source"]["source"]
         if not self.is_reloadable:
+            kind = self.data_info["source"].get("source")
             raise RunError(
-                f"{str(self.path)!r} was trained on arrays in memory ({source}), which are "
+                f"{str(self.path)!r} was trained on arrays in memory ({kind}), which are "
                 "not on disk; pass the same again as `data`"
             )
-        data = self.load_again(source)
+        data = self.load_again(source or self.find_source())
         self.check_data(data)
         return data
+
+    def find_source(self) -> str:
+        """Return the source by a name under which it is found from here.
+
+        It was written down as it was typed, perhaps from another folder: then this machine may
+        remember the place, or it lies where it lay as seen from the run.
+        """
+        typed = str(self.data_info["source"].get("source"))
+        places = [_remembered(typed, self.data_info["fingerprint"]), Path(typed).expanduser()]
+        places += [folder / typed for folder in self.path.parents]
+        if os.path.isabs(typed) or typed.startswith("~"):
+            places = places[:2]
+        found = next((place for place in places if place and os.path.exists(place)), None)
+        return typed if found is None else os.path.abspath(found)
 
     def load_again(self, source: Any) -> Data:
         """Load a source with the options with which the data were first loaded."""
         options = dict(self.data_info["source"])
+        check_source({**options, "source": ""}, self.path / "data.json")
         options.pop("source")
         merges = options.pop(VALIDATION_IN_TRAINING, False)
         for name in ("resize", "split"):
             if isinstance(options.get(name), list):  # JSON knows no tuples
                 options[name] = tuple(options[name])
-        with warnings.catch_warnings():
+        reach = contextlib.nullcontext() if self.trust else offline("use --trust (trust=True)")
+        with warnings.catch_warnings(), reach:
             # It was said when they were first read.
             warnings.simplefilter("ignore", DataNotice)
             data = load(source, **options)
@@ -101,7 +141,32 @@ class TrainedOnData:
                 raise RunError(
                     f"the data given are not those that {str(self.path)!r} was trained on"
                 )
-            source = self.data_info["source"]["source"]
+            source = self.data_info["source"].get("source")
             raise RunError(
                 f"{source!r} is no longer the data that {str(self.path)!r} was trained on"
             )
+
+
+def remember_source(data: Data) -> None:
+    """Keep in this user's cache where a source lies.
+
+    A run's folder has it as it was typed: it may go to others, whom our folders are no business of.
+    """
+    typed = str(data.source.get("source"))
+    place = os.path.abspath(os.path.expanduser(typed))
+    if data.reloadable and place != typed and os.path.exists(place):
+        # Without it, the run is still found from where it was trained.
+        with contextlib.suppress(OSError, RunError):
+            write(_memory_of(typed, data.fingerprint), place)
+
+
+def _remembered(typed: str, fingerprint: str) -> Path | None:
+    with contextlib.suppress(OSError, RunError):
+        return Path(read_text(_memory_of(typed, fingerprint)))
+    return None
+
+
+def _memory_of(typed: str, fingerprint: str) -> Path:
+    key = f"{typed}\n{fingerprint}"
+    name = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return cache_folder("sources") / name

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-FINISHED, STOPPED, DIVERGED = "finished", "stopped", "diverged"
+from pydantic import Field, TypeAdapter, ValidationError
+
+from danlu.errors import RunError
+from danlu.files import with_nan
+from danlu.runs.facts import Figure
+
+Status = Literal["finished", "stopped", "diverged"]
+
+FINISHED: Status = "finished"
+STOPPED: Status = "stopped"
+DIVERGED: Status = "diverged"
 
 
 @dataclass(frozen=True)
@@ -15,17 +28,33 @@ class Member:
     """A member of a study that has ended.
 
     status: finished, stopped (by a search, before its recipe's end) or diverged. chunk, row: where
-    its weights are. result: final figures. error, step, layer: where it diverged.
+    its weights are. result: final figures. error, step, layer: where it diverged. weights, curves:
+    digests of its weights, and of the chunk's file of curves, where there is one.
     """
 
-    member: int
-    chunk: str
-    row: int
-    status: str
-    result: dict[str, Any] = field(default_factory=dict)
+    member: Annotated[int, Field(ge=0)]
+    # Files are named by it, so a stranger must not choose it.
+    chunk: Annotated[str, Field(pattern=r"^\d{6,12}x\d{1,12}-[0-9a-f]{8}$")]
+    row: Annotated[int, Field(ge=0)]
+    status: Status
+    result: dict[str, Figure] = field(default_factory=dict)
     error: str | None = None
     step: int | None = None
     layer: str | None = None
+    weights: str | None = None
+    curves: str | None = None
+
+    @classmethod
+    def from_json(cls, plain: Any, file: Path) -> Member:
+        """Return the member of a line of a file. Raises RunError for anything else."""
+        try:
+            member = _adapter().validate_python(plain)
+        except ValidationError as e:
+            error = e.errors()[0]
+            place = ".".join(map(str, error["loc"]))
+            raise RunError(f"{file} is foreign: `{place}`: {error['msg'].lower()}") from None
+        member.result.update(with_nan(member.result))
+        return member
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what does not apply is left out."""
@@ -33,15 +62,27 @@ class Member:
         unused = ["error", "step", "layer"]
         if self.status == DIVERGED:
             unused = ["result"]
+        if self.curves is None:
+            unused.append("curves")
         return {name: value for name, value in plain.items() if name not in unused}
 
     def outcome(self) -> dict[str, Any]:
         """Return what the member's own run.json says of its end."""
         plain = self.to_json()
         # Where it lies in its study means nothing in a folder of its own.
-        for name in ("member", "chunk", "row"):
-            del plain[name]
+        for name in ("member", "chunk", "row", "weights", "curves"):
+            plain.pop(name, None)
         return plain
+
+
+@cache
+def _adapter() -> TypeAdapter[Member]:
+    return TypeAdapter(Member)
+
+
+def digest_of_file(content: bytes) -> str:
+    """Return the digest of a file of curves."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def figure_of(result: Mapping[str, Any], metric: str) -> float:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from danlu.data import Normalizer
-from danlu.errors import ModelError, RunError, some, wrong
+from danlu.errors import ModelError, RunError, wrong
 from danlu.figures import curves
-from danlu.files import read_json, read_lines, read_tensors, with_nan
+from danlu.files import is_file, parse_tensors, read_lines, refuse_links, with_nan
 from danlu.formats import check_run_format
 from danlu.metrics import default
 from danlu.models.given import keep
@@ -25,18 +25,27 @@ from danlu.predict import translate as translating
 from danlu.predict.scores import Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model, text_spec
+from danlu.recipe.recipe import recipe_of_run
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData
+from danlu.runs.facts import RunFacts, check_facts
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.saved_outputs import has_outputs, read_outputs
+
+WEIGHTS, NORMALIZER = "weights.safetensors", "normalizer.safetensors"
+# What a training begins with: were one of these another, it would come to other weights.
+BEGUN_WITH = ("recipe.toml", "data.json", NORMALIZER)
 
 
 class Run(TrainedOnData):
     """A training on disk; opening one runs no code but danlu's.
 
     trust: whether a network that the recipe imports (`package.module:factory`) may be imported,
-    which runs its code. Raises RunError when the folder is not a run.
+    which runs its code, and whether its data may be fetched over the network. Raises RunError when
+    the folder is not a run, or is damaged.
     """
+
+    index = "run.json"
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         # Absolute: the program may go to another folder.
@@ -46,11 +55,15 @@ class Run(TrainedOnData):
                 f"{str(path)!r} is not a run folder: it does not exist; "
                 "`danlu runs` lists those that do"
             )
-        info = self.info
-        version = info.get("format") if isinstance(info, dict) else None
+        if not is_file(self.path / self.index) and not os.path.lexists(self.path / self.index):
+            raise RunError(f"{str(path)!r} is not a run folder: run.json is missing")
+        refuse_links(self.path)
+        # First, so that the run of an earlier danlu is not called damaged.
+        version = self.sealed.facts().get("format")
         check_run_format(self.path, version)
-        if not isinstance(version, int) or not {"status", "environment"} <= set(info):
+        if not isinstance(version, int):
             raise RunError(f"{str(path)!r} is not a run folder: its run.json is foreign")
+        check_facts(self.info, RunFacts, self.path / self.index)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status})"
@@ -58,7 +71,7 @@ class Run(TrainedOnData):
     @property
     def info(self) -> dict[str, Any]:
         """`run.json` as it is now: format, status, environment, result."""
-        return read_json(self.path / "run.json")  # type: ignore[no-any-return]
+        return self.sealed.verified()
 
     @property
     def status(self) -> str:
@@ -82,16 +95,15 @@ class Run(TrainedOnData):
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe it trained."""
-        path = self.path / "recipe.toml"
-        try:
-            return Recipe.from_toml(path.read_text(encoding="utf-8"), str(path))
-        except OSError as e:
-            raise RunError(f"{str(self.path)!r} is not a run folder: recipe.toml is missing") from e
+        file = str(self.path / "recipe.toml")
+        return Recipe.from_toml(recipe_of_run(self.path), file).from_file(file, self.trust)
 
     @cached_property
     def identity(self) -> str:
-        """What its checkpoints must belong to: this recipe on these data."""
-        return f"{self.recipe.to_toml()}\n{self.data_info['fingerprint']}"
+        """What its checkpoints must belong to: this recipe on these data, begun in this way."""
+        info = self.info
+        begun_with = [info["files"][name] for name in BEGUN_WITH]
+        return repr((begun_with, info["environment"], info.get("starts", {})))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -99,21 +111,16 @@ class Run(TrainedOnData):
 
         epoch, step, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds.
         """
-        return read_lines(self.path / "metrics.jsonl")
-
-    def check_trust(self, imports: Sequence[str]) -> None:
-        """Raise RunError where anyone's code would be imported, which runs it, without trust."""
-        if imports and not self.trust:
-            raise RunError(
-                f"{str(self.path)!r} imports {some(imports)}, and that runs code; "
-                "if you trust it, use --trust (trust=True)"
-            )
+        file = self.path / "metrics.jsonl"
+        rows = read_lines(file)
+        epochs = [row.get("epoch") for row in rows]
+        last = self.info["result"]["epochs"] if self.info["status"] == "finished" else len(rows)
+        if epochs != list(range(1, last + 1)):
+            raise RunError(f"{file} is damaged: epochs are missing")
+        return rows
 
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
         """Return a fresh network of the recipe; arguments as of `build_model`."""
-        # A folder from elsewhere must not be able to run its code here.
-        if self.recipe.is_imported:
-            self.check_trust((self.recipe.model.name,))
         return build_model(self.recipe, self.schema, load_start, apply_frozen)
 
     def model(self, network: nn.Module | None = None) -> nn.Module:
@@ -134,14 +141,14 @@ class Run(TrainedOnData):
         model = network
         if model is None:
             model = self.build(load_start=False, apply_frozen=False)
-        tensors = read_tensors(self.path / "weights.safetensors")
+        file = self.path / WEIGHTS
+        tensors = parse_tensors(self.sealed.read(WEIGHTS), file)
         load_weights(model, tensors, str(self.path))
         if self.recipe.is_imported:
             self._check_answers(model.eval())
         if network is not None:
             # From now on it stands for the one that was trained, in predictions as well.
             keep(self.recipe.model.name, network)
-            self.trust = True
         return model.eval()
 
     def _check_answers(self, model: nn.Module) -> None:
@@ -150,8 +157,8 @@ class Run(TrainedOnData):
         Of the examples that are kept with their outputs: the most confident mistakes.
         """
         # Texts are padded otherwise beside others.
-        has_kept = has_outputs(self.path) and not self.schema.is_text
-        kept = read_outputs(self.path) if has_kept else {}
+        has_kept = has_outputs(self.sealed) and not self.schema.is_text
+        kept = read_outputs(self.sealed) if has_kept else {}
         if "worst" not in kept or not len(kept["worst"]):
             return
         with torch.no_grad():
@@ -165,7 +172,7 @@ class Run(TrainedOnData):
     @cached_property
     def normalizer(self) -> Normalizer:
         """The normaliser fitted in training."""
-        return read_normalizer(self.path / "normalizer.safetensors", self.recipe, self.schema)
+        return read_normalizer(self.sealed, NORMALIZER, self.recipe, self.schema)
 
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> predictions.Prediction:
         """Predict raw examples or texts; see `danlu.predict.predictions.predict`."""

@@ -6,21 +6,22 @@ Legend: N examples, T tokens, K outputs, n tokens of all sentences in a row.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD
-from danlu.files import read_tensors, write_tensors
+from danlu.files import Sealed, pack_tensors, parse_tensors
 from danlu.predict.scores import Outputs, PassOutputs
+
+Digests = dict[str, str]  # of files that were written, by their names
 
 NAME = "test.safetensors"
 _WORST = 24  # confidently wrong examples that are kept to be shown
 
 
-def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
+def write_predictions(sealed: Sealed, data: Data, out: Tensor, part: str) -> Digests:
     """Keep outputs [N, K] and targets of a part, and the most confidently wrong examples."""
     index = data.parts[part]
     targets = data.y[index]
@@ -32,13 +33,19 @@ def write_predictions(path: Path, data: Data, out: Tensor, part: str) -> None:
         worst = mistakes[by_confidence][:_WORST]
         kept["worst"] = worst
         kept["worst_x"] = data.x[index[worst]]
-    write_tensors(path / NAME, kept, {"part": part})
+    return _write(sealed, kept, {"part": part})
 
 
-def write_tags(path: Path, outs: Outputs, x: Tensor) -> Iterator[PassOutputs]:
+def _write(
+    sealed: Sealed, kept: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> Digests:
+    return sealed.write(NAME, pack_tensors(kept, metadata))
+
+
+def write_tags(sealed: Sealed, outs: Outputs, x: Tensor, digests: Digests) -> Iterator[PassOutputs]:
     """Pass outputs on, and keep what is predicted for every token [n] beside the truth.
 
-    x: the sentences [N, T] in that order.
+    x: the sentences [N, T] in that order. digests: takes that of the file.
     """
     predicted, true = [], []
     for passed in outs:
@@ -52,19 +59,19 @@ def write_tags(path: Path, outs: Outputs, x: Tensor) -> Iterator[PassOutputs]:
         "sizes": is_token.sum(1),
         "tokens": x[is_token],
     }
-    write_tensors(path / NAME, kept)
+    digests.update(_write(sealed, kept))
 
 
-def write_pairs(path: Path, pairs: Tensor) -> None:
+def write_pairs(sealed: Sealed, pairs: Tensor) -> Digests:
     """Keep some pairs, to be shown beside what is written to their sources."""
-    write_tensors(path / NAME, {"pairs": pairs})
+    return _write(sealed, {"pairs": pairs})
 
 
-def has_outputs(path: Path) -> bool:
+def has_outputs(sealed: Sealed) -> bool:
     """Whether a run's folder has them; members of studies keep none of text."""
-    return (path / NAME).is_file()
+    return sealed.has(NAME)
 
 
-def read_outputs(path: Path) -> dict[str, Tensor]:
+def read_outputs(sealed: Sealed) -> dict[str, Tensor]:
     """Return what was kept. Raises RunError where it is missing."""
-    return read_tensors(path / NAME)
+    return parse_tensors(sealed.read(NAME), sealed.folder / NAME)

@@ -1,6 +1,6 @@
 """`Study`: many trainings on one set of data, in one folder.
 
-study.json  recipes.jsonl  data.json  normalizer.KIND.safetensors
+study.json (digests of:)  recipes.jsonl  data.json  normalizer.KIND.safetensors
 members.jsonl: a line when a member ends
 curves/*.parquet, weights/*.safetensors: a file per chunk of networks that trained together
 members/: members that were opened as runs
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,21 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.data.parts import PARTS
-from danlu.errors import RunError, some, wrong
+from danlu.errors import RunError, wrong
 from danlu.files import (
-    read_json,
+    Sealed,
+    check_file,
+    check_folder,
+    digest_of,
+    is_file,
+    pack_tensors,
+    parse_json,
+    read_bytes,
     read_lines,
     read_row,
-    storing,
-    with_nan,
-    write,
-    write_json,
+    refuse_links,
+    subfolder,
     write_lines,
-    write_tensors,
 )
 from danlu.formats import RUN_FORMAT, STUDY_FORMAT
 from danlu.models.weights import load_weights
@@ -39,31 +44,36 @@ from danlu.recipe.build import build_model
 from danlu.recipe.sample import with_own_fold
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData
-from danlu.runs.members import DIVERGED, Member
+from danlu.runs.facts import StudyFacts, check_facts
+from danlu.runs.members import DIVERGED, Member, digest_of_file
 from danlu.runs.normalizers import read_normalizer
-from danlu.runs.run import Run
-from danlu.runs.saved_outputs import write_predictions
+from danlu.runs.run import NORMALIZER, WEIGHTS, Run
+from danlu.runs.saved_outputs import Digests, write_predictions
 
-_NEEDED = {"kind", "status", "plans", "environment"}  # what study.json holds at least
+RECIPES = "recipes.jsonl"
 
 
 class Study(TrainedOnData):
-    """Many trainings on disk. Raises RunError when the folder is not a study."""
+    """Many trainings on disk; trust: as of `Run`.
+
+    Raises RunError when the folder is not a study, or is damaged.
+    """
+
+    index = "study.json"
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
         # Absolute: the program may go to another folder.
         self.path, self.trust = Path(path).absolute(), trust
-        if not os.path.isfile(self.path / "study.json"):
+        if not os.path.lexists(self.path / self.index):
             raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
-        info = self.info
-        version = info.get("format") if isinstance(info, dict) else None
+        refuse_links(self.path)
+        version = self.sealed.facts().get("format")
         if version != STUDY_FORMAT:
             raise RunError(
                 f"{str(path)!r} has the study format {version}, "
                 f"but this danlu reads format {STUDY_FORMAT}"
             )
-        if not set(info) >= _NEEDED:
-            raise RunError(f"{str(path)!r} is not a study folder: its study.json is foreign")
+        check_facts(self.info, StudyFacts, self.path / self.index)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}, {len(self)} recipes, {self.status})"
@@ -74,7 +84,7 @@ class Study(TrainedOnData):
     @property
     def info(self) -> dict[str, Any]:
         """`study.json` as it is now: format, kind, status, environment, plans."""
-        return read_json(self.path / "study.json")  # type: ignore[no-any-return]
+        return self.sealed.verified()
 
     @property
     def status(self) -> str:
@@ -94,25 +104,34 @@ class Study(TrainedOnData):
     @cached_property
     def recipes(self) -> list[Recipe]:
         """The recipe of every member."""
-        return [Recipe(**fields) for fields in read_lines(self.path / "recipes.jsonl")]
+        file = self.path / RECIPES
+        recipes = []
+        for line in self.sealed.read(RECIPES).splitlines():
+            try:
+                fields = parse_json(line)
+            except ValueError as e:
+                raise RunError(f"{file} is damaged: it is not JSON ({e})") from e
+            recipes.append(self.recipe_from(fields, file))
+        return recipes
+
+    def recipe_from(self, fields: Any, file: Path) -> Recipe:
+        """Return the recipe that a file of this study has. Raises RunError where it is none."""
+        if not isinstance(fields, dict):
+            raise RunError(f"{file} is foreign: a recipe in it is no JSON object")
+        return Recipe(**fields).from_file(str(file), self.trust)
 
     def check_trust(self) -> None:
         """Raise RunError where anyone's code would be imported, which runs it, without trust."""
-        if self.trust:
-            return
-        imported = {name for recipe in self.recipes for name in recipe.imports}
-        if imported:
-            raise RunError(
-                f"{str(self.path)!r} imports {some(sorted(imported))}, and that runs code; "
-                "if you trust it, use --trust (trust=True)"
-            )
+        for recipe in self.recipes:
+            recipe.check_trust()
 
     @property
     def members(self) -> dict[int, Member]:
         """What is known of each member that has ended, by its number."""
         members = {}
-        for line in read_lines(self.path / "members.jsonl"):
-            member = Member(**{**line, "result": with_nan(line.get("result") or {})})
+        file = self.path / "members.jsonl"
+        for line in read_lines(file):
+            member = Member.from_json(line, file)
             members[member.member] = member
         return members
 
@@ -131,34 +150,45 @@ class Study(TrainedOnData):
         member, epoch, step, lr, losses and accuracies, seconds. Raises RunError before the first
         member has ended.
         """
-        import pyarrow.parquet as pq
         from pyarrow import concat_tables
 
-        files = sorted((self.path / "curves").glob("*.parquet"))
-        if not files:
-            raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
-        tables = []
-        chunks = []  # of each row
-        for file in files:
-            table = pq.read_table(file)
-            tables.append(table)
-            chunks += [file.stem] * len(table)
-        curves = concat_tables(tables, promote_options="default").to_pandas()
+        members = self.members.values()
         # A chunk of which not all members were written down before a crash was trained again,
         # under another name.
-        chunk_of = {member.member: member.chunk for member in self.members.values()}
+        chunk_of = {member.member: member.chunk for member in members}
+        tables = []
+        chunks = []  # of each row
+        for chunk, digest in {member.chunk: member.curves for member in members}.items():
+            table = self._curves_of(chunk, digest)
+            tables.append(table)
+            chunks += [chunk] * len(table)
+        if not chunks:
+            raise RunError(f"{str(self.path)!r} has no curves yet; nothing in it has finished")
+        curves = concat_tables(tables, promote_options="default").to_pandas()
         is_current = curves["member"].map(chunk_of) == chunks
         return curves[is_current].sort_values(["member", "epoch"], ignore_index=True)
 
-    def history(self, i: int) -> list[dict[str, Any]]:
-        """Return the curve of member i, a row per epoch."""
+    def _curves_of(self, chunk: str, digest: str | None) -> Any:
+        """Return the curves of a chunk as an Arrow table; of one that diverged at once, no rows."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = self.path / "curves" / f"{self._ended(i).chunk}.parquet"
-        if not file.is_file():  # all diverged in their first epoch
-            return []
+        if digest is None:
+            return pa.table({"member": pa.array([], pa.int64()), "epoch": pa.array([], pa.int64())})
+        file = self.path / "curves" / f"{chunk}.parquet"
+        content = read_bytes(file)
+        if digest_of_file(content) != digest:
+            raise RunError(f"{file} is damaged")
+        return pq.read_table(BytesIO(content))
+
+    def history(self, i: int) -> list[dict[str, Any]]:
+        """Return the curve of member i, a row per epoch."""
+        import pyarrow.compute as pc
+
+        ended = self._ended(i)
+        table = self._curves_of(ended.chunk, ended.curves)
         history = []
-        for row in pq.read_table(file, filters=[("member", "==", i)]).to_pylist():
+        for row in table.filter(pc.field("member") == i).to_pylist():
             del row["member"]
             # Columns that other members of the chunk have are empty here.
             history.append({name: value for name, value in row.items() if value is not None})
@@ -168,7 +198,11 @@ class Study(TrainedOnData):
         """Return the final weights of member i by name."""
         ended = self._ended(i)
         file = self.path / "weights" / f"{ended.chunk}.safetensors"
-        return read_row(file, ended.row)
+        check_folder(file.parent)
+        tensors = read_row(file, ended.row)
+        if digest_of(tensors) != ended.weights:
+            raise RunError(f"{file} is damaged: the weights of member {i} are not those it had")
+        return tensors
 
     def run(self, i: int, data: Data | None = None) -> Run:
         """Return member i as a run in a folder of its own, made on first use.
@@ -178,44 +212,48 @@ class Study(TrainedOnData):
         """
         ended = self._ended(i)
         path = self.path / "members" / f"{i:06d}"
-        if not (path / "run.json").is_file():
+        check_folder(path.parent)
+        check_folder(path)
+        if not is_file(path / "run.json"):
             self._write_run(path, ended, data)
         return Run(path, self.trust)
 
     def _write_run(self, path: Path, ended: Member, data: Data | None) -> None:
         """Write a member's folder; run.json, which makes it a run, comes last."""
-        with storing(path):
-            path.mkdir(parents=True, exist_ok=True)
+        subfolder(path.parent)
+        sealed = Sealed(subfolder(path) / Run.index)
+        check_file(sealed.index)
         i, info = ended.member, self.info
         recipe = self.recipes[i]
-        write(path / "recipe.toml", recipe.to_toml())
-        write_json(path / "data.json", self.data_info)
         write_lines(path / "metrics.jsonl", self.history(i))
-        write_tensors(path / "weights.safetensors", self.weights(i))
         kind = self.schema.normalization(recipe.normalize)
-        fitted = self.path / f"normalizer.{kind}.safetensors"
-        write(path / "normalizer.safetensors", fitted.read_bytes())
-        self._write_predictions(path, ended, recipe, data)
-        run_info = {
-            "format": RUN_FORMAT,
-            "environment": info["environment"],
-            **ended.outcome(),
-            "created": info["created"],
-            "started": info["started"],
+        files = {
+            **sealed.write("recipe.toml", recipe.to_toml()),
+            **sealed.write("data.json", self.sealed.read("data.json")),
+            **sealed.write(WEIGHTS, pack_tensors(self.weights(i))),
+            **sealed.write(NORMALIZER, self.sealed.read(f"normalizer.{kind}.safetensors")),
         }
-        write_json(path / "run.json", run_info)
+        files |= self._write_predictions(sealed, ended, recipe, data)
+        sealed.update(
+            format=RUN_FORMAT,
+            environment=info["environment"],
+            **ended.outcome(),
+            created=info["created"],
+            started=info["started"],
+            files=files,
+        )
 
     def _write_predictions(
         self,
-        path: Path,
+        sealed: Sealed,
         ended: Member,
         recipe: Recipe,
         data: Data | None,
-    ) -> None:
+    ) -> Digests:
         """Keep predictions on the last part that was read in training; they need the data."""
         if ended.status == DIVERGED or (data is None and not self.is_reloadable):
-            return
-        self.check_trust()
+            return {}
+        recipe.check_trust()
         if data is None:
             data = self.load_data()
         if recipe.sample.folds and not data.size("valid"):
@@ -223,15 +261,16 @@ class Study(TrainedOnData):
         scored = [part for part in PARTS if f"{part}_loss" in ended.result]
         # A member that was stopped early may have been scored on no part.
         if not scored or self.schema.each_token:
-            return
+            return {}
         part = scored[-1]
         model = build_model(recipe, self.schema, load_start=False, apply_frozen=False)
-        load_weights(model, self.weights(ended.member), str(path))
-        normalizer = read_normalizer(path / "normalizer.safetensors", recipe, self.schema)
+        load_weights(model, self.weights(ended.member), str(sealed.folder))
+        name = f"normalizer.{self.schema.normalization(recipe.normalize)}.safetensors"
+        normalizer = read_normalizer(self.sealed, name, recipe, self.schema)
         forward = evaluate.forward_of(model.eval())
         passes = evaluate.part_outputs(forward, data, part, [normalizer])
         outputs, _ = evaluate.collect(passes, data.size(part))
-        write_predictions(path, data, outputs, part)
+        return write_predictions(sealed, data, outputs, part)
 
     def _ended(self, i: int) -> Member:
         if not 0 <= i < len(self):
@@ -244,8 +283,10 @@ class Study(TrainedOnData):
     @cached_property
     def identity(self) -> str:
         """What its checkpoints must belong to: these recipes on these data."""
+        info = self.info
         recipes = json.dumps([recipe.to_dict() for recipe in self.recipes])
-        return recipes + str(self.data_info["fingerprint"])
+        begun_with = [info["files"][name] for name in sorted(info["files"]) if name != RECIPES]
+        return repr((recipes, begun_with, info["environment"], info.get("starts", {})))
 
 
 def list_studies(root: Path | None = None) -> list[Study]:

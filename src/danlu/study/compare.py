@@ -27,7 +27,6 @@ from danlu.train import (
     resume_study,
     train,
 )
-from danlu.train.dispatch.provenance import update_json
 
 SEEDS = 10
 _MOST_VARIANTS = 10_000  # that could still be listed
@@ -179,7 +178,7 @@ def continue_comparison(
             first_replicate = study.recipes[: len(comparison.names)]
             more = _replicates(first_replicate, comparison.seeds, end)
             study = extend(study, more, data, **options)
-        update_json(study.path / "study.json", over=True)
+        study.sealed.update(over=True)
         return Comparison(study)
 
 

@@ -32,7 +32,6 @@ from danlu.statistics import Estimate, estimate_over_folds
 from danlu.study import metric as choosing
 from danlu.train import CHECKPOINT_EVERY, StudyListener, mistakes_in, resume_study, train
 from danlu.train.dispatch.fit import recipe_for
-from danlu.train.dispatch.provenance import update_json
 
 KIND = "folds"
 
@@ -120,7 +119,7 @@ def continue_folds(
             if data is None:
                 data = study.load_data()
             together = _scores_together(study, data)
-            update_json(study.path / "study.json", over=True, together=together)
+            study.sealed.update(over=True, together=together)
         return Folds(study)
 
 

@@ -43,7 +43,6 @@ from danlu.train import (
     resume_study,
 )
 from danlu.train.dispatch.cluster import connect
-from danlu.train.dispatch.provenance import update_json
 from danlu.train.engine.stopping import StopRequest
 
 BEST = 5  # trials of which the ranges of the next round are made
@@ -262,7 +261,7 @@ class _Search:
         self.report = report
         self.options = options
         self.info = study.info
-        self.base = Recipe(**self.info["base"])
+        self.base = study.recipe_from(self.info["base"], study.path / study.index)
         self.strategy = STRATEGIES[self.info["strategy"]]
 
     def run(self) -> Tuning:
@@ -384,7 +383,7 @@ class _Search:
         tuning = Tuning(study, trials)
         if tuning.best is not None:
             write(study.path / "best.toml", tuning.best.to_toml())
-        update_json(study.path / "study.json", over=True)
+        study.sealed.update(over=True)
         return tuning
 
 

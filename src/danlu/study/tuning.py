@@ -51,7 +51,8 @@ class Tuning:
             values = self.ranked[0].values
         else:
             return None
-        return Recipe(**self.study.info["base"]).with_(**values)
+        file = self.study.path / self.study.index
+        return self.study.recipe_from(self.study.info["base"], file).with_(**values)
 
     def best_lines(self, most: int = 5) -> list[str]:
         """Return Best-1, Best-2, … in words."""

@@ -5,9 +5,12 @@ What is fetched is checked against its published checksum, and kept.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,25 @@ class Remote:
     name: str
     md5: str
     hosts: tuple[str, ...]
+
+
+_refused: ContextVar[str] = ContextVar("refused", default="")
+
+
+@contextlib.contextmanager
+def offline(way_out: str) -> Iterator[None]:
+    """Open no connection within; what is on this machine is still found. way_out: from that."""
+    token = _refused.set(way_out)
+    try:
+        yield
+    finally:
+        _refused.reset(token)
+
+
+def refusal() -> str:
+    """Return why no connection may be opened, with a way out; empty where it may."""
+    way_out = _refused.get()
+    return f"a run's folder asks for it, and that opens a connection; {way_out}" if way_out else ""
 
 
 def data_folders(name: str) -> list[Path]:
@@ -57,6 +79,8 @@ def find_or_fetch(name: str, files: tuple[Remote, ...]) -> Path:
 
 def _fetch(remote: Remote, to: Path) -> None:
     """Download to a file beside, hold it against its checksum, then move it into place."""
+    if refusal():
+        raise OSError(refusal())
     error: OSError | None = None
     for host in remote.hosts:
         try:

@@ -156,10 +156,8 @@ def _read(source: Any, options: Options, split: Any) -> tuple[Raw, str]:
     if not isinstance(source, (str, Path)):
         return from_python(source, options, split), type(source).__name__
     name = str(source)
-    raw = _from_name(name, options, split)
-    if name not in names() and os.path.exists(Path(name).expanduser()):
-        name = str(Path(name).expanduser().resolve())  # so that the run finds it from anywhere
-    return raw, name
+    # As it was typed: data.json may go to others, whom this machine's folders do not concern.
+    return _from_name(name, options, split), name
 
 
 def _from_name(name: str, options: Options, split: Any) -> Raw:

@@ -17,6 +17,7 @@ from danlu.data.parts import in_order, part_of, part_of_file, sizes_left
 from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
+from danlu.data.sources.download import refusal
 from danlu.data.sources.formats import ARROW, read_arrow
 from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
@@ -71,14 +72,16 @@ def hub_parts(name: str) -> Tables:
     import datasets
 
     # What was fetched before is still found offline, and the rest fails at once.
-    reach = contextlib.nullcontext() if _hub_answers() else hub_offline()
+    refused = refusal()
+    reaches = not refused and _hub_answers()
+    reach = contextlib.nullcontext() if reaches else hub_offline()
     try:
         with reach:
             found = datasets.load_dataset(name)
     except Exception as e:  # the hub's client raises a dozen unrelated kinds
-        raise DataError(
-            f"`hub:{name}` could not be loaded: {reason_of(e)}; check the name and the network"
-        ) from e
+        why = f"it is not on this machine, {refused}" if refused else reason_of(e)
+        hint = "" if refused else "; check the name and the network"
+        raise DataError(f"`hub:{name}` could not be loaded: {why}{hint}") from e
     tables = {split: of_split.data.table for split, of_split in found.items()}
     parts = {}
     for split, table in tables.items():

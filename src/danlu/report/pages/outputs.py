@@ -33,7 +33,7 @@ def sections(run: Run) -> list[str]:
     """Return sections on what the network predicts on the last part read."""
     if run.schema.each_token:
         return text_page.sections(run)
-    kept = read_outputs(run.path)
+    kept = read_outputs(run.sealed)
     predicted = predicted_of(run)
     assert predicted is not None
     if run.schema.is_regression:

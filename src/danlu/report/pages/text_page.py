@@ -28,9 +28,9 @@ def sections(run: Run) -> list[str]:
     if run.schema.task == "language":
         pieces = generate(run, temperature=0.8, length=_GENERATED_TOKENS)
         return [html.heading("What it writes"), html.listing("".join(pieces))]
-    if not has_outputs(run.path):
+    if not has_outputs(run.sealed):
         return []
-    kept = read_outputs(run.path)
+    kept = read_outputs(run.sealed)
     if run.schema.task == "pairs":
         return _pairs(run, kept["pairs"])
     return _tags(run, kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +14,13 @@ from torch import Tensor
 from danlu import metrics
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
-from danlu.files import storing, write, write_tensors
+from danlu.files import digest_of, subfolder, write, write_tensors
 from danlu.host import compute_threads
 from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.runs import Member, Study, checkpoint
-from danlu.runs.members import DIVERGED, FINISHED, STOPPED
+from danlu.runs.members import DIVERGED, FINISHED, STOPPED, Status, digest_of_file
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch.fit import make_population, scored_examples
 from danlu.train.dispatch.plan import Plan
@@ -41,6 +42,9 @@ class Reporter(Protocol):
 
     def ended(self, member: Member) -> None:
         """Take a member that has ended."""
+
+    def note(self, sentence: str) -> None:
+        """Pass on what the user should know."""
 
 
 class Pruner(Protocol):
@@ -125,14 +129,19 @@ class ChunkRecorder:
         """Go back to the newest whole checkpoint, if there is one."""
         if not self.folder.is_dir():
             return
-        saved = checkpoint.load(self.folder, self.owner)
-        if saved is None:
-            return
+        found = checkpoint.load(self.folder, self.owner)
+        if found.damaged:
+            self.reporter.note(found.notice(self.folder))
+        if found.checkpoint is not None:
+            with checkpoint.restoring(self.folder):
+                self._restore(loop, found.checkpoint)
+
+    def _restore(self, loop: Loop, saved: checkpoint.Checkpoint) -> None:
         self.rows = saved.position["rows"]
         for row in self.rows:
             self.last_row[row["member"]] = row
             self.steps[row["member"]] = row["step"]
-        self.ended = [Member(**line) for line in saved.position["ended"]]
+        self.ended = [Member.from_json(line, self.folder) for line in saved.position["ended"]]
         for member in self.ended:
             self.reporter.ended(member)
         if self.pruner:
@@ -239,7 +248,7 @@ class ChunkRecorder:
         self._end(member, weights, DIVERGED, error=str(error), step=error.step, layer=error.layer)
 
     def _end(
-        self, state: MemberState, weights: dict[str, Tensor], status: str, **facts: Any
+        self, state: MemberState, weights: dict[str, Tensor], status: Status, **facts: Any
     ) -> None:
         member = Member(state.index, self.name, len(self.ended), status, **facts)
         self.ended.append(member)
@@ -249,8 +258,7 @@ class ChunkRecorder:
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Write a checkpoint, with what the members that ended leave behind."""
-        with storing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        subfolder(self.folder.parent)
         tensors = dict(tensors)
         for name, weights in self._stacked_weights().items():
             tensors[_FINAL + name] = weights
@@ -281,17 +289,20 @@ class ChunkRecorder:
         import pyarrow.parquet as pq
 
         curves, weights = (self.study.path / file for file in files_of(self.name))
-        for file in (curves, weights):
-            with storing(file.parent):
-                file.parent.mkdir(exist_ok=True)
+        digest = None
         if self.rows:
             buffer = pa.BufferOutputStream()
             table = pa.Table.from_pylist(self.rows)
             pq.write_table(table, buffer)
-            write(curves, buffer.getvalue().to_pybytes())
+            content = buffer.getvalue().to_pybytes()
+            write(subfolder(curves.parent) / curves.name, content)
+            digest = digest_of_file(content)
         # After the curves: members.jsonl, which counts, is written last of all.
-        write_tensors(weights, self._stacked_weights())
-        return self.ended
+        write_tensors(subfolder(weights.parent) / weights.name, self._stacked_weights())
+        ended = []
+        for member, tensors in zip(self.ended, self.final_weights, strict=True):
+            ended.append(replace(member, weights=digest_of(tensors), curves=digest))
+        return ended
 
 
 def population_maker(

@@ -326,7 +326,8 @@ def _bundle(study: Study) -> StudyBundle:
     normalizers = [file.name for file in study.path.glob("normalizer.*.safetensors")]
     names = ["study.json", "recipes.jsonl", "data.json", *normalizers]
     files = {name: (study.path / name).read_bytes() for name in names}
-    return StudyBundle(files, os.getcwd(), __version__)
+    source = study.find_source() if study.is_reloadable else ""
+    return StudyBundle(files, source, os.getcwd(), __version__)
 
 
 def _cause(e: Exception) -> Exception:

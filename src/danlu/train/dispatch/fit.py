@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,16 @@ from torch import Tensor, nn
 
 from danlu import metrics
 from danlu.data import Data, load
-from danlu.errors import Diverged, Interrupted, RecipeError, RunError, unknown, wrong
-from danlu.files import append_lines, write, write_lines, write_tensors
+from danlu.errors import (
+    Diverged,
+    Interrupted,
+    RecipeError,
+    RunError,
+    RunNotice,
+    unknown,
+    wrong,
+)
+from danlu.files import append_lines, pack_tensors, write_lines
 from danlu.formats import RUN_FORMAT
 from danlu.host import compute_threads
 from danlu.models.given import Network, name_of
@@ -24,6 +33,8 @@ from danlu.recipe.sample import left_out, with_own_fold
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
 from danlu.runs.normalizers import read_fitted
+from danlu.runs.run import NORMALIZER, WEIGHTS
+from danlu.runs.saved_outputs import Digests
 from danlu.train.batches import BatchStream
 from danlu.train.batches.sampling import weights_of
 from danlu.train.dispatch import provenance
@@ -113,7 +124,7 @@ def resume(
     RunError for a finished run or other data.
     """
     run = run if isinstance(run, Run) else Run(run, trust)
-    run.check_trust(run.recipe.imports)
+    run.recipe.check_trust()
     data = provenance.data_to_resume(run, data)
     _train(run, data, listener or Listener(), checkpoint_every, resuming=True)
     return run
@@ -125,19 +136,17 @@ def _create(
     """Make the run's folder with what is known before the first step."""
     environment = provenance.environment(device, threads_for(recipe, data))
     model = recipe.model.name.rpartition(":")[2].partition("@")[0]
-    path = provenance.make_folder(path, provenance.label_of(data, model))
-    write(path / "recipe.toml", recipe.to_toml())
-    provenance.write_data(path, data, recipe.normalize)
-    provenance.update_json(
-        path / "run.json",
-        status="running",
-        format=RUN_FORMAT,
-        metric=metric,
-        environment=environment,
-        starts=provenance.start_digests([recipe]),
-        started=time.strftime("%FT%T%z"),
-        created=time.time(),
-    )
+    files = {"recipe.toml": recipe.to_toml(), **provenance.files_about(data, recipe.normalize)}
+    facts = {
+        "format": RUN_FORMAT,
+        "status": "running",
+        "metric": metric,
+        "environment": environment,
+        "starts": provenance.start_digests([recipe]),
+        "started": time.strftime("%FT%T%z"),
+        "created": time.time(),
+    }
+    path = folder.create(path, provenance.label_of(data, model), Run.index, files, facts)
     run = Run(path, trust=True)
     run.recipe = recipe  # the one that was given, not the one read back
     return run
@@ -170,11 +179,14 @@ def _train(
         recorder = RunRecorder(run, data, listener)
         saved = None
         if resuming:
-            saved = checkpoint.load(run.path / "checkpoint", run.identity)
+            found = checkpoint.load(run.path / "checkpoint", run.identity)
+            if found.damaged:
+                warnings.warn(found.notice(run.path / "checkpoint"), RunNotice, stacklevel=2)
+            saved = found.checkpoint
             if saved is None:  # a checkpoint no longer needs the weights it started from
                 provenance.check_starts(run)
             kind = data.schema.normalization(run.recipe.normalize)
-            data.set_normalizer(read_fitted(run.path / "normalizer.safetensors", kind))
+            data.set_normalizer(read_fitted(run.sealed, NORMALIZER, kind))
         batches = BatchStream([run.recipe], data, device)
 
         def make(recipes: Sequence[Recipe]) -> Population:
@@ -190,7 +202,7 @@ def _train(
         try:
             loop.train()
         except Interrupted:
-            provenance.update_json(run.path / "run.json", status="interrupted")
+            run.sealed.update(status="interrupted")
             raise
         finally:
             listener.end(run)
@@ -237,19 +249,21 @@ class RunRecorder:
         self.data = data
         self.listener = listener
         self.interval = listener.interval
+        self.rows: list[dict[str, Any]] = []
         self.error: Diverged | None = None
 
     def resume(self, loop: Loop, saved: Checkpoint | None) -> None:
         """Go back to the newest whole checkpoint, and cut the history to it."""
         if saved:
-            loop.restore(saved.tensors, saved.position)
+            with checkpoint.restoring(self.run.path / "checkpoint"):
+                loop.restore(saved.tensors, saved.position)
+                self.rows = saved.position["rows"]
         # Epochs after the checkpoint are trained again, and written again.
-        rows = [row for row in self.run.history if row["epoch"] <= loop.progress.epoch]
-        write_lines(self.run.path / "metrics.jsonl", rows)
+        write_lines(self.run.path / "metrics.jsonl", self.rows)
         self._update(status="running")
 
     def _update(self, **changes: Any) -> None:
-        provenance.update_json(self.run.path / "run.json", **changes)
+        self.run.sealed.update(**changes)
 
     def stepped(self, loop: Loop) -> None:
         """Tell the listener how far the epoch is."""
@@ -260,11 +274,13 @@ class RunRecorder:
     def epoch_ended(self, rows: list[tuple[MemberState, dict[str, Any]]]) -> None:
         """Append the epoch to metrics.jsonl."""
         for _, row in rows:
+            self.rows.append(row)
             append_lines(self.run.path / "metrics.jsonl", [row])
             self.listener.epoch(self.run, row)
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, with the history so far."""
+        position = {**position, "rows": self.rows}
         checkpoint.save(self.run.path / "checkpoint", step, tensors, position, self.run.identity)
 
     def interrupted(self, step: int) -> Interrupted:
@@ -278,20 +294,21 @@ class RunRecorder:
 
     def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
         """Write weights and final figures; this is the one reading of the test part."""
-        path, data = self.run.path, self.data
+        data = self.data
         (member,) = members
         # Weights before the result: a run that says finished has them.
-        write_tensors(path / "weights.safetensors", population.stack.state_dict(0))
+        weights = pack_tensors(population.stack.state_dict(0))
+        files = self.run.sealed.write(WEIGHTS, weights)
         result = loop.effort(member.state)
         result["parameters"] = sum(p.numel() for p in population.model.parameters())
         parts = [part for part in data.parts if data.size(part)]
         for part in parts:
             is_last = part == parts[-1]
-            score = self._score(loop, population, part, is_last)
+            score = self._score(loop, population, part, files if is_last else None)
             result |= score.figures(part, self.run.metric)
             result[f"{part}_n"] = score.n
         if loop.scorer.by_fold:
-            self._write_fold(loop, population)
+            files |= self._write_fold(loop, population)
             (score,) = loop.scorer.validation_scores(
                 population, [*loop.watched, self.run.chosen_metric]
             )
@@ -300,38 +317,41 @@ class RunRecorder:
         if error is not None:
             self.diverged(member.state, {}, error)
             return
-        self._update(status="finished", result=result)
-        checkpoint.remove_all(path / "checkpoint")
+        self._update(status="finished", result=result, files=files)
+        checkpoint.remove_all(self.run.path / "checkpoint")
 
-    def _write_fold(self, loop: Loop, population: Population) -> None:
+    def _write_fold(self, loop: Loop, population: Population) -> Digests:
         """Keep what is predicted on the fold that was left out, where there is no test part."""
         data = self.data
         if data.size("test"):
-            return
+            return {}
         n = data.size("train")
         own = left_out(self.run.recipe.sample, n, data.training_labels)
         out, _ = evaluate.collect(loop.scorer.outputs(population, "train"), n)
         fold = with_own_fold(data, self.run.recipe.sample)
-        saved_outputs.write_predictions(self.run.path, fold, out[own], "valid")
+        return saved_outputs.write_predictions(self.run.sealed, fold, out[own], "valid")
 
-    def _score(self, loop: Loop, population: Population, part: str, is_last: bool) -> Score:
-        """Return the score on a part; of the last one, outputs are kept to be shown."""
-        data, path = self.data, self.run.path
+    def _score(self, loop: Loop, population: Population, part: str, files: Digests | None) -> Score:
+        """Return the score on a part.
+
+        files: of the last part, whose outputs are kept to be shown; takes the file's digest.
+        """
+        data, sealed = self.data, self.run.sealed
         schema = data.schema
         n = data.size(part)
         if part == "train":
             n = min(n, scored_examples(data))
         outs = loop.scorer.outputs(population, part, n)
-        if is_last and schema.scheme:
+        if files is not None and schema.scheme:
             sentences = data.x[evaluate.in_order(data, part, n)]
-            outs = saved_outputs.write_tags(path, outs, sentences)
-        elif is_last and schema.task == "pairs":
+            outs = saved_outputs.write_tags(sealed, outs, sentences, files)
+        elif files is not None and schema.task == "pairs":
             first_pairs = data.parts[part][:_PAIRS_KEPT]
-            saved_outputs.write_pairs(path, data.x[first_pairs])
+            files |= saved_outputs.write_pairs(sealed, data.x[first_pairs])
         if not schema.each_token:
             out, y = evaluate.collect(outs, n)
-            if is_last:
-                saved_outputs.write_predictions(path, data, out, part)
+            if files is not None:
+                files |= saved_outputs.write_predictions(sealed, data, out, part)
             as_one_pass = PassOutputs(out.t().unsqueeze(0), y)
             outs = iter([as_one_pass])
         lengths = evaluate.sentence_lengths(data, part, n)

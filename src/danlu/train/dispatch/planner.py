@@ -14,7 +14,6 @@ from danlu.errors import RunError, stopped
 from danlu.recipe.build import build_model
 from danlu.runs import Study
 from danlu.train.batches import BatchStream
-from danlu.train.dispatch import provenance
 from danlu.train.dispatch.choose import Resources, choose_plan
 from danlu.train.dispatch.chunk import Pruner, population_maker
 from danlu.train.dispatch.cluster import Cluster
@@ -178,7 +177,7 @@ class Planner:
         self.listener.plan(group.members, plan)
         self.kept = [kept for kept in self.kept if kept["group"] != group.number]
         self.kept.append(plan.to_json(group.number))
-        provenance.update_json(self.study.path / "study.json", plans=self.kept)
+        self.study.sealed.update(plans=self.kept)
 
     def _chunk_size(self, members: list[int], plan: Plan) -> int:
         """Return how many members a chunk has.

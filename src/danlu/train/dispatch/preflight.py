@@ -33,6 +33,7 @@ _AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}
 
 def check(recipe: Recipe, data: Data) -> None:
     """Raise RecipeError for a recipe that does not fit the data, with all mistakes at once."""
+    recipe.check_trust()
     mistakes = [
         *_part_mistakes(recipe, data),
         *_input_mistakes(recipe, data),

@@ -14,27 +14,13 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import RunError
-from danlu.files import read_json, storing, write_json, write_tensors
+from danlu.files import as_json, pack_tensors
 from danlu.models.weights import weights_file
 from danlu.recipe import Recipe
-from danlu.runs import Run, Study, folder
+from danlu.runs import Run, Study
+from danlu.runs.data_source import remember_source
 from danlu.runs.normalizers import read_fitted
-
-
-def make_folder(path: Path | None, label: str) -> Path:
-    """Return an empty folder: the one named, or a dated one under the runs folder.
-
-    Raises RunError for one that is not empty, StorageError when the disk refuses.
-    """
-    if path is None:
-        return folder.new_folder(label)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"{str(path)!r} exists and is not empty; name another folder with --out, or resume it"
-        )
-    with storing(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+from danlu.runs.run import NORMALIZER
 
 
 def label_of(data: Data, suffix: str) -> str:
@@ -43,8 +29,8 @@ def label_of(data: Data, suffix: str) -> str:
     return f"{Path(source).name}-{suffix}"
 
 
-def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
-    """Write data.json, and for a run its normaliser."""
+def files_about(data: Data, normalize: str | None = None) -> dict[str, str | bytes]:
+    """Return the content of data.json, and for a run of its normaliser's file, by name."""
     # These read all the data once each; two cores read at once.
     with ThreadPoolExecutor(1) as other:
         fingerprint = other.submit(lambda: data.fingerprint)
@@ -62,21 +48,30 @@ def write_data(path: Path, data: Data, normalize: str | None = None) -> None:
     }
     if not data.reloadable:
         info["arrays"] = True
-    write_json(path / "data.json", info)
+    remember_source(data)
+    files: dict[str, str | bytes] = {"data.json": as_json(info, indent=1) + "\n"}
     if fitted is not None:
-        write_tensors(path / "normalizer.safetensors", fitted.tensors())
+        files[NORMALIZER] = pack_tensors(fitted.tensors())
+    return files
 
 
-def write_normalizers(path: Path, data: Data, kinds: Iterable[str]) -> None:
-    """Write a study's normalisers, each with its kind in the name; use those that are there."""
+def write_normalizers(study: Study, data: Data) -> dict[str, str]:
+    """Write a study's normalisers, each with its kind in the name; use those that are there.
+
+    Return the digests of what was written.
+    """
+    sealed = study.sealed
+    kinds = {recipe.normalize for recipe in study.recipes}
     needed = {data.schema.normalization(kind) for kind in kinds}
+    written: dict[str, str] = {}
     for kind in sorted(needed):
-        file = path / f"normalizer.{kind}.safetensors"
+        name = f"normalizer.{kind}.safetensors"
         # Fitted on another number of threads, the last bits may differ.
-        if file.is_file():
-            data.set_normalizer(read_fitted(file, kind))
+        if sealed.has(name):
+            data.set_normalizer(read_fitted(sealed, name, kind))
         else:
-            write_tensors(file, data.normalizer(kind).tensors())
+            written |= sealed.write(name, pack_tensors(data.normalizer(kind).tensors()))
+    return written
 
 
 def data_to_resume(found: Run | Study, data: Any) -> Data:
@@ -129,9 +124,3 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "threads": threads,
     }
-
-
-def update_json(file: Path, **changes: Any) -> None:
-    """Update a JSON file of facts (run.json, study.json)."""
-    before = read_json(file) if file.exists() else {}
-    write_json(file, {**before, **changes})

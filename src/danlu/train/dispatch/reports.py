@@ -17,7 +17,14 @@ class StepsDone:
     steps: int
 
 
-Report = StepsDone | Member  # a Member has ended
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know."""
+
+    sentence: str
+
+
+Report = StepsDone | Note | Member  # a Member has ended
 
 
 class SendingReporter:
@@ -33,3 +40,7 @@ class SendingReporter:
     def ended(self, member: Member) -> None:
         """Send a member that has ended."""
         self.send(member)
+
+    def note(self, sentence: str) -> None:
+        """Send what the user should know."""
+        self.send(Note(sentence))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError, stopped
+from danlu.errors import Interrupted, RunError, RunNotice, stopped
 from danlu.files import append_lines
 from danlu.runs import Member, Study, checkpoint
 from danlu.train.dispatch.chunk import (
@@ -28,7 +29,7 @@ from danlu.train.dispatch.listener import StudyListener
 from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.dispatch.plan import Plan
 from danlu.train.dispatch.planner import Group, Planner
-from danlu.train.dispatch.reports import Report, SendingReporter, StepsDone
+from danlu.train.dispatch.reports import Note, Report, SendingReporter, StepsDone
 from danlu.train.dispatch.workers import DONE, REPORT, Message, Send, run_workers
 from danlu.train.engine.stopping import StopRequest
 
@@ -272,6 +273,8 @@ class StudyScheduler:
             self.steps_of_chunks[report.chunk] = report.steps
             steps_since = sum(self.steps_of_chunks.values())
             self.listener.progress(self.steps_before + steps_since)
+        elif isinstance(report, Note):
+            warnings.warn(report.sentence, RunNotice, stacklevel=2)
         elif report.member not in self.reported:
             self.reported.add(report.member)
             self.listener.ended(report.member, report.status, report.result)

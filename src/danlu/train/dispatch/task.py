@@ -62,10 +62,12 @@ class MailboxMessage(NamedTuple):
 class StudyBundle:
     """What every task needs of the study.
 
-    files: of the study's folder. folder: where the user's own networks may be imported from.
+    files: of the study's folder. source: where its data lie, unless they are sent. folder: where
+    the user's own networks may be imported from.
     """
 
     files: dict[str, bytes]
+    source: str
     folder: str
     version: str
 
@@ -185,9 +187,8 @@ def _unpacked(bundle: StudyBundle, packed: PackedData | None) -> Iterator[tuple[
         for name, content in bundle.files.items():
             (Path(folder) / name).write_bytes(content)
         study = Study(folder, trust=True)  # it was checked before it was sent
-        data = study.load_data() if packed is None else _unpack_data(packed)
-        kinds = {recipe.normalize for recipe in study.recipes}
-        provenance.write_normalizers(study.path, data, kinds)
+        data = study.load_data(bundle.source) if packed is None else _unpack_data(packed)
+        provenance.write_normalizers(study, data)
         yield study, data
 
 

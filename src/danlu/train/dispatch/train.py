@@ -6,8 +6,8 @@ Recipes of one structure train together, each as if alone.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,21 @@ from typing import Any
 import torch
 
 from danlu.data import PARTS, Data
-from danlu.errors import DanluError, Interrupted, Mistake, RecipeError, RunError, some
-from danlu.files import read_lines, write_lines
+from danlu.errors import (
+    DanluError,
+    Interrupted,
+    Mistake,
+    RecipeError,
+    RunError,
+    RunNotice,
+    short_path,
+    some,
+)
+from danlu.files import as_json, sound_lines, write_lines
 from danlu.formats import STUDY_FORMAT
 from danlu.recipe import Recipe
-from danlu.runs import Study, folder
+from danlu.runs import Study, checkpoint, folder
+from danlu.runs.study import RECIPES
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
 from danlu.train.dispatch.choose import expected_seconds_per_step
@@ -86,22 +96,23 @@ def create(
         chosen, machine = choose_device(device), {}
     environment = provenance.environment(chosen, torch.get_num_threads()) | machine
     label = provenance.label_of(data, facts["kind"])
-    path = provenance.make_folder(Path(out) if out is not None else None, label)
-    write_lines(path / "recipes.jsonl", [recipe.to_dict() for recipe in recipes])
-    provenance.write_data(path, data)
-    provenance.update_json(
-        path / "study.json",
-        **facts,
-        status="running" if recipes else "finished",
-        format=STUDY_FORMAT,
-        parts=list(parts),
-        starts=provenance.start_digests(recipes),
-        environment=environment,
-        started=time.strftime("%FT%T%z"),
-        created=time.time(),
-        plans=[],
-    )
-    return Study(path, trust=True)
+    facts |= {
+        "status": "running" if recipes else "finished",
+        "format": STUDY_FORMAT,
+        "parts": list(parts),
+        "starts": provenance.start_digests(recipes),
+        "environment": environment,
+        "started": time.strftime("%FT%T%z"),
+        "created": time.time(),
+        "plans": [],
+    }
+    files = {RECIPES: _as_lines(recipes), **provenance.files_about(data)}
+    place = Path(out) if out is not None else None
+    return Study(folder.create(place, label, Study.index, files, facts), trust=True)
+
+
+def _as_lines(recipes: Sequence[Recipe]) -> str:
+    return "".join(f"{as_json(recipe.to_dict())}\n" for recipe in recipes)
 
 
 def resume_study(
@@ -148,8 +159,8 @@ def extend(
         # Read anew: another process may have added some since.
         everyone = [*Study(study.path).recipes, *recipes]
         starts = {**study.info.get("starts", {}), **provenance.start_digests(recipes)}
-        provenance.update_json(study.path / "study.json", status="interrupted", starts=starts)
-        write_lines(study.path / "recipes.jsonl", [recipe.to_dict() for recipe in everyone])
+        facts = {"status": "interrupted", "starts": starts}
+        study.sealed.replace(RECIPES, _as_lines(everyone), **facts)
         study = Study(study.path, study.trust)
         _train(study, data, listener, checkpoint_every, pruner, ray)
     return study
@@ -220,19 +231,41 @@ def _train(
         StopRequest() as stop,
     ):
         study.check_trust()
-        members = study.path / "members.jsonl"
-        write_lines(members, read_lines(members))  # without a line torn by a crash
-        kinds = {recipe.normalize for recipe in study.recipes}
-        provenance.write_normalizers(study.path, data, kinds)
-        provenance.update_json(study.path / "study.json", status="running")
+        _drop_damaged_members(study)
+        files = provenance.write_normalizers(study, data)
+        study.sealed.update(status="running", files=files)
         scheduler = StudyScheduler(study, data, listener, checkpoint_every, stop, pruner, cluster)
         listener.start(study, scheduler.steps_in_all, scheduler.steps_before)
         try:
             scheduler.train(group_recipes(study.recipes))
-            provenance.update_json(study.path / "study.json", status="finished")
-            shutil.rmtree(study.path / "checkpoint", ignore_errors=True)
+            study.sealed.update(status="finished")
+            _remove_checkpoints(study)
         except Interrupted:
-            provenance.update_json(study.path / "study.json", status="interrupted")
+            study.sealed.update(status="interrupted")
             raise
         finally:
             listener.end(study)
+
+
+def _drop_damaged_members(study: Study) -> None:
+    """Write members.jsonl without lines that were damaged; their members are trained again."""
+    file = study.path / "members.jsonl"
+    lines, damaged = sound_lines(file)
+    if damaged:
+        warnings.warn(
+            f"{short_path(file)} is damaged in line {some(damaged)}; "
+            "the networks it told of are trained again",
+            RunNotice,
+            stacklevel=2,
+        )
+    write_lines(file, lines)  # also without one that was torn by a crash
+
+
+def _remove_checkpoints(study: Study) -> None:
+    """Remove what is left of checkpoints when all is trained."""
+    folders = study.path / "checkpoint"
+    if not folders.is_dir():
+        return
+    for chunk in folders.iterdir():
+        checkpoint.remove_all(chunk)
+    checkpoint.remove_all(folders)
