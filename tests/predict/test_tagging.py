@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from folders import reseal
 from texts import SMALL
 
 from danlu import Recipe, fit, load
@@ -45,6 +46,7 @@ def test_a_crf_chooses_whole_paths_and_entities_have_kinds(tmp_path: Path) -> No
     for before, after, p in (("B-X", "B-X", 0.4), ("O", "O", 0.3), ("O", "B-Y", 0.3)):
         weights["crf.after"][kinds[before], kinds[after]] = math.log(p)
     write_tensors(tmp_path / "run/weights.safetensors", weights)
+    reseal(tmp_path / "run")
     assert text.tag(run, ["ab"])[0].tags == ("B-X", "B-X")
     found = run.evaluate(data, "all")
     assert found.accuracy == pytest.approx(80 / 96)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import reseal
 
 from danlu import Recipe, fit, load
 from danlu.errors import RecipeError
@@ -101,6 +102,7 @@ def test_a_run_with_former_names_still_works(tmp_path: Path) -> None:
     run = fit(Recipe(epochs=1, model={"phm_n": 2}), load("digits"), out=tmp_path / "run")
     file = run.path / "recipe.toml"
     file.write_text(file.read_text().replace("phm_n = 2", "factor = 2"))
+    reseal(run.path)
     from danlu import Run
 
     with pytest.warns(DeprecationWarning):

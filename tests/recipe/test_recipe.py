@@ -197,7 +197,7 @@ def test_read_takes_a_file_or_a_preset(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'digits'"):
         Recipe.read("digit")
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match="is not UTF-8"):
         Recipe.read(str(file))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import reseal
 
 from danlu import Recipe, fit, load
 from danlu.diagnose.verdict import verdict
@@ -52,6 +53,7 @@ def test_mistaken_sentences_are_shown_with_the_right_tags(tmp_path: Path) -> Non
     kept["tags"] = kept["targets"].clone()
     kept["tags"][kept["targets"].nonzero()[:3]] = 0  # three of the entities are not told
     write_tensors(run.path / "test.safetensors", kept)
+    reseal(run.path)
     assert "by sentences)" in verdict(run)[0] and "should be:" in write_report(run).read_text(
         encoding="utf-8"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folders import change_facts, reseal
 
 from danlu import Recipe, Run, files, fit, load
 from danlu.errors import ModelError, RunError
@@ -62,12 +63,14 @@ def test_weights_that_do_not_fit_are_refused(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
     files.write_tensors(copy / "weights.safetensors", {"dense1.weight": torch.zeros(2, 2)})
+    reseal(copy)
     with pytest.raises(
         ModelError,
         match=r"`dense1.weight` is \(2, 2\) instead of \(64, 64\), `dense1.bias` is missing",
     ):
         Run(copy).model()
     (copy / "weights.safetensors").write_bytes(b"x")
+    reseal(copy)
     with pytest.raises(RunError, match="is damaged or not a safetensors file"):
         Run(copy).model()
 
@@ -128,6 +131,7 @@ def test_a_stranger_s_network_runs_only_when_trusted(tmp_path: Path) -> None:
     (run.path / "recipe.toml").write_text(
         f'[model]\nname = "os:system"\nargs = {{command = "touch {mark}"}}\n'
     )
+    reseal(run.path)
     for act in (lambda r: r.model(), lambda r: r.predict(np.zeros((1, 4))), lambda r: r.evaluate()):
         with pytest.raises(RunError, match="imports os:system"):
             act(Run(run.path))
@@ -171,7 +175,7 @@ def test_a_run_is_found_after_the_program_changed_its_folder(
 def test_a_run_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
     """Only who holds the lock trains; `status` of a crash is what it was before."""
     made = fit(Recipe(epochs=1), load("iris"), out=tmp_path / "run")
-    files.write_json(made.path / "run.json", {**made.info, "status": "running"})
+    change_facts(made.path, status="running")
     assert Run(made.path).status == "interrupted"
     with folder.locked(made.path):
         assert Run(made.path).status == "running"

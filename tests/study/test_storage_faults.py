@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from folders import change_facts
 from processes import SLOW, Outcome, in_child
 from searches import BASE, LONG, LONG_SPACE, SPACE
 
@@ -20,7 +21,7 @@ from danlu.study import continue_tuning, search, storage
 from danlu.study.search import open_tuning
 from danlu.study.strategies import ROUND, UNCLAIMED
 from danlu.study.trials import Trials
-from danlu.train.dispatch import planner, provenance
+from danlu.train.dispatch import planner
 from danlu.train.dispatch.plan import Plan
 from danlu.train.engine.loop import Loop
 
@@ -246,7 +247,7 @@ def test_unclaimed_trials_of_this_machine_are_drawn_anew_after_a_kill(
 ) -> None:
     given: dict[str, Any] = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
     t = tune(digits, SPACE[:1], trials=1, out=tmp_path / "a", **given).trials
-    provenance.update_json(tmp_path / "a" / "study.json", trials=3)
+    change_facts(tmp_path / "a", trials=3)
     t.store.add_trial(
         optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING, params={"optimizer.lr": 0.01}, user_attrs={UNCLAIMED: f"{t.id}:1", ROUND: 1},

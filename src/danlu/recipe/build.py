@@ -34,7 +34,7 @@ def build_model(
     gradient. Raises ModelError where the network does not fit the examples, RunError for weights
     that cannot be read.
     """
-    recipe.check_trust()
+    recipe.check_trust(recipe.model.name)
     init = recipe.init
     name = recipe.model.name
     if load_start and is_object(name) and find_given(name) is None:

@@ -30,10 +30,10 @@ class Origin:
         """
         return Origin(self.file, [name for name in self.imports if name in imports])
 
-    def check(self) -> None:
-        """Raise Untrusted where a file has us import anyone's code, which runs it."""
+    def check(self, needed: Sequence[str]) -> None:
+        """Raise Untrusted where a file has us import anyone's code that is needed now."""
         # Of what the program gave as an object, nothing is imported.
-        imported = [name for name in self.imports if find_given(name) is None]
+        imported = [n for n in self.imports if n in needed and find_given(n) is None]
         if imported:
             raise Untrusted(
                 f"{self.file} imports {some(imported)}, and that runs code; "

@@ -160,9 +160,12 @@ class Recipe(Section):
         """What it names that runs anyone's own code: a network, a loss."""
         return tuple(name for name in (self.model.name, self.loss.name) if is_path(name))
 
-    def check_trust(self) -> None:
-        """Raise Untrusted where it names code that comes from a file, without trust."""
-        self._origin.check()
+    def check_trust(self, *needed: str) -> None:
+        """Raise Untrusted where it names code that comes from a file, without trust.
+
+        needed: of its imports those that are needed, by default all.
+        """
+        self._origin.check(needed or self.imports)
 
     @property
     def weights_dtype(self) -> torch.dtype:

@@ -29,7 +29,9 @@ KEPT = 2
 _POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
 _DIGEST = "danlu.digest"  # likewise, of the digest of all
 _VERSION = 5  # of what the engine keeps in them; others are set aside
-_OWN = re.compile(r"\d{12}\.(safetensors|bad)")  # names of ours
+# Names of ours: checkpoints, those set aside, and what a kill left of one that was being written.
+_OWN = re.compile(r"\d{12}\.(safetensors|bad)|\.\d{12}\.safetensors\.\w+")
+_WHOLE = re.compile(r"\d{12}\.safetensors")
 
 
 class Checkpoint(NamedTuple):
@@ -69,7 +71,7 @@ def newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     files = folder.glob("*.safetensors")
-    return sorted((f for f in files if _OWN.fullmatch(f.name) and is_file(f)), reverse=True)
+    return sorted((f for f in files if _WHOLE.fullmatch(f.name) and is_file(f)), reverse=True)
 
 
 def _drop_old(folder: Path) -> None:

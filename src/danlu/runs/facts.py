@@ -14,7 +14,7 @@ from danlu.data.data import VALIDATION_IN_TRAINING
 from danlu.errors import RunError
 
 Count = Annotated[int, Field(ge=0)]
-Figure = float | str | bool | None
+Figure = bool | int | float | str | None
 
 
 class Facts(BaseModel):

@@ -253,7 +253,7 @@ class Study(TrainedOnData):
         """Keep predictions on the last part that was read in training; they need the data."""
         if ended.status == DIVERGED or (data is None and not self.is_reloadable):
             return {}
-        recipe.check_trust()
+        recipe.check_trust(recipe.model.name)
         if data is None:
             data = self.load_data()
         if recipe.sample.folds and not data.size("valid"):

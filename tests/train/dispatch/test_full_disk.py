@@ -77,7 +77,7 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
         try:
             if os.geteuid() == 0:
                 os.setuid(65534)
-            folder.new_folder("x", place)
+            folder.create(place / "new", "x", "run.json", {}, {})
         except StorageError as e:
             said = str(e)
         finally:

@@ -135,7 +135,8 @@ def test_a_spoilt_checkpoint_falls_back_to_the_one_before(
     for path in newest[:how_many]:
         SPOIL[how](path)
     found = checkpoint.load(run.path / "checkpoint", run.identity)
-    assert (found is None) == (how_many == 2)
+    assert (found.checkpoint is None) == (how_many == 2)
+    assert len(found.damaged) == how_many
     assert len(list(run.path.glob("checkpoint/*.bad"))) == how_many
     resume(run)
     assert_same(run.path, whole)
@@ -182,7 +183,9 @@ def test_a_checkpoint_holds_a_history_larger_than_a_safetensors_header(tmp_path:
     """The header of a safetensors file holds at most 100 MB."""
     rows = ["x" * 1_000_000] * 101
     checkpoint.save(tmp_path / "c", 3, {"w": torch.ones(2)}, {"rows": rows}, "me")
-    tensors, position = checkpoint.load(tmp_path / "c", "me")
+    found, _ = checkpoint.load(tmp_path / "c", "me")
+    assert found is not None
+    tensors, position = found
     assert position == {"rows": rows}
     assert list(tensors) == ["w"]
 
@@ -220,10 +223,10 @@ def test_resuming_on_arrays_needs_the_data_again(tmp_path: Path) -> None:
         (lambda p: (p / "run.json").unlink(), "run.json is missing"),
         (lambda p: (p / "run.json").write_text("{"), "is damaged"),
         (lambda p: (p / "run.json").write_text("[]"), "is foreign"),
-        (lambda p: (p / "run.json").write_text('{"format": 2}'), "is foreign"),
+        (lambda p: (p / "run.json").write_text('{"format": 3}'), "is damaged"),
         (
             lambda p: (p / "run.json").write_text(json.dumps({"format": 99})),
-            "has format 99, but this danlu reads format 2",
+            "has format 99, but this danlu reads format 3",
         ),
         (
             lambda p: (p / "run.json").write_text(json.dumps({"format": 1})),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from folders import change_facts, keep_members
 from pandas.testing import assert_frame_equal
 from populations import assert_same
 from processes import SLOW, Outcome, in_child
@@ -21,7 +22,7 @@ from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.report.pages.run_page import write_report
 from danlu.runs import Study
 from danlu.train import StudyListener, create, extend, resume_study, train
-from danlu.train.dispatch import plan, planner, provenance, workers
+from danlu.train.dispatch import plan, planner, workers
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 
@@ -312,7 +313,7 @@ def test_a_torn_line_of_the_members_hides_none(tmp_path: Path) -> None:
     file = tmp_path / "study" / "members.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:3]) + lines[3][:40])
-    provenance.update_json(tmp_path / "study" / "study.json", status="running")
+    change_facts(tmp_path / "study", status="running")
     again = resume_study(tmp_path / "study")
     assert sorted(again.members) == list(range(6))
     assert [r["epochs"] for r in again.results] == [r["epochs"] for r in whole]
@@ -323,9 +324,9 @@ def test_a_chunk_of_which_only_some_were_written_down_is_in_the_curves_once(
 ) -> None:
     monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(6, 6, 1, 1, "told to"))
     study = train(recipes(), load("digits"), out=tmp_path / "study")
-    before, members = study.curves(), study.path / "members.jsonl"
-    provenance.update_json(study.path / "study.json", status="running")
-    members.write_text("".join(members.read_text().splitlines(keepends=True)[:2]))
+    before = study.curves()
+    change_facts(study.path, status="running")
+    keep_members(study.path, 2)
     study = resume_study(study.path)
     assert len(list((study.path / "curves").iterdir())) == 2
     assert sorted(study.members) == list(range(6))
@@ -348,7 +349,7 @@ def test_a_stranger_s_network_is_not_imported(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "study" / "members")
     with pytest.raises(RunError, match="imports test_study:Strangers"):
         Study(tmp_path / "study").run(0)
-    provenance.update_json(tmp_path / "study" / "study.json", status="interrupted")
+    change_facts(tmp_path / "study", status="interrupted")
     (tmp_path / "study" / "members.jsonl").unlink()
     with pytest.raises(RunError, match="if you trust it, use --trust"):
         resume_study(tmp_path / "study")

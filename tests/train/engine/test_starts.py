@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from folders import reseal
 from processes import StopAt
 
 from danlu import Recipe, fit, load, resume
@@ -24,6 +25,7 @@ def recipe(tmp_path: Path) -> Recipe:
 def change(start: Path) -> None:
     file = start / "weights.safetensors"
     write_tensors(file, {k: v + 1 for k, v in read_tensors(file).items()})
+    reseal(start)
 
 
 def test_a_run_without_a_checkpoint_starts_from_the_same_weights_or_not_at_all(
