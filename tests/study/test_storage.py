@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from danlu import Data, Recipe, Study, Tuning, load, tune
 from danlu.cli import app
-from danlu.errors import RunError
+from danlu.errors import RunError, Untrusted
 from danlu.study import continue_tuning, search
 from danlu.study.search import open_tuning
 from danlu.study.space import Range
@@ -206,7 +206,7 @@ def test_the_test_part_is_not_read_again_for_a_trial_that_came_later(
         b.sentences()
     )
     assert b.best == a.best, "what has a test figure"
-    page = CliRunner().invoke(app, ["report", str(b.study.path)])
+    page = CliRunner().invoke(app, ["report", "--trust", str(b.study.path)])
     assert f"lr = {b.best.optimizer.lr}" in Path(page.output.strip()).read_text()
 
 
@@ -216,9 +216,14 @@ def test_passwords_are_never_shown_and_kept_in_a_private_file(digits: Data, tmp_
     with pytest.raises(RunError) as e:
         tune(digits, SPACE, recipe=BASE, storage=url, out=tmp_path / "t")
     assert "s3cret" not in str(e.value)
-    study = tune(digits, SPACE[:1], recipe=BASE, trials=1, out=tmp_path / "s").study
+    given = {"recipe": BASE, "storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+    study = tune(digits, SPACE[:1], trials=1, out=tmp_path / "s", **given).study
     keep_url(study, url)
     assert url_of(study) == url
+    with pytest.raises(
+        Untrusted, match="opening that connects to it; if you trust it, use --trust"
+    ):
+        url_of(Study(study.path))
     assert (study.path / "storage.url").stat().st_mode & 0o77 == 0
 
 

@@ -122,7 +122,7 @@ def test_trials_of_a_dead_machine_are_run_again(
     t = tune(digits, SPACE[:1], trials=8, out=tmp_path / "a", report=heard.append, **given)
     assert "waiting for 6 trials of other machines…" in heard
     assert len(t.ranked) == len(t.study) == 8
-    back = continue_tuning(Study(tmp_path / "gone"))
+    back = continue_tuning(Study(tmp_path / "gone", trust=True))
     assert len(back.study) == 0
     assert back.winner == t.winner
     assert (tmp_path / "gone" / "best.toml").read_text() == (
@@ -254,4 +254,4 @@ def test_unclaimed_trials_of_this_machine_are_drawn_anew_after_a_kill(
             distributions={"optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True)},
         )
     )  # fmt: skip
-    assert len(continue_tuning(Study(tmp_path / "a")).ranked) == 3
+    assert len(continue_tuning(Study(tmp_path / "a", trust=True)).ranked) == 3

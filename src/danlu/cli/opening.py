@@ -89,10 +89,11 @@ def read_inputs(
     recipe: str | None,
     overrides: list[str] | None,
     mistakes: Mistakes,
+    trust: bool = False,
 ) -> tuple[Any, Any]:
     """Return data and recipe; where one of them cannot be read, its mistakes are gathered.
 
-    Without a recipe's name, what the default is depends on the data.
+    Without a recipe's name, what the default is depends on the data. trust: as of `Recipe.read`.
     """
     data = found = None
     with mistakes:
@@ -102,7 +103,7 @@ def read_inputs(
         if data is None and _preset(recipe, source) is None:
             _refuse_for_any_task(overrides or [])
         else:
-            found = read_recipe(recipe, overrides, source, data)
+            found = read_recipe(recipe, overrides, source, data, trust)
     return data, found
 
 
@@ -111,14 +112,15 @@ def read_recipe(
     overrides: list[str] | None,
     source: str | None = None,
     data: Data | None = None,
+    trust: bool = False,
 ) -> Recipe:
     """Return a preset, or the recipe of a file or run, with overrides.
 
     Without a name it is the preset that is called like the source, else the default for the data's
-    task. A default batch is no larger than the training part.
+    task. A default batch is no larger than the training part. trust: as of `Recipe.read`.
     """
     with former_names_said():
-        base = _base_recipe(_preset(name, source), data)
+        base = _base_recipe(_preset(name, source), data, trust)
         if data is not None and name is None and 0 < data.size("train") < base.batch_size:
             base = base.with_(batch_size=data.size("train"))  # nobody asked for more
         recipe = base.with_(overrides or [])
@@ -135,11 +137,11 @@ def _preset(name: str | None, source: str | None) -> str | None:
     return name or (source if source in presets() else None)
 
 
-def _base_recipe(chosen: str | None, data: Data | None) -> Recipe:
+def _base_recipe(chosen: str | None, data: Data | None, trust: bool) -> Recipe:
     from danlu.recipe import Recipe
 
     if chosen:
-        return Recipe.read(chosen)
+        return Recipe.read(chosen, trust)
     if data is not None and data.schema.is_table:
         return _table_recipe(data)
     if data is not None and _are_photographs(data):
@@ -258,7 +260,10 @@ def open_run(name: str, trust: bool = False) -> Run:
 
 
 def open_predictor(name: str, trust: bool = False) -> Run | Folds:
-    """Return a run, or the ensemble of a cross-validation, by the names of `open_run`."""
+    """Return a run, or the ensemble of a cross-validation, by the names of `open_run`.
+
+    trust: as of `Run`.
+    """
     from danlu.runs import Study
     from danlu.study.folds import KIND, Folds
 

@@ -33,7 +33,12 @@ RunPath = Annotated[
     ),
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Let the run import the code of its own network.")
+    bool,
+    typer.Option(
+        "--trust",
+        help="Allow what a recipe's or run's files ask for: importing code (which runs it), "
+        "connecting to a database or the hub.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ray = Annotated[

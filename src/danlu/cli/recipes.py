@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danlu.cli.opening import read_recipe
-from danlu.cli.options import Json, Overrides
+from danlu.cli.options import Json, Overrides, Trust
 from danlu.report.terminal.json_output import print_json
 
 
@@ -21,6 +21,7 @@ def show(
         bool, typer.Option("--as-code", help="The plain PyTorch loop it stands for.")
     ] = False,
     source: Annotated[str, typer.Option(help="The data the code loads.")] = "digits",
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Print a recipe as TOML, or as the plain PyTorch loop it stands for."""
@@ -29,7 +30,7 @@ def show(
     if name and "=" in name:
         changes.insert(0, name)
         name = None
-    recipe = read_recipe(name, changes)
+    recipe = read_recipe(name, changes, trust=trust)
     if as_code:
         from danlu.export import plain_loop
 
@@ -44,9 +45,10 @@ def check(
     name: Annotated[str, typer.Argument(metavar="PRESET|FILE")],
     overrides: Overrides = None,
     source: Annotated[str | None, typer.Option(help="Also check that it fits these data.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Say every mistake of a recipe, or that there is none."""
-    recipe = read_recipe(name, overrides)
+    recipe = read_recipe(name, overrides, trust=trust)
     if source:
         from danlu import train
         from danlu.data import load

@@ -16,6 +16,7 @@ from danlu.cli.options import (
     RecipeName,
     RunPath,
     Source,
+    Trust,
     with_loading_options,
 )
 from danlu.cli.results import print_results, show_study
@@ -106,7 +107,7 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def show(run: RunPath, json: Json = False) -> None:
+def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
     """A run's result, curves, verdict and recipe; of a study what it shows."""
     from danlu.diagnose import verdict
     from danlu.report.terminal.console import get_console, say
@@ -115,9 +116,9 @@ def show(run: RunPath, json: Json = False) -> None:
 
     path = study_path(run)
     if path is not None:
-        show_study(Study(path), json)
+        show_study(Study(path, trust), json)
         return
-    found = open_run(run)
+    found = open_run(run, trust)
     if json:
         facts = {"run": str(found.path), **found.info, "history": found.history}
         print_json({**facts, "recipe": found.recipe.to_dict()})
@@ -136,7 +137,7 @@ def show(run: RunPath, json: Json = False) -> None:
     say("\n" + found.recipe.to_toml())
 
 
-def report(run: RunPath) -> None:
+def report(run: RunPath, trust: Trust = False) -> None:
     """Write the page of a finished run or study anew and print its path."""
     from danlu.cli.study import write_study_report
     from danlu.errors import RunError
@@ -145,9 +146,9 @@ def report(run: RunPath) -> None:
 
     path = study_path(run)
     if path is not None:
-        print(short_path(write_study_report(Study(path))))
+        print(short_path(write_study_report(Study(path, trust))))
         return
-    found = open_run(run)
+    found = open_run(run, trust)
     if found.status != "finished":
         raise RunError(
             f"{str(found.path)!r} is {found.status}; only a finished run has a report "
@@ -214,6 +215,7 @@ def summary(
         typer.Option(help="Of networks that read text: tokens; else as many as classes.", min=1),
     ] = None,
     recipe: RecipeName = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Layers, shapes, parameters, receptive field, multiply-adds of a network, or all networks."""
@@ -229,4 +231,4 @@ def summary(
             shape = override.removeprefix("input=")
         else:
             changes.append(override)
-    show_summary(read_recipe(recipe, changes), shape, classes, vocabulary, json)
+    show_summary(read_recipe(recipe, changes, trust=trust), shape, classes, vocabulary, json)

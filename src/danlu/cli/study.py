@@ -20,10 +20,11 @@ from danlu.cli.options import (
     Ray,
     RecipeName,
     Source,
+    Trust,
     with_loading_options,
 )
 from danlu.cli.results import finish_comparison, finish_folds, finish_tuning
-from danlu.errors import short_path
+from danlu.errors import DanluError, short_path, wrong
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def compare(
     device: Device = "auto",
     ray: Ray = None,
     explain: Explain = False,
+    trust: Trust = False,
     json: Json = False,
     *,
     loading: dict[str, Any],
@@ -89,7 +91,7 @@ def compare(
 
     # Grid, source and recipe are all read before any is refused.
     mistakes, variants = Mistakes(), {}
-    data, base = read_inputs(source, loading, recipe, [], mistakes)
+    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
     with mistakes, former_names_said():
         variants = grids.parse(with_run_folders(grid))
     mistakes.refuse()
@@ -141,12 +143,13 @@ def tune(
     device: Device = "auto",
     ray: Ray = None,
     explain: Explain = False,
+    trust: Trust = False,
     json: Json = False,
     *,
     loading: dict[str, Any],
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once."""
-    data, base, texts = _read_search(source, loading, recipe, space)
+    data, base, texts = _read_search(source, loading, recipe, space, trust)
     from danlu import study
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
@@ -177,13 +180,14 @@ def _read_search(
     loading: dict[str, Any],
     recipe: str | None,
     space: list[str] | None,
+    trust: bool,
 ) -> tuple[Any, Any, list[str]]:
     """Return data, recipe and the texts of the space. Raises DanluError with all mistakes."""
     from danlu.study import space as spaces
 
     mistakes = Mistakes()
     texts: list[str] = []
-    data, base = read_inputs(source, loading, recipe, [], mistakes)
+    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
     with mistakes, former_names_said():
         texts = with_run_folders(space)
         spaces.parse(texts)
@@ -219,7 +223,9 @@ def write_study_report(study: Study) -> Path:
     )
 
 
-def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: bool) -> None:
+def resume_study(
+    study: Study, checkpoint_every: float, storage: str | None, ray: str | None, json: bool
+) -> None:
     """Go on with a study of whatever kind, and print what follows."""
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
@@ -235,6 +241,10 @@ def resume_study(study: Study, checkpoint_every: float, ray: str | None, json: b
         options["ray"] = ray
     if study.info["kind"] == "tune":
         options["report"] = None if json else say
+        options["storage"] = storage
+    elif storage is not None:
+        rule = "needs a search: nothing else has a storage"
+        raise DanluError(wrong("storage", storage, rule, "leave it out"))
     found = continue_study(study, **options)
     if isinstance(found, Comparison):
         finish_comparison(found, json)

@@ -46,6 +46,7 @@ def fit(
     ] = None,
     device: Device = "auto",
     checkpoint_every: CheckpointEvery = 5.0,
+    trust: Trust = False,
     json: Json = False,
     *,
     loading: dict[str, Any],
@@ -53,7 +54,7 @@ def fit(
     """Train one network on a source and report what it reached."""
     # Source and recipe are both read before either is refused.
     mistakes = Mistakes()
-    data, chosen = read_inputs(source, loading, recipe, overrides, mistakes)
+    data, chosen = read_inputs(source, loading, recipe, overrides, mistakes, trust)
     mistakes.refuse()
     if metric is not None:
         chosen = _stopping_by(metric, chosen, overrides or [], data)
@@ -129,6 +130,9 @@ def resume(
     run: RunPath,
     checkpoint_every: CheckpointEvery = 5.0,
     trust: Trust = False,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a search's storage, where it is not in its folder.")
+    ] = None,
     ray: Ray = None,
     json: Json = False,
 ) -> None:
@@ -142,11 +146,12 @@ def resume(
         from danlu.runs import Study
 
         # A study is known by its folder, so one command goes on with either.
-        resume_study(Study(path, trust), checkpoint_every, ray, json)
+        resume_study(Study(path, trust), checkpoint_every, storage, ray, json)
         return
-    if ray is not None:
-        rule = "needs a study: a single run is trained here"
-        raise DanluError(wrong("ray", ray, rule, "leave out --ray"))
+    for name, value in (("ray", ray), ("storage", storage)):
+        if value is not None:
+            rule = "needs a study: a single run is trained here"
+            raise DanluError(wrong(name, value, rule, f"leave out --{name}"))
     finished = train.resume(
         open_run(run, trust),
         listener=for_json(best_progress, json),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from danlu.data.inputs import Input
 from danlu.errors import DataNotice, ModelError, reason_of
 from danlu.host import importable_working_folder
-from danlu.imported import find, parameters_of
+from danlu.imported import check_call, find, parameters_of
 from danlu.models.adapt import are_probabilities, drop_channel, fits, give_outputs, take_inputs
 from danlu.models.given import check_structure, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
@@ -42,6 +42,7 @@ def build(
     with torch.random.fork_rng(devices=[]), importable_working_folder():
         torch.default_generator.manual_seed(seed_of(seed, "init", path))
         try:
+            check_call(factory, {**accepted, **args})
             model: nn.Module = factory(**accepted, **args)
         except Exception as e:  # anyone's code may raise anything
             raise ModelError(

@@ -16,6 +16,7 @@ from danlu.statistics import INTERVALS, looks
 from danlu.study import grid as grids
 from danlu.study.comparison import Comparison
 from danlu.study.cost import MANY, refuse_many
+from danlu.study.facts import comparison_facts
 from danlu.study.grid import Grid, Variant
 from danlu.study.metric import mistakes_in as mistakes_in_metric
 from danlu.study.metric import note_on_default, resolve
@@ -164,6 +165,8 @@ def continue_comparison(
     """
     options: Any = {"listener": listener, "checkpoint_every": checkpoint_every, "ray": ray}
     with folder.locked(study.path):
+        comparison_facts(study)
+        study.check_trust()
         # After a crash; with `until`, the figures so far may already settle it.
         if not study.trained:
             study = resume_study(study, data, **options)

@@ -17,6 +17,7 @@ from danlu.metrics import higher_is_better, title_of
 from danlu.runs import Study
 from danlu.runs.members import figure_of
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
+from danlu.study.facts import comparison_facts
 from danlu.study.grid import name_of
 
 ALPHA = 0.05
@@ -54,6 +55,7 @@ class Comparison:
             raise RunError(
                 f"{str(study.path)!r} is not a comparison{what}; danlu runs lists what there is"
             )
+        comparison_facts(study)
         self.metric, self.interval = info["metric"], info["interval"]
         self.control, self.until = info["control"], info["until"]
         self.higher_is_better = higher_is_better(self.metric)

@@ -30,6 +30,7 @@ from danlu.runs.members import figure_of
 from danlu.runs.run import Run
 from danlu.statistics import Estimate, estimate_over_folds
 from danlu.study import metric as choosing
+from danlu.study.facts import folds_facts
 from danlu.train import CHECKPOINT_EVERY, StudyListener, mistakes_in, resume_study, train
 from danlu.train.dispatch.fit import recipe_for
 
@@ -182,6 +183,7 @@ class Folds:
         info = study.info
         if info["kind"] != KIND:
             raise RunError(f"{str(study.path)!r} is not a cross-validation; danlu runs lists all")
+        folds_facts(study)
         if not info.get("over"):
             raise RunError(f"{str(study.path)!r} is not finished; {study.way_on}")
         self.metric: str = info["metric"]

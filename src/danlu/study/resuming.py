@@ -23,15 +23,17 @@ def resume(
     data: Any = None,
     *,
     trust: bool = False,
+    storage: str | None = None,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run | Study | Comparison | Tuning | Folds:
     """Go on with an interrupted or killed run or study, to the same weights as without a break.
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
-    imported code may run. listener: as of `fit`, or of `compare`. Return what the call returns that
-    was interrupted; a study that is finished as well. Raises RunError for a finished run, and for
-    other data.
+    imported code may run, and that it may be connected to what its folder names. storage: the URL
+    of a search's storage, where that is not in its folder. listener: as of `fit`, or of `compare`.
+    Return what the call returns that was interrupted; a study that is finished as well. Raises
+    RunError for a finished run, and for other data.
     """
     if not isinstance(found, (Run, Study, str, Path)):
         rule = "must be a run, a study or the folder of one"
@@ -39,9 +41,15 @@ def resume(
     if not isinstance(found, (Run, Study)):
         is_study = (Path(found) / "study.json").is_file()
         found = Study(found, trust) if is_study else Run(found, trust)
+    options: dict[str, Any] = {"listener": listener, "checkpoint_every": checkpoint_every}
+    if storage is not None:
+        if isinstance(found, Run) or found.info["kind"] != "tune":
+            rule = "needs a search: nothing else has a storage"
+            raise RunError(wrong("storage", storage, rule, "leave it out"))
+        options["storage"] = storage
     if isinstance(found, Run):
-        return resume_run(found, data, listener=listener, checkpoint_every=checkpoint_every)
-    return continue_study(found, data, listener=listener, checkpoint_every=checkpoint_every)
+        return resume_run(found, data, **options)
+    return continue_study(found, data, **options)
 
 
 def continue_study(

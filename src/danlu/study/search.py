@@ -24,6 +24,7 @@ from danlu.rng import seed_of
 from danlu.runs import Study, folder
 from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
+from danlu.study.facts import search_facts
 from danlu.study.grid import short
 from danlu.study.heartbeat import WithHeartbeat
 from danlu.study.metric import mistakes_in as mistakes_in_metric
@@ -213,15 +214,18 @@ def continue_tuning(
     listener: StudyListener | None = None,
     report: Report | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    storage: str | None = None,
     ray: str | None = None,
 ) -> Tuning:
     """Go on with a search.
 
     Record what is trained, propose what is missing, narrow, and read the test part for the winner.
+    storage: the URL of its storage, which a study that is not trusted cannot choose.
     """
     with folder.locked(study.path):
+        study.check_trust()
         data = study.load_data() if data is None else data
-        trials = _trials(study, data.fingerprint)
+        trials = _trials(study, data.fingerprint, url_of(study, storage))
         options: dict[str, Any] = {
             "listener": WithHeartbeat(listener or StudyListener(), trials),
             "checkpoint_every": checkpoint_every,
@@ -230,15 +234,21 @@ def continue_tuning(
         return _Search(study, data, trials, report or (lambda line: None), options).run()
 
 
-def _trials(study: Study, fingerprint: str, make: bool = True) -> Trials:
-    info = study.info
+def _trials(study: Study, fingerprint: str, url: str, readonly: bool = False) -> Trials:
+    info = search_facts(study)
     space = {path: spaces.from_json(kept) for path, kept in info["space"].items()}
-    return Trials(url_of(study), info, space, fingerprint, study, make)
+    return Trials(url, info, space, fingerprint, study, readonly)
 
 
 def open_tuning(study: Study) -> Tuning:
-    """Return what a search has found so far."""
-    return Tuning(study, _trials(study, study.data_info["fingerprint"], make=False))
+    """Return what a search has found so far; nothing is written to its storage.
+
+    Raises Untrusted where that is not in the study's folder, and the study not trusted.
+    """
+    url = url_of(study, readonly=True)
+    trials = _trials(study, study.data_info["fingerprint"], url, readonly=True)
+    trials.check_against(study)
+    return Tuning(study, trials)
 
 
 class _Search:
@@ -260,7 +270,7 @@ class _Search:
         self.trials = trials
         self.report = report
         self.options = options
-        self.info = study.info
+        self.info = search_facts(study)
         self.base = study.recipe_from(self.info["base"], study.path / study.index)
         self.strategy = STRATEGIES[self.info["strategy"]]
 
@@ -270,6 +280,7 @@ class _Search:
             self.study = resume_study(self.study, self.data, pruner=self._pruner(), **self.options)
         # What was trained before a crash is told now.
         self.trials.record_results(self.info["metric"])
+        self.trials.check_against(self.study)
         for round_number in range(1, self.info["rounds"] + 1):
             self._round(round_number)
         return self._select_winner()
@@ -374,7 +385,7 @@ class _Search:
             # Not every storage keeps NaN.
             figures = {name: value for name, value in figures.items() if not math.isnan(value)}
             # Once it is written down, no machine reads the test part again.
-            trials.record_winner(best, figures, study.path.absolute())
+            trials.record_winner(best, figures, study.path.name)
         for _ in range(_PATIENCE):
             is_about_to_be_read = ranked and trials.shared and trials.winner is None
             if not is_about_to_be_read:

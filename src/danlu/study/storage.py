@@ -7,17 +7,19 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from danlu.errors import RunError, reason_of
-from danlu.files import storing
+from danlu.errors import RunError, Untrusted, reason_of
+from danlu.files import check_file, is_file, read_text, storing
 from danlu.runs import Study
 from danlu.study.strategies import quiet
 
 HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 30, 600
+TRIALS = "trials.db"
 _SECRET_FILE = "storage.url"  # the URL with its password, for its owner's eyes only
 # What Optuna and SQLAlchemy raise for a storage: no driver, no such URL, no answer, tables of
 # another version, no such study.
@@ -54,12 +56,14 @@ def storage_errors(url: str) -> Iterator[None]:
         ) from e
 
 
-def open_storage(url: str, shared: bool) -> Any:
-    """Return Optuna's storage at a URL; shared: with heartbeats.
+def open_storage(url: str, shared: bool, readonly: bool = False) -> Any:
+    """Return Optuna's storage at a URL; shared: with heartbeats; readonly: no table is made there.
 
     If another process is making its tables at this moment, the next try finds them.
     """
     options: dict[str, Any] = {}
+    if readonly:
+        return optuna.storages.RDBStorage(url, skip_table_creation=True)
     if shared:
         options = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": DEAD_AFTER_SECONDS}
     for _ in range(5):
@@ -82,14 +86,35 @@ def keep_url(study: Study, url: str) -> None:
     if url != without_password(url):
         file = study.path / _SECRET_FILE
         with storing(file):
-            file.touch(mode=0o600)
+            file.touch(mode=0o600, exist_ok=False)
             file.write_text(url, encoding="utf-8")
 
 
-def url_of(study: Study) -> str:
-    """Return the storage URL of a search."""
-    secret = study.path / _SECRET_FILE
-    if secret.is_file():
-        return secret.read_text(encoding="utf-8")
+def url_of(study: Study, typed: str | None = None, readonly: bool = False) -> str:
+    """Return the storage URL of a search.
+
+    typed: the URL that the user gave, which wins. readonly: such that nothing is written there.
+    Raises Untrusted where the study's folder names another place, and nobody vouches for it.
+    """
+    if typed is not None:
+        return typed
     kept = study.info["storage"]
-    return str(kept) if kept else f"sqlite:///{(study.path / 'trials.db').absolute()}"
+    if not kept:
+        return _own_url(study, readonly)
+    if not study.trust:
+        raise Untrusted(
+            f"{str(study.path)!r} keeps its trials in {without_password(kept)!r}, and opening that "
+            "connects to it; if you trust it, use --trust (trust=True); danlu resume also takes "
+            "--storage URL"
+        )
+    secret = study.path / _SECRET_FILE
+    return read_text(secret) if is_file(secret) else str(kept)
+
+
+def _own_url(study: Study, readonly: bool) -> str:
+    file = study.path / TRIALS
+    check_file(file)
+    if not readonly:
+        return f"sqlite:///{file}"
+    # SQLite's own way to open a file for reading only; it does not make one that is missing.
+    return f"sqlite:///file:{quote(str(file))}?mode=ro&uri=true"

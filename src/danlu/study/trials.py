@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from danlu.errors import RunError, count, stopped, way_on
 from danlu.metrics import higher_is_better
+from danlu.recipe import Recipe
 from danlu.runs import Member, Study
 from danlu.runs.members import DIVERGED, STOPPED, figure_of
 from danlu.study import storage as storages
@@ -58,9 +59,9 @@ class Trial:
 class Trials:
     """The trials of one search; `store` is Optuna's study, `study` is ours, with the networks.
 
-    facts: of the study, which may not be there yet. make: begin the search if the storage does not
-    have it. Raises RunError when the storage does not answer, or has a search of that name on other
-    data, another space, metric or recipe.
+    facts: of the study, which may not be there yet. readonly: nothing is written to the storage;
+    else the search is begun if the storage does not have it. Raises RunError when the storage does
+    not answer, or has a search of that name on other data, another space, metric or recipe.
     """
 
     def __init__(
@@ -70,34 +71,35 @@ class Trials:
         space: Space,
         fingerprint: str,
         study: Study | None = None,
-        make: bool = True,
+        readonly: bool = False,
     ) -> None:
         self.url = url
         self.id = facts["id"]
         self.space = space
         self.study = study
         self.shared = bool(facts["storage"])
-        self.higher_is_better = higher_is_better(facts["metric"])
+        self.metric: str = facts["metric"]
+        self.higher_is_better = higher_is_better(self.metric)
         self.last_heartbeat = 0.0
         self.unclaimed_since: dict[int, float] = {}
         """Since when trials are known that nobody has claimed."""
         with self._storage_errors():
-            self.storage = storages.open_storage(url, self.shared)
-            if make:
+            self.storage = storages.open_storage(url, self.shared, readonly)
+            if readonly:
+                self.store = optuna.load_study(storage=self.storage, study_name=facts["name"])
+            else:
                 self.store = optuna.create_study(
                     storage=self.storage,
                     study_name=facts["name"],
                     direction="maximize" if self.higher_is_better else "minimize",
                     load_if_exists=True,
                 )
-            else:
-                self.store = optuna.load_study(storage=self.storage, study_name=facts["name"])
-        self._check_facts(facts, fingerprint)
+        self._check_facts(facts, fingerprint, readonly)
 
     def _storage_errors(self) -> contextlib.AbstractContextManager[None]:
         return storages.storage_errors(self.url)
 
-    def _check_facts(self, facts: Mapping[str, Any], fingerprint: str) -> None:
+    def _check_facts(self, facts: Mapping[str, Any], fingerprint: str, readonly: bool) -> None:
         """Keep what the search is, or compare it with what the storage keeps."""
         own = {
             "data": fingerprint,
@@ -108,10 +110,10 @@ class Trials:
         with self._storage_errors():
             kept = dict(self.store.user_attrs)
         for name, value in own.items():
-            if name not in kept:
+            if name not in kept and not readonly:
                 with self._storage_errors():
                     self.store.set_user_attr(name, value)
-            elif kept[name] != value:
+            elif kept.get(name) != value:
                 difference = "other data" if name == "data" else f"another {name}"
                 raise RunError(
                     f"`name` is {facts['name']!r}, but the storage has a study of that name on "
@@ -340,16 +342,18 @@ class Trials:
         """Return Optuna's trial as one of ours."""
         attrs = trial.user_attrs
         owner, _, number = attrs[OWNER_TAG].partition(":")
+        values = values_by_path(self.space, trial.params)
         if _ENDED in attrs:
             epochs = attrs[_ENDED]["epochs"]
             stopped = attrs[_ENDED]["stopped"]
         else:
             # A storage that no other machine shares does not repeat what the study's folder says.
+            # That of each is there: see `check_against`.
             member = members[int(number)]
             epochs = member.result["epochs"]
             stopped = member.status == STOPPED
         return Trial(
-            values_by_path(self.space, trial.params),
+            values,
             trial.value,
             epochs,
             stopped,
@@ -357,6 +361,31 @@ class Trials:
             int(number),
             attrs[ROUND],
         )
+
+    def check_against(self, study: Study) -> None:
+        """Raise RunError where trials are not what the study's own folder says of its members.
+
+        A database has no digest, but what it says of these networks is also written there.
+        """
+        members = study.members
+        for trial in self.claimed():
+            owner, _, number = trial.user_attrs[OWNER_TAG].partition(":")
+            if owner != self.id or trial.state != TrialState.COMPLETE:
+                continue
+            member = members.get(int(number)) if number.isdecimal() else None
+            if member is None or not self._agree(trial, study.recipes[int(number)], member):
+                raise RunError(
+                    f"{storages.without_password(self.url)} is damaged: trial {trial.number} is "
+                    f"not what {str(study.path)!r} says of member {number}"
+                )
+
+    def _agree(self, trial: Any, recipe: Recipe, member: Member) -> bool:
+        try:
+            values = values_by_path(self.space, trial.params)
+        except (KeyError, StopIteration):
+            return False
+        is_same_figure = trial.value == figure_of(member.result, self.metric)
+        return is_same_figure and recipe.with_(**values) == recipe
 
     def diverged(self) -> int:
         """Return how many trials had no figure."""

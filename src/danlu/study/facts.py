@@ -1,0 +1,86 @@
+"""What study.json must hold of a comparison, a search and a cross-validation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from danlu.errors import RunError
+from danlu.runs import Study
+from danlu.runs.facts import Facts, check_facts
+from danlu.statistics import INTERVALS
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+def _known_interval(name: str) -> str:
+    if name not in INTERVALS:
+        raise ValueError(f"is {name!r}")
+    return name
+
+
+class _Comparison(Facts):
+    variants: Annotated[list[list[tuple[str, Any]]], Field(min_length=2)]
+    control: Annotated[int, Field(ge=0)]
+    metric: str
+    interval: Annotated[str, AfterValidator(_known_interval)]
+    until: Positive | None
+    names: dict[str, str] | None = None
+
+
+class _Range(Facts):
+    low: float
+    high: float
+
+
+class _Choice(Facts):
+    values: Annotated[list[Any], Field(min_length=1)]
+
+
+class _Search(Facts):
+    id: str
+    space: dict[str, _Range | _Choice]
+    base: dict[str, Any]
+    storage: str | None
+    trials: Positive
+    rounds: Positive
+    strategy: str
+    metric: str
+    seed: Annotated[int, Field(ge=0)]
+    name: str
+
+
+class _Folds(Facts):
+    metric: str
+    folds: Annotated[int, Field(ge=2)]
+    together: dict[str, dict[str, float | None]] | None = None
+
+
+def comparison_facts(study: Study) -> dict[str, Any]:
+    """Return the facts of a comparison. Raises RunError for what is not one."""
+    info = _checked(study, _Comparison)
+    if info["control"] >= len(info["variants"]):
+        raise RunError(f"{study.path / study.index} is foreign: `control` is none of the variants")
+    return info
+
+
+def search_facts(study: Study) -> dict[str, Any]:
+    """Return the facts of a search. Raises RunError for what is not one."""
+    from danlu.study.strategies import STRATEGIES  # imports Optuna
+
+    info = _checked(study, _Search)
+    if info["strategy"] not in STRATEGIES:
+        raise RunError(f"{study.path / study.index} is foreign: `strategy` is {info['strategy']!r}")
+    return info
+
+
+def folds_facts(study: Study) -> dict[str, Any]:
+    """Return the facts of a cross-validation. Raises RunError for what is not one."""
+    return _checked(study, _Folds)
+
+
+def _checked(study: Study, model: type[Facts]) -> dict[str, Any]:
+    info = study.info
+    check_facts(info, model, study.path / study.index)
+    return info
