@@ -8,8 +8,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+# What a terminal would obey instead of showing it: control characters but line ends and tabs,
+# changes of the writing direction, separators of lines, and halves of characters.
+NOT_SHOWN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    """Return a text as it may be shown: what a terminal would obey is replaced by a sign."""
+    return NOT_SHOWN.sub("\ufffd", str(text))
 
 
 class Mistake(str):
@@ -88,7 +100,7 @@ class DanluError(Exception):
         self.mistakes = tuple(m if isinstance(m, Mistake) else Mistake(m) for m in mistakes)
 
     def __str__(self) -> str:
-        return "\n".join(self.mistakes)
+        return printable("\n".join(self.mistakes))
 
 
 class RecipeError(DanluError):
@@ -160,6 +172,11 @@ def way_on(path: object) -> str:
 def stopped(way_on: str) -> Interrupted:
     """Return what is raised where the user stops a training that can go on."""
     return Interrupted(f"stopped, saved; {way_on}")
+
+
+def cut_off(way_on: str) -> Interrupted:
+    """Return what is raised where the user does not even wait for a checkpoint."""
+    return Interrupted(f"stopped at once, not saved since the last checkpoint; {way_on}")
 
 
 def wrong(path: str, value: Any, rule: str, hint: str | None = None) -> Mistake:

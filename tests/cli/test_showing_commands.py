@@ -30,9 +30,7 @@ def test_evaluate_show_and_report_agree_with_the_run(danlu: Any, digits_run: Pat
     assert danlu("evaluate", digits_run, "digits", "--part", "valid").code == 0
 
 
-def test_runs_counts_runs_of_another_format_that_it_cannot_show(
-    danlu: Any, runs_folder: Path
-) -> None:
+def test_runs_names_runs_that_it_cannot_read(danlu: Any, runs_folder: Path) -> None:
     danlu("fit", "iris", "epochs=1")
     old = runs_folder / "old"
     old.mkdir()
@@ -40,7 +38,9 @@ def test_runs_counts_runs_of_another_format_that_it_cannot_show(
     (old / "weights.safetensors").write_bytes(b"")
     listed = danlu("runs")
     assert "iris" in listed.out
-    assert "not shown: 1 run under" in listed.err
+    assert "damaged" in listed.out
+    assert "old cannot be read: " in listed.err
+    assert "made by an earlier danlu, so train it again" in listed.err
     assert "made by an earlier danlu" in danlu("fit", "iris", f"init.weights={old}").err
 
 

@@ -5,17 +5,36 @@ Heavy imports wait until a command needs them.
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from danlu import __version__
 from danlu.cli import predicting, recipes, show, study, text, training
+from danlu.cli.ending import run
 from danlu.cli.options import WithFields
 from danlu.errors import DanluError
 
+
+class _Interrupted(DanluError):
+    exit_code = 130
+
+
+class _Commands(TyperGroup):
+    """Commands whose Ctrl-C and closed pipes are ours to tell of, not the library's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _Interrupted("interrupted") from None
+        except BrokenPipeError:  # the reader of our output left
+            raise typer.Exit(0) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -71,17 +90,9 @@ def _root(
     pass
 
 
-def main() -> None:
-    """Run the command line: a user's mistake is a sentence and an exit code, never a traceback."""
-    try:
-        app()
-    except DanluError as e:
-        for mistake in e.mistakes:
-            print(f"danlu: {mistake}", file=sys.stderr)
-        sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        print("danlu: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output left
-        sys.stderr.close()
-        sys.exit(0)
+def main(own_process: bool = False) -> None:
+    """Run the command line: a user's mistake is a sentence and an exit code, never a traceback.
+
+    own_process: whether the process has nothing else to do, so that its signals are ours.
+    """
+    run(app, own_process)

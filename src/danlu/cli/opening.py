@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.errors import DanluError, DataNotice
+from danlu.errors import DanluError, DataNotice, RunNotice
+from danlu.report.terminal.lines import note
 
 if TYPE_CHECKING:
     from danlu.data import Data, Schema
@@ -26,6 +26,7 @@ _PRESETS = {
     "pairs": "translation",
 }
 _PHOTOGRAPH = 16  # pixels of a side: with fewer, a dense network will do
+_NOTICES = (DataNotice, RunNotice)
 _STARTING_WEIGHTS = ("init.weights", "weights", "init.from_run", "from_run")
 
 
@@ -42,13 +43,14 @@ def load_source(source: str, loading: dict[str, Any], like: Schema | None = None
 
 @contextlib.contextmanager
 def notices_said() -> Iterator[None]:
-    """Say on standard error what was decided in reading data."""
+    """Say on standard error what was decided in reading data, or going on with a training."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataNotice)
+        for kind in _NOTICES:
+            warnings.simplefilter("always", kind)
         yield
     for warning in caught:
-        if issubclass(warning.category, DataNotice):
-            print(f"note: {warning.message}", file=sys.stderr)
+        if issubclass(warning.category, _NOTICES):
+            note(f"note: {warning.message}")
         else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
@@ -199,7 +201,7 @@ def former_names_said() -> Iterator[None]:
         yield
     # Each once, however often the field was read.
     for sentence in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"danlu: {sentence}", file=sys.stderr)
+        note(f"danlu: {sentence}")
 
 
 def with_run_folders(texts: list[str] | None) -> list[str]:
@@ -299,7 +301,7 @@ def _newest() -> Path | None:
     everything: list[Any] = [*list_runs(), *list_studies()]
     if not everything:
         return None
-    newest = max(everything, key=lambda found: found.info.get("created", 0.0))
+    newest = max(everything, key=lambda found: found.created)
     return Path(newest.path)
 
 

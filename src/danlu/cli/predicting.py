@@ -21,6 +21,7 @@ from danlu.cli.options import (
 )
 from danlu.errors import DanluError, short_path, wrong
 from danlu.report.terminal.json_output import print_json
+from danlu.report.terminal.lines import note, tell
 
 if TYPE_CHECKING:
     from danlu.data import Data, Schema
@@ -171,7 +172,7 @@ def predict(
     rows = _rows(read_inputs, found.predict(read_inputs.x, samples=samples), json)
     if out is not None:
         _write_rows(rows, out)
-        print(f"{len(rows):,} predictions: {out}", file=sys.stderr if json else sys.stdout)
+        (note if json else tell)(f"{len(rows):,} predictions: {out}")
     if json:
         for row in rows:
             print_json(row)

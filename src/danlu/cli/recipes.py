@@ -10,6 +10,7 @@ import typer
 from danlu.cli.opening import read_recipe
 from danlu.cli.options import Json, Overrides, Trust
 from danlu.report.terminal.json_output import print_json
+from danlu.report.terminal.lines import tell
 
 
 def show(
@@ -34,11 +35,11 @@ def show(
     if as_code:
         from danlu.export import plain_loop
 
-        print(plain_loop.as_code(recipe, source))
+        tell(plain_loop.as_code(recipe, source))
     elif json:
         print_json(recipe.to_dict(whole=True))
     else:
-        print(recipe.to_toml())
+        tell(recipe.to_toml())
 
 
 def check(

@@ -112,7 +112,7 @@ def show_study(study: Study, json: bool) -> None:
         finish_folds(Folds(study), json)
     elif json:
         lines = [member.to_json() for member in members.values()]
-        print_json({"study": str(path), **study.info, "members": lines})
+        print_json({"study": str(path), **study.info, "status": study.status, "members": lines})
     else:
         going_on = "" if is_finished else f"; {study.way_on}"
         say(f"{short_path(path)}: {study.status}, {len(members)} of {len(study)} trained{going_on}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,8 +19,9 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import print_results, show_study
-from danlu.errors import DanluError, DataError, count, short_path
+from danlu.errors import DanluError, DataError, short_path
 from danlu.report.terminal.json_output import print_json
+from danlu.report.terminal.lines import note, tell
 
 if TYPE_CHECKING:
     from danlu.data.sources.inspect import Inspection
@@ -35,19 +35,15 @@ Row = dict[str, Any]
 def runs(json: Json = False) -> None:
     """List the runs and studies under the runs folder, oldest first."""
     from danlu.report.terminal.console import say, table
-    from danlu.runs import list_runs, list_studies
-    from danlu.runs.folder import runs_root
+    from danlu.runs import Run, Study
+    from danlu.runs.folder import runs_root, with_file
 
-    found = list_runs()
-    everything: list[Run | Study] = [*found, *list_studies()]
-    everything.sort(key=lambda one: (one.info.get("created", 0.0), one.path.name))
-    rows = [_row(one) for one in everything]
-    # Runs of another format are not hidden silently.
-    unread = len(list(runs_root().glob("*/run.json"))) - len(found)
-    if unread:
-        what = f"{count(unread, 'run')} under {runs_root()} that this danlu does not read"
-        # On standard error, where it is in no reader's way.
-        print(f"not shown: {what}; danlu show RUN says why", file=sys.stderr)
+    entries = []
+    for kind in (Run, Study):
+        for path in with_file(kind.index):
+            created, row = _row(kind, path)
+            entries.append((created, path.name, row))
+    rows = [row for _, _, row in sorted(entries, key=lambda entry: entry[:2])]
     if json:
         for row in rows:
             print_json(row)
@@ -57,20 +53,27 @@ def runs(json: Json = False) -> None:
         say(f"no run under {runs_root()} yet; train one with: danlu fit digits")
 
 
-def _row(one: Run | Study) -> Row:
+def _row(kind: type[Run | Study], path: Path) -> tuple[float, Row]:
+    """Return when a run or study was begun, and what is listed of it.
+
+    A damaged one does not hide the others; what is wrong with it is said on standard error.
+    """
     from danlu.runs import Run
 
-    return _run_row(one) if isinstance(one, Run) else _study_row(one)
+    try:
+        one = kind(path)
+        row = _run_row(one) if isinstance(one, Run) else _study_row(one)
+        return one.created, row
+    except DanluError as e:
+        note(f"{path.name} cannot be read: {e.mistakes[0]}")
+        return 0.0, {**dict.fromkeys(_COLUMNS), "run": path.name, "status": "damaged"}
 
 
 def _run_row(run: Run) -> Row:
-    """Return what is listed of a run; a damaged one does not hide the others."""
+    """Return what is listed of a run."""
     row: Row = dict.fromkeys(_COLUMNS)
     row["run"] = run.path.name
-    try:
-        source, model = run.data_info["source"]["source"], run.recipe.model.name
-    except (DanluError, KeyError):
-        return {**row, "status": "damaged"}
+    source, model = run.data_info["source"].get("source"), run.recipe.model.name
     result, figure = run.result, run.chosen_metric
     if not any(name.endswith(f"_{figure}") for name in result):
         figure = run.schema.metrics[0]  # a member of a study that was compared by another
@@ -95,7 +98,7 @@ def _study_row(study: Study) -> Row:
         **dict.fromkeys(_COLUMNS),
         "run": study.path.name,
         "status": study.status,
-        "source": study.data_info["source"]["source"],
+        "source": study.data_info["source"].get("source"),
         "model": study.info["kind"],
         "epochs": f"{len(study.members)} of {len(study)}",
     }
@@ -120,7 +123,8 @@ def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
         return
     found = open_run(run, trust)
     if json:
-        facts = {"run": str(found.path), **found.info, "history": found.history}
+        facts = {"run": str(found.path), **found.info, "status": found.status}
+        facts["history"] = found.history
         print_json({**facts, "recipe": found.recipe.to_dict()})
         return
     say(f"{short_path(found.path)}: {found.status}")
@@ -146,7 +150,7 @@ def report(run: RunPath, trust: Trust = False) -> None:
 
     path = study_path(run)
     if path is not None:
-        print(short_path(write_study_report(Study(path, trust))))
+        tell(short_path(write_study_report(Study(path, trust))))
         return
     found = open_run(run, trust)
     if found.status != "finished":
@@ -154,7 +158,7 @@ def report(run: RunPath, trust: Trust = False) -> None:
             f"{str(found.path)!r} is {found.status}; only a finished run has a report "
             "(danlu resume goes on)"
         )
-    print(short_path(write_report(found)))
+    tell(short_path(write_report(found)))
 
 
 @with_loading_options
@@ -191,7 +195,7 @@ def data(
         data_summary.show(loaded)
     if html:
         data_page.write_page(loaded, html)
-        print(f"page: {html}", file=sys.stderr if json else sys.stdout)
+        (note if json else tell)(f"page: {html}")
 
 
 def _plain(inspection: Inspection | None) -> dict[str, Any]:

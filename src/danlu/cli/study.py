@@ -11,6 +11,7 @@ from danlu.cli.opening import (
     Mistakes,
     for_json,
     former_names_said,
+    notices_said,
     read_inputs,
     with_run_folders,
 )
@@ -24,6 +25,7 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import finish_comparison, finish_folds, finish_tuning
+from danlu.cli.streams import outlast_readers
 from danlu.errors import DanluError, short_path, wrong
 from danlu.report.terminal.json_output import print_json
 
@@ -89,6 +91,7 @@ def compare(
     """Train variants with the same seeds; say which are better, worse, or not shown to differ."""
     from danlu.study import grid as grids
 
+    outlast_readers()
     # Grid, source and recipe are all read before any is refused.
     mistakes, variants = Mistakes(), {}
     data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
@@ -149,6 +152,7 @@ def tune(
     loading: dict[str, Any],
 ) -> None:
     """Search for the recipe that does best on the validation part; the test part is read once."""
+    outlast_readers()
     data, base, texts = _read_search(source, loading, recipe, space, trust)
     from danlu import study
     from danlu.report.terminal.console import say
@@ -245,7 +249,8 @@ def resume_study(
     elif storage is not None:
         rule = "needs a search: nothing else has a storage"
         raise DanluError(wrong("storage", storage, rule, "leave it out"))
-    found = continue_study(study, **options)
+    with notices_said():
+        found = continue_study(study, **options)
     if isinstance(found, Comparison):
         finish_comparison(found, json)
     elif isinstance(found, Folds):

@@ -10,8 +10,9 @@ import typer
 
 from danlu.cli.opening import open_run
 from danlu.cli.options import Json, RunPath, Trust
-from danlu.errors import count
+from danlu.errors import count, printable
 from danlu.report.terminal.json_output import print_json
+from danlu.report.terminal.lines import note
 
 
 def score(
@@ -61,14 +62,11 @@ def generate(
     pieces = generating.generate(found, prompt, temperature, top_k, length, seed)
     if unknown := text.unknown_tokens(found, prompt):
         were = "was" if unknown == 1 else "were"
-        print(
-            f"{count(unknown, 'token')} of the prompt {were} not in the training text",
-            file=sys.stderr,
-        )
+        note(f"{count(unknown, 'token')} of the prompt {were} not in the training text")
     # The prompt belongs to the text.
-    sys.stdout.write(text.without_trailing_space(found, prompt))
+    sys.stdout.write(printable(text.without_trailing_space(found, prompt)))
     for piece in pieces:
-        sys.stdout.write(piece)
+        sys.stdout.write(printable(piece))
         # Word by word: a long text takes its time.
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danlu.cli.opening import Mistakes, for_json, open_run, read_inputs, study_path
+from danlu.cli.opening import Mistakes, for_json, notices_said, open_run, read_inputs, study_path
 from danlu.cli.options import (
     CheckpointEvery,
     Device,
@@ -21,6 +21,7 @@ from danlu.cli.options import (
     with_loading_options,
 )
 from danlu.cli.results import finish_run
+from danlu.cli.streams import outlast_readers
 from danlu.errors import DanluError, wrong
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def fit(
     loading: dict[str, Any],
 ) -> None:
     """Train one network on a source and report what it reached."""
+    outlast_readers()
     # Source and recipe are both read before either is refused.
     mistakes = Mistakes()
     data, chosen = read_inputs(source, loading, recipe, overrides, mistakes, trust)
@@ -140,6 +142,7 @@ def resume(
     from danlu import train
     from danlu.report.terminal.progress import best_progress
 
+    outlast_readers()
     path = study_path(run)
     if path is not None:
         from danlu.cli.study import resume_study
@@ -152,9 +155,10 @@ def resume(
         if value is not None:
             rule = "needs a study: a single run is trained here"
             raise DanluError(wrong(name, value, rule, f"leave out --{name}"))
-    finished = train.resume(
-        open_run(run, trust),
-        listener=for_json(best_progress, json),
-        checkpoint_every=checkpoint_every,
-    )
+    with notices_said():
+        finished = train.resume(
+            open_run(run, trust),
+            listener=for_json(best_progress, json),
+            checkpoint_every=checkpoint_every,
+        )
     finish_run(finished, json)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from danlu.errors import printable
+
 PART_COLOURS = {"train": "#8c6bb1", "valid": "#d9772b"}
 PALETTE = (
     "#a34a28",
@@ -33,6 +35,23 @@ def colour(k: int) -> str:
 def dash(k: int) -> str:
     """Return the line style of variant k: another one for each round through the colours."""
     return DASHES[k // len(PALETTE) % len(DASHES)]
+
+
+_TEMPLATES = ("hovertemplate", "texttemplate")  # in which Plotly's markup is ours
+
+
+def plain(figure: Any) -> Any:
+    """Return a Plotly dictionary in which names are shown as they are.
+
+    Plotly takes <a>, <b> and the like in any text for markup.
+    """
+    if isinstance(figure, str):
+        return printable(figure).replace("<", "&lt;").replace("&lt;br>", "<br>")
+    if isinstance(figure, dict):
+        return {k: v if k in _TEMPLATES else plain(v) for k, v in figure.items()}
+    if isinstance(figure, (list, tuple)):
+        return [plain(value) for value in figure]
+    return figure
 
 
 def two_panels(left: str, right: str, height: int) -> dict[str, Any]:

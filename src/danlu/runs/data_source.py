@@ -36,6 +36,16 @@ class TrainedOnData:
         """Its files, held against the digests in the index."""
         return Sealed(self.path / self.index)
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """The index as it is now, held against its digest."""
+        return self.sealed.verified()
+
+    @property
+    def created(self) -> float:
+        """When it was begun, in seconds since 1970."""
+        return float(self.info.get("created", 0.0))
+
     @cached_property
     def data_info(self) -> dict[str, Any]:
         """`data.json`: how to load the data again, their schema, sizes and fingerprint."""

@@ -131,6 +131,18 @@ def _umask() -> int:
     return mask
 
 
+def with_file(name: str, root: Path | None = None) -> list[Path]:
+    """Return the folders under a folder (default: the runs folder) that have a file of a name.
+
+    Whatever lies there: what is spoilt must be told of.
+    """
+    root = root or runs_root()
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if os.path.lexists(path / name)]
+    return sorted(path for path in found if not path.name.startswith(_UNFINISHED))
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process, this one included, holds the folder."""
     if os.path.lexists(folder / ".lock") and not is_file(folder / ".lock"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -67,11 +68,6 @@ class Run(TrainedOnData):
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status})"
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """`run.json` as it is now: format, status, environment, result."""
-        return self.sealed.verified()
 
     @property
     def status(self) -> str:
@@ -229,12 +225,12 @@ class Run(TrainedOnData):
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """Return every run under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
-    found = []
-    for path in (root or folder.runs_root()).glob("*/run.json"):
-        try:
-            run = Run(path.parent)
-            found.append((run.info.get("created", 0.0), path.parent.name, run))
-        except RunError:
-            continue
-    return [run for _, _, run in sorted(found, key=lambda entry: entry[:2])]
+    """Return every run under a folder (default: `DANLU_RUNS` or ./runs), oldest first.
+
+    Those that cannot be read are left out.
+    """
+    runs = []
+    for path in folder.with_file(Run.index, root):
+        with contextlib.suppress(RunError):
+            runs.append(Run(path))
+    return sorted(runs, key=lambda run: (run.created, run.path.name))

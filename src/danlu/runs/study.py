@@ -82,11 +82,6 @@ class Study(TrainedOnData):
         return len(self.recipes)
 
     @property
-    def info(self) -> dict[str, Any]:
-        """`study.json` as it is now: format, kind, status, environment, plans."""
-        return self.sealed.verified()
-
-    @property
     def status(self) -> str:
         """running, interrupted or finished."""
         info = self.info
@@ -290,10 +285,12 @@ class Study(TrainedOnData):
 
 
 def list_studies(root: Path | None = None) -> list[Study]:
-    """Return every study under a folder (default: `DANLU_RUNS` or ./runs), oldest first."""
-    found = []
-    for path in (root or folder.runs_root()).glob("*/study.json"):
+    """Return every study under a folder (default: `DANLU_RUNS` or ./runs), oldest first.
+
+    Those that cannot be read are left out.
+    """
+    studies = []
+    for path in folder.with_file(Study.index, root):
         with contextlib.suppress(RunError):
-            study = Study(path.parent)
-            found.append((study.info.get("created", 0.0), path.parent.name, study))
-    return [study for _, _, study in sorted(found, key=lambda entry: entry[:2])]
+            studies.append(Study(path))
+    return sorted(studies, key=lambda study: (study.created, study.path.name))

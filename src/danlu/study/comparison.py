@@ -12,6 +12,7 @@ from typing import Any
 
 from danlu.errors import RunError, count
 from danlu.figures import comparison as figures_of_comparison
+from danlu.figures.style import plain
 from danlu.files import with_nulls
 from danlu.metrics import higher_is_better, title_of
 from danlu.runs import Study
@@ -212,7 +213,7 @@ class Comparison:
         """Return the curves with their bands as a Plotly figure (shown by notebooks)."""
         import plotly.graph_objects as go
 
-        return go.Figure(self.curves_figure())
+        return go.Figure(plain(self.curves_figure()))
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that was found, as plain values."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from danlu.errors import count
+from danlu.figures.style import plain
 from danlu.metrics import part_and_name, title_of
 from danlu.recipe import Recipe
 from danlu.runs import Study
@@ -188,7 +189,8 @@ class Tuning:
         """Return parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
         import optuna
 
-        return optuna.visualization.plot_parallel_coordinate(self.in_memory)
+        figure = optuna.visualization.plot_parallel_coordinate(self.in_memory)
+        return type(figure)(plain(figure.to_dict()))
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that was found, as plain values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import threading
@@ -19,6 +20,7 @@ from danlu.data.memmap import Array, allocate, cache_folder
 from danlu.errors import DataError, StorageError, count, reason_of, some
 from danlu.files import writing
 
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "ICO", "AVIF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _CAMERA = {"JPEG", "MPO", "WEBP"}  # these say how the camera was held (Pillow turns TIFF itself)
 _GREY = {"1", "L", "LA", "I", "I;16", "F"}
@@ -36,6 +38,13 @@ def no_bomb_warning() -> Iterator[None]:
     with _ONE, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """Return the formats that this Pillow has of those that we read."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def resize_array(images: Array, size: Sequence[int]) -> Array:
@@ -63,7 +72,9 @@ def open_image(source: Path | bytes, name: str) -> Image.Image:
     try:
         if isinstance(source, Path) and source.stat().st_size == 0:
             raise DataError(f"{name} is empty (0 bytes); remove it")
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        given = io.BytesIO(source) if isinstance(source, bytes) else source
+        # Only formats that pillow itself reads: for PostScript it would start another program.
+        image = Image.open(given, formats=_known_formats())
         if image.format in _CAMERA and image.width * image.height <= limit:
             ImageOps.exif_transpose(image, in_place=True)  # as the camera was held
     except Image.DecompressionBombError as e:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from danlu import __version__
+from danlu.figures.style import plain
 
 _STYLE = """
 :root {
@@ -106,7 +107,7 @@ def figure(name: str, plotly: dict[str, Any], label: str) -> str:
     label: what is read out to those who do not see it.
     """
     # No tag of a stranger's may end the script.
-    data = json.dumps(plotly, ensure_ascii=False).replace("<", "\\u003c")
+    data = json.dumps(plain(plotly), ensure_ascii=False).replace("<", "\\u003c")
     options = "{responsive: true, displayModeBar: false}"
     return (
         f'<div class="figure" id="{name}" role="img" aria-label="{text(label)}"></div>'

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderHook
+from rich.segment import Segment
 from rich.table import Table
+
+from danlu.errors import printable
 
 if TYPE_CHECKING:
     from danlu.recipe import Recipe
@@ -19,7 +22,29 @@ def get_console() -> Console:
     """Return a console for standard output as it is now."""
     # Asked at every call: a program may put another file in its place.
     width = None if sys.stdout.isatty() else _UNLIMITED
-    return Console(highlight=False, width=width)
+    console = Console(highlight=False, width=width)
+    console.push_render_hook(_WithoutControls())
+    return console
+
+
+class _WithoutControls(RenderHook):
+    """Keeps what names and texts hold from being obeyed by the terminal."""
+
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        """Return what is printed, so that it is cleaned when it is drawn."""
+        return [_Cleaned(renderable) for renderable in renderables]
+
+
+class _Cleaned:
+    def __init__(self, renderable: Any) -> None:
+        self.renderable = renderable
+
+    def __rich_console__(self, console: Console, options: Any) -> Iterator[Segment]:
+        for segment in console.render(self.renderable, options):
+            if segment.control:  # Rich's own, such as those of a live line
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

@@ -11,6 +11,7 @@ from danlu.data.parts import TITLES
 from danlu.errors import clock
 from danlu.figures import curves
 from danlu.report.terminal.console import get_console, warn_of_emulation
+from danlu.report.terminal.lines import tell
 from danlu.runs import Run
 from danlu.train import Listener
 
@@ -99,7 +100,7 @@ class LogProgress(_Timed):
             if f"{part}_loss" in row:
                 pieces.append(f"{part} {self._figures(row, part)}")
         pieces.append(f"{self.left()} left")
-        print("  ".join(pieces), flush=True)
+        tell("  ".join(pieces))
 
     def _figures(self, row: dict[str, Any], part: str) -> str:
         loss = row[f"{part}_loss"]

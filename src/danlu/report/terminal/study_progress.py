@@ -9,6 +9,7 @@ from typing import Any
 from danlu.errors import count
 from danlu.metrics import higher_is_better, title_of
 from danlu.report.terminal.console import get_console, warn_of_emulation
+from danlu.report.terminal.lines import tell
 from danlu.report.terminal.progress import time_left
 from danlu.runs import Study
 from danlu.runs.members import DIVERGED
@@ -64,7 +65,7 @@ class _Counting(StudyListener):
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        print(line, flush=True)
+        tell(line)
 
     def progress(self, done: int) -> None:
         """Keep the steps of all members together."""

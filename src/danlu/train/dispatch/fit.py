@@ -19,6 +19,7 @@ from danlu.errors import (
     RecipeError,
     RunError,
     RunNotice,
+    cut_off,
     unknown,
     wrong,
 )
@@ -201,8 +202,10 @@ def _train(
         listener.start(run, run.recipe.epochs * batches.steps, loop.steps)
         try:
             loop.train()
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt) as e:
             run.sealed.update(status="interrupted")
+            if isinstance(e, KeyboardInterrupt):
+                raise cut_off(run.way_on) from None
             raise
         finally:
             listener.end(run)

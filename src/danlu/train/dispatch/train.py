@@ -22,6 +22,7 @@ from danlu.errors import (
     RecipeError,
     RunError,
     RunNotice,
+    cut_off,
     short_path,
     some,
 )
@@ -240,8 +241,10 @@ def _train(
             scheduler.train(group_recipes(study.recipes))
             study.sealed.update(status="finished")
             _remove_checkpoints(study)
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt) as e:
             study.sealed.update(status="interrupted")
+            if isinstance(e, KeyboardInterrupt):
+                raise cut_off(study.way_on) from None
             raise
         finally:
             listener.end(study)

@@ -1,0 +1,74 @@
+"""How the command line ends: every error is a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from danlu.cli.streams import sturdy_streams
+from danlu.errors import DanluError, printable, reason_of
+
+_OURS = 70  # EX_SOFTWARE of sysexits.h: an error of danlu's own
+_NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate")
+
+
+def run(app: Callable[[], object], own_process: bool) -> None:
+    """Run a command to its end. Raises SystemExit.
+
+    own_process: whether the process ends with it.
+    """
+    code = 0
+    with sturdy_streams():
+        try:
+            app()
+        except DanluError as e:
+            for mistake in e.mistakes:
+                print(f"danlu: {printable(mistake)}", file=sys.stderr)
+            code = e.exit_code
+        except KeyboardInterrupt:
+            _ignore_interrupts(own_process)
+            print("danlu: interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:  # the reader of our output left
+            code = 0
+        except SystemExit as e:
+            code = e.code if isinstance(e.code, int) else int(e.code is not None)
+        except Exception as e:
+            code = _tell(e)
+        _ignore_interrupts(own_process)
+    sys.exit(code)
+
+
+def _ignore_interrupts(own_process: bool) -> None:
+    """Have Ctrl-C do nothing while the process ends: pressed thrice, it must give no traceback."""
+    if own_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _tell(e: Exception) -> int:
+    """Say what no one foresaw, and where its details are; return the exit code."""
+    if os.environ.get("DANLU_DEBUG"):
+        traceback.print_exc()
+        return _OURS
+    if isinstance(e, MemoryError) or any(words in str(e).lower() for words in _NO_MEMORY):
+        print(f"danlu: memory ran out: {printable(reason_of(e))}", file=sys.stderr)
+        return 1
+    kind = f"{type(e).__name__}: {reason_of(e)}"
+    print(f"danlu: an error of danlu's own ({printable(kind)}){_kept(e)}", file=sys.stderr)
+    return _OURS
+
+
+def _kept(e: Exception) -> str:
+    """Write an error's details into the user's cache; return words on where they are."""
+    from danlu.data.memmap import cache_folder
+
+    try:
+        file = cache_folder("errors") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file.write_text("".join(traceback.format_exception(e)), encoding="utf-8", errors="replace")
+    except OSError:
+        return "; DANLU_DEBUG=1 shows its details"
+    return f"; please report it, with {file}"
