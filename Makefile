@@ -3,13 +3,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: fit test test-slow check docs bench clean
+.PHONY: fit test test-slow test-fuzz check docs bench clean
 
 fit: $(VENV)/.installed
 	@$(BIN)/danlu fit digits
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not fuzz"
+
+test-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m fuzz -rP
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow

@@ -36,11 +36,13 @@ def runs(json: Json = False) -> None:
     """List the runs and studies under the runs folder, oldest first."""
     from danlu.report.terminal.console import say, table
     from danlu.runs import Run, Study
-    from danlu.runs.folder import runs_root, with_file
+    from danlu.runs.folder import runs_root, with_files
+    from danlu.runs.study import RECIPES
 
     entries = []
-    for kind in (Run, Study):
-        for path in with_file(kind.index):
+    # By what is beside it a folder is also known without its index, and told of.
+    for kind, others in ((Run, "recipe.toml"), (Study, RECIPES)):
+        for path in with_files(None, kind.index, others):
             created, row = _row(kind, path)
             entries.append((created, path.name, row))
     rows = [row for _, _, row in sorted(entries, key=lambda entry: entry[:2])]

@@ -128,6 +128,15 @@ def load(folder: Path, owner: str) -> Found:
     return Found(None, tuple(damaged))
 
 
+def rows_in(folder: Path) -> list[dict[str, Any]]:
+    """Return the history in the newest checkpoint of a run that can be read; none without any."""
+    for path in newest_first(folder):
+        with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
+            position = read_tensors(path)[_POSITION].numpy().tobytes()
+            return list(parse_json(position)["rows"])
+    return []
+
+
 def _read(path: Path, owner: str) -> Checkpoint | None:
     """Return the checkpoint in a file, None where it is damaged or another's."""
     try:

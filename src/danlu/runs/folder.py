@@ -131,16 +131,20 @@ def _umask() -> int:
     return mask
 
 
-def with_file(name: str, root: Path | None = None) -> list[Path]:
-    """Return the folders under a folder (default: the runs folder) that have a file of a name.
+def with_files(root: Path | None, *names: str) -> list[Path]:
+    """Return the folders under a folder (default: the runs folder) that have one of some files.
 
     Whatever lies there: what is spoilt must be told of.
     """
     root = root or runs_root()
     if not root.is_dir():
         return []
-    found = [path for path in root.iterdir() if os.path.lexists(path / name)]
-    return sorted(path for path in found if not path.name.startswith(_UNFINISHED))
+    found = []
+    for path in root.iterdir():
+        is_whole = not path.name.startswith(_UNFINISHED)
+        if is_whole and any(os.path.lexists(path / name) for name in names):
+            found.append(path)
+    return sorted(found)
 
 
 def is_locked(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from danlu.predict.scores import Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model, text_spec
 from danlu.recipe.recipe import recipe_of_run
-from danlu.runs import folder
+from danlu.runs import checkpoint, folder
 from danlu.runs.data_source import TrainedOnData
 from danlu.runs.facts import RunFacts, check_facts
 from danlu.runs.normalizers import read_normalizer
@@ -109,6 +109,9 @@ class Run(TrainedOnData):
         """
         file = self.path / "metrics.jsonl"
         rows = read_lines(file)
+        if self.info["status"] != "finished":
+            # After a loss of power a checkpoint may know more.
+            rows = max(rows, checkpoint.rows_in(self.path / "checkpoint"), key=len)
         epochs = [row.get("epoch") for row in rows]
         last = self.info["result"]["epochs"] if self.info["status"] == "finished" else len(rows)
         if epochs != list(range(1, last + 1)):
@@ -230,7 +233,7 @@ def list_runs(root: Path | None = None) -> list[Run]:
     Those that cannot be read are left out.
     """
     runs = []
-    for path in folder.with_file(Run.index, root):
+    for path in folder.with_files(root, Run.index):
         with contextlib.suppress(RunError):
             runs.append(Run(path))
     return sorted(runs, key=lambda run: (run.created, run.path.name))

@@ -290,7 +290,7 @@ def list_studies(root: Path | None = None) -> list[Study]:
     Those that cannot be read are left out.
     """
     studies = []
-    for path in folder.with_file(Study.index, root):
+    for path in folder.with_files(root, Study.index):
         with contextlib.suppress(RunError):
             studies.append(Study(path))
     return sorted(studies, key=lambda study: (study.created, study.path.name))
