@@ -33,8 +33,12 @@ def outcome_of(said: Said, before: Said) -> str:
     if said.code:
         return "refused" if said.err.startswith("danlu: ") else "traceback"
     same = without_places(said.out) == without_places(before.out)
-    if same or "damaged" in said.out + said.err:
-        return "unchanged" if same else "told"
+    if same:
+        return "unchanged"
+    # A finished study that lost the lines of its members has to train them again, and says so.
+    lost = '"finished"' in before.out and '"interrupted"' in said.out
+    if lost or "damaged" in said.out + said.err:
+        return "told"
     return "silent change"
 
 

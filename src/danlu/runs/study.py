@@ -87,14 +87,16 @@ class Study(TrainedOnData):
         info = self.info
         has_more_to_come = not info.get("over", True)  # a search or comparison
         status = str(info["status"])
-        if status == "running" or (status == "finished" and has_more_to_come):
-            return "running" if folder.is_locked(self.path) else "interrupted"
-        return status
+        is_over = status == "finished" and not has_more_to_come and self.trained
+        if is_over or status == "interrupted":
+            return status
+        return "running" if folder.is_locked(self.path) else "interrupted"
 
     @property
     def trained(self) -> bool:
         """Whether all its recipes are, though a search or comparison may yet add more."""
-        return bool(self.info["status"] == "finished")
+        # Lines of members that were lost since are trained again.
+        return self.info["status"] == "finished" and len(self.members) == len(self)
 
     @cached_property
     def recipes(self) -> list[Recipe]:

@@ -276,6 +276,7 @@ class _Search:
 
     def run(self) -> Tuning:
         """Search to the end."""
+        self.trials.check_complete(self.study)
         if not self.study.trained:
             self.study = resume_study(self.study, self.data, pruner=self._pruner(), **self.options)
         # What was trained before a crash is told now.

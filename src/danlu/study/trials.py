@@ -362,6 +362,16 @@ class Trials:
             attrs[ROUND],
         )
 
+    def check_complete(self, study: Study) -> None:
+        """Raise RunError where networks of the study have no trial: the storage lost them."""
+        known = {trial.user_attrs[OWNER_TAG] for trial in self.claimed()}
+        lost = [i for i in range(len(study)) if f"{self.id}:{i}" not in known]
+        if lost:
+            raise RunError(
+                f"{storages.without_password(self.url)} lacks {count(len(lost), 'trial')} that "
+                f"{str(study.path)!r} has trained; put back the file it was, or begin a new search"
+            )
+
     def check_against(self, study: Study) -> None:
         """Raise RunError where trials are not what the study's own folder says of its members.
 

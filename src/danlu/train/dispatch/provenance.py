@@ -79,7 +79,7 @@ def data_to_resume(found: Run | Study, data: Any) -> Data:
 
     data: None, data, or what `load` takes. Raises RunError for what is finished, or other data.
     """
-    if found.info["status"] == "finished":
+    if found.trained if isinstance(found, Study) else found.info["status"] == "finished":
         raise RunError(f"{str(found.path)!r} is finished; there is nothing to resume")
     if data is None:
         return found.load_data()
