@@ -62,13 +62,12 @@ def run_danlu(what, dtype):
     from danlu.host import compute_threads
     from danlu.recipe.build import build_model
     from danlu.train.batches import BatchStream
-    from danlu.train.dispatch.device import reuse_memory, threads_for
+    from danlu.train.dispatch.device import memory_reused, threads_for
     from danlu.train.dispatch.fit import make_population
 
     data, r = pictures(what), recipe(what, dtype)
-    reuse_memory([r], data)
     batches_of = BatchStream([r], data, torch.device("cpu"))
-    with compute_threads(threads_for(r, data)):
+    with memory_reused([r], data), compute_threads(threads_for(r, data)):
         p = make_population(
             [r], lambda q: build_model(q, data.schema), data, batches_of, torch.device("cpu")
         )

@@ -18,7 +18,7 @@ TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
 # Lower rooms first; rooms on one line do not know each other.
 FLOORS = [
     ["errors", "rng", "fields"],
-    ["statistics", "host", "memory", "formats"],
+    ["statistics", "host", "guest", "memory", "formats"],
     ["files"],
     ["imported", "metrics"],
     ["data", "nn", "optim"],

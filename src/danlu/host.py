@@ -2,7 +2,7 @@
 
 danlu is a guest in its user's program. Everything that others share is in this file: threads,
 denormal numbers, `sys.path`, the csv module's limit, the hub's offline switch, Ray's log printer.
-One setting stays, `keep_freed_memory`, since glibc has no way to ask what it was.
+How memory is kept is among them, too, though glibc has no way to ask what it was.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import ctypes
-import functools
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+_TUNED = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+_LARGEST_OWN = 32 << 20  # bytes: up to there glibc raises its own limit for large blocks
+_keeping = threading.Lock()
+_keepers = 0  # trainings under way that keep freed memory
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -120,15 +124,42 @@ def quiet_ray(ray: Any) -> Iterator[None]:
         worker.print_to_stdstream = before
 
 
-@functools.cache
-def keep_freed_memory(most: int = 1 << 28) -> None:
+@contextlib.contextmanager
+def freed_memory_kept(most: int = 1 << 28) -> Iterator[None]:
     """Let glibc reuse freed blocks of up to `most` bytes instead of returning them to the system.
 
     Every step allocates the same activations; without this each costs page faults, a quarter of a
-    small convolutional network's time. Elsewhere than on glibc nothing happens.
+    small convolutional network's time. Afterwards what is free is returned, and so will be what the
+    host frees: glibc goes on with the limits that it would have come to by itself. Elsewhere than
+    on glibc, and where the user has set its limits, nothing happens.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            libc = ctypes.CDLL("libc.so.6")
-            libc.mallopt(_M_TRIM_THRESHOLD, most)
-            libc.mallopt(_M_MMAP_THRESHOLD, most)
+    global _keepers
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    with _keeping:
+        _keepers += 1
+        libc.mallopt(_M_TRIM_THRESHOLD, most)
+        libc.mallopt(_M_MMAP_THRESHOLD, most)
+    try:
+        yield
+    finally:
+        with _keeping:
+            _keepers -= 1
+            if not _keepers:  # no other thread is training
+                libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_OWN)
+                libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN)
+                libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """Return glibc, where the process uses it and its user has not tuned it."""
+    is_tuned = any(name in os.environ for name in _TUNED)
+    if sys.platform != "linux" or is_tuned:
+        return None
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        if libc.mallopt and libc.malloc_trim:
+            return libc
+    return None

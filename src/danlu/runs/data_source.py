@@ -16,6 +16,7 @@ from danlu.data.memmap import cache_folder
 from danlu.data.sources.download import offline
 from danlu.errors import DataNotice, RunError, way_on
 from danlu.files import Sealed, parse_json, read_text, write
+from danlu.guest import guest
 from danlu.predict.compatibility import check_compatible
 from danlu.runs.facts import DataFacts, check_facts, check_source, schema_of
 
@@ -79,6 +80,7 @@ class TrainedOnData:
             return way_on(self.path)
         return f"go on with: danlu.resume({str(self.path)!r}, data), with the data it was given"
 
+    @guest
     def load_data(self, source: str | None = None) -> Data:
         """Load the data again, and check them against the fingerprint.
 

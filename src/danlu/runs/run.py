@@ -17,6 +17,7 @@ from danlu.errors import ModelError, RunError, wrong
 from danlu.figures import curves
 from danlu.files import is_file, parse_tensors, read_lines, refuse_links, with_nan
 from danlu.formats import check_run_format
+from danlu.guest import guest
 from danlu.metrics import default
 from danlu.models.given import keep
 from danlu.models.weights import load_weights
@@ -118,10 +119,12 @@ class Run(TrainedOnData):
             raise RunError(f"{file} is damaged: epochs are missing")
         return rows
 
+    @guest
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:
         """Return a fresh network of the recipe; arguments as of `build_model`."""
         return build_model(self.recipe, self.schema, load_start, apply_frozen)
 
+    @guest
     def model(self, network: nn.Module | None = None) -> nn.Module:
         """Return the trained network, a plain `nn.Module` in evaluation mode.
 
@@ -173,18 +176,22 @@ class Run(TrainedOnData):
         """The normaliser fitted in training."""
         return read_normalizer(self.sealed, NORMALIZER, self.recipe, self.schema)
 
+    @guest
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> predictions.Prediction:
         """Predict raw examples or texts; see `danlu.predict.predictions.predict`."""
         return predictions.predict(self, x, samples, seed)
 
+    @guest
     def tag(self, texts: Sequence[str]) -> list[text.Tagged]:
         """Return the tags of each text, by a tagger; see `danlu.predict.text.tag`."""
         return text.tag(self, texts)
 
+    @guest
     def score(self, texts: Sequence[str]) -> list[text.SentenceScore]:
         """Return log P of each text, by a language model; see `danlu.predict.text.score`."""
         return text.score(self, texts)
 
+    @guest
     def translate(self, texts: Sequence[str], **options: int) -> list[tuple[str, float]]:
         """Return the second text of each pair by its first, and its log P.
 
@@ -192,6 +199,7 @@ class Run(TrainedOnData):
         """
         return translating.translate(self, texts, **options)
 
+    @guest
     def generate(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Continue a prompt with a language model, piece by piece.
 
@@ -199,6 +207,7 @@ class Run(TrainedOnData):
         """
         return generating.generate(self, prompt, **options)
 
+    @guest
     def evaluate(self, data: Any = None, part: str = "test") -> Score:
         """Return loss, accuracy and the other figures of the task on a part ("all" for the whole).
 
@@ -220,6 +229,7 @@ class Run(TrainedOnData):
         (score,) = scores(outs, self.schema, sizes, self.schema.metrics)
         return score
 
+    @guest
     def plot(self) -> Any:
         """Return the curves as a Plotly figure (shown by notebooks)."""
         import plotly.graph_objects as go

@@ -37,6 +37,7 @@ from danlu.files import (
     write_lines,
 )
 from danlu.formats import RUN_FORMAT, STUDY_FORMAT
+from danlu.guest import guest
 from danlu.models.weights import load_weights
 from danlu.predict import evaluate
 from danlu.recipe import Recipe
@@ -141,6 +142,7 @@ class Study(TrainedOnData):
             results.append(dict(ended[i].result) if i in ended else {})
         return results
 
+    @guest
     def curves(self) -> Any:
         """Return all curves as a `pandas.DataFrame`.
 
@@ -178,6 +180,7 @@ class Study(TrainedOnData):
             raise RunError(f"{file} is damaged")
         return pq.read_table(BytesIO(content))
 
+    @guest
     def history(self, i: int) -> list[dict[str, Any]]:
         """Return the curve of member i, a row per epoch."""
         import pyarrow.compute as pc
@@ -191,6 +194,7 @@ class Study(TrainedOnData):
             history.append({name: value for name, value in row.items() if value is not None})
         return sorted(history, key=lambda row: row["epoch"])
 
+    @guest
     def weights(self, i: int) -> dict[str, Tensor]:
         """Return the final weights of member i by name."""
         ended = self._ended(i)
@@ -201,6 +205,7 @@ class Study(TrainedOnData):
             raise RunError(f"{file} is damaged: the weights of member {i} are not those it had")
         return tensors
 
+    @guest
     def run(self, i: int, data: Data | None = None) -> Run:
         """Return member i as a run in a folder of its own, made on first use.
 

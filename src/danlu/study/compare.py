@@ -9,6 +9,7 @@ from typing import Any
 
 from danlu.data import PARTS, Data, load
 from danlu.errors import DanluError, Mistake, RecipeError, some, unknown, wrong
+from danlu.guest import guest
 from danlu.models.given import Network, name_of
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
@@ -36,6 +37,7 @@ _TOO_FEW = Mistake(
 )
 
 
+@guest
 def compare(
     data: Any,
     grid: Grid | Sequence[str] = (),
@@ -151,6 +153,7 @@ def _refuse_too_many(variants: Sequence[Variant], most: int, data: Data, device:
     refuse_many(what, samples, trainings, data, device)
 
 
+@guest
 def continue_comparison(
     study: Study,
     data: Data | None = None,

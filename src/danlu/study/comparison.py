@@ -14,6 +14,7 @@ from danlu.errors import RunError, count
 from danlu.figures import comparison as figures_of_comparison
 from danlu.figures.style import plain
 from danlu.files import with_nulls
+from danlu.guest import guest
 from danlu.metrics import higher_is_better, title_of
 from danlu.runs import Study
 from danlu.runs.members import figure_of
@@ -189,6 +190,7 @@ class Comparison:
         ends = [self.show(end).removesuffix(" %") for end in (low, high)]
         return " to ".join(ends)
 
+    @guest
     def curves_figure(self) -> dict[str, Any]:
         """Return training loss and the metric by epoch, as a Plotly dictionary."""
         curves = self.study.curves()
@@ -209,6 +211,7 @@ class Comparison:
             self.percent,
         )
 
+    @guest
     def plot(self) -> Any:
         """Return the curves with their bands as a Plotly figure (shown by notebooks)."""
         import plotly.graph_objects as go

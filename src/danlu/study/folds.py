@@ -19,6 +19,7 @@ from danlu import metrics
 from danlu.data import Data, Schema, load
 from danlu.errors import Mistake, RecipeError, RunError, count, wrong
 from danlu.files import with_nan
+from danlu.guest import guest
 from danlu.models.given import Network
 from danlu.predict import evaluate
 from danlu.predict.predictions import Prediction
@@ -37,6 +38,7 @@ from danlu.train.dispatch.fit import recipe_for
 KIND = "folds"
 
 
+@guest
 def cross_validate(
     network: Recipe | Network,
     data: Any,
@@ -103,6 +105,7 @@ def _mistakes(data: Data, folds: int, metric: str) -> list[Mistake]:
     return mistakes
 
 
+@guest
 def continue_folds(
     study: Study,
     data: Data | None = None,
@@ -255,6 +258,7 @@ class Folds:
         """The networks that did not diverge, each as a run."""
         return [self.study.run(i) for i, m in sorted(self.study.members.items()) if m.result]
 
+    @guest
     def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
         """Predict by the mean of the networks, with their spread; see `Run.predict`.
 
@@ -271,6 +275,7 @@ class Folds:
         mean = probabilities.mean(0)
         return Prediction(mean.argmax(1), mean, probabilities.std(0), self.schema.classes)
 
+    @guest
     def evaluate(self, data: Any = None, part: str = "test") -> Score:
         """Return loss, accuracy and the other figures of the ensemble; see `Run.evaluate`."""
         data = self.study.data_to_score(data, part)

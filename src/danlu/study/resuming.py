@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from danlu.data import Data
 from danlu.errors import RunError, wrong
+from danlu.guest import guest
 from danlu.runs import Run, Study
 from danlu.study.compare import continue_comparison
 from danlu.study.comparison import Comparison
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # imports Optuna
     from danlu.study.tuning import Tuning
 
 
+@guest
 def resume(
     found: Run | Study | str | Path,
     data: Any = None,

@@ -18,6 +18,7 @@ from typing import Any
 from danlu.data import Data, load
 from danlu.errors import DanluError, Mistake, RecipeError, stopped, unknown, wrong
 from danlu.files import write
+from danlu.guest import guest
 from danlu.metrics import higher_is_better
 from danlu.recipe import Recipe
 from danlu.rng import seed_of
@@ -53,6 +54,7 @@ _PATIENCE = 20  # polls, for another machine to read the test part
 Report = Callable[[str], None]
 
 
+@guest
 def tune(
     data: Any,
     space: Mapping[str, Any] | Sequence[str],
@@ -207,6 +209,7 @@ def _option_mistakes(
     return mistakes
 
 
+@guest
 def continue_tuning(
     study: Study,
     data: Data | None = None,
@@ -240,6 +243,7 @@ def _trials(study: Study, fingerprint: str, url: str, readonly: bool = False) ->
     return Trials(url, info, space, fingerprint, study, readonly)
 
 
+@guest
 def open_tuning(study: Study) -> Tuning:
     """Return what a search has found so far; nothing is written to its storage.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from danlu.errors import count
 from danlu.figures.style import plain
+from danlu.guest import guest
 from danlu.metrics import part_and_name, title_of
 from danlu.recipe import Recipe
 from danlu.runs import Study
@@ -67,6 +68,7 @@ class Tuning:
         return lines
 
     @cached_property
+    @guest
     def in_memory(self) -> Any:
         """The trials as an Optuna study in memory, over the space that was begun with.
 
@@ -89,6 +91,7 @@ class Tuning:
         return study
 
     @cached_property
+    @guest
     def importance(self) -> dict[str, float]:
         """Each field's share in the variance of the results (fANOVA, Hutter et al. 2014).
 
@@ -185,6 +188,7 @@ class Tuning:
             f"{before}: its {reached}."
         )
 
+    @guest
     def plot(self) -> Any:
         """Return parallel coordinates of the trials as a Plotly figure (shown by notebooks)."""
         import optuna

@@ -18,11 +18,13 @@ from danlu.data.sources.files import load_file, load_folder
 from danlu.data.sources.from_python import from_python
 from danlu.data.sources.options import Options, checked, refuse_unused
 from danlu.errors import DataError, DataNotice, nearest, wrong
+from danlu.guest import guest
 
 names = published.names
 Columns = str | Sequence[str]
 
 
+@guest
 def load(
     source: Any,
     *,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import torch
 
 from danlu.data import Data
 from danlu.errors import RunError, wrong
-from danlu.host import keep_freed_memory
+from danlu.host import freed_memory_kept
 from danlu.nn.recurrent import has_bfloat16
 from danlu.recipe import Recipe
 from danlu.train.dispatch.cost import network_cost
@@ -63,8 +64,8 @@ def threads_for(recipe: Recipe, data: Data) -> int:
     return 1 if is_small else everything
 
 
-def reuse_memory(recipes: Iterable[Recipe], data: Data) -> None:
-    """Have the allocator keep what is freed, unless a step is large.
+def memory_reused(recipes: Iterable[Recipe], data: Data) -> contextlib.AbstractContextManager[None]:
+    """Have the allocator keep what is freed within, unless a step is large.
 
     With large steps little time is saved, and holes between blocks grow.
     """
@@ -73,5 +74,5 @@ def reuse_memory(recipes: Iterable[Recipe], data: Data) -> None:
             continue
         values = recipe.batch_size * network_cost(recipe.model, data.schema).values
         if 4 * values >= _LARGE_STEP:
-            return
-    keep_freed_memory()
+            return contextlib.nullcontext()
+    return freed_memory_kept()

@@ -25,6 +25,7 @@ from danlu.errors import (
 )
 from danlu.files import append_lines, pack_tensors, write_lines
 from danlu.formats import RUN_FORMAT
+from danlu.guest import guest
 from danlu.host import compute_threads
 from danlu.models.given import Network, name_of
 from danlu.predict import evaluate
@@ -39,7 +40,7 @@ from danlu.runs.saved_outputs import Digests
 from danlu.train.batches import BatchStream
 from danlu.train.batches.sampling import weights_of
 from danlu.train.dispatch import provenance
-from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
+from danlu.train.dispatch.device import choose_device, memory_reused, threads_for
 from danlu.train.dispatch.listener import Listener
 from danlu.train.dispatch.preflight import check
 from danlu.train.engine.divergence import at_the_end
@@ -55,6 +56,7 @@ _SCORED_TOKENS = 200_000  # …or so many tokens, of text in which each token ha
 _PAIRS_KEPT = 12  # to be shown beside what is written
 
 
+@guest
 def fit(
     network: Recipe | Network,
     data: Any,
@@ -111,6 +113,7 @@ def recipe_for(
     return base.with_(model={"name": name_of(network)})
 
 
+@guest
 def resume(
     run: Run | str | Path,
     data: Any = None,
@@ -168,12 +171,12 @@ def _train(
     resuming: bool,
 ) -> None:
     """Train one network, from its folder's state to its end."""
-    reuse_memory([run.recipe], data)
     check_interval(checkpoint_every)
     environment = run.info["environment"]
     device = torch.device(choose_device(environment["device"]))
     with (
         folder.locked(run.path),
+        memory_reused([run.recipe], data),
         compute_threads(environment["threads"]),
         StopRequest() as stop,
     ):

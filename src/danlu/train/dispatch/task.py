@@ -20,7 +20,7 @@ from torch import Tensor
 
 from danlu.data import Data
 from danlu.errors import RunError
-from danlu.host import importable, keep_freed_memory
+from danlu.host import freed_memory_kept, importable
 from danlu.runs import Member, Study, checkpoint
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
@@ -182,8 +182,11 @@ def _unpacked(bundle: StudyBundle, packed: PackedData | None) -> Iterator[tuple[
             f"a machine of the cluster has danlu {__version__}, and this one {bundle.version}; "
             "install the same on all"
         )
-    keep_freed_memory()
-    with tempfile.TemporaryDirectory() as folder, importable(bundle.folder):
+    with (
+        freed_memory_kept(),
+        tempfile.TemporaryDirectory() as folder,
+        importable(bundle.folder),
+    ):
         for name, content in bundle.files.items():
             (Path(folder) / name).write_bytes(content)
         study = Study(folder, trust=True)  # it was checked before it was sent

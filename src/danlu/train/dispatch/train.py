@@ -28,6 +28,7 @@ from danlu.errors import (
 )
 from danlu.files import as_json, sound_lines, write_lines
 from danlu.formats import STUDY_FORMAT
+from danlu.guest import guest
 from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
 from danlu.runs.study import RECIPES
@@ -36,7 +37,7 @@ from danlu.train.dispatch import provenance
 from danlu.train.dispatch.choose import expected_seconds_per_step
 from danlu.train.dispatch.chunk import Pruner, population_maker
 from danlu.train.dispatch.cluster import connect
-from danlu.train.dispatch.device import choose_device, reuse_memory, threads_for
+from danlu.train.dispatch.device import choose_device, memory_reused, threads_for
 from danlu.train.dispatch.fit import CHECKPOINT_EVERY, check_interval
 from danlu.train.dispatch.grouping import group_recipes
 from danlu.train.dispatch.listener import StudyListener
@@ -45,6 +46,7 @@ from danlu.train.dispatch.scheduler import StudyScheduler
 from danlu.train.engine.stopping import StopRequest
 
 
+@guest
 def train(
     recipes: Sequence[Recipe],
     data: Data,
@@ -116,6 +118,7 @@ def _as_lines(recipes: Sequence[Recipe]) -> str:
     return "".join(f"{as_json(recipe.to_dict())}\n" for recipe in recipes)
 
 
+@guest
 def resume_study(
     study: Study | str | Path,
     data: Data | None = None,
@@ -137,6 +140,7 @@ def resume_study(
     return study
 
 
+@guest
 def extend(
     study: Study,
     recipes: Sequence[Recipe],
@@ -167,6 +171,7 @@ def extend(
     return study
 
 
+@guest
 def estimate_seconds(recipes: Sequence[Recipe], data: Data, device: str = "auto") -> float:
     """Return about how long `train` would take, by the costs of each structure on this machine."""
     chosen, seconds = torch.device(choose_device(device)), 0.0
@@ -220,7 +225,6 @@ def _train(
     ray: str | None = None,
 ) -> None:
     """Train every group of the study that is not done."""
-    reuse_memory(study.recipes, data)
     listener = listener or StudyListener()
     check_interval(checkpoint_every)
     cluster = connect(ray) if ray else None
@@ -229,6 +233,7 @@ def _train(
     with (
         cluster or contextlib.nullcontext(),
         folder.locked(study.path),
+        memory_reused(study.recipes, data),
         StopRequest() as stop,
     ):
         study.check_trust()
