@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
+import types
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,6 +91,21 @@ class DataNotice(UserWarning):
 
 class RunNotice(UserWarning):
     """What of a run's or study's folder could not be used, and what was done instead."""
+
+
+def notify(sentence: str, kind: type[Warning]) -> None:
+    """Warn of something, at the line outside of danlu that led there."""
+    frame: types.FrameType | None = sys._getframe(1)
+    level = 2  # of that frame, as `warnings` counts
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(printable(sentence), kind, stacklevel=level)
+
+
+def _is_ours(frame: types.FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return name == "contextlib" or str(name).startswith("danlu.")
 
 
 class DanluError(Exception):

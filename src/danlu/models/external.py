@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data.inputs import Input
-from danlu.errors import DataNotice, ModelError, reason_of
+from danlu.errors import DataNotice, ModelError, notify, reason_of
 from danlu.host import importable_working_folder
 from danlu.imported import check_call, find, parameters_of
 from danlu.models.adapt import are_probabilities, drop_channel, fits, give_outputs, take_inputs
@@ -151,9 +150,8 @@ def _check_output(model: nn.Module, path: str, examples: Tensor, expected: tuple
     last = list(model.modules())[-1]
     ends_in_sigmoid = isinstance(last, nn.Sigmoid) and wanted[-1] > 1
     if are_probabilities(out) or ends_in_sigmoid:
-        warnings.warn(
+        notify(
             f"{path!r} gives probabilities, but logits are expected: leave out the last "
             f"{'sigmoid' if ends_in_sigmoid else 'softmax'}",
             DataNotice,
-            stacklevel=2,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from danlu.data.sources import formats, images, text
 from danlu.data.sources.layout import is_json
 from danlu.data.sources.opened import open_text
 from danlu.data.tables.rows import encode_rows, texts_of
-from danlu.errors import DataError, DataNotice, RunError, count, wrong
+from danlu.errors import DataError, DataNotice, RunError, count, notify, wrong
 
 STANDARD_INPUT = "-"
 _TEXT_FILE = re.compile(
@@ -65,7 +64,7 @@ def read(
     for name, frame in tables:
         block, notices = encode_rows(frame, schema.columns, name, parse_bytes(None))
         for notice in notices:
-            warnings.warn(f"{name}: {notice}", DataNotice, stacklevel=2)
+            notify(f"{name}: {notice}", DataNotice)
         blocks.append(block)
         names += [f"{name}:{row}" for row in range(1, len(frame) + 1)]
         for column in schema.identifiers:
@@ -167,10 +166,9 @@ def _read_pictures(schema: Schema, inputs: Sequence[str], resize: bool) -> tuple
     if mistakes:
         raise DataError(*mistakes)
     if other_sizes and not resize:
-        warnings.warn(
+        notify(
             f"{count(other_sizes, 'picture')} of another size brought to {height}×{width}",
             DataNotice,
-            stacklevel=2,
         )
     names = [name for _, name in sources]
     return torch.from_numpy(np.stack(arrays)), names

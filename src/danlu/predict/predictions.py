@@ -6,7 +6,6 @@ Legend: N examples, K classes, S passes.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from danlu.data.inputs import packed
 from danlu.data.memmap import parse_bytes
 from danlu.data.tables.rows import encode_numbers, encode_rows, frame_of, texts_of
 from danlu.data.target_scale import in_units
-from danlu.errors import DataNotice, RunError, wrong
+from danlu.errors import DataNotice, RunError, notify, wrong
 from danlu.nn.layers import Dropout, dropout_source
 from danlu.predict import evaluate
 from danlu.predict.text import encode
@@ -164,7 +163,7 @@ def _laid_out(raw: Tensor, schema: Schema) -> Tensor:
 def _rows_of(frame: Any, schema: Schema) -> Tensor:
     features, notices = encode_rows(frame, schema.columns, "the data", parse_bytes(None))
     for notice in notices:
-        warnings.warn(notice, DataNotice, stacklevel=5)
+        notify(notice, DataNotice)
     return torch.from_numpy(features)
 
 

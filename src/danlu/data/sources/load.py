@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from danlu.data.sources.archives import unpacked_archive
 from danlu.data.sources.files import load_file, load_folder
 from danlu.data.sources.from_python import from_python
 from danlu.data.sources.options import Options, checked, refuse_unused
-from danlu.errors import DataError, DataNotice, nearest, wrong
+from danlu.errors import DataError, DataNotice, nearest, notify, wrong
 from danlu.guest import guest
 
 names = published.names
@@ -139,7 +138,7 @@ def load(
         all_test=like is not None,
     )
     for notice in data.notices:
-        warnings.warn(notice, DataNotice, stacklevel=2)
+        notify(notice, DataNotice)
     return data
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from danlu.errors import (
     RunError,
     RunNotice,
     cut_off,
+    notify,
     unknown,
     wrong,
 )
@@ -185,7 +185,7 @@ def _train(
         if resuming:
             found = checkpoint.load(run.path / "checkpoint", run.identity)
             if found.damaged:
-                warnings.warn(found.notice(run.path / "checkpoint"), RunNotice, stacklevel=2)
+                notify(found.notice(run.path / "checkpoint"), RunNotice)
             saved = found.checkpoint
             if saved is None:  # a checkpoint no longer needs the weights it started from
                 provenance.check_starts(run)

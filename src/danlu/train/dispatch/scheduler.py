@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from danlu.data import Data
-from danlu.errors import Interrupted, RunError, RunNotice, stopped
+from danlu.errors import Interrupted, RunError, RunNotice, notify, stopped
 from danlu.files import append_lines
 from danlu.runs import Member, Study, checkpoint
 from danlu.train.dispatch.chunk import (
@@ -274,7 +273,7 @@ class StudyScheduler:
             steps_since = sum(self.steps_of_chunks.values())
             self.listener.progress(self.steps_before + steps_since)
         elif isinstance(report, Note):
-            warnings.warn(report.sentence, RunNotice, stacklevel=2)
+            notify(report.sentence, RunNotice)
         elif report.member not in self.reported:
             self.reported.add(report.member)
             self.listener.ended(report.member, report.status, report.result)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from danlu.errors import (
     RunError,
     RunNotice,
     cut_off,
+    notify,
     short_path,
     some,
 )
@@ -260,11 +260,10 @@ def _drop_damaged_members(study: Study) -> None:
     file = study.path / "members.jsonl"
     lines, damaged = sound_lines(file)
     if damaged:
-        warnings.warn(
+        notify(
             f"{short_path(file)} is damaged in line {some(damaged)}; "
             "the networks it told of are trained again",
             RunNotice,
-            stacklevel=2,
         )
     write_lines(file, lines)  # also without one that was torn by a crash
 
