@@ -240,3 +240,16 @@ def test_memory_that_the_host_frees_is_given_back(tmp_path: Path) -> None:
     assert _resident() > before + 500
     del blocks, block
     assert _resident() < before + 100
+
+
+@pytest.mark.gpu
+def test_the_gpu_s_random_state_is_left_as_it_was(made: Path, tmp_path: Path) -> None:
+    torch.cuda.init()
+    before = torch.cuda.get_rng_state_all()
+    run = fit(RECIPE, load("iris"), out=tmp_path / "run", device="cuda")
+    with torch.device("cuda"), torch.inference_mode():
+        other = fit(RECIPE, load("iris"), out=tmp_path / "other", device="cuda")
+    assert _bits(run) == _bits(other)
+    assert all(
+        torch.equal(a, b) for a, b in zip(torch.cuda.get_rng_state_all(), before, strict=True)
+    )
