@@ -12,6 +12,7 @@ _LIMITS = {
     "memory.max": "memory.current",
     "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes",
 }
+_VMSTAT = Path("/proc/vmstat")
 _UNKNOWN = 8e9
 
 
@@ -33,6 +34,16 @@ def free_memory() -> float:
             in_use = float((_CGROUP / used).read_text()) - _cached(_CGROUP)
             free.append(float((_CGROUP / limit).read_text()) - in_use)
     return max(0.0, min(free))
+
+
+def processes_killed() -> int:
+    """Return how many processes the system has killed because memory ran out, as far as it says."""
+    for file in (_CGROUP / "memory.events", _CGROUP / "memory/memory.oom_control", _VMSTAT):
+        with contextlib.suppress(OSError, ValueError):
+            for line in file.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
 
 
 def _of_machine() -> float:

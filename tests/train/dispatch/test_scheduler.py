@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from populations import equal_alone, members
 from danlu import Data, Recipe, memory
 from danlu.train import resume_study, train
 from danlu.train.dispatch import chunk as chunk_module
-from danlu.train.dispatch import plan, planner, scheduler
+from danlu.train.dispatch import plan, planner, scheduler, workers
 from danlu.train.engine.population import Population
 
 
@@ -66,7 +67,36 @@ def test_memory_that_runs_out_halves_the_chunk(
     equal_alone(study, recipes, pictures, tmp_path)
 
 
-def test_a_worker_killed_by_the_system_counts_as_out_of_memory(
+@pytest.mark.parametrize("ran_out", [False, True])
+def test_a_worker_that_is_killed_begins_again_as_it_was(
+    ran_out: bool, pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed from outside, its chunk is the same; smaller only where the system was out of it."""
+    step, here, kills = Population.step, os.getpid(), multiprocessing.Value("i", 0)
+
+    def unlucky(self: Population, *a: Any) -> Any:
+        if self.members > 1 and os.getpid() != here and not kills.value:
+            kills.value += 1
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *a)
+
+    monkeypatch.setattr(planner, "choose_plan", lambda *a, **k: plan.Plan(5, 3, 2, 1, "told to"))
+    monkeypatch.setattr(workers, "processes_killed", lambda: kills.value if ran_out else 0)
+    recipes = [recipe.with_(dtype="float32") for recipe in members("dense", "adam", "dropout")]
+    undisturbed = train(recipes, pictures, out=tmp_path / "undisturbed")
+    monkeypatch.setattr(Population, "step", unlucky)
+    study = train(recipes, pictures, out=tmp_path / "study")
+    assert kills.value == 1
+    if ran_out:
+        assert [p["population_size"] for p in study.info["plans"]] == [1]
+        return
+    assert study.info["plans"] == undisturbed.info["plans"]
+    for i in range(len(recipes)):
+        ours, theirs = study.weights(i), undisturbed.weights(i)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_worker_killed_again_and_again_counts_as_out_of_memory(
     pictures: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, here = Population.step, os.getpid()

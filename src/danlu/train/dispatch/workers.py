@@ -13,16 +13,20 @@ import os
 import pickle
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, NamedTuple
 
 from danlu.errors import RunError
+from danlu.memory import processes_killed
 
 REPORT, DONE, FAILED = "report", "done", "failed"
+_KILLED = "killed"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _POLL_SECONDS = 0.2
+_MOST_KILLS = 2  # of a job, after which memory must be the reason
 
 Send = Callable[[Any], None]
 Job = Callable[[Send], Any]
@@ -69,7 +73,7 @@ def _portable(e: BaseException) -> BaseException:
 
 def _why_it_died(exit_code: int | None) -> Exception:
     if exit_code == -signal.SIGKILL:
-        return MemoryError("the system killed a worker process, as it does when memory runs out")
+        return MemoryError("a worker process was killed, as the system does when memory runs out")
     return RunError(
         f"a worker process died (exit code {exit_code}); what was saved is intact, "
         "danlu resume goes on"
@@ -82,48 +86,78 @@ def run_workers(
     """Do the jobs, `workers` at a time, and yield what they send as it comes.
 
     should_stop: called now and then; True asks the workers to stop and starts no more. A worker
-    that dies has failed with a RunError, or with a MemoryError where the system killed it.
+    that dies has failed with a RunError. One that is killed from outside begins its job again, as
+    it was; where the system killed it for want of memory, or it is killed again and again, the job
+    has failed with a MemoryError.
     """
     queue = enumerate(jobs)
-    active: dict[Connection, tuple[int, ForkProcess]] = {}
+    active: dict[Connection, _Worker] = {}
+    kills = _Kills()
     is_stopping = False
     try:
         while True:
             if not is_stopping and should_stop():
                 is_stopping = True
-                for _, process in active.values():
-                    process.terminate()
+                for worker in active.values():
+                    worker.process.terminate()
             while not is_stopping and len(active) < workers:
                 next_job = next(queue, None)
                 if next_job is None:
                     break
-                number, job = next_job
-                pipe, process = _start(job)
-                active[pipe] = (number, process)
+                pipe, worker = _start(*next_job)
+                active[pipe] = worker
             if not active:
                 return
             for ready in wait(list(active), timeout=_POLL_SECONDS):
                 assert isinstance(ready, Connection)
-                number, process = active[ready]
-                kind, value = _receive(ready, process)
-                yield Message(number, kind, value)
-                if kind != REPORT:
-                    process.join()
-                    del active[ready]
+                worker = active[ready]
+                kind, value = _receive(ready, worker.process)
+                if kind == REPORT:
+                    yield Message(worker.number, kind, value)
+                    continue
+                worker.process.join()
+                del active[ready]
+                if kind == _KILLED and not is_stopping and kills.forgives(worker.number):
+                    pipe, again = _start(worker.number, worker.job)
+                    active[pipe] = again
+                else:
+                    yield Message(worker.number, FAILED if kind == _KILLED else kind, value)
     finally:
-        for pipe, (_, process) in active.items():
-            process.kill()
-            process.join()
+        for pipe, worker in active.items():
+            worker.process.kill()
+            worker.process.join()
             pipe.close()
 
 
-def _start(job: Job) -> tuple[Connection, ForkProcess]:
+class _Kills:
+    """Which jobs' workers were killed, and whether for want of memory."""
+
+    def __init__(self) -> None:
+        self.times: Counter[int] = Counter()  # by the number of the job
+        self.for_memory = processes_killed()
+
+    def forgives(self, number: int) -> bool:
+        """Whether a job whose worker was killed may begin again as it was."""
+        self.times[number] += 1
+        is_for_memory = processes_killed() > self.for_memory
+        return self.times[number] <= _MOST_KILLS and not is_for_memory
+
+
+class _Worker(NamedTuple):
+    """A process at a job, and the job's number."""
+
+    number: int
+    job: Job
+    process: ForkProcess
+
+
+def _start(number: int, job: Job) -> tuple[Connection, _Worker]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_in_child, args=(job, theirs, os.getpid()), daemon=True)
     process.start()
     theirs.close()
-    return ours, process
+    return ours, _Worker(number, job, process)
 
 
 def _receive(pipe: Connection, process: ForkProcess) -> tuple[str, Any]:
@@ -132,4 +166,5 @@ def _receive(pipe: Connection, process: ForkProcess) -> tuple[str, Any]:
         return kind, value
     except (EOFError, OSError):  # also in the middle of a message
         process.join()
-        return FAILED, _why_it_died(process.exitcode)
+        kind = _KILLED if process.exitcode == -signal.SIGKILL else FAILED
+        return kind, _why_it_died(process.exitcode)
