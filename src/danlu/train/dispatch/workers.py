@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, NamedTuple
@@ -23,7 +24,6 @@ from danlu.errors import RunError
 from danlu.memory import processes_killed
 
 REPORT, DONE, FAILED = "report", "done", "failed"
-_KILLED = "killed"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 _POLL_SECONDS = 0.2
 _MOST_KILLS = 2  # of a job, after which memory must be the reason
@@ -90,7 +90,7 @@ def run_workers(
     it was; where the system killed it for want of memory, or it is killed again and again, the job
     has failed with a MemoryError.
     """
-    queue = enumerate(jobs)
+    queue: Iterator[tuple[int, Job]] = enumerate(jobs)
     active: dict[Connection, _Worker] = {}
     kills = _Kills()
     is_stopping = False
@@ -98,30 +98,27 @@ def run_workers(
         while True:
             if not is_stopping and should_stop():
                 is_stopping = True
+                queue = iter(())
                 for worker in active.values():
                     worker.process.terminate()
-            while not is_stopping and len(active) < workers:
-                next_job = next(queue, None)
-                if next_job is None:
-                    break
-                pipe, worker = _start(*next_job)
+            for number, job in itertools.islice(queue, workers - len(active)):
+                pipe, worker = _start(number, job)
                 active[pipe] = worker
             if not active:
                 return
             for ready in wait(list(active), timeout=_POLL_SECONDS):
                 assert isinstance(ready, Connection)
-                worker = active[ready]
-                kind, value = _receive(ready, worker.process)
-                if kind == REPORT:
-                    yield Message(worker.number, kind, value)
+                message, is_killed = _receive(ready, active[ready])
+                if message.kind == REPORT:
+                    yield message
                     continue
+                worker = active.pop(ready)
                 worker.process.join()
-                del active[ready]
-                if kind == _KILLED and not is_stopping and kills.forgives(worker.number):
+                if is_killed and not is_stopping and kills.forgives(worker.number):
                     pipe, again = _start(worker.number, worker.job)
                     active[pipe] = again
                 else:
-                    yield Message(worker.number, FAILED if kind == _KILLED else kind, value)
+                    yield message
     finally:
         for pipe, worker in active.items():
             worker.process.kill()
@@ -160,11 +157,13 @@ def _start(number: int, job: Job) -> tuple[Connection, _Worker]:
     return ours, _Worker(number, job, process)
 
 
-def _receive(pipe: Connection, process: ForkProcess) -> tuple[str, Any]:
+def _receive(pipe: Connection, worker: _Worker) -> tuple[Message, bool]:
+    """Return a worker's next message, and whether it was killed instead of sending one."""
     try:
         kind, value = pipe.recv()
-        return kind, value
+        return Message(worker.number, kind, value), False
     except (EOFError, OSError):  # also in the middle of a message
-        process.join()
-        kind = _KILLED if process.exitcode == -signal.SIGKILL else FAILED
-        return kind, _why_it_died(process.exitcode)
+        worker.process.join()
+        exit_code = worker.process.exitcode
+        error = _why_it_died(exit_code)
+        return Message(worker.number, FAILED, error), exit_code == -signal.SIGKILL
