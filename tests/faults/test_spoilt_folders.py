@@ -36,7 +36,7 @@ def outcome_of(said: Said, before: Said) -> str:
     if same:
         return "unchanged"
     # A finished study that lost the lines of its members has to train them again, and says so.
-    lost = '"finished"' in before.out and '"interrupted"' in said.out
+    lost = "interrupted" in said.out and "interrupted" not in before.out
     if lost or "damaged" in said.out + said.err:
         return "told"
     return "silent change"

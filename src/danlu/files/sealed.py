@@ -64,6 +64,10 @@ class Sealed:
         self.update(**changes, **{_FILES: either})
         write(self.folder / name, content)
 
+    def settled(self, name: str) -> dict[str, str]:
+        """Return a file's digest by its name: after `replace`, that of the one before goes."""
+        return {name: _digest(self.read(name))}
+
     def has(self, name: str) -> bool:
         """Whether the index vouches for a file of that name that is there."""
         return name in self.verified().get(_FILES, {}) and is_file(self.folder / name)

@@ -238,7 +238,7 @@ def _train(
     ):
         study.check_trust()
         _drop_damaged_members(study)
-        files = provenance.write_normalizers(study, data)
+        files = provenance.write_normalizers(study, data) | study.sealed.settled(RECIPES)
         study.sealed.update(status="running", files=files)
         scheduler = StudyScheduler(study, data, listener, checkpoint_every, stop, pruner, cluster)
         listener.start(study, scheduler.steps_in_all, scheduler.steps_before)
