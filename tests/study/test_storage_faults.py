@@ -238,7 +238,7 @@ def test_unclaimed_trials_of_a_killed_machine_hold_nobody_up(
         return other.reserve(t.space, 1, 2, 1, 0, sampler, lambda values: True)
 
     assert draw() == [], "two are all there are, and the other may still be marked"
-    monkeypatch.setattr(storage, "DEAD_AFTER_SECONDS", -1)
+    monkeypatch.setattr(storage, "UNCLAIMED_SECONDS", -1)
     assert len(draw()) == 1
 
 

@@ -18,7 +18,9 @@ from danlu.files import check_file, is_file, read_text, storing
 from danlu.runs import Study
 from danlu.study.strategies import quiet
 
-HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 30, 600
+HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 30, 180
+# A trial is claimed at once when it was drawn; a machine that has not by then was killed between.
+UNCLAIMED_SECONDS = 60
 TRIALS = "trials.db"
 _SECRET_FILE = "storage.url"  # the URL with its password, for its owner's eyes only
 # What Optuna and SQLAlchemy raise for a storage: no driver, no such URL, no answer, tables of

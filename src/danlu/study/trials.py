@@ -186,7 +186,7 @@ class Trials:
     def _is_abandoned(self, trial: Any) -> bool:
         now = time.monotonic()
         known_since = self.unclaimed_since.setdefault(trial.number, now)
-        return now - known_since > storages.DEAD_AFTER_SECONDS
+        return now - known_since > storages.UNCLAIMED_SECONDS
 
     def _fail(self, trial: Any) -> None:
         # Another machine may have failed it already.
