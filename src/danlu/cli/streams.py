@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = {"…": "...", "–": "-", "—": "-", "×": "x", "·": "|", "→": "->", "−": "-", "µ": "u"}
+_BRAILLE = 0x2800
 _HANDLER = "danlu-plain"
 
 
@@ -24,12 +25,22 @@ def _plain(e: UnicodeError) -> tuple[str, int]:
         raise e
     found = []
     for character in e.object[e.start : e.end]:
-        plain = _PLAIN.get(character)
-        if plain is None:
-            decomposed = unicodedata.normalize("NFKD", character)
-            plain = decomposed.encode("ascii", "ignore").decode() or "?"
-        found.append(plain)
+        found.append(_PLAIN.get(character) or _dots(character) or _without_accents(character))
     return "".join(found), e.end
+
+
+def _dots(character: str) -> str:
+    """Return as dark a sign as a braille cell of a chart is; nothing for other characters."""
+    number = ord(character) - _BRAILLE
+    if not 0 <= number < 256:
+        return ""
+    return " ..::##@@"[number.bit_count()]
+
+
+def _without_accents(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    is_sign = unicodedata.category(character).startswith("S")
+    return plain or ("*" if is_sign else "?")
 
 
 class _Stream:
