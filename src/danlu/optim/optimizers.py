@@ -7,6 +7,7 @@ from 1; it is float64 where it differs by network. In formulas α is the learnin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ class DecayRate:
 
     def __init__(self, exact: Tensor, dtype: torch.dtype) -> None:
         self.exact = exact
+        self.numbers: list[float] = exact.flatten().tolist()
         self.dtype = dtype
         self.rounded = exact.to(dtype)
         self.complement = (1 - exact).to(dtype)
@@ -37,8 +39,9 @@ class DecayRate:
         return self.complement
 
     def __pow__(self, t: Any) -> Tensor:
-        power: Tensor = self.exact**t
-        return power
+        counts = t.flatten().tolist() if isinstance(t, Tensor) else [t] * len(self.numbers)
+        powers = [beta**count for beta, count in zip(self.numbers, counts, strict=True)]
+        return self.exact.new_tensor(powers).unsqueeze(1)
 
     def __getitem__(self, rows: slice) -> DecayRate:
         return DecayRate(self.exact[rows], self.dtype)
@@ -144,15 +147,33 @@ def adam(p: Tensor, g: Tensor, s: State, h: Hyper, t: Any) -> None:
     # m ← β₁m + (1 − β₁)g.
     s["m"].lerp_(g, 1 - beta1)
     accumulate_square(s["v"], beta2, g)
-    first = 1 - beta1**t
-    second = (1 - beta2**t) ** 0.5
-    # The powers are exact, float64; only now are they rounded to what the parameters have.
-    if isinstance(first, Tensor):
-        first = first.to(p.dtype)
-    if isinstance(second, Tensor):
-        second = second.to(p.dtype)
+    # The powers are exact, float64; only then are they rounded to what the parameters have.
+    first = rounded(1 - power(beta1, t), p.dtype)
+    second = rounded(square_root(1 - power(beta2, t)), p.dtype)
     root_v = root(s["v"]).div_(second)
-    descend(p, h["lr"] / first, s["m"], root_v, h["eps"])
+    descend(p, rounded(h["lr"], p.dtype) / first, s["m"], root_v, h["eps"])
+
+
+def power(beta: Any, t: Any) -> Any:
+    """Return βᵗ in double precision, by Python's own arithmetic: one number, or [M, 1].
+
+    A vector's would depend, in the last bit, on how many others lie beside it.
+    """
+    if isinstance(t, Tensor) and not isinstance(beta, DecayRate):
+        beta = DecayRate(torch.full_like(t, beta), t.dtype)
+    return beta**t
+
+
+def square_root(x: Any) -> Any:
+    """Return √x, rounded as the standard says."""
+    return x.sqrt() if isinstance(x, Tensor) else math.sqrt(x)
+
+
+def rounded(x: Any, dtype: torch.dtype) -> Any:
+    """Return a number as it stands in a column of that type, which computes in it."""
+    if isinstance(x, Tensor):
+        return x.to(dtype)
+    return float(torch.tensor(x, dtype=dtype))
 
 
 def adam_fused(p: list[Tensor], g: list[Tensor], s: list[State], h: Hyper, t: int) -> None:
@@ -202,7 +223,8 @@ class UpdateRule:
 
         (Loshchilov and Hutter 2019. The notes' β is α·weight_decay.)
         """
-        w.mul_(1 - h["lr"] * h["weight_decay"])
+        lr, decay = rounded(h["lr"], w.dtype), rounded(h["weight_decay"], w.dtype)
+        w.mul_(1 - rounded(lr * decay, w.dtype))
 
 
 LR = Field(

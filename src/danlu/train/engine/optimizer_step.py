@@ -18,7 +18,7 @@ from danlu.optim.clip import clip_value, norm_factor
 from danlu.optim.optimizers import OPTIMIZERS, Hyper, State, per_network, rows_of
 from danlu.recipe import Recipe
 from danlu.train.engine.tiles import Tile, Tiling, is_used, weights_with_gradients
-from danlu.train.forward.stack import Stack
+from danlu.train.forward.stack import Stack, with_room
 
 _UNLIMITED = float("inf")
 
@@ -70,10 +70,12 @@ class OptimizerStep:
 
     def set_state(self, state: State) -> None:
         """Go on from an optimiser's state (vectors of the stack's layout)."""
-        self.state = state
+        self.state = {name: with_room(vector) for name, vector in state.items()}
+        state = self.state
         self.hyper = self._hyper_parameters()
         tiling = Tiling(self.stack, state, self.rule, self.hyper, self.recipes)
         self.tiles = tiling.tiles(self.shared_schedule)
+        self.remainders = tiling.remainders
         self.grad_rows = [row.values for row in tiling.grads]
         self.weight_rows = weights_with_gradients(tiling.params, tiling.grads)
         self.penalties = self._penalties()
@@ -97,15 +99,16 @@ class OptimizerStep:
 
     def _penalties(self) -> list[_Penalty]:
         asked = [recipe.penalty for recipe in self.recipes]
-        l1 = self.column([penalty.l1 for penalty in asked])
-        l2 = self.column([penalty.l2 for penalty in asked])
+        # Divided in double precision, and rounded once: whether all agree changes no bit.
+        per_example = list(zip(asked, self.examples, strict=True))
+        l1 = self.column([penalty.l1 / m for penalty, m in per_example])
+        l2 = self.column([penalty.l2 / m for penalty, m in per_example])
         eps = self.column([penalty.eps for penalty in asked])
-        m = self.column(self.examples)
         used = []
         if is_used(l2):
-            used.append(_Penalty(penalties.l2_gradient, (l2, m)))
+            used.append(_Penalty(penalties.l2_gradient, (l2, 1)))
         if is_used(l1):
-            used.append(_Penalty(penalties.l1_gradient, (l1, m, eps)))
+            used.append(_Penalty(penalties.l1_gradient, (l1, 1, eps)))
         return used
 
     def _limit(self, name: str) -> tuple[Any, bool]:
@@ -158,9 +161,19 @@ class OptimizerStep:
                 clip_value(grad, self.largest_value)
         if not self.constant_lr:
             self.apply_schedule(k)
+        self._update(k)
+
+    def _update(self, k: int) -> None:
+        """Decay and update every tile."""
+        for tile in self.tiles:
+            tile.decay(self.rule)
+        for ends in self.remainders:
+            ends.gather()
         for tile in self.tiles:
             updates = k + 1 - self._start(tile)
             tile.update(self.rule, updates)
+        for ends in self.remainders:
+            ends.scatter()
 
     def _start(self, tile: Tile) -> Any:
         """Return the updates before the networks of a tile joined: a number, or [M, 1]."""
@@ -172,13 +185,14 @@ class OptimizerStep:
         """Set the learning rates of update k in every tile."""
         # One factor serves all; only the base rates differ.
         if self.shared_schedule:
-            lr = self.hyper["lr"] * self._schedule_factor(0, k)
+            factor = self._schedule_factor(0, k)
+            lr_of_each = [(recipe.optimizer.lr or 0.0) * factor for recipe in self.recipes]
         else:
             lr_of_each = [self.lr(i, k) for i in range(self.stack.members)]
-            lr = self.column(lr_of_each)
+        lr = self.column(lr_of_each)
         for tile in self.tiles:
             if tile.is_fused:
-                lr_of_tile = self.lr(tile.rows.start, k)
+                lr_of_tile = lr_of_each[tile.rows.start]
             else:
                 lr_of_tile = rows_of(lr, tile.rows)
             tile.hyper["lr"] = lr_of_tile * tile.lr_factor

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from danlu.optim.optimizers import Hyper, State, UpdateRule, rows_of
 from danlu.recipe import Recipe
-from danlu.train.forward.stack import ParamRow, Stack
+from danlu.train.forward.stack import LINE, ParamRow, Stack, whole, whole_lines
 
 # Values updated together: parameters, gradient and state stay in the second-level cache.
 _TILE_VALUES = 1 << 17
-# Parameters of a network from which on a call of its own to PyTorch's fused kernel pays off.
-_LARGE_NETWORK = 1 << 13
+_GRADIENTS = 1  # the place of gradients among parameters, gradients and state
+# Parameters of a network from which on PyTorch's fused kernel pays off, also in a call of its own.
+_LARGE_NETWORK = 1 << 11
+_LARGE_NETWORK_ON_GPU = 1 << 13  # where a call is dear
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,52 @@ class Tile:
     is_fused: bool
     lr_factor: float
 
-    def update(self, rule: UpdateRule, t: Any) -> None:
-        """Update by the rule; t counts steps from 1."""
+    def decay(self, rule: UpdateRule) -> None:
+        """Decay the weights, before the update."""
         for weights in self.decayed:
             rule.decay(weights, self.hyper)
+
+    def update(self, rule: UpdateRule, t: Any) -> None:
+        """Update by the rule; t counts steps from 1."""
         if self.is_fused and rule.fused:
             rule.fused(self.params, self.grads, self.states, self.hyper, t)
         else:
             rule.update(self.params[0], self.grads[0], self.states[0], self.hyper, t)
+
+
+class Remainders:
+    """The ends of rows that do not fill a line, of several parameters side by side, [M, R].
+
+    A fused kernel computes what is left of a row after its last whole line in another way, with
+    other last bits. Here these values fill lines of their own, so that a network's update is the
+    same wherever it lies.
+    """
+
+    def __init__(self, members: int, params: Sequence[Sequence[Tensor]]) -> None:
+        self.ends = []  # of the parameters, of the gradients, of each vector of the state
+        for rows in params:
+            ends = [row[:, whole_lines(row.shape[1]) :] for row in rows]
+            self.ends.append([end for end in ends if end.shape[1]])
+        width = sum(end.shape[1] for end in self.ends[0])
+        room = whole_lines(width + LINE - 1)
+        self.side_by_side = [rows[0].new_zeros(members, room) for rows in params]
+
+    def gather(self) -> None:
+        """Copy the ends here, before an update."""
+        for row, ends in zip(self.side_by_side, self.ends, strict=True):
+            start = 0
+            for end in ends:
+                row[:, start : start + end.shape[1]].copy_(end)
+                start += end.shape[1]
+
+    def scatter(self) -> None:
+        """Copy them back; gradients are as they were."""
+        for k, (row, ends) in enumerate(zip(self.side_by_side, self.ends, strict=True)):
+            start = 0
+            for end in ends:
+                if k != _GRADIENTS:
+                    end.copy_(row[:, start : start + end.shape[1]])
+                start += end.shape[1]
 
 
 class Tiling:
@@ -62,8 +102,10 @@ class Tiling:
         hyper: Hyper,
         recipes: Sequence[Recipe],
     ) -> None:
+        self.stack = stack
+        self.state = state
         self.members = stack.members
-        self.values = stack.theta.numel()
+        self.remainders: list[Remainders] = []
         self.rule = rule
         self.hyper = hyper
         self.recipes = recipes
@@ -79,14 +121,17 @@ class Tiling:
         """Return tiles that cover all; shared_schedule: whether one learning rate holds for all."""
         if self.rule.fused:
             agrees = all(isinstance(value, (int, float)) for value in self.hyper.values())
-            if shared_schedule and agrees:
-                all_together = slice(0, self.members)
-                return self._fused([all_together])
-            # A call for each network pays off where each call has much to do.
-            parameters_per_network = self.values / self.members
-            if parameters_per_network >= _LARGE_NETWORK:
+            has_one_rate = shared_schedule and agrees
+            is_on_gpu = self.stack.theta.is_cuda
+            parameters = self.stack.theta.numel() / self.members
+            # On the CPU the way depends on the network alone, not on its company: so do its bits.
+            if is_on_gpu and has_one_rate:
+                return self._fused_rows([slice(0, self.members)])
+            if parameters >= (_LARGE_NETWORK_ON_GPU if is_on_gpu else _LARGE_NETWORK):
+                if has_one_rate and len(set(self.lr_factors)) == 1:
+                    return [self._fused_whole()]
                 each_alone = [slice(i, i + 1) for i in range(self.members)]
-                return self._fused(each_alone)
+                return self._fused_rows(each_alone)
         tiles = []
         # Small networks: as many as fit the cache in one operation, whatever their number.
         for k, row in enumerate(self.params):
@@ -98,17 +143,50 @@ class Tiling:
                 tiles.append(self._small(k, some))
         return tiles
 
-    def _fused(self, members: Sequence[slice]) -> list[Tile]:
+    def _fused_whole(self) -> Tile:
+        """Return the tile of all networks, for a fused kernel: vectors of whole lines."""
+        rows = slice(0, self.members)
+        everything = list(range(len(self.params)))
+        tile = self._tile(everything, rows, self._numbers(0), is_fused=True)
+        tile.params[:] = [whole(self.stack.theta)]
+        tile.grads[:] = [whole(self.stack.grad)]
+        tile.states[:] = [{name: whole(vector) for name, vector in self.state.items()}]
+        return tile
+
+    def _fused_rows(self, members: Sequence[slice]) -> list[Tile]:
         """Return tiles for a fused kernel, which takes numbers, and one learning rate."""
         tiles = []
-        for some in members:
-            for group in self._groups_of_one_lr():
-                optimizer = self.recipes[some.start].optimizer
-                hyper = {}
-                for name in self.rule.defaults:
-                    hyper[name] = float(getattr(optimizer, name))
-                tiles.append(self._tile(group, some, hyper, is_fused=True))
+        for group in self._groups_of_one_lr():
+            ends = self._remainders(group)
+            for some in members:
+                tile = self._tile(group, some, self._numbers(some.start), is_fused=True)
+                if not self.stack.theta.is_cuda:
+                    self._take_whole_lines(tile, ends)
+                tiles.append(tile)
         return tiles
+
+    def _numbers(self, i: int) -> Hyper:
+        """Return the hyper-parameters of network i."""
+        optimizer = self.recipes[i].optimizer
+        return {name: float(getattr(optimizer, name)) for name in self.rule.defaults}
+
+    def _remainders(self, group: Sequence[int]) -> Remainders:
+        rows = [self.params, self.grads, *self.states.values()]
+        ends = Remainders(self.members, [[of[k].values for k in group] for of in rows])
+        if not self.stack.theta.is_cuda:
+            self.remainders.append(ends)
+        return ends
+
+    def _take_whole_lines(self, tile: Tile, ends: Remainders) -> None:
+        """Have a fused tile of one network end its rows at whole lines, and take its remainders."""
+        row = tile.rows.start
+        params, grads, *states = (side_by_side[row] for side_by_side in ends.side_by_side)
+        tile.params[:] = [*map(_beginning, tile.params), params]
+        tile.grads[:] = [*map(_beginning, tile.grads), grads]
+        begun = []
+        for state in tile.states:
+            begun.append({name: _beginning(values) for name, values in state.items()})
+        tile.states[:] = [*begun, dict(zip(self.states, states, strict=True))]
 
     def _small(self, k: int, members: slice) -> Tile:
         """Return the tile of parameter k of some networks."""
@@ -151,6 +229,11 @@ class Tiling:
         for k, factor in enumerate(self.lr_factors):
             groups.setdefault(factor, []).append(k)
         return list(groups.values())
+
+
+def _beginning(rows: Tensor) -> Tensor:
+    """Return the whole lines of one network's row [1, n], [n']."""
+    return rows[0, : whole_lines(rows.shape[1])]
 
 
 def is_used(column: Any) -> bool:

@@ -15,6 +15,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+# Values in a cache line: vectors are as many times as long, so that no kernel has a remainder that
+# it computes in another way, with other last bits, than what comes before.
+LINE = 32
+
+
+def with_room(vector: Tensor) -> Tensor:
+    """Return a copy of a vector with room behind it for `whole`."""
+    longer = vector.new_zeros(whole_lines(len(vector) + LINE - 1))
+    longer[: len(vector)] = vector
+    return longer[: len(vector)]
+
+
+def whole(vector: Tensor) -> Tensor:
+    """Return a vector of `with_room` with the zeros behind it, up to a whole number of lines."""
+    return vector.as_strided((whole_lines(len(vector) + LINE - 1),), (1,))
+
+
+def whole_lines(values: int) -> int:
+    """Return how many of so many values are in whole lines."""
+    return values // LINE * LINE
+
 
 class ParamRow(NamedTuple):
     """Parameters as rows [M, n] per network; the first `weights` columns are weights."""
@@ -64,8 +85,8 @@ class Stack:
 
     def _lay_out(self, members: int, theta: Tensor) -> None:
         self.members = members
-        self.theta = theta
-        self.grad = torch.zeros_like(theta)
+        self.theta = with_room(theta)
+        self.grad = with_room(torch.zeros_like(theta))
         self.parameters = self.views(self.theta)
         self.grads = self.views(self.grad)
 
