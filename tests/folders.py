@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from danlu.files import Sealed, read_lines, write_lines
-from danlu.files.sealed import _digest
+from danlu.files import Sealed, digest_of_file, read_lines, write_lines
 
 
 def index_of(folder: Path) -> Path:
@@ -19,7 +18,7 @@ def reseal(folder: Path, **facts: Any) -> None:
     files = {}
     for name in sealed.facts()["files"]:
         if (folder / name).is_file():
-            files[name] = _digest((folder / name).read_bytes())
+            files[name] = digest_of_file((folder / name).read_bytes())
     sealed.update(**facts, files=files)
 
 

@@ -13,6 +13,7 @@ _LIMITS = {
     "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes",
 }
 _VMSTAT = Path("/proc/vmstat")
+_NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate")
 _UNKNOWN = 8e9
 
 
@@ -44,6 +45,12 @@ def processes_killed() -> int:
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
     return 0
+
+
+def is_out_of_memory(e: BaseException) -> bool:
+    """Whether an error means that memory ran out (PyTorch has a type for it on GPUs only)."""
+    words = str(e).lower()
+    return isinstance(e, MemoryError) or any(said in words for said in _NO_MEMORY)
 
 
 def _of_machine() -> float:

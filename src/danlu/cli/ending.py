@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from danlu.cli.streams import sturdy_streams
 from danlu.errors import DanluError, printable, reason_of
+from danlu.memory import is_out_of_memory
 
 _OURS = 70  # EX_SOFTWARE of sysexits.h: an error of danlu's own
-_NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate")
 
 
 def run(app: Callable[[], object], own_process: bool) -> None:
@@ -37,7 +37,7 @@ def run(app: Callable[[], object], own_process: bool) -> None:
             code = 0
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else int(e.code is not None)
-        except Exception as e:
+        except Exception as e:  # no user should see a traceback, whatever we got wrong
             code = _tell(e)
         _ignore_interrupts(own_process)
     sys.exit(code)
@@ -54,7 +54,7 @@ def _tell(e: Exception) -> int:
     if os.environ.get("DANLU_DEBUG"):
         traceback.print_exc()
         return _OURS
-    if isinstance(e, MemoryError) or any(words in str(e).lower() for words in _NO_MEMORY):
+    if is_out_of_memory(e):
         print(f"danlu: memory ran out: {printable(reason_of(e))}", file=sys.stderr)
         return 1
     kind = f"{type(e).__name__}: {reason_of(e)}"

@@ -14,7 +14,7 @@ from danlu.files.reading import (
     read_text,
     refuse_links,
 )
-from danlu.files.sealed import Sealed
+from danlu.files.sealed import Sealed, digest_of_file
 from danlu.files.tensors import (
     digest_of,
     pack_tensors,
@@ -33,6 +33,7 @@ __all__ = [
     "check_folder",
     "decoded",
     "digest_of",
+    "digest_of_file",
     "is_file",
     "open_file",
     "pack_tensors",

@@ -53,20 +53,20 @@ class Sealed:
         """Write a file; return its digest by its name, for `update`."""
         content = content.encode() if isinstance(content, str) else content
         write(self.folder / name, content)
-        return {name: _digest(content)}
+        return {name: digest_of_file(content)}
 
     def replace(self, name: str, content: bytes | str, **changes: Any) -> None:
         """Write a file anew together with facts: after a crash both or neither are valid."""
         content = content.encode() if isinstance(content, str) else content
         before = self.verified()[_FILES][name]
         # Until the file is in its place, the one before is as good.
-        either = {name: f"{before.split()[-1]} {_digest(content)}"}
+        either = {name: f"{before.split()[-1]} {digest_of_file(content)}"}
         self.update(**changes, **{_FILES: either})
         write(self.folder / name, content)
 
     def settled(self, name: str) -> dict[str, str]:
         """Return a file's digest by its name: after `replace`, that of the one before goes."""
-        return {name: _digest(self.read(name))}
+        return {name: digest_of_file(self.read(name))}
 
     def has(self, name: str) -> bool:
         """Whether the index vouches for a file of that name that is there."""
@@ -83,15 +83,16 @@ class Sealed:
                 f"{name} is missing in {str(self.folder)!r}: the training has not got that far"
             )
         content = read_bytes(self.folder / name)
-        if _digest(content) not in digests[name].split():
+        if digest_of_file(content) not in digests[name].split():
             raise RunError(f"{self.folder / name} is damaged or was edited{hint}")
         return content
 
 
-def _digest(content: bytes) -> str:
+def digest_of_file(content: bytes) -> str:
+    """Return the digest of a file's content."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _digest_of_facts(facts: Mapping[str, Any]) -> str:
     others = {name: facts[name] for name in sorted(facts) if name != _OWN}
-    return _digest(as_json(others).encode())
+    return digest_of_file(as_json(others).encode())

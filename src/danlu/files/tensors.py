@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +58,8 @@ def read_row(path: Path, row: int) -> dict[str, torch.Tensor]:
     from safetensors import safe_open
 
     tensors = {}
-    # No link, no pipe, and not larger than the memory.
-    open_file(path).close()
+    # No link and no pipe; as only a part is read, it may be larger than the memory.
+    open_file(path, share=math.inf).close()
     with _reading_tensors(path), safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118 (it is no dictionary)
             rows = file.get_slice(name)[row : row + 1]

@@ -24,6 +24,7 @@ from danlu.files import (
     write,
     write_tensors,
 )
+from danlu.memory import is_out_of_memory
 
 KEPT = 2
 _POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
@@ -105,6 +106,8 @@ def restoring(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as e:
+        if is_out_of_memory(e):  # of which the scheduler makes smaller chunks
+            raise
         raise RunError(
             f"{short_path(folder)}: the checkpoint is not one of this training ({reason_of(e)}); "
             "delete it to begin again"

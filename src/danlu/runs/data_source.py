@@ -8,7 +8,7 @@ import os
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from danlu.data import Data, Schema, load
 from danlu.data.data import VALIDATION_IN_TRAINING
@@ -18,6 +18,7 @@ from danlu.errors import DataNotice, RunError, way_on
 from danlu.files import Sealed, parse_json, read_text, write
 from danlu.guest import guest
 from danlu.predict.compatibility import check_compatible
+from danlu.runs import folder
 from danlu.runs.facts import DataFacts, check_facts, check_source, schema_of
 
 
@@ -31,6 +32,10 @@ class TrainedOnData:
     path: Path
     trust: bool
     index: ClassVar[str]
+
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
+        # Absolute: the program may go to another folder.
+        self.path, self.trust = Path(path).absolute(), trust
 
     @property
     def sealed(self) -> Sealed:
@@ -157,6 +162,18 @@ class TrainedOnData:
             raise RunError(
                 f"{source!r} is no longer the data that {str(self.path)!r} was trained on"
             )
+
+
+Kind = TypeVar("Kind", bound=TrainedOnData)
+
+
+def readable(kind: type[Kind], root: Path | None) -> list[Kind]:
+    """Return the runs or studies under a folder that can be read, oldest first."""
+    found: list[Kind] = []
+    for path in folder.with_files(root, kind.index):
+        with contextlib.suppress(RunError):
+            found.append(kind(path))
+    return sorted(found, key=lambda one: (one.created, one.path.name))
 
 
 def remember_source(data: Data) -> None:

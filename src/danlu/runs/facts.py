@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -72,15 +72,12 @@ class DataFacts(Facts):
     notices: list[str] = []
 
 
-AnyFacts = TypeVar("AnyFacts", bound=BaseModel)
-
-
 def check_facts(facts: Any, model: type[BaseModel], file: Path) -> None:
     """Raise RunError where facts are not what a model says."""
     try:
         model.model_validate(facts)
     except ValidationError as e:
-        raise RunError(f"{file} is foreign: {_first_mistake(e)}") from None
+        raise RunError(f"{file} is foreign: {first_mistake(e)}") from None
 
 
 def schema_of(plain: Any, file: Path) -> Schema:
@@ -88,7 +85,7 @@ def schema_of(plain: Any, file: Path) -> Schema:
     try:
         return Schema.from_json(plain)
     except ValidationError as e:
-        raise RunError(f"{file} is foreign: schema: {_first_mistake(e)}") from None
+        raise RunError(f"{file} is foreign: schema: {first_mistake(e)}") from None
     except ValueError as e:
         raise RunError(f"{file} is foreign: schema: {e}") from None
 
@@ -109,7 +106,8 @@ def _loading_options() -> type[BaseModel]:
     return create_model("source", __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def _first_mistake(e: ValidationError) -> str:
+def first_mistake(e: ValidationError) -> str:
+    """Return the first of pydantic's mistakes in a line."""
     error = e.errors()[0]
     place = ".".join(map(str, error["loc"])) or "it"
     return f"`{place}`: {error['msg'][0].lower()}{error['msg'][1:]}"

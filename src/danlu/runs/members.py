@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from danlu.errors import RunError
 from danlu.files import with_nan
-from danlu.runs.facts import Figure
+from danlu.runs.facts import Figure, first_mistake
 
 Status = Literal["finished", "stopped", "diverged"]
 
@@ -50,9 +49,7 @@ class Member:
         try:
             member = _adapter().validate_python(plain)
         except ValidationError as e:
-            error = e.errors()[0]
-            place = ".".join(map(str, error["loc"]))
-            raise RunError(f"{file} is foreign: `{place}`: {error['msg'].lower()}") from None
+            raise RunError(f"{file} is foreign: {first_mistake(e)}") from None
         member.result.update(with_nan(member.result))
         return member
 
@@ -78,11 +75,6 @@ class Member:
 @cache
 def _adapter() -> TypeAdapter[Member]:
     return TypeAdapter(Member)
-
-
-def digest_of_file(content: bytes) -> str:
-    """Return the digest of a file of curves."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def figure_of(result: Mapping[str, Any], metric: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -29,7 +28,7 @@ from danlu.recipe import Recipe
 from danlu.recipe.build import build_model, text_spec
 from danlu.recipe.recipe import recipe_of_run
 from danlu.runs import checkpoint, folder
-from danlu.runs.data_source import TrainedOnData
+from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import RunFacts, check_facts
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.saved_outputs import has_outputs, read_outputs
@@ -50,8 +49,7 @@ class Run(TrainedOnData):
     index = "run.json"
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
-        # Absolute: the program may go to another folder.
-        self.path, self.trust = Path(path).absolute(), trust
+        super().__init__(path, trust)
         if not os.path.isdir(self.path):
             raise RunError(
                 f"{str(path)!r} is not a run folder: it does not exist; "
@@ -242,8 +240,4 @@ def list_runs(root: Path | None = None) -> list[Run]:
 
     Those that cannot be read are left out.
     """
-    runs = []
-    for path in folder.with_files(root, Run.index):
-        with contextlib.suppress(RunError):
-            runs.append(Run(path))
-    return sorted(runs, key=lambda run: (run.created, run.path.name))
+    return readable(Run, root)

@@ -8,7 +8,6 @@ members/: members that were opened as runs
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from functools import cached_property
@@ -26,6 +25,7 @@ from danlu.files import (
     check_file,
     check_folder,
     digest_of,
+    digest_of_file,
     is_file,
     pack_tensors,
     parse_json,
@@ -44,9 +44,9 @@ from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.recipe.sample import with_own_fold
 from danlu.runs import folder
-from danlu.runs.data_source import TrainedOnData
+from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import StudyFacts, check_facts
-from danlu.runs.members import DIVERGED, Member, digest_of_file
+from danlu.runs.members import DIVERGED, Member
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.run import NORMALIZER, WEIGHTS, Run
 from danlu.runs.saved_outputs import Digests, write_predictions
@@ -63,8 +63,7 @@ class Study(TrainedOnData):
     index = "study.json"
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
-        # Absolute: the program may go to another folder.
-        self.path, self.trust = Path(path).absolute(), trust
+        super().__init__(path, trust)
         if not os.path.lexists(self.path / self.index):
             raise RunError(f"{str(path)!r} is not a study folder: it has no study.json")
         refuse_links(self.path)
@@ -296,8 +295,4 @@ def list_studies(root: Path | None = None) -> list[Study]:
 
     Those that cannot be read are left out.
     """
-    studies = []
-    for path in folder.with_files(root, Study.index):
-        with contextlib.suppress(RunError):
-            studies.append(Study(path))
-    return sorted(studies, key=lambda study: (study.created, study.path.name))
+    return readable(Study, root)

@@ -11,11 +11,11 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import count
+from danlu.memory import is_out_of_memory
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch.device import threads_for
 from danlu.train.dispatch.footprint import bytes_of_network, most_at_once
-from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.dispatch.operations import StepWork
 from danlu.train.dispatch.plan import Plan, describe
 from danlu.train.dispatch.speeds import speeds

@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from danlu.memory import is_out_of_memory
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream, StepBatch
-from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.engine.population import Population
 
 CHAIN, VMAP, SINGLE = "chain", "vmap", "single"

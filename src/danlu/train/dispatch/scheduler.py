@@ -14,6 +14,7 @@ import torch
 from danlu.data import Data
 from danlu.errors import Interrupted, RunError, RunNotice, notify, stopped
 from danlu.files import append_lines
+from danlu.memory import is_out_of_memory
 from danlu.runs import Member, Study, checkpoint
 from danlu.train.dispatch.chunk import (
     ChunkRecorder,
@@ -25,7 +26,6 @@ from danlu.train.dispatch.chunk import (
 from danlu.train.dispatch.cluster import Cluster, ClusterRun
 from danlu.train.dispatch.device import choose_device
 from danlu.train.dispatch.listener import StudyListener
-from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.dispatch.plan import Plan
 from danlu.train.dispatch.planner import Group, Planner
 from danlu.train.dispatch.reports import Note, Report, SendingReporter, StepsDone

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from danlu.errors import reason_of
+from danlu.memory import is_out_of_memory
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream, StepBatch
-from danlu.train.dispatch.memory import is_out_of_memory
 from danlu.train.engine.population import Population
 
 MakePopulation = Callable[[Sequence[Recipe]], Population]
