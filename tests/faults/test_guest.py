@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 import torch
 
-import danlu
 from danlu import Recipe, Run, Study, compare, cross_validate, fit, load, resume, tune
 from danlu.errors import Interrupted
 from danlu.files import digest_of, read_tensors
+from danlu.study.opening import open_tuning
 from danlu.train import Listener
 
 RECIPE = Recipe(model={"name": "dense", "hidden": [6], "dropout": 0.2}, epochs=2)
@@ -130,7 +130,7 @@ WORK: dict[str, Callable[[Path, Path], object]] = {
     "score": lambda made, out: Run(made / "text").score(["the cat"])[0].nats,
     "generate": lambda made, out: "".join(Run(made / "text").generate("the", length=12)),
     "member": lambda made, out: _bits(Study(made / "compare").run(1)),
-    "importance": lambda made, out: danlu.study.search.open_tuning(Study(made / "tune")).importance,
+    "importance": lambda made, out: open_tuning(Study(made / "tune")).importance,
     "recipe": lambda made, out: Recipe.read("digits").to_toml(),
 }
 

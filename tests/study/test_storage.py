@@ -23,7 +23,7 @@ from danlu import Data, Recipe, Study, Tuning, load, tune
 from danlu.cli import app
 from danlu.errors import RunError, Untrusted
 from danlu.study import continue_tuning, search
-from danlu.study.search import open_tuning
+from danlu.study.opening import open_tuning
 from danlu.study.space import Range
 from danlu.study.storage import keep_url, url_of, without_password
 from danlu.study.strategies import OWNER_TAG, Proposal, propose

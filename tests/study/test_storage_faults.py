@@ -18,7 +18,7 @@ from searches import BASE, LONG, LONG_SPACE, SPACE
 from danlu import Data, Study, load, tune
 from danlu.errors import RunError
 from danlu.study import continue_tuning, search, storage
-from danlu.study.search import open_tuning
+from danlu.study.opening import open_tuning
 from danlu.study.strategies import ROUND, UNCLAIMED
 from danlu.study.trials import Trials
 from danlu.train.dispatch import planner

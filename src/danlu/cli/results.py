@@ -100,7 +100,7 @@ def show_study(study: Study, json: bool) -> None:
     from danlu.report.terminal.console import say
     from danlu.study import Comparison
     from danlu.study.folds import KIND, Folds
-    from danlu.study.search import open_tuning
+    from danlu.study.opening import open_tuning
 
     kind, path, members = study.info["kind"], study.path, study.members
     is_finished = study.status == "finished"

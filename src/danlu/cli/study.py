@@ -207,7 +207,7 @@ def write_study_report(study: Study) -> Path:
     from danlu.report.pages.tune_page import write_tuning
     from danlu.study import Comparison
     from danlu.study.folds import KIND, Folds
-    from danlu.study.search import open_tuning
+    from danlu.study.opening import open_tuning
 
     kind, path = study.info["kind"], study.path
     if study.status != "finished":

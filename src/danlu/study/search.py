@@ -30,6 +30,7 @@ from danlu.study.grid import short
 from danlu.study.heartbeat import WithHeartbeat
 from danlu.study.metric import mistakes_in as mistakes_in_metric
 from danlu.study.metric import note_on_default, resolve
+from danlu.study.opening import check_complete, check_figures, open_trials
 from danlu.study.space import Space
 from danlu.study.storage import keep_url, url_of, without_password
 from danlu.study.strategies import BATCH, STRATEGIES, Halving
@@ -228,31 +229,13 @@ def continue_tuning(
     with folder.locked(study.path):
         study.check_trust()
         data = study.load_data() if data is None else data
-        trials = _trials(study, data.fingerprint, url_of(study, storage))
+        trials = open_trials(study, data.fingerprint, url_of(study, storage))
         options: dict[str, Any] = {
             "listener": WithHeartbeat(listener or StudyListener(), trials),
             "checkpoint_every": checkpoint_every,
             "ray": ray,
         }
         return _Search(study, data, trials, report or (lambda line: None), options).run()
-
-
-def _trials(study: Study, fingerprint: str, url: str, readonly: bool = False) -> Trials:
-    info = search_facts(study)
-    space = {path: spaces.from_json(kept) for path, kept in info["space"].items()}
-    return Trials(url, info, space, fingerprint, study, readonly)
-
-
-@guest
-def open_tuning(study: Study) -> Tuning:
-    """Return what a search has found so far; nothing is written to its storage.
-
-    Raises Untrusted where that is not in the study's folder, and the study not trusted.
-    """
-    url = url_of(study, readonly=True)
-    trials = _trials(study, study.data_info["fingerprint"], url, readonly=True)
-    trials.check_against(study)
-    return Tuning(study, trials)
 
 
 class _Search:
@@ -280,12 +263,12 @@ class _Search:
 
     def run(self) -> Tuning:
         """Search to the end."""
-        self.trials.check_complete(self.study)
+        check_complete(self.trials, self.study)
         if not self.study.trained:
             self.study = resume_study(self.study, self.data, pruner=self._pruner(), **self.options)
         # What was trained before a crash is told now.
         self.trials.record_results(self.info["metric"])
-        self.trials.check_against(self.study)
+        check_figures(self.trials, self.study)
         for round_number in range(1, self.info["rounds"] + 1):
             self._round(round_number)
         return self._select_winner()

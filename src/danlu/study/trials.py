@@ -21,7 +21,6 @@ from optuna.trial import TrialState
 
 from danlu.errors import RunError, count, stopped, way_on
 from danlu.metrics import higher_is_better
-from danlu.recipe import Recipe
 from danlu.runs import Member, Study
 from danlu.runs.members import DIVERGED, STOPPED, figure_of
 from danlu.study import storage as storages
@@ -348,7 +347,7 @@ class Trials:
             stopped = attrs[_ENDED]["stopped"]
         else:
             # A storage that no other machine shares does not repeat what the study's folder says.
-            # That of each is there: see `check_against`.
+            # That of each is there: see `opening.check_figures`.
             member = members[int(number)]
             epochs = member.result["epochs"]
             stopped = member.status == STOPPED
@@ -361,41 +360,6 @@ class Trials:
             int(number),
             attrs[ROUND],
         )
-
-    def check_complete(self, study: Study) -> None:
-        """Raise RunError where networks of the study have no trial: the storage lost them."""
-        known = {trial.user_attrs[OWNER_TAG] for trial in self.claimed()}
-        lost = [i for i in range(len(study)) if f"{self.id}:{i}" not in known]
-        if lost:
-            raise RunError(
-                f"{storages.without_password(self.url)} lacks {count(len(lost), 'trial')} that "
-                f"{str(study.path)!r} has trained; put back the file it was, or begin a new search"
-            )
-
-    def check_against(self, study: Study) -> None:
-        """Raise RunError where trials are not what the study's own folder says of its members.
-
-        A database has no digest, but what it says of these networks is also written there.
-        """
-        members = study.members
-        for trial in self.claimed():
-            owner, _, number = trial.user_attrs[OWNER_TAG].partition(":")
-            if owner != self.id or trial.state != TrialState.COMPLETE:
-                continue
-            member = members.get(int(number)) if number.isdecimal() else None
-            if member is None or not self._agree(trial, study.recipes[int(number)], member):
-                raise RunError(
-                    f"{storages.without_password(self.url)} is damaged: trial {trial.number} is "
-                    f"not what {str(study.path)!r} says of member {number}"
-                )
-
-    def _agree(self, trial: Any, recipe: Recipe, member: Member) -> bool:
-        try:
-            values = values_by_path(self.space, trial.params)
-        except (KeyError, StopIteration):
-            return False
-        is_same_figure = trial.value == figure_of(member.result, self.metric)
-        return is_same_figure and recipe.with_(**values) == recipe
 
     def diverged(self) -> int:
         """Return how many trials had no figure."""

@@ -1,0 +1,55 @@
+"""Impatient users, closed terminals, two trainings at once: saved, or said not to be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from danlu import Run
+
+
+def begin(out: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "danlu", "fit", "digits", *overrides, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+SENT = {
+    "once": [signal.SIGINT],
+    "twice": [signal.SIGINT] * 2,
+    "five times": [signal.SIGINT] * 5,
+    "the terminal closed": [signal.SIGHUP],
+}
+
+
+@pytest.mark.parametrize("how", sorted(SENT))
+def test_whoever_stops_a_training_is_told_what_is_saved(how: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = begin(out, "epochs=5000")
+    assert process.stdout is not None
+    while "epoch" not in process.stdout.readline():  # until it trains
+        assert process.poll() is None
+    for number in SENT[how]:
+        os.kill(process.pid, number)
+        time.sleep(0.005)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error and "Exception ignored" not in error
+    assert "saved; go on with" in error or "not saved since the last checkpoint; go on" in error
+    assert Run(out).status == "interrupted"
+
+
+def test_of_two_trainings_into_one_folder_one_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    both = [begin(out, "epochs=1", f"seed={seed}") for seed in (1, 2)]
+    ended = [process.communicate(timeout=60)[1] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2], ended
+    assert "exists and is not empty" in ended[codes.index(2)]
+    assert Run(out).recipe.seed == codes.index(0) + 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
