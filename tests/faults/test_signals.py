@@ -44,6 +44,34 @@ def test_whoever_stops_a_training_is_told_what_is_saved(how: str, tmp_path: Path
     assert Run(out).status == "interrupted"
 
 
+PRESSED_WHILE_TOLD = """
+import os, signal
+from danlu.cli.ending import run
+from danlu.errors import DanluError
+
+class Told(DanluError):
+    exit_code = 130
+    @property
+    def mistakes(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return ["the run is saved"]
+    @mistakes.setter
+    def mistakes(self, _): pass
+
+def app():
+    raise Told("the run is saved")
+
+run(app, own_process=True)
+"""
+
+
+def test_pressing_again_while_it_is_told_what_is_saved_changes_nothing() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PRESSED_WHILE_TOLD], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (130, "danlu: the run is saved\n")
+
+
 def test_of_two_trainings_into_one_folder_one_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     both = [begin(out, "epochs=1", f"seed={seed}") for seed in (1, 2)]

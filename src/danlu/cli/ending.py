@@ -24,23 +24,33 @@ def run(app: Callable[[], object], own_process: bool) -> None:
     code = 0
     with sturdy_streams():
         try:
-            app()
+            try:
+                app()
+            finally:
+                _ignore_interrupts(own_process)
         except DanluError as e:
-            for mistake in e.mistakes:
-                print(f"danlu: {printable(mistake)}", file=sys.stderr)
-            code = e.exit_code
-        except KeyboardInterrupt:
+            code = _refuse(e)
+        except KeyboardInterrupt as e:
             _ignore_interrupts(own_process)
-            print("danlu: interrupted", file=sys.stderr)
             code = 130
+            if isinstance(e.__context__, DanluError):  # pressed again while the first was told
+                code = _refuse(e.__context__)
+            else:
+                print("danlu: interrupted", file=sys.stderr)
         except BrokenPipeError:  # the reader of our output left
             code = 0
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else int(e.code is not None)
         except Exception as e:  # no user should see a traceback, whatever we got wrong
             code = _tell(e)
-        _ignore_interrupts(own_process)
     sys.exit(code)
+
+
+def _refuse(e: DanluError) -> int:
+    """Print an error's mistakes; return its exit code."""
+    for mistake in e.mistakes:
+        print(f"danlu: {printable(mistake)}", file=sys.stderr)
+    return e.exit_code
 
 
 def _ignore_interrupts(own_process: bool) -> None:

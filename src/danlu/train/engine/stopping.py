@@ -34,8 +34,8 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers_before.items():
-            # The host program's own handlers come back.
+        # The host program's own handlers come back; Ctrl-C's last, as it may interrupt this.
+        for number, handler in reversed(self._handlers_before.items()):
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
