@@ -13,11 +13,13 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 _TUNED = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _LARGEST_OWN = 32 << 20  # bytes: up to there glibc raises its own limit for large blocks
+T = TypeVar("T")
 _keeping = threading.Lock()
 _keepers = 0  # trainings under way that keep freed memory
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -79,6 +81,25 @@ def environment(**values: str) -> Iterator[None]:
 def serial_tokenizers() -> contextlib.AbstractContextManager[None]:
     """Have `tokenizers` start no threads: it would warn of every process that is forked later."""
     return environment(TOKENIZERS_PARALLELISM="false")
+
+
+def interruptible(call: Callable[[], T]) -> T:
+    """Return what a long call of a library returns that hears no Ctrl-C.
+
+    It runs in a thread: an interrupt leaves it there, to end with the process or when it is done.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not done.done():
+        wait([done], timeout=1)  # without a limit, Ctrl-C would not be heard on Windows
+    return done.result()
 
 
 @contextlib.contextmanager

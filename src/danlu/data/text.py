@@ -8,17 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.data.memmap import Array
+from danlu.data.memmap import Array, allocate
+from danlu.data.room import reading_budget
 from danlu.data.vocabulary import EOS, PAD, UNK
 from danlu.errors import DataError
 
 
-def pad(rows: Sequence[Sequence[int]], fill: int = PAD, width: int | None = None) -> Array:
-    """Return rows of unequal length as one array [N, T] of int32."""
+def pad(rows: Sequence[Sequence[int] | Array], fill: int = PAD, width: int | None = None) -> Array:
+    """Return rows of unequal length as one array [N, T] of int32, on disk where it is large."""
     if width is None:
         width = max(map(len, rows))
-    shape = (len(rows), width)
-    padded = np.full(shape, fill, np.int32)
+    padded = allocate((len(rows), width), np.int32, reading_budget())
+    padded[:] = fill
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded

@@ -13,7 +13,7 @@ from torch import Tensor
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import Mistake, RunError, wrong
 from danlu.nn.protocols import NextToken, State
-from danlu.predict.text import encode_checked
+from danlu.predict.text import AT_ONCE, encode_checked
 from danlu.predict.trained import Trained, vocabulary_for
 from danlu.rng import stream
 
@@ -57,7 +57,8 @@ def generate(
         raise RunError(*mistakes)
     start: list[int] = []
     if prompt:
-        (start,) = encode_checked(vocabulary.encode_all, [prompt], blank=True)
+        (row,) = encode_checked(vocabulary.encode_all, [prompt], blank=True)
+        start = row.tolist()
     tokens = _tokens(trained, start, temperature, top_k, length, seed)
     return _decoded(vocabulary, start, tokens)
 
@@ -78,7 +79,8 @@ def _tokens(
     for _ in range(length):
         x = torch.tensor([unread], dtype=torch.int32)
         with torch.no_grad():
-            logits, state = model.step(x, state)
+            for piece in x.split(AT_ONCE, 1):  # a long prompt is read in pieces
+                logits, state = model.step(piece, state)
         token = draw(logits[0], temperature, top_k, generator)
         if token == EOS:
             return

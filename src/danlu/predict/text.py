@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from danlu.data.memmap import Array
+from danlu.data.schema import Schema
+from danlu.data.sources.text import cut
 from danlu.data.tags import Span, spans
 from danlu.data.text import check_encodable, pad, tokenize
 from danlu.data.vocabulary import EOS, UNK, Vocabulary
-from danlu.errors import RunError, some, wrong
+from danlu.errors import DataNotice, RunError, first, notify, some, wrong
 from danlu.nn.information import perplexity
+from danlu.nn.protocols import State, Stateful
 from danlu.predict.trained import Trained, vocabulary_for
 
-EncodeAll = Callable[[Sequence[str]], list[list[int]]]
+AT_ONCE = 1 << 14  # tokens of a text that a recurrent network reads in one piece
+_LONGEST_SENTENCE = 100_000  # tokens: all are tagged together
+EncodeAll = Callable[[Sequence[str]], Sequence[Array | list[int]]]
 
 
 @dataclass(frozen=True)
@@ -55,27 +63,34 @@ def encode(trained: Trained, texts: Sequence[str]) -> Tensor:
     Raises RunError for texts of which no token is known.
     """
     vocabulary = vocabulary_for(trained, "classification")
-    rows = encode_checked(vocabulary.encode_all, texts)
+    rows = shortened(encode_checked(vocabulary.encode_all, texts), trained.schema)
     return torch.from_numpy(pad(rows))
 
 
-def encode_checked(
-    encode_all: EncodeAll, texts: Sequence[str], blank: bool = False
-) -> list[list[int]]:
-    """Return the token numbers of each text.
+def shortened(rows: Sequence[Array], schema: Schema) -> list[Array]:
+    """Return token numbers of at most as many as in training, and say what is cut."""
+    places = [f"text {number}" for number in range(1, len(rows) + 1)]
+    short, notices = cut(rows, {"like": schema}, places)
+    for notice in notices:
+        notify(notice, DataNotice)
+    return short
+
+
+def encode_checked(encode_all: EncodeAll, texts: Sequence[str], blank: bool = False) -> list[Array]:
+    """Return the token numbers [T] of each text.
 
     blank: whether a text may be of spaces alone. Raises RunError for what is not text, empty, or
     without any known token.
     """
     texts = _checked_list(texts)
-    rows = encode_all(texts)
+    rows = [np.asarray(row, np.int32) for row in encode_all(texts)]
     empty = []
     unknown = []
     for number, (row, text) in enumerate(zip(rows, texts, strict=True), 1):
         is_blank = not text.strip()
-        if not row or (is_blank and not blank):
+        if not len(row) or (is_blank and not blank):
             empty.append(str(number))
-        if row and all(token == UNK for token in row):
+        if len(row) and (row == UNK).all():
             unknown.append(repr(text))
     mistakes = []
     if not rows:
@@ -124,6 +139,14 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
         return [vocabulary.numbers(tokens) for tokens in sentences]
 
     rows = encode_checked(encode_all, texts)
+    too_long = [
+        f"text {number} has {len(row):,} tokens, but may have {_LONGEST_SENTENCE:,}; give it in "
+        "sentences, one on each line"
+        for number, row in enumerate(rows, 1)
+        if len(row) > _LONGEST_SENTENCE
+    ]
+    if too_long:
+        raise RunError(*first(too_long, "texts"))
     model = trained.model()
     gap = " " if schema.spaced else ""
     tagged = []
@@ -138,8 +161,8 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
 
 
 @torch.no_grad()
-def _tags(model: nn.Module, tokens: list[int], names: Sequence[str]) -> list[str]:
-    x = torch.tensor([tokens], dtype=torch.int32)  # [1, T]
+def _tags(model: nn.Module, tokens: Array, names: Sequence[str]) -> list[str]:
+    x = torch.from_numpy(tokens)[None]  # [1, T]
     scores = model(x)
     # A network with a CRF gives the likeliest path after the marginals.
     if isinstance(scores, tuple):
@@ -172,28 +195,44 @@ def score(trained: Trained, texts: Sequence[str]) -> list[SentenceScore]:
     vocabulary = vocabulary_for(trained, "language")
     rows = encode_checked(vocabulary.encode_all, texts, blank=True)
     model = trained.model()
+    ends = [EOS] if trained.schema.lines else []  # where lines were learnt, the end of one counts
     scores = []
     for text, row in zip(texts, rows, strict=True):
-        tokens = [EOS, *row]
-        if trained.schema.lines:
-            tokens.append(EOS)  # where lines were learnt, the end of one counts
-        nats = _log_p(model, tokens)
+        tokens = torch.from_numpy(np.concatenate([[EOS], row, ends]).astype(np.int32))
+        with _stateful(model):
+            nats = _log_p(model, tokens)
         predicted = len(tokens) - 1
-        unknown = row.count(UNK)
+        unknown = int((row == UNK).sum())
         scores.append(SentenceScore(text, nats, predicted, unknown))
     return scores
 
 
+@contextlib.contextmanager
+def _stateful(model: nn.Module) -> Iterator[None]:
+    """Have a recurrent network give its state, by which it reads a long text in pieces."""
+    if not isinstance(model, Stateful):
+        yield
+        return
+    before = model.stateful
+    model.stateful = True
+    try:
+        yield
+    finally:
+        model.stateful = before
+
+
 @torch.no_grad()
-def _log_p(model: nn.Module, tokens: list[int]) -> float:
+def _log_p(model: nn.Module, tokens: Tensor) -> float:
     """Return log P of the tokens after the first."""
-    all_but_last = tokens[:-1]
-    x = torch.tensor([all_but_last], dtype=torch.int32)  # [1, T]
-    following = torch.tensor(tokens[1:]).unsqueeze(1)  # [T, 1]
-    out = model(x)
-    if isinstance(out, tuple):  # a stateful network gives its state as well
-        out, _ = out
-    (logits,) = out
-    log_p = torch.log_softmax(logits.double(), 1)  # [T, K]
-    of_following = log_p.gather(1, following)
-    return float(of_following.sum())
+    x, following = tokens[:-1], tokens[1:].long()
+    nats = 0.0
+    state: State | None = None
+    step = AT_ONCE if isinstance(model, Stateful) else len(x)
+    for piece, next_tokens in zip(x.split(step), following.split(step), strict=True):
+        if isinstance(model, Stateful):
+            (logits,), state = model(piece[None], state)  # [T, K]
+        else:
+            (logits,) = model(piece[None])
+        log_p = torch.log_softmax(logits.double(), 1)
+        nats += float(log_p.gather(1, next_tokens[:, None]).sum())
+    return nats

@@ -12,11 +12,12 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from danlu.data.memmap import Array
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import RunError, wrong
 from danlu.nn.protocols import EncodesAndDecodes
 from danlu.predict.generate import whole_number_mistakes
-from danlu.predict.text import encode_checked
+from danlu.predict.text import encode_checked, shortened
 from danlu.predict.trained import Trained, vocabulary_for
 
 _MOST_BEAMS = 1000
@@ -43,13 +44,13 @@ def translate(
         mistakes.append(wrong("beam", beam, f"must be at most {_MOST_BEAMS:,}", "try 5"))
     if mistakes:
         raise RunError(*mistakes)
-    sources = encode_checked(vocabulary.encode_all, texts)
+    sources = shortened(encode_checked(vocabulary.encode_all, texts), trained.schema)
     return translate_tokens(trained, sources, beam, length)
 
 
 def translate_tokens(
     trained: Trained,
-    sources: Sequence[Sequence[int]],
+    sources: Sequence[Sequence[int] | Array],
     beam: int = 1,
     length: int = 200,
 ) -> list[tuple[str, float]]:
@@ -66,7 +67,7 @@ def translate_tokens(
 @torch.no_grad()
 def beam_search(
     model: EncodesAndDecodes,
-    source: Sequence[int],
+    source: Sequence[int] | Array,
     beam: int,
     length: int,
 ) -> Hypothesis:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from danlu.data.column import Column
-from danlu.data.memmap import Array, parse_bytes
+from danlu.data.memmap import Array
 from danlu.data.parts import in_order
 from danlu.data.raw import Encoded, Raw
+from danlu.data.room import claim
 from danlu.data.schema import Schema
 from danlu.data.sources import frames, text
 from danlu.data.sources.formats import as_labels
@@ -100,12 +101,7 @@ def stacked(rows: Sequence[Any], what: str) -> Array:
 def dense(matrix: Any) -> Array:
     """Return one of SciPy's sparse matrices as an array. Raises DataError above this memory."""
     size = math.prod(matrix.shape) * matrix.dtype.itemsize
-    budget = parse_bytes(None)
-    if size > budget:
-        raise DataError(
-            f"the sparse matrix has the shape {matrix.shape}, {size / 1e9:.1f} GB when its zeros "
-            f"are stored, and {budget / 1e9:.1f} GB are there for it; keep fewer columns"
-        )
+    claim(size, f"the sparse matrix of {' × '.join(map(str, matrix.shape))}, its zeros stored,")
     return matrix.toarray()  # type: ignore[no-any-return]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from danlu.data.data import Data
 from danlu.data.raw import Raw
+from danlu.data.room import reading_within
 from danlu.data.schema import Schema
 from danlu.data.sources import parquet, published
 from danlu.data.sources.archives import unpacked_archive
@@ -119,24 +120,25 @@ def load(
                 {"tokens": tokens, "vocabulary": vocabulary}, (), "a run's own vocabulary"
             )
         options["like"] = like
-    raw, name = _read(source, options, split)
-    if raw.schema.task == "language":
-        if seed:
-            rule = "must be left out: running text is cut in order, not shuffled"
-            raise DataError(wrong("seed", seed, rule))
-        split = None  # the text was cut where it was read
-    told = {**given, "source": name, "resize": options["resize"], "split": split}
-    told |= {"valid": valid, "seed": seed, "limit": limit}
-    data = Data.from_raw(
-        raw,
-        _as_told(told),
-        split,
-        valid,
-        seed,
-        limit,
-        reloadable=isinstance(source, (str, Path)),
-        all_test=like is not None,
-    )
+    with reading_within(options["budget"]):
+        raw, name = _read(source, options, split)
+        if raw.schema.task == "language":
+            if seed:
+                rule = "must be left out: running text is cut in order, not shuffled"
+                raise DataError(wrong("seed", seed, rule))
+            split = None  # the text was cut where it was read
+        told = {**given, "source": name, "resize": options["resize"], "split": split}
+        told |= {"valid": valid, "seed": seed, "limit": limit}
+        data = Data.from_raw(
+            raw,
+            _as_told(told),
+            split,
+            valid,
+            seed,
+            limit,
+            reloadable=isinstance(source, (str, Path)),
+            all_test=like is not None,
+        )
     for notice in data.notices:
         notify(notice, DataNotice)
     return data

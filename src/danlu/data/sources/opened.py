@@ -12,7 +12,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from danlu.data.room import PER_BYTE_OF_TEXT, claim, reading_budget
 from danlu.data.sources.tree import is_about
 from danlu.errors import DataError, reason_of, some, wrong
 
@@ -21,6 +23,7 @@ _GZIP, _BZIP2, _XZ, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHINESE = 0.9  # of the signs beyond ASCII: in Chinese text nearly all are in GB 2312
 _LOOKED_AT = 1 << 20  # bytes by which an encoding is told
+_BLOCK = 1 << 22  # bytes unpacked at once
 _HIDDEN = ("__MACOSX", ".")
 
 
@@ -54,23 +57,37 @@ def open_text(path: Path, encoding: str | None = None) -> Opened:
 
 def unpacked(path: Path) -> tuple[bytes, str]:
     """Return a file's bytes and its name, both unpacked where the bytes say that it is packed."""
+    name = path.name
     try:
+        claim(PER_BYTE_OF_TEXT * path.stat().st_size, name)
         content = path.read_bytes()
     except OSError as e:
-        raise DataError(f"{path.name} cannot be read: {(e.strerror or str(e)).lower()}") from e
-    name = path.name
+        raise DataError(f"{name} cannot be read: {(e.strerror or str(e)).lower()}") from e
+    packed = io.BytesIO(content)
     try:
         if content.startswith(_ZIP) and path.suffix.lower() not in (".xlsx", ".npz"):
             return _of_zip(content, name)
         if content.startswith(_GZIP):
-            return gzip.decompress(content), path.stem
+            return _all_of(gzip.open(packed), name), path.stem
         if content.startswith(_BZIP2) and path.suffix.lower() == ".bz2":
-            return bz2.decompress(content), path.stem
+            return _all_of(bz2.open(packed), name), path.stem
         if content.startswith(_XZ):
-            return lzma.decompress(content), path.stem
+            return _all_of(lzma.open(packed), name), path.stem
     except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{name} is damaged and cannot be unpacked: {reason_of(e)}") from e
     return content, name
+
+
+def _all_of(packed: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+    """Return what is packed. Raises DataError when it becomes more than may be read."""
+    content = bytearray()
+    with packed as file:
+        while block := file.read(_BLOCK):
+            content += block
+            size = PER_BYTE_OF_TEXT * len(content)
+            if size > reading_budget():
+                claim(size, f"{name}, unpacked,", least=True)
+    return bytes(content)
 
 
 def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
@@ -81,7 +98,7 @@ def _of_zip(content: bytes, name: str) -> tuple[bytes, str]:
                 f"{name} holds {len(members)} files ({some(members)}), but must hold one; unpack "
                 "it and name the one to read"
             )
-        return archive.read(members[0]), members[0].split("/")[-1]
+        return _all_of(archive.open(members[0]), name), members[0].split("/")[-1]
 
 
 def members_of_zip(names: Sequence[str]) -> list[str]:

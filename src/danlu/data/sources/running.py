@@ -28,7 +28,7 @@ _SHARES = (0.8, 0.1, 0.1)
 _UNEVEN = 0.05  # how far from its share a part may be, so that no line is cut
 
 Texts = dict[str, list[str]]  # documents by part
-Rows = list[list[int]]
+Rows = list[Array]
 
 
 def refuse_for_running_text(options: Options) -> None:
@@ -175,14 +175,16 @@ def _windows(
         places = [f"{text[:30]!r}" for text in texts]
         # The ends of a text are no tokens of its own.
         rows, told = cut(learnt.encode_all(texts), options, places)
-        return [[EOS, *row, EOS] for row in rows], told
+        end = np.array([EOS], np.int32)
+        return [np.concatenate([end, row, end]) for row in rows], told
     like = options.get("like")
     step = options.get("length") or (like.input_shape[0] if like else WINDOW)
-    stream = [EOS]
+    end = np.array([EOS], np.int32)
+    pieces = [end]
     for text in texts:
-        for numbers in learnt.encode_all(text.splitlines(True)):
-            stream += numbers
+        pieces += learnt.encode_all(text.splitlines(True))
         if has_ends:
-            stream.append(EOS)
+            pieces.append(end)
+    stream = np.concatenate(pieces)
     starts = range(0, len(stream) - 1, step)
     return [stream[start : start + step + 1] for start in starts], ()

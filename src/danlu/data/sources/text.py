@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, some
 
+Row = TypeVar("Row", list[Any], Array)
 LONGEST = 1024  # tokens of an example, unless told
 
 OPTIONS = ("tokens", "vocabulary", "length", "encoding", "missing")  # of `load`, for every text
@@ -63,20 +64,23 @@ def refuse_other_task(task: str, name: str, options: Options) -> None:
 
 
 def cut(
-    rows: Sequence[list[Any]], options: Options, places: Sequence[str]
-) -> tuple[list[list[Any]], tuple[str, ...]]:
+    rows: Sequence[Row], options: Options, places: Sequence[str]
+) -> tuple[list[Row], tuple[str, ...]]:
     """Return rows of at most as many tokens as the limit, and what was cut, in words.
 
     places: how each is named.
     """
-    most = options.get("length") or LONGEST
+    like = options.get("like")
+    trained_on = 0 if like is None else like.source or like.input_shape[0]
+    most = options.get("length") or max(LONGEST, trained_on)
     long = [i for i, row in enumerate(rows) if len(row) > most]
     if not long:
         return list(rows), ()
     longest = max(len(rows[i]) for i in long)
+    hint = "" if like is not None else f", and --length {longest} cuts none"
     notice = (
         f"{count(len(long), 'text')} cut after {most:,} tokens, the first {places[long[0]]}; the "
-        f"longest has {longest:,}, and --length {longest} cuts none"
+        f"longest has {longest:,}{hint}"
     )
     return [row[:most] for row in rows], (notice,)
 
@@ -136,7 +140,7 @@ def labelled(
     def encode(train: Array) -> Encoded:
         learnt = vocabulary([texts[int(i)] for i in train], options)
         rows, told = cut(learnt.encode_all(texts), options, places)
-        x = pad([row or [UNK] for row in rows])
+        x = pad([row if len(row) else [UNK] for row in rows])
         schema = Schema(
             "classification",
             x.shape[1:],
@@ -180,7 +184,7 @@ def paired(
         width = max(map(len, sources))
         if like:
             width = max(width, like.source)
-        left = pad([row or [UNK] for row in sources], width=max(1, width))
+        left = pad([row if len(row) else [UNK] for row in sources], width=max(1, width))
         right = pad([[EOS, *row] for row in targets])
         y = pad([[*row, EOS] for row in targets], -1)
         x = np.concatenate([left, right], 1)
