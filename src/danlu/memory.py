@@ -37,6 +37,11 @@ def free_memory() -> float:
     return max(0.0, min(free))
 
 
+def as_bytes(size: float) -> str:
+    """Return a number of bytes as people write it: 12.4 GB, 300 MB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+
+
 def processes_killed() -> int:
     """Return how many processes the system has killed because memory ran out, as far as it says."""
     for file in (_CGROUP / "memory.events", _CGROUP / "memory/memory.oom_control", _VMSTAT):

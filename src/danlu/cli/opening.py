@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.errors import DanluError, DataNotice, RunNotice
+from danlu.errors import DanluError, DataNotice, RunNotice, short_path
 from danlu.report.terminal.lines import note
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def load_source(source: str, loading: dict[str, Any], like: Schema | None = None
     like: the schema of a run that is to read it.
     """
     from danlu.data import load
+    from danlu.report.terminal.reading import reading_shown
 
-    with notices_said():
+    with notices_said(), reading_shown(source):
         return load(source, **loading, like=like)
 
 
@@ -129,7 +130,7 @@ def read_recipe(
     start = recipe.init.weights
     # A run is kept by its folder: another run may be `last` tomorrow.
     if start:
-        return recipe.with_(**{"init.weights": str(_find_weights(start).resolve())})
+        return recipe.with_(**{"init.weights": _weights_folder(start)})
     return recipe
 
 
@@ -218,7 +219,8 @@ def with_run_folders(texts: list[str] | None) -> list[str]:
 
 
 def _weights_folder(name: str) -> str:
-    return name if name in ("", "none") else str(_find_weights(name).resolve())
+    # As it was typed, as far as it can be: recipes and pages may go to others.
+    return name if name in ("", "none") else short_path(_find_weights(name))
 
 
 def _find_weights(name: str) -> Path:

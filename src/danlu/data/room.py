@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 from danlu.data.memmap import parse_bytes
 from danlu.errors import DataError, asked_as
+from danlu.memory import as_bytes
 
-# Bytes of memory for one of a text: itself, decoded, and a copy that is being changed.
+# Bytes of memory, measured: for one of a text (itself, decoded, and a copy that is being changed),
+# for a line, a cell of a table, a value of JSON, a text to be learnt from, and each of its
+# characters; for one of a spreadsheet, unpacked.
 PER_BYTE_OF_TEXT = 4
+_PER_LINE = 250
+_PER_CELL = 90
+_PER_VALUE = 180
+_PER_TEXT = 400
+_PER_CHARACTER = 16
+_PER_BYTE_OF_SHEET = 8
+_MOST_COLUMNS = 100_000  # each is examined by itself
 _budget: ContextVar[int | None] = ContextVar("budget", default=None)
 
 
@@ -49,11 +60,43 @@ def claim(size: float, what: str, least: bool = False) -> None:
         enough = f"{math.ceil(size / 1e8) / 10:g}GB"
         hint = f"make it smaller, or allow more with {asked_as('memory', enough)}"
     raise DataError(
-        f"{what} takes {about} {shown(size)} of memory to read, but may take {shown(budget)}; "
-        f"{hint}"
+        f"{what} takes {about} {as_bytes(size)} of memory to read, but may take "
+        f"{as_bytes(budget)}; {hint}"
     )
 
 
-def shown(size: float) -> str:
-    """Return bytes as people write them: 12.4 GB, 300 MB."""
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+def claim_table(cells: int, buffers: int, name: str, least: bool = False) -> None:
+    """Raise DataError where a table takes more; buffers: bytes of what its cells are read from."""
+    claim(_PER_CELL * cells + buffers, name, least)
+
+
+def claim_lines(text: str, name: str) -> None:
+    """Raise DataError where the lines of a text, each an object or more, take more."""
+    claim(_PER_LINE * text.count("\n") + PER_BYTE_OF_TEXT * len(text), name)
+
+
+def claim_sheet(size: int, name: str) -> None:
+    """Raise DataError where a spreadsheet takes more; size: of what is in it, unpacked."""
+    claim(_PER_BYTE_OF_SHEET * size, name)
+
+
+def claim_texts(texts: Collection[Any], name: str) -> None:
+    """Raise DataError where texts that are turned into tokens take more."""
+    claim(_PER_TEXT * len(texts), name)
+    characters = sum(len(text) for text in texts if isinstance(text, str))
+    claim(_PER_TEXT * len(texts) + _PER_CHARACTER * characters, name)
+
+
+def claim_json(text: str, name: str) -> None:
+    """Raise DataError where a JSON text takes more."""
+    values = sum(map(text.count, ",:[{"))  # the least that a value takes is such a sign
+    claim(_PER_VALUE * values + PER_BYTE_OF_TEXT * len(text), name)
+
+
+def check_width(columns: int, name: str) -> None:
+    """Raise DataError for a table of too many columns."""
+    if columns > _MOST_COLUMNS:
+        raise DataError(
+            f"{name} has {columns:,} columns, but may have {_MOST_COLUMNS:,}; turn rows and "
+            "columns round, or save numbers as a .npy file"
+        )

@@ -190,13 +190,14 @@ def learn(
     if is_segmented:
         texts = [segmented(text) for text in texts]
         spaces_only = True
+    pieces = chain.from_iterable(map(_pieces, texts))
     with serial_tokenizers():
         if kind == "chars":
             tokenizer = _learn_characters(texts, most)
         elif kind == "bpe":
-            tokenizer = interruptible(lambda: _learn_bpe(texts, most))
+            tokenizer = interruptible(lambda: _learn_bpe(pieces, most))
         else:
-            tokenizer = interruptible(lambda: _learn_words(texts, most, spaces_only))
+            tokenizer = interruptible(lambda: _learn_words(pieces, most, spaces_only))
     return Vocabulary(f"{_SEGMENTED if is_segmented else ''}{tokenizer.to_str()}")
 
 

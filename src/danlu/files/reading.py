@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from danlu.errors import RunError
 from danlu.files.json_values import parse_json
-from danlu.memory import free_memory
+from danlu.memory import as_bytes, free_memory
 
 # Of the memory that is free, what reading one file may take. Text becomes several times as large.
 _SHARE = 0.8
@@ -51,8 +51,8 @@ def open_file(path: Path, share: float = _SHARE) -> BinaryIO:
     if size > share * room:
         os.close(handle)
         raise RunError(
-            f"{path} has {size / 1e9:,.1f} GB, and this machine has {room / 1e9:,.1f} GB of "
-            "memory left; read it on a larger one"
+            f"{path} has {as_bytes(size)}, and this machine has {as_bytes(room)} of memory left; "
+            "read it on a larger one"
         )
     return os.fdopen(handle, "rb")
 

@@ -102,7 +102,7 @@ def read_texts(
 def _texts_of_file(path: Path, encoding: str | None, schema: Schema | None) -> list[str]:
     opened = open_text(path, encoding)
     column = schema.text_column if schema is not None else None
-    if opened.suffix in formats.JSON or is_json(opened.text):
+    if opened.suffix in formats.JSON or is_json(opened.text, path.name):
         return texts_of(formats.read_json(opened.text, path.name).frame, column, path.name)
     if opened.suffix in formats.DELIMITED and column is not None:
         frame = formats.read_text_table(opened.text, path.name, {}).frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import re
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from danlu.data.memmap import cache_folder
 from danlu.data.sources.opened import members_of_zip
 from danlu.errors import DataError, StorageError, reason_of
+from danlu.memory import as_bytes
 
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
 
@@ -52,6 +54,16 @@ def _refuse_cut(archive: tarfile.TarFile) -> None:
             raise tarfile.ReadError("it ends before its end mark")
 
 
+def _refuse_large(size: int, name: str, folder: Path) -> None:
+    """Raise StorageError for an archive that would fill the disk, of which half is left alone."""
+    room = shutil.disk_usage(folder).free / 2
+    if size > room:
+        raise StorageError(
+            f"{name} unpacks to {as_bytes(size)} or more, but may take {as_bytes(room)} of the "
+            f"disk with {folder}; unpack it elsewhere and name the folder"
+        )
+
+
 def _unpack(path: Path, is_tar: bool) -> Path:
     """Return the folder into which the archive is unpacked, now or before."""
     facts = path.stat()
@@ -66,11 +78,17 @@ def _unpack(path: Path, is_tar: bool) -> Path:
             target = Path(unfinished) / "files"
             if is_tar:
                 with tarfile.open(path) as archive:
-                    # Names that lead out of the folder are refused.
-                    archive.extractall(target, filter="data")
+                    size = 0
+                    for member in archive:
+                        size += member.size
+                        _refuse_large(size, path.name, parent)
+                        # Names that lead out of the folder are refused.
+                        archive.extract(member, target, filter="data")
                     _refuse_cut(archive)
             else:
                 with zipfile.ZipFile(path) as archive:
+                    size = sum(member.file_size for member in archive.infolist())
+                    _refuse_large(size, path.name, parent)
                     archive.extractall(target)
             target.rename(folder)
     except (tarfile.TarError, zipfile.BadZipFile):

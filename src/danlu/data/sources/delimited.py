@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from danlu.data.room import PER_BYTE_OF_TEXT, check_width, claim_table
 from danlu.data.sources.header import sniff, without_units
 from danlu.data.sources.separators import (
     COMMENTS,
@@ -59,6 +60,7 @@ def read_delimited(
         text = text[named.end() :]
         separator = separator or named[1]
     sign, told = separator_of(text, name, separator)
+    _check_size(text, name, sign)
     found = sign
     text, skipped = _from_first_row(text, sign, name)
     dialect = sniff(text, name, sign, header)
@@ -67,6 +69,14 @@ def read_delimited(
     if frame.empty:
         raise DataError(f"{name} has no rows; a table needs a row for each example")
     return Delimited(frame, (*told, *skipped, *dialect.notices, *notices), found)
+
+
+def _check_size(text: str, name: str, sign: str) -> None:
+    """Raise DataError for a table that is too large or too wide, before it is read."""
+    rows = split_lines(first_lines(text), sign)
+    check_width(max(map(len, rows)), name)
+    cells = text.count(sign) + text.count("\n") + 1
+    claim_table(cells, PER_BYTE_OF_TEXT * len(text), name)
 
 
 def _without_outer_quotes(text: str) -> str:
@@ -181,7 +191,7 @@ def _cells_of(text: str, name: str, sign: str, quoting: int) -> pd.DataFrame:
 
     try:
         frame: pd.DataFrame = pd.read_csv(  # type: ignore[call-overload]
-            io.StringIO(text),
+            io.BytesIO(text.encode()),  # a text would take four times the memory
             sep=sign,
             header=None,
             dtype="string",

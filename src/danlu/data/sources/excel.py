@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danlu.data.room import claim_sheet
 from danlu.data.sources.header import votes_for_names
 from danlu.errors import DataError, count, reason_of, some
 
@@ -36,6 +38,7 @@ def read_sheet(
     """
     import pandas as pd
 
+    claim_sheet(_size(path), path.name)
     try:
         # As they are: pandas would make numbers of codes, and gaps of names such as NA.
         sheets = pd.read_excel(
@@ -67,6 +70,15 @@ def read_sheet(
             *notices,
         )
     return frame, notices
+
+
+def _size(path: Path) -> int:
+    """Return how many bytes a spreadsheet holds, unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):  # of the format before, or the reader says why
+        return path.stat().st_size
 
 
 def _table(

@@ -61,7 +61,7 @@ def load_file(path: Path, options: Options, split: Any) -> Raw:
 
 def from_text(opened: Opened, name: str, options: Options, split: Any) -> Raw:
     """Return what a text holds: a table, JSON, tagged sentences, or running text."""
-    if opened.suffix in formats.JSON or is_json(opened.text):
+    if opened.suffix in formats.JSON or is_json(opened.text, name):
         return _from_json(opened.text, name, options)
     like = options.get("like")
     width = None
@@ -177,7 +177,7 @@ def _from_files(files: Sequence[Path], folder: Path, options: Options, split: An
     layout: Layout = "table"
     if tagged_files:
         layout = "tagged"
-    elif not is_json(first.text) and not formats.is_table(in_turn[0]):
+    elif not is_json(first.text, in_turn[0].name) and not formats.is_table(in_turn[0]):
         layout = layout_of(first.text, first.suffix, options)
     if layout == "running":
         return text_folders.from_files(files, folder.name, options, split)
@@ -195,7 +195,7 @@ def _from_files(files: Sequence[Path], folder: Path, options: Options, split: An
 
 
 def _table_of(opened: Opened, name: str, options: Options) -> formats.Table:
-    if opened.suffix in formats.JSON or is_json(opened.text):
+    if opened.suffix in formats.JSON or is_json(opened.text, name):
         return formats.read_json(opened.text, name)
     return formats.read_text_table(opened.text, name, options)
 

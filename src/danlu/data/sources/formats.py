@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.memmap import Array
+from danlu.data.room import check_width, claim, claim_json, claim_table
 from danlu.data.sources import columns
 from danlu.data.sources.delimited import read_delimited
 from danlu.data.sources.excel import is_spreadsheet, read_sheet
 from danlu.data.sources.opened import open_text, suffix_of
 from danlu.data.text import check_encodable
 from danlu.errors import DataError, reason_of, some
+from danlu.files import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,7 @@ EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 ARROW = (".arrow", ".feather", ".ipc")
 READING = ("separator", "header", "encoding")  # options that say how text becomes a table
 _NAMES_OF_PAIRS = {name for pair in columns.PAIRS for name in pair} | set(columns.TEXT)
+_ROWS_AT_ONCE = 1 << 17
 _X_NAMES = ("x", "data", "features", "images", "image", "inputs", "input", "samples")
 _Y_NAMES = ("y", "target", "targets", "label", "labels", "class", "classes", "output", "outputs")
 _PARTS = {"train": ("train", "training", "tr"), "valid": ("valid", "val", "validation", "dev"),
@@ -60,7 +63,7 @@ def read_table(path: Path, options: Mapping[str, Any]) -> Table:
     if suffix in EXCEL and is_spreadsheet(path):
         return read_excel(path, options)
     if suffix in ARROW or suffix == ".parquet":
-        return Table(read_arrow(path).to_pandas())
+        return Table(frame_of_arrow(read_arrow(path)))
     opened = open_text(path, options.get("encoding"))
     return read_text_table(opened.text, path.name, options, opened.notices)
 
@@ -107,6 +110,7 @@ def _header_of_known(text: str, name: str, separator: str | None, like: Any) -> 
 
 def read_json(text: str, name: str) -> Table:
     """Return a table of JSON objects: one on each line, or a list of them."""
+    claim_json(text, name)
     rows: list[dict[str, Any]] = []
     whole = _table_in_one_object(text)
     if whole is not None:
@@ -155,8 +159,8 @@ def _table_in_one_object(text: str) -> list[dict[str, Any]] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except ValueError:
         return None
     columns, data = found.get("columns"), found.get("data")
     if isinstance(columns, list) and isinstance(data, list):
@@ -177,8 +181,8 @@ def _table_in_one_object(text: str) -> list[dict[str, Any]] | None:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as e:
+        return parse_json(text)
+    except ValueError as e:
         raise DataError(f"{where} is no JSON: {reason_of(e)}") from e
 
 
@@ -196,20 +200,64 @@ def read_arrow(path: Path) -> Any:
     """Return the Arrow table of a file, Feather or Parquet."""
     import pyarrow as pa
     import pyarrow.feather as feather
-    import pyarrow.parquet as parquet
 
     try:
         if path.suffix.lower() == ".parquet":
-            return parquet.read_table(path)
+            return _read_parquet(path)
         try:
-            return feather.read_table(path)
+            table = feather.read_table(path)
         except pa.ArrowInvalid:
             # Written as a stream, without an index at its end.
             with pa.memory_map(str(path)) as source:
-                return pa.ipc.open_stream(source).read_all()
+                table = pa.ipc.open_stream(source).read_all()
+        size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
+        _check_size(table.num_rows, table.num_columns, size, path.name)
+        return table
     except (pa.ArrowException, OSError) as e:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
         raise DataError(f"{path.name} cannot be read as {kind}: {reason_of(e)}") from e
+
+
+def frame_of_arrow(table: Any) -> pd.DataFrame:
+    """Return an Arrow table as a data frame."""
+    frame: pd.DataFrame
+    try:
+        frame = table.to_pandas()
+    except Exception:  # what a file notes for pandas may be wrong in every way
+        frame = table.replace_schema_metadata(None).to_pandas()
+    return frame
+
+
+def _read_parquet(path: Path) -> Any:
+    """Return the table of a Parquet file, read in parts: a small one may hold many equal rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(path) as file:
+        rows, names = file.metadata.num_rows, file.schema_arrow.names
+        _check_size(rows, len(names), 0, path.name)
+        parts = []
+        size = 0
+        for part in file.iter_batches(_ROWS_AT_ONCE):
+            parts.append(part)
+            size += sum(map(_expanded, part.columns))
+            _check_size(rows, len(names), size, path.name, least=True)
+        return pa.Table.from_batches(parts, file.schema_arrow)
+
+
+def _expanded(array: Any) -> int:
+    """Return how many bytes an Arrow array takes with each of its values written out."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.DictionaryArray) and len(array.dictionary):
+        return int(len(array) * array.dictionary.nbytes / len(array.dictionary))
+    return int(array.nbytes)
+
+
+def _check_size(rows: int, width: int, size: int, name: str, least: bool = False) -> None:
+    """Raise DataError for a table that is too large or too wide; size: of its buffers, in bytes."""
+    check_width(width, name)
+    claim_table(rows * width, 2 * size, name, least)
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -228,10 +276,12 @@ def read_arrays(path: Path) -> Arrays:
 
 def _read_npz(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as archive:
+        claim(sum(member.file_size for member in archive.zip.infolist()), path.name)
         return {name: archive[name] for name in archive.files}
 
 
 def _read_npy(path: Path) -> Arrays:
+    claim(path.stat().st_size, path.name)
     return {"x": np.load(path, allow_pickle=False)}
 
 
@@ -242,6 +292,7 @@ def _read_hdf5(path: Path) -> Arrays:
 
     def take(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
+            claim(node.size * node.dtype.itemsize, f"{name} of {path.name}")
             found[name] = np.asarray(node)
 
     with h5py.File(path, "r") as file:
@@ -250,9 +301,11 @@ def _read_hdf5(path: Path) -> Arrays:
 
 
 def _read_mat(path: Path) -> Arrays:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        for name, shape, _ in whosmat(path):
+            claim(8 * math.prod(shape), f"{name} of {path.name}")
         content = loadmat(path)
     except NotImplementedError:
         # From version 7.3 on these are HDF5 files, whose axes are turned round.

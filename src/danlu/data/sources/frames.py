@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.raw import Encoded, Raw
+from danlu.data.room import check_width, claim_texts
 from danlu.data.sources import columns, formats, text
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.options import refuse_unused
@@ -55,6 +56,7 @@ def from_frame(
     frame, renamed = with_single_names(frame.reset_index(drop=True))
     if frame.empty:
         raise DataError(f"{name} has no rows")
+    check_width(frame.shape[1], name)
     comma_is_decimal = comma_is_decimal or uses_decimal_comma(frame)
     try:
         raw = _read(frame, name, options, sizes, comma_is_decimal)
@@ -268,6 +270,7 @@ def _labelled(
     sizes: Sizes,
 ) -> Raw:
     refuse_unused(options, (*_OF_TEXT, *formats.READING), "a table of text")
+    claim_texts(frame[text_column], name)
     kept, gaps, sizes = _present(frame, (text_column, label), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     texts = cells_of(frame[text_column][kept], text_column, places)
@@ -280,6 +283,8 @@ def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Si
     used = (*text.OPTIONS, *formats.READING, "task", "drop", "text")
     refuse_unused(options, used, "pairs")
     a, b, notices = _pair_columns(frame, name, options)
+    for column in (a, b):
+        claim_texts(frame[column], name)
     kept, gaps, sizes = _present(frame, (a, b), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     sources = cells_of(frame[a][kept], a, places)

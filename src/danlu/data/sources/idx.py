@@ -45,14 +45,17 @@ def load(
             f"{str(folder)!r} holds no pair train-images*ubyte and train-labels*ubyte (.gz or not)"
         )
     order = [p for p in ("train", "test") if p in files]
-    labels = [_read_labels(files[p][1]) for p in order]
     sizes = [_image_sizes(files[p][0]) for p in order]
-    for part, size, label in zip(order, sizes, labels, strict=True):
-        if size[0] != len(label):
+    labels = []
+    for part, size in zip(order, sizes, strict=True):
+        images_file, labels_file = files[part]
+        n = _count_of_labels(labels_file)
+        if size[0] != n:
             raise DataError(
-                f"{files[part][0].name} has {size[0]} images, but {files[part][1].name} has "
-                f"{len(label)} labels"
+                f"{images_file.name} has {size[0]:,} images, but {labels_file.name} has {n:,} "
+                "labels"
             )
+        labels.append(_read_labels(labels_file))
     if len({s[1:] for s in sizes}) > 1:
         shapes = " and ".join("×".join(map(str, s[1:])) for s in sizes)
         raise DataError(f"the training and test images in {str(folder)!r} differ in size: {shapes}")
@@ -123,6 +126,14 @@ def _fill(f: BinaryIO, out: Array, path: Path) -> None:
             f"{path.name} is truncated: it promises {len(view)} bytes, but has {got}; fetch it "
             "again"
         )
+
+
+def _count_of_labels(path: Path) -> int:
+    try:
+        with _open(path) as f:
+            return _header(f, path, 1)[0]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise DataError(f"{path.name} is damaged ({e}); fetch it again") from e
 
 
 def _read_labels(path: Path) -> Array:

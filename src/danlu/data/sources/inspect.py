@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data.raw import ColumnNote
+from danlu.data.room import reading_within
 from danlu.data.sources import formats
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.layout import is_json, layout_of
@@ -37,11 +38,14 @@ def inspect_table(source: str, given: Mapping[str, Any]) -> Inspection | None:
         return None
     try:
         options = checked({"memory": None, **given})
-        table = _table_of(path, options)
+        with reading_within(options["budget"]):
+            table = _table_of(path, options)
     except DataError:
         return None
-    if table is None:
-        return None
+    return None if table is None else _inspection(table, options)
+
+
+def _inspection(table: formats.Table, options: Mapping[str, Any]) -> Inspection:
     frame, renamed = with_single_names(table.frame)
     known = {role: tuple(options.get(role) or ()) for role in OVERRIDES}
     there = {role: tuple(c for c in named if c in frame) for role, named in known.items()}
@@ -58,7 +62,7 @@ def _table_of(path: Path, options: Mapping[str, Any]) -> formats.Table | None:
     if suffix in (*formats.EXCEL, *formats.ARROW, ".parquet"):
         return formats.read_table(path, options)
     opened = open_text(path, options.get("encoding"))
-    if opened.suffix in formats.JSON or is_json(opened.text):
+    if opened.suffix in formats.JSON or is_json(opened.text, path.name):
         return formats.read_json(opened.text, path.name)
     if layout_of(opened.text, opened.suffix, {**options, "task": None}) != "table":
         return None

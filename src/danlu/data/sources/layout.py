@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from danlu.data.room import claim_json
 from danlu.data.sources import separators
 from danlu.data.sources.formats import DELIMITED
 from danlu.data.sources.tagged_lines import is_universal
+from danlu.files import parse_json
 
 Layout = Literal["running", "table", "tagged"]
 
@@ -46,7 +47,7 @@ def layout_of(text: str, suffix: str, options: Mapping[str, Any]) -> Layout:
     return "running"
 
 
-def is_json(text: str) -> bool:
+def is_json(text: str, name: str) -> bool:
     """Whether a text is JSON: an object on each line, or a list of them."""
     start = text.lstrip()[:_LOOKED_AT]
     if start.startswith("["):
@@ -55,13 +56,16 @@ def is_json(text: str) -> bool:
         return False
     line = start.split("\n", 1)[0]
     # One object on a line, or one over all of them.
-    return _is_object(line) or _is_object(text)
+    if _is_object(line):
+        return True
+    claim_json(text, name)
+    return _is_object(text)
 
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        return isinstance(parse_json(text), dict)
+    except ValueError:
         return False
 
 

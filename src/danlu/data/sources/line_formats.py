@@ -7,6 +7,7 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+from danlu.data.room import PER_BYTE_OF_TEXT, check_width, claim_lines, claim_table
 from danlu.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def read_known_lines(
 
     width: features of LIBSVM rows, where a run knows them: an absent one is 0.
     """
-    lines = [line for line in text.splitlines()[:_LOOKED_AT] if line.strip()]
+    beginning = "\n".join(text.split("\n", _LOOKED_AT)[:_LOOKED_AT])
+    lines = [line for line in beginning.splitlines() if line.strip()]
     if not lines:
         return None
     begins = next((line for line in lines if not line.lstrip().startswith("%")), "")
@@ -45,6 +47,7 @@ def read_known_lines(
 def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
+    claim_table(text.count(",") + text.count("\n"), PER_BYTE_OF_TEXT * len(text), name)
     head, data = _DATA.split(text, maxsplit=1)
     titles = []
     for line in head.splitlines():
@@ -80,10 +83,13 @@ def _sparse(text: str, name: str, width: int | None) -> tuple[pd.DataFrame, str]
     import pandas as pd
     from sklearn.datasets import load_svmlight_file
 
+    claim_table(text.count(":"), PER_BYTE_OF_TEXT * len(text), name)
     try:
         x, y = load_svmlight_file(io.BytesIO(text.encode()), n_features=width, zero_based="auto")
     except ValueError as e:
         raise DataError(f"{name} cannot be read as LIBSVM rows: {e}") from e
+    check_width(x.shape[1], name)
+    claim_table(x.shape[0] * x.shape[1], 0, name)
     columns = [f"f{k + 1}" for k in range(x.shape[1])]
     frame = pd.DataFrame(x.toarray(), columns=columns)
     frame["label"] = pd.Series([f"{value:.15g}" for value in y], dtype="string")
@@ -93,6 +99,7 @@ def _sparse(text: str, name: str, width: int | None) -> tuple[pd.DataFrame, str]
 def _fasttext(text: str, name: str) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
+    claim_lines(text, name)
     rows = []
     several = 0
     for line in text.splitlines():

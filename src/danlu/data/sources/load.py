@@ -184,7 +184,7 @@ def _from_name(name: str, options: Options, split: Any) -> Raw:
         folder = unpacked_archive(path)
         if folder is not None:
             raw = load_folder(folder, options, split)
-            told = f"{path.name} is unpacked into {folder} and read as a folder"
+            told = f"{path.name} is unpacked into danlu's cache and read as a folder"
             return replace(raw, notices=(told, *raw.notices))
         return load_file(path, options, split)
     near = nearest(name, names())

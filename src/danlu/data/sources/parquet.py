@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 from pathlib import Path
@@ -18,11 +17,12 @@ from danlu.data.raw import Raw
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
 from danlu.data.sources.download import refusal
-from danlu.data.sources.formats import ARROW, read_arrow
+from danlu.data.sources.formats import ARROW, frame_of_arrow, read_arrow
 from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.errors import DataError, count, reason_of, some
+from danlu.files import parse_json
 from danlu.host import hub_offline
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _frame(table: Any) -> pd.DataFrame:
     """Return a data frame whose class numbers are names, where the hub's library left some."""
     import pyarrow as pa
 
-    frame: pd.DataFrame = table.to_pandas()
+    frame = frame_of_arrow(table)
     for column in frame.columns:
         names = _names(table.schema, column)
         if names and pa.types.is_integer(table.schema.field(column).type):
@@ -239,17 +239,20 @@ def _is_picture(kind: Any) -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
-        return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind))
+        fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+        return "bytes" in fields and _is_picture(fields["bytes"])
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _names(schema: Any, label: str) -> tuple[str, ...]:
     """Return class names that the hub's library left in the file."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(features[label]["names"])
+        features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
     except (KeyError, TypeError, ValueError):
         return ()
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list else ()
 
 
 def _named(numbers: pd.Series[Any], names: tuple[str, ...]) -> list[str | None]:

@@ -16,6 +16,7 @@ from danlu.data import split
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS
 from danlu.data.raw import Raw
+from danlu.data.room import claim_lines, claim_texts
 from danlu.data.schema import Schema
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.text import RUNNING, cut, lines_of, refuse_other_task, vocabulary
@@ -46,6 +47,10 @@ def language_model_text(texts: Texts, name: str, options: Options, shares: Any =
     one further on. With `lines`, every line is a text of its own, from `<eos>` to `<eos>`. shares:
     of "all" that each part gets.
     """
+    for documents in texts.values():
+        claim_texts(documents, name)
+        for document in documents:
+            claim_lines(document, name)
     _check(texts, name)
     refuse_other_task("language", name, options)
     like = options.get("like")

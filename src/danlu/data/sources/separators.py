@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from danlu.errors import DataError, wrong
 from danlu.host import csv_cells_of
@@ -51,14 +51,23 @@ def separator_of(text: str, name: str, given: str | None) -> tuple[str, list[str
 def first_lines(text: str) -> list[str]:
     """Return some lines that hold cells: neither blank nor a comment."""
     found = []
-    # Split only as far as is looked at: a file may be large.
-    for line in io.StringIO(text):
+    for line in _lines(text):
         if line.strip() and not line.lstrip().startswith(COMMENTS):
-            found.append(line.rstrip("\n"))
+            found.append(line)
         if len(found) == LINES:
             break
     # Where every line begins like a remark, none is one.
     return found or [line for line in text.split("\n", LINES)[:LINES] if line.strip()]
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield lines one by one: a file may be large, and only its beginning is looked at."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
 
 
 def split_lines(lines: Sequence[str], sign: str) -> Rows:

@@ -90,6 +90,7 @@ _LIKE_A_DATE = r"^\D{0,12}\d{1,4}\D{1,12}\d|[^\W\d]{3,}\W{0,2}\d"
 STRAYS = 0.05  # of a column of numbers: so many cells may be something else
 _MOST_STRAYS = 0.5  # of a sample
 _LAST_TWO_DIGIT_YEAR = 2049  # 50 is 1950
+_REPEATED = 10_000  # cells by which is told whether most of a column repeat others
 _SAMPLE = 100  # cells by which a style is tried before the whole column is
 
 
@@ -113,6 +114,11 @@ def to_numbers(cells: pd.Series[Any], style: str) -> Numbers:
     """Return cells of text as numbers of a style; currency and percent signs are left out."""
     import pandas as pd
 
+    if len(cells) > _REPEATED and cells.iloc[:_REPEATED].nunique() < _REPEATED / 2:
+        # Few are different: each is read once.
+        places, distinct = pd.factorize(cells)
+        found = to_numbers(pd.Series(distinct, dtype=cells.dtype), style)
+        return np.append(found, np.nan)[places]  # −1 stands for a gap
     plain = cells.str.translate(_PLAIN_SIGNS).str.strip()
     if style == PLAIN:
         numbers = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64, na_value=np.nan)

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 _UNLIMITED = 10_000  # characters: a pipe has no width, so nothing is cut or wrapped there
 
 
-def get_console() -> Console:
-    """Return a console for standard output as it is now."""
+def get_console(error: bool = False) -> Console:
+    """Return a console for standard output, or standard error, as it is now."""
     # Asked at every call: a program may put another file in its place.
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    console = Console(highlight=False, width=width)
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() else _UNLIMITED
+    console = Console(highlight=False, width=width, stderr=error)
     console.push_render_hook(_WithoutControls())
     return console
 

@@ -20,6 +20,7 @@ from danlu.errors import (
     wrong,
 )
 from danlu.imported import is_path
+from danlu.memory import as_bytes, total_memory
 from danlu.nn.losses import LOSSES, resolve_loss
 from danlu.nn.own_loss import check_own_loss
 from danlu.recipe import Recipe
@@ -27,6 +28,7 @@ from danlu.recipe.build import build_model
 from danlu.train.dispatch.cost import network_cost
 from danlu.train.engine.scorer import evaluates_by_fold
 
+_MOST_TAGS = 1_000  # with a CRF: more would take seconds for each step
 # What each augmentation needs the examples to be; pictures for those not named.
 _AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}
 
@@ -174,6 +176,16 @@ def _loss_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
 
 
 def _text_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
+    tags, tokens = data.schema.outputs, data.schema.input_shape[0]
+    if recipe.model.crf and data.schema.task == "tagging":
+        # The forward algorithm and its gradient keep a number for each pair of tags at each token.
+        size = 8 * recipe.batch_size * tokens * tags**2
+        if tags > _MOST_TAGS or size > total_memory() / 2:
+            rule = (
+                f"must be false for {tags:,} tags: sums over their pairs take {as_bytes(size)} in "
+                f"each step ({recipe.batch_size} sentences of up to {tokens:,} tokens)"
+            )
+            return [wrong("model.crf", True, rule, "try model.crf=false, or fewer kinds of tags")]
     if not recipe.model.stateful or not data.schema.lines:
         return []
     rule = "must be false for lines that are texts of their own"
