@@ -22,6 +22,9 @@ NOT_SHOWN = re.compile(
 )
 
 
+_LONGEST = 200  # characters of a name or value in a message
+
+
 def printable(text: object) -> str:
     """Return a text as it may be shown: what a terminal would obey is replaced by a sign."""
     return NOT_SHOWN.sub("\ufffd", str(text))
@@ -81,8 +84,8 @@ class Mistake(str):
 def _shown(value: Any) -> str:
     # Names are shown as people write them, not as Python does.
     if isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    return repr(value)
+        return shortened(", ".join(value))
+    return shortened(repr(value))
 
 
 class DataNotice(UserWarning):
@@ -250,12 +253,17 @@ def cells(gaps: Mapping[str, int]) -> str:
 
 def some(items: Iterable[Any], most: int = 3) -> str:
     """Return the first few items in words: "a, b, c and 4 more"."""
-    listed = [str(item) for item in items]
+    listed = [shortened(str(item)) for item in items]
     shown = ", ".join(listed[:most])
     left_out = len(listed) - most
     if left_out > 0:
         return f"{shown} and {left_out} more"
     return shown
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a long text: a cell or a name may be a whole document."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def clock(seconds: float) -> str:

@@ -203,7 +203,9 @@ def read_arrow(path: Path) -> Any:
 
     try:
         if path.suffix.lower() == ".parquet":
-            return _read_parquet(path)
+            table = _read_parquet(path)
+            table.validate(full=True)
+            return table
         try:
             table = feather.read_table(path)
         except pa.ArrowInvalid:
@@ -212,6 +214,7 @@ def read_arrow(path: Path) -> Any:
                 table = pa.ipc.open_stream(source).read_all()
         size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
         _check_size(table.num_rows, table.num_columns, size, path.name)
+        table.validate(full=True)
         return table
     except (pa.ArrowException, OSError) as e:
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"

@@ -27,12 +27,14 @@ def find(folder: Path) -> dict[str, tuple[Path, Path]]:
     """The image and label files of each part that the folder holds."""
     found = {}
     for part, (images, labels) in _NAMES.items():
-        pair = [
-            next(iter(sorted(folder.glob(f"{stem}*ubyte*"))), None) for stem in (images, labels)
-        ]
+        pair = [_first_file(folder, f"{stem}*ubyte*") for stem in (images, labels)]
         if pair[0] and pair[1]:
             found[part] = (pair[0], pair[1])
     return found
+
+
+def _first_file(folder: Path, pattern: str) -> Path | None:
+    return next((path for path in sorted(folder.glob(pattern)) if path.is_file()), None)
 
 
 def load(

@@ -158,9 +158,15 @@ def _read(source: Any, options: Options, split: Any) -> tuple[Raw, str]:
     """Return what a source holds, and the name by which it is found again."""
     if not isinstance(source, (str, Path)):
         return from_python(source, options, split), type(source).__name__
-    name = str(source)
     # As it was typed: data.json may go to others, whom this machine's folders do not concern.
-    return _from_name(name, options, split), name
+    name = str(source)
+    try:
+        return _from_name(name, options, split), name
+    except OSError as e:
+        file = Path(e.filename).name if isinstance(e.filename, str) else name
+        raise DataError(f"{file} cannot be read: {(e.strerror or str(e)).lower()}") from e
+    except MemoryError as e:
+        raise DataError(f"{name} takes more memory than this machine has left") from e
 
 
 def _from_name(name: str, options: Options, split: Any) -> Raw:
@@ -189,5 +195,4 @@ def _from_name(name: str, options: Options, split: Any) -> Raw:
         return load_file(path, options, split)
     near = nearest(name, names())
     hint = f"did you mean {near!r}?" if near else f"known names are {', '.join(names())}"
-    shown = name if len(name) < 80 else f"{name[:77]}…"
-    raise DataError(f"`source` is {shown!r}, but is no known name, file or folder; {hint}")
+    raise DataError(wrong("source", name, "is no known name, file or folder", hint))

@@ -35,7 +35,8 @@ def files_of(folder: Path) -> dict[str, list[Path]]:
     """Return Parquet and Arrow files of a folder by part, as the hub names them."""
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in (".parquet", *ARROW) or file.name.startswith("."):
+        is_table = file.suffix.lower() in (".parquet", *ARROW) and file.is_file()
+        if not is_table or file.name.startswith("."):
             continue
         part = part_of_file(file.name) or part_of_file(file.parent.name) or "all"
         found.setdefault(part, []).append(file)
