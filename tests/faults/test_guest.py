@@ -224,6 +224,44 @@ def test_a_spawned_process_gives_the_same(made: Path, tmp_path: Path) -> None:
     assert done.stdout.split()[-1] == WORK["fit"](made, tmp_path / "plain")
 
 
+CELLS = (
+    "import sys; sys.path.insert(0, {tests!r})",
+    "import torch; torch.set_num_threads(1)",
+    "from pathlib import Path; from faults.test_guest import RECIPE, Stop, WORK, state",
+    "import danlu; danlu.load('iris'); before = state()",
+    "print(WORK['fit'](None, Path({out!r}) / 'jupyter'))",
+    "print({{key for key, value in state().items() if value != before[key]}})",
+    "recipe = RECIPE.with_(epochs=10_000)",
+    "danlu.fit(recipe, danlu.load('iris'), out=Path({out!r}) / 'stopped', listener=Stop())",
+    "print(danlu.Run(Path({out!r}) / 'stopped').status)",
+)
+
+
+@pytest.mark.slow
+def test_a_notebook_gives_the_same(made: Path, tmp_path: Path) -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+    said: list[str] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        content = message["content"]
+        if content.get("name") == "stdout":
+            said.append(content["text"].strip())
+        if message["msg_type"] == "error":
+            said.append(content["ename"])
+
+    try:
+        for cell in CELLS:
+            filled = cell.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path))
+            client.execute_interactive(filled, timeout=120, output_hook=hear)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    plain = WORK["fit"](made, tmp_path / "plain")
+    assert said == [str(plain), "set()", "Interrupted", "interrupted"]
+
+
 def _resident() -> float:
     """Megabytes of memory in use now."""
     with open("/proc/self/statm", encoding="ascii") as f:
