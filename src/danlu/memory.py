@@ -38,8 +38,11 @@ def free_memory() -> float:
 
 
 def as_bytes(size: float) -> str:
-    """Return a number of bytes as people write it: 12.4 GB, 300 MB."""
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+    """Return a number of bytes as people write it: 2.1 TB, 12.4 GB, 300 MB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e6:,.0f} MB"
 
 
 def processes_killed() -> int:

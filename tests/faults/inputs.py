@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -74,6 +75,12 @@ def _npz(path: Path) -> None:
 
 def _mat(path: Path) -> None:
     savemat(path, {"x": np.random.default_rng(0).random((N, 3)), "y": np.arange(N) % 2})
+
+
+def _hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.random.default_rng(0).random((N, 3))
+        file["y"] = np.arange(N) % 2
 
 
 def _pictures(folder: Path) -> Path:
@@ -139,6 +146,8 @@ GOOD: dict[str, Builder] = {
     "parquet of pictures": made("t.parquet", _picture_table),
     "npz": made("t.npz", _npz),
     "mat": made("t.mat", _mat),
+    "hdf5": made("t.h5", _hdf5),
+    "xlsx": made("t.xlsx", lambda path: _table().to_pandas().to_excel(path, index=False)),
     "pictures": _pictures,
     "idx": _idx,
 }
@@ -189,6 +198,12 @@ def _many_rows(path: Path) -> None:
     pq.write_table(pa.table({"x": column, "label": column}), path, compression="zstd")
 
 
+def _empty_terabytes(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (1_000_000_000, 1000), chunks=True)  # of zeros, none written
+        file["y"] = np.arange(N) % 2
+
+
 def _half(label: str) -> str:
     rows = [{"x": i, "label": label if i % 2 else "u"} for i in range(N)]
     return "".join(json.dumps(row) + "\n" for row in rows)
@@ -207,7 +222,7 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
     "links among pictures": (_linked, {}, ""),
     "2³⁰ labels": (_many_labels, {}, "40 images, but .* has 1,073,741,824 labels"),
     "a table of 100 MB packed": (
-        made("t.csv.gz", _zipped(b"1,0\n2,1\n" * (1 << 20), 12)), {}, "allow more with --memory"
+        made("t.csv.gz", _zipped(b"1,0\n2,1\n" * (1 << 20), 12)), {}, "takes about 5.1 GB of memory"
     ),
     "2 GB of text packed": (
         made("t.txt.gz", _zipped(b"a" * (1 << 24), 1 << 7)), {}, "unpacked, takes more than 50. MB"
@@ -248,4 +263,5 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
         {},
         "takes about 800 MB of memory to read",
     ),
+    "a set of terabytes": (made("t.h5", _empty_terabytes), {}, "takes about 4.0 TB of memory"),
 }  # fmt: skip

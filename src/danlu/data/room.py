@@ -14,7 +14,7 @@ from typing import Any
 
 from danlu.data.memmap import parse_bytes
 from danlu.errors import DataError, asked_as
-from danlu.memory import as_bytes
+from danlu.memory import as_bytes, total_memory
 
 # Bytes of memory, measured: for one of a text (itself, decoded, and a copy that is being changed),
 # for a line, a cell of a table, a value of JSON, a text to be learnt from, and each of its
@@ -56,7 +56,7 @@ def claim(size: float, what: str, least: bool = False) -> None:
         return
     about = "more than" if least else "about"
     hint = "give it in parts"
-    if _budget.get() is not None and not least:
+    if _budget.get() is not None and not least and size < total_memory():
         enough = f"{math.ceil(size / 1e8) / 10:g}GB"
         hint = f"make it smaller, or allow more with {asked_as('memory', enough)}"
     raise DataError(
