@@ -87,7 +87,9 @@ _LOADING: dict[str, _LoadingOption] = {
         int, 0, "Seed of the shuffle before splitting (running text is cut in order)."
     ),
     "limit": _LoadingOption(int | None, None, "At most so many training examples."),
-    "memory": _LoadingOption(str | None, None, "Map larger data from disk, such as 2GB."),
+    "memory": _LoadingOption(
+        str | None, None, "What reading may take; larger arrays lie on disk. Such as 2GB."
+    ),
     "missing": _LoadingOption(
         str | None,
         None,

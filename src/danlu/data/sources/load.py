@@ -74,7 +74,8 @@ def load(
         test part stays the test part.
     valid: False for no validation part. seed: of the shuffle, which running text does without.
     limit: at most so many training examples.
-    memory: larger data are mapped from disk, such as "2GB" (half of this machine's memory).
+    memory: what reading may take, such as "2GB" (half of this machine's memory). Larger arrays are
+        mapped from disk; what takes more all the same is refused (docs/security.md).
 
     Of tables – missing: "fill" (the default: the median with an indicator, a level of its own),
     "drop" the rows, or "refuse". drop, keep, category, text, number: columns to leave out, to take
