@@ -22,7 +22,7 @@ NOT_SHOWN = re.compile(
 )
 
 
-_LONGEST = 200  # characters of a name or value in a message
+_LONGEST = 100  # characters of a name or value in a message
 
 
 def printable(text: object) -> str:

@@ -58,17 +58,29 @@ class Told(DanluError):
     @mistakes.setter
     def mistakes(self, _): pass
 
-def app():
+def told():
     raise Told("the run is saved")
 
-run(app, own_process=True)
+def on_the_way():
+    try:
+        raise Told("the run is saved")
+    finally:
+        raise KeyboardInterrupt
+
+def by_typer():
+    try:
+        on_the_way()
+    except KeyboardInterrupt as e:
+        raise SystemExit(130) from e
+
+run({app}, own_process=True)
 """
 
 
-def test_pressing_again_while_it_is_told_what_is_saved_changes_nothing() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PRESSED_WHILE_TOLD], capture_output=True, text=True, timeout=60
-    )
+@pytest.mark.parametrize("app", ["told", "on_the_way", "by_typer"])
+def test_pressing_again_while_it_is_told_what_is_saved_changes_nothing(app: str) -> None:
+    code = PRESSED_WHILE_TOLD.replace("{app}", app)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (130, "danlu: the run is saved\n")
 
 

@@ -13,6 +13,7 @@ from danlu.cli.streams import sturdy_streams
 from danlu.errors import DanluError, printable, reason_of
 from danlu.memory import is_out_of_memory
 
+_INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 _OURS = 70  # EX_SOFTWARE of sysexits.h: an error of danlu's own
 
 
@@ -32,18 +33,30 @@ def run(app: Callable[[], object], own_process: bool) -> None:
             code = _refuse(e)
         except KeyboardInterrupt as e:
             _ignore_interrupts(own_process)
-            code = 130
-            if isinstance(e.__context__, DanluError):  # pressed again while the first was told
-                code = _refuse(e.__context__)
-            else:
-                print("danlu: interrupted", file=sys.stderr)
+            code = _interrupted(e)
         except BrokenPipeError:  # the reader of our output left
             code = 0
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else int(e.code is not None)
+            if code == _INTERRUPTED:  # Typer's way of saying so
+                code = _interrupted(e)
         except Exception as e:  # no user should see a traceback, whatever we got wrong
             code = _tell(e)
     sys.exit(code)
+
+
+def _interrupted(e: BaseException) -> int:
+    """Say that a command was interrupted; return the exit code.
+
+    Who pressed again while a first interrupt was being told wants to read what that had to say.
+    """
+    cause: BaseException | None = e
+    while cause is not None:
+        if isinstance(cause, DanluError):
+            return _refuse(cause)
+        cause = cause.__cause__ or cause.__context__
+    print("danlu: interrupted", file=sys.stderr)
+    return _INTERRUPTED
 
 
 def _refuse(e: DanluError) -> int:
