@@ -12,13 +12,8 @@ from typer.core import TyperGroup
 
 from danlu import __version__
 from danlu.cli import predicting, recipes, show, study, text, training
-from danlu.cli.ending import run
+from danlu.cli.ending import Pressed, run
 from danlu.cli.options import WithFields
-from danlu.errors import DanluError
-
-
-class _Interrupted(DanluError):
-    exit_code = 130
 
 
 class _Commands(TyperGroup):
@@ -28,7 +23,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise _Interrupted("interrupted") from None
+            raise Pressed from None
         except BrokenPipeError:  # the reader of our output left
             raise typer.Exit(0) from None
 

@@ -17,6 +17,10 @@ _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 _OURS = 70  # EX_SOFTWARE of sysexits.h: an error of danlu's own
 
 
+class Pressed(BaseException):
+    """Ctrl-C, by a name that Typer does not know: it would swallow the other."""
+
+
 def run(app: Callable[[], object], own_process: bool) -> None:
     """Run a command to its end. Raises SystemExit.
 
@@ -31,7 +35,7 @@ def run(app: Callable[[], object], own_process: bool) -> None:
                 _ignore_interrupts(own_process)
         except DanluError as e:
             code = _refuse(e)
-        except KeyboardInterrupt as e:
+        except (KeyboardInterrupt, Pressed) as e:
             _ignore_interrupts(own_process)
             code = _interrupted(e)
         except BrokenPipeError:  # the reader of our output left
