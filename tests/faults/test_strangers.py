@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from data.samples import make_pictures
 from faults import hostile
 from faults.spoiling import say
 
@@ -151,3 +153,31 @@ def test_links_are_refused_by_name(folders: dict[str, Path], tmp_path: Path) -> 
     (tmp_path / "alias").symlink_to(folders["run"])
     assert Run(tmp_path / "alias").evaluate().n
     assert Study(folders["comparison"]).results
+
+
+def test_folders_say_nothing_of_where_they_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(
+        "a,b,kind\n" + "".join(f"{i % 7},{i},{i % 2}\n" for i in range(60))
+    )
+    make_pictures(tmp_path / "pictures", 8)
+    with tarfile.open("pictures.tar.gz", "w:gz") as archive:
+        archive.add("pictures")
+    table = ("t.csv", "--target", "kind", "epochs=1")
+    for words in (
+        ("fit", *table, "--out", "run"),
+        ("fit", *table, "init.weights=run", "--out", "further"),
+        ("fit", "pictures.tar.gz", "epochs=1", "model=dense", "--out", "of-pictures"),
+        ("compare", *table, "lr=0.1,0.2", "init.weights=run", "--out", "comparison"),
+        ("tune", *table, "lr=0.1..0.2", "--trials", "2", "--out", "search"),
+    ):
+        said = say(*words)
+        assert said.code == 0, said
+    assert Recipe.read("further", trust=True).init.weights == "run"
+    places = [str(tmp_path).encode(), str(Path.home()).encode()]
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(path.name == "report.html" for path in made) == 5
+    told = [path for path in made if any(place in path.read_bytes() for place in places)]
+    assert told == []
