@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 _TUNED = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _LARGEST_OWN = 32 << 20  # bytes: up to there glibc raises its own limit for large blocks
-T = TypeVar("T")
+_T = TypeVar("_T")
 _keeping = threading.Lock()
 _keepers = 0  # trainings under way that keep freed memory
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -83,12 +83,12 @@ def serial_tokenizers() -> contextlib.AbstractContextManager[None]:
     return environment(TOKENIZERS_PARALLELISM="false")
 
 
-def interruptible(call: Callable[[], T]) -> T:
+def interruptible(call: Callable[[], _T]) -> _T:
     """Return what a long call of a library returns that hears no Ctrl-C.
 
     It runs in a thread: an interrupt leaves it there, to end with the process or when it is done.
     """
-    done: Future[T] = Future()
+    done: Future[_T] = Future()
 
     def run() -> None:
         try:

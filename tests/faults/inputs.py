@@ -204,6 +204,52 @@ def _empty_terabytes(path: Path) -> None:
         file["y"] = np.arange(N) % 2
 
 
+def _elsewhere(path: Path, **options: Any) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (N, 4), dtype="u1", **options)
+        file["y"] = np.arange(N) % 2
+
+
+def _virtual(path: Path) -> None:
+    _elsewhere(path.parent / "other.h5")
+    layout = h5py.VirtualLayout((N, 4), dtype="u1")
+    layout[:] = h5py.VirtualSource(path.parent / "other.h5", "x", (N, 4))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("x", layout)
+        file["y"] = np.arange(N) % 2
+
+
+def _far_cell(path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for i in range(N):
+        book.active.append([i, "uv"[i % 2]])
+    book.active.cell(1_048_576, 16_384, 1)
+    book.save(path)
+
+
+def _long_list(path: Path) -> None:
+    values = pa.array(np.zeros(200_000_000, np.int8))
+    column = pa.ListArray.from_arrays(pa.array([0, 0, len(values)], pa.int32()), values)
+    pq.write_table(pa.table({"x": column, "label": [0, 1]}), path, compression="zstd")
+
+
+def _locked(path: Path) -> None:
+    _zip(path)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # what says that a password is needed, before the file and in the index
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+
+
+def _long_header(path: Path) -> None:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("t.csv")
+        member.pax_headers = {"comment": "x" * 50_000_000}
+        archive.addfile(member)
+
+
 def _half(label: str) -> str:
     rows = [{"x": i, "label": label if i % 2 else "u"} for i in range(N)]
     return "".join(json.dumps(row) + "\n" for row in rows)
@@ -222,7 +268,7 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
     "links among pictures": (_linked, {}, ""),
     "2³⁰ labels": (_many_labels, {}, "40 images, but .* has 1,073,741,824 labels"),
     "a table of 100 MB packed": (
-        made("t.csv.gz", _zipped(b"1,0\n2,1\n" * (1 << 20), 12)), {}, "takes about 4.9 GB of memory"
+        made("t.csv.gz", _zipped(b"1,0\n2,1\n" * (1 << 20), 12)), {}, "takes about 3.7 GB of memory"
     ),
     "2 GB of text packed": (
         made("t.txt.gz", _zipped(b"a" * (1 << 24), 1 << 7)), {}, "unpacked, takes more than 50. MB"
@@ -230,7 +276,7 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
     "a word of 3 MB": (written("t.txt", "a" * 3_000_000), {"tokens": "bpe"}, ""),
     "a line of 6 MB": (written("t.jsonl", _jsonl() + _LONG_ROW), {}, ""),
     "half a character": (written("t.jsonl", _half("\ud800b")), {}, r"U\+D800, half of a surrogate"),
-    "deep JSON": (written("t.jsonl", _jsonl().encode() + _DEEP), {}, "nested too deep"),
+    "deep JSON": (written("t.jsonl", _jsonl().encode() + _DEEP), {}, "nested too deeply"),
     "deep notes": (
         made("t.parquet", _with_notes({b"huggingface": b'{"info":' + _DEEP + b"}"})), {}, ""
     ),
@@ -253,15 +299,38 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
     "text for bytes": (made("t.parquet", _of_cells([f"t {i}" for i in range(N)])), {}, "no column"),
     "numbers for bytes": (made("t.parquet", _of_cells(list(range(N)))), {}, "no column"),
     "bytes that are no picture": (made("t.parquet", _of_cells([b"no"] * N)), {}, "no picture"),
-    "20 million rows": (made("t.parquet", _many_rows), {}, "takes about 3.6 GB of memory to read"),
+    "20 million rows": (made("t.parquet", _many_rows), {}, "takes about 2.8 GB of memory to read"),
     "a million columns": (written("t.csv", "," * 1_000_000 + "\n1"), {}, "1,000,001 columns"),
     "a sparse row of 10⁹ features": (
         written("t.svm", "1 1:1 1000000000:1\n0 1:2\n" * 20), {}, "1,000,000,000 columns"
     ),
-    "an array of terabytes": (
+    "an array of 800 MB": (
         made("t.npz", lambda path: np.savez_compressed(path, x=np.zeros((1000, 100_000)))),
         {},
         "takes about 800 MB of memory to read",
     ),
+    "another file's bytes": (
+        made("t.h5", lambda path: _elsewhere(path, external=[("/etc/passwd", 0, 160)])),
+        {},
+        "lies in other files",
+    ),
+    "a virtual set": (made("t.h5", _virtual), {}, "lies in other files"),
+    "a cell far away": (made("t.xlsx", _far_cell), {}, "takes about 1.2 TB of memory"),
+    "long equal cells": (
+        made(
+            "t.parquet",
+            lambda path: pq.write_table(
+                pa.table({"text": ["x" * 20_000] * 65_536, "label": [0, 1] * 32_768}), path
+            ),
+        ),
+        {},
+        "takes more than 5.. MB",
+    ),
+    "a list of 200 million": (made("t.parquet", _long_list), {}, "takes about 1.6 GB of memory"),
+    "a locked archive": (made("t.zip", _locked), {}, "password"),
+    "a sparse row of 10¹⁹ features": (
+        written("t.svm", "1 0:1 99999999999999999999:1\n" * 20), {}, "cannot be read as LIBSVM"
+    ),
+    "a long header": (made("t.tar.gz", _long_header), {}, "a header of 50 MB, but may have 1 MB"),
     "a set of terabytes": (made("t.h5", _empty_terabytes), {}, "takes about 4.0 TB of memory"),
 }  # fmt: skip

@@ -47,10 +47,9 @@ def test_whoever_stops_a_training_is_told_what_is_saved(how: str, tmp_path: Path
 PRESSED_WHILE_TOLD = """
 import os, signal
 from danlu.cli.ending import run
-from danlu.errors import DanluError
+from danlu.errors import Interrupted
 
-class Told(DanluError):
-    exit_code = 130
+class Told(Interrupted):
     @property
     def mistakes(self):
         os.kill(os.getpid(), signal.SIGINT)

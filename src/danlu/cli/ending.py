@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 
 from danlu.cli.streams import sturdy_streams
-from danlu.errors import DanluError, printable, reason_of
+from danlu.errors import DanluError, Interrupted, printable, reason_of
 from danlu.memory import is_out_of_memory
 
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
@@ -56,7 +56,7 @@ def _interrupted(e: BaseException) -> int:
     """
     cause: BaseException | None = e
     while cause is not None:
-        if isinstance(cause, DanluError):
+        if isinstance(cause, Interrupted):
             return _refuse(cause)
         cause = cause.__cause__ or cause.__context__
     print("danlu: interrupted", file=sys.stderr)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danlu.data.memmap import Array, allocate
-from danlu.data.room import reading_budget
+from danlu.data.reading_memory import reading_budget
 from danlu.data.vocabulary import EOS, PAD, UNK
 from danlu.errors import DataError
 

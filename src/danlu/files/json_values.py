@@ -37,4 +37,8 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as e:
+        if "integer string conversion" in str(e):  # Python's words are for programmers
+            raise ValueError("it has a number of more than 4,300 digits") from None
+        raise

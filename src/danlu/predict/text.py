@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from danlu.data.memmap import Array
 from danlu.data.schema import Schema
-from danlu.data.sources.text import cut
+from danlu.data.sources.text import LONGEST, cut
 from danlu.data.tags import Span, spans
 from danlu.data.text import check_encodable, pad, tokenize
 from danlu.data.vocabulary import EOS, UNK, Vocabulary
@@ -22,7 +22,9 @@ from danlu.nn.protocols import State, Stateful
 from danlu.predict.trained import Trained, vocabulary_for
 
 AT_ONCE = 1 << 14  # tokens of a text that a recurrent network reads in one piece
+_LOGITS_AT_ONCE = 1 << 24
 _LONGEST_SENTENCE = 100_000  # tokens: all are tagged together
+_PAIRS_AT_ONCE = 1 << 30  # of tags, over all tokens: by a CRF each takes a moment
 EncodeAll = Callable[[Sequence[str]], Sequence[Array | list[int]]]
 
 
@@ -63,11 +65,11 @@ def encode(trained: Trained, texts: Sequence[str]) -> Tensor:
     Raises RunError for texts of which no token is known.
     """
     vocabulary = vocabulary_for(trained, "classification")
-    rows = shortened(encode_checked(vocabulary.encode_all, texts), trained.schema)
+    rows = cut_as_in_training(encode_checked(vocabulary.encode_all, texts), trained.schema)
     return torch.from_numpy(pad(rows))
 
 
-def shortened(rows: Sequence[Array], schema: Schema) -> list[Array]:
+def cut_as_in_training(rows: Sequence[Array], schema: Schema) -> list[Array]:
     """Return token numbers of at most as many as in training, and say what is cut."""
     places = [f"text {number}" for number in range(1, len(rows) + 1)]
     short, notices = cut(rows, {"like": schema}, places)
@@ -139,11 +141,14 @@ def tag(trained: Trained, texts: Sequence[str]) -> list[Tagged]:
         return [vocabulary.numbers(tokens) for tokens in sentences]
 
     rows = encode_checked(encode_all, texts)
+    longest = _LONGEST_SENTENCE
+    if trained.recipe.model.crf:
+        longest = max(LONGEST, min(longest, _PAIRS_AT_ONCE // len(schema.classes) ** 2))
     too_long = [
-        f"text {number} has {len(row):,} tokens, but may have {_LONGEST_SENTENCE:,}; give it in "
-        "sentences, one on each line"
+        f"text {number} has {len(row):,} tokens, but may have {longest:,}; give it in sentences, "
+        "one on each line"
         for number, row in enumerate(rows, 1)
-        if len(row) > _LONGEST_SENTENCE
+        if len(row) > longest
     ]
     if too_long:
         raise RunError(*first(too_long, "texts"))
@@ -200,11 +205,16 @@ def score(trained: Trained, texts: Sequence[str]) -> list[SentenceScore]:
     for text, row in zip(texts, rows, strict=True):
         tokens = torch.from_numpy(np.concatenate([[EOS], row, ends]).astype(np.int32))
         with _stateful(model):
-            nats = _log_p(model, tokens)
+            nats = _log_p(model, tokens, trained.schema.tokens)
         predicted = len(tokens) - 1
         unknown = int((row == UNK).sum())
         scores.append(SentenceScore(text, nats, predicted, unknown))
     return scores
+
+
+def _tokens_at_once(tokens_known: int) -> int:
+    """Return how many tokens are scored in one piece: each has a logit for every token."""
+    return max(64, min(AT_ONCE, _LOGITS_AT_ONCE // max(1, tokens_known)))
 
 
 @contextlib.contextmanager
@@ -222,12 +232,12 @@ def _stateful(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _log_p(model: nn.Module, tokens: Tensor) -> float:
+def _log_p(model: nn.Module, tokens: Tensor, tokens_known: int) -> float:
     """Return log P of the tokens after the first."""
     x, following = tokens[:-1], tokens[1:].long()
     nats = 0.0
     state: State | None = None
-    step = AT_ONCE if isinstance(model, Stateful) else len(x)
+    step = _tokens_at_once(tokens_known) if isinstance(model, Stateful) else len(x)
     for piece, next_tokens in zip(x.split(step), following.split(step), strict=True):
         if isinstance(model, Stateful):
             (logits,), state = model(piece[None], state)  # [T, K]

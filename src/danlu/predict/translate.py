@@ -17,7 +17,7 @@ from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.errors import RunError, wrong
 from danlu.nn.protocols import EncodesAndDecodes
 from danlu.predict.generate import whole_number_mistakes
-from danlu.predict.text import encode_checked, shortened
+from danlu.predict.text import cut_as_in_training, encode_checked
 from danlu.predict.trained import Trained, vocabulary_for
 
 _MOST_BEAMS = 1000
@@ -44,7 +44,7 @@ def translate(
         mistakes.append(wrong("beam", beam, f"must be at most {_MOST_BEAMS:,}", "try 5"))
     if mistakes:
         raise RunError(*mistakes)
-    sources = shortened(encode_checked(vocabulary.encode_all, texts), trained.schema)
+    sources = cut_as_in_training(encode_checked(vocabulary.encode_all, texts), trained.schema)
     return translate_tokens(trained, sources, beam, length)
 
 

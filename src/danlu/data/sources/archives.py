@@ -11,13 +11,30 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from danlu.data.memmap import cache_folder
 from danlu.data.sources.opened import members_of_zip
 from danlu.errors import DataError, StorageError, reason_of
 from danlu.memory import as_bytes
 
+# What tells of the file after it: long names, times, sizes.
+_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+            tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+_LONGEST_HEADER = 1 << 20
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
+
+
+class _Member(tarfile.TarInfo):
+    """A file of a tar archive whose headers, which are read into memory, are of usual sizes."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _HEADERS and self.size > _LONGEST_HEADER:
+            raise DataError(
+                f"{Path(str(archive.name)).name} has a header of {as_bytes(self.size)}, but may "
+                f"have {as_bytes(_LONGEST_HEADER)}; it is no usual archive"
+            )
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def unpacked_archive(path: Path) -> Path | None:
@@ -77,9 +94,10 @@ def _unpack(path: Path, is_tar: bool) -> Path:
         with tempfile.TemporaryDirectory(dir=parent) as unfinished:
             target = Path(unfinished) / "files"
             if is_tar:
-                with tarfile.open(path) as archive:
+                with tarfile.open(path, tarinfo=_Member) as archive:
                     size = 0
                     for member in archive:
+                        size += tarfile.BLOCKSIZE  # an empty file takes room, too
                         size += member.size
                         _refuse_large(size, path.name, parent)
                         # Names that lead out of the folder are refused.

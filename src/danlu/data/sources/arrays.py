@@ -15,7 +15,7 @@ from danlu.data.column import Column
 from danlu.data.memmap import Array
 from danlu.data.parts import in_order
 from danlu.data.raw import Encoded, Raw
-from danlu.data.room import claim
+from danlu.data.reading_memory import check_fits
 from danlu.data.schema import Schema
 from danlu.data.sources import frames, text
 from danlu.data.sources.formats import as_labels
@@ -101,7 +101,9 @@ def stacked(rows: Sequence[Any], what: str) -> Array:
 def dense(matrix: Any) -> Array:
     """Return one of SciPy's sparse matrices as an array. Raises DataError above this memory."""
     size = math.prod(matrix.shape) * matrix.dtype.itemsize
-    claim(size, f"the sparse matrix of {' × '.join(map(str, matrix.shape))}, its zeros stored,")
+    check_fits(
+        size, f"the sparse matrix of {' × '.join(map(str, matrix.shape))}, its zeros stored,"
+    )
     return matrix.toarray()  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from danlu.data.room import PER_BYTE_OF_TEXT, check_width, claim_table
+from danlu.data.reading_memory import check_table_fits, check_width
 from danlu.data.sources.header import sniff, without_units
 from danlu.data.sources.separators import (
     COMMENTS,
@@ -76,7 +76,7 @@ def _check_size(text: str, name: str, sign: str) -> None:
     rows = split_lines(first_lines(text), sign)
     check_width(max(map(len, rows)), name)
     cells = text.count(sign) + text.count("\n") + 1
-    claim_table(cells, PER_BYTE_OF_TEXT * len(text), name)
+    check_table_fits(cells, 2 * len(text), name)
 
 
 def _without_outer_quotes(text: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.data.room import claim_sheet
+from danlu.data.reading_memory import check_sheet_fits, check_table_fits, check_width
 from danlu.data.sources.header import votes_for_names
 from danlu.errors import DataError, count, reason_of, some
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 # How the files begin: archives, the binary format of before, OpenDocument.
 _STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _LOOKED_AT = 200  # rows
+_PLACE = re.compile(rb"\br=[\"']([A-Z]{1,3})(\d{1,7})[\"']")
 _SURE_WIDTH = 3  # cells: above rows of so many, a row of two fewer is a title
 
 
@@ -38,7 +41,7 @@ def read_sheet(
     """
     import pandas as pd
 
-    claim_sheet(_size(path), path.name)
+    _check_size(path)
     try:
         # As they are: pandas would make numbers of codes, and gaps of names such as NA.
         sheets = pd.read_excel(
@@ -72,13 +75,43 @@ def read_sheet(
     return frame, notices
 
 
-def _size(path: Path) -> int:
-    """Return how many bytes a spreadsheet holds, unpacked."""
+def _check_size(path: Path) -> None:
+    """Raise DataError for a spreadsheet that is too large, or that has a cell very far from others.
+
+    Every cell up to the last column and row takes memory, filled or not.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(member.file_size for member in archive.infolist())
+        archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile):  # of the format before, or the reader says why
-        return path.stat().st_size
+        check_sheet_fits(path.stat().st_size, path.name)
+        return
+    with archive:
+        check_sheet_fits(sum(member.file_size for member in archive.infolist()), path.name)
+        for member in archive.namelist():
+            if not re.fullmatch(r"xl/worksheets/[^/]*\.xml", member):
+                continue
+            width, rows = _last_place(archive, member)
+            check_width(width, path.name)
+            check_table_fits(width * rows, 0, path.name)
+
+
+def _last_place(archive: zipfile.ZipFile, member: str) -> tuple[int, int]:
+    """Return the last column and row that any cell of a sheet names, such as XFD and 1048576."""
+    width = rows = 0
+    tail = b""
+    try:
+        with archive.open(member) as file:
+            while block := file.read(1 << 20):
+                for letters, number in _PLACE.findall(tail + block):
+                    column = 0
+                    for letter in letters:
+                        column = 26 * column + letter - 64  # A is 65
+                    width = max(width, column)
+                    rows = max(rows, int(number))
+                tail = block[-32:]
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return width, rows  # the reader says why
+    return width, rows
 
 
 def _table(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.memmap import Array
-from danlu.data.room import check_width, claim, claim_json, claim_table
+from danlu.data.reading_memory import check_fits, check_json_fits, check_table_fits, check_width
 from danlu.data.sources import columns
 from danlu.data.sources.delimited import read_delimited
 from danlu.data.sources.excel import is_spreadsheet, read_sheet
@@ -31,7 +31,9 @@ EXCEL = (".xlsx", ".xlsm", ".xls", ".ods")
 ARROW = (".arrow", ".feather", ".ipc")
 READING = ("separator", "header", "encoding")  # options that say how text becomes a table
 _NAMES_OF_PAIRS = {name for pair in columns.PAIRS for name in pair} | set(columns.TEXT)
-_ROWS_AT_ONCE = 1 << 17
+_FIRST_ROWS, _ROWS_AT_ONCE = 256, 1 << 17
+_BYTES_AT_ONCE = 1 << 25
+_PER_VALUE = 8  # bytes that a value within a list takes
 _X_NAMES = ("x", "data", "features", "images", "image", "inputs", "input", "samples")
 _Y_NAMES = ("y", "target", "targets", "label", "labels", "class", "classes", "output", "outputs")
 _PARTS = {"train": ("train", "training", "tr"), "valid": ("valid", "val", "validation", "dev"),
@@ -110,7 +112,7 @@ def _header_of_known(text: str, name: str, separator: str | None, like: Any) -> 
 
 def read_json(text: str, name: str) -> Table:
     """Return a table of JSON objects: one on each line, or a list of them."""
-    claim_json(text, name)
+    check_json_fits(text, name)
     rows: list[dict[str, Any]] = []
     whole = _table_in_one_object(text)
     if whole is not None:
@@ -199,21 +201,13 @@ def read_excel(path: Path, options: Mapping[str, Any]) -> Table:
 def read_arrow(path: Path) -> Any:
     """Return the Arrow table of a file, Feather or Parquet."""
     import pyarrow as pa
-    import pyarrow.feather as feather
 
     try:
         if path.suffix.lower() == ".parquet":
             table = _read_parquet(path)
             table.validate(full=True)
             return table
-        try:
-            table = feather.read_table(path)
-        except pa.ArrowInvalid:
-            # Written as a stream, without an index at its end.
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_stream(source).read_all()
-        size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
-        _check_size(table.num_rows, table.num_columns, size, path.name)
+        table = _read_feather(path)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError) as e:
@@ -237,15 +231,58 @@ def _read_parquet(path: Path) -> Any:
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(path) as file:
-        rows, names = file.metadata.num_rows, file.schema_arrow.names
-        _check_size(rows, len(names), 0, path.name)
+        facts, names = file.metadata, file.schema_arrow.names
+        _check_size(facts.num_rows, len(names), 0, path.name)
+        check_fits(_PER_VALUE * _values(facts), path.name)  # of lists there may be more than rows
+        step = _rows_at_once(file)
         parts = []
         size = 0
-        for part in file.iter_batches(_ROWS_AT_ONCE):
+        for part in file.iter_batches(step):
             parts.append(part)
             size += sum(map(_expanded, part.columns))
-            _check_size(rows, len(names), size, path.name, least=True)
+            _check_size(facts.num_rows, len(names), size, path.name, least=True)
         return pa.Table.from_batches(parts, file.schema_arrow)
+
+
+def _read_feather(path: Path) -> Any:
+    """Return the table of an Arrow file, batch by batch."""
+    import pyarrow as pa
+    import pyarrow.feather as feather
+
+    with pa.memory_map(str(path)) as source:
+        try:
+            file = pa.ipc.open_file(source)
+            schema = file.schema
+            batches = (file.get_batch(i) for i in range(file.num_record_batches))
+        except pa.ArrowInvalid:
+            source.seek(0)
+            try:
+                batches = pa.ipc.open_stream(source)  # written without an index at its end
+                schema = batches.schema
+            except pa.ArrowInvalid:
+                return feather.read_table(path)  # of the first version, which packs nothing
+        parts = []
+        rows = size = 0
+        for part in batches:
+            parts.append(part)
+            rows += part.num_rows
+            size += sum(map(_expanded, part.columns))
+            _check_size(rows, part.num_columns, size, path.name, least=True)
+        return pa.Table.from_batches(parts, schema)
+
+
+def _values(facts: Any) -> int:
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    return sum(g.column(k).num_values for g in groups for k in range(g.num_columns))
+
+
+def _rows_at_once(file: Any) -> int:
+    """Return how many rows take little memory, told by the largest of the first ones."""
+    first = next(file.iter_batches(_FIRST_ROWS), None)
+    if first is None or not len(first):
+        return _ROWS_AT_ONCE
+    per_row = sum(map(_expanded, first.columns)) / len(first)
+    return max(_FIRST_ROWS, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1, per_row))))
 
 
 def _expanded(array: Any) -> int:
@@ -260,7 +297,7 @@ def _expanded(array: Any) -> int:
 def _check_size(rows: int, width: int, size: int, name: str, least: bool = False) -> None:
     """Raise DataError for a table that is too large or too wide; size: of its buffers, in bytes."""
     check_width(width, name)
-    claim_table(rows * width, 2 * size, name, least)
+    check_table_fits(rows * width, 2 * size, name, least)
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -279,12 +316,12 @@ def read_arrays(path: Path) -> Arrays:
 
 def _read_npz(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as archive:
-        claim(sum(member.file_size for member in archive.zip.infolist()), path.name)
+        check_fits(sum(member.file_size for member in archive.zip.infolist()), path.name)
         return {name: archive[name] for name in archive.files}
 
 
 def _read_npy(path: Path) -> Arrays:
-    claim(path.stat().st_size, path.name)
+    check_fits(path.stat().st_size, path.name)
     return {"x": np.load(path, allow_pickle=False)}
 
 
@@ -294,8 +331,10 @@ def _read_hdf5(path: Path) -> Arrays:
     found: Arrays = {}
 
     def take(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            claim(node.size * node.dtype.itemsize, f"{name} of {path.name}")
+        if isinstance(node, h5py.Dataset) and node.shape is not None:
+            if node.external or node.is_virtual:
+                raise DataError(f"{name} of {path.name} lies in other files; copy it into this one")
+            check_fits(node.size * node.dtype.itemsize, f"{name} of {path.name}")
             found[name] = np.asarray(node)
 
     with h5py.File(path, "r") as file:
@@ -308,7 +347,7 @@ def _read_mat(path: Path) -> Arrays:
 
     try:
         for name, shape, _ in whosmat(path):
-            claim(8 * math.prod(shape), f"{name} of {path.name}")
+            check_fits(8 * math.prod(shape), f"{name} of {path.name}")
         content = loadmat(path)
     except NotImplementedError:
         # From version 7.3 on these are HDF5 files, whose axes are turned round.

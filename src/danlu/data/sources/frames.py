@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.data.raw import Encoded, Raw
-from danlu.data.room import check_width, claim_texts
+from danlu.data.reading_memory import check_texts_fit, check_width
 from danlu.data.sources import columns, formats, text
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.options import refuse_unused
@@ -270,7 +270,7 @@ def _labelled(
     sizes: Sizes,
 ) -> Raw:
     refuse_unused(options, (*_OF_TEXT, *formats.READING), "a table of text")
-    claim_texts(frame[text_column], name)
+    check_texts_fit(frame[text_column], name)
     kept, gaps, sizes = _present(frame, (text_column, label), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     texts = cells_of(frame[text_column][kept], text_column, places)
@@ -284,7 +284,7 @@ def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Si
     refuse_unused(options, used, "pairs")
     a, b, notices = _pair_columns(frame, name, options)
     for column in (a, b):
-        claim_texts(frame[column], name)
+        check_texts_fit(frame[column], name)
     kept, gaps, sizes = _present(frame, (a, b), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     sources = cells_of(frame[a][kept], a, places)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.data.raw import ColumnNote
-from danlu.data.room import reading_within
+from danlu.data.reading_memory import reading_within
 from danlu.data.sources import formats
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.layout import is_json, layout_of

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from danlu.data.room import claim_json
+from danlu.data.reading_memory import check_json_fits
 from danlu.data.sources import separators
 from danlu.data.sources.formats import DELIMITED
 from danlu.data.sources.tagged_lines import is_universal
@@ -58,7 +58,7 @@ def is_json(text: str, name: str) -> bool:
     # One object on a line, or one over all of them.
     if _is_object(line):
         return True
-    claim_json(text, name)
+    check_json_fits(text, name)
     return _is_object(text)
 
 

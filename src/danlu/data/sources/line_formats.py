@@ -7,7 +7,12 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-from danlu.data.room import PER_BYTE_OF_TEXT, check_width, claim_lines, claim_table
+from danlu.data.reading_memory import (
+    PER_BYTE_OF_TEXT,
+    check_lines_fit,
+    check_table_fits,
+    check_width,
+)
 from danlu.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ def read_known_lines(
 def _arff(text: str, name: str) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
-    claim_table(text.count(",") + text.count("\n"), PER_BYTE_OF_TEXT * len(text), name)
+    check_table_fits(text.count(",") + text.count("\n"), PER_BYTE_OF_TEXT * len(text), name)
     head, data = _DATA.split(text, maxsplit=1)
     titles = []
     for line in head.splitlines():
@@ -83,13 +88,13 @@ def _sparse(text: str, name: str, width: int | None) -> tuple[pd.DataFrame, str]
     import pandas as pd
     from sklearn.datasets import load_svmlight_file
 
-    claim_table(text.count(":"), PER_BYTE_OF_TEXT * len(text), name)
+    check_table_fits(text.count(":"), PER_BYTE_OF_TEXT * len(text), name)
     try:
         x, y = load_svmlight_file(io.BytesIO(text.encode()), n_features=width, zero_based="auto")
-    except ValueError as e:
+    except (ValueError, OverflowError) as e:
         raise DataError(f"{name} cannot be read as LIBSVM rows: {e}") from e
     check_width(x.shape[1], name)
-    claim_table(x.shape[0] * x.shape[1], 0, name)
+    check_table_fits(x.shape[0] * x.shape[1], 0, name)
     columns = [f"f{k + 1}" for k in range(x.shape[1])]
     frame = pd.DataFrame(x.toarray(), columns=columns)
     frame["label"] = pd.Series([f"{value:.15g}" for value in y], dtype="string")
@@ -99,7 +104,7 @@ def _sparse(text: str, name: str, width: int | None) -> tuple[pd.DataFrame, str]
 def _fasttext(text: str, name: str) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
-    claim_lines(text, name)
+    check_lines_fit(text, name)
     rows = []
     several = 0
     for line in text.splitlines():

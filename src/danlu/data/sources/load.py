@@ -10,7 +10,7 @@ from typing import Any
 
 from danlu.data.data import Data
 from danlu.data.raw import Raw
-from danlu.data.room import reading_within
+from danlu.data.reading_memory import reading_within
 from danlu.data.schema import Schema
 from danlu.data.sources import parquet, published
 from danlu.data.sources.archives import unpacked_archive

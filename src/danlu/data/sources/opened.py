@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from danlu.data.room import PER_BYTE_OF_TEXT, claim, reading_budget
+from danlu.data.reading_memory import PER_BYTE_OF_TEXT, check_fits, reading_budget
 from danlu.data.sources.tree import is_about
 from danlu.errors import DataError, reason_of, some, wrong
 
@@ -59,7 +59,7 @@ def unpacked(path: Path) -> tuple[bytes, str]:
     """Return a file's bytes and its name, both unpacked where the bytes say that it is packed."""
     name = path.name
     try:
-        claim(PER_BYTE_OF_TEXT * path.stat().st_size, name)
+        check_fits(PER_BYTE_OF_TEXT * path.stat().st_size, name)
         content = path.read_bytes()
     except OSError as e:
         raise DataError(f"{name} cannot be read: {(e.strerror or str(e)).lower()}") from e
@@ -75,6 +75,8 @@ def unpacked(path: Path) -> tuple[bytes, str]:
             return _all_of(lzma.open(packed), name), path.stem
     except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{name} is damaged and cannot be unpacked: {reason_of(e)}") from e
+    except (RuntimeError, NotImplementedError) as e:  # a password, or a method nobody here knows
+        raise DataError(f"{name} cannot be unpacked: {reason_of(e)}; unpack it first") from e
     return content, name
 
 
@@ -86,7 +88,7 @@ def _all_of(packed: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
             content += block
             size = PER_BYTE_OF_TEXT * len(content)
             if size > reading_budget():
-                claim(size, f"{name}, unpacked,", least=True)
+                check_fits(size, f"{name}, unpacked,", least=True)
     return bytes(content)
 
 

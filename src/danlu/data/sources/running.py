@@ -16,7 +16,7 @@ from danlu.data import split
 from danlu.data.memmap import Array
 from danlu.data.parts import PARTS
 from danlu.data.raw import Raw
-from danlu.data.room import claim_lines, claim_texts
+from danlu.data.reading_memory import check_lines_fit, check_texts_fit
 from danlu.data.schema import Schema
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.text import RUNNING, cut, lines_of, refuse_other_task, vocabulary
@@ -48,9 +48,9 @@ def language_model_text(texts: Texts, name: str, options: Options, shares: Any =
     of "all" that each part gets.
     """
     for documents in texts.values():
-        claim_texts(documents, name)
+        check_texts_fit(documents, name)
         for document in documents:
-            claim_lines(document, name)
+            check_lines_fit(document, name)
     _check(texts, name)
     refuse_other_task("language", name, options)
     like = options.get("like")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from danlu.data.room import claim_lines
+from danlu.data.reading_memory import check_lines_fit
 from danlu.data.sources import text
 from danlu.errors import DataError, first
 
@@ -33,7 +33,7 @@ class Sentence(NamedTuple):
 
 def parse(content: str, name: str) -> list[Sentence]:
     """Return the sentences of a file. Mistakes of all lines are refused at once."""
-    claim_lines(content, name)
+    check_lines_fit(content, name)
     lines = [*text.lines_of(content), ""]
     if is_universal(lines):
         return _parse_universal(lines, name)

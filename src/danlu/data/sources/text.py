@@ -15,7 +15,7 @@ import numpy as np
 from danlu.data.memmap import Array
 from danlu.data.parts import part_of_file
 from danlu.data.raw import Encoded, Raw
-from danlu.data.room import claim_texts
+from danlu.data.reading_memory import check_texts_fit
 from danlu.data.schema import Schema
 from danlu.data.sources.opened import decode, open_text
 from danlu.data.sources.options import Options
@@ -172,7 +172,7 @@ def paired(
     """
     refuse_other_task("pairs", name, options)
     places = places or [f"line {i + 1} of {name}" for i in range(len(pairs))]
-    claim_texts([a for pair in pairs for a in pair], name)
+    check_texts_fit([a for pair in pairs for a in pair], name)
     for pair, place in zip(pairs, places, strict=True):
         check_encodable("".join(pair), place)
     for side, title in enumerate(("source", "target")):

@@ -35,8 +35,11 @@ def _watch(source: str, is_read: threading.Event) -> None:
 
     from danlu.report.terminal.console import get_console
 
-    columns = (SpinnerColumn(), TextColumn("reading {task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("reading {task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=get_console(error=True), transient=True) as progress:
-        # Square brackets of a name are no marks of the library.
-        progress.add_task(short_path(source).replace("[", r"\["), total=None)
+        progress.add_task(short_path(source), total=None)
         is_read.wait()

@@ -180,12 +180,16 @@ def _text_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
     if recipe.model.crf and data.schema.task == "tagging":
         # The forward algorithm and its gradient keep a number for each pair of tags at each token.
         size = 8 * recipe.batch_size * tokens * tags**2
-        if tags > _MOST_TAGS or size > total_memory() / 2:
+        hint = "try model.crf=false, or fewer kinds of tags"
+        if tags > _MOST_TAGS:
+            rule = f"needs at most {_MOST_TAGS:,} tags, and the data have {tags:,}"
+            return [wrong("model.crf", True, rule, hint)]
+        if size > total_memory() / 2:
             rule = (
-                f"must be false for {tags:,} tags: sums over their pairs take {as_bytes(size)} in "
-                f"each step ({recipe.batch_size} sentences of up to {tokens:,} tokens)"
+                f"needs {as_bytes(size)} for sums over pairs of {tags:,} tags in each step, and "
+                f"may take {as_bytes(total_memory() / 2)}"
             )
-            return [wrong("model.crf", True, rule, "try model.crf=false, or fewer kinds of tags")]
+            return [wrong("model.crf", True, rule, f"{hint}, or a smaller batch_size")]
     if not recipe.model.stateful or not data.schema.lines:
         return []
     rule = "must be false for lines that are texts of their own"

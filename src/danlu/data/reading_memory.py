@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Collection, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -20,13 +21,15 @@ from danlu.memory import as_bytes, total_memory
 # for a line, a cell of a table, a value of JSON, a text to be learnt from, and each of its
 # characters; for one of a spreadsheet, unpacked.
 PER_BYTE_OF_TEXT = 4
-_PER_LINE = 250
-_PER_CELL = 90
+_PER_LINE = 400
+_PER_CELL = 70
 _PER_VALUE = 180
 _PER_TEXT = 400
 _PER_CHARACTER = 16
 _PER_BYTE_OF_SHEET = 8
+_LEAST = 100_000_000
 _MOST_COLUMNS = 100_000  # each is examined by itself
+_JSON_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _budget: ContextVar[int | None] = ContextVar("budget", default=None)
 
 
@@ -41,12 +44,12 @@ def reading_within(budget: int) -> Iterator[None]:
 
 
 def reading_budget() -> int:
-    """Return how many bytes reading may take."""
+    """Return how many bytes reading may take: never less than libraries do by themselves."""
     budget = _budget.get()
-    return parse_bytes(None) if budget is None else budget
+    return max(_LEAST, parse_bytes(None) if budget is None else budget)
 
 
-def claim(size: float, what: str, least: bool = False) -> None:
+def check_fits(size: float, what: str, least: bool = False) -> None:
     """Raise DataError where something takes more memory than reading may.
 
     size: in bytes; what: a name, "t.csv"; least: whether it is only known to take no less.
@@ -65,32 +68,37 @@ def claim(size: float, what: str, least: bool = False) -> None:
     )
 
 
-def claim_table(cells: int, buffers: int, name: str, least: bool = False) -> None:
+def check_table_fits(cells: int, buffers: int, name: str, least: bool = False) -> None:
     """Raise DataError where a table takes more; buffers: bytes of what its cells are read from."""
-    claim(_PER_CELL * cells + buffers, name, least)
+    check_fits(_PER_CELL * cells + buffers, name, least)
 
 
-def claim_lines(text: str, name: str) -> None:
+def check_lines_fit(text: str, name: str) -> None:
     """Raise DataError where the lines of a text, each an object or more, take more."""
-    claim(_PER_LINE * text.count("\n") + PER_BYTE_OF_TEXT * len(text), name)
+    check_fits(_PER_LINE * text.count("\n") + PER_BYTE_OF_TEXT * len(text), name)
 
 
-def claim_sheet(size: int, name: str) -> None:
+def check_sheet_fits(size: int, name: str) -> None:
     """Raise DataError where a spreadsheet takes more; size: of what is in it, unpacked."""
-    claim(_PER_BYTE_OF_SHEET * size, name)
+    check_fits(_PER_BYTE_OF_SHEET * size, name)
 
 
-def claim_texts(texts: Collection[Any], name: str) -> None:
+def check_texts_fit(texts: Collection[Any], name: str) -> None:
     """Raise DataError where texts that are turned into tokens take more."""
-    claim(_PER_TEXT * len(texts), name)
+    check_fits(_PER_TEXT * len(texts), name)  # before millions of them are looked at
     characters = sum(len(text) for text in texts if isinstance(text, str))
-    claim(_PER_TEXT * len(texts) + _PER_CHARACTER * characters, name)
+    check_fits(_PER_TEXT * len(texts) + _PER_CHARACTER * characters, name)
 
 
-def claim_json(text: str, name: str) -> None:
+def check_json_fits(text: str, name: str) -> None:
     """Raise DataError where a JSON text takes more."""
+    if _size_of_json(text) > reading_budget():  # signs within texts are no values
+        check_fits(_size_of_json(_JSON_TEXT.sub('""', text)) + PER_BYTE_OF_TEXT * len(text), name)
+
+
+def _size_of_json(text: str) -> int:
     values = sum(map(text.count, ",:[{"))  # the least that a value takes is such a sign
-    claim(_PER_VALUE * values + PER_BYTE_OF_TEXT * len(text), name)
+    return _PER_VALUE * values + PER_BYTE_OF_TEXT * len(text)
 
 
 def check_width(columns: int, name: str) -> None:
