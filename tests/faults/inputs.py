@@ -250,6 +250,15 @@ def _long_header(path: Path) -> None:
         archive.addfile(member)
 
 
+def _many_parts(folder: Path) -> Path:
+    rows = 2_000_000
+    column = pa.array(np.zeros(rows, np.int8))
+    for number in range(4):
+        table = pa.table({"x": column, "label": column})
+        pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
+    return folder
+
+
 def _half(label: str) -> str:
     rows = [{"x": i, "label": label if i % 2 else "u"} for i in range(N)]
     return "".join(json.dumps(row) + "\n" for row in rows)
@@ -327,6 +336,7 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
         "takes more than 5.. MB",
     ),
     "a list of 200 million": (made("t.parquet", _long_list), {}, "takes about 1.6 GB of memory"),
+    "many files of rows": (_many_parts, {}, "up to 2.parquet, takes more than"),
     "a locked archive": (made("t.zip", _locked), {}, "password"),
     "a sparse row of 10¹⁹ features": (
         written("t.svm", "1 0:1 99999999999999999999:1\n" * 20), {}, "cannot be read as LIBSVM"

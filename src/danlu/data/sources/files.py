@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from danlu.data.parts import in_order
 from danlu.data.raw import Raw
+from danlu.data.reading_memory import PER_BYTE_OF_TEXT, check_fits
 from danlu.data.sources import (
     formats,
     frames,
@@ -24,6 +25,7 @@ from danlu.data.sources import (
     text_folders,
 )
 from danlu.data.sources.arrays import from_parts
+from danlu.data.sources.arrow import ARROW, read_arrow
 from danlu.data.sources.excel import is_spreadsheet
 from danlu.data.sources.layout import Layout, is_json, layout_of
 from danlu.data.sources.line_formats import read_known_lines
@@ -48,8 +50,8 @@ def load_file(path: Path, options: Options, split: Any) -> Raw:
     suffix = suffix_of(path)
     if suffix in formats.ARRAY_SUFFIXES:
         return _from_arrays(path, options)
-    if suffix == ".parquet" or suffix in formats.ARROW:
-        parts = {"all": formats.read_arrow(path)}
+    if suffix == ".parquet" or suffix in ARROW:
+        parts = {"all": read_arrow(path)}
         return parquet.from_arrow(parts, path.name, (), options, split)
     if suffix in formats.EXCEL and is_spreadsheet(path):
         table = formats.read_table(path, options)
@@ -172,7 +174,12 @@ def _from_files(files: Sequence[Path], folder: Path, options: Options, split: An
     tagged_files = [file for file in files if file.suffix.lower() in tagged.SUFFIXES]
     by_part, notices = text.parts_of(tagged_files or files, folder.name)
     in_turn = [file for part in in_order(by_part) for file in by_part[part]]
-    opened = {file: open_text(file, options.get("encoding")) for file in in_turn}
+    opened = {}
+    size = 0
+    for file in in_turn:
+        opened[file] = open_text(file, options.get("encoding"))
+        size += PER_BYTE_OF_TEXT * len(opened[file].text)
+        check_fits(size, f"{folder.name}, up to {file.name},", least=True)
     first = opened[in_turn[0]]
     layout: Layout = "table"
     if tagged_files:

@@ -10,6 +10,7 @@ from typing import Any
 from danlu.data.raw import ColumnNote
 from danlu.data.reading_memory import reading_within
 from danlu.data.sources import formats
+from danlu.data.sources.arrow import ARROW
 from danlu.data.sources.delimited import with_single_names
 from danlu.data.sources.layout import is_json, layout_of
 from danlu.data.sources.opened import open_text, suffix_of
@@ -59,7 +60,7 @@ def _inspection(table: formats.Table, options: Mapping[str, Any]) -> Inspection:
 
 def _table_of(path: Path, options: Mapping[str, Any]) -> formats.Table | None:
     suffix = suffix_of(path)
-    if suffix in (*formats.EXCEL, *formats.ARROW, ".parquet"):
+    if suffix in (*formats.EXCEL, *ARROW, ".parquet"):
         return formats.read_table(path, options)
     opened = open_text(path, options.get("encoding"))
     if opened.suffix in formats.JSON or is_json(opened.text, path.name):

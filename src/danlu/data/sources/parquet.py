@@ -14,10 +14,11 @@ import numpy as np
 from danlu.data.memmap import Array
 from danlu.data.parts import in_order, part_of, part_of_file, sizes_left
 from danlu.data.raw import Raw
+from danlu.data.reading_memory import check_table_fits
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
+from danlu.data.sources.arrow import ARROW, frame_of_arrow, read_arrow
 from danlu.data.sources.download import refusal
-from danlu.data.sources.formats import ARROW, frame_of_arrow, read_arrow
 from danlu.data.sources.frames import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
@@ -54,10 +55,18 @@ def load_parquet(
 
     parts = {}
     every: list[Path] = []
+    cells = size = 0
     for part, of_part in files.items():
         every += of_part
+        tables = []
+        for file in of_part:
+            table = read_arrow(file)
+            tables.append(table)
+            cells += table.num_rows * table.num_columns
+            size += 2 * table.nbytes
+            check_table_fits(cells, size, f"{file.parent.name}, up to {file.name},", least=True)
         try:
-            parts[part] = pa.concat_tables([read_arrow(file) for file in of_part])
+            parts[part] = pa.concat_tables(tables)
         except pa.ArrowException as e:
             listed = some(file.name for file in of_part)
             raise DataError(f"{listed} differ in their columns: {reason_of(e)}") from e
