@@ -336,7 +336,7 @@ HOSTILE: dict[str, tuple[Builder, dict[str, Any], str]] = {
         "takes more than 5.. MB",
     ),
     "a list of 200 million": (made("t.parquet", _long_list), {}, "takes about 1.6 GB of memory"),
-    "many files of rows": (_many_parts, {}, "up to 2.parquet, takes more than"),
+    "many files of rows": (_many_parts, {}, "up to 1.parquet, takes more than"),
     "a locked archive": (made("t.zip", _locked), {}, "password"),
     "a sparse row of 10¹⁹ features": (
         written("t.svm", "1 0:1 99999999999999999999:1\n" * 20), {}, "cannot be read as LIBSVM"
