@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from danlu import load
+from danlu.data import vocabulary
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary, learn
 from danlu.errors import DataError
 
@@ -23,6 +25,45 @@ def test_encoding_and_decoding_give_back_the_text(texts: list[str]) -> None:
         for t in texts:
             assert learnt.decode(learnt.encode(t)) == t
             assert not {PAD, EOS} & set(learnt.encode(t))
+
+
+SPELT = st.text(st.sampled_from("ab é漢字\n<eos>\U0001f600\u0301 "), max_size=60)
+
+
+@given(st.lists(SPELT, min_size=1, max_size=6), st.sampled_from([5, 8, 20_000]))
+def test_characters_are_numbered_as_the_library_does(texts: list[str], size: int) -> None:
+    oracle = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
+    oracle.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, special_tokens=["<pad>", "<unk>", "<eos>"], show_progress=False
+    )
+    oracle.train_from_iterator(texts, trainer)
+    oracle.decoder = decoders.Fuse()
+    learnt = learn(texts, "chars", size)
+    assert learnt.text == oracle.to_str()
+    oracle.encode_special_tokens = True
+    for text in (*texts, "<eos>a<pad>z"):
+        numbers = [UNK if number <= EOS else number for number in oracle.encode(text).ids]
+        assert learnt.encode(text) == numbers
+
+
+@given(st.lists(SPELT, min_size=1, max_size=6), st.integers(1, 12))
+def test_long_texts_are_encoded_in_parts_as_in_one(texts: list[str], at_once: int) -> None:
+    for kind in ("words", "bpe"):
+        learnt = learn(texts, kind)
+        whole = learnt.encode_all(texts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vocabulary, "_AT_ONCE", at_once)
+            parts = learnt.encode_all(texts)
+            assert learn(texts, kind).text == learnt.text
+        assert [row.tolist() for row in parts] == [row.tolist() for row in whole]
+
+
+def test_a_word_without_end_is_taken_in_parts() -> None:
+    learnt = learn(["ab" * 50_000, "a short one"], "bpe")
+    word = "ab" * 128
+    assert learnt.encode(word * 3) == learnt.encode(word) * 3
+    assert learnt.decode(learnt.encode(word * 3 + "a")) == word * 3 + "a"
 
 
 def test_unseen_characters_and_words_are_unknown_and_byte_pairs_spell_them() -> None:

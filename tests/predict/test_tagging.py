@@ -10,6 +10,7 @@ from folders import reseal
 from texts import SMALL
 
 from danlu import Recipe, fit, load
+from danlu.errors import RunError
 from danlu.files import write_tensors
 from danlu.predict import text
 from danlu.report.pages.run_page import write_report
@@ -48,6 +49,8 @@ def test_a_crf_chooses_whole_paths_and_entities_have_kinds(tmp_path: Path) -> No
     write_tensors(tmp_path / "run/weights.safetensors", weights)
     reseal(tmp_path / "run")
     assert text.tag(run, ["ab"])[0].tags == ("B-X", "B-X")
+    with pytest.raises(RunError, match="text 2 has 100,001 tokens, but may have 100,000; give it"):
+        text.tag(run, ["ab", "a" * 100_001])
     found = run.evaluate(data, "all")
     assert found.accuracy == pytest.approx(80 / 96)
     assert found.entities is not None

@@ -15,7 +15,7 @@ from texts import SMALL, says
 from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
 from danlu.diagnose.verdict import verdict
-from danlu.errors import DanluError, RunError
+from danlu.errors import DanluError, DataNotice, RunError
 from danlu.predict import generate as generating
 from danlu.predict import text
 from danlu.predict import translate as translating
@@ -33,6 +33,26 @@ def test_a_text_s_score_is_the_sum_over_its_tokens(writer: Run) -> None:
     assert found.nats == pytest.approx(nats, rel=1e-4)
     assert found.tokens == len(row) - 1
     assert found.perplexity == pytest.approx(math.exp(-nats / found.tokens), rel=1e-4)
+
+
+def test_a_long_text_is_read_in_pieces(writer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "the cat sat.the dog sat." * 12
+    whole = text.score(writer, [long])[0].nats
+    monkeypatch.setattr(text, "_LOGITS_AT_ONCE", 64 * writer.schema.tokens)
+    assert text.score(writer, [long])[0].nats == pytest.approx(whole, rel=1e-6)
+    monkeypatch.setattr(generating, "AT_ONCE", 7)
+    in_pieces = "".join(generating.generate(writer, long, temperature=0, length=5))
+    monkeypatch.undo()
+    assert in_pieces == "".join(generating.generate(writer, long, temperature=0, length=5))
+
+
+def test_texts_longer_than_in_training_are_cut_and_that_is_said(reader: Run) -> None:
+    long = "number 1 is good " * 600
+    with pytest.warns(DataNotice, match="1 text cut after 1,024 tokens, the first text 2"):
+        p = reader.predict(["number 1 is good", long]).probabilities
+    with pytest.warns(DataNotice):
+        cut = reader.predict([long + "dull"]).probabilities
+    assert torch.allclose(p[1], cut[0])
 
 
 def test_the_likelier_of_two_sentences_scores_better(writer: Run) -> None:
