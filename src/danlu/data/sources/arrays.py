@@ -19,7 +19,7 @@ from danlu.data.reading_memory import check_fits
 from danlu.data.schema import Schema
 from danlu.data.sources import frames, text
 from danlu.data.sources.formats import as_labels
-from danlu.data.sources.frames import Sizes
+from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.tables.features import number_column
 from danlu.data.tables.target import known_target, read_target

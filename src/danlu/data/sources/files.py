@@ -27,6 +27,7 @@ from danlu.data.sources import (
 from danlu.data.sources.arrays import from_parts
 from danlu.data.sources.arrow import ARROW, read_arrow
 from danlu.data.sources.excel import is_spreadsheet
+from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.layout import Layout, is_json, layout_of
 from danlu.data.sources.line_formats import read_known_lines
 from danlu.data.sources.opened import Opened, open_text, suffix_of
@@ -114,12 +115,10 @@ def _from_json(content: str, name: str, options: Options) -> Raw:
     field = spans.field_of_spans(rows)
     if field is None:
         return from_table(table, name, options)
-    return _of_spans(rows, field, name, options, frames.Sizes())
+    return _of_spans(rows, field, name, options, Sizes())
 
 
-def _of_spans(
-    rows: Sequence[Any], field: str, name: str, options: Options, sizes: frames.Sizes
-) -> Raw:
+def _of_spans(rows: Sequence[Any], field: str, name: str, options: Options, sizes: Sizes) -> Raw:
     refuse_unused(options, (*_OF_TAGGED, "target"), "texts with marked entities")
     sentences = {name: spans.sentences_of(rows, field, name)}
     by_part = {"valid": sizes.valid, "test": sizes.test}
@@ -264,7 +263,7 @@ def _from_rows(
     whole = pd.concat(frames_of, ignore_index=True)
     if len(frames_of) > 1:
         name += " (its parts in a row, training first)"
-    parts = frames.Sizes(sizes.get("valid", 0), sizes.get("test", 0))
+    parts = Sizes(sizes.get("valid", 0), sizes.get("test", 0))
     field = spans.field_of_spans(whole.to_dict("records"))  # type: ignore[arg-type]
     if field is not None:
         raw = _of_spans(whole.to_dict("records"), field, name, options, parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from danlu.data.raw import Encoded, Raw
 from danlu.data.reading_memory import check_texts_fit, check_width
 from danlu.data.sources import columns, formats, text
 from danlu.data.sources.delimited import with_single_names
+from danlu.data.sources.gaps import WHOLE, Sizes, cells_of, present
 from danlu.data.sources.options import refuse_unused
 from danlu.data.tables.roles import (
     OVERRIDES,
@@ -33,19 +34,11 @@ _OF_TEXT = (*text.OPTIONS, "target", "task", "drop", "text", "keep")
 _PLAIN_TARGETS = ("target", "label", "labels")  # names that leave no doubt
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How many of the last rows are the validation and the test part."""
-
-    valid: int = 0
-    test: int = 0
-
-
 def from_frame(
     frame: pd.DataFrame,
     name: str,
     options: Mapping[str, Any],
-    sizes: Sizes = Sizes(),
+    sizes: Sizes = WHOLE,
     comma_is_decimal: bool = False,
 ) -> Raw:
     """Return the examples of a table, each row one.
@@ -271,7 +264,7 @@ def _labelled(
 ) -> Raw:
     refuse_unused(options, (*_OF_TEXT, *formats.READING), "a table of text")
     check_texts_fit(frame[text_column], name)
-    kept, gaps, sizes = _present(frame, (text_column, label), name, options, sizes)
+    kept, gaps, sizes = present(frame, (text_column, label), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     texts = cells_of(frame[text_column][kept], text_column, places)
     labels = cells_of(frame[label][kept], label, places)
@@ -285,7 +278,7 @@ def _pairs(frame: pd.DataFrame, name: str, options: Mapping[str, Any], sizes: Si
     a, b, notices = _pair_columns(frame, name, options)
     for column in (a, b):
         check_texts_fit(frame[column], name)
-    kept, gaps, sizes = _present(frame, (a, b), name, options, sizes)
+    kept, gaps, sizes = present(frame, (a, b), name, options, sizes)
     places = [f"row {i + 1} of {name}" for i in np.flatnonzero(kept)]
     sources = cells_of(frame[a][kept], a, places)
     targets = cells_of(frame[b][kept], b, places)
@@ -357,54 +350,3 @@ def _of_columns(raw: Raw, gaps: dict[str, int], kept: Any, sizes: Sizes, **title
         notices=notices,
         schema=replace(raw.schema, **titles),  # type: ignore[arg-type]
     )
-
-
-def is_given(cell: Any) -> bool:
-    """Whether a cell of a table holds a value."""
-    import pandas as pd
-
-    return not (pd.api.types.is_scalar(cell) and pd.isna(cell))
-
-
-def is_there(cell: Any) -> bool:
-    """Whether a cell holds anything to read."""
-    return is_given(cell) and bool(str(cell).strip())
-
-
-def _present(
-    frame: pd.DataFrame,
-    needed: tuple[str, str],
-    name: str,
-    options: Mapping[str, Any],
-    sizes: Sizes,
-) -> tuple[Any, dict[str, int], Sizes]:
-    """Return which rows have both cells, how many cells each column lacks, and the parts' sizes."""
-    there = {column: frame[column].map(is_there).to_numpy(bool) for column in needed}
-    kept = there[needed[0]] & there[needed[1]]
-    gaps = {column: int((~has).sum()) for column, has in there.items() if not has.all()}
-    if options.get("missing") == "refuse" and gaps:
-        first = int(np.flatnonzero(~kept)[0]) + 1
-        lacking = next(column for column in needed if not there[column][first - 1])
-        raise DataError(
-            f"row {first} of {name} lacks {lacking!r}; fill it, or leave such rows out with "
-            "--missing drop"
-        )
-    if not kept.any():
-        raise DataError(f"every row of {name} lacks {needed[0]!r} or {needed[1]!r}; fill them")
-    n_train = len(kept) - sizes.valid - sizes.test
-    parts = np.split(kept, [n_train, n_train + sizes.valid])
-    return kept, gaps, Sizes(int(parts[1].sum()), int(parts[2].sum()))
-
-
-def cells_of(values: pd.Series[Any], column: str, places: Sequence[str]) -> list[str]:
-    """Return cells as texts. Raises DataError for lists and tables."""
-    found = []
-    for value, place in zip(values, places, strict=True):
-        if isinstance(value, (list, tuple, dict, np.ndarray)):
-            what = "table" if isinstance(value, dict) else "list"
-            raise DataError(
-                f"{place} has a {what} as {column!r}, but it must be text; join it, or write "
-                "tagged text as a .bio file"
-            )
-        found.append(str(value))
-    return found

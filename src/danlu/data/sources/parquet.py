@@ -19,7 +19,7 @@ from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
 from danlu.data.sources.arrow import ARROW, frame_of_arrow, read_arrow
 from danlu.data.sources.download import refusal
-from danlu.data.sources.frames import Sizes
+from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.errors import DataError, count, reason_of, some
