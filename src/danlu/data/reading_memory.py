@@ -17,17 +17,15 @@ from danlu.data.memmap import parse_bytes
 from danlu.errors import DataError, asked_as
 from danlu.memory import as_bytes, total_memory
 
-# Bytes of memory, measured: for one of a text (itself, decoded, and a copy that is being changed),
-# for a line, a cell of a table, a value of JSON, a text to be learnt from, and each of its
-# characters; for one of a spreadsheet, unpacked.
-PER_BYTE_OF_TEXT = 4
+# Bytes of memory that reading took for one of each, measured.
+PER_BYTE_OF_TEXT = 4  # itself, decoded, and a copy that is being changed
 _PER_LINE = 400
 _PER_CELL = 70
-_PER_VALUE = 180
-_PER_TEXT = 400
-_PER_CHARACTER = 16
-_PER_BYTE_OF_SHEET = 8
-_LEAST = 100_000_000
+_PER_VALUE = 180  # of JSON
+_PER_TEXT = 400  # to be learnt from
+_PER_CHARACTER = 16  # of such a text
+_PER_BYTE_OF_SHEET = 8  # unpacked
+_LEAST = 100_000_000  # that reading may always take
 _MOST_COLUMNS = 100_000  # each is examined by itself
 _JSON_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _budget: ContextVar[int | None] = ContextVar("budget", default=None)
@@ -105,6 +103,6 @@ def check_width(columns: int, name: str) -> None:
     """Raise DataError for a table of too many columns."""
     if columns > _MOST_COLUMNS:
         raise DataError(
-            f"{name} has {columns:,} columns, but may have {_MOST_COLUMNS:,}; turn rows and "
-            "columns round, or save numbers as a .npy file"
+            f"{name} has {columns:,} columns, but may have {_MOST_COLUMNS:,}; transpose it, or "
+            "save numbers as a .npy file"
         )

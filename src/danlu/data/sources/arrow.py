@@ -127,4 +127,4 @@ def _expanded(array: Any) -> int:
 def _check_size(rows: int, width: int, size: int, name: str, least: bool = False) -> None:
     """Raise DataError for a table that is too large or too wide; size: of its buffers, in bytes."""
     check_width(width, name)
-    check_table_fits(rows * width, 2 * size, name, least)
+    check_table_fits(rows * width, size, name, least)

@@ -63,7 +63,7 @@ def load_parquet(
             table = read_arrow(file)
             tables.append(table)
             cells += table.num_rows * table.num_columns
-            size += 2 * table.nbytes
+            size += table.nbytes
             check_table_fits(cells, size, f"{file.parent.name}, up to {file.name},", least=True)
         try:
             parts[part] = pa.concat_tables(tables)
