@@ -93,7 +93,7 @@ def interruptible(call: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             done.set_result(call())
-        except BaseException as e:
+        except BaseException as e:  # whatever it is, the caller's thread raises it
             done.set_exception(e)
 
     threading.Thread(target=run, daemon=True).start()

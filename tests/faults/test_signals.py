@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -81,6 +83,47 @@ def test_pressing_again_while_it_is_told_what_is_saved_changes_nothing(app: str)
     code = PRESSED_WHILE_TOLD.replace("{app}", app)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (130, "danlu: the run is saved\n")
+
+
+LEARNING = """
+import numpy as np
+from danlu.data.vocabulary import learn
+letters = np.random.default_rng(0).integers(97, 123, 30_000_000, np.uint8)
+print("begun", flush=True)
+learn([letters.tobytes().decode()], "bpe")
+"""
+
+
+def test_learning_byte_pairs_hears_ctrl_c() -> None:
+    """It would take half a minute, and the library hears nothing in the meantime."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEARNING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=10)
+    assert error.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_terminal_shows_what_is_read_whatever_it_is_called() -> None:
+    code = (
+        "import time; from danlu.report.terminal import reading; reading._PATIENCE = 0\n"
+        r"with reading.reading_shown('x\[/red][link=a]'): time.sleep(1)"
+    )
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=its, env=environment)
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal ends with the process
+        while block := os.read(ours, 1 << 16):
+            shown += block
+    assert process.wait(timeout=60) == 0
+    assert rb"reading x\[/red][link=a]" in shown
+    assert b"Traceback" not in shown and b"\x1b]8;" not in shown
 
 
 def test_of_two_trainings_into_one_folder_one_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ _LOADING: dict[str, _LoadingOption] = {
     ),
     "limit": _LoadingOption(int | None, None, "At most so many training examples."),
     "memory": _LoadingOption(
-        str | None, None, "What reading may take; larger arrays lie on disk. Such as 2GB."
+        str | None, None, "What reading may take, such as 2GB; larger arrays lie on disk."
     ),
     "missing": _LoadingOption(
         str | None,

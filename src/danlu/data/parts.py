@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,6 +31,17 @@ SPELLINGS = {
 }
 _SETS = re.compile(r"[\W_]*(set|data|dataset|images|split|part)$")
 TITLES = {"train": "training", "valid": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many of the last rows are the validation and the test part."""
+
+    valid: int = 0
+    test: int = 0
+
+
+WHOLE = Sizes()  # all rows are one part
 
 
 def part_of(name: str) -> str | None:

@@ -32,16 +32,17 @@ _BLANK_IN_CHINESE = re.compile(
 )
 _LOOKED_AT = 200  # texts by which Chinese is told
 KINDS = ("chars", "words", "bpe")
+_ONE_CHARACTER = r"[\s\S]"
 _CHARACTERS = {
     "type": "Split",
-    "pattern": {"Regex": r"[\s\S]"},
+    "pattern": {"Regex": _ONE_CHARACTER},
     "behavior": "Isolated",
     "invert": False,
 }
 _LONGEST_WORD = 256  # characters between spaces that byte pairs take together
 _WORD_ENDS = re.compile(r"(?<=\S) (?=\S)")
 _AT_ONCE = 1 << 20  # characters that are encoded together: the library takes 300 bytes for each
-_TEXTS_AT_ONCE = 10_000
+_TEXTS_AT_ONCE = 10_000  # whose characters are counted together
 # The most tokens of each kind, unless specified.
 DEFAULT_SIZE = {"chars": 20_000, "words": 20_000, "bpe": 2_000}
 
@@ -233,7 +234,7 @@ def _learn_characters(texts: Sequence[str], most: int) -> Tokenizer:
     numbers = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(numbers, unk_token=SPECIAL[UNK]))
     tokenizer.add_special_tokens(list(SPECIAL))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_ONE_CHARACTER), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return tokenizer
 

@@ -70,7 +70,7 @@ def encode(trained: Trained, texts: Sequence[str]) -> Tensor:
 
 
 def cut_as_in_training(rows: Sequence[Array], schema: Schema) -> list[Array]:
-    """Return token numbers of at most as many as in training, and say what is cut."""
+    """Return the first numbers of long texts, as many as training had, and say what is cut."""
     places = [f"text {number}" for number in range(1, len(rows) + 1)]
     short, notices = cut(rows, {"like": schema}, places)
     for notice in notices:

@@ -28,6 +28,7 @@ _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)
 class _Member(tarfile.TarInfo):
     """A file of a tar archive whose headers, which are read into memory, are of usual sizes."""
 
+    # The library has no public place between a header's first block and the rest of it.
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.type in _HEADERS and self.size > _LONGEST_HEADER:
             raise DataError(

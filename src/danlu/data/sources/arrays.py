@@ -13,13 +13,12 @@ from torch import Tensor
 
 from danlu.data.column import Column
 from danlu.data.memmap import Array
-from danlu.data.parts import in_order
+from danlu.data.parts import Sizes, in_order
 from danlu.data.raw import Encoded, Raw
 from danlu.data.reading_memory import check_fits
 from danlu.data.schema import Schema
 from danlu.data.sources import frames, text
 from danlu.data.sources.formats import as_labels
-from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.tables.features import number_column
 from danlu.data.tables.target import known_target, read_target
@@ -101,9 +100,8 @@ def stacked(rows: Sequence[Any], what: str) -> Array:
 def dense(matrix: Any) -> Array:
     """Return one of SciPy's sparse matrices as an array. Raises DataError above this memory."""
     size = math.prod(matrix.shape) * matrix.dtype.itemsize
-    check_fits(
-        size, f"the sparse matrix of {' × '.join(map(str, matrix.shape))}, its zeros stored,"
-    )
+    shape = " × ".join(map(str, matrix.shape))
+    check_fits(size, f"the sparse matrix of {shape}, its zeros stored,")
     return matrix.toarray()  # type: ignore[no-any-return]
 
 

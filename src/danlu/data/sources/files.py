@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danlu.data.parts import in_order
+from danlu.data.parts import Sizes, in_order
 from danlu.data.raw import Raw
 from danlu.data.reading_memory import PER_BYTE_OF_TEXT, check_fits
 from danlu.data.sources import (
@@ -27,7 +27,6 @@ from danlu.data.sources import (
 from danlu.data.sources.arrays import from_parts
 from danlu.data.sources.arrow import ARROW, read_arrow
 from danlu.data.sources.excel import is_spreadsheet
-from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.layout import Layout, is_json, layout_of
 from danlu.data.sources.line_formats import read_known_lines
 from danlu.data.sources.opened import Opened, open_text, suffix_of

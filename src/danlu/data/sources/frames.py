@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from danlu.data.parts import WHOLE, Sizes
 from danlu.data.raw import Encoded, Raw
 from danlu.data.reading_memory import check_texts_fit, check_width
 from danlu.data.sources import columns, formats, text
 from danlu.data.sources.delimited import with_single_names
-from danlu.data.sources.gaps import WHOLE, Sizes, cells_of, present
+from danlu.data.sources.gaps import cells_of, present
 from danlu.data.sources.options import refuse_unused
 from danlu.data.tables.roles import (
     OVERRIDES,

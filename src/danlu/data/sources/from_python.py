@@ -10,12 +10,11 @@ import numpy as np
 
 from danlu.data.inputs import Input, packed
 from danlu.data.memmap import Array
-from danlu.data.parts import PARTS, in_order, part_of
+from danlu.data.parts import PARTS, Sizes, in_order, part_of
 from danlu.data.raw import Raw
 from danlu.data.sources import arrays, frames, parquet, several_inputs, tagged, text
 from danlu.data.sources.arrays import with_class_order
 from danlu.data.sources.containers import arrow_table, is_array, is_dataset, unpack
-from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.errors import DataError

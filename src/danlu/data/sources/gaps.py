@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from danlu.data.parts import Sizes
 from danlu.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many of the last rows are the validation and the test part."""
-
-    valid: int = 0
-    test: int = 0
-
-
-WHOLE = Sizes()  # all rows are one part
 
 
 def is_there(cell: Any) -> bool:

@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from danlu.data.memmap import Array
-from danlu.data.parts import in_order, part_of, part_of_file, sizes_left
+from danlu.data.parts import Sizes, in_order, part_of, part_of_file, sizes_left
 from danlu.data.raw import Raw
 from danlu.data.reading_memory import check_table_fits
 from danlu.data.schema import Schema
 from danlu.data.sources import columns, frames, images
 from danlu.data.sources.arrow import ARROW, frame_of_arrow, read_arrow
 from danlu.data.sources.download import refusal
-from danlu.data.sources.gaps import Sizes
 from danlu.data.sources.options import Options, refuse_unused
 from danlu.data.sources.running import language_model_text, refuse_for_running_text
 from danlu.errors import DataError, count, reason_of, some

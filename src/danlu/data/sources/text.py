@@ -24,7 +24,7 @@ from danlu.data.text import check_encodable, pad
 from danlu.data.vocabulary import EOS, UNK, Vocabulary, learn
 from danlu.errors import DataError, count, some
 
-Row = TypeVar("Row", list[Any], Array)
+_Row = TypeVar("_Row", list[Any], Array)
 LONGEST = 1024  # tokens of an example, unless told
 
 OPTIONS = ("tokens", "vocabulary", "length", "encoding", "missing")  # of `load`, for every text
@@ -65,8 +65,8 @@ def refuse_other_task(task: str, name: str, options: Options) -> None:
 
 
 def cut(
-    rows: Sequence[Row], options: Options, places: Sequence[str]
-) -> tuple[list[Row], tuple[str, ...]]:
+    rows: Sequence[_Row], options: Options, places: Sequence[str]
+) -> tuple[list[_Row], tuple[str, ...]]:
     """Return rows of at most as many tokens as the limit, and what was cut, in words.
 
     places: how each is named.
