@@ -38,7 +38,7 @@ FLOORS = [
 # pass names on, may import from all of them.
 INNER_FLOORS = {
     "data": [[""], ["tables"], ["sources"]],
-    "train": [["batches"], ["forward"], ["engine"], ["dispatch"]],
+    "train": [["batches"], ["forward"], ["engine"], ["probes"], ["dispatch"]],
     "report": [["", "tables"], ["terminal", "pages"]],
 }
 

@@ -49,6 +49,7 @@ from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.networks import TrainingSpec
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
+from danlu.train.probes.meter import OFF, Meter, check_level, meter_of
 
 CHECKPOINT_EVERY = 5.0  # seconds
 _SCORED_EXAMPLES = 10_000  # of the training part, that a finished network is scored on…
@@ -65,6 +66,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     metric: str | None = None,
+    probes: str = "light",
     listener: Listener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
@@ -76,7 +78,8 @@ def fit(
     (default: a dated one under `DANLU_RUNS` or ./runs). device: "cpu", "cuda", or "auto" for a GPU
     where there is one. metric: the figure that counts in the verdict, such as macro_f1 or auc
     (unasked: what suits the task, and the data where classes are imbalanced); early stopping has
-    its own. checkpoint_every: seconds.
+    its own. probes: what is measured while training, see `danlu.train.probes.table`: "off",
+    "light", or "full", which takes longer. checkpoint_every: seconds.
 
     Raises DataError, RecipeError or ModelError before any folder is made, Diverged when a loss
     becomes NaN or infinite, Interrupted after Ctrl-C (saved; `resume` goes on), StorageError when
@@ -90,7 +93,8 @@ def fit(
         if not data.schema.has_metric(metric):
             raise RecipeError(unknown("metric", metric, data.schema.metrics))
     path = Path(out) if out is not None else None
-    run = _create(recipe, data, path, choose_device(device), metric)
+    check_level(probes)
+    run = _create(recipe, data, path, choose_device(device), metric, probes)
     _train(run, data, listener or Listener(), checkpoint_every, resuming=False)
     return run
 
@@ -135,7 +139,12 @@ def resume(
 
 
 def _create(
-    recipe: Recipe, data: Data, path: Path | None, device: str, metric: str | None = None
+    recipe: Recipe,
+    data: Data,
+    path: Path | None,
+    device: str,
+    metric: str | None = None,
+    probes: str = "off",
 ) -> Run:
     """Make the run's folder with what is known before the first step."""
     environment = provenance.environment(device, threads_for(recipe, data))
@@ -145,6 +154,7 @@ def _create(
         "format": RUN_FORMAT,
         "status": "running",
         "metric": metric,
+        "probes": probes,
         "environment": environment,
         "starts": provenance.start_digests([recipe]),
         "started": time.strftime("%FT%T%z"),
@@ -199,7 +209,18 @@ def _train(
 
             return make_population(recipes, build, data, batches, device)
 
-        loop = Loop({0: run.recipe}, make, 1, batches, data, recorder, checkpoint_every, stop)
+        recorder.meter = meter_of(run.info.get("probes", OFF), data, batches)
+        loop = Loop(
+            {0: run.recipe},
+            make,
+            1,
+            batches,
+            data,
+            recorder,
+            checkpoint_every,
+            stop,
+            meter=recorder.meter,
+        )
         if resuming:
             recorder.resume(loop, saved)
         listener.start(run, run.recipe.epochs * batches.steps, loop.steps)
@@ -255,6 +276,7 @@ class RunRecorder:
         self.data = data
         self.listener = listener
         self.interval = listener.interval
+        self.meter: Meter | None = None
         self.rows: list[dict[str, Any]] = []
         self.error: Diverged | None = None
 

@@ -40,6 +40,12 @@ class GradientAccumulator:
         in_earlier_epochs = epoch * self.updates_per_epoch
         return in_earlier_epochs + step // self.steps
 
+    def completes(self, k: int) -> bool:
+        """Whether step k = 0, 1, … is the last of an update."""
+        step_of_epoch = k % self.steps_per_epoch + 1
+        is_last_of_epoch = step_of_epoch == self.steps_per_epoch
+        return is_last_of_epoch or step_of_epoch % self.steps == 0
+
     def reset(self, stack: Stack) -> None:
         """Begin with nothing added."""
         if self.is_on:
@@ -60,10 +66,7 @@ class GradientAccumulator:
         for total, grad in zip(sums, grads, strict=True):
             total.add_(grad, alpha=n)
 
-        step_of_epoch = k % self.steps_per_epoch + 1
-        is_last_of_epoch = step_of_epoch == self.steps_per_epoch
-        is_last_of_update = step_of_epoch % self.steps == 0
-        if not is_last_of_update and not is_last_of_epoch:
+        if not self.completes(k):
             return False
         for total, grad in zip(sums, grads, strict=True):
             torch.div(total, self.weight, out=grad)

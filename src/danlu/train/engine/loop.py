@@ -16,7 +16,7 @@ from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import batch_key
 from danlu.train.engine.best_weights import BestWeights
 from danlu.train.engine.divergence import explain
-from danlu.train.engine.members import FinishedMember, MemberState, Progress, Recorder
+from danlu.train.engine.members import FinishedMember, MemberState, Meter, Progress, Recorder
 from danlu.train.engine.population import Population
 from danlu.train.engine.running_metrics import RunningMetrics
 from danlu.train.engine.scorer import Scorer, evaluates_by_fold
@@ -35,7 +35,7 @@ class Loop:
     recipes: by index, in the order in which they are to begin. make: a population of some of them.
     capacity: networks that train together; between two epochs the next one in the queue takes a
     free slot. watched: figures of `danlu.metrics` that the history has of the validation part,
-    beside those that early stopping needs.
+    beside those that early stopping needs. meter: measures some steps.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Loop:
         checkpoint_every: float,
         stop: StopRequest,
         watched: Sequence[str] = (),
+        meter: Meter | None = None,
     ) -> None:
         self.recipes = recipes
         self.make = make
@@ -59,6 +60,7 @@ class Loop:
         self.recorder = recorder
         self.checkpoint_every = checkpoint_every
         self.stop = stop
+        self.meter = meter
         needed = [r.early_stopping.metric for r in recipes.values() if r.early_stopping.patience]
         self.watched = list(dict.fromkeys([*watched, *needed]))
         self.scorer = Scorer(data, batches, evaluates_by_fold(recipes.values(), data))
@@ -106,6 +108,8 @@ class Loop:
         self.metrics.restore(tensors)
         if self.best is not None:
             self.best.restore(tensors)
+        if self.meter is not None:
+            self.meter.restore(tensors)
 
     def save(self) -> None:
         """Write a checkpoint of this very step."""
@@ -113,6 +117,8 @@ class Loop:
         tensors = {**self.population.tensors(), **self.metrics.tensors()}
         if self.best is not None:
             tensors |= self.best.tensors()
+        if self.meter is not None:
+            tensors |= self.meter.tensors()
         position = {
             "progress": asdict(self.progress),
             "members": [asdict(member) for member in self.members],
@@ -197,7 +203,11 @@ class Loop:
             population.recipes, epochs, progress.step, population.networks.counts
         )
         for batch in batches:
+            if self.meter is not None:
+                self.meter.before_step(self)
             result = population.step(batch, self.steps)
+            if self.meter is not None:
+                self.meter.after_step(self)
             if population.diverged:
                 self._record_divergence(batch.x)
                 if not self._alive():

@@ -58,6 +58,23 @@ class FinishedMember:
     row: int
 
 
+class Meter(Protocol):
+    """Measures networks in training, and changes nothing of it."""
+
+    def before_step(self, loop: Loop) -> None:
+        """Look at the networks before a step."""
+
+    def after_step(self, loop: Loop) -> None:
+        """Look at what the step did."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+
+
 class Recorder(Protocol):
     """Records what a training leaves behind."""
 

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,23 @@ from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
 from danlu.train.batches.targets import tokens_in_a_row
 from danlu.train.engine.accumulation import GradientAccumulator
+from danlu.train.engine.backpropagation import Backpropagation
 from danlu.train.engine.loss_function import LossFunction, loss_rule, parameters_of
 from danlu.train.engine.networks import Build, Networks, TrainingSpec
 from danlu.train.engine.optimizer_step import OptimizerStep
 from danlu.train.engine.random_streams import seed_of_step, set_mask_streams
 from danlu.train.engine.running_metrics import StepResult
-from danlu.train.forward import MemberLayout, Precision, SequenceForwardPass
+from danlu.train.forward import MemberLayout, Precision
 from danlu.train.forward.chain import Chain
 from danlu.train.forward.choice import choose_forward_pass
 from danlu.train.forward.modules import SingleForward
+
+
+class UpdateObserver(Protocol):
+    """Looks at updates."""
+
+    def before_update(self, population: Population) -> None:
+        """Look at the gradient before penalties and clipping."""
 
 
 class Population:
@@ -59,10 +67,9 @@ class Population:
     def _set_model(self, model: nn.Module, mixed: bool) -> None:
         """Use a module as the structure of all networks."""
         self.model = model
-        self.auxiliary_weights = auxiliary_weights(model)
         self.has_sequence_loss = has_sequence_loss(model)
         # A network with a sequence loss gives its choice beside the marginals.
-        heads = 2 if self.has_sequence_loss else 1 + len(self.auxiliary_weights)
+        heads = 2 if self.has_sequence_loss else 1 + len(auxiliary_weights(model))
         self.precision = Precision(self.spec.device, mixed, heads)
         # Their running statistics must not move either, see `_set_training_mode`.
         self.frozen_layers = [module for module in model.modules() if _is_frozen(module)]
@@ -79,6 +86,8 @@ class Population:
             self.stack.bind(self.model)
         self.diverged: list[int] = []
         """Networks whose loss was not finite in the last step."""
+        self.observer: UpdateObserver | None = None
+        """Of the next update."""
 
         self.accumulator = GradientAccumulator(spec.steps_per_epoch, self.accumulate)
         # Whoever joins or leaves does so between epochs, when nothing is accumulated.
@@ -117,6 +126,9 @@ class Population:
             self.loss.has_closed_gradient,
         )
         self.uses_chain = isinstance(self.forward_pass, Chain)
+        self.passes = Backpropagation.of(
+            self.model, self.forward_pass, self.loss, self.stack.theta.dtype
+        )
         self.draws_randomly = self.is_imported or bool(networks.dropout_p)
         self._set_training_mode()
 
@@ -181,25 +193,11 @@ class Population:
         Networks whose loss is not finite are named in `diverged`; where that is the only one, there
         is no backward pass.
         """
-        if self.has_sequence_loss:
-            losses, outputs, saved = self._sequence_loss(x, y, weights)
-            objective = losses
-            gradients = [torch.ones_like(losses)]
-        else:
-            heads, saved = self.forward_pass.forward(x)
-            outputs = heads[0]
-            losses, gradient = self.loss(outputs, y, weights)
-            objective = losses
-            gradients = [gradient]
-            for weight, head in zip(self.auxiliary_weights, heads[1:], strict=True):
-                # The gradient by each head flows into the same pass backward.
-                auxiliary_losses, gradient = self.loss(head, y, weights)
-                objective = objective + weight * auxiliary_losses
-                gradients.append(gradient * weight)
-        self.diverged = self._not_finite(objective)
+        passed = self.passes.forward(x, y, weights)
+        self.diverged = self._not_finite(passed.objective)
         if not self._has_lost_all:
-            self.forward_pass.backward(gradients, saved)
-        return losses, outputs
+            self.passes.backward(passed)
+        return passed.losses, passed.outputs
 
     def _not_finite(self, losses: Tensor) -> list[int]:
         # One look at the sum, as each look at a GPU's number waits for it.
@@ -209,21 +207,6 @@ class Population:
         if math.isfinite(float(total)):
             return []
         return [i for i, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
-
-    def _sequence_loss(
-        self, x: Tensor, y: Tensor, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor, Any]:
-        """Return losses, outputs and graph of networks whose loss is of a whole sentence.
-
-        What its first token counts, all of its tokens do.
-        """
-        b, t = x.shape[1:]
-        if weights is None:
-            per_token = x.new_full((1, b), 1 / (b * t), dtype=self.stack.theta.dtype)  # [1, B]
-        else:
-            per_token = weights.view(-1, b, t)[..., 0]
-        forward_pass = cast(SequenceForwardPass, self.forward_pass)
-        return forward_pass.sequence_loss(x, y.view(-1, b, t), per_token)
 
     def apply_update(self, examples: int, k: int) -> None:
         """Change the weights by the gradients of step k, or add these up for a later update.
@@ -249,6 +232,8 @@ class Population:
 
     def _update(self, k: int) -> None:
         """Make update k = 0, 1, …, which the averages follow."""
+        if self.observer is not None:
+            self.observer.before_update(self)
         self.optimizer(k)
         average = self.networks.average
         if average is not None:

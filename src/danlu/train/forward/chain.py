@@ -187,7 +187,7 @@ class Chain:
 
     model: says what the layers are and whether they train; tensors, grads: parameters, buffers and
     gradients [M, …] by name; p: dropout's probability by layer, where members differ; columns: as
-    `chain_layout` says.
+    `chain_layout` says. in_order: whether to keep to the module's order where another is faster.
     """
 
     def __init__(
@@ -198,14 +198,17 @@ class Chain:
         tensors: Mapping[str, Tensor],
         grads: Mapping[str, Tensor],
         p: Mapping[str, Any],
+        in_order: bool = False,
     ) -> None:
         self.model = model
         self.columns = columns
         self.state: tuple[Tensor, ...] | None = None  # chains carry nothing
         order = layers_in_order(model)
-        _pool_before_relu(order)
+        if not in_order:
+            _pool_before_relu(order)
+        self.order = order
         kinds = [type(layer) for _, layer in order]
-        flatten_at = kinds.index(nn.Flatten) if nn.Flatten in kinds else 0
+        self.flatten_at = kinds.index(nn.Flatten) if nn.Flatten in kinds else 0
 
         passes = []
         for k, (path, module) in enumerate(order):
@@ -220,7 +223,7 @@ class Chain:
                 may_overwrite=k > 0 and kinds[k - 1] in MAKES_NEW_ARRAY,
             )
             rules = PICTURE_RULES
-            if columns or k > flatten_at:
+            if self.has_columns_before(k):
                 rules = COLUMN_RULES
             bind = rules[kinds[k]]
             passes.append(bind(layer))
@@ -228,11 +231,15 @@ class Chain:
         self.forwards = [of_layer.forward for of_layer in passes]
         # Before the first layer with weights no gradient is needed.
         has_weights = [bool(list(module.parameters())) for _, module in order]
-        first = has_weights.index(True)
+        self.first = has_weights.index(True)
         self.backwards = []
-        for k in reversed(range(first, len(passes))):
-            wants_input = k > first
+        for k in reversed(range(self.first, len(passes))):
+            wants_input = k > self.first
             self.backwards.append((k, passes[k].backward, wants_input))
+
+    def has_columns_before(self, k: int) -> bool:
+        """Whether examples are columns in what layer k sees."""
+        return self.columns or k > self.flatten_at
 
     def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
         """Return outputs [M, q, B] for x [S, B, …], and in training what each layer saved."""

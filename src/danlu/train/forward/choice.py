@@ -29,10 +29,7 @@ def choose_forward_pass(
     dropout_p: by layer, of each network. has_closed_gradient: whether the loss's gradient by the
     outputs is a formula, which a chain needs.
     """
-    p = {}
-    for layer, of_each in dropout_p.items():
-        p[layer] = _one_or_column(of_each, precision.device)
-
+    p = dropout_columns(dropout_p, precision.device)
     arrangement = None
     # Under autocast the explicit passes would have to choose each operation's precision themselves.
     if has_closed_gradient and not precision.mixed:
@@ -48,6 +45,16 @@ def choose_forward_pass(
     if stack.members > 1:
         return VmapForward(model, layout, stack, precision, p)
     return SingleForward(model, layout, stack, precision)
+
+
+def dropout_columns(
+    dropout_p: Mapping[str, Sequence[float]], device: torch.device
+) -> dict[str, Any]:
+    """Return the probabilities of each layer as its rule takes them."""
+    columns = {}
+    for layer, of_each in dropout_p.items():
+        columns[layer] = _one_or_column(of_each, device)
+    return columns
 
 
 def _one_or_column(of_each: Sequence[float], device: torch.device) -> Any:
