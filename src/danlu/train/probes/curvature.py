@@ -60,7 +60,7 @@ def _start(stack: Stack) -> Tensor:
 
 def _unit(vector: Tensor, stack: Stack, networks: ProbedNetworks) -> Tensor:
     """Return a vector with each network's part of norm 1."""
-    norms = networks.sums.squares(vector).sum(0).sqrt().clamp_min(1e-300)  # [M]
+    norms = networks.sums.square(vector).sqrt().clamp_min(1e-300)  # [M]
     unit = vector.clone()
     for view in stack.views(unit).values():
         trailing = (1,) * (view.ndim - 1)
@@ -84,8 +84,8 @@ def spread(networks: ProbedNetworks, half: ProbeSample, steps: Sequence[int]) ->
     for k in range(groups):
         networks.backpropagate(half.some(slice(k * size, (k + 1) * size)))
         total += networks.stack.grad.double()
-        squares += networks.sums.squares(networks.stack.grad).sum(0).cpu()
-    mean_square = networks.sums.squares(total / groups).sum(0).cpu()
+        squares += networks.sums.square(networks.stack.grad).cpu()
+    mean_square = networks.sums.square(total / groups).cpu()
     variance = (squares - groups * mean_square) / (groups - 1)  # of a group's gradient
     square_of_mean = mean_square - variance / groups
     scale = size * variance / square_of_mean

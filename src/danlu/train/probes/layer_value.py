@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
+import torch
 from torch import Tensor, nn
 
 from danlu.nn.recurrent import Recurrent
 from danlu.train.forward.taps import tapped_layers
 
+MOST_BINNED = 4096  # values of a layer that a histogram counts
 # Of three axes [B, n, T] the units' comes before the positions', as it always does of four.
 _CHANNELS_BEFORE_POSITIONS = (
     nn.Conv1d,
@@ -45,9 +48,30 @@ class LayerValue:
         return math.prod(self.value.shape[1:])
 
     @property
-    def rows(self) -> Tensor:
-        """The values of each network in a row [M, n]."""
-        return self.value.reshape(len(self.value), -1)
+    def all_axes(self) -> tuple[int, ...]:
+        """The axes of one network."""
+        return tuple(range(1, self.value.ndim))
+
+    @cached_property
+    def squared_norm(self) -> Tensor:
+        """‖·‖² of each network's values [M]."""
+        norms: Tensor = torch.linalg.vector_norm(self.value, dim=self.all_axes)
+        return norms.square()
+
+    @cached_property
+    def even_share(self) -> Tensor:
+        """At most `MOST_BINNED` of each network's values in a row, evenly among all."""
+        if self.count <= MOST_BINNED:
+            return self.value.flatten(1)
+        index = _evenly(tuple(self.value.shape[1:]))
+        # Gathered, as a flat copy of an array with examples as columns would be dear.
+        return self.value[(slice(None), *index)]
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest of these [M]."""
+        low, high = torch.aminmax(self.even_share, dim=1)
+        return low, high
 
 
 def unit_axes(model: nn.Module) -> dict[str, bool]:
@@ -70,3 +94,10 @@ def layer_value(value: Tensor, module: nn.Module, units_before: bool) -> LayerVa
         value = value.unsqueeze(-1)
     is_sequence = value.ndim == 4 and not units_before
     return LayerValue(value, module, 3 if is_sequence else 2)
+
+
+@lru_cache(maxsize=64)
+def _evenly(shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Return the places of values evenly among those of a shape, an index for each axis."""
+    flat = torch.arange(0, math.prod(shape), -(-math.prod(shape) // MOST_BINNED))
+    return torch.unravel_index(flat, shape)

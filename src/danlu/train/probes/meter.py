@@ -49,26 +49,35 @@ class Meter:
         self.found = Measurements()
         self._watch: Watch | None = None
         self._watched: Any = None  # the networks it looks at
+        self._schedules: dict[tuple[int, Schedule], list[int]] = {}
+        self._next = 0  # step that is measured
 
     def before_step(self, loop: Loop) -> None:
         """Measure, if the step about to be taken ends with an update that is measured."""
         population = loop.population
-        rows = self._due(loop, population)
+        if self._watched is not population.networks:
+            # Copied anew when their company changes.
+            self._watched, self._watch = population.networks, None
+            self._schedules = self._schedules_of(population)
+            self._next = self._next_due(loop.steps, population)
+        if loop.steps < self._next:
+            return
+        self._next = self._next_due(loop.steps + 1, population)
+        due = self._due(loop.steps, population)
+        rows = [i for i in due if not loop.members[i].diverged]
         if not rows:
             return
-        # Copied anew when their company changes.
-        if self._watch is None or self._watched is not population.networks:
+        if self._watch is None:
             self._watch = Watch(population, self.data, self.batches, self.level)
-            self._watched = population.networks
         steps = [loop.steps - start for start in population.networks.start_steps]
         self._watch.begin(population, steps, rows)
         population.observer = self._watch
 
     def after_step(self, loop: Loop) -> None:
-        """Keep what was measured around a step."""
+        """Keep what was measured around a step, which is not counted yet."""
         population = loop.population
         watch = self._watch
-        if watch is None or population.observer is None:
+        if population.observer is None or watch is None:
             return
         population.observer = None
         watch.end(population, loop.steps)
@@ -86,20 +95,29 @@ class Meter:
         """Go on from a checkpoint."""
         self.found.restore(tensors)
 
-    def _due(self, loop: Loop, population: Population) -> list[int]:
-        """Return the networks of which the coming step is measured."""
-        accumulator = population.accumulator
-        if not accumulator.completes(loop.steps):
-            return []
-        update = accumulator.updates_before(loop.steps)
-        due: dict[tuple[int, int], bool] = {}
-        rows = []
+    def _schedules_of(self, population: Population) -> dict[tuple[int, Schedule], list[int]]:
+        """Return the networks of each schedule, and of each update that it counts from."""
+        schedules: dict[tuple[int, Schedule], list[int]] = {}
+        per_epoch = population.accumulator.updates_per_epoch
         for i, start in enumerate(population.optimizer.start_updates):
-            epochs = population.recipes[i].epochs
-            key = (start, epochs)
-            if key not in due:
-                schedule = Schedule.of(accumulator.updates_per_epoch, epochs)
-                due[key] = schedule.is_due(update - start)
-            if due[key] and not loop.members[i].diverged:
-                rows.append(i)
-        return rows
+            schedule = Schedule.of(per_epoch, population.recipes[i].epochs, self.level)
+            schedules.setdefault((start, schedule), []).append(i)
+        return schedules
+
+    def _next_due(self, step: int, population: Population) -> int:
+        """Return the first step that is measured, from a step on."""
+        while not self._due(step, population):
+            step += 1
+        return step
+
+    def _due(self, step: int, population: Population) -> list[int]:
+        """Return the networks of which a step of the population is measured."""
+        accumulator = population.accumulator
+        if not accumulator.completes(step):
+            return []
+        update = accumulator.updates_before(step)
+        rows = []
+        for (start, schedule), members in self._schedules.items():
+            if schedule.is_due(update - start):
+                rows += members
+        return sorted(rows)

@@ -53,11 +53,17 @@ class Sums:
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return each network's product of two vectors [M]."""
+        if self.members == 1:
+            return torch.dot(a.double(), b.double()).unsqueeze(0)
         return self.of(a.double() * b.double()).sum(0)
 
     def squares(self, vector: Tensor) -> Tensor:
         """Return squared norms [parameters, M]."""
         return self.of(vector.double().square())
+
+    def square(self, vector: Tensor) -> Tensor:
+        """Return each network's squared norm [M]."""
+        return self.product(vector, vector)
 
 
 @dataclass

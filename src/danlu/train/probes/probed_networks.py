@@ -74,6 +74,7 @@ class ProbedNetworks:
             self.model, self.forward_pass, population.loss, self.stack.theta.dtype
         )
         self.frozen_layers = _same_layers(population, self.model)
+        self.model.eval()
 
     def _tapped(self, population: Population) -> ForwardPass:
         """Return the population's way of passing, with taps."""
@@ -131,9 +132,7 @@ class ProbedNetworks:
         """Return the losses [M] in training mode; the gradients are in the stack."""
         self.layout.segments = sample.segments
         self.forward_pass.state = None
-        self.model.train()
-        for layer in self.frozen_layers:
-            layer.eval()
+        self._set_mode(training=True)
         self.switch.tap = tap
         if self.taps is not None:
             self.taps.begin()
@@ -145,12 +144,18 @@ class ProbedNetworks:
         self.switch.tap = None
         return passed.losses.detach()
 
+    def _set_mode(self, training: bool) -> None:
+        if self.model.training != training:
+            self.model.train(training)
+            for layer in self.frozen_layers:
+                layer.eval()
+
     @torch.no_grad()
     def evaluate(self, sample: ProbeSample, classes: bool) -> Evaluated:
         """Return what the networks give in evaluation mode; classes: whether targets are."""
         self.layout.segments = sample.segments
         self.forward_pass.state = None
-        self.model.eval()
+        self._set_mode(training=False)
         heads, _ = self.forward_pass.forward(sample.x)
         out = heads[0]
         y, weights = self.targets(sample)

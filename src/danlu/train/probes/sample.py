@@ -22,7 +22,7 @@ from danlu.rng import stream
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import Segments, runs_of_equal
 
-# Of each half; a batch as large costs as much as a step.
+# Of each half: both take about as long as a step.
 _MOST_EXAMPLES = 64
 _LEAST_EXAMPLES = 16
 
@@ -57,7 +57,7 @@ class ProbeSample(NamedTuple):
 
 def examples_in_half(batch_size: int) -> int:
     """Return how many examples a half has, where batches have so many."""
-    return max(_LEAST_EXAMPLES, min(_MOST_EXAMPLES, batch_size))
+    return max(_LEAST_EXAMPLES, min(_MOST_EXAMPLES, batch_size // 2))
 
 
 def probe_sample(recipes: Sequence[Recipe], data: Data, batches: BatchStream) -> ProbeSample:

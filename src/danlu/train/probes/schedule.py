@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_EARLY = (0, 1, 3, 10, 30)  # updates: many trainings fail early
-_MOST = 48  # measurements of a whole training, beside the early ones…
-_UPDATES_PER_MEASUREMENT = 80  # …and at least so many updates for each: it takes a few of them
+_EARLY = (0, 3, 10, 30)  # updates: many trainings fail early…
+_EARLY_OF_FEW = (0, 3, 30)  # …and of few updates fewer can be measured
+_FEW = 400
+_UPDATES_PER_MEASUREMENT = 80  # at least: a measurement takes as long as a few of them
+_MOST = {"light": 16, "full": 80}  # measurements of a whole training, beside the early ones
 
 
 @dataclass(frozen=True)
@@ -14,23 +16,26 @@ class Schedule:
     """The updates of a training that are measured.
 
     stride: within an epoch every so many, from its first; epochs: of every so many epochs, one.
-    So networks that joined in different epochs are mostly measured together.
+    early: further updates. So networks that joined in different epochs are mostly measured at the
+    same steps.
     """
 
     updates_per_epoch: int
     stride: int
     epochs: int
+    early: tuple[int, ...]
 
     @classmethod
-    def of(cls, updates_per_epoch: int, epochs: int) -> Schedule:
-        """Return that of a training of so many epochs."""
+    def of(cls, updates_per_epoch: int, epochs: int, level: str) -> Schedule:
+        """Return that of a training of so many epochs, at a level of probes."""
         updates = updates_per_epoch * epochs
-        apart = max(_UPDATES_PER_MEASUREMENT, updates // _MOST)
-        return cls(updates_per_epoch, apart, max(1, apart // updates_per_epoch))
+        apart = max(_UPDATES_PER_MEASUREMENT, updates // _MOST[level])
+        early = _EARLY if updates > _FEW else _EARLY_OF_FEW
+        return cls(updates_per_epoch, apart, max(1, apart // updates_per_epoch), early)
 
     def is_due(self, update: int) -> bool:
         """Whether update 0, 1, … is measured."""
-        if update in _EARLY:
+        if update in self.early:
             return True
         epoch, in_epoch = divmod(update, self.updates_per_epoch)
         return in_epoch % self.stride == 0 and epoch % self.epochs == 0

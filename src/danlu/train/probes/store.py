@@ -15,8 +15,8 @@ from torch import Tensor
 from danlu.train.probes.table import PROBES
 
 WHOLE = ""  # the layer of rows about a network as a whole
-_KEYS = ("member", "step", "layer")
 _NUMBERS = tuple(name for name, probe in PROBES.items() if not probe.is_list)
+_COLUMN = {name: k for k, name in enumerate(_NUMBERS)}
 _LISTS = tuple(name for name, probe in PROBES.items() if probe.is_list)
 _NAME = "measurements."  # before the names of tensors in a checkpoint
 
@@ -40,7 +40,7 @@ class Measurements:
         self,
         layer: str,
         members: Sequence[int],
-        rows: Sequence[int],
+        rows: list[int],
         steps: Sequence[int],
         epochs: Sequence[float],
         figures: Figures,
@@ -48,20 +48,19 @@ class Measurements:
         """Add a row for each of some members; rows: where they are in the figures."""
         if layer not in self.layers:
             self.layers.append(layer)
-        n = len(members)
         number = self.layers.index(layer)
-        index = torch.tensor(rows)
-        keys = [[member, step, number] for member, step in zip(members, steps, strict=True)]
-        self._keys.append(torch.tensor(keys, dtype=torch.long).view(n, len(_KEYS)))
+        keys = [(member, step, number) for member, step in zip(members, steps, strict=True)]
+        self._keys.append(torch.tensor(keys, dtype=torch.long))
         self._epochs.append(torch.tensor(epochs, dtype=torch.float64))
-        numbers = torch.full((n, len(_NUMBERS)), torch.nan, dtype=torch.float64)
-        for k, name in enumerate(_NUMBERS):
-            if name in figures:
-                numbers[:, k] = figures[name].double().cpu()[index]
+        names = [name for name in _NUMBERS if name in figures]
+        numbers = torch.full((len(rows), len(_NUMBERS)), torch.nan, dtype=torch.float64)
+        columns = [_COLUMN[name] for name in names]
+        of_all = torch.stack([figures[name].double() for name in names], 1).cpu()  # [M, names]
+        numbers[:, columns] = of_all[rows]
         self._numbers.append(numbers)
         for name, kept in self._lists.items():
             found = figures.get(name)
-            kept.append(torch.zeros(n, 0) if found is None else found.float().cpu()[index])
+            kept.append(torch.zeros(len(rows), 0) if found is None else found.float().cpu()[rows])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""

@@ -15,18 +15,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from danlu.train.probes.layer_value import LayerValue
+from danlu.train.probes.layer_value import MOST_BINNED, LayerValue
 from danlu.train.probes.saturation import RECTIFIERS, SATURATION
 
 Place = Literal["activation", "output_gradient", "weight", "network", "update", "recurrent"]
 Level = Literal["light", "full"]
 
 BINS = 20
-_MOST_BINNED = 4096  # values of a layer that a histogram counts, evenly among all
 
 
 def _mean(halves: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(halves)).mean(0)
+    total: Tensor = sum(halves[1:], halves[0])
+    return total / len(halves)
 
 
 def _root_of_mean(halves: Sequence[Tensor]) -> Tensor:
@@ -35,10 +35,11 @@ def _root_of_mean(halves: Sequence[Tensor]) -> Tensor:
 
 def _share_in_all(halves: Sequence[Tensor]) -> Tensor:
     """Return the share of units [M] for which something holds in every half [M, n]."""
-    return torch.stack(list(halves)).all(0).double().mean(1)
+    return torch.stack(list(halves)).all(0).float().mean(1)
 
 
 def _of_first(halves: Sequence[Tensor]) -> Tensor:
+    """Return a figure that is taken of the first half alone."""
     return halves[0]
 
 
@@ -63,18 +64,18 @@ class Probe:
         """Whether it is taken of such a layer."""
         return self.layers is None or isinstance(module, self.layers)
 
+    @property
+    def needs_both_halves(self) -> bool:
+        """Whether it is taken of the sample's second half, too."""
+        return self.combine is not _of_first
+
 
 def _mean_activation(v: LayerValue) -> Tensor:
-    return v.rows.mean(1)
-
-
-def _squared_norm(v: LayerValue) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(v.rows, dim=1)
-    return norms.square()
+    return v.value.mean(v.all_axes)
 
 
 def _mean_square(v: LayerValue) -> Tensor:
-    return _squared_norm(v) / v.count
+    return v.squared_norm / v.count
 
 
 def _is_zero_for_all(v: LayerValue) -> Tensor:
@@ -84,37 +85,24 @@ def _is_zero_for_all(v: LayerValue) -> Tensor:
 
 def _share_saturated(v: LayerValue) -> Tensor:
     is_saturated = SATURATION[type(v.module)]
-    return is_saturated(v.module, v.rows).double().mean(1)
-
-
-def _binned(v: LayerValue) -> Tensor:
-    step = -(-v.count // _MOST_BINNED)
-    return v.rows[:, ::step]
-
-
-def _lowest(v: LayerValue) -> Tensor:
-    return _binned(v).amin(1)
-
-
-def _highest(v: LayerValue) -> Tensor:
-    return _binned(v).amax(1)
+    return is_saturated(v.module, v.value).float().mean(v.all_axes)
 
 
 def _histogram(v: LayerValue) -> Tensor:
     """Count values in bins of equal width between the lowest and the highest, [M, BINS]."""
-    values = _binned(v).double()
-    low = values.amin(1, keepdim=True)
-    width = (values.amax(1, keepdim=True) - low) / BINS
-    place = torch.nan_to_num((values - low) / width.clamp_min(1e-300), 0.0, BINS, 0.0)
-    place = place.long().clamp(0, BINS - 1)
-    counts = torch.zeros(len(values), BINS, dtype=torch.float64, device=values.device)
-    return counts.scatter_add_(1, place, torch.ones_like(values))
+    low, high = (end.unsqueeze(1) for end in v.ends)
+    bins_per_unit = BINS / (high - low)
+    # Values that are all equal, or not finite, lie in the first bin.
+    place = torch.nan_to_num((v.even_share - low) * bins_per_unit, 0.0, 0.0, 0.0)
+    place = place.clamp_(0, BINS - 1).long()
+    counts = torch.zeros(len(place), BINS, device=place.device)
+    return counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
 
 
 def _gradient_square(v: LayerValue, examples: int) -> Tensor:
     """Return the mean square, over examples, of the norm of each one's gradient."""
     # The objective is a mean over the half: an example's own gradient is so many times as large.
-    return _squared_norm(v) * examples
+    return v.squared_norm * examples
 
 
 _ROWS = (
@@ -150,20 +138,20 @@ _ROWS = (
         "histogram_low",
         "activation",
         "Where the histogram begins.",
-        _lowest,
+        lambda v: v.ends[0],
         _of_first,
     ),
     Probe(
         "histogram_high",
         "activation",
         "Where the histogram ends.",
-        _highest,
+        lambda v: v.ends[1],
         _of_first,
     ),
     Probe(
         "histogram",
         "activation",
-        f"Counts in {BINS} bins of equal width, of at most {_MOST_BINNED:,} values of a half.",
+        f"Counts in {BINS} bins of equal width, of at most {MOST_BINNED:,} values of a half.",
         _histogram,
         _of_first,
         is_list=True,

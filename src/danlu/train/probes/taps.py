@@ -18,7 +18,10 @@ Figures = dict[str, Tensor]  # [M] or [M, width] by probe
 
 
 class LayerTap:
-    """Applies the probes of layers to each half of a sample."""
+    """Applies the probes of layers to each half of a sample.
+
+    is_first: whether it is the first half.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class LayerTap:
         self.half_size = half_size
         self.of_values = probes_at("activation", level)
         self.of_gradients = probes_at("output_gradient", level)
+        self.is_first = True
         self.halves: dict[str, dict[str, list[Tensor]]] = {}
 
     def value(self, layer: str, side: Side, value: Tensor) -> None:
@@ -39,7 +43,8 @@ class LayerTap:
         if side == "output":
             found = self._layer(layer, value)
             for probe in self.of_values:
-                if probe.applies(found.module):
+                is_taken = self.is_first or probe.needs_both_halves
+                if is_taken and probe.applies(found.module):
                     self._keep(layer, probe, probe.measure(found))
 
     def gradient(self, layer: str, side: Side, gradient: Tensor) -> None:

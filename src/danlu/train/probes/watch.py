@@ -58,6 +58,7 @@ class Watch:
         self.tap = LayerTap(self.modules, self.units_before, self.level, half_size)
         losses, gradients = [], []
         for k in (0, 1):
+            self.tap.is_first = k == 0
             losses.append(networks.backpropagate(self.sample.half(k), self.tap))
             gradients.append(networks.stack.grad.clone())
         self.first_gradient = gradients[0]
@@ -66,7 +67,7 @@ class Watch:
         self.moment = Moment(
             half_size,
             losses,
-            [sums.squares(gradient).sum(0) for gradient in gradients],
+            [sums.square(gradient) for gradient in gradients],
             sums.product(*gradients),
             networks.evaluate(self.sample, self.classes),
         )
@@ -133,14 +134,14 @@ class Watch:
         self.updated = Updated(
             self.moment,
             gradient=of_gradients.sum(0),
-            penalty=sums.squares(penalty).sum(0),
-            penalised=sums.squares(gradient + penalty).sum(0),
-            clipped=sums.squares(stack.grad).sum(0),
+            penalty=sums.square(penalty),
+            penalised=sums.square(gradient + penalty),
+            clipped=sums.square(stack.grad),
             update=of_updates.sum(0),
-            decay=sums.squares(_decay(population, weights, step)).sum(0),
+            decay=sums.square(_decay(population, weights, step)),
             promised=-sums.product(self.first_gradient, update),
             loss_after=loss_after,
-            after_square=sums.squares(after).sum(0),
+            after_square=sums.square(after),
             after_product=sums.product(self.first_gradient, after),
         )
         zeros = sums.of(gradient == 0)
