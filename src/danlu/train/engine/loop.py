@@ -202,12 +202,18 @@ class Loop:
         batches = self.batches.epoch(
             population.recipes, epochs, progress.step, population.networks.counts
         )
+        measured_step = -1
+        if self.meter is not None:
+            measured_step = self.meter.next_step(population, self.steps)
         for batch in batches:
-            if self.meter is not None:
+            step = self.steps
+            is_measured = step == measured_step
+            if is_measured and self.meter is not None:
                 self.meter.before_step(self)
-            result = population.step(batch, self.steps)
-            if self.meter is not None:
+            result = population.step(batch, step)
+            if is_measured and self.meter is not None:
                 self.meter.after_step(self)
+                measured_step = self.meter.next_step(population, step + 1)
             if population.diverged:
                 self._record_divergence(batch.x)
                 if not self._alive():

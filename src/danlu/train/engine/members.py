@@ -61,8 +61,12 @@ class FinishedMember:
 class Meter(Protocol):
     """Measures networks in training, and changes nothing of it."""
 
+    def next_step(self, population: Population, step: int) -> int:
+        """Return the first step of the population to measure, from a step on."""
+        ...
+
     def before_step(self, loop: Loop) -> None:
-        """Look at the networks before a step."""
+        """Look at the networks before such a step."""
 
     def after_step(self, loop: Loop) -> None:
         """Look at what the step did."""

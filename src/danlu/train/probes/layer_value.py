@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +65,7 @@ class LayerValue:
         """At most `MOST_BINNED` of each network's values in a row, evenly among all."""
         if self.count <= MOST_BINNED:
             return self.value.flatten(1)
-        index = _evenly(tuple(self.value.shape[1:]))
+        index: Any = _evenly(tuple(self.value.shape[1:]))
         # Gathered, as a flat copy of an array with examples as columns would be dear.
         return self.value[(slice(None), *index)]
 
@@ -99,5 +101,6 @@ def layer_value(value: Tensor, module: nn.Module, units_before: bool) -> LayerVa
 @lru_cache(maxsize=64)
 def _evenly(shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Return the places of values evenly among those of a shape, an index for each axis."""
-    flat = torch.arange(0, math.prod(shape), -(-math.prod(shape) // MOST_BINNED))
-    return torch.unravel_index(flat, shape)
+    size = math.prod(shape)
+    flat = np.arange(0, size, math.ceil(size / MOST_BINNED))
+    return tuple(torch.from_numpy(index) for index in np.unravel_index(flat, shape))

@@ -50,19 +50,20 @@ class Meter:
         self._watch: Watch | None = None
         self._watched: Any = None  # the networks it looks at
         self._schedules: dict[tuple[int, Schedule], list[int]] = {}
-        self._next = 0  # step that is measured
 
-    def before_step(self, loop: Loop) -> None:
-        """Measure, if the step about to be taken ends with an update that is measured."""
-        population = loop.population
+    def next_step(self, population: Population, step: int) -> int:
+        """Return the first step of the population that is measured, from a step on."""
         if self._watched is not population.networks:
             # Copied anew when their company changes.
             self._watched, self._watch = population.networks, None
             self._schedules = self._schedules_of(population)
-            self._next = self._next_due(loop.steps, population)
-        if loop.steps < self._next:
-            return
-        self._next = self._next_due(loop.steps + 1, population)
+        while not self._due(step, population):
+            step += 1
+        return step
+
+    def before_step(self, loop: Loop) -> None:
+        """Pass the sample through the networks, before a step that is measured."""
+        population = loop.population
         due = self._due(loop.steps, population)
         rows = [i for i in due if not loop.members[i].diverged]
         if not rows:
@@ -103,12 +104,6 @@ class Meter:
             schedule = Schedule.of(per_epoch, population.recipes[i].epochs, self.level)
             schedules.setdefault((start, schedule), []).append(i)
         return schedules
-
-    def _next_due(self, step: int, population: Population) -> int:
-        """Return the first step that is measured, from a step on."""
-        while not self._due(step, population):
-            step += 1
-        return step
 
     def _due(self, step: int, population: Population) -> list[int]:
         """Return the networks of which a step of the population is measured."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _EARLY = (0, 3, 10, 30)  # updates: many trainings fail early…
 _EARLY_OF_FEW = (0, 3, 30)  # …and of few updates fewer can be measured
 _FEW = 400
-_UPDATES_PER_MEASUREMENT = 80  # at least: a measurement takes as long as a few of them
-_MOST = {"light": 16, "full": 80}  # measurements of a whole training, beside the early ones
+# Measurements of a whole training, beside the early ones…
+_MEASUREMENTS = {"light": 12, "full": 60}
+# …so many updates apart: each takes as long as a few of them, of a tiny network dozens.
+_LEAST_APART = 100
+_MOST_APART = 800
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,11 @@ class Schedule:
     def of(cls, updates_per_epoch: int, epochs: int, level: str) -> Schedule:
         """Return that of a training of so many epochs, at a level of probes."""
         updates = updates_per_epoch * epochs
-        apart = max(_UPDATES_PER_MEASUREMENT, updates // _MOST[level])
+        apart = max(_LEAST_APART, min(_MOST_APART, updates // _MEASUREMENTS[level]))
         early = _EARLY if updates > _FEW else _EARLY_OF_FEW
-        return cls(updates_per_epoch, apart, max(1, apart // updates_per_epoch), early)
+        in_epoch = max(1, round(updates_per_epoch / apart))
+        stride = math.ceil(updates_per_epoch / in_epoch)
+        return cls(updates_per_epoch, stride, max(1, round(apart / updates_per_epoch)), early)
 
     def is_due(self, update: int) -> bool:
         """Whether update 0, 1, … is measured."""
