@@ -45,6 +45,9 @@ Ray = Annotated[
     str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Probes = Annotated[
+    str, typer.Option(help="What is measured while training: off, light or full (slower).")
+]
 CheckpointEvery = Annotated[float, typer.Option(help="Seconds between checkpoints.")]
 Encoding = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from danlu.cli.opening import (
 from danlu.cli.options import (
     Device,
     Json,
+    Probes,
     Ray,
     RecipeName,
     Source,
@@ -81,6 +82,7 @@ def compare(
     yes: Yes = False,
     out: StudyFolder = None,
     device: Device = "auto",
+    probes: Probes = "off",
     ray: Ray = None,
     explain: Explain = False,
     trust: Trust = False,
@@ -113,6 +115,7 @@ def compare(
         yes=yes,
         out=out,
         device=device,
+        probes=probes,
         listener=for_json(lambda: study_progress(explain), json),
         ray=ray,
     )
@@ -144,6 +147,7 @@ def tune(
     ] = None,
     out: StudyFolder = None,
     device: Device = "auto",
+    probes: Probes = "off",
     ray: Ray = None,
     explain: Explain = False,
     trust: Trust = False,
@@ -172,6 +176,7 @@ def tune(
         yes=yes,
         out=out,
         device=device,
+        probes=probes,
         listener=for_json(lambda: study_progress(explain), json),
         report=None if json else say,
         ray=ray,
@@ -228,7 +233,12 @@ def write_study_report(study: Study) -> Path:
 
 
 def resume_study(
-    study: Study, checkpoint_every: float, storage: str | None, ray: str | None, json: bool
+    study: Study,
+    checkpoint_every: float,
+    storage: str | None,
+    probes: str | None,
+    ray: str | None,
+    json: bool,
 ) -> None:
     """Go on with a study of whatever kind, and print what follows."""
     from danlu.report.terminal.console import say
@@ -250,7 +260,7 @@ def resume_study(
         rule = "needs a search: nothing else has a storage"
         raise DanluError(wrong("storage", storage, rule, "leave it out"))
     with notices_said():
-        found = continue_study(study, **options)
+        found = continue_study(study, probes=probes, **options)
     if isinstance(found, Comparison):
         finish_comparison(found, json)
     elif isinstance(found, Folds):

@@ -13,6 +13,7 @@ from danlu.cli.options import (
     Device,
     Json,
     Overrides,
+    Probes,
     Ray,
     RecipeName,
     RunPath,
@@ -46,6 +47,7 @@ def fit(
         typer.Option(help="Cross-validation: as many networks, each trained without its fold."),
     ] = None,
     device: Device = "auto",
+    probes: Probes = "light",
     checkpoint_every: CheckpointEvery = 5.0,
     trust: Trust = False,
     json: Json = False,
@@ -66,7 +68,12 @@ def fit(
     if not json:
         _announce(data, chosen)
     if folds is not None:
-        options = {"out": out, "device": device, "checkpoint_every": checkpoint_every}
+        options = {
+            "out": out,
+            "device": device,
+            "probes": probes,
+            "checkpoint_every": checkpoint_every,
+        }
         _cross_validate(data, chosen, folds, metric, json, options)
         return
     run = train.fit(
@@ -75,6 +82,7 @@ def fit(
         out=out,
         device=device,
         metric=metric,
+        probes=probes,
         listener=for_json(best_progress, json),
         checkpoint_every=checkpoint_every,
     )
@@ -135,6 +143,9 @@ def resume(
     storage: Annotated[
         str | None, typer.Option(help="URL of a search's storage, where it is not in its folder.")
     ] = None,
+    probes: Annotated[
+        str | None, typer.Option(help="What is measured from here on: off, light or full.")
+    ] = None,
     ray: Ray = None,
     json: Json = False,
 ) -> None:
@@ -149,7 +160,7 @@ def resume(
         from danlu.runs import Study
 
         # A study is known by its folder, so one command goes on with either.
-        resume_study(Study(path, trust), checkpoint_every, storage, ray, json)
+        resume_study(Study(path, trust), checkpoint_every, storage, probes, ray, json)
         return
     for name, value in (("ray", ray), ("storage", storage)):
         if value is not None:
@@ -158,6 +169,7 @@ def resume(
     with notices_said():
         finished = train.resume(
             open_run(run, trust),
+            probes=probes,
             listener=for_json(best_progress, json),
             checkpoint_every=checkpoint_every,
         )

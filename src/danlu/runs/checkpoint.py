@@ -29,7 +29,7 @@ from danlu.memory import is_out_of_memory
 KEPT = 2
 _POSITION = "danlu.position"  # name of the tensor that holds the position, as JSON
 _DIGEST = "danlu.digest"  # likewise, of the digest of all
-_VERSION = 5  # of what the engine keeps in them; others are set aside
+_VERSION = 6  # of what the engine keeps in them; others are set aside
 # Names of ours: checkpoints, those set aside, and what a kill left of one that was being written.
 _OWN = re.compile(r"\d{12}\.(safetensors|bad)|\.\d{12}\.safetensors\.\w+")
 _WHOLE = re.compile(r"\d{12}\.safetensors")
@@ -133,11 +133,18 @@ def load(folder: Path, owner: str) -> Found:
 
 def rows_in(folder: Path) -> list[dict[str, Any]]:
     """Return the history in the newest checkpoint of a run that can be read; none without any."""
-    for path in newest_first(folder):
-        with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
-            position = read_tensors(path)[_POSITION].numpy().tobytes()
-            return list(parse_json(position)["rows"])
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        position = tensors_in(folder)[_POSITION].numpy().tobytes()
+        return list(parse_json(position)["rows"])
     return []
+
+
+def tensors_in(folder: Path) -> dict[str, Tensor]:
+    """Return what is in the newest checkpoint of a run that can be read; nothing without any."""
+    for path in newest_first(folder):
+        with contextlib.suppress(RunError):
+            return read_tensors(path)
+    return {}
 
 
 def _read(path: Path, owner: str) -> Checkpoint | None:

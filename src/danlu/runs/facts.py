@@ -39,6 +39,8 @@ class RunFacts(Facts):
     starts: dict[str, str] = {}
     created: float = 0.0
     metric: str | None = None
+    probes: Literal["off", "light", "full"] = "off"
+    last_losses: list[float | None] = []
     result: dict[str, Figure] | None = None
     error: str = ""
 
@@ -56,6 +58,7 @@ class StudyFacts(Facts):
     created: float = 0.0
     over: bool = True
     metric: str | None = None
+    probes: Literal["off", "light", "full"] = "off"
     metric_note: str | None = None
 
 

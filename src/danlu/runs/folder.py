@@ -1,7 +1,8 @@
 """The folder of a run: its name, its format, and the lock that keeps two processes apart.
 
 recipe.toml  data.json  run.json  metrics.jsonl  checkpoint/  weights.safetensors
-normalizer.safetensors  test.safetensors (what was predicted on the test part)  report.html
+normalizer.safetensors  test.safetensors (what was predicted on the test part)
+measurements.parquet (what probes found)  report.html
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ class Member:
     """A member of a study that has ended.
 
     status: finished, stopped (by a search, before its recipe's end) or diverged. chunk, row: where
-    its weights are. result: final figures. error, step, layer: where it diverged. weights, curves:
-    digests of its weights, and of the chunk's file of curves, where there is one.
+    its weights are. result: final figures. error, step, layer: where it diverged; last_losses: of
+    the steps before that. weights, curves, measurements: digests of its weights, and of the chunk's
+    files of curves and measurements, where there are some.
     """
 
     member: Annotated[int, Field(ge=0)]
@@ -42,6 +43,8 @@ class Member:
     layer: str | None = None
     weights: str | None = None
     curves: str | None = None
+    measurements: str | None = None
+    last_losses: list[float | None] | None = None
 
     @classmethod
     def from_json(cls, plain: Any, file: Path) -> Member:
@@ -56,18 +59,19 @@ class Member:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what does not apply is left out."""
         plain = asdict(self)
-        unused = ["error", "step", "layer"]
+        unused = ["error", "step", "layer", "last_losses"]
         if self.status == DIVERGED:
             unused = ["result"]
-        if self.curves is None:
-            unused.append("curves")
+        for name in ("curves", "measurements"):
+            if plain[name] is None:
+                unused.append(name)
         return {name: value for name, value in plain.items() if name not in unused}
 
     def outcome(self) -> dict[str, Any]:
         """Return what the member's own run.json says of its end."""
         plain = self.to_json()
         # Where it lies in its study means nothing in a folder of its own.
-        for name in ("member", "chunk", "row", "weights", "curves"):
+        for name in ("member", "chunk", "row", "weights", "curves", "measurements"):
             plain.pop(name, None)
         return plain
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,8 +30,13 @@ from danlu.recipe.recipe import recipe_of_run
 from danlu.runs import checkpoint, folder
 from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import RunFacts, check_facts
+from danlu.runs.measurements import NAME as MEASUREMENTS
+from danlu.runs.measurements import Measurements, as_frame, from_parquet
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.saved_outputs import has_outputs, read_outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS, NORMALIZER = "weights.safetensors", "normalizer.safetensors"
 # What a training begins with: were one of these another, it would come to other weights.
@@ -116,6 +121,24 @@ class Run(TrainedOnData):
         if epochs != list(range(1, last + 1)):
             raise RunError(f"{file} is damaged: epochs are missing")
         return rows
+
+    @property
+    @guest
+    def measurements(self) -> pd.DataFrame:
+        """What the probes found: a row for the network as a whole (layer "") and for each layer.
+
+        Columns: step, epoch, layer, and those of `danlu.train.probes.table`. Empty where nothing
+        was measured.
+        """
+        return as_frame(self.measured())
+
+    def measured(self) -> Any:
+        """Return the measurements as an Arrow table, as far as the training has got."""
+        if self.sealed.has(MEASUREMENTS):
+            return from_parquet(self.sealed.read(MEASUREMENTS), self.path / MEASUREMENTS)
+        found = Measurements()
+        found.restore(checkpoint.tensors_in(self.path / "checkpoint"))
+        return found.table_of_run()
 
     @guest
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:

@@ -2,7 +2,8 @@
 
 study.json (digests of:)  recipes.jsonl  data.json  normalizer.KIND.safetensors
 members.jsonl: a line when a member ends
-curves/*.parquet, weights/*.safetensors: a file per chunk of networks that trained together
+curves/*.parquet, weights/*.safetensors, measurements/*.parquet: a file per chunk of networks that
+trained together
 members/: members that were opened as runs
 """
 
@@ -13,7 +14,7 @@ import os
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -46,10 +47,15 @@ from danlu.recipe.sample import with_own_fold
 from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import StudyFacts, check_facts
+from danlu.runs.measurements import NAME as MEASUREMENTS
+from danlu.runs.measurements import Measurements, as_frame, from_parquet, of_member, to_parquet
 from danlu.runs.members import DIVERGED, Member
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.run import NORMALIZER, WEIGHTS, Run
 from danlu.runs.saved_outputs import Digests, write_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECIPES = "recipes.jsonl"
 
@@ -180,6 +186,36 @@ class Study(TrainedOnData):
         return pq.read_table(BytesIO(content))
 
     @guest
+    def measurements(self, i: int | None = None) -> pd.DataFrame:
+        """Return what the probes found as `Run.measurements`, of member i or, with member, of all.
+
+        Empty where nothing was measured.
+        """
+        from pyarrow import concat_tables
+
+        if i is not None:
+            return as_frame(self._measured(self._ended(i)))
+        members = self.members.values()
+        tables = [self._measured(member, with_member=True) for member in members]
+        tables = [table for table in tables if table.num_rows]
+        if not tables:
+            return as_frame(Measurements().table())
+        return as_frame(concat_tables(tables, promote_options="default"))
+
+    def _measured(self, ended: Member, with_member: bool = False) -> Any:
+        """Return a member's measurements as an Arrow table."""
+        if ended.measurements is None:
+            return Measurements().table()
+        file = self.path / "measurements" / f"{ended.chunk}.parquet"
+        content = read_bytes(file)
+        if digest_of_file(content) != ended.measurements:
+            raise RunError(f"{file} is damaged")
+        table = of_member(from_parquet(content, file), ended.member)
+        if not with_member:
+            return table
+        return table.add_column(0, "member", [[ended.member] * table.num_rows])
+
+    @guest
     def history(self, i: int) -> list[dict[str, Any]]:
         """Return the curve of member i, a row per epoch."""
         import pyarrow.compute as pc
@@ -235,6 +271,8 @@ class Study(TrainedOnData):
             **sealed.write(NORMALIZER, self.sealed.read(f"normalizer.{kind}.safetensors")),
         }
         files |= self._write_predictions(sealed, ended, recipe, data)
+        if ended.measurements is not None:
+            files |= sealed.write(MEASUREMENTS, to_parquet(self._measured(ended)))
         sealed.update(
             format=RUN_FORMAT,
             environment=info["environment"],

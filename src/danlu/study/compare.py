@@ -13,6 +13,7 @@ from danlu.guest import guest
 from danlu.models.given import Network, name_of
 from danlu.recipe import Recipe
 from danlu.runs import Study, folder
+from danlu.runs.measurements import OFF
 from danlu.statistics import INTERVALS, looks
 from danlu.study import grid as grids
 from danlu.study.comparison import Comparison
@@ -52,6 +53,7 @@ def compare(
     yes: bool = False,
     out: str | Path | None = None,
     device: str = "auto",
+    probes: str = OFF,
     listener: StudyListener | None = None,
     ray: str | None = None,
 ) -> Comparison:
@@ -72,6 +74,7 @@ def compare(
     until: instead of seeds, go on adding them, up to that many, until every question is settled;
         the chance of a false claim stays below 5 % all the same.
     yes: begin even more than 1,000 trainings.
+    probes: what is measured of every network, as of `fit`.
     ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be compared, before anything is trained, and what `train`
@@ -105,6 +108,7 @@ def compare(
         parts=PARTS if metric.startswith("test") else ("train", "valid"),
         listener=listener,
         facts={**_facts_of(variants), **facts},
+        probes=probes,
         ray=ray,
     )
     return continue_comparison(study, data, listener=listener, ray=ray)

@@ -27,6 +27,7 @@ from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.sample import with_own_fold
 from danlu.runs import Study, folder
+from danlu.runs.measurements import OFF
 from danlu.runs.members import figure_of
 from danlu.runs.run import Run
 from danlu.statistics import Estimate, estimate_over_folds
@@ -48,14 +49,16 @@ def cross_validate(
     metric: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    probes: str = OFF,
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Folds:
     """Train K networks, each on all folds of the training part but one, and score it on that one.
 
     A validation part joins the training part; the test part is read once, for the ensemble of all.
-    Folds are stratified by class. Scaling is fitted on all folds together. network, data, recipe:
-    as of `fit`. metric: the figure that counts (unasked: what suits the task and its classes).
+    Folds are stratified by class. Scaling is fitted on all folds together. network, data, recipe,
+    probes: as of `fit`. metric: the figure that counts (unasked: what suits the task and its
+    classes).
 
     Raises RecipeError for what cannot be cut into folds, and what `train` raises.
     """
@@ -83,6 +86,7 @@ def cross_validate(
         listener=listener,
         checkpoint_every=checkpoint_every,
         facts=facts,
+        probes=probes,
     )
     return continue_folds(study, data)
 

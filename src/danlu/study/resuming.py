@@ -14,6 +14,7 @@ from danlu.study.comparison import Comparison
 from danlu.study.folds import KIND, Folds, continue_folds
 from danlu.train import CHECKPOINT_EVERY, resume_study
 from danlu.train import resume as resume_run
+from danlu.train.dispatch.provenance import set_probes
 
 if TYPE_CHECKING:  # imports Optuna
     from danlu.study.tuning import Tuning
@@ -26,6 +27,7 @@ def resume(
     *,
     trust: bool = False,
     storage: str | None = None,
+    probes: str | None = None,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run | Study | Comparison | Tuning | Folds:
@@ -33,7 +35,8 @@ def resume(
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
     imported code may run, and that it may be connected to what its folder names. storage: the URL
-    of a search's storage, where that is not in its folder. listener: as of `fit`, or of `compare`.
+    of a search's storage, where that is not in its folder. probes: what is measured from here on
+    (default: what was measured so far). listener: as of `fit`, or of `compare`.
     Return what the call returns that was interrupted; a study that is finished as well. Raises
     RunError for a finished run, and for other data.
     """
@@ -50,14 +53,15 @@ def resume(
             raise RunError(wrong("storage", storage, rule, "leave it out"))
         options["storage"] = storage
     if isinstance(found, Run):
-        return resume_run(found, data, **options)
-    return continue_study(found, data, **options)
+        return resume_run(found, data, probes=probes, **options)
+    return continue_study(found, data, probes, **options)
 
 
 def continue_study(
-    study: Study, data: Any = None, **options: Any
+    study: Study, data: Any = None, probes: str | None = None, **options: Any
 ) -> Study | Comparison | Tuning | Folds:
     """Go on with a study of whatever kind; options: of the function that goes on with that kind."""
+    set_probes(study, probes)
     kind = study.info["kind"]
     if data is not None and not isinstance(data, Data):
         data = study.load_again(data)

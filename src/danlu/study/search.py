@@ -23,6 +23,7 @@ from danlu.metrics import higher_is_better
 from danlu.recipe import Recipe
 from danlu.rng import seed_of
 from danlu.runs import Study, folder
+from danlu.runs.measurements import OFF, check_level
 from danlu.study import space as spaces
 from danlu.study.cost import MANY, refuse_many
 from danlu.study.facts import search_facts
@@ -71,6 +72,7 @@ def tune(
     yes: bool = False,
     out: str | Path | None = None,
     device: str = "auto",
+    probes: str = OFF,
     listener: StudyListener | None = None,
     report: Report | None = None,
     ray: str | None = None,
@@ -91,12 +93,14 @@ def tune(
     storage: an Optuna storage URL (default: SQLite in the study's folder); machines that name the
         same storage and `name` share the trials.
     yes: begin even more than 1,000 trainings.
+    probes: what is measured of every network, as of `fit`.
     report: hears the best of each round.
     ray: address of a Ray cluster to train on.
 
     Raises RecipeError for what cannot be searched, RunError when the storage does not answer or
     holds a study of other data, and what `train` raises.
     """
+    check_level(probes)
     data = data if isinstance(data, Data) else load(data)
     note = note_on_default(metric, data)
     metric = resolve(metric, data, ("valid",))
@@ -119,6 +123,7 @@ def tune(
         "metric_note": note,
         "seed": seed,
         "name": name or "danlu",
+        "probes": probes,
     }
     study = _begin(data, facts, searched, ends, storage, out, device, ray)
     return continue_tuning(study, data, listener=listener, report=report, ray=ray)

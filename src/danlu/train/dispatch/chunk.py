@@ -20,6 +20,7 @@ from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.runs import Member, Study, checkpoint
+from danlu.runs.measurements import OFF, to_parquet
 from danlu.runs.members import DIVERGED, FINISHED, STOPPED, Status
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch.fit import make_population, scored_examples
@@ -29,6 +30,7 @@ from danlu.train.engine.loop import Loop
 from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
+from danlu.train.probes.meter import Meter, meter_of
 
 Row = dict[str, Any]  # of a member's history, with its number as "member"
 _FINAL = "final."  # before the names of final weights in a checkpoint
@@ -79,9 +81,10 @@ def checkpoint_folder(study: Study, chunk: str) -> Path:
     return study.path / "checkpoint" / chunk
 
 
-def files_of(chunk: str) -> tuple[str, str]:
-    """Return the files that a chunk leaves in the study's folder."""
-    return f"curves/{chunk}.parquet", f"weights/{chunk}.safetensors"
+def files_of(chunk: str) -> tuple[str, str, str]:
+    """Return the files that a chunk leaves in the study's folder: curves, weights, measurements."""
+    names = f"curves/{chunk}.parquet", f"weights/{chunk}.safetensors"
+    return *names, f"measurements/{chunk}.parquet"
 
 
 class ChunkRecorder:
@@ -109,6 +112,7 @@ class ChunkRecorder:
         self.reporter = reporter
         self.interrupted_message = interrupted_message
         self.name = chunk_name(members)
+        self.meter: Meter | None = None
         self.rows: list[Row] = []
         self.ended: list[Member] = []
         self.final_weights: list[dict[str, Tensor]] = []  # of the members that ended
@@ -191,7 +195,7 @@ class ChunkRecorder:
             lr = self.study.recipes[state.index].optimizer.lr
             error = at_the_end(result, result["steps"], lr)
             if error is not None:
-                self.diverged(state, weights, error)
+                self.diverged(state, weights, error, loop.recent_losses(state))
                 continue
             status = STOPPED if state.stopped else FINISHED
             self._end(state, weights, status, result=result)
@@ -243,9 +247,16 @@ class ChunkRecorder:
         figures["valid_n"] = data.targets("valid")
         return figures
 
-    def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
+    def diverged(
+        self,
+        member: MemberState,
+        weights: dict[str, Tensor],
+        error: Diverged,
+        losses: list[float],
+    ) -> None:
         """Keep why a member ended."""
-        self._end(member, weights, DIVERGED, error=str(error), step=error.step, layer=error.layer)
+        facts = {"error": str(error), "step": error.step, "layer": error.layer}
+        self._end(member, weights, DIVERGED, **facts, last_losses=losses)
 
     def _end(
         self, state: MemberState, weights: dict[str, Tensor], status: Status, **facts: Any
@@ -281,28 +292,38 @@ class ChunkRecorder:
         return stacked
 
     def write(self) -> list[Member]:
-        """Write curves and weights; return the members that ended.
+        """Write curves, measurements and weights; return the members that ended.
 
         Then checkpoints are no longer needed.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        curves, weights = (self.study.path / file for file in files_of(self.name))
-        digest = None
+        curves, weights, measurements = (self.study.path / file for file in files_of(self.name))
+        digest, digest_of_measurements = None, None
         if self.rows:
-            buffer = pa.BufferOutputStream()
-            table = pa.Table.from_pylist(self.rows)
-            pq.write_table(table, buffer)
-            content = buffer.getvalue().to_pybytes()
-            write(subfolder(curves.parent) / curves.name, content)
-            digest = digest_of_file(content)
+            digest = _write_table(curves, pa.Table.from_pylist(self.rows))
+        if self.meter is not None and len(self.meter.found):
+            digest_of_measurements = _write_table(measurements, self.meter.found.table())
         # After the curves: members.jsonl, which counts, is written last of all.
         write_tensors(subfolder(weights.parent) / weights.name, self._stacked_weights())
         ended = []
         for member, tensors in zip(self.ended, self.final_weights, strict=True):
-            ended.append(replace(member, weights=digest_of(tensors), curves=digest))
+            ended.append(
+                replace(
+                    member,
+                    weights=digest_of(tensors),
+                    curves=digest,
+                    measurements=digest_of_measurements,
+                )
+            )
         return ended
+
+
+def _write_table(file: Path, table: Any) -> str:
+    """Write an Arrow table; return the file's digest."""
+    content = to_parquet(table)
+    write(subfolder(file.parent) / file.name, content)
+    return digest_of_file(content)
 
 
 def population_maker(
@@ -339,6 +360,7 @@ def train_chunk(
     with compute_threads(plan.threads):
         batches = BatchStream(everyone, data, device)
         make = population_maker(data, batches, device, others)
+        recorder.meter = meter_of(recorder.study.info.get("probes", OFF), data, batches)
         loop = Loop(
             recipes,
             make,
@@ -349,6 +371,7 @@ def train_chunk(
             checkpoint_every,
             stop,
             recorder.watched,
+            recorder.meter,
         )
         recorder.resume(loop)
         loop.train()

@@ -34,6 +34,8 @@ from danlu.recipe import Recipe
 from danlu.recipe.sample import left_out, with_own_fold
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
+from danlu.runs.measurements import NAME as MEASUREMENTS
+from danlu.runs.measurements import OFF, check_level, to_parquet
 from danlu.runs.normalizers import read_fitted
 from danlu.runs.run import NORMALIZER, WEIGHTS
 from danlu.runs.saved_outputs import Digests
@@ -49,7 +51,7 @@ from danlu.train.engine.members import FinishedMember, MemberState
 from danlu.train.engine.networks import TrainingSpec
 from danlu.train.engine.population import Population
 from danlu.train.engine.stopping import StopRequest
-from danlu.train.probes.meter import OFF, Meter, check_level, meter_of
+from danlu.train.probes.meter import Meter, meter_of
 
 CHECKPOINT_EVERY = 5.0  # seconds
 _SCORED_EXAMPLES = 10_000  # of the training part, that a finished network is scored on…
@@ -123,17 +125,20 @@ def resume(
     data: Any = None,
     *,
     trust: bool = False,
+    probes: str | None = None,
     listener: Listener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
 ) -> Run:
     """Go on with an interrupted or killed run, to the same weights as without a break.
 
-    data: needed only for runs on arrays in memory, the same again. trust: as in `Run`. Raises
-    RunError for a finished run or other data.
+    data: needed only for runs on arrays in memory, the same again. trust: as in `Run`. probes: what
+    is measured from here on (default: what was measured so far). Raises RunError for a finished run
+    or other data.
     """
     run = run if isinstance(run, Run) else Run(run, trust)
     run.recipe.check_trust()
     data = provenance.data_to_resume(run, data)
+    provenance.set_probes(run, probes)
     _train(run, data, listener or Listener(), checkpoint_every, resuming=True)
     return run
 
@@ -315,10 +320,27 @@ class RunRecorder:
         """Return the error for Ctrl-C."""
         return Interrupted(f"stopped at step {step}, saved; {self.run.way_on}")
 
-    def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
-        """Write why the run ended."""
+    def diverged(
+        self,
+        member: MemberState,
+        weights: dict[str, Tensor],
+        error: Diverged,
+        losses: list[float],
+    ) -> None:
+        """Write why the run ended, and what there is to look for the cause in."""
         self.error = error
-        self._update(status="diverged", error=str(error), step=error.step, layer=error.layer)
+        files = self._write_measurements()
+        if weights:
+            files |= self.run.sealed.write(WEIGHTS, pack_tensors(weights))
+        facts = {"error": str(error), "step": error.step, "layer": error.layer}
+        self._update(status="diverged", **facts, last_losses=losses, files=files)
+
+    def _write_measurements(self) -> Digests:
+        """Write what was measured, if anything was."""
+        if self.meter is None or not len(self.meter.found):
+            return {}
+        content = to_parquet(self.meter.found.table_of_run())
+        return self.run.sealed.write(MEASUREMENTS, content)
 
     def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
         """Write weights and final figures; this is the one reading of the test part."""
@@ -326,7 +348,7 @@ class RunRecorder:
         (member,) = members
         # Weights before the result: a run that says finished has them.
         weights = pack_tensors(population.stack.state_dict(0))
-        files = self.run.sealed.write(WEIGHTS, weights)
+        files = self.run.sealed.write(WEIGHTS, weights) | self._write_measurements()
         result = loop.effort(member.state)
         result["parameters"] = sum(p.numel() for p in population.model.parameters())
         parts = [part for part in data.parts if data.size(part)]
@@ -343,7 +365,7 @@ class RunRecorder:
             result |= {**score.figures("valid", self.run.metric), "valid_n": score.n}
         error = at_the_end(result, result["steps"], self.run.recipe.optimizer.lr)
         if error is not None:
-            self.diverged(member.state, {}, error)
+            self.diverged(member.state, {}, error, loop.recent_losses(member.state))
             return
         self._update(status="finished", result=result, files=files)
         checkpoint.remove_all(self.run.path / "checkpoint")

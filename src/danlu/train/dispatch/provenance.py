@@ -17,8 +17,9 @@ from danlu.errors import RunError
 from danlu.files import as_json, pack_tensors
 from danlu.models.weights import weights_file
 from danlu.recipe import Recipe
-from danlu.runs import Run, Study
+from danlu.runs import Run, Study, folder
 from danlu.runs.data_source import remember_source
+from danlu.runs.measurements import check_level
 from danlu.runs.normalizers import read_fitted
 from danlu.runs.run import NORMALIZER
 
@@ -86,6 +87,14 @@ def data_to_resume(found: Run | Study, data: Any) -> Data:
     again = data if isinstance(data, Data) else found.load_again(data)
     found.check_data(again)
     return again
+
+
+def set_probes(found: Run | Study, probes: str | None) -> None:
+    """Have a training measure at that level from now on; None: as before."""
+    if probes is not None:
+        check_level(probes)
+        with folder.locked(found.path):
+            found.sealed.update(probes=probes)
 
 
 def start_digests(recipes: Iterable[Recipe]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from danlu.formats import STUDY_FORMAT
 from danlu.guest import guest
 from danlu.recipe import Recipe
 from danlu.runs import Study, checkpoint, folder
+from danlu.runs.measurements import OFF, check_level
 from danlu.runs.study import RECIPES
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch import provenance
@@ -57,6 +58,7 @@ def train(
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     facts: Mapping[str, Any] | None = None,
+    probes: str = OFF,
     ray: str | None = None,
 ) -> Study:
     """Train every recipe on the data and leave a study folder.
@@ -65,15 +67,17 @@ def train(
 
     out: the folder to make (default: a dated one under `DANLU_RUNS` or ./runs). parts: those to
     score finished networks on; the test part is not read without "test" among them. facts: kept in
-    study.json. ray: address of a Ray cluster to train on. A member whose loss becomes NaN is marked
-    as diverged; the others go on.
+    study.json. probes: what is measured, as of `fit`. ray: address of a Ray cluster to train on. A
+    member whose loss becomes NaN is marked as diverged; the others go on.
 
     Raises RecipeError or ModelError before any folder is made, Interrupted after Ctrl-C (saved;
     `resume` goes on), StorageError when the disk refuses.
     """
     if not recipes:
         raise RecipeError("`recipes` is empty, but needs at least one recipe")
+    check_level(probes)
     check_all(recipes, data)
+    facts = {**(facts or {}), "probes": probes}
     study = create(recipes, data, out, device, parts, facts, ray)
     _train(study, data, listener, checkpoint_every, ray=ray)
     return study
@@ -127,6 +131,7 @@ def resume_study(
     listener: StudyListener | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     pruner: Pruner | None = None,
+    probes: str | None = None,
     ray: str | None = None,
 ) -> Study:
     """Go on with an interrupted or killed study; no member is lost or trained twice.
@@ -136,6 +141,7 @@ def resume_study(
     study = study if isinstance(study, Study) else Study(study, trust)
     data = provenance.data_to_resume(study, data)
     provenance.check_starts(study)
+    provenance.set_probes(study, probes)
     _train(study, data, listener, checkpoint_every, pruner, ray)
     return study
 

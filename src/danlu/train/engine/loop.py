@@ -18,6 +18,7 @@ from danlu.train.engine.best_weights import BestWeights
 from danlu.train.engine.divergence import explain
 from danlu.train.engine.members import FinishedMember, MemberState, Meter, Progress, Recorder
 from danlu.train.engine.population import Population
+from danlu.train.engine.recent_losses import RecentLosses
 from danlu.train.engine.running_metrics import RunningMetrics
 from danlu.train.engine.scorer import Scorer, evaluates_by_fold
 from danlu.train.engine.stopping import StopRequest
@@ -106,6 +107,7 @@ class Loop:
         self._start_members(members)
         self.population.restore(tensors)
         self.metrics.restore(tensors)
+        self.recent.restore(tensors)
         if self.best is not None:
             self.best.restore(tensors)
         if self.meter is not None:
@@ -114,7 +116,11 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint of this very step."""
         self._share_time()
-        tensors = {**self.population.tensors(), **self.metrics.tensors()}
+        tensors = {
+            **self.population.tensors(),
+            **self.metrics.tensors(),
+            **self.recent.tensors(),
+        }
         if self.best is not None:
             tensors |= self.best.tensors()
         if self.meter is not None:
@@ -156,6 +162,7 @@ class Loop:
         if any(recipe.early_stopping.patience for recipe in self.recipes.values()):
             self.best = BestWeights.start(self.population.stack)
         self.metrics = self._new_metrics()
+        self.recent = RecentLosses(len(members))
 
     def _fill_slots(self) -> None:
         """Give free slots to the next ones in the queue."""
@@ -167,15 +174,17 @@ class Loop:
             self._keep(alive)
         members = self.members
         best = self.best
+        recent = self.recent if alive else None
         population = self.population if alive else None
 
         epoch = self.progress.epoch
         newcomers = [MemberState(i, epoch) for i in self.queue[:free]]
         self._start_members(newcomers)
         del self.queue[:free]
-        if population is None:
+        if population is None or recent is None:
             return
 
+        self.recent = recent.join(len(newcomers))
         if best is not None and self.best is not None:
             self.best = best.join(population.stack, self.best, self.population.stack)
         # The newcomers' rows come after those that go on.
@@ -215,13 +224,15 @@ class Loop:
                 self.meter.after_step(self)
                 measured_step = self.meter.next_step(population, step + 1)
             if population.diverged:
-                self._record_divergence(batch.x)
+                self._record_divergence(batch.x, result.losses)
                 if not self._alive():
                     self._share_time()
                     self._hand_over(self._rescued())
                     self.progress = Progress(progress.epoch + 1)  # the queue goes on with the next
                     return
             self.metrics.add(result)
+            if not population.diverged:
+                self.recent.add(result.losses)
             progress.step += 1
             self._between_steps()
         self._end_epoch()
@@ -244,9 +255,17 @@ class Loop:
         if self.stop.asked:
             raise self.recorder.interrupted(self.steps)
 
-    def _record_divergence(self, x: Tensor) -> None:
-        """Mark networks whose loss is not finite; the others go on as if nothing had happened."""
+    def recent_losses(self, member: MemberState) -> list[float]:
+        """Return the losses of a network's last steps."""
+        return self.recent.of(self.members.index(member))
+
+    def _record_divergence(self, x: Tensor, losses: Tensor) -> None:
+        """Mark networks whose loss is not finite; the others go on as if nothing had happened.
+
+        losses: of this step.
+        """
         population = self.population
+        self.recent.add(losses)
         for i in population.diverged:
             member = self.members[i]
             if member.diverged:
@@ -254,6 +273,8 @@ class Loop:
             batch = population.batch_of[i] if len(x) > 1 else 0
             # Before the explanation: its pass in training mode moves running statistics.
             weights = population.stack.state_dict(i)
+            if self.meter is not None:
+                weights = self.meter.last_finite(i, weights)
             start_step = population.networks.start_steps[i]
             last_step = max(self.steps - 1, start_step)
             error = explain(
@@ -271,7 +292,7 @@ class Loop:
                 member.diverged_step = error.step
                 member.diverged_epochs = self.epochs_of(member)
             else:
-                self.recorder.diverged(member, weights, error)
+                self.recorder.diverged(member, weights, error, self.recent.of(i))
 
     def _end_epoch(self) -> None:
         """Validate, write down a row for each network, and hand over those that are done."""
@@ -377,6 +398,7 @@ class Loop:
         self.members = [self.members[i] for i in rows]
         self.population.keep(rows)
         self.metrics = self.metrics.select(rows)
+        self.recent = self.recent.select(rows)
 
     def _new_metrics(self) -> RunningMetrics:
         return RunningMetrics(self.population.members, not self.data.schema.is_regression)

@@ -71,6 +71,13 @@ class Meter(Protocol):
     def after_step(self, loop: Loop) -> None:
         """Look at what the step did."""
 
+    def last_finite(self, i: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of network i of the population, or where they are not finite, older ones.
+
+        Those of the last step that was measured.
+        """
+        ...
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
         ...
@@ -94,8 +101,17 @@ class Recorder(Protocol):
     def finished(self, loop: Loop, population: Population, members: list[FinishedMember]) -> None:
         """Record networks that are finished; `population` has their final weights."""
 
-    def diverged(self, member: MemberState, weights: dict[str, Tensor], error: Diverged) -> None:
-        """Record a network that diverged, with its weights from before the step."""
+    def diverged(
+        self,
+        member: MemberState,
+        weights: dict[str, Tensor],
+        error: Diverged,
+        losses: list[float],
+    ) -> None:
+        """Record a network that diverged, with its last weights and the losses of its last steps.
+
+        The weights are those from before the step, or finite ones from before, where known.
+        """
 
     def save(self, step: int, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Write a checkpoint."""

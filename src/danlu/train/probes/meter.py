@@ -13,23 +13,13 @@ from typing import Any, cast
 from torch import Tensor
 
 from danlu.data import Data
-from danlu.errors import RecipeError, unknown
+from danlu.runs.measurements import OFF, Measurements
 from danlu.train.batches import BatchStream
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 from danlu.train.probes.schedule import Schedule
-from danlu.train.probes.store import Measurements
 from danlu.train.probes.table import Level
 from danlu.train.probes.watch import Watch
-
-OFF = "off"
-LEVELS = (OFF, "light", "full")
-
-
-def check_level(level: str) -> None:
-    """Raise RecipeError for a level of probes that there is not."""
-    if level not in LEVELS:
-        raise RecipeError(unknown("probes", level, LEVELS))
 
 
 def meter_of(level: str, data: Data, batches: BatchStream) -> Meter | None:
@@ -88,6 +78,13 @@ class Meter:
         for layer, figures in watch.figures().items():
             self.found.add(layer, members, watch.rows, steps, epochs, figures)
 
+    def last_finite(self, i: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights of network i, or where they are not finite, those last measured."""
+        if self._watch is None or _is_finite(weights):
+            return weights
+        measured = self._watch.networks.stack.state_dict(i)
+        return measured if _is_finite(measured) else weights
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
         return self.found.tensors()
@@ -116,3 +113,7 @@ class Meter:
             if schedule.is_due(update - start):
                 rows += members
         return sorted(rows)
+
+
+def _is_finite(tensors: dict[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())

@@ -150,13 +150,13 @@ class ProbedNetworks:
             for layer in self.frozen_layers:
                 layer.eval()
 
-    @torch.no_grad()
     def evaluate(self, sample: ProbeSample, classes: bool) -> Evaluated:
         """Return what the networks give in evaluation mode; classes: whether targets are."""
         self.layout.segments = sample.segments
         self.forward_pass.state = None
         self._set_mode(training=False)
-        heads, _ = self.forward_pass.forward(sample.x)
+        with torch.no_grad():
+            heads, _ = self.forward_pass.forward(sample.x)
         out = heads[0]
         y, weights = self.targets(sample)
         losses, _ = self.passes.loss(out, y, weights)

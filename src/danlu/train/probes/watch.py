@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Data
+from danlu.runs.measurements import WHOLE
 from danlu.train.batches import BatchStream
 from danlu.train.engine.population import Population
 from danlu.train.engine.tiles import weights_with_gradients
@@ -19,7 +20,6 @@ from danlu.train.probes.moment import LayerSums, Moment, Updated
 from danlu.train.probes.probed_networks import ProbedNetworks
 from danlu.train.probes.recurrent import RecurrentFacts, time_first
 from danlu.train.probes.sample import probe_sample
-from danlu.train.probes.store import WHOLE
 from danlu.train.probes.table import Level, probes_at
 from danlu.train.probes.taps import Figures, InputTap, LayerTap
 
@@ -144,6 +144,8 @@ class Watch:
             after_square=sums.square(after),
             after_product=sums.product(self.first_gradient, after),
         )
+        # These are the last weights that are known, should the next ones not be finite.
+        networks.take(population)
         zeros = sums.of(gradient == 0)
         self._sum_by_layer(sums.squares(weights), of_gradients, of_updates, zeros)
 
