@@ -11,7 +11,7 @@ import pytest
 from faults.test_spoilt_folders import weights_of
 from processes import in_child
 
-from danlu import Recipe, Study, compare, cross_validate, fit, load, resume, tune
+from danlu import Recipe, Run, Study, compare, cross_validate, fit, load, resume, tune
 from danlu.study.opening import open_tuning
 
 RECIPE = Recipe(model={"name": "dense", "hidden": [8], "dropout": 0.2}, optimizer="adam", epochs=6)
@@ -31,7 +31,14 @@ def _of_text(preset: str, source: str) -> Callable[[Path], object]:
 
 def _search(strategy: str) -> Callable[[Path], object]:
     return lambda out: tune(
-        _digits(), SPACE, recipe=RECIPE, trials=8, strategy=strategy, out=out, yes=True
+        _digits(),
+        SPACE,
+        recipe=RECIPE,
+        trials=8,
+        strategy=strategy,
+        out=out,
+        yes=True,
+        probes="light",
     )
 
 
@@ -55,9 +62,13 @@ TRAININGS: dict[str, Callable[[Path], object]] = {
 def figures_of(folder: Path) -> object:
     """Return all that a finished training came to."""
     found: dict[str, object] = {"weights": weights_of(folder)}
+    if not (folder / "study.json").exists():
+        found["measurements"] = Run(folder).measured().to_pydict()
     if (folder / "study.json").exists():
         facts = json.loads((folder / "study.json").read_text())
         if facts["kind"] == "tune":
+            members = Study(folder).measurements().to_dict("list")
+            found["measurements"] = {name: str(values) for name, values in members.items()}
             tuning = open_tuning(Study(folder))
             found["trials"] = [(t.member, t.figure, t.epochs, str(t.values)) for t in tuning.ranked]
     return found

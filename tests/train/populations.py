@@ -156,3 +156,4 @@ def assert_same(a: Study, b: Study) -> None:
         x, y = a.weights(i), b.weights(i)
         assert all(torch.equal(x[k], y[k]) for k in y)
         assert [*map(untimed, a.history(i))] == [*map(untimed, b.history(i))]
+    assert a.measurements().equals(b.measurements())

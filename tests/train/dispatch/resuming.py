@@ -35,6 +35,8 @@ def assert_same(path: Path, whole: Path) -> None:
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert rows(path) == rows(whole)
+    assert Run(path).measured().num_rows > 0
+    assert Run(path).measured().equals(Run(whole).measured())
     strip = lambda r: {k: v for k, v in r.items() if k != "seconds"}  # noqa: E731
     assert strip(Run(path).result) == strip(Run(whole).result)
 

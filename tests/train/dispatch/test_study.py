@@ -44,7 +44,7 @@ def train_in_child(path: Path, way: tuple[int, int], **event: Any) -> Outcome:
     def work() -> None:
         told = plan.Plan(6, *way, 1, "told to")
         pytest.MonkeyPatch().setattr(planner, "choose_plan", lambda *a, **k: told)
-        train(recipes(), load("digits"), out=path, checkpoint_every=0.05)
+        train(recipes(), load("digits"), out=path, checkpoint_every=0.05, probes="light")
 
     return in_child(work, path / "study.json", **event)
 
@@ -195,11 +195,11 @@ def test_a_resumed_study_does_no_step_twice(
             raise Enough
 
     monkeypatch.setattr(Population, "step", counted)
-    whole = train(recipes(), data, out=tmp_path / "whole")
+    whole = train(recipes(), data, out=tmp_path / "whole", probes="light")
     steps, taken[0] = taken[0], 0
     with monkeypatch.context() as patch, pytest.raises(Enough):
         patch.setattr(Loop, "save", save_and_stop)
-        train(recipes(), data, out=tmp_path / "study", checkpoint_every=0.0)
+        train(recipes(), data, out=tmp_path / "study", checkpoint_every=0.0, probes="light")
     study = resume_study(tmp_path / "study", data)
     assert taken[0] == steps > 200
     assert_same(study, whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_EARLY = (0, 3, 10, 30)  # updates: many trainings fail early…
+EARLY = (0, 3, 10, 30)  # updates: many trainings fail early…
 _EARLY_OF_FEW = (0, 3, 30)  # …and of few updates fewer can be measured
 _FEW = 400
 # Measurements of a whole training, beside the early ones…
@@ -34,7 +34,7 @@ class Schedule:
         """Return that of a training of so many epochs, at a level of probes."""
         updates = updates_per_epoch * epochs
         apart = max(_LEAST_APART, min(_MOST_APART, updates // _MEASUREMENTS[level]))
-        early = _EARLY if updates > _FEW else _EARLY_OF_FEW
+        early = EARLY if updates > _FEW else _EARLY_OF_FEW
         in_epoch = max(1, round(updates_per_epoch / apart))
         stride = math.ceil(updates_per_epoch / in_epoch)
         return cls(updates_per_epoch, stride, max(1, round(apart / updates_per_epoch)), early)
