@@ -14,13 +14,14 @@ from danlu.nn.recurrent import Recurrent
 from danlu.train.forward import Stack
 from danlu.train.probes.saturation import MOST_GATES, gates_saturated
 
+RECURRENT_EXAMPLES = 16  # of the sample, the first ones
 # Steps before the last one.
 DISTANCES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 @dataclass
 class RecurrentFacts:
-    """A recurrent layer on the sample's first half.
+    """A recurrent layer on the sample's first examples.
 
     x [M, T, B, n]: what it sees. gradient: of the loss at the last step by x, where known.
     lengths [M, B]: tokens of each example, None where all have T.

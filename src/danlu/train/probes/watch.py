@@ -18,7 +18,7 @@ from danlu.train.probes import curvature
 from danlu.train.probes.layer_value import unit_axes
 from danlu.train.probes.moment import LayerSums, Moment, Updated
 from danlu.train.probes.probed_networks import ProbedNetworks
-from danlu.train.probes.recurrent import RecurrentFacts, time_first
+from danlu.train.probes.recurrent import RECURRENT_EXAMPLES, RecurrentFacts, time_first
 from danlu.train.probes.sample import probe_sample
 from danlu.train.probes.table import Level, probes_at
 from danlu.train.probes.taps import Figures, InputTap, LayerTap
@@ -88,7 +88,8 @@ class Watch:
             return {}
         tap = InputTap()
         self._restart(population)
-        first = self.sample.half(0)
+        # Step by step through time takes long.
+        first = self.sample.some(slice(0, RECURRENT_EXAMPLES))
         self.networks.backpropagate(first, tap, last_only=self.looks_back)
         lengths = first.lengths
         if lengths is not None:
