@@ -27,7 +27,7 @@ FLOORS = [
     ["figures", "predict"],
     ["runs"],
     ["train"],
-    ["diagnose", "study"],
+    ["diagnosis", "study"],
     ["labs"],
     ["report"],
     ["export"],
@@ -119,7 +119,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
     assert not {name for name in loaded_by(code) if name.startswith("danlu.train")}
 
 
-VERBS = ["compare", "cross_validate", "fit", "load", "resume", "tune"]
+VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "tune"]
 
 
 def test_the_public_names_are_pinned() -> None:
@@ -127,6 +127,8 @@ def test_the_public_names_are_pinned() -> None:
         "Comparison",
         "DanluError",
         "Data",
+        "Diagnosis",
+        "Finding",
         "Folds",
         "Listener",
         "Recipe",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danlu.data import Data, load
+    from danlu.diagnosis import Diagnosis, Finding, diagnose
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
     from danlu.runs import Run, Study
@@ -28,6 +29,9 @@ _HOMES = {
     "Data": "danlu.data",
     "load": "danlu.data",
     "DanluError": "danlu.errors",
+    "Diagnosis": "danlu.diagnosis",
+    "Finding": "danlu.diagnosis",
+    "diagnose": "danlu.diagnosis",
     "Recipe": "danlu.recipe",
     "Run": "danlu.runs",
     "Study": "danlu.runs",
@@ -46,6 +50,8 @@ __all__ = [
     "Comparison",
     "DanluError",
     "Data",
+    "Diagnosis",
+    "Finding",
     "Folds",
     "Listener",
     "Recipe",
@@ -55,6 +61,7 @@ __all__ = [
     "__version__",
     "compare",
     "cross_validate",
+    "diagnose",
     "fit",
     "load",
     "resume",

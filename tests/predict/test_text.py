@@ -14,7 +14,7 @@ from texts import SMALL, says
 
 from danlu import Recipe, Run, fit, load
 from danlu.data.vocabulary import EOS, PAD, UNK, Vocabulary
-from danlu.diagnose.verdict import verdict
+from danlu.diagnosis.verdict import verdict
 from danlu.errors import DanluError, DataNotice, RunError
 from danlu.predict import generate as generating
 from danlu.predict import text

@@ -9,7 +9,7 @@ import pytest
 from folders import reseal
 
 from danlu import Recipe, fit, load
-from danlu.diagnose.verdict import verdict
+from danlu.diagnosis.verdict import verdict
 from danlu.files import read_tensors, write_tensors
 from danlu.report.pages.data_page import write_page
 from danlu.report.pages.run_page import write_report

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def finish_run(run: Run, json: bool) -> None:
     """Write the report of a run that has just ended; print its table, the verdict, the path."""
-    from danlu.diagnose import verdict
+    from danlu.diagnosis import verdict
     from danlu.report.pages.run_page import write_report
     from danlu.report.terminal.console import say
 

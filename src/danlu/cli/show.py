@@ -114,7 +114,7 @@ def _shown(value: Any) -> str:
 
 def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
     """A run's result, curves, verdict and recipe; of a study what it shows."""
-    from danlu.diagnose import verdict
+    from danlu.diagnosis import verdict
     from danlu.report.terminal.console import get_console, say
     from danlu.report.terminal.progress import terminal_curves
     from danlu.runs import Study

@@ -86,6 +86,18 @@ def parse_value(text: str, info: FieldInfo | None = None) -> Any:
         return text
 
 
+def show(value: Any) -> str:
+    """Return a value as it is typed."""
+    if isinstance(value, (list, tuple)):
+        items = ",".join(map(show, value))
+        return f"[{items}]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
 def name_in(value: Any) -> Any:
     """Return the name in the value of a section: itself, or of a section spelled out."""
     return value.get("name") if isinstance(value, dict) else value

@@ -268,6 +268,12 @@ class Recipe(Section):
         recipe._origin = self._origin.of([name for name in recipe.imports if name not in typed])
         return recipe
 
+    def value_of(self, path: str) -> str:
+        """Return the value of a field as it is typed; of a section its variant. Empty for none."""
+        values = dict(overrides.flatten(self.to_dict(whole=True)))
+        value = values.get(path, values.get(f"{path}.name"))
+        return "" if value is None else overrides.show(value)
+
     def diff(self, other: Recipe) -> list[tuple[str, Any, Any]]:
         """Return (path, here, there) for every field that differs.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -249,6 +250,12 @@ class Run(TrainedOnData):
         sizes = evaluate.sentence_lengths(data, part)
         (score,) = scores(outs, self.schema, sizes, self.schema.metrics)
         return score
+
+    @guest
+    def diagnose(self) -> Any:
+        """Return what is wrong with this training: a `danlu.diagnosis.Diagnosis`."""
+        # The room that reads runs lies above this one.
+        return importlib.import_module("danlu.diagnosis").diagnose(self)
 
     @guest
     def plot(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from danlu.errors import Mistake, RecipeError, some, unknown
 from danlu.recipe import Recipe, fields
 from danlu.recipe.aliases import FIELDS as FORMER_FIELDS
-from danlu.recipe.overrides import parse_value, resolve
+from danlu.recipe.overrides import parse_value, resolve, show
 
 Grid = Mapping[str, Sequence[Any]]
 SEED_FIELDS = ("seed", "data_seed")
@@ -58,18 +58,6 @@ def canonical(path: str) -> str:
 def short(path: str) -> str:
     """Return a path as people would write it: optimizer for optimizer.name."""
     return path.removesuffix(".name")
-
-
-def show(value: Any) -> str:
-    """Return a value as it is written in a grid."""
-    if isinstance(value, (list, tuple)):
-        items = ",".join(map(show, value))
-        return f"[{items}]"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
 
 
 def parse(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from danlu.errors import Mistake, RecipeError
 from danlu.recipe import Recipe, fields
+from danlu.recipe.overrides import show
 from danlu.recipe.sections import used_by_variants
 from danlu.study import grid as grids
-from danlu.study.grid import SEED_FIELDS, short, show
+from danlu.study.grid import SEED_FIELDS, short
 
 # Share of a range's width that is left on both sides of the best when it is narrowed.
 _LEAST_MARGIN = 0.05

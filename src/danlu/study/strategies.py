@@ -12,8 +12,8 @@ from typing import Any
 import optuna
 
 from danlu.errors import RecipeError
+from danlu.recipe.overrides import show
 from danlu.recipe.sections import used_by_variants
-from danlu.study.grid import show
 from danlu.study.space import Choice, Range, Space
 
 # Trials that are proposed at once where later ones learn from them, or machines share the work.

@@ -11,8 +11,9 @@ from danlu.figures.style import plain
 from danlu.guest import guest
 from danlu.metrics import part_and_name, title_of
 from danlu.recipe import Recipe
+from danlu.recipe.overrides import show
 from danlu.runs import Study
-from danlu.study.grid import short, show
+from danlu.study.grid import short
 from danlu.study.space import Range
 from danlu.study.trials import Trial, Trials
 

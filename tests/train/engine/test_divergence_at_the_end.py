@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from danlu import Data, Recipe, Run, compare, fit, load
-from danlu.diagnose import verdict
+from danlu.diagnosis import verdict
 from danlu.errors import Diverged
 from danlu.train import train
 

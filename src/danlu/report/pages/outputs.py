@@ -14,8 +14,8 @@ from danlu import metrics
 from danlu.data.parts import TITLES
 from danlu.data.tables.features import shown_cells
 from danlu.data.vocabulary import Vocabulary
-from danlu.diagnose.headline import predicted_of
-from danlu.diagnose.verdict import held_out
+from danlu.diagnosis.headline import predicted_of
+from danlu.diagnosis.verdict import held_out
 from danlu.figures import confusion, reliability, scatter
 from danlu.metrics import Predicted
 from danlu.report.pages import html, text_page

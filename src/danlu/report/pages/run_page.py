@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danlu.diagnose import verdict
+from danlu.diagnosis import verdict
 from danlu.errors import count
 from danlu.figures import curves
 from danlu.files import write

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from danlu.metrics import title_of
-from danlu.study.grid import short, show
+from danlu.recipe.overrides import show
+from danlu.study.grid import short
 from danlu.study.tuning import Tuning
 
 

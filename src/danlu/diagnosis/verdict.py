@@ -10,8 +10,8 @@ from torch import Tensor
 
 from danlu.data.parts import TITLES
 from danlu.data.target_scale import in_units
-from danlu.diagnose.headline import headline, predicted_of
-from danlu.diagnose.usable import what_is_shown
+from danlu.diagnosis.headline import headline, predicted_of
+from danlu.diagnosis.usable import what_is_shown
 from danlu.errors import count
 from danlu.imported import is_path
 from danlu.metrics import note_on_default, title_of

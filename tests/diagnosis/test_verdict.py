@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danlu import Recipe, fit, load
-from danlu.diagnose import verdict
+from danlu.diagnosis import verdict
 
 
 def test_verdicts_name_no_learning_over_fitting_too_few_epochs_or_no_gap(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from danlu import Recipe, compare, fit, load
-from danlu.diagnose import verdict
-from danlu.diagnose.usable import what_is_shown
+from danlu.diagnosis import verdict
+from danlu.diagnosis.usable import what_is_shown
 from danlu.errors import RecipeError
 from danlu.metrics import Predicted, compute
 from danlu.statistics import auc_interval, confusion_interval

@@ -1,0 +1,93 @@
+"""Commands that say what is wrong with a training."""
+
+from __future__ import annotations
+
+import locale
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from danlu.cli.opening import open_run
+from danlu.cli.options import Json, RunPath, Trust
+from danlu.errors import DanluError, short_path, unknown
+
+if TYPE_CHECKING:
+    from danlu.diagnosis import Diagnosis, Finding
+    from danlu.runs import Run
+
+Language = Annotated[
+    str | None, typer.Option("--lang", help="en or zh; default: that of the terminal.")
+]
+
+
+def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Json = False) -> None:
+    """Say what is wrong with a training, which figures show it, and what to try."""
+    from danlu.diagnosis import diagnose as find
+    from danlu.report.terminal.console import say
+    from danlu.report.terminal.json_output import print_json
+
+    language = language_of(lang)
+    found_run = open_run(run, trust)
+    found = find(found_run)
+    if json:
+        print_json(found.to_json(language))
+        return
+    say(f"{short_path(found_run.path)}: {found_run.status}")
+    for sentence in found.unseen_sentences(language):
+        say(sentence)
+    for finding in found.findings:
+        say("")
+        for line in _lines(finding, language):
+            say(line)
+    if step := _next_step(found, found_run):
+        say(f"\n{_WORDS[language]['next']}: {step}")
+
+
+_WORDS = {
+    "en": {"try": "try", "also": "see also", "next": "next"},
+    "zh": {"try": "可试", "also": "参见", "next": "下一步"},
+}
+
+
+def language_of(asked: str | None) -> str:
+    """Return the language asked for, else the locale's. Raises DanluError for another one."""
+    from danlu.diagnosis.catalogue import LANGUAGES
+
+    if asked is None:
+        name, _ = locale.getlocale()
+        return "zh" if (name or "").lower().startswith(("zh", "chinese")) else "en"
+    if asked not in LANGUAGES:
+        raise DanluError(unknown("lang", asked, LANGUAGES))
+    return asked
+
+
+def _lines(finding: Finding, language: str) -> list[str]:
+    """Return a finding in lines."""
+    words = _WORDS[language]
+    name = finding.title(language)
+    if finding.severity:
+        name += f" ({finding.cause})  {finding.severity:.0%}"
+    lines = [name, f"  {finding.why(language)}"]
+    if finding.also:
+        lines.append(f"  {words['also']}: {', '.join(finding.also)}")
+    for prescription in finding.prescriptions:
+        changes = " ".join(map(str, prescription.edits))
+        told = filter(None, (changes, prescription.why(language)))
+        lines.append(f"  {words['try']}: {'  '.join(told)}")
+    return lines
+
+
+def _next_step(found: Diagnosis, run: Run) -> str | None:
+    """Return a command that tries the root's first prescription against the recipe as it is."""
+    if not run.is_reloadable:
+        return None
+    source, recipe = run.data_info["source"]["source"], short_path(run.path)
+    for prescription in found.findings[0].prescriptions:
+        edits = [edit for edit in prescription.edits if not edit.is_of_data]
+        if len(edits) == 1:
+            before = run.recipe.value_of(edits[0].path)
+            return f"danlu compare {source} -r {recipe} {edits[0].path}={before},{edits[0].shown}"
+        if edits:
+            changes = " ".join(map(str, edits))
+            return f"danlu fit {source} -r {recipe} {changes}"
+    return None

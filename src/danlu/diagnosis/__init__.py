@@ -1,0 +1,7 @@
+"""From measurements to findings, and from findings to prescriptions."""
+
+from danlu.diagnosis.diagnosing import Diagnosis, diagnose
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.verdict import verdict
+
+__all__ = ["Diagnosis", "Finding", "diagnose", "verdict"]

@@ -1,0 +1,93 @@
+"""`diagnose`: evidence → findings, the root first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from danlu.diagnosis import catalogue
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.rules import RULES
+from danlu.diagnosis.signs import Signs
+from danlu.guest import guest
+from danlu.runs import Run
+
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a training, the root first, and what could not be seen."""
+
+    findings: Sequence[Finding]
+    unseen: Sequence[str] = ()
+    run: str = ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing was found."""
+        return self.findings[0].cause == HEALTHY
+
+    def verdict(self, language: str = "en") -> str:
+        """Return the first finding in a sentence."""
+        first = self.findings[0]
+        return f"{first.title(language)}: {first.why(language)}"
+
+    def unseen_sentences(self, language: str = "en") -> list[str]:
+        """Return what could not be seen, in sentences."""
+        return [catalogue.unseen(name, language) for name in self.unseen]
+
+    def to_json(self, language: str = "en") -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "run": self.run,
+            "verdict": self.verdict(language),
+            "findings": [finding.to_json(language) for finding in self.findings],
+            "unseen": self.unseen_sentences(language),
+        }
+
+
+@guest
+def diagnose(run: Run) -> Diagnosis:
+    """Return what is wrong with a training, from what it left behind; it trains nothing.
+
+    Works on finished, interrupted, diverged and running trainings.
+    """
+    evidence = Evidence.of(run)
+    return replace(diagnose_evidence(evidence), run=str(run.path))
+
+
+def diagnose_evidence(e: Evidence) -> Diagnosis:
+    """Return what the rules find in the evidence."""
+    signs = Signs(e)
+    found: dict[str, Finding] = {}
+    for rule in RULES:
+        finding = rule.recognise(e, signs)
+        if finding is not None:
+            found.setdefault(finding.cause, finding)
+    unseen = [] if e.measured else ["measurements"]
+    if not found:
+        return Diagnosis([Finding(HEALTHY, 0.0)], unseen)
+    return Diagnosis(_roots_first(found), unseen)
+
+
+def _roots_first(found: Mapping[str, Finding]) -> list[Finding]:
+    """List what another finding explains under that one; the rest by severity."""
+    explains = {rule.cause: rule.explains for rule in RULES}
+    symptoms: dict[str, str] = {}  # with their root
+    # Rules are in the order in which causes come about: the first to explain another is its root.
+    for rule in RULES:
+        if rule.cause not in found or rule.cause in symptoms:
+            continue
+        for symptom in explains[rule.cause]:
+            if symptom in found and symptom not in symptoms:
+                symptoms[symptom] = rule.cause
+    roots = []
+    for cause, finding in found.items():
+        if cause in symptoms:
+            continue
+        own = [symptom for symptom, root in symptoms.items() if root == cause]
+        roots.append(replace(finding, also=tuple(dict.fromkeys([*own, *finding.also]))))
+    return sorted(roots, key=lambda finding: -finding.severity)

@@ -1,0 +1,155 @@
+"""What is known of a training: what rules look at.
+
+Legend: S measured steps, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from danlu.data import Schema
+from danlu.diagnosis.headline import predicted_of
+from danlu.metrics import Predicted
+from danlu.nn.information import entropy
+from danlu.recipe import Recipe
+from danlu.runs import Run
+from danlu.runs.measurements import WHOLE
+
+Numbers = NDArray[np.float64]
+NONE: Numbers = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measurements of one network, column by column."""
+
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.columns)
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """The layers in the order in which examples pass through them."""
+        names = dict.fromkeys(self.columns.get("layer", ()))
+        names.pop(WHOLE, None)
+        # Layers that no tap sees, such as a CRF, have weights alone, and come last.
+        return sorted(names, key=lambda name: not self._has_output(name))
+
+    def _has_output(self, layer: str) -> bool:
+        return bool(np.isfinite(self.of(layer, "activation_rms")).any())
+
+    def of(self, layer: str, column: str) -> Numbers:
+        """Return a figure of a layer at each measured step [S]; NaN where there is none."""
+        if column not in self.columns:
+            return NONE
+        pairs = zip(self.columns["layer"], self.columns[column], strict=True)
+        values = [value for name, value in pairs if name == layer]
+        return np.array([math.nan if v is None else v for v in values], dtype=float)
+
+    def lists(self, layer: str, column: str) -> list[Numbers]:
+        """Return a list of a layer at each measured step; of length 0 where there is none."""
+        if column not in self.columns:
+            return []
+        pairs = zip(self.columns["layer"], self.columns[column], strict=True)
+        found = [value for name, value in pairs if name == layer]
+        return [np.array(value or (), dtype=float) for value in found]
+
+    def whole(self, column: str) -> Numbers:
+        """Return a figure of the network as a whole at each measured step [S]."""
+        return self.of(WHOLE, column)
+
+    @cached_property
+    def steps(self) -> Numbers:
+        """The measured steps [S]."""
+        return self.whole("step")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A training as rules see it; what is None or empty is not known.
+
+    history: a row per epoch. result: final figures. steps_per_epoch: of the training part.
+    last_losses: of the last steps before a divergence. predicted: on the last part that was read.
+    """
+
+    status: str
+    history: Sequence[Mapping[str, Any]] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
+    recipe: Recipe | None = None
+    schema: Schema | None = None
+    class_counts: Sequence[int] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    last_losses: Sequence[float | None] = ()
+    diverged_at: int | None = None
+    predicted: Predicted | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> Evidence:
+        """Return what a run has left."""
+        info, data = run.info, run.data_info
+        table = run.measured()
+        return cls(
+            run.status,
+            run.history,
+            run.result,
+            Measured(table.to_pydict()),
+            run.recipe,
+            run.schema,
+            data["class_counts"],
+            data["sizes"],
+            info.get("last_losses", ()),
+            info.get("step") if run.status == "diverged" else run.result.get("diverged_step"),
+            predicted_of(run),
+        )
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its loss became NaN or infinite."""
+        return self.diverged_at is not None
+
+    @cached_property
+    def chance(self) -> float:
+        """The loss of the best constant answer, NaN where it is not known.
+
+        The entropy of the classes' shares; the variance of a standardised number.
+        """
+        if self.schema is not None and self.schema.is_regression:
+            return 1.0
+        if not sum(self.class_counts):
+            return math.nan
+        import torch
+
+        counts = torch.tensor(self.class_counts, dtype=torch.float64)
+        return float(entropy(counts / counts.sum()))
+
+    @cached_property
+    def confusion(self) -> Numbers | None:
+        """How often each class [K, truth] was taken for each [K], on the last part that was read.
+
+        None where classes are not what is predicted, or that is not kept.
+        """
+        if self.predicted is None or self.schema is None or self.schema.is_regression:
+            return None
+        known = self.predicted.targets >= 0
+        k = self.schema.outputs
+        pairs = self.predicted.targets[known] * k + self.predicted.chosen[known]
+        return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(float)
+
+    def curve(self, name: str) -> Numbers:
+        """Return a column of the history [epochs]; NaN where there is none."""
+        values = [row.get(name) for row in self.history]
+        return np.array([math.nan if v is None else v for v in values], dtype=float)
+
+    def final(self, name: str) -> float:
+        """Return a final figure, such as test_loss; NaN where there is none."""
+        value = self.result.get(name)
+        return math.nan if value is None else float(value)

@@ -1,0 +1,70 @@
+"""`Finding`: a cause, the figures that show it, and what may be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from danlu.diagnosis import catalogue
+from danlu.recipe.edit import Edit
+
+Figure = float | int | str | list[float]
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """Edits of the recipe to try together; none where only the data can help.
+
+    reason: its words in the catalogue.
+    """
+
+    reason: str
+    edits: tuple[Edit, ...] = ()
+
+    def why(self, language: str = "en") -> str:
+        """Return in a sentence what it is good for."""
+        return catalogue.prescription(self.reason, language)
+
+    def to_json(self, language: str = "en") -> dict[str, Any]:
+        """Return plain values."""
+        return {"edits": [str(edit) for edit in self.edits], "why": self.why(language)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a training.
+
+    severity: 0 to 1. figures: what shows it. also: causes that this one explains, or that could
+    explain the same.
+    """
+
+    cause: str
+    severity: float
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    prescriptions: Sequence[Prescription] = ()
+    also: tuple[str, ...] = ()
+
+    def title(self, language: str = "en") -> str:
+        """Return what it is called."""
+        return catalogue.title(self.cause, language)
+
+    def why(self, language: str = "en") -> str:
+        """Return in a sentence why it is so, with its figures."""
+        return catalogue.why(self.cause, self.figures, language)
+
+    def to_json(self, language: str = "en") -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "cause": self.cause,
+            "severity": round(self.severity, 3),
+            "figures": dict(self.figures),
+            "why": self.why(language),
+            "also": list(self.also),
+            "prescriptions": [p.to_json(language) for p in self.prescriptions],
+        }
+
+
+def edits(*texts: str) -> tuple[Edit, ...]:
+    """Return the edits of texts such as `optimizer.lr=0.01`."""
+    return tuple(Edit.parse(text) for text in texts)

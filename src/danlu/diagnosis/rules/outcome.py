@@ -1,0 +1,192 @@
+"""Causes that show in what was reached: gaps between parts, classes, labels.
+
+Legend: K classes, n examples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+from danlu.statistics import difference_interval, wilson_interval
+
+_MATERIAL = 0.1  # a gap of accuracies that matters
+_MANY_EPOCHS = 60
+
+
+def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
+    """One part's classes are numbered in another way: predictions are right under a permutation."""
+    confusion = e.confusion
+    if confusion is None or math.isnan(e.final("test_accuracy")):
+        return None
+    n = int(confusion.sum())
+    right = float(np.trace(confusion)) / n
+    renamed, moved = _best_renaming(confusion)
+    _, high = wilson_interval(right, n)
+    low, _ = wilson_interval(renamed, n)
+    # A network that has learnt nothing may be right in any classes, by luck.
+    has_learnt = e.final("valid_accuracy") > high + _MATERIAL
+    if not has_learnt or not low > high + _MATERIAL or moved < 2:
+        return None
+    return found(
+        "label_mapping_mismatch",
+        min(1.0, renamed - right + 0.2),
+        {"accuracy": right, "renamed": renamed, "moved": moved},
+        prescribe("same_numbers"),
+    )
+
+
+def _best_renaming(confusion: np.ndarray) -> tuple[float, int]:
+    """Return the accuracy under the best renaming of classes, and how many it moves."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-confusion)
+    reached = float(confusion[rows, columns].sum()) / float(confusion.sum())
+    return reached, int((rows != columns).sum())
+
+
+def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
+    """The test part is much harder than the validation part, which is of the training's source."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    valid, test = e.final(f"valid_{metric}"), e.final(f"test_{metric}")
+    if math.isnan(valid) or math.isnan(test):
+        return None
+    if metric == "r2":
+        if not valid - test > 0.5 or not valid > 0.2:
+            return None
+        return found(
+            "train_test_shift",
+            min(1.0, valid - test),
+            {"valid": valid, "test": test},
+            prescribe("same_source"),
+            also=["target_leak"],
+        )
+    low, high = difference_interval(valid, int(e.final("valid_n")), test, int(e.final("test_n")))
+    if not low > 0.05:
+        return None
+    return found(
+        "train_test_shift",
+        min(1.0, valid - test + 0.2),
+        {"valid": valid, "test": test, "low": low, "high": high},
+        prescribe("same_source"),
+        also=["target_leak", "leak_duplicates"],
+    )
+
+
+def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
+    """Rare classes are recognised much less often than the common one."""
+    counts = np.array(e.class_counts, dtype=float)
+    confusion = e.confusion
+    if confusion is None or len(counts) < 2 or not counts.sum() or (counts > 0).sum() < 2:
+        return None
+    shares = counts / counts.sum()
+    if not shares.max() > 0.6 or not shares[shares > 0].min() < 0.2 * shares.max():
+        return None
+    totals = confusion.sum(1)
+    recalls = np.diag(confusion) / np.maximum(totals, 1)
+    common = int(shares.argmax())
+    rare = [k for k in range(len(shares)) if k != common and totals[k] > 0]
+    if not rare:
+        return None
+    missed = float(1 - np.diag(confusion)[rare].sum() / totals[rare].sum())
+    if not missed > 0.15 or not recalls[common] > 1 - missed + _MATERIAL:
+        return None
+    assert e.schema is not None
+    return found(
+        "class_imbalance",
+        min(1.0, missed + 0.2),
+        {
+            "common": e.schema.classes[common],
+            "share": float(shares[common]),
+            "recall": float(recalls[common]),
+            "recall_of_others": 1 - missed,
+        },
+        prescribe("class_weights", "loss.class_weights=balanced"),
+        prescribe("balanced_draws", "sample.balanced=true"),
+        also=["too_little_data"],
+    )
+
+
+def too_little_data(e: Evidence, s: Signs) -> Finding | None:
+    """The training part is learnt by heart, and is a handful for each class."""
+    gap = _gap(e)
+    examples = e.sizes.get("train", 0)
+    classes = max(1, sum(count > 0 for count in e.class_counts))
+    if gap is None or not examples or examples / classes > 25:
+        return None
+    trained, reached, low = gap
+    if not low > 0.05:
+        return None
+    return found(
+        "too_little_data",
+        min(1.0, trained - reached + 0.3),
+        {"examples": examples, "training": trained, "held_out": reached},
+        prescribe("more_data"),
+        prescribe("more_penalty", "penalty.l2=1"),
+        also=["overfitting"],
+    )
+
+
+def overtrained(e: Evidence, s: Signs) -> Finding | None:
+    """Over-fitting of a training that went on for many epochs."""
+    return _overfitting(e, "overtrained") if len(e.history) >= _MANY_EPOCHS else None
+
+
+def overfitting(e: Evidence, s: Signs) -> Finding | None:
+    """The training part is fitted much better than examples that were held out."""
+    return _overfitting(e, "overfitting")
+
+
+def _overfitting(e: Evidence, cause: str) -> Finding | None:
+    gap = _gap(e)
+    if gap is None:
+        return None
+    trained, reached, low = gap
+    best, end = _lowest_and_last(e)
+    has_turned = end > 1.2 * best and best > 0
+    if not low > _MATERIAL or not has_turned:
+        return None
+    return found(
+        cause,
+        min(1.0, trained - reached + 0.1),
+        {"training": trained, "held_out": reached, "lowest": best, "last": end},
+        prescribe("early_stopping", "early_stopping.patience=5"),
+        prescribe("more_penalty", "penalty.l2=1"),
+        prescribe("more_data"),
+        also=["too_little_data"],
+    )
+
+
+def _gap(e: Evidence) -> tuple[float, float, float] | None:
+    """Return the figure on training and validation part, and the least gap that the data allow."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    trained, reached = e.final(f"train_{metric}"), e.final(f"valid_{metric}")
+    if math.isnan(trained) or math.isnan(reached):
+        return None
+    if metric == "r2":
+        return trained, reached, trained - reached - 0.2
+    n, m = int(e.final("train_n")), int(e.final("valid_n"))
+    low, _ = difference_interval(trained, n, reached, m)
+    return trained, reached, low
+
+
+def _lowest_and_last(e: Evidence) -> tuple[float, float]:
+    curve = e.curve("valid_loss")
+    if not len(curve) or np.isnan(curve).all():
+        return math.nan, math.nan
+    return float(np.nanmin(curve)), float(curve[-1])
+
+
+RULES = (
+    Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
+    Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
+    Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
+    Rule("train_test_shift", train_test_shift, ()),
+    Rule("overtrained", overtrained, ("overfitting",)),
+    Rule("overfitting", overfitting, ()),
+)

@@ -1,0 +1,239 @@
+"""Causes that are there before the first step: initial values, scale of the inputs, depth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+
+_SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
+
+
+def constant_target(e: Evidence, s: Signs) -> Finding | None:
+    """All training targets are the same."""
+    if not e.class_counts:
+        return None
+    present = sum(count > 0 for count in e.class_counts)
+    if present != 1 or e.schema is None or e.schema.each_token:
+        return None
+    counts = list(e.class_counts)
+    name = e.schema.classes[counts.index(max(counts))]
+    return found("constant_target", 1.0, {"answer": name}, prescribe("other_target"))
+
+
+def init_symmetric(e: Evidence, s: Signs) -> Finding | None:
+    """Every unit of a layer is the same: nothing but zeros comes out of the first hidden layer."""
+    outputs = s.at_start("activation_rms")
+    hidden = list(outputs.values())[:-1]
+    if not hidden or max(hidden) > 0 or math.isnan(s.unlearnt):
+        return None
+    return found(
+        "init_symmetric",
+        max(s.unlearnt, 0.5),
+        {"layers": len(hidden), "unlearnt": s.unlearnt},
+        prescribe("usual_init", "init=auto"),
+    )
+
+
+def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
+    """Biases, not inputs, decide what units give: rectifiers dead or units saturated at once."""
+    means, sizes = s.at_start("activation_mean"), s.at_start("activation_rms")
+    off = {**s.at_start("dead"), **s.at_start("saturated")}
+    if not off or max(off.values()) < 0.7:
+        return None
+    shares = [abs(means[k]) / sizes[k] for k in s.weight_layers if sizes.get(k, 0) > 0]
+    shifted = [share for share in shares[:-1] if share > 0.9]
+    if not shifted or not s.unlearnt > _SLOW_START:
+        return None
+    return found(
+        "init_bias_bad",
+        s.unlearnt,
+        {"off": max(off.values()), "bias_share": max(shifted), "unlearnt": s.unlearnt},
+        prescribe("zero_bias", "init.bias=0"),
+    )
+
+
+def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
+    """Inputs far from 0 and 1: what the first layer gives is large before the first step."""
+    if e.recipe is None or e.recipe.normalize != "none" or not s.weight_layers:
+        return None
+    first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
+    if not (first > 5 or first < 0.02) or not (s.start > 2 or s.unlearnt > _SLOW_START):
+        return None
+    return found(
+        "inputs_not_normalised",
+        max(s.unlearnt, 0.3),
+        {"first_layer": first, "start": s.start},
+        prescribe("normalise", "normalize=zscore"),
+    )
+
+
+def init_too_large(e: Evidence, s: Signs) -> Finding | None:
+    """The first loss is far above that of chance, as layers enlarge what they are given."""
+    sizes = s.at_start("activation_rms")
+    if not s.weight_layers or not s.start > 3:
+        return None
+    first = sizes.get(s.weight_layers[0], math.nan)
+    if not first > 4 or (e.recipe is not None and e.recipe.normalize == "none"):
+        return None
+    return found(
+        "init_too_large",
+        max(s.unlearnt, 0.4),
+        {"start": s.start, "first_layer": first},
+        prescribe("usual_init", "init=auto"),
+        also=["inputs_not_normalised"],
+    )
+
+
+def init_too_small(e: Evidence, s: Signs) -> Finding | None:
+    """Signals fade from layer to layer, and the first steps change nothing."""
+    sizes = s.at_start("activation_rms")
+    rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
+    if len(rows) < 2 or not rows[0] > 0 or s.hidden_layers > 12:
+        return None
+    fading = rows[-1] / rows[0]
+    is_faint = rows[0] < 0.05 or fading < 1e-3
+    if not is_faint or not len(s.losses) > 3 or max(rows) == 0:
+        return None
+    moved = abs(1 - float(s.losses[2] / s.losses[0]))
+    if moved > 0.02 and not s.unlearnt > _SLOW_START:
+        return None
+    return found(
+        "init_too_small",
+        max(s.unlearnt, 0.2),
+        {"first_layer": rows[0], "last_layer": rows[-1], "moved": moved},
+        prescribe("usual_init", "init=auto"),
+    )
+
+
+def _gradient_ratio(s: Signs) -> float:
+    """Return the first layer's gradient by the last one's, each by the root of its size."""
+    gradients = s.at_start("weight_gradient")
+    norms = [gradients[layer] for layer in s.weight_layers if layer in gradients]
+    return norms[0] / norms[-1] if len(norms) > 1 and norms[-1] > 0 else math.nan
+
+
+def too_deep(e: Evidence, s: Signs) -> Finding | None:
+    """So many layers without a shortcut that signal or gradient fades on its way."""
+    if s.hidden_layers < 12 or not s.unlearnt > _SLOW_START:
+        return None
+    sizes = s.at_start("activation_rms")
+    rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
+    fading = rows[-1] / rows[0] if rows and rows[0] else math.nan
+    ratio = _gradient_ratio(s)
+    if not (fading < 0.1 or ratio < 0.02 or ratio > 50):
+        return None
+    cures = [prescribe("batch_norm", "model.batch_norm=before")]
+    if e.recipe is not None and e.recipe.model.hidden:
+        fewer = list(e.recipe.model.hidden)[:3]
+        cures.insert(0, prescribe("fewer_layers", f"model.hidden={fewer}"))
+    return found(
+        "too_deep",
+        s.unlearnt,
+        {"layers": s.hidden_layers, "fading": fading, "gradient_ratio": ratio},
+        *cures,
+    )
+
+
+def vanishing_gradient(e: Evidence, s: Signs) -> Finding | None:
+    """The gradient of the first layer is a small part of that of the last."""
+    ratio = _gradient_ratio(s)
+    if not ratio < 1e-2 or s.hidden_layers < 3 or not s.unlearnt > _SLOW_START:
+        return None
+    return found(
+        "vanishing_gradient",
+        s.unlearnt,
+        {"gradient_ratio": ratio, "layers": s.hidden_layers},
+        prescribe("rectifier", "model.activation=relu"),
+        prescribe("batch_norm", "model.batch_norm=before"),
+        also=["too_deep", "init_too_small"],
+    )
+
+
+def saturated_activations(e: Evidence, s: Signs) -> Finding | None:
+    """Most values of an activation lie where its slope is nearly 0."""
+    shares = s.at_start("saturated")
+    late = s.at_end("saturated")
+    both = [min(shares[k], late[k]) for k in shares if k in late]
+    if not both or not max(both) > 0.6 or not s.unlearnt > 0.2:
+        return None
+    return found(
+        "saturated_activations",
+        max(s.unlearnt, 0.3),
+        {"saturated": max(both), "unlearnt": s.unlearnt},
+        prescribe("usual_init", "init=auto"),
+        prescribe("rectifier", "model.activation=relu"),
+        also=["init_too_large"],
+    )
+
+
+def dead_units(e: Evidence, s: Signs) -> Finding | None:
+    """Rectifiers that give 0 for every example, and learn no more."""
+    shares = s.at_end("dead")
+    if not shares or not max(shares.values()) > 0.7 or not s.unlearnt > _SLOW_START:
+        return None
+    worst = max(shares, key=lambda layer: shares[layer])
+    return found(
+        "dead_units",
+        s.unlearnt * max(shares.values()),
+        {"layer": worst, "dead": shares[worst], "at_start": s.at_start("dead").get(worst, 0.0)},
+        prescribe("leaky", "model.activation=leaky-relu"),
+        also=["lr_too_high", "init_bias_bad"],
+    )
+
+
+def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
+    """Hidden layers with nothing between them are one layer."""
+    model = None if e.recipe is None else e.recipe.model
+    if model is None or model.activation != "identity" or s.hidden_layers < 1:
+        return None
+    return found(
+        "missing_nonlinearity",
+        max(0.5, float(np.nan_to_num(s.unlearnt))),
+        {"layers": s.hidden_layers},
+        prescribe("rectifier", "model.activation=relu"),
+    )
+
+
+RULES = (
+    Rule("constant_target", constant_target, ("class_imbalance", "lr_too_low", "overfitting")),
+    Rule(
+        "init_symmetric",
+        init_symmetric,
+        ("dead_units", "lr_too_low", "vanishing_gradient", "init_too_small", "too_few_epochs"),
+    ),
+    Rule(
+        "inputs_not_normalised",
+        inputs_not_normalised,
+        ("init_too_large", "lr_too_high", "dead_units", "saturated_activations", "lr_too_low"),
+    ),
+    Rule(
+        "init_bias_bad",
+        init_bias_bad,
+        ("dead_units", "saturated_activations", "lr_too_low", "vanishing_gradient"),
+    ),
+    Rule(
+        "saturated_activations",
+        saturated_activations,
+        ("init_too_large", "lr_too_low", "too_few_epochs", "vanishing_gradient"),
+    ),
+    Rule(
+        "init_too_large",
+        init_too_large,
+        ("lr_too_high", "lr_too_low", "dead_units", "too_few_epochs", "exploding_gradient"),
+    ),
+    Rule(
+        "too_deep",
+        too_deep,
+        ("vanishing_gradient", "init_too_small", "dead_units", "lr_too_low", "lr_too_high"),
+    ),
+    Rule("init_too_small", init_too_small, ("vanishing_gradient", "lr_too_low", "too_few_epochs")),
+    Rule("vanishing_gradient", vanishing_gradient, ("lr_too_low", "too_few_epochs")),
+    Rule("missing_nonlinearity", missing_nonlinearity, ()),
+    Rule("dead_units", dead_units, ()),
+)

@@ -1,0 +1,203 @@
+"""Causes in the steps: their size, their noise, what cuts or scales them, when they end."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+
+_UNLEARNT = 0.15  # share from which a slow training is worth a word
+_TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
+
+
+def _rates(e: Evidence, *factors: float) -> list[Prescription]:
+    """Return learning rates to try."""
+    lr = None if e.recipe is None else e.recipe.optimizer.lr
+    if lr is None:
+        return [prescribe("other_rate")]
+    reason = "lower_rate" if factors[0] < 1 else "higher_rate"
+    return [prescribe(reason, f"optimizer.lr={lr * factor:.3g}") for factor in factors]
+
+
+def _first_step_fails(s: Signs) -> bool:
+    """Whether the first update made the loss larger, or far less small than it promised."""
+    progress = s.measured.whole("progress")
+    return bool(len(progress) and progress[0] < 0.15)
+
+
+def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
+    """Updates overshoot: the first ones make the loss larger, or the gradient turn round."""
+    if not (e.has_diverged or s.unlearnt > 0.3):
+        return None
+    growth = s.early_growth
+    is_shaken = growth > 1.5 or _first_step_fails(s)
+    if not is_shaken or not s.early_update > 0.02:
+        return None
+    figures: dict[str, float | int | str] = {
+        "growth": growth,
+        "update_ratio": s.early_update,
+        "progress": float(s.measured.whole("progress")[0]),
+    }
+    if e.diverged_at is not None:
+        figures["diverged_at"] = e.diverged_at
+    return found("lr_too_high", s.unlearnt, figures, *_rates(e, 0.1, 0.01))
+
+
+def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
+    """Momentum so near 1 that steps add up to many times the rate, and swing past the minimum."""
+    momentum = None if e.recipe is None else e.recipe.optimizer.momentum
+    if momentum is None or momentum < 0.97 or not s.unlearnt > _UNLEARNT:
+        return None
+    return found(
+        "momentum_too_high",
+        s.unlearnt,
+        {"momentum": momentum, "steps": 1 / (1 - momentum)},
+        prescribe("usual_momentum", "optimizer.momentum=0.9"),
+        also=["lr_too_high"],
+    )
+
+
+def clip_too_tight(e: Evidence, s: Signs) -> Finding | None:
+    """Clipping leaves little of nearly every gradient."""
+    factors = s.measured.whole("clip_factor")
+    if not len(factors) or not s.unlearnt > _UNLEARNT:
+        return None
+    typical = float(np.nanmedian(factors))
+    if not typical < 0.1 or not s.late_update < 20 * _TINY:
+        return None
+    return found(
+        "clip_too_tight",
+        s.unlearnt,
+        {"clip_factor": typical, "update_ratio": s.late_update},
+        prescribe("looser_clip", "clip.norm=1"),
+        prescribe("no_clip", "clip.norm=0"),
+    )
+
+
+def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
+    """ε outweighs the root of the squared gradients, so the rule's own scale is lost."""
+    eps = None if e.recipe is None else e.recipe.optimizer.eps
+    if eps is None or eps < 1e-4 or not s.unlearnt > _UNLEARNT:
+        return None
+    return found(
+        "optimizer_eps",
+        s.unlearnt,
+        {"eps": eps, "update_ratio": s.late_update},
+        prescribe("usual_eps", "optimizer.eps=1e-08"),
+        also=["lr_too_low"],
+    )
+
+
+def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
+    """The rate is next to nothing before half of the epochs are over."""
+    rates = e.curve("lr")
+    if len(rates) < 4 or not np.nanmax(rates) > 0 or not s.unlearnt > 0.1:
+        return None
+    peak = float(np.nanmax(rates))
+    late = np.flatnonzero(rates > 0.02 * peak)
+    last_useful = int(late[-1]) + 1
+    if last_useful > len(rates) / 2:
+        return None
+    name = "" if e.recipe is None else e.recipe.schedule.name
+    return found(
+        "schedule_decays_too_soon",
+        max(s.unlearnt, 0.3),
+        {"epoch": last_useful, "epochs": len(rates), "schedule": name, "unlearnt": s.unlearnt},
+        prescribe("gentler_schedule", "schedule=cosine"),
+        prescribe("no_schedule", "schedule=constant"),
+    )
+
+
+def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
+    """So few updates that the training ends before it has begun, though gradients have no noise."""
+    recipe = e.recipe
+    steps = e.final("steps")
+    examples = e.sizes.get("train", 0)
+    if recipe is None or not examples or not s.unlearnt > 0.2:
+        return None
+    if recipe.batch_size < examples / 6 or not steps < 150 or not s.still_falling > 0:
+        return None
+    smaller = max(16, min(64, recipe.batch_size // 8))
+    return found(
+        "batch_too_large",
+        max(s.unlearnt, 0.3),
+        {"batch_size": recipe.batch_size, "steps": steps, "noise": s.late("gradient_noise")},
+        prescribe("smaller_batch", f"batch_size={smaller}"),
+        also=["too_few_epochs"],
+    )
+
+
+def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
+    """Each update changes the weights by next to nothing, in the same direction as the last."""
+    if not s.unlearnt > _UNLEARNT or e.has_diverged:
+        return None
+    is_smooth = s.late("gradient_cosine") > 0.97 and s.early("progress") > 0.8
+    if not (s.late_update < _TINY and s.early_update < 5 * _TINY and is_smooth):
+        return None
+    return found(
+        "lr_too_low",
+        s.unlearnt,
+        {"update_ratio": s.late_update, "cosine": s.late("gradient_cosine")},
+        *_rates(e, 10, 100, 1000),
+    )
+
+
+def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
+    """Early stopping ended it while the validation loss was still falling."""
+    recipe, curve = e.recipe, e.curve("valid_loss")
+    if recipe is None or not recipe.early_stopping.patience or len(curve) >= recipe.epochs:
+        return None
+    if len(curve) < 2 or np.nanargmin(curve) != len(curve) - 1 or e.has_diverged:
+        return None
+    return found(
+        "stopped_too_early",
+        max(0.3, float(np.nan_to_num(s.unlearnt))),
+        {"epochs": len(curve), "of": recipe.epochs, "fall": float(1 - curve[-1] / curve[-2])},
+        prescribe("more_patience", "early_stopping.patience=10", "early_stopping.min_delta=0"),
+    )
+
+
+def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
+    """It ended in the middle of learning."""
+    if e.has_diverged or not s.unlearnt > _UNLEARNT or e.recipe is None:
+        return None
+    epochs = len(e.history)
+    falls = s.still_falling if epochs > 1 else _fall_within(s)
+    if not falls > 0.03 or (e.recipe.early_stopping.patience and epochs < e.recipe.epochs):
+        return None
+    return found(
+        "too_few_epochs",
+        max(0.2, s.unlearnt),
+        {"epochs": epochs, "fall": falls, "unlearnt": s.unlearnt},
+        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        also=["lr_too_low"],
+    )
+
+
+def _fall_within(s: Signs) -> float:
+    """Return by what share the loss fell between the last two measured steps."""
+    if len(s.losses) < 2:
+        return math.nan
+    return float(1 - s.losses[-1] / s.losses[-2])
+
+
+RULES = (
+    Rule("momentum_too_high", momentum_too_high, ("lr_too_high", "dead_units")),
+    Rule(
+        "lr_too_high",
+        lr_too_high,
+        ("dead_units", "saturated_activations", "exploding_gradient", "too_few_epochs"),
+    ),
+    Rule("clip_too_tight", clip_too_tight, ("lr_too_low", "too_few_epochs")),
+    Rule("optimizer_eps", optimizer_eps, ("lr_too_low", "too_few_epochs")),
+    Rule("schedule_decays_too_soon", schedule_decays_too_soon, ("lr_too_low", "too_few_epochs")),
+    Rule("batch_too_large", batch_too_large, ("lr_too_low", "too_few_epochs")),
+    Rule("lr_too_low", lr_too_low, ("too_few_epochs",)),
+    Rule("stopped_too_early", stopped_too_early, ("too_few_epochs",)),
+    Rule("too_few_epochs", too_few_epochs, ()),
+)

@@ -1,0 +1,43 @@
+"""The table of rules: a cause, how it is recognised, and what it explains.
+
+A rule is a pure function of the evidence that gives its finding, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Figure, Finding, Prescription, edits
+from danlu.diagnosis.signs import Signs
+
+Recognise = Callable[[Evidence, Signs], Finding | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row; explains: causes that are no more than its symptoms where both are found."""
+
+    cause: str
+    recognise: Recognise
+    explains: tuple[str, ...] = ()
+
+
+def found(
+    cause: str,
+    severity: float,
+    figures: dict[str, float | int | str],
+    *prescriptions: Prescription,
+    also: Sequence[str] = (),
+) -> Finding:
+    """Return a finding with its figures rounded to what they are worth."""
+    rounded: dict[str, Figure] = {}
+    for name, value in figures.items():
+        rounded[name] = float(f"{value:.4g}") if isinstance(value, float) else value
+    return Finding(cause, min(1.0, max(0.01, severity)), rounded, prescriptions, tuple(also))
+
+
+def prescribe(reason: str, *texts: str) -> Prescription:
+    """Return a prescription of edits such as `optimizer.lr=0.01`; of none, words alone."""
+    return Prescription(reason, edits(*texts))

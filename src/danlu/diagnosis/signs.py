@@ -1,0 +1,147 @@
+"""Signs: what several rules ask of the evidence.
+
+Legend: S measured steps, L layers with weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from danlu.diagnosis.evidence import Evidence, Measured, Numbers
+
+_SHORT = 3  # measured steps that are the start of a training
+_LATE = 1 / 3  # share of the measured steps that are its end
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Figures of a training relative to itself, or to chance."""
+
+    evidence: Evidence
+
+    @property
+    def measured(self) -> Measured:
+        """The measurements."""
+        return self.evidence.measured
+
+    @cached_property
+    def unlearnt(self) -> float:
+        """Loss on the training part by that of chance, 0 to 1: what is still to be learnt of it.
+
+        1 for a training that diverged.
+        """
+        e = self.evidence
+        if e.has_diverged:
+            return 1.0
+        loss = e.final("train_loss")
+        if math.isnan(loss):
+            losses = self.measured.whole("sample_loss")
+            loss = float(losses[-1]) if len(losses) else math.nan
+        if math.isnan(loss) or not e.chance > 0:
+            return math.nan
+        return float(np.clip(loss / e.chance, 0, 1))
+
+    @cached_property
+    def losses(self) -> Numbers:
+        """The loss on the sample in training mode at each measured step [S]."""
+        return self.measured.whole("sample_loss_training")
+
+    @property
+    def start(self) -> float:
+        """The loss before the first step, by that of chance."""
+        if not len(self.losses):
+            return math.nan
+        return float(self.losses[0] / self.evidence.chance)
+
+    @property
+    def early_growth(self) -> float:
+        """The highest loss of the first measured steps, by the first."""
+        if len(self.losses) < 2:
+            return math.nan
+        early = self.losses[1 : _SHORT + 1]
+        return float(np.nanmax(early) / self.losses[0])
+
+    def early(self, column: str) -> float:
+        """Return the median of a network's figure over the first measured steps."""
+        return _median(self.measured.whole(column)[:_SHORT])
+
+    def late(self, column: str) -> float:
+        """Return the median of a network's figure over the last third of the measured steps."""
+        values = self.measured.whole(column)
+        return _median(values[-max(1, round(_LATE * len(values))) :])
+
+    @cached_property
+    def weight_layers(self) -> list[str]:
+        """Layers with weights that are updated."""
+        has_weights = []
+        for layer in self.measured.layers:
+            if np.isfinite(self.measured.of(layer, "weight_gradient")).any():
+                has_weights.append(layer)
+        return has_weights
+
+    @cached_property
+    def update_ratios(self) -> Numbers:
+        """‖ΔW‖/‖W‖, the median over layers at each measured step [S]."""
+        rows = [self.measured.of(layer, "update_ratio") for layer in self.weight_layers]
+        if not rows:
+            return np.zeros(0)
+        table = np.stack(rows)  # [L, S]
+        table[~np.isfinite(table)] = math.nan
+        return np.array([_median(column) for column in table.T])
+
+    @property
+    def early_update(self) -> float:
+        """The typical update ratio of the first measured steps."""
+        return _median(self.update_ratios[:_SHORT])
+
+    @property
+    def late_update(self) -> float:
+        """The typical update ratio of the last third."""
+        ratios = self.update_ratios
+        return _median(ratios[-max(1, round(_LATE * len(ratios))) :])
+
+    def at_start(self, column: str) -> dict[str, float]:
+        """Return a figure of every layer that has it, before the first step."""
+        found = {}
+        for layer in self.measured.layers:
+            values = self.measured.of(layer, column)
+            if len(values) and not math.isnan(values[0]):
+                found[layer] = float(values[0])
+        return found
+
+    def at_end(self, column: str) -> dict[str, float]:
+        """Return a figure of every layer that has it, at the last measured step."""
+        found = {}
+        for layer in self.measured.layers:
+            values = self.measured.of(layer, column)
+            if len(values) and not math.isnan(values[-1]):
+                found[layer] = float(values[-1])
+        return found
+
+    @cached_property
+    def hidden_layers(self) -> int:
+        """How many layers with weights come before the last."""
+        return max(0, len(self.weight_layers) - 1)
+
+    @cached_property
+    def still_falling(self) -> float:
+        """What the validation loss (else the training loss) fell by in an epoch, towards the end.
+
+        Over the last tenth of the epochs, as a share of the loss; NaN for fewer than two epochs.
+        """
+        curve = self.evidence.curve("valid_loss")
+        if np.isnan(curve).all():
+            curve = self.evidence.curve("train_loss")
+        if len(curve) < 2:
+            return math.nan
+        back = max(1, len(curve) // 10)
+        return float(1 - curve[-1] / curve[-1 - back]) / back
+
+
+def _median(values: Numbers) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else math.nan
