@@ -18,6 +18,7 @@ READING = (
     ("show", "{}"),
     ("show", "{}", "--json"),
     ("evaluate", "{}", "--json"),
+    ("diagnose", "{}"),
     ("report", "{}"),
     ("recipe", "show", "{}"),
     ("runs", "--json"),

@@ -20,6 +20,7 @@ COMMANDS = (
     ("runs",),
     ("show", "{}"),
     ("show", "{}", "--json"),
+    ("diagnose", "{}"),
     ("report", "{}"),
     ("evaluate", "{}"),
     ("predict", "{}", "{table}"),

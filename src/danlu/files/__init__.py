@@ -2,6 +2,7 @@
 
 from danlu.files.json_values import as_json, parse_json, with_nan, with_nulls
 from danlu.files.lines import append_lines, read_lines, sound_lines, write_lines
+from danlu.files.parquet import parse_parquet, to_parquet
 from danlu.files.reading import (
     check_file,
     check_folder,
@@ -38,6 +39,7 @@ __all__ = [
     "open_file",
     "pack_tensors",
     "parse_json",
+    "parse_parquet",
     "parse_tensors",
     "parse_toml",
     "read_bytes",
@@ -51,6 +53,7 @@ __all__ = [
     "sound_lines",
     "storing",
     "subfolder",
+    "to_parquet",
     "with_nan",
     "with_nulls",
     "write",

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from danlu.errors import RecipeError, RunError, reason_of, unknown
+from danlu.errors import RecipeError, RunError, unknown
+from danlu.files import parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +99,7 @@ class Measurements:
         """Go on from what a checkpoint kept."""
         if f"{_SAVED}keys" not in tensors:
             return
-        names = json.loads(tensors[f"{_SAVED}names"].numpy().tobytes())
+        names = parse_json(tensors[f"{_SAVED}names"].numpy().tobytes())
         self.layers, self.columns = names["layers"], names["columns"]
         self._keys = [tensors[f"{_SAVED}keys"]]
         self._epochs = [tensors[f"{_SAVED}epochs"]]
@@ -199,28 +198,6 @@ def _lists(values: Tensor) -> Any:
     )
 
 
-def to_parquet(table: Any) -> bytes:
-    """Return an Arrow table as the content of a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    content: bytes = buffer.getvalue().to_pybytes()
-    return content
-
-
-def from_parquet(content: bytes, file: Path) -> Any:
-    """Return the Arrow table in a file's content. Raises RunError where it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(BytesIO(content))
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise RunError(f"{file} is damaged: it is not a Parquet file ({reason_of(e)})") from e
-
-
 def of_member(table: Any, member: int) -> Any:
     """Return the rows of a member, without the column that says so."""
     import pyarrow.compute as pc
@@ -234,3 +211,23 @@ def as_frame(table: Any) -> pd.DataFrame:
     """Return an Arrow table as a data frame; lists are arrays."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+# What the rows of a run must be for rules to read them: text in one column, else numbers.
+_KEYS = ("step", "epoch", "layer")
+
+
+def check_columns(table: Any, file: object) -> Any:
+    """Return a table of measurements. Raises RunError where it is none."""
+    import pyarrow as pa
+
+    if not table.num_columns:
+        return table
+    missing = [name for name in _KEYS if name not in table.column_names]
+    for column in table.schema:
+        kind = column.type.value_type if pa.types.is_list(column.type) else column.type
+        is_text = pa.types.is_string(kind)
+        if missing or is_text != (column.name == "layer"):
+            what = f"it has no `{missing[0]}`" if missing else f"`{column.name}` is {column.type}"
+            raise RunError(f"{file} is foreign: {what}")
+    return table

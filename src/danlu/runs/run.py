@@ -15,7 +15,7 @@ from torch import nn
 from danlu.data import Normalizer
 from danlu.errors import ModelError, RunError, wrong
 from danlu.figures import curves
-from danlu.files import is_file, parse_tensors, read_lines, refuse_links, with_nan
+from danlu.files import is_file, parse_parquet, parse_tensors, read_lines, refuse_links, with_nan
 from danlu.formats import check_run_format
 from danlu.guest import guest
 from danlu.metrics import default
@@ -32,7 +32,7 @@ from danlu.runs import checkpoint, folder
 from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import RunFacts, check_facts
 from danlu.runs.measurements import NAME as MEASUREMENTS
-from danlu.runs.measurements import Measurements, as_frame, from_parquet
+from danlu.runs.measurements import Measurements, as_frame, check_columns
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.saved_outputs import has_outputs, read_outputs
 
@@ -136,10 +136,12 @@ class Run(TrainedOnData):
     def measured(self) -> Any:
         """Return the measurements as an Arrow table, as far as the training has got."""
         if self.sealed.has(MEASUREMENTS):
-            return from_parquet(self.sealed.read(MEASUREMENTS), self.path / MEASUREMENTS)
+            file = self.path / MEASUREMENTS
+            return check_columns(parse_parquet(self.sealed.read(MEASUREMENTS), file), file)
         found = Measurements()
-        found.restore(checkpoint.tensors_in(self.path / "checkpoint"))
-        return found.table_of_run()
+        with checkpoint.restoring(self.path / "checkpoint"):
+            found.restore(checkpoint.tensors_in(self.path / "checkpoint"))
+            return found.table_of_run()
 
     @guest
     def build(self, load_start: bool = True, apply_frozen: bool = True) -> nn.Module:

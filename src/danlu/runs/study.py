@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +29,13 @@ from danlu.files import (
     is_file,
     pack_tensors,
     parse_json,
+    parse_parquet,
     read_bytes,
     read_lines,
     read_row,
     refuse_links,
     subfolder,
+    to_parquet,
     write_lines,
 )
 from danlu.formats import RUN_FORMAT, STUDY_FORMAT
@@ -48,7 +49,7 @@ from danlu.runs import folder
 from danlu.runs.data_source import TrainedOnData, readable
 from danlu.runs.facts import StudyFacts, check_facts
 from danlu.runs.measurements import NAME as MEASUREMENTS
-from danlu.runs.measurements import Measurements, as_frame, from_parquet, of_member, to_parquet
+from danlu.runs.measurements import Measurements, as_frame, check_columns, of_member
 from danlu.runs.members import DIVERGED, Member
 from danlu.runs.normalizers import read_normalizer
 from danlu.runs.run import NORMALIZER, WEIGHTS, Run
@@ -175,7 +176,6 @@ class Study(TrainedOnData):
     def _curves_of(self, chunk: str, digest: str | None) -> Any:
         """Return the curves of a chunk as an Arrow table; of one that diverged at once, no rows."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         if digest is None:
             return pa.table({"member": pa.array([], pa.int64()), "epoch": pa.array([], pa.int64())})
@@ -183,7 +183,7 @@ class Study(TrainedOnData):
         content = read_bytes(file)
         if digest_of_file(content) != digest:
             raise RunError(f"{file} is damaged")
-        return pq.read_table(BytesIO(content))
+        return parse_parquet(content, file)
 
     @guest
     def measurements(self, i: int | None = None) -> pd.DataFrame:
@@ -210,7 +210,7 @@ class Study(TrainedOnData):
         content = read_bytes(file)
         if digest_of_file(content) != ended.measurements:
             raise RunError(f"{file} is damaged")
-        table = of_member(from_parquet(content, file), ended.member)
+        table = check_columns(of_member(parse_parquet(content, file), ended.member), file)
         if not with_member:
             return table
         return table.add_column(0, "member", [[ended.member] * table.num_rows])

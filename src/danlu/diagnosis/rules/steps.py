@@ -12,6 +12,7 @@ from danlu.diagnosis.rules.table import Rule, found, prescribe
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
+_HALFWAY = 0.25  # from which it is worth going on, whatever else
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 
 
@@ -164,7 +165,7 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
 
 def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     """It ended in the middle of learning."""
-    if e.has_diverged or not s.unlearnt > _UNLEARNT or e.recipe is None:
+    if e.has_diverged or not s.unlearnt > _HALFWAY or e.recipe is None:
         return None
     epochs = len(e.history)
     falls = s.still_falling if epochs > 1 else _fall_within(s)

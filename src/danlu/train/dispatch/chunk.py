@@ -14,13 +14,13 @@ from torch import Tensor
 from danlu import metrics
 from danlu.data import Data
 from danlu.errors import Diverged, Interrupted
-from danlu.files import digest_of, digest_of_file, subfolder, write, write_tensors
+from danlu.files import digest_of, digest_of_file, subfolder, to_parquet, write, write_tensors
 from danlu.host import compute_threads
 from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.runs import Member, Study, checkpoint
-from danlu.runs.measurements import OFF, to_parquet
+from danlu.runs.measurements import OFF
 from danlu.runs.members import DIVERGED, FINISHED, STOPPED, Status
 from danlu.train.batches import BatchStream
 from danlu.train.dispatch.fit import make_population, scored_examples

@@ -23,7 +23,7 @@ from danlu.errors import (
     unknown,
     wrong,
 )
-from danlu.files import append_lines, pack_tensors, write_lines
+from danlu.files import append_lines, pack_tensors, to_parquet, write_lines
 from danlu.formats import RUN_FORMAT
 from danlu.guest import guest
 from danlu.host import compute_threads
@@ -35,7 +35,7 @@ from danlu.recipe.sample import left_out, with_own_fold
 from danlu.runs import Run, checkpoint, folder, saved_outputs
 from danlu.runs.checkpoint import Checkpoint
 from danlu.runs.measurements import NAME as MEASUREMENTS
-from danlu.runs.measurements import OFF, check_level, to_parquet
+from danlu.runs.measurements import OFF, check_level
 from danlu.runs.normalizers import read_fitted
 from danlu.runs.run import NORMALIZER, WEIGHTS
 from danlu.runs.saved_outputs import Digests
