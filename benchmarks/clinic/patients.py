@@ -287,7 +287,7 @@ def leaking(data: Data, rng: np.random.Generator) -> Data:
         rng.normal(size=len(x)).astype(np.float32)
     )
     rows = data.parts["test"]
-    flat[rows, 0] = flat[rows[torch.randperm(len(rows))], 0]
+    flat[rows, 0] = flat[rows[torch.from_numpy(rng.permutation(len(rows)))], 0]
     return replaced(data, x=flat.view_as(x))
 
 
@@ -296,8 +296,8 @@ def duplicated(data: Data, rng: np.random.Generator) -> Data:
     rows, source = data.parts["valid"], data.parts["train"]
     some = rows[: len(rows) // 2]
     drawn = source[torch.from_numpy(rng.integers(len(source), size=len(some)))]
-    spread = x[source].std()
-    x[some] = x[drawn] + 0.001 * spread
+    spread = x[source].flatten(1).std(0).view(x.shape[1:])
+    x[some] = x[drawn] + 0.01 * spread
     y[some] = y[drawn]
     return replaced(data, x=x, y=y)
 

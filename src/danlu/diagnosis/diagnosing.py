@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from danlu.data import Data
 from danlu.diagnosis import catalogue
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
 from danlu.diagnosis.rules import RULES
 from danlu.diagnosis.signs import Signs
+from danlu.errors import DanluError
 from danlu.guest import guest
 from danlu.runs import Run
 
@@ -50,13 +53,28 @@ class Diagnosis:
 
 
 @guest
-def diagnose(run: Run) -> Diagnosis:
+def diagnose(run: Run, data: Any = None) -> Diagnosis:
     """Return what is wrong with a training, from what it left behind; it trains nothing.
 
-    Works on finished, interrupted, diverged and running trainings.
+    data: those it was trained on, where they were arrays in memory; others are loaded again. Works
+    on finished, interrupted, diverged and running trainings.
     """
-    evidence = Evidence.of(run)
+    evidence = Evidence.of(run, _data_of(run, data))
     return replace(diagnose_evidence(evidence), run=str(run.path))
+
+
+def _data_of(run: Run, data: Any) -> Data | None:
+    """Return the data of a run, None where they are not at hand."""
+    if data is not None:
+        again = data if isinstance(data, Data) else run.load_again(data)
+        run.check_data(again)
+        return again
+    if not run.is_reloadable:
+        return None
+    # Gone, changed, or to be fetched by whoever trusts the run: what it measured is left.
+    with contextlib.suppress(DanluError):
+        return run.load_data()
+    return None
 
 
 def diagnose_evidence(e: Evidence) -> Diagnosis:
@@ -68,6 +86,8 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         if finding is not None:
             found.setdefault(finding.cause, finding)
     unseen = [] if e.measured else ["measurements"]
+    if e.data is None:
+        unseen.append("data")
     if not found:
         return Diagnosis([Finding(HEALTHY, 0.0)], unseen)
     return Diagnosis(_roots_first(found), unseen)

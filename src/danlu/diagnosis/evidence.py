@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from danlu.data import Schema
+from danlu.data import Data, Schema
+from danlu.diagnosis.data_evidence import DataEvidence, Numbers
 from danlu.diagnosis.headline import predicted_of
 from danlu.metrics import Predicted
 from danlu.nn.information import entropy
@@ -22,7 +22,6 @@ from danlu.recipe import Recipe
 from danlu.runs import Run
 from danlu.runs.measurements import WHOLE
 
-Numbers = NDArray[np.float64]
 NONE: Numbers = np.zeros(0)
 
 
@@ -91,11 +90,12 @@ class Evidence:
     last_losses: Sequence[float | None] = ()
     diverged_at: int | None = None
     predicted: Predicted | None = None
+    data: DataEvidence | None = None
 
     @classmethod
-    def of(cls, run: Run) -> Evidence:
-        """Return what a run has left."""
-        info, data = run.info, run.data_info
+    def of(cls, run: Run, data: Data | None = None) -> Evidence:
+        """Return what a run has left; data: those it was trained on, where they are at hand."""
+        info, about = run.info, run.data_info
         table = run.measured()
         return cls(
             run.status,
@@ -104,11 +104,12 @@ class Evidence:
             Measured(table.to_pydict()),
             run.recipe,
             run.schema,
-            data["class_counts"],
-            data["sizes"],
+            about["class_counts"],
+            about["sizes"],
             info.get("last_losses", ()),
             info.get("step") if run.status == "diverged" else run.result.get("diverged_step"),
             predicted_of(run),
+            None if data is None else DataEvidence(data),
         )
 
     @property

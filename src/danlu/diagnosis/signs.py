@@ -11,7 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from danlu.diagnosis.evidence import Evidence, Measured, Numbers
+from danlu.diagnosis.data_evidence import Numbers
+from danlu.diagnosis.evidence import Evidence, Measured
 
 _SHORT = 3  # measured steps that are the start of a training
 _LATE = 1 / 3  # share of the measured steps that are its end

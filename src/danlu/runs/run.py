@@ -254,10 +254,13 @@ class Run(TrainedOnData):
         return score
 
     @guest
-    def diagnose(self) -> Any:
-        """Return what is wrong with this training: a `danlu.diagnosis.Diagnosis`."""
+    def diagnose(self, data: Any = None) -> Any:
+        """Return what is wrong with this training: a `danlu.diagnosis.Diagnosis`.
+
+        data: of a run on arrays in memory, the same again.
+        """
         # The room that reads runs lies above this one.
-        return importlib.import_module("danlu.diagnosis").diagnose(self)
+        return importlib.import_module("danlu.diagnosis").diagnose(self, data)
 
     @guest
     def plot(self) -> Any:

@@ -1,6 +1,12 @@
 """The rules, a cause each."""
 
-from danlu.diagnosis.rules import outcome, start, steps, strength
+from danlu.diagnosis.rules import of_data, outcome, start, steps, strength
 from danlu.diagnosis.rules.table import Rule
 
-RULES: tuple[Rule, ...] = (*outcome.RULES, *start.RULES, *strength.RULES, *steps.RULES)
+RULES: tuple[Rule, ...] = (
+    *of_data.RULES,
+    *outcome.RULES,
+    *start.RULES,
+    *strength.RULES,
+    *steps.RULES,
+)

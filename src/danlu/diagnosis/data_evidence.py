@@ -1,0 +1,254 @@
+"""What the data say by themselves, without the network: neighbours, scales, single columns.
+
+Legend: n examples, F features, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from danlu.data import Data
+from danlu.data.vocabulary import PAD, UNK
+
+Numbers = NDArray[np.float64]
+
+_MOST = {"train": 2000, "valid": 1000, "test": 1000}  # examples that are looked at
+_MOST_FEATURES = 4000
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some examples of a part: features [n, F], as the training part scales them, and targets."""
+
+    x: Numbers
+    y: Numbers
+
+
+@dataclass(frozen=True)
+class DataEvidence:
+    """The data of a training."""
+
+    data: Data
+
+    @cached_property
+    def has_features(self) -> bool:
+        """Whether examples are rows of numbers, or can be counted as such."""
+        return not self.data.schema.each_token
+
+    def _raw(self, part: str) -> tuple[Numbers, Numbers]:
+        """Return some examples of a part as numbers [n, F]; of texts the counts of tokens."""
+        rows = self.data.parts[part]
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows))[: _MOST[part]])
+        rows = rows[order.sort().values]
+        x, y = self.data.x.index_select(0, rows), self.data.y[rows].double().numpy()
+        if not self.data.schema.is_text:
+            return x.flatten(1).double().numpy()[:, :_MOST_FEATURES], y
+        counts = torch.zeros(len(x), self.data.schema.tokens)
+        counts.scatter_add_(1, x.long(), torch.ones(x.shape))
+        counts[:, PAD] = 0
+        return counts[:, :_MOST_FEATURES].double().numpy(), y
+
+    @cached_property
+    def _scale(self) -> tuple[Numbers, Numbers]:
+        """Middle and spread of each feature in the training part, which outliers do not change.
+
+        Of pictures one for all pixels, as these are of one kind.
+        """
+        x, _ = self._raw("train")
+        if self.data.schema.is_image:
+            x = x.reshape(-1, 1)
+        low, middle, high = np.quantile(x, [0.05, 0.5, 0.95], axis=0)
+        spread = (high - low) / 3.29
+        deviation = x.std(0)
+        return middle, np.where(spread > 0, spread, np.where(deviation > 0, deviation, 1.0))
+
+    def part(self, name: str) -> Part:
+        """Return a part, scaled."""
+        x, y = self._raw(name)
+        middle, spread = self._scale
+        return Part(np.clip((x - middle) / spread, -10, 10), y)
+
+    @cached_property
+    def train(self) -> Part:
+        """The training part."""
+        return self.part("train")
+
+    @cached_property
+    def neighbours(self) -> Numbers:
+        """The targets of each training example's nearest others [n, k]."""
+        return self._nearest(self.train, own=True)[1]
+
+    def _nearest(self, part: Part, own: bool) -> tuple[Numbers, Numbers]:
+        """Return distances to the nearest training examples [n, k], and their targets."""
+        x = torch.from_numpy(part.x).float()
+        distances = torch.cdist(x, torch.from_numpy(self.train.x).float())
+        if own:
+            distances.fill_diagonal_(math.inf)
+        k = min(_NEIGHBOURS, distances.shape[1] - 1)
+        nearest = distances.topk(k, largest=False)
+        targets: Numbers = self.train.y[nearest.indices.numpy()]
+        return nearest.values.double().numpy(), targets
+
+    def reference(self, part: str) -> float:
+        """Return the accuracy of ten nearest neighbours on a part; R² of their mean for numbers."""
+        if not self.data.size(part) or not self.has_features:
+            return math.nan
+        of_part = self.part(part)
+        _, targets = self._nearest(of_part, own=False)
+        if self.data.schema.is_regression:
+            error = ((targets.mean(1) - of_part.y) ** 2).mean()
+            return float(1 - error / max(1e-12, of_part.y.var()))
+        return float((self._votes(targets).argmax(1) == of_part.y).mean())
+
+    def _votes(self, targets: Numbers) -> Numbers:
+        """Return the share of each class among neighbours [n, K]."""
+        classes = np.arange(self.data.schema.outputs)
+        votes: Numbers = (targets[:, :, None] == classes).mean(1)
+        return votes
+
+    @cached_property
+    def recognised(self) -> tuple[float, float]:
+        """The mean recall of classes by neighbours' votes, and its standard error.
+
+        Votes count by how rare a class is, so that a common one does not win them all.
+        """
+        votes, y = self._votes(self.neighbours), self.train.y.astype(int)
+        counts = np.bincount(y, minlength=votes.shape[1])
+        present = counts > 0
+        chosen = (votes / np.maximum(counts, 1)).argmax(1)
+        hits = np.bincount(y, weights=chosen == y, minlength=votes.shape[1])
+        recalls = hits[present] / counts[present]
+        variances = recalls * (1 - recalls) / counts[present]
+        return float(recalls.mean()), float(np.sqrt(variances.sum()) / present.sum())
+
+    @cached_property
+    def disagreement(self) -> tuple[float, float, int]:
+        """How often decisive neighbours contradict a training label.
+
+        The share of decisive neighbourhoods; what of it is spread over all classes alike, which
+        overlapping classes are not; how many are decisive.
+        """
+        votes = self._votes(self.neighbours)
+        classes = votes.shape[1]
+        chosen, labels = votes.argmax(1), self.train.y.astype(int)
+        second = np.sort(votes, 1)[:, -2] if classes > 1 else np.zeros(len(votes))
+        is_decisive = votes.max(1) - second >= 0.3
+        decisive = int(is_decisive.sum())
+        if not decisive:
+            return math.nan, math.nan, 0
+        pairs = chosen[is_decisive] * classes + labels[is_decisive]
+        table = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        totals = table.sum(1)
+        rates = table[totals >= 10] / totals[totals >= 10, None]
+        others = rates[~np.eye(classes, dtype=bool)[totals >= 10]]
+        spread = float(np.median(others) * (classes - 1)) if len(others) else math.nan
+        share = float((chosen != self.train.y)[is_decisive].mean())
+        return share, spread, decisive
+
+    @cached_property
+    def structure(self) -> float:
+        """The largest variance along a direction, by what independent features would have.
+
+        Near 1 where features have nothing to do with each other (Marchenko and Pastur 1967).
+        """
+        x = self.train.x - self.train.x.mean(0)
+        deviation = x.std(0)
+        x = x[:, deviation > 0] / deviation[deviation > 0]
+        if x.shape[1] < 2 or len(x) < 10:
+            return math.nan
+        largest = float(np.linalg.norm(x, 2) ** 2 / len(x))
+        return largest / (1 + math.sqrt(x.shape[1] / len(x))) ** 2
+
+    @cached_property
+    def far_inputs(self) -> tuple[float, float]:
+        """How far the farthest value lies, by the width of the middle 98 %; what share does so."""
+        x, _ = self._raw("train")
+        low, high = np.quantile(x, [0.01, 0.99])
+        width = max(high - low, 1e-12)
+        reach = np.maximum(x - high, low - x).max(1) / width
+        return float(reach.max()), float((reach > 5).mean())
+
+    def far_features(self) -> tuple[str, float, float]:
+        """Return the column with the farthest value: its name, how far it lies, what share does."""
+        x, _ = self._raw("train")
+        low, middle, high = np.quantile(x, [0.05, 0.5, 0.95], axis=0)
+        width = high - low
+        is_varied = width > 0
+        if not is_varied.any():
+            return "", 0.0, 0.0
+        reach = np.abs(x - middle)[:, is_varied] / width[is_varied]
+        worst = int(reach.max(0).argmax())
+        names = [column.name for column in self.data.schema.columns]
+        number = int(np.flatnonzero(is_varied)[worst])
+        name = names[number] if number < len(names) else str(number)
+        return name, float(reach[:, worst].max()), float((reach[:, worst] > 10).mean())
+
+    @cached_property
+    def far_targets(self) -> tuple[float, float]:
+        """How far training targets lie out, by the width of the middle 90 %; what share far."""
+        y = self.data.y[self.data.parts["train"]].double().numpy()
+        low, middle, high = np.quantile(y, [0.05, 0.5, 0.95])
+        if not high > low:
+            return 0.0, 0.0
+        reach = np.abs(y - middle) / (high - low)
+        return float(reach.max()), float((reach > 5).mean())
+
+    @cached_property
+    def telling_column(self) -> tuple[str, float, float]:
+        """The column that says most of the target: its name, how well it does, the next one.
+
+        By how often examples beside each other in its order have one class; for numbers, by the
+        correlation of ranks.
+        """
+        x, y = self.train.x, self.train.y
+        order = np.argsort(x, 0, kind="stable")
+        if self.data.schema.is_regression:
+            ranks = np.argsort(order, 0).astype(float)
+            of_target = np.argsort(np.argsort(y)).astype(float)
+            scores = np.abs(_correlations(ranks, of_target))
+        else:
+            sorted_y = y[order]  # [n, F]
+            scores = (sorted_y[1:] == sorted_y[:-1]).mean(0)
+        # A column of few values sorts its ties as they come.
+        has_many = np.array([len(np.unique(column)) > 20 for column in x.T])
+        scores = np.where(has_many, scores, 0.0)
+        best, *others = np.sort(scores)[::-1]
+        names = [column.name for column in self.data.schema.columns]
+        number = int(scores.argmax())
+        name = names[number] if number < len(names) else str(number)
+        return name, float(best), float(others[0]) if others else 0.0
+
+    def near_copies(self, part: str) -> tuple[float, int]:
+        """Return the share of a part's examples that are nearly one of training, and how many.
+
+        Nearly: a tenth of the distance at which training examples usually have their nearest.
+        """
+        if not self.data.size(part) or not self.has_features or self.data.schema.is_text:
+            return 0.0, 0
+        usual = float(np.median(self._nearest(self.train, own=True)[0][:, 0]))
+        nearest = self._nearest(self.part(part), own=False)[0][:, 0]
+        is_copy = nearest < 0.1 * usual
+        return float(is_copy.mean()), int(is_copy.sum())
+
+    @cached_property
+    def unknown_share(self) -> float:
+        """The share of the training part's tokens that the vocabulary does not hold."""
+        x = self.data.x[self.data.parts["train"]]
+        tokens = int((x != PAD).sum())
+        return float((x == UNK).sum()) / max(1, tokens)
+
+
+def _correlations(columns: Numbers, target: Numbers) -> Numbers:
+    """Return the correlation of each column [n, F] with a target [n]."""
+    x = columns - columns.mean(0)
+    y = target - target.mean()
+    norms = np.linalg.norm(x, axis=0) * np.linalg.norm(y)
+    found: Numbers = (y @ x) / np.maximum(norms, 1e-12)
+    return found

@@ -1,0 +1,269 @@
+"""Causes in the data themselves: labels, scales, leaks, copies, what there is to learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diagnosis.data_evidence import DataEvidence
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+from danlu.statistics import wilson_interval
+
+
+def _rows(e: Evidence) -> DataEvidence | None:
+    """Return the data where examples have one target each."""
+    return e.data if e.data is not None and e.data.has_features else None
+
+
+def constant_number(e: Evidence, s: Signs) -> Finding | None:
+    """All training targets are the same number."""
+    d = _rows(e)
+    if d is None or not d.data.schema.is_regression:
+        return None
+    if np.ptp(d.train.y) > 0:
+        return None
+    answer = f"{d.train.y[0]:g}"
+    return found("constant_target", 1.0, {"answer": answer}, prescribe("other_target"))
+
+
+def _is_at_chance(e: Evidence, part: str = "valid") -> bool:
+    """Whether what was reached on a part is not shown to be better than a constant answer."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    reached = e.final(f"{part}_{metric}")
+    if metric == "r2":
+        return reached < 0.05
+    counts = np.array(e.class_counts, dtype=float)
+    if math.isnan(reached) or not counts.sum():
+        return False
+    low, _ = wilson_interval(reached, int(e.final(f"{part}_n")))
+    return bool(low <= counts.max() / counts.sum())
+
+
+def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
+    """Whether nothing but the network's own memory relates inputs to targets."""
+    if d.data.schema.is_text:
+        # Counts of tokens are not what a text says: the network itself must have tried.
+        metric = d.data.schema.metric
+        return e.final(f"train_{metric}") > e.final(f"valid_{metric}") + 0.03
+    if d.data.schema.is_regression:
+        error = ((d.neighbours.mean(1) - d.train.y) ** 2).mean()
+        return bool(error > 0.95 * d.train.y.var())
+    recalled, error = d.recognised
+    classes = len(np.unique(d.train.y))
+    return classes > 1 and recalled - 2.5 * error < 1 / classes
+
+
+def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
+    """The inputs have structure, but labels have nothing to do with it."""
+    d = _rows(e)
+    if d is None or not _is_at_chance(e) or not _nothing_is_told(e, d):
+        return None
+    # Texts have structure whatever they say.
+    if not d.data.schema.is_text and not d.structure > 2:
+        return None
+    return _without_relation(e, s, d, "shuffled_labels")
+
+
+def nothing_to_learn(e: Evidence, s: Signs) -> Finding | None:
+    """Inputs say nothing of the targets."""
+    d = _rows(e)
+    if d is None or not _is_at_chance(e) or not _nothing_is_told(e, d):
+        return None
+    return _without_relation(e, s, d, "nothing_to_learn")
+
+
+def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Finding:
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    figures: dict[str, float | int | str] = {
+        "held_out": e.final(f"valid_{metric}"),
+        "neighbours": d.reference("valid"),
+        "structure": d.structure,
+    }
+    other = "nothing_to_learn" if cause == "shuffled_labels" else "shuffled_labels"
+    return found(cause, 1.0, figures, prescribe("check_labels"), also=[other])
+
+
+def label_noise(e: Evidence, s: Signs) -> Finding | None:
+    """Many examples lie among others of one class, and are labelled as another."""
+    d = _rows(e)
+    if d is None or d.data.schema.task != "classification" or d.data.schema.is_text:
+        return None
+    differs, spread, decisive = d.disagreement
+    if decisive < 40 or _is_at_chance(e):
+        return None
+    low, high = wilson_interval(differs, decisive)
+    # Classes that overlap contradict each other in pairs; wrong labels go to all classes alike. Of
+    # two classes that cannot be told, so more is asked for.
+    has_many_classes = d.data.schema.outputs > 3
+    if not low > (0.1 if has_many_classes else 0.15):
+        return None
+    if has_many_classes and not spread > 0.08:
+        return None
+    return found(
+        "label_noise",
+        min(1.0, 0.3 + differs),
+        {"share": differs, "low": low, "high": high, "examples": decisive},
+        prescribe("look_at_suspects"),
+        prescribe("a_little_smoothing", "loss.label_smoothing=0.1"),
+        prescribe("early_stopping", "early_stopping.patience=5"),
+    )
+
+
+def outliers_in_inputs(e: Evidence, s: Signs) -> Finding | None:
+    """A few values lie so far out that the scale of all others is lost."""
+    d = _rows(e)
+    if d is None or d.data.schema.is_text:
+        return None
+    reach, share = d.far_inputs
+    column, far, share_of_column = d.far_features()
+    if d.data.schema.is_table and far > 30 and share_of_column < 0.05:
+        figures: dict[str, float | int | str] = {"reach": far, "share": share_of_column}
+        where = column
+    elif reach > 30 and share < 0.05:
+        figures, where = {"reach": reach, "share": share}, "values"
+    else:
+        return None
+    return found(
+        "outliers_in_inputs",
+        max(0.4, float(np.nan_to_num(s.unlearnt))),
+        {"column": where, **figures},
+        prescribe("look_at_outliers"),
+    )
+
+
+def outliers_in_target(e: Evidence, s: Signs) -> Finding | None:
+    """A few targets lie so far out that the squared error is theirs alone."""
+    d = _rows(e)
+    if d is None or not d.data.schema.is_regression:
+        return None
+    reach, share = d.far_targets
+    if not reach > 8 or share > 0.08:
+        return None
+    return found(
+        "outliers_in_target",
+        max(0.5, float(np.nan_to_num(s.unlearnt))),
+        {"reach": reach, "share": share},
+        prescribe("look_at_outliers"),
+    )
+
+
+def target_leak(e: Evidence, s: Signs) -> Finding | None:
+    """One column gives the target away."""
+    d = _rows(e)
+    if d is None or len(d.data.schema.input_shape) != 1 or d.data.schema.is_text:
+        return None
+    if len(d.train.y) < 40:
+        return None
+    column, best, other = d.telling_column
+    lost = 1 - best
+    if lost > 0.03 or (1 - other) < 3 * lost + 0.03:
+        return None
+    return found(
+        "target_leak",
+        0.8,
+        {"column": column, "tells": best, "next": other},
+        prescribe("drop_column"),
+        also=["train_test_shift"],
+    )
+
+
+def leak_duplicates(e: Evidence, s: Signs) -> Finding | None:
+    """Examples of the held-out parts are, nearly, examples of training."""
+    d = _rows(e)
+    if d is None:
+        return None
+    for part in ("test", "valid"):
+        share, copies = d.near_copies(part)
+        if share > 0.1 and copies >= 5:
+            return found(
+                "leak_duplicates",
+                min(1.0, 0.3 + share),
+                {"part": part, "copies": copies, "share": share},
+                prescribe("drop_copies"),
+            )
+    return None
+
+
+def vocabulary_too_small(e: Evidence, s: Signs) -> Finding | None:
+    """Much of the text is unknown words."""
+    if e.data is None or not e.data.data.schema.is_text:
+        return None
+    share = e.data.unknown_share
+    if not share > 0.1:
+        return None
+    tokens = e.data.data.schema.tokens
+    return found(
+        "vocabulary_too_small",
+        min(1.0, 0.2 + share),
+        {"share": share, "tokens": tokens},
+        prescribe("larger_vocabulary", f"data.vocabulary={10 * tokens}"),
+    )
+
+
+def wrong_task(e: Evidence, s: Signs) -> Finding | None:
+    """Few whole numbers, each many times: they look like classes."""
+    d = _rows(e)
+    if d is None or not d.data.schema.is_regression:
+        return None
+    values = np.unique(d.train.y)
+    is_whole = bool(np.all(values == np.round(values)))
+    if not is_whole or not 2 <= len(values) <= 30 or len(d.train.y) < 8 * len(values):
+        return None
+    return found(
+        "wrong_task",
+        0.6,
+        {"values": len(values), "examples": len(d.train.y)},
+        prescribe("as_classes", "data.task=classification"),
+    )
+
+
+def model_too_small(e: Evidence, s: Signs) -> Finding | None:
+    """Neighbours do much better than the network does on its own training part."""
+    d = _rows(e)
+    if d is None or e.recipe is None or not s.unlearnt > 0.4 or e.has_diverged:
+        return None
+    metric = d.data.schema.metric
+    reached, reference = e.final(f"train_{metric}"), d.reference("valid")
+    if math.isnan(reached) or not reference > reached + 0.15:
+        return None
+    hidden = e.recipe.model.hidden
+    is_narrow = bool(hidden) and min(hidden) < math.sqrt(d.data.schema.outputs) + 2
+    if not is_narrow:
+        return None
+    wider = [max(32, 8 * width) for width in hidden]
+    return found(
+        "model_too_small",
+        s.unlearnt,
+        {"training": reached, "neighbours": reference, "narrowest": min(hidden)},
+        prescribe("wider", f"model.hidden={wider}"),
+    )
+
+
+_HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large")
+_GAP = ("overfitting", "overtrained", "too_little_data")
+_UNRELATED = ("shuffled_labels", "nothing_to_learn")
+RULES = (
+    Rule("constant_target", constant_number, (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift")),
+    Rule(
+        "outliers_in_target",
+        outliers_in_target,
+        (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift"),
+    ),
+    Rule(
+        "outliers_in_inputs",
+        outliers_in_inputs,
+        (*_HELD_BACK, *_GAP, *_UNRELATED, "init_too_small"),
+    ),
+    Rule("shuffled_labels", shuffled_labels, (*_HELD_BACK, *_GAP, "nothing_to_learn")),
+    Rule("nothing_to_learn", nothing_to_learn, (*_HELD_BACK, *_GAP)),
+    Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
+    Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
+    Rule("wrong_task", wrong_task, ()),
+    Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
+    Rule("vocabulary_too_small", vocabulary_too_small, ()),
+    Rule("model_too_small", model_too_small, _HELD_BACK),
+)
