@@ -37,6 +37,7 @@ SICK: dict[str, list[str]] = {
     "clip_too_tight": ["optimizer=sgd", "optimizer.lr=0.1", "clip.norm=0.001"],
     "schedule_decays_too_soon": ["schedule=exponential", "schedule.gamma=0.05"],
     "batch_too_large": ["batch_size=1000", "epochs=4"],
+    "batch_norm_tiny_batch": ["model.batch_norm=before", "batch_size=2", "epochs=4"],
     "too_few_epochs": ["epochs=2", "optimizer.lr=5e-4"],
     "stopped_too_early": ["early_stopping.patience=1", "early_stopping.min_delta=0.5"],
     "init_too_small": ["init=normal", "init.std=0.0001"],

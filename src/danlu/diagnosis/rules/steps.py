@@ -133,6 +133,22 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def batch_norm_tiny_batch(e: Evidence, s: Signs) -> Finding | None:
+    """Batch normalisation by the statistics of a handful of examples."""
+    recipe = e.recipe
+    if recipe is None or not recipe.has_batch_norm or recipe.batch_size > 4:
+        return None
+    if not s.unlearnt > _UNLEARNT:
+        return None
+    return found(
+        "batch_norm_tiny_batch",
+        max(0.3, s.unlearnt),
+        {"batch_size": recipe.batch_size, "unlearnt": s.unlearnt},
+        prescribe("larger_batch", "batch_size=32"),
+        prescribe("no_batch_norm", "model.batch_norm=none"),
+    )
+
+
 def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     """Each update changes the weights by next to nothing, in the same direction as the last."""
     if not s.unlearnt > _UNLEARNT or e.has_diverged:
@@ -193,6 +209,11 @@ RULES = (
         "lr_too_high",
         lr_too_high,
         ("dead_units", "saturated_activations", "exploding_gradient", "too_few_epochs"),
+    ),
+    Rule(
+        "batch_norm_tiny_batch",
+        batch_norm_tiny_batch,
+        ("lr_too_high", "lr_too_low", "too_few_epochs", "dead_units"),
     ),
     Rule("clip_too_tight", clip_too_tight, ("lr_too_low", "too_few_epochs")),
     Rule("optimizer_eps", optimizer_eps, ("lr_too_low", "too_few_epochs")),
