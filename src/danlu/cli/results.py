@@ -8,27 +8,37 @@ from danlu.errors import count, short_path
 from danlu.report.terminal.json_output import print_json
 
 if TYPE_CHECKING:
+    from danlu.data import Data
     from danlu.runs import Run, Study
     from danlu.study import Comparison
     from danlu.study.folds import Folds
     from danlu.study.tuning import Tuning
 
 
-def finish_run(run: Run, json: bool) -> None:
-    """Write the report of a run that has just ended; print its table, the verdict, the path."""
-    from danlu.diagnosis import verdict
+def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
+    """Write the report of a run that has just ended; print its table, the verdict, the path.
+
+    data: those it was trained on, where they are at hand.
+    """
+    from danlu.cli.diagnosing import language_of
+    from danlu.diagnosis import diagnose, verdict
     from danlu.report.pages.run_page import write_report
     from danlu.report.terminal.console import say
 
     # The page comes first: whatever reads our output may leave.
-    report = write_report(run)
+    found = diagnose(run, data)
+    report = write_report(run, found)
+    sentences = verdict(run, found.is_healthy)
     if json:
         facts = {"run": str(run.path), "result": run.result}
-        print_json({**facts, "verdict": verdict(run), "report": str(report)})
+        causes = [finding.cause for finding in found.findings]
+        print_json({**facts, "verdict": sentences, "causes": causes, "report": str(report)})
         return
     print_results(run)
-    for sentence in verdict(run):
+    for sentence in sentences:
         say(sentence)
+    for line in found.lines(language_of(None)):
+        say(line)
     say(f"\nreport: {short_path(report)}")
 
 

@@ -114,7 +114,7 @@ def _shown(value: Any) -> str:
 
 def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
     """A run's result, curves, verdict and recipe; of a study what it shows."""
-    from danlu.diagnosis import verdict
+    from danlu.diagnosis import diagnose, verdict
     from danlu.report.terminal.console import get_console, say
     from danlu.report.terminal.progress import terminal_curves
     from danlu.runs import Study
@@ -138,7 +138,7 @@ def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
         console.print(terminal_curves(found.history, found.metric, console.width))
     if found.status == "finished":
         print_results(found)
-        for sentence in verdict(found):
+        for sentence in verdict(found, diagnose(found).is_healthy):
             say(sentence)
     say("\n" + found.recipe.to_toml())
 

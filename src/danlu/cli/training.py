@@ -86,7 +86,7 @@ def fit(
         listener=for_json(best_progress, json),
         checkpoint_every=checkpoint_every,
     )
-    finish_run(run, json)
+    finish_run(run, json, data)
 
 
 def _cross_validate(

@@ -38,6 +38,17 @@ class Diagnosis:
         first = self.findings[0]
         return f"{first.title(language)}: {first.why(language)}"
 
+    def lines(self, language: str = "en") -> list[str]:
+        """Return the root in a line, and in another what to try; nothing where all is well."""
+        if self.is_healthy:
+            return []
+        prescriptions = self.findings[0].prescriptions
+        lines = [self.verdict(language)]
+        if prescriptions:
+            edits = " ".join(map(str, prescriptions[0].edits))
+            lines.append(" ".join(filter(None, (edits, prescriptions[0].why(language)))))
+        return lines
+
     def unseen_sentences(self, language: str = "en") -> list[str]:
         """Return what could not be seen, in sentences."""
         return [catalogue.unseen(name, language) for name in self.unseen]

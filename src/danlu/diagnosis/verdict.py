@@ -26,8 +26,11 @@ _STILL_FALLING = 0.98  # last validation loss by the one before
 _HAS_TURNED = 1.05  # last validation loss by the lowest
 
 
-def verdict(run: Run) -> list[str]:
-    """Return what was reached, where the error lies, and whether training ended at a good time."""
+def verdict(run: Run, is_healthy: bool = True) -> list[str]:
+    """Return what was reached, where the error lies, and whether training ended at a good time.
+
+    is_healthy: whether a diagnosis has found nothing; else it is for that to say why.
+    """
     schema = run.schema
     part = held_out(run)
     if schema.task == "tagging":
@@ -37,10 +40,11 @@ def verdict(run: Run) -> list[str]:
     elif schema.is_regression:
         sentences = _of_numbers(run)
     else:
-        sentences = _of_classes(run)
+        sentences = _of_classes(run, is_healthy)
     first = [headline(run, part), _why_another_figure(run)]
     sentences = [*filter(None, first), *sentences]
-    return [*sentences, *_of_the_ending(run), *_of_the_data(run)]
+    ending = _of_the_ending(run) if is_healthy or "diverged_step" in run.result else []
+    return [*sentences, *ending, *_of_the_data(run)]
 
 
 def _why_another_figure(run: Run) -> str | None:
@@ -71,7 +75,7 @@ def _range(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _of_classes(run: Run) -> list[str]:
+def _of_classes(run: Run, is_healthy: bool) -> list[str]:
     result = run.result
     part = held_out(run)
     n = result[f"{part}_n"]
@@ -88,14 +92,14 @@ def _of_classes(run: Run) -> list[str]:
         f"{n} examples); always answering {answer!r} would give {_percent(constant)}."
     ]
     if low <= constant:
-        sentences.append(_not_better_than_constant(run, counts))
+        sentences.append(_not_better_than_constant(run, counts, is_healthy))
     elif part != "train" and "train_n" in result:
         # Members of a search are scored on the validation part alone.
-        sentences.append(_gap_to_training(result, part))
+        sentences.append(_gap_to_training(result, part, is_healthy))
     return sentences
 
 
-def _not_better_than_constant(run: Run, counts: list[int]) -> str:
+def _not_better_than_constant(run: Run, counts: list[int], is_healthy: bool) -> str:
     beginning = "That is not shown to be better than the constant answer"
     predicted = predicted_of(run)
     shown = None
@@ -103,11 +107,14 @@ def _not_better_than_constant(run: Run, counts: list[int]) -> str:
         shown = what_is_shown(predicted, counts, run.schema.classes)
     if shown is not None:
         return f"{beginning}. {shown}"
+    # On the other parts it may have learnt a great deal.
+    if not is_healthy:
+        return f"{beginning}."
     return f"{beginning}, nor are loss and ranking: the network has learnt nothing usable."
 
 
-def _gap_to_training(result: dict[str, Any], part: str) -> str:
-    """Return whether the error is rather bias or variance."""
+def _gap_to_training(result: dict[str, Any], part: str, is_healthy: bool) -> str:
+    """Return whether the error is rather bias or variance, where nothing else is wrong."""
     trained = result["train_accuracy"]
     reached = result[f"{part}_accuracy"]
     n = result[f"{part}_n"]
@@ -123,10 +130,13 @@ def _gap_to_training(result: dict[str, Any], part: str) -> str:
         larger = "variance (over-fitting)"
     else:
         larger = "bias (under-fitting)"
-    return (
+    beginning = (
         f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
-        f"({_range(low, high)}): the larger part of the error is {larger}."
+        f"({_range(low, high)})"
     )
+    if not is_healthy:
+        return f"{beginning}."
+    return f"{beginning}: the larger part of the error is {larger}."
 
 
 def _of_tags(run: Run) -> list[str]:

@@ -195,8 +195,9 @@ class Study(TrainedOnData):
 
         if i is not None:
             return as_frame(self._measured(self._ended(i)))
-        members = self.members.values()
-        tables = [self._measured(member, with_member=True) for member in members]
+        members = self.members
+        # In their order, whichever ended first.
+        tables = [self._measured(members[k], with_member=True) for k in sorted(members)]
         tables = [table for table in tables if table.num_rows]
         if not tables:
             return as_frame(Measurements().table())

@@ -213,7 +213,7 @@ RULES = (
     Rule(
         "batch_norm_tiny_batch",
         batch_norm_tiny_batch,
-        ("lr_too_high", "lr_too_low", "too_few_epochs", "dead_units"),
+        ("lr_too_high", "lr_too_low", "too_few_epochs", "dead_units", "vanishing_gradient"),
     ),
     Rule("clip_too_tight", clip_too_tight, ("lr_too_low", "too_few_epochs")),
     Rule("optimizer_eps", optimizer_eps, ("lr_too_low", "too_few_epochs")),

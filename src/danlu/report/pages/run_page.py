@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danlu.diagnosis import verdict
+from danlu.diagnosis import Diagnosis, diagnose, verdict
 from danlu.errors import count
 from danlu.figures import curves
 from danlu.files import write
@@ -21,15 +21,17 @@ _CRF_NOTE = (
 )
 
 
-def write_report(run: Run) -> Path:
-    """Write report.html into the run's folder."""
+def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
+    """Write report.html into the run's folder; diagnosis: of the run, where it is known already."""
+    found = diagnosis or diagnose(run)
     source = run.data_info["source"]["source"]
     title = f"{run.recipe.model.name} on {source}"
     figure = curves.figure(run.history, run.metric)
     sections = [
         f"<h1>{html.text(title)}</h1>",
         html.soft(_facts(run)),
-        html.verdict(verdict(run)),
+        html.verdict(verdict(run, found.is_healthy)),
+        *_findings(found),
         html.table(result_head(run), result_rows(run)),
         html.heading("Curves"),
         html.figure("curves", figure, "Loss and accuracy by epoch"),
@@ -41,6 +43,21 @@ def write_report(run: Run) -> Path:
     path = run.path / "report.html"
     write(path, html.page(title, sections))
     return path
+
+
+def _findings(diagnosis: Diagnosis) -> list[str]:
+    """Return what is wrong, and what to try; nothing where all is well."""
+    if diagnosis.is_healthy:
+        return []
+    rows = []
+    for finding in diagnosis.findings:
+        cures = []
+        for prescription in finding.prescriptions:
+            edits = " ".join(map(str, prescription.edits))
+            cures.append(edits or prescription.why())
+        what = f"{finding.title()} ({finding.cause})"
+        rows.append([what, f"{finding.severity:.0%}", finding.why(), "; or ".join(cures)])
+    return [html.heading("Findings"), html.table(["cause", "severity", "why", "try"], rows)]
 
 
 def _facts(run: Run) -> str:
