@@ -119,7 +119,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
     assert not {name for name in loaded_by(code) if name.startswith("danlu.train")}
 
 
-VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "tune"]
+VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "tune", "watch"]
 
 
 def test_the_public_names_are_pinned() -> None:
@@ -135,6 +135,7 @@ def test_the_public_names_are_pinned() -> None:
         "Run",
         "Study",
         "Tuning",
+        "Watch",
         "__version__",
         *VERBS,
     ]

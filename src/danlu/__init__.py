@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danlu.data import Data, load
-    from danlu.diagnosis import Diagnosis, Finding, diagnose
+    from danlu.diagnosis import Diagnosis, Finding, Watch, diagnose, watch
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
     from danlu.runs import Run, Study
@@ -31,7 +31,9 @@ _HOMES = {
     "DanluError": "danlu.errors",
     "Diagnosis": "danlu.diagnosis",
     "Finding": "danlu.diagnosis",
+    "Watch": "danlu.diagnosis",
     "diagnose": "danlu.diagnosis",
+    "watch": "danlu.diagnosis",
     "Recipe": "danlu.recipe",
     "Run": "danlu.runs",
     "Study": "danlu.runs",
@@ -58,6 +60,7 @@ __all__ = [
     "Run",
     "Study",
     "Tuning",
+    "Watch",
     "__version__",
     "compare",
     "cross_validate",
@@ -66,6 +69,7 @@ __all__ = [
     "load",
     "resume",
     "tune",
+    "watch",
 ]
 
 

@@ -179,7 +179,7 @@ def test_every_cause_has_words_in_every_language() -> None:
 def test_nothing_is_found_where_nothing_is_known() -> None:
     found = diagnose_evidence(Evidence("interrupted"))
     assert found.is_healthy
-    assert found.unseen == ["measurements", "data"]
+    assert found.unseen == ["measurements", "data", "recipe"]
 
 
 def test_a_finding_s_sentence_has_its_figures() -> None:

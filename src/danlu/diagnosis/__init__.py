@@ -3,5 +3,6 @@
 from danlu.diagnosis.diagnosing import Diagnosis, diagnose
 from danlu.diagnosis.finding import Finding
 from danlu.diagnosis.verdict import verdict
+from danlu.diagnosis.watching import Watch, watch
 
-__all__ = ["Diagnosis", "Finding", "diagnose", "verdict"]
+__all__ = ["Diagnosis", "Finding", "Watch", "diagnose", "verdict", "watch"]

@@ -99,6 +99,8 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     unseen = [] if e.measured else ["measurements"]
     if e.data is None:
         unseen.append("data")
+    if e.recipe is None:
+        unseen.append("recipe")
     if not found:
         return Diagnosis([Finding(HEALTHY, 0.0)], unseen)
     return Diagnosis(_roots_first(found), unseen)

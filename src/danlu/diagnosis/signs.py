@@ -48,8 +48,12 @@ class Signs:
 
     @cached_property
     def losses(self) -> Numbers:
-        """The loss on the sample in training mode at each measured step [S]."""
-        return self.measured.whole("sample_loss_training")
+        """The loss on the sample in training mode at each measured step [S].
+
+        Of a loop that is not danlu's, that on the step's own batch.
+        """
+        losses = self.measured.whole("sample_loss_training")
+        return losses if len(losses) else self.measured.whole("step_loss")
 
     @property
     def start(self) -> float:

@@ -42,7 +42,6 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     figures: dict[str, float | int | str] = {
         "growth": growth,
         "update_ratio": s.early_update,
-        "progress": float(s.measured.whole("progress")[0]),
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at

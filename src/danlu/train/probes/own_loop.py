@@ -78,9 +78,10 @@ class LoopMeter:
 
     def step(self, loss: Tensor | float) -> None:
         """Note the end of a step, with its loss."""
+        own = torch.as_tensor(loss).detach().float().reshape(())
         if self._tap is not None:
-            self._keep(self._tap)
-        self.losses.append(torch.as_tensor(loss).detach().float().reshape(()))
+            self._keep(self._tap, own)
+        self.losses.append(own)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -129,9 +130,9 @@ class LoopMeter:
             if p.requires_grad:
                 yield name, p.detach().clone()
 
-    def _keep(self, tap: LayerTap) -> None:
+    def _keep(self, tap: LayerTap, loss: Tensor) -> None:
         """Keep what was found in this step."""
-        figures: dict[str, dict[str, Tensor]] = {WHOLE: {}}
+        figures: dict[str, dict[str, Tensor]] = {WHOLE: {"step_loss": loss.unsqueeze(0)}}
         figures |= tap.figures(1)
         if self._before and self._after:
             for layer, sums in self._sums().items():
@@ -139,7 +140,7 @@ class LoopMeter:
                 for probe in probes_at("weight", "light"):
                     of_layer[probe.name] = probe.measure(sums)
             of_all = self._sum(list(self._before))
-            figures[WHOLE] = {
+            figures[WHOLE] |= {
                 "gradient_norm": of_all.gradients.sqrt(),
                 "update_norm": of_all.updates.sqrt(),
             }
