@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from clinic import plants
+from clinic.plants import Plant
 
 import danlu
 from danlu import Data, Recipe
 
-Plant = Callable[[Data, np.random.Generator], Data]
 HEALTHY = "healthy"
 
 
@@ -169,142 +169,6 @@ def _load(base: str) -> Data:
         return danlu.load(source, **({"limit": known.limit} if known.limit else {}))
 
 
-def replaced(data: Data, x: torch.Tensor | None = None, y: torch.Tensor | None = None) -> Data:
-    """The same parts with other examples or targets."""
-    schema = data.schema
-    new = replace(
-        data,
-        x=data.x if x is None else x,
-        y=data.y if y is None else y,
-        reloadable=False,
-        _fitted={},
-        _on_devices={},
-    )
-    if schema.is_regression and y is not None:
-        from danlu.data.target_scale import fitted
-
-        return replace(new, schema=fitted(schema, y[data.parts["train"]].numpy()))
-    return new
-
-
-# -- plants ------------------------------------------------------------------------------------
-
-
-def shuffled(data: Data, rng: np.random.Generator) -> Data:
-    y = data.y.clone()
-    for part in ("train", "valid", "test"):
-        rows = data.parts[part]
-        y[rows] = y[rows[torch.from_numpy(rng.permutation(len(rows)))]]
-    return replaced(data, y=y)
-
-
-def noisy(share: float) -> Plant:
-    def plant(data: Data, rng: np.random.Generator) -> Data:
-        y = data.y.clone()
-        rows = torch.cat([data.parts["train"], data.parts["valid"]])
-        wrong = rows[torch.from_numpy(rng.random(len(rows)) < share)]
-        offset = torch.from_numpy(rng.integers(1, data.schema.outputs, len(wrong)))
-        y[wrong] = (y[wrong] + offset) % data.schema.outputs
-        return replaced(data, y=y)
-
-    return plant
-
-
-def inputs_of_noise(data: Data, rng: np.random.Generator) -> Data:
-    x = torch.from_numpy(rng.normal(size=tuple(data.x.shape)).astype(np.float32))
-    return replaced(data, x=x)
-
-
-def recoded(data: Data, rng: np.random.Generator) -> Data:
-    y = data.y.clone()
-    rows = data.parts["test"]
-    y[rows] = (y[rows] + 1) % data.schema.outputs
-    return replaced(data, y=y)
-
-
-def shifted(data: Data, rng: np.random.Generator) -> Data:
-    x = data.x.float().clone()
-    rows = data.parts["test"]
-    flat = x[rows].flatten(1)
-    spread = flat.std(0, keepdim=True).clamp_min(1e-6)
-    noise = torch.from_numpy(rng.normal(size=tuple(flat.shape)).astype(np.float32))
-    x[rows] = (flat + 1.2 * spread + 0.8 * spread * noise).view_as(x[rows])
-    return replaced(data, x=x)
-
-
-def far_inputs(data: Data, rng: np.random.Generator) -> Data:
-    x = data.x.float().clone()
-    rows = data.parts["train"]
-    some = rows[torch.from_numpy(rng.random(len(rows)) < 0.01)]
-    x[some] = x[some] * 3000 + 3000
-    return replaced(data, x=x)
-
-
-def far_targets(data: Data, rng: np.random.Generator) -> Data:
-    y = data.y.clone()
-    rows = data.parts["train"]
-    some = rows[torch.from_numpy(rng.random(len(rows)) < 0.02)]
-    y[some] = y[some] + 100 * y.std()
-    return replaced(data, y=y)
-
-
-def large_inputs(data: Data, rng: np.random.Generator) -> Data:
-    x = data.x.float()
-    return replaced(data, x=x * 100 + 500)
-
-
-def constant(data: Data, rng: np.random.Generator) -> Data:
-    return replaced(data, y=torch.full_like(data.y, 3 if not data.schema.is_regression else 3.0))
-
-
-def without(data: Data, part: str, keep: torch.Tensor) -> Data:
-    return replace(data, parts={**data.parts, part: data.parts[part][keep]}, reloadable=False)
-
-
-def imbalanced(data: Data, rng: np.random.Generator) -> Data:
-    for part in ("train", "valid", "test"):
-        y = data.y[data.parts[part]]
-        keep = (y == 0) | torch.from_numpy(rng.random(len(y)) < 0.02 + 0.01 * (part != "train"))
-        data = without(data, part, keep)
-    return data
-
-
-def few(n: int) -> Plant:
-    """A training part of so many; batches are no larger."""
-
-    def plant(data: Data, rng: np.random.Generator) -> Data:
-        keep = torch.zeros(data.size("train"), dtype=torch.bool)
-        keep[:n] = True
-        return without(data, "train", keep)
-
-    return plant
-
-
-def leaking(data: Data, rng: np.random.Generator) -> Data:
-    x = data.x.float().clone()
-    flat = x.view(len(x), -1)
-    flat[:, 0] = data.y.float() + 0.01 * torch.from_numpy(
-        rng.normal(size=len(x)).astype(np.float32)
-    )
-    rows = data.parts["test"]
-    flat[rows, 0] = flat[rows[torch.from_numpy(rng.permutation(len(rows)))], 0]
-    return replaced(data, x=flat.view_as(x))
-
-
-def duplicated(data: Data, rng: np.random.Generator) -> Data:
-    x, y = data.x.float().clone(), data.y.clone()
-    rows, source = data.parts["valid"], data.parts["train"]
-    some = rows[: len(rows) // 2]
-    drawn = source[torch.from_numpy(rng.integers(len(source), size=len(some)))]
-    spread = x[source].flatten(1).std(0).view(x.shape[1:])
-    x[some] = x[drawn] + 0.01 * spread
-    y[some] = y[drawn]
-    return replaced(data, x=x, y=y)
-
-
-# -- the table ---------------------------------------------------------------------------------
-
-_SGD = ("optimizer=sgd",)
 RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "lr_too_high": {
         ("optimizer.lr=0.3",): ["digits", "mnist", "fashion", "names", "prose", "dna"],
@@ -378,18 +242,22 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     },
 }
 DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
-    "shuffled_labels": (shuffled, ["digits", "mnist", "fashion", "wine", "dna"], False),
-    "label_noise": (noisy(0.35), ["digits", "mnist", "fashion", "breast-cancer"], True),
-    "nothing_to_learn": (inputs_of_noise, ["digits", "wine", "diabetes"], False),
-    "label_mapping_mismatch": (recoded, ["digits", "mnist", "fashion", "wine"], False),
-    "train_test_shift": (shifted, ["digits", "mnist", "fashion", "breast-cancer"], False),
-    "outliers_in_inputs": (far_inputs, ["digits", "wine", "breast-cancer", "diabetes"], True),
-    "outliers_in_target": (far_targets, ["diabetes"], True),
-    "constant_target": (constant, ["digits", "diabetes"], False),
-    "class_imbalance": (imbalanced, ["digits", "mnist", "fashion"], True),
-    "too_little_data": (few(64), ["digits", "mnist", "fashion"], True),
-    "target_leak": (leaking, ["wine", "breast-cancer", "diabetes"], False),
-    "leak_duplicates": (duplicated, ["digits", "mnist", "wine"], False),
+    "shuffled_labels": (plants.shuffled, ["digits", "mnist", "fashion", "wine", "dna"], False),
+    "label_noise": (plants.noisy(0.35), ["digits", "mnist", "fashion", "breast-cancer"], True),
+    "nothing_to_learn": (plants.inputs_of_noise, ["digits", "wine", "diabetes"], False),
+    "label_mapping_mismatch": (plants.recoded, ["digits", "mnist", "fashion", "wine"], False),
+    "train_test_shift": (plants.shifted, ["digits", "mnist", "fashion", "breast-cancer"], False),
+    "outliers_in_inputs": (
+        plants.far_inputs,
+        ["digits", "wine", "breast-cancer", "diabetes"],
+        True,
+    ),
+    "outliers_in_target": (plants.far_targets, ["diabetes"], True),
+    "constant_target": (plants.constant, ["digits", "diabetes"], False),
+    "class_imbalance": (plants.imbalanced, ["digits", "mnist", "fashion"], True),
+    "too_little_data": (plants.few(64), ["digits", "mnist", "fashion"], True),
+    "target_leak": (plants.leaking, ["wine", "breast-cancer", "diabetes"], False),
+    "leak_duplicates": (plants.duplicated, ["digits", "mnist", "wine"], False),
 }
 CONTROLS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "": ((), list(BASES)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from danlu.cli.opening import open_run
-from danlu.cli.options import Json, RunPath, Trust
+from danlu.cli.options import Json, RunPath, Trust, flags_of
 from danlu.errors import DanluError, short_path, unknown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _next_step(found: Diagnosis, run: Run) -> str | None:
     """Return a command that tries the root's first prescription against the recipe as it is."""
     if not run.is_reloadable:
         return None
-    source, recipe = run.data_info["source"]["source"], short_path(run.path)
+    source, recipe = flags_of(run.data_info["source"]), short_path(run.path)
     for prescription in found.findings[0].prescriptions:
         edits = [edit for edit in prescription.edits if not edit.is_of_data]
         if len(edits) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
@@ -175,10 +175,30 @@ def with_loading_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def flags_of(source: Mapping[str, Any]) -> str:
+    """Return how a source and its options of `danlu.load` are typed."""
+    words = [str(source["source"])]
+    typed_as = {own: name for name, own in _RENAMED.items()}
+    options = {own: value for own, value in source.items() if own != "source"}
+    for own, value in changed_loading_options(options).items():
+        name = typed_as.get(own, own)
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is False:
+            words.append(flag.replace("--", "--no-", 1))
+        elif isinstance(value, (list, tuple)):
+            words.append(f"{flag} {('/' if name == 'split' else ',').join(map(str, value))}")
+        else:
+            words.append(f"{flag} {value}")
+    return " ".join(words)
+
+
 def changed_loading_options(loading: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `danlu.load` that differ from their defaults."""
     defaults = {_RENAMED.get(name, name): option.default for name, option in _LOADING.items()}
-    return {name: value for name, value in loading.items() if value != defaults[name]}
+    known = {name: value for name, value in loading.items() if name in defaults}
+    return {name: value for name, value in known.items() if value != defaults[name]}
 
 
 class WithFields(TyperCommand):

@@ -75,11 +75,10 @@ class Measured:
 class Evidence:
     """A training as rules see it; what is None or empty is not known.
 
-    history: a row per epoch. result: final figures. steps_per_epoch: of the training part.
-    last_losses: of the last steps before a divergence. predicted: on the last part that was read.
+    history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
+    predicted: on the last part that was read.
     """
 
-    status: str
     history: Sequence[Mapping[str, Any]] = ()
     result: Mapping[str, Any] = field(default_factory=dict)
     measured: Measured = field(default_factory=Measured)
@@ -87,7 +86,6 @@ class Evidence:
     schema: Schema | None = None
     class_counts: Sequence[int] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    last_losses: Sequence[float | None] = ()
     diverged_at: int | None = None
     predicted: Predicted | None = None
     data: DataEvidence | None = None
@@ -98,7 +96,6 @@ class Evidence:
         info, about = run.info, run.data_info
         table = run.measured()
         return cls(
-            run.status,
             run.history,
             run.result,
             Measured(table.to_pydict()),
@@ -106,7 +103,6 @@ class Evidence:
             run.schema,
             about["class_counts"],
             about["sizes"],
-            info.get("last_losses", ()),
             info.get("step") if run.status == "diverged" else run.result.get("diverged_step"),
             predicted_of(run),
             None if data is None else DataEvidence(data),

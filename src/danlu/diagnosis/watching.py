@@ -67,12 +67,10 @@ class Watch:
         losses = [float(loss) for loss in self._meter.losses]
         diverged = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
         evidence = Evidence(
-            "finished" if diverged is None else "diverged",
             self._history,
             self._result(losses),
             Measured(self._meter.found.table_of_run().to_pydict()),
             class_counts=[1] * (self._classes or 0),
-            last_losses=losses[-200:],
             diverged_at=diverged,
         )
         return diagnose_evidence(evidence)

@@ -18,7 +18,7 @@ from danlu.runs import Study
 from danlu.train import train
 from danlu.train.engine.population import Population
 from danlu.train.forward import MemberLayout
-from danlu.train.probes.watch import Watch
+from danlu.train.probes.observer import PopulationObserver
 
 Cases = dict[tuple[int, int], Case]  # by member and step
 
@@ -33,13 +33,19 @@ def train_and_capture(
     """Return the study, the cases, and by which forward passes they were trained."""
     cases: Cases = {}
     ways = set()
-    begin, before_update, end = Watch.begin, Watch.before_update, Watch.end
+    begin, before_update, end = (
+        PopulationObserver.begin,
+        PopulationObserver.before_update,
+        PopulationObserver.end,
+    )
 
-    def on_begin(watch: Watch, population: Population, steps: Any, rows: Any) -> None:
+    def on_begin(
+        observer: PopulationObserver, population: Population, steps: Any, rows: Any
+    ) -> None:
         ways.add(_way_of(population))
-        layout = MemberLayout(population.members, watch.sample.segments)
-        x, y = layout.per_member(watch.sample.x), layout.per_member(watch.sample.y)
-        watch.captured = []  # type: ignore[attr-defined]
+        layout = MemberLayout(population.members, observer.sample.segments)
+        x, y = layout.per_member(observer.sample.x), layout.per_member(observer.sample.y)
+        observer.captured = []  # type: ignore[attr-defined]
         for i, recipe in enumerate(population.recipes):
             m = example_counts(recipe.sample, data.size("train"), data.training_labels)
             case = Case(
@@ -55,25 +61,25 @@ def train_and_capture(
                 lr=population.lr(i, steps[i] + population.networks.start_steps[i]),
                 examples=data.size("train") if m is None else float(m.sum()),
             )
-            watch.captured.append(case)  # type: ignore[attr-defined]
+            observer.captured.append(case)  # type: ignore[attr-defined]
             if i in rows:
                 cases[recipes.index(recipe), steps[i]] = case
-        begin(watch, population, steps, rows)
+        begin(observer, population, steps, rows)
 
-    def on_update(watch: Watch, population: Population) -> None:
-        for i, case in enumerate(watch.captured):  # type: ignore[attr-defined]
+    def on_update(observer: PopulationObserver, population: Population) -> None:
+        for i, case in enumerate(observer.captured):  # type: ignore[attr-defined]
             case.gradient = of_member(population.stack.grads, i)
-        before_update(watch, population)
+        before_update(observer, population)
 
-    def on_end(watch: Watch, population: Population, step: int) -> None:
-        for i, case in enumerate(watch.captured):  # type: ignore[attr-defined]
+    def on_end(observer: PopulationObserver, population: Population, step: int) -> None:
+        for i, case in enumerate(observer.captured):  # type: ignore[attr-defined]
             case.clipped = of_member(population.stack.grads, i)
             case.after = population.stack.state_dict(i)
-        end(watch, population, step)
+        end(observer, population, step)
 
-    patch.setattr(Watch, "begin", on_begin)
-    patch.setattr(Watch, "before_update", on_update)
-    patch.setattr(Watch, "end", on_end)
+    patch.setattr(PopulationObserver, "begin", on_begin)
+    patch.setattr(PopulationObserver, "before_update", on_update)
+    patch.setattr(PopulationObserver, "end", on_end)
     study = train(recipes, data, out=path, probes=probes)
     for case in cases.values():
         case.halves = in_training(case, case.before, 2)

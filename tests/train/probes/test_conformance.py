@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from train.probes.captured import train_and_capture
-from train.probes.oracle import OF_LAYER, OF_NETWORK
+from train.probes.oracle_of_layers import OF_LAYER
+from train.probes.oracle_of_network import OF_NETWORK
 
 from danlu import Data, Recipe, fit
 from danlu.runs.measurements import WHOLE

@@ -19,15 +19,28 @@ def _rows(e: Evidence) -> DataEvidence | None:
     return e.data if e.data is not None and e.data.has_features else None
 
 
-def constant_number(e: Evidence, s: Signs) -> Finding | None:
-    """All training targets are the same number."""
-    d = _rows(e)
-    if d is None or not d.data.schema.is_regression:
+def constant_target(e: Evidence, s: Signs) -> Finding | None:
+    """All training targets are the same."""
+    answer = _only_class(e) or _only_number(e)
+    if answer is None:
         return None
-    if np.ptp(d.train.y) > 0:
-        return None
-    answer = f"{d.train.y[0]:g}"
     return found("constant_target", 1.0, {"answer": answer}, prescribe("other_target"))
+
+
+def _only_class(e: Evidence) -> str | None:
+    """Return the class of every training example, None where there are several."""
+    if e.schema is None or e.schema.each_token or sum(n > 0 for n in e.class_counts) != 1:
+        return None
+    counts = list(e.class_counts)
+    return e.schema.classes[counts.index(max(counts))]
+
+
+def _only_number(e: Evidence) -> str | None:
+    """Return the number that every training target is, None where they differ."""
+    d = _rows(e)
+    if d is None or not d.data.schema.is_regression or np.ptp(d.train.y) > 0:
+        return None
+    return f"{d.train.y[0]:g}"
 
 
 def _is_at_chance(e: Evidence, part: str = "valid") -> bool:
@@ -247,7 +260,11 @@ _HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batc
 _GAP = ("overfitting", "overtrained", "too_little_data")
 _UNRELATED = ("shuffled_labels", "nothing_to_learn")
 RULES = (
-    Rule("constant_target", constant_number, (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift")),
+    Rule(
+        "constant_target",
+        constant_target,
+        (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift", "class_imbalance"),
+    ),
     Rule(
         "outliers_in_target",
         outliers_in_target,

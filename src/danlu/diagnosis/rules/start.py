@@ -14,18 +14,6 @@ from danlu.diagnosis.signs import Signs
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
 
 
-def constant_target(e: Evidence, s: Signs) -> Finding | None:
-    """All training targets are the same."""
-    if not e.class_counts:
-        return None
-    present = sum(count > 0 for count in e.class_counts)
-    if present != 1 or e.schema is None or e.schema.each_token:
-        return None
-    counts = list(e.class_counts)
-    name = e.schema.classes[counts.index(max(counts))]
-    return found("constant_target", 1.0, {"answer": name}, prescribe("other_target"))
-
-
 def init_symmetric(e: Evidence, s: Signs) -> Finding | None:
     """Every unit of a layer is the same: nothing but zeros comes out of the first hidden layer."""
     outputs = s.at_start("activation_rms")
@@ -112,7 +100,7 @@ def init_too_small(e: Evidence, s: Signs) -> Finding | None:
 
 
 def _gradient_ratio(s: Signs) -> float:
-    """Return the first layer's gradient by the last one's, each by the root of its size."""
+    """Return the norm of the first layer's gradient by that of the last one's."""
     gradients = s.at_start("weight_gradient")
     norms = [gradients[layer] for layer in s.weight_layers if layer in gradients]
     return norms[0] / norms[-1] if len(norms) > 1 and norms[-1] > 0 else math.nan
@@ -201,7 +189,6 @@ def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
 
 
 RULES = (
-    Rule("constant_target", constant_target, ("class_imbalance", "lr_too_low", "overfitting")),
     Rule(
         "init_symmetric",
         init_symmetric,
@@ -225,7 +212,7 @@ RULES = (
     Rule(
         "init_too_large",
         init_too_large,
-        ("lr_too_high", "lr_too_low", "dead_units", "too_few_epochs", "exploding_gradient"),
+        ("lr_too_high", "lr_too_low", "dead_units", "too_few_epochs"),
     ),
     Rule(
         "too_deep",

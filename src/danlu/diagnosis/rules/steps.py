@@ -122,6 +122,9 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
         return None
     if recipe.batch_size < examples / 6 or not steps < 150 or not s.still_falling > 0:
         return None
+    # Of tiny steps more would not help, either.
+    if s.early_update < _TINY:
+        return None
     smaller = max(16, min(64, recipe.batch_size // 8))
     return found(
         "batch_too_large",
@@ -207,7 +210,7 @@ RULES = (
     Rule(
         "lr_too_high",
         lr_too_high,
-        ("dead_units", "saturated_activations", "exploding_gradient", "too_few_epochs"),
+        ("dead_units", "saturated_activations", "too_few_epochs"),
     ),
     Rule(
         "batch_norm_tiny_batch",

@@ -23,8 +23,9 @@ from danlu.runs import Member, Study, checkpoint
 from danlu.runs.measurements import OFF
 from danlu.runs.members import DIVERGED, FINISHED, STOPPED, Status
 from danlu.train.batches import BatchStream
-from danlu.train.dispatch.fit import make_population, scored_examples
+from danlu.train.dispatch.fit import make_population
 from danlu.train.dispatch.plan import Plan
+from danlu.train.dispatch.run_recorder import scored_examples
 from danlu.train.engine.divergence import at_the_end
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.members import FinishedMember, MemberState

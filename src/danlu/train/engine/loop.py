@@ -85,19 +85,8 @@ class Loop:
         return self.progress.epoch - member.start_epoch
 
     def effort(self, member: MemberState) -> dict[str, Any]:
-        """Return how long a network was trained, as part of its result."""
-        effort: dict[str, Any] = {
-            "epochs": self.epochs_of(member),
-            "steps": self.steps_of(member),
-            "seconds": round(member.seconds, 3),
-        }
-        if member.best_epoch:
-            effort["best_epoch"] = member.best_epoch
-        if member.diverged_step:
-            # As far as it got itself, however long others go on beside it.
-            effort["epochs"] = member.diverged_epochs
-            effort["steps"] = effort["diverged_step"] = member.diverged_step
-        return effort
+        """Return how long a network was trained."""
+        return member.effort(self.epochs_of(member), self.steps_of(member))
 
     def restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -134,10 +123,7 @@ class Loop:
 
     def train(self) -> None:
         """Train to the end. Raises Interrupted (saved), StorageError."""
-        now = time.perf_counter()
-        self.shared_until = now
-        self.saved_at = now
-        self.shown_at = now
+        self.shared_until = self.saved_at = self.shown_at = time.perf_counter()
         while True:
             # In the middle of an epoch, after a checkpoint, nobody can join.
             if self.progress.step == 0:
@@ -275,8 +261,7 @@ class Loop:
             weights = population.stack.state_dict(i)
             if self.meter is not None:
                 weights = self.meter.last_finite(i, weights)
-            start_step = population.networks.start_steps[i]
-            last_step = max(self.steps - 1, start_step)
+            last_step = max(self.steps - 1, population.networks.start_steps[i])
             error = explain(
                 population.module(i),
                 population.recipes[i],

@@ -39,6 +39,23 @@ class MemberState:
     stopped: bool = False
     """By a pruner, before its recipe's end."""
 
+    def effort(self, epochs: int, steps: int) -> dict[str, Any]:
+        """Return how long it was trained, as part of its result; epochs, steps: that it was there.
+
+        One that diverged went on as far as it got itself, however long others did beside it.
+        """
+        effort: dict[str, Any] = {
+            "epochs": epochs,
+            "steps": steps,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.best_epoch:
+            effort["best_epoch"] = self.best_epoch
+        if self.diverged_step:
+            effort["epochs"] = self.diverged_epochs
+            effort["steps"] = effort["diverged_step"] = self.diverged_step
+        return effort
+
 
 @dataclass
 class Progress:

@@ -8,7 +8,6 @@ Legend: M networks, B examples, n units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from danlu.nn.layers import Dropout
 from danlu.nn.recurrent import Recurrent
 from danlu.train.forward.chain import Chain
-from danlu.train.forward.interface import Heads, MemberLayout
 
 Side = Literal["input", "output"]  # of a layer
 
@@ -58,54 +56,52 @@ def tapped_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-class TappedChain(Chain):
-    """A chain that shows what its layers give, from the first with weights on."""
+def tap_chain(chain: Chain, tap: Tap) -> None:
+    """Show what a chain's layers give, from the first with weights on.
 
-    def __init__(
-        self,
-        model: nn.Module,
-        columns: bool,
-        layout: MemberLayout,
-        tensors: Mapping[str, Tensor],
-        grads: Mapping[str, Tensor],
-        p: Mapping[str, Any],
-        tap: Tap,
-    ) -> None:
-        super().__init__(model, columns, layout, tensors, grads, p, in_order=True)
-        self.tap = tap
-        tapped = tapped_layers(model)
-        self.shown: dict[int, str] = {}
-        for k, (path, _) in enumerate(self.order):
-            if path in tapped and k >= self.first:
-                self.shown[k] = path
+    The chain must keep to the module's order.
+    """
+    tapped = tapped_layers(chain.model)
+    for k, (path, _) in enumerate(chain.order):
+        if path in tapped and k >= chain.first:
+            chain.forwards[k] = _shown_forward(chain, k, path, tap)
+    backwards = []
+    for k, layer_backward, wants_input in chain.backwards:
+        path, _ = chain.order[k]
+        if path in tapped:
+            layer_backward = _shown_backward(chain, k, path, tap)
+        backwards.append((k, layer_backward, wants_input))
+    chain.backwards = backwards
 
-    def _members_first(self, k: int, value: Tensor) -> Tensor:
-        """Return what layer k gives as [M, B, n, …]."""
-        if self.has_columns_before(k + 1):
-            return value.movedim(-1, 1)
-        return value.unsqueeze(0)
 
-    def forward(self, x: Tensor) -> tuple[Heads, list[Any]]:
-        """As a chain's."""
+def _members_first(chain: Chain, k: int, value: Tensor) -> Tensor:
+    """Return what layer k of a chain gives as [M, B, n, …]."""
+    if chain.has_columns_before(k + 1):
+        return value.movedim(-1, 1)
+    return value.unsqueeze(0)
+
+
+def _shown_forward(chain: Chain, k: int, layer: str, tap: Tap) -> Any:
+    forward = chain.forwards[k]
+
+    def show(x: Tensor) -> tuple[Tensor, Any]:
+        out, saved = forward(x)
         # In evaluation nothing is looked at.
-        if not self.model.training:
-            return super().forward(x)
-        x = x.movedim(1, -1) if self.columns else x[0]
-        saved = []
-        for k, layer_forward in enumerate(self.forwards):
-            x, of_layer = layer_forward(x)
-            saved.append(of_layer)
-            if k in self.shown:
-                self.tap.value(self.shown[k], "output", self._members_first(k, x))
-        return (x,), saved
+        if chain.model.training:
+            tap.value(layer, "output", _members_first(chain, k, out))
+        return out, saved
 
-    def backward(self, gradients: Sequence[Tensor], saved: list[Any]) -> None:
-        """As a chain's."""
-        (g,) = gradients
-        for k, layer_backward, wants_input in self.backwards:
-            if k in self.shown:
-                self.tap.gradient(self.shown[k], "output", self._members_first(k, g))
-            g = layer_backward(g, saved[k], wants_input)
+    return show
+
+
+def _shown_backward(chain: Chain, k: int, layer: str, tap: Tap) -> Any:
+    backward = next(passed for number, passed, _ in chain.backwards if number == k)
+
+    def show(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        tap.gradient(layer, "output", _members_first(chain, k, g))
+        return backward(g, saved, wants_input)
+
+    return show
 
 
 class _Identity(torch.autograd.Function):

@@ -17,9 +17,9 @@ from danlu.runs.measurements import OFF, Measurements
 from danlu.train.batches import BatchStream
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
+from danlu.train.probes.observer import PopulationObserver
 from danlu.train.probes.schedule import Schedule
 from danlu.train.probes.table import Level
-from danlu.train.probes.watch import Watch
 
 
 def meter_of(level: str, data: Data, batches: BatchStream) -> Meter | None:
@@ -37,15 +37,15 @@ class Meter:
         self.data = data
         self.batches = batches
         self.found = Measurements()
-        self._watch: Watch | None = None
-        self._watched: Any = None  # the networks it looks at
+        self._observer: PopulationObserver | None = None
+        self._observed: Any = None  # the networks it looks at
         self._schedules: dict[tuple[int, Schedule], list[int]] = {}
 
     def next_step(self, population: Population, step: int) -> int:
         """Return the first step of the population that is measured, from a step on."""
-        if self._watched is not population.networks:
+        if self._observed is not population.networks:
             # Copied anew when their company changes.
-            self._watched, self._watch = population.networks, None
+            self._observed, self._observer = population.networks, None
             self._schedules = self._schedules_of(population)
         while not self._due(step, population):
             step += 1
@@ -58,31 +58,31 @@ class Meter:
         rows = [i for i in due if not loop.members[i].diverged]
         if not rows:
             return
-        if self._watch is None:
-            self._watch = Watch(population, self.data, self.batches, self.level)
+        if self._observer is None:
+            self._observer = PopulationObserver(population, self.data, self.batches, self.level)
         steps = [loop.steps - start for start in population.networks.start_steps]
-        self._watch.begin(population, steps, rows)
-        population.observer = self._watch
+        self._observer.begin(population, steps, rows)
+        population.observer = self._observer
 
     def after_step(self, loop: Loop) -> None:
         """Keep what was measured around a step, which is not counted yet."""
         population = loop.population
-        watch = self._watch
-        if population.observer is None or watch is None:
+        observer = self._observer
+        if population.observer is None or observer is None:
             return
         population.observer = None
-        watch.end(population, loop.steps)
-        members = [loop.members[i].index for i in watch.rows]
-        steps = [watch.steps[i] for i in watch.rows]
+        observer.end(population, loop.steps)
+        members = [loop.members[i].index for i in observer.rows]
+        steps = [observer.steps[i] for i in observer.rows]
         epochs = [step / self.batches.steps for step in steps]
-        for layer, figures in watch.figures().items():
-            self.found.add(layer, members, watch.rows, steps, epochs, figures)
+        for layer, figures in observer.figures().items():
+            self.found.add(layer, members, observer.rows, steps, epochs, figures)
 
     def last_finite(self, i: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of network i, or where they are not finite, those last measured."""
-        if self._watch is None or _is_finite(weights):
+        if self._observer is None or _is_finite(weights):
             return weights
-        measured = self._watch.networks.stack.state_dict(i)
+        measured = self._observer.networks.stack.state_dict(i)
         return measured if _is_finite(measured) else weights
 
     def tensors(self) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from danlu.train.forward import ForwardPass, MemberLayout
 from danlu.train.forward.chain import Chain
 from danlu.train.forward.choice import dropout_columns
 from danlu.train.forward.modules import SingleForward, VmapForward
-from danlu.train.forward.taps import ModuleTaps, Side, Tap, TappedChain
+from danlu.train.forward.taps import ModuleTaps, Side, Tap, tap_chain
 from danlu.train.probes.moment import Evaluated, Sums
 from danlu.train.probes.sample import ProbeSample
 
@@ -82,9 +82,11 @@ class ProbedNetworks:
         if isinstance(population.forward_pass, Chain):
             columns = population.forward_pass.columns
             stack = self.stack
-            return TappedChain(
-                self.model, columns, self.layout, stack.tensors, stack.grads, p, self.switch
+            chain = Chain(
+                self.model, columns, self.layout, stack.tensors, stack.grads, p, in_order=True
             )
+            tap_chain(chain, self.switch)
+            return chain
         self.taps = ModuleTaps(self.model, self.switch, copies=self.is_imported)
         if self.members > 1:
             return VmapForward(self.model, self.layout, self.stack, population.precision, p)

@@ -24,7 +24,7 @@ from danlu.train.probes.table import Level, probes_at
 from danlu.train.probes.taps import Figures, InputTap, LayerTap
 
 
-class Watch:
+class PopulationObserver:
     """Looks at the networks of a population, one measured update after another.
 
     rows: the networks that are measured; steps: those that each has taken.
