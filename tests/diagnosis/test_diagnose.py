@@ -140,6 +140,16 @@ def test_a_diverged_run_keeps_what_shows_why(digits: Data, tmp_path: Path) -> No
     assert all(bool(w.isfinite().all()) for w in weights.values())
 
 
+@pytest.mark.parametrize("lr", [1e20, 1e38])
+def test_weights_that_an_update_blew_up_are_those_from_before(
+    lr: float, digits: Data, tmp_path: Path
+) -> None:
+    run = trained(digits, tmp_path / "run", ["optimizer=sgd", f"optimizer.lr={lr:g}"])
+    assert run.status == "diverged"
+    weights = danlu.files.parse_tensors(run.sealed.read("weights.safetensors"), run.path)
+    assert all(bool(w.isfinite().all()) for w in weights.values())
+
+
 def test_members_of_studies_are_diagnosed_like_runs(digits: Data, tmp_path: Path) -> None:
     recipes = [BASE, BASE.with_(SICK["lr_too_low"])]
     study = train.train(recipes, digits, out=tmp_path / "study", probes="light")

@@ -157,7 +157,7 @@ def applies(probe: str, layer: str, case: Any, level: str) -> bool:
     row = PROBES[probe]
     if layer == WHOLE:
         is_of_classes = probe not in ("class_losses", "class_accuracies")
-        return row.level in ("light", level) and is_of_classes and probe != "progress"
+        return row.level in ("light", level) and is_of_classes
     if row.place == "activation":
         has_output = layer in case.halves[0].outputs
         module = case.model.get_submodule(layer.partition(":")[0])

@@ -145,10 +145,23 @@ class PopulationObserver:
             after_square=sums.square(after),
             after_product=sums.product(self.first_gradient, after),
         )
-        # These are the last weights that are known, should the next ones not be finite.
         networks.take(population)
+        self._keep_finite(weights)
         zeros = sums.of(gradient == 0)
         self._sum_by_layer(sums.squares(weights), of_gradients, of_updates, zeros)
+
+    @torch.no_grad()
+    def _keep_finite(self, weights: Tensor) -> None:
+        """Put back the weights from before an update that made some not finite.
+
+        So the copy has the last weights that are known to be.
+        """
+        stack, sums = self.networks.stack, self.networks.sums
+        is_lost = sums.of(~stack.theta.isfinite()).sum(0) > 0  # [M]
+        if bool(is_lost.any()):
+            pairs = zip(stack.param_rows(stack.theta), stack.param_rows(weights), strict=True)
+            for own, before in pairs:
+                own.values[is_lost] = before.values[is_lost]
 
     def _sum_by_layer(self, *of_parameters: Tensor) -> None:
         """Sum weights, gradients, updates, zeros [parameters, M] over each layer."""
