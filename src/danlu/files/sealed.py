@@ -68,9 +68,13 @@ class Sealed:
         """Return a file's digest by its name: after `replace`, that of the one before goes."""
         return {name: digest_of_file(self.read(name))}
 
+    def vouches_for(self, name: str) -> bool:
+        """Whether the index names a file; it may be gone, which reading it notices."""
+        return name in self.verified().get(_FILES, {})
+
     def has(self, name: str) -> bool:
         """Whether the index vouches for a file of that name that is there."""
-        return name in self.verified().get(_FILES, {}) and is_file(self.folder / name)
+        return self.vouches_for(name) and is_file(self.folder / name)
 
     def read(self, name: str, hint: str = "") -> bytes:
         """Return a file's content. Raises RunError where it is not the one that was written.

@@ -135,7 +135,7 @@ class Run(TrainedOnData):
 
     def measured(self) -> Any:
         """Return the measurements as an Arrow table, as far as the training has got."""
-        if self.sealed.has(MEASUREMENTS):
+        if self.sealed.vouches_for(MEASUREMENTS):
             file = self.path / MEASUREMENTS
             return check_columns(parse_parquet(self.sealed.read(MEASUREMENTS), file), file)
         found = Measurements()

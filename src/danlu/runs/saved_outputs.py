@@ -69,7 +69,7 @@ def write_pairs(sealed: Sealed, pairs: Tensor) -> Digests:
 
 def has_outputs(sealed: Sealed) -> bool:
     """Whether a run's folder has them; members of studies keep none of text."""
-    return sealed.has(NAME)
+    return sealed.vouches_for(NAME)
 
 
 def read_outputs(sealed: Sealed) -> dict[str, Tensor]:
