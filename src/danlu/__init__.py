@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from danlu.study.folds import Folds, cross_validate
     from danlu.study.resuming import resume
     from danlu.study.search import tune
+    from danlu.study.treating.treat import treat
+    from danlu.study.treating.treatment import Treatment
     from danlu.study.tuning import Tuning
     from danlu.train import Listener, fit
 
@@ -39,6 +41,8 @@ _HOMES = {
     "Study": "danlu.runs",
     "Comparison": "danlu.study",
     "compare": "danlu.study",
+    "Treatment": "danlu.study",
+    "treat": "danlu.study",
     "Tuning": "danlu.study",
     "tune": "danlu.study",
     "Folds": "danlu.study",
@@ -59,6 +63,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Study",
+    "Treatment",
     "Tuning",
     "Watch",
     "__version__",
@@ -68,6 +73,7 @@ __all__ = [
     "fit",
     "load",
     "resume",
+    "treat",
     "tune",
     "watch",
 ]

@@ -48,6 +48,7 @@ for command in (
     show.show,
     show.report,
     diagnosing.diagnose,
+    diagnosing.treat,
     text.score,
     text.generate,
     show.data,

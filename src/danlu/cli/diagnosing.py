@@ -1,23 +1,21 @@
-"""Commands that say what is wrong with a training."""
+"""Commands that say what is wrong with a training, and what helps."""
 
 from __future__ import annotations
 
-import locale
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from danlu.cli.opening import open_run
-from danlu.cli.options import Json, RunPath, Trust, flags_of
-from danlu.errors import DanluError, short_path, unknown
+from danlu.cli.languages import Language, language_of
+from danlu.cli.opening import for_json, open_run
+from danlu.cli.options import Device, Json, RunPath, Trust, flags_of
+from danlu.cli.streams import outlast_readers
+from danlu.errors import short_path
 
 if TYPE_CHECKING:
     from danlu.diagnosis import Diagnosis, Finding
     from danlu.runs import Run
-
-Language = Annotated[
-    str | None, typer.Option("--lang", help="en or zh; default: that of the terminal.")
-]
 
 
 def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Json = False) -> None:
@@ -43,22 +41,46 @@ def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Js
         say(f"\n{_WORDS[language]['next']}: {step}")
 
 
+def treat(
+    run: RunPath,
+    seeds: Annotated[
+        int, typer.Option(help="Seeds on which the best of each round is confirmed.")
+    ] = 5,
+    budget: Annotated[str, typer.Option(help="How long it may take: 10m, 90s, 1h30m.")] = "10m",
+    rounds: Annotated[int, typer.Option(help="Rounds at most, each from the last winner.")] = 3,
+    metric: Annotated[
+        str | None, typer.Option(help="valid_accuracy, valid_f1 (of entities), valid_loss, …")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The treatment's folder.")] = None,
+    device: Device = "auto",
+    lang: Language = None,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Try what the diagnosis prescribes, beside the recipe as it was; report what helps."""
+    from danlu import study
+    from danlu.cli.results import finish_treatment
+    from danlu.report.terminal.study_progress import study_progress
+
+    outlast_readers()
+    language = language_of(lang)
+    treatment = study.treat(
+        open_run(run, trust),
+        seeds=seeds,
+        budget=budget,
+        rounds=rounds,
+        metric=metric,
+        out=out,
+        device=device,
+        listener=for_json(study_progress, json),
+    )
+    finish_treatment(treatment, json, language)
+
+
 _WORDS = {
     "en": {"try": "try", "also": "see also", "next": "next"},
     "zh": {"try": "可试", "also": "参见", "next": "下一步"},
 }
-
-
-def language_of(asked: str | None) -> str:
-    """Return the language asked for, else the locale's. Raises DanluError for another one."""
-    from danlu.diagnosis.catalogue import LANGUAGES
-
-    if asked is None:
-        name, _ = locale.getlocale()
-        return "zh" if (name or "").lower().startswith(("zh", "chinese")) else "en"
-    if asked not in LANGUAGES:
-        raise DanluError(unknown("lang", asked, LANGUAGES))
-    return asked
 
 
 def _lines(finding: Finding, language: str) -> list[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study import Comparison
     from danlu.study.folds import Folds
+    from danlu.study.treating.treatment import Treatment
     from danlu.study.tuning import Tuning
 
 
@@ -20,7 +21,7 @@ def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
 
     data: those it was trained on, where they are at hand.
     """
-    from danlu.cli.diagnosing import language_of
+    from danlu.cli.languages import language_of
     from danlu.diagnosis import diagnose, verdict
     from danlu.report.pages.run_page import write_report
     from danlu.report.terminal.console import say
@@ -105,21 +106,58 @@ def finish_comparison(comparison: Comparison, json: bool) -> None:
     say(f"\nreport: {short_path(path)}")
 
 
+def finish_treatment(treatment: Treatment, json: bool, language: str | None = None) -> None:
+    """Write the report of a treatment; print what was tried, the story, the paths."""
+    from danlu.cli.languages import language_of
+    from danlu.report.pages.treat_page import write_treatment
+    from danlu.report.terminal.console import say
+    from danlu.report.terminal.studies import print_treatment
+
+    chosen = language_of(language)
+    path = write_treatment(treatment, chosen)
+    if json:
+        print_json(treatment.to_json(chosen))
+        return
+    print_treatment(treatment, chosen)
+    say("")
+    if treatment.helped:
+        say(f"the best recipe: {short_path(treatment.study.path / 'best.toml')}")
+    say(f"report: {short_path(path)}")
+
+
+def finish_study(found: Study | Comparison | Tuning | Folds | Treatment, json: bool) -> None:
+    """Write the report of a study that is over, and print what it shows."""
+    from danlu.report.terminal.console import say
+    from danlu.runs import Study
+    from danlu.study import Comparison
+    from danlu.study.folds import Folds
+    from danlu.study.treating.treatment import Treatment
+
+    if isinstance(found, Comparison):
+        finish_comparison(found, json)
+    elif isinstance(found, Folds):
+        finish_folds(found, json)
+    elif isinstance(found, Treatment):
+        finish_treatment(found, json)
+    elif not isinstance(found, Study):
+        finish_tuning(found, json)
+    elif json:
+        facts = {"study": str(found.path), "status": found.status}
+        print_json({**facts, "members": len(found)})
+    else:
+        say(f"{short_path(found.path)}: {len(found)} trained")
+
+
 def show_study(study: Study, json: bool) -> None:
     """Print what a study shows, as far as it has got."""
     from danlu.report.terminal.console import say
-    from danlu.study import Comparison
-    from danlu.study.folds import KIND, Folds
-    from danlu.study.opening import open_tuning
+    from danlu.study.kinds import open_finished
 
-    kind, path, members = study.info["kind"], study.path, study.members
+    path, members = study.path, study.members
     is_finished = study.status == "finished"
-    if is_finished and kind == "compare":
-        finish_comparison(Comparison(study), json)
-    elif is_finished and kind == "tune":
-        finish_tuning(open_tuning(study), json)
-    elif is_finished and kind == KIND:
-        finish_folds(Folds(study), json)
+    found = open_finished(study) if is_finished else None
+    if found is not None:
+        finish_study(found, json)
     elif json:
         lines = [member.to_json() for member in members.values()]
         print_json({"study": str(path), **study.info, "status": study.status, "members": lines})

@@ -25,10 +25,9 @@ from danlu.cli.options import (
     Trust,
     with_loading_options,
 )
-from danlu.cli.results import finish_comparison, finish_folds, finish_tuning
+from danlu.cli.results import finish_comparison, finish_study, finish_tuning
 from danlu.cli.streams import outlast_readers
-from danlu.errors import DanluError, short_path, wrong
-from danlu.report.terminal.json_output import print_json
+from danlu.errors import DanluError, wrong
 
 if TYPE_CHECKING:
     from danlu.runs import Study
@@ -207,29 +206,22 @@ def _read_search(
 def write_study_report(study: Study) -> Path:
     """Write the page of a finished study anew. Raises RunError where it can have none."""
     from danlu.errors import RunError
-    from danlu.report.pages.compare_page import write_comparison
-    from danlu.report.pages.folds_page import write_folds
-    from danlu.report.pages.tune_page import write_tuning
-    from danlu.study import Comparison
-    from danlu.study.folds import KIND, Folds
-    from danlu.study.opening import open_tuning
+    from danlu.report.pages.study_page import write_study
+    from danlu.study.kinds import open_finished
 
-    kind, path = study.info["kind"], study.path
+    path = study.path
     if study.status != "finished":
         raise RunError(
             f"{str(path)!r} is {study.status}; only a finished study has a report "
             "(danlu resume goes on)"
         )
-    if kind == "compare":
-        return write_comparison(Comparison(study))
-    if kind == "tune":
-        return write_tuning(open_tuning(study))
-    if kind == KIND:
-        return write_folds(Folds(study))
-    raise RunError(
-        f"{str(path)!r} is neither comparison nor search, and has no report; "
-        f"of a member: danlu report {path}:0"
-    )
+    found = open_finished(study)
+    if found is None:
+        raise RunError(
+            f"{str(path)!r} is neither comparison nor search, and has no report; "
+            f"of a member: danlu report {path}:0"
+        )
+    return write_study(found)
 
 
 def resume_study(
@@ -243,7 +235,6 @@ def resume_study(
     """Go on with a study of whatever kind, and print what follows."""
     from danlu.report.terminal.console import say
     from danlu.report.terminal.study_progress import study_progress
-    from danlu.study import Comparison, Folds, Tuning
     from danlu.study.folds import KIND
     from danlu.study.resuming import continue_study
 
@@ -261,14 +252,4 @@ def resume_study(
         raise DanluError(wrong("storage", storage, rule, "leave it out"))
     with notices_said():
         found = continue_study(study, probes=probes, **options)
-    if isinstance(found, Comparison):
-        finish_comparison(found, json)
-    elif isinstance(found, Folds):
-        finish_folds(found, json)
-    elif isinstance(found, Tuning):
-        finish_tuning(found, json)
-    elif json:
-        facts = {"study": str(study.path), "status": study.status}
-        print_json({**facts, "members": len(study)})
-    else:
-        say(f"{short_path(study.path)}: {len(study)} trained")
+    finish_study(found, json)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from danlu.diagnosis import catalogue
+from danlu.errors import DanluError
+from danlu.files import with_nan, with_nulls
 from danlu.recipe.edit import Edit
 
 Figure = float | int | str | list[float]
@@ -63,6 +65,37 @@ class Finding:
             "also": list(self.also),
             "prescriptions": [p.to_json(language) for p in self.prescriptions],
         }
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain values without words, from which it can be made again in any language."""
+        prescriptions = []
+        for prescription in self.prescriptions:
+            texts = [str(edit) for edit in prescription.edits]
+            prescriptions.append({"reason": prescription.reason, "edits": texts})
+        return {
+            "cause": self.cause,
+            "severity": self.severity,
+            "figures": with_nulls(dict(self.figures)),
+            "also": list(self.also),
+            "prescriptions": prescriptions,
+        }
+
+    @classmethod
+    def from_facts(cls, plain: Mapping[str, Any]) -> Finding:
+        """Return the finding of plain values. Raises ValueError where they are none."""
+        try:
+            prescriptions = []
+            for prescription in plain["prescriptions"]:
+                made = Prescription(prescription["reason"], edits(*prescription["edits"]))
+                made.why()
+                prescriptions.append(made)
+            figures = with_nan(plain["figures"])
+            severity = float(plain["severity"])
+            finding = cls(plain["cause"], severity, figures, prescriptions, tuple(plain["also"]))
+            finding.why()
+        except (KeyError, IndexError, TypeError, AttributeError, DanluError) as e:
+            raise ValueError(f"not a finding: {e}") from e
+        return finding
 
 
 def edits(*texts: str) -> tuple[Edit, ...]:

@@ -11,12 +11,11 @@ from danlu.metrics import title_of
 from danlu.statistics import Estimate, estimate
 
 
-def bands(names: Sequence[str], curves: Any, metric: str) -> dict[str, Any]:
+def bands(names: Sequence[str], curves: Any, variant_of: Any, metric: str) -> dict[str, Any]:
     """Return training loss and a metric by epoch: the mean over seeds with its 95 % interval.
 
-    curves: the table of a study, whose members are laid seed by seed, every variant.
+    curves: the table of a study. variant_of: the number of the variant of each of its rows.
     """
-    variant_of = curves["member"] % len(names)
     traces = []
     for axis, column in (("", "train_loss"), ("2", metric)):
         for k, name in enumerate(names):
@@ -75,37 +74,33 @@ def _band(k: int, name: str, values: Any, axis: str) -> list[dict[str, Any]]:
 
 def differences(
     names: Sequence[str],
-    figures: Sequence[Sequence[float]],
+    gaps: Sequence[Sequence[float]],
     estimates: Sequence[Estimate],
-    control: int,
-    metric: str,
+    title: str,
     percent: bool,
 ) -> dict[str, Any]:
-    """Return paired differences to the control: a dot for every seed, the mean with its interval.
+    """Return paired differences to a control: a dot for every seed, the mean with its interval.
 
-    figures [V][n]; estimates [V]: of the differences.
+    gaps [V][n]: by seed; estimates [V]: of them.
     """
     unit = 100 if percent else 1
-    others = [k for k in range(len(names)) if k != control]
     traces: list[dict[str, Any]] = []
     # Plotly puts the first at the bottom.
-    for k in reversed(others):
-        pairs = zip(figures[k], figures[control], strict=True)
-        gaps = [unit * (x - y) for x, y in pairs]
+    for k in reversed(range(len(names))):
+        of_variant = [unit * gap for gap in gaps[k]]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": gaps,
-                "y": [names[k]] * len(gaps),
+                "x": of_variant,
+                "y": [names[k]] * len(of_variant),
                 "marker": {"color": colour(k), "size": 7, "opacity": 0.35},
             }
         )
         # After the dots, so that it is drawn above them.
         traces.append(_mean_mark(k, names[k], estimates[k], unit))
-    title = f"difference to {names[control]} in {title_of(metric)}"
     layout = {
-        "height": 110 + 44 * len(others),
+        "height": 110 + 44 * len(names),
         "showlegend": False,
         "margin": {"l": 16 + 7 * max(map(len, names)), "r": 16, "t": 8, "b": 52},
         "xaxis": {

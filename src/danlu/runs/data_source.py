@@ -116,9 +116,9 @@ class TrainedOnData:
         found = next((place for place in places if place and os.path.exists(place)), None)
         return typed if found is None else os.path.abspath(found)
 
-    def load_again(self, source: Any) -> Data:
-        """Load a source with the options with which the data were first loaded."""
-        options = dict(self.data_info["source"])
+    def load_again(self, source: Any, **changes: Any) -> Data:
+        """Load a source with the options with which the data were first loaded, and changes."""
+        options = {**self.data_info["source"], **changes}
         check_source({**options, "source": ""}, self.path / "data.json")
         options.pop("source")
         merges = options.pop(VALIDATION_IN_TRAINING, False)

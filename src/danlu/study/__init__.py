@@ -1,4 +1,4 @@
-"""Choosing recipes by evidence: compare variants, tune hyper-parameters."""
+"""Choosing recipes by evidence: compare variants, treat, tune hyper-parameters."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from danlu.study.comparison import Comparison
 from danlu.study.folds import Folds, cross_validate
 from danlu.study.resuming import resume
 from danlu.study.space import Choice, Range
+from danlu.study.treating.treat import continue_treatment, treat
+from danlu.study.treating.treatment import Treatment
 
 __all__ = [
     "Choice",
     "Comparison",
     "Folds",
     "Range",
+    "Treatment",
     "Tuning",
     "compare",
     "continue_comparison",
+    "continue_treatment",
     "continue_tuning",
     "cross_validate",
     "resume",
+    "treat",
     "tune",
 ]
 

@@ -20,6 +20,7 @@ from danlu.runs import Study
 from danlu.runs.members import figure_of
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
 from danlu.study.facts import comparison_facts
+from danlu.study.figure_format import FigureFormat
 from danlu.study.grid import name_of
 
 ALPHA = 0.05
@@ -61,6 +62,7 @@ class Comparison:
         self.metric, self.interval = info["metric"], info["interval"]
         self.control, self.until = info["control"], info["until"]
         self.higher_is_better = higher_is_better(self.metric)
+        self.format = FigureFormat(self.metric)
         self.values = [tuple((path, value) for path, value in v) for v in info["variants"]]
         names = info.get("names") or {}
         self.names = [name_of(values, names) for values in self.values]
@@ -133,11 +135,11 @@ class Comparison:
         return sentences
 
     def _claim(self, row: VariantResult, word: str, control: VariantResult) -> str:
-        gap = self.show_gap(abs(row.difference.mean))
+        gap = self.format.gap(abs(row.difference.mean))
         between = ""
         if math.isfinite(row.difference.low):
             is_negative = row.difference.mean < 0
-            between = f" ({self.show_range(row.difference, negated=is_negative)})"
+            between = f" ({self.format.range(row.difference, negated=is_negative)})"
         return f"{row.name} is {word} than {control.name} by {gap}{between}."
 
     def method(self) -> str:
@@ -160,36 +162,6 @@ class Comparison:
         """Level of the differences' intervals: 95 %, more where one looks repeatedly."""
         return f"{100 * (1 - self.alpha):.3g} %"
 
-    @property
-    def percent(self) -> bool:
-        """Whether figures are shown in per cent."""
-        return str(self.metric).endswith(("accuracy", "_f1"))
-
-    def show(self, x: float) -> str:
-        """Return a figure in the unit of the metric."""
-        if not math.isfinite(x):
-            return "–"
-        if self.percent:
-            return f"{100 * x:.2f} %"
-        return f"{x:.4g}"
-
-    def show_gap(self, x: float) -> str:
-        """Return a difference: accuracies differ in points."""
-        if self.percent and math.isfinite(x):
-            return f"{100 * x:.2f} points"
-        return self.show(x)
-
-    def show_range(self, interval: Estimate, negated: bool = False) -> str:
-        """Return an interval in the unit of the metric."""
-        low, high = interval.low, interval.high
-        if negated:
-            low, high = -high, -low
-        if not math.isfinite(low):
-            return "–"
-        # The column's other figures have the unit already.
-        ends = [self.show(end).removesuffix(" %") for end in (low, high)]
-        return " to ".join(ends)
-
     @guest
     def curves_figure(self) -> dict[str, Any]:
         """Return training loss and the metric by epoch, as a Plotly dictionary."""
@@ -198,17 +170,22 @@ class Comparison:
         # A metric of the test part has no curve.
         candidates = (self.metric, f"valid_{plain}", f"train_{plain}")
         column = next(name for name in candidates if name in curves)
-        return figures_of_comparison.bands(self.names, curves, column)
+        variant_of = curves["member"] % len(self.names)  # laid seed by seed, every variant
+        return figures_of_comparison.bands(self.names, curves, variant_of, column)
 
     def differences_figure(self) -> dict[str, Any]:
         """Return the paired differences to the control, as a Plotly dictionary."""
+        control = self.figures[self.control]
+        others = [k for k in range(len(self.names)) if k != self.control]
+        gaps = []
+        for k in others:
+            gaps.append([x - y for x, y in zip(self.figures[k], control, strict=True)])
         return figures_of_comparison.differences(
-            self.names,
-            self.figures,
-            [row.difference for row in self.rows],
-            self.control,
-            self.metric,
-            self.percent,
+            [self.names[k] for k in others],
+            gaps,
+            [self.rows[k].difference for k in others],
+            f"difference to {self.names[self.control]} in {title_of(self.metric)}",
+            self.format.percent,
         )
 
     @guest

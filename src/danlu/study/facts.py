@@ -59,7 +59,7 @@ class _Folds(Facts):
 
 def comparison_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a comparison. Raises RunError for what is not one."""
-    info = _checked(study, _Comparison)
+    info = checked(study, _Comparison)
     if info["control"] >= len(info["variants"]):
         raise RunError(f"{study.path / study.index} is foreign: `control` is none of the variants")
     return info
@@ -69,7 +69,7 @@ def search_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a search. Raises RunError for what is not one."""
     from danlu.study.strategies import STRATEGIES  # imports Optuna
 
-    info = _checked(study, _Search)
+    info = checked(study, _Search)
     if info["strategy"] not in STRATEGIES:
         raise RunError(f"{study.path / study.index} is foreign: `strategy` is {info['strategy']!r}")
     return info
@@ -77,10 +77,11 @@ def search_facts(study: Study) -> dict[str, Any]:
 
 def folds_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a cross-validation. Raises RunError for what is not one."""
-    return _checked(study, _Folds)
+    return checked(study, _Folds)
 
 
-def _checked(study: Study, model: type[Facts]) -> dict[str, Any]:
+def checked(study: Study, model: type[Facts]) -> dict[str, Any]:
+    """Return the facts of a study. Raises RunError where they are not what a model says."""
     info = study.info
     check_facts(info, model, study.path / study.index)
     return info

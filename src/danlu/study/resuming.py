@@ -12,6 +12,9 @@ from danlu.runs import Run, Study
 from danlu.study.compare import continue_comparison
 from danlu.study.comparison import Comparison
 from danlu.study.folds import KIND, Folds, continue_folds
+from danlu.study.treating.treat import continue_treatment
+from danlu.study.treating.treatment import KIND as TREATMENT
+from danlu.study.treating.treatment import Treatment
 from danlu.train import CHECKPOINT_EVERY, resume_study
 from danlu.train import resume as resume_run
 from danlu.train.dispatch.provenance import set_probes
@@ -30,7 +33,7 @@ def resume(
     probes: str | None = None,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-) -> Run | Study | Comparison | Tuning | Folds:
+) -> Run | Study | Comparison | Tuning | Folds | Treatment:
     """Go on with an interrupted or killed run or study, to the same weights as without a break.
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
@@ -59,7 +62,7 @@ def resume(
 
 def continue_study(
     study: Study, data: Any = None, probes: str | None = None, **options: Any
-) -> Study | Comparison | Tuning | Folds:
+) -> Study | Comparison | Tuning | Folds | Treatment:
     """Go on with a study of whatever kind; options: of the function that goes on with that kind."""
     set_probes(study, probes)
     kind = study.info["kind"]
@@ -77,4 +80,6 @@ def continue_study(
         return continue_tuning(study, data, **options)
     if kind == KIND:
         return continue_folds(study, data, **options)
+    if kind == TREATMENT:
+        return continue_treatment(study, data, **options)
     return resume_study(study, data, **options)

@@ -10,6 +10,7 @@ from danlu.figures import curves
 from danlu.files import write
 from danlu.recipe import Recipe
 from danlu.report.pages import html
+from danlu.report.pages.findings import findings_section
 from danlu.report.pages.outputs import sections as output_sections
 from danlu.report.tables.results import result_head, result_rows
 from danlu.runs import Run
@@ -31,7 +32,7 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
         f"<h1>{html.text(title)}</h1>",
         html.soft(_facts(run)),
         html.verdict(verdict(run, found.is_healthy)),
-        *_findings(found),
+        *findings_section(found),
         html.table(result_head(run), result_rows(run)),
         html.heading("Curves"),
         html.figure("curves", figure, "Loss and accuracy by epoch"),
@@ -43,21 +44,6 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
     path = run.path / "report.html"
     write(path, html.page(title, sections))
     return path
-
-
-def _findings(diagnosis: Diagnosis) -> list[str]:
-    """Return what is wrong, and what to try; nothing where all is well."""
-    if diagnosis.is_healthy:
-        return []
-    rows = []
-    for finding in diagnosis.findings:
-        cures = []
-        for prescription in finding.prescriptions:
-            edits = " ".join(map(str, prescription.edits))
-            cures.append(edits or prescription.why())
-        what = f"{finding.title()} ({finding.cause})"
-        rows.append([what, f"{finding.severity:.0%}", finding.why(), "; or ".join(cures)])
-    return [html.heading("Findings"), html.table(["cause", "severity", "why", "try"], rows)]
 
 
 def _facts(run: Run) -> str:

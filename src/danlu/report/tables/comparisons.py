@@ -35,13 +35,12 @@ def _row(c: Comparison, k: int) -> list[str]:
     name = row.name
     if row.diverged:
         name = f"{row.name} ({row.diverged} diverged)"
-    mean = c.show(row.mean.mean)
-    cells = [name, mean, c.show_range(row.mean)]
+    mean = c.format.show(row.mean.mean)
+    cells = [name, mean, c.format.range(row.mean)]
     if k == c.control:
         return [*cells, "", "", "", "control"]
-    gap = c.show_gap(row.difference.mean)
-    cells.append(_signed(gap))
-    cells.append(c.show_range(row.difference))
+    cells.append(c.format.signed_gap(row.difference.mean))
+    cells.append(c.format.range(row.difference))
     # A test says nothing of a variant of which some seeds are missing.
     if row.verdict.endswith("diverged"):
         cells.append("–")
@@ -49,12 +48,6 @@ def _row(c: Comparison, k: int) -> list[str]:
         cells.append(_show_p(row.corrected))
     cells.append(row.verdict)
     return cells
-
-
-def _signed(text: str) -> str:
-    if text.startswith(("-", "–")):
-        return text
-    return f"+{text}"
 
 
 def _show_p(p: float) -> str:

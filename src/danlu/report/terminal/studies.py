@@ -1,10 +1,11 @@
-"""Comparisons and searches in the terminal."""
+"""Comparisons, searches and treatments in the terminal."""
 
 from __future__ import annotations
 
-from danlu.report.tables import comparisons, searches
+from danlu.report.tables import comparisons, searches, treatments
 from danlu.report.terminal.console import say, table
 from danlu.study import Comparison
+from danlu.study.treating.treatment import Treatment
 from danlu.study.tuning import Tuning
 
 _BEST = 5
@@ -27,3 +28,14 @@ def print_tuning(t: Tuning) -> None:
         say(f"What mattered (share of the variance): {searches.importance_words(t)}")
     for sentence in t.sentences():
         say(sentence)
+
+
+def print_treatment(t: Treatment, language: str) -> None:
+    """Print what each round tried, the story, the method."""
+    for number in range(len(t.rounds)):
+        table(treatments.head(number), treatments.rows(t, number))
+        say("")
+    for sentence in t.sentences(language):
+        say(sentence)
+    if t.rounds:
+        say(f"({t.method()})")

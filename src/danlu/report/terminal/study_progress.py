@@ -17,6 +17,7 @@ from danlu.train import StudyListener
 from danlu.train.dispatch.plan import Plan
 
 _LOG_LINES = 20  # about, in all
+_LINES_APART = 1.0  # seconds
 
 
 class _Counting(StudyListener):
@@ -105,19 +106,21 @@ class _Counting(StudyListener):
 
 
 class LogProgress(_Counting):
-    """About twenty lines in all."""
+    """About twenty lines in all, and none within a second of the last."""
 
     def start(self, study: Study, steps: int, done: int) -> None:
         """Begin counting."""
         super().start(study, steps, done)
         self.lines = 0
+        self.last_line = self.began
 
     def progress(self, done: int) -> None:
         """Print a line whenever another twentieth is done."""
         super().progress(done)
         due = _LOG_LINES * done // max(1, self.steps_expected)
-        if due > self.lines:
-            self.lines = due
+        now = time.perf_counter()
+        if due > self.lines and now > self.last_line + _LINES_APART:
+            self.lines, self.last_line = due, now
             self.say(self.line())
 
 

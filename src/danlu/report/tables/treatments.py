@@ -1,0 +1,37 @@
+"""What a treatment tried, as text."""
+
+from __future__ import annotations
+
+from danlu.recipe.overrides import show
+from danlu.study.treating.treatment import Treatment
+
+
+def head(number: int) -> list[str]:
+    """Return the names of the columns of a round (from 0)."""
+    return [f"round {number + 1}", "cause", "gain", "95 % interval", "seeds", ""]
+
+
+def rows(t: Treatment, number: int) -> list[list[str]]:
+    """Return a row for everything that a round tried, the largest gain first."""
+    shown = []
+    for tried in sorted(t.tried(number), key=lambda tried: -tried.gain.mean):
+        shown.append(
+            [
+                tried.candidate.name,
+                tried.candidate.cause,
+                t.format.signed_gap(tried.gain.mean),
+                t.format.range(tried.gain),
+                str(tried.seeds),
+                tried.verdict,
+            ]
+        )
+    return shown
+
+
+def changed_fields(t: Treatment) -> list[list[str]]:
+    """Return a row for each field in which the best recipe differs from the patient's."""
+    changed = []
+    for path, before, after in t.patient_recipe.diff(t.best):
+        values = ["–" if value is None else show(value) for value in (before, after)]
+        changed.append([path, *values])
+    return changed

@@ -1,0 +1,29 @@
+"""What a study shows, by its kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from danlu.runs import Study
+from danlu.study.comparison import Comparison
+from danlu.study.folds import KIND as FOLDS
+from danlu.study.folds import Folds
+from danlu.study.treating.treatment import KIND as TREATMENT
+from danlu.study.treating.treatment import Treatment
+
+if TYPE_CHECKING:  # imports Optuna
+    from danlu.study.tuning import Tuning
+
+
+def open_finished(study: Study) -> Comparison | Tuning | Folds | Treatment | None:
+    """Return what a finished study shows; None for one that only trained recipes."""
+    kind = study.info["kind"]
+    if kind == "compare":
+        return Comparison(study)
+    if kind == "tune":
+        from danlu.study.opening import open_tuning
+
+        return open_tuning(study)
+    if kind == FOLDS:
+        return Folds(study)
+    return Treatment(study) if kind == TREATMENT else None

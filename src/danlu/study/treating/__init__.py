@@ -1,0 +1,1 @@
+"""Treatment: what a diagnosis prescribes, tried against a control over paired seeds."""

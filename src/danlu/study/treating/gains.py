@@ -1,0 +1,110 @@
+"""What a candidate gains over a control, by seed.
+
+A gain is positive where the candidate is better, whichever way the figure counts. Legend: n seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from danlu import metrics
+from danlu.data import Data
+from danlu.predict import evaluate
+from danlu.predict.scores import scores
+from danlu.statistics import Estimate, difference_interval, estimate
+
+ALPHA = 0.05
+BETTER, WORSE, OPEN = "better", "worse", "no difference shown"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How figures are compared.
+
+    metric: with its part. constant: what the best constant answer reaches, which a training that
+    diverged counts as. examples: of the part.
+    """
+
+    metric: str
+    constant: float
+    examples: int
+
+    @classmethod
+    def of(cls, metric: str, data: Data) -> Scale:
+        """Return the scale of a figure on these data."""
+        part, name = metrics.part_and_name(metric)
+        assert part is not None
+        return cls(metric, _constant_answer(data, part, name), data.size(part))
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the figure is better."""
+        return metrics.higher_is_better(self.metric)
+
+    def settle(self, figure: float) -> float:
+        """Return a figure that can be compared: that of the best constant answer at the least.
+
+        Without a lowest value, as of a loss or R², one training that went astray would hide what
+        all others say.
+        """
+        if not math.isfinite(figure):
+            return self.constant
+        _, name = metrics.part_and_name(self.metric)
+        if name in ("r2", "loss", "mae", "rmse", "median_error"):
+            keep = max if self.higher_is_better else min
+            return keep(figure, self.constant)
+        return figure
+
+    def gains(self, figures: Sequence[float], control: Sequence[float]) -> list[float]:
+        """Return the gain of each seed [n]."""
+        sign = 1 if self.higher_is_better else -1
+        return [sign * (x - y) for x, y in zip(figures, control, strict=True)]
+
+    def gain(
+        self, figures: Sequence[float], control: Sequence[float], level: float = 1 - ALPHA
+    ) -> Estimate:
+        """Return the mean gain over seeds with its interval.
+
+        Where every seed gains the same, as on small parts, seeds have no spread to go by: then it
+        is the interval over examples (Newcombe 1998), of accuracies.
+        """
+        found = estimate(self.gains(figures, control), level)
+        is_accuracy = self.metric.endswith("_accuracy") and "balanced" not in self.metric
+        if math.isfinite(found.low) or not is_accuracy or found.n < 2:
+            return found
+        ours, theirs = (sum(values) / len(values) for values in (figures, control))
+        low, high = difference_interval(ours, self.examples, theirs, self.examples)
+        return Estimate(found.mean, low, high, found.std, found.n)
+
+
+def _constant_answer(data: Data, part: str, name: str) -> float:
+    """Return a figure of the best constant answer: classes by their shares, or the mean number."""
+    schema = data.schema
+    shares = torch.tensor([float(n) for n in data.training_class_counts] or [1.0])
+    if schema.is_regression:
+        answer = torch.zeros(1)
+    elif len(shares) == schema.outputs:
+        answer = (shares / shares.sum()).clamp_min(1e-12).log()
+    else:
+        answer = torch.zeros(schema.outputs)
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        count = x.shape[1] * (x.shape[2] if schema.each_token else 1)
+        return answer.view(1, -1, 1).expand(1, len(answer), count), None
+
+    passes = evaluate.part_outputs(
+        forward, data, part, [data.normalizer(data.schema.normalization("none"))]
+    )
+    (score,) = scores(passes, schema, evaluate.sentence_lengths(data, part), more=[name])
+    return score.figure(name)
+
+
+def verdict(gain: Estimate) -> str:
+    """Return "better" or "worse" where the interval excludes 0."""
+    if gain.low > 0:
+        return BETTER
+    return WORSE if gain.high < 0 else OPEN

@@ -1,0 +1,317 @@
+"""`Treatment`: what a treatment showed, from its folder alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from danlu import metrics
+from danlu.diagnosis import Diagnosis, Finding
+from danlu.errors import RunError, count
+from danlu.figures import comparison as figures_of_comparison
+from danlu.recipe import Recipe
+from danlu.runs import Study
+from danlu.statistics import Estimate
+from danlu.study.figure_format import FigureFormat
+from danlu.study.treating import course
+from danlu.study.treating.candidates import Candidate
+from danlu.study.treating.course import TrainedFigures
+from danlu.study.treating.data_trials import DataTrial
+from danlu.study.treating.facts import treatment_facts
+from danlu.study.treating.gains import BETTER, Scale, verdict
+from danlu.study.treating.rounds import Round, Screening, Tried, with_edits
+
+KIND = "treat"
+
+
+class Treatment:
+    """What was tried on a patient, and what helped.
+
+    Raises RunError for another study, or one that is not over.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study, info = study, study.info
+        if info["kind"] != KIND:
+            raise RunError(
+                f"{str(study.path)!r} is not a treatment; danlu runs lists what there is"
+            )
+        treatment_facts(study)
+        if not info["over"]:
+            raise RunError(f"{str(study.path)!r} is not finished; {study.way_on}")
+        self.patient: str = info["patient"]
+        self.end: str = info["end"]
+        self.seconds: float = info["seconds"]
+        self.metric: str = info["metric"]
+        self.format = FigureFormat(self.metric)
+        examples = study.data_info["sizes"].get("valid", 0)
+        self.scale = Scale(self.metric, info["constant"], examples)
+        file = study.path / study.index
+        self.patient_recipe = study.recipe_from(info["patient_recipe"], file)
+        self.before = Diagnosis([Finding.from_facts(f) for f in info["findings"]])
+        self.after = Diagnosis([Finding.from_facts(f) for f in info["findings_after"]])
+        self.rounds = [Round.from_json(plain) for plain in info["rounds_tried"]]
+        self.data_trials = [DataTrial.from_json(plain) for plain in info["data_trials"]]
+        self.chosen = [Candidate.from_json(plain) for plain in info["chosen"]]
+        self.trained = TrainedFigures(study, self.metric)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    @property
+    def helped(self) -> bool:
+        """Whether anything was shown to help."""
+        return bool(self.chosen) or self.data_winner is not None
+
+    @property
+    def data_winner(self) -> DataTrial | None:
+        """The edit of the data that helped, if any did."""
+        return next((trial for trial in self.data_trials if trial.won), None)
+
+    @property
+    def data_edits(self) -> list[str]:
+        """How the data are to be loaded otherwise, such as data.vocabulary=5000."""
+        return list(self.data_winner.candidate.edits) if self.data_winner else []
+
+    @property
+    def last_seeds(self) -> Sequence[int]:
+        """The seeds of the last confirmation. Something must have helped."""
+        if self.data_winner is not None:
+            return self.data_winner.seeds
+        return self.rounds[len(self.chosen) - 1].confirming
+
+    @property
+    def trainings(self) -> int:
+        """How many networks were trained."""
+        return len(self.study) + sum(len(trial.figures) for trial in self.data_trials)
+
+    @cached_property
+    def best(self) -> Recipe:
+        """The recipe that all gains together lead to; the patient's own where nothing helped."""
+        return with_edits(self.patient_recipe, self.chosen)
+
+    @property
+    def edits(self) -> list[str]:
+        """What turns the patient's recipe into the best one."""
+        by_path = {edit.path: str(edit) for candidate in self.chosen for edit in candidate.parsed}
+        texts = list(by_path.values())
+        if self.patient_recipe.with_(texts) == self.best:
+            return texts
+        # A later edit took back what came with an earlier one.
+        changed = []
+        for path, _, value in self.patient_recipe.diff(self.best):
+            if value is not None:
+                changed.append(f"{path}={self.best.value_of(path)}")
+        return changed
+
+    def _settled(self, recipe: Recipe, seeds: Sequence[int]) -> list[float]:
+        return [self.scale.settle(figure) for figure in self.trained(recipe, seeds)]
+
+    @cached_property
+    def gain(self) -> Estimate | None:
+        """The gain of the best recipe over the patient's; None where nothing helped."""
+        if not self.helped:
+            return None
+        patient, best = self.figures
+        return self.scale.gain(best, patient)
+
+    @cached_property
+    def figures(self) -> tuple[list[float], list[float]]:
+        """The figures of patient and best, by the last seeds. Something must have helped."""
+        patient = self._settled(self.patient_recipe, self.last_seeds)
+        if self.data_winner is not None:
+            return patient, [self.scale.settle(figure) for figure in self.data_winner.figures]
+        return patient, self._settled(self.best, self.last_seeds)
+
+    @cached_property
+    def test(self) -> tuple[list[float], list[float], Estimate] | None:
+        """Figures of patient and best recipe on the test part, and the gain there."""
+        kept = self.study.info.get("test")
+        if kept is None:
+            return None
+        examples = self.study.data_info["sizes"].get("test", 0)
+        scale = Scale(self.metric, self.scale.constant, examples)
+        patient, best = (
+            [scale.settle(math.nan if x is None else x) for x in kept[name]]
+            for name in ("patient", "best")
+        )
+        return patient, best, scale.gain(best, patient)
+
+    def tried(self, number: int) -> list[Tried]:
+        """Return what a round tried (from 0), in figures.
+
+        The one that was chosen has those of the seeds it was confirmed on.
+        """
+        this = self.rounds[number]
+        control = with_edits(self.patient_recipe, this.base)
+        screening = Screening(this, control, self.scale, self.trained)
+        chosen = screening.choose()
+        rows = []
+        for row in screening.table():
+            if row.candidate == chosen:
+                row = self._confirmed(this, control, chosen)
+            rows.append(row)
+        return rows
+
+    def _confirmed(self, this: Round, control: Recipe, chosen: Candidate) -> Tried:
+        ours = self._settled(chosen.apply(control), this.confirming)
+        theirs = self._settled(control, this.confirming)
+        gain = self.scale.gain(ours, theirs)
+        return Tried(chosen, self.scale.gains(ours, theirs), gain, verdict(gain))
+
+    def sentences(self, language: str = "en") -> list[str]:
+        """Return the story in words; causes and advice in the language."""
+        sentences = [f"The patient, {self.patient}: {self.before.verdict(language)}"]
+        for number in range(len(self.rounds)):
+            sentences.append(self._sentence_of_round(number))
+        sentences += [self._sentence_of_data(t) for t in self.data_trials if not t.why_not]
+        if self.gain is not None:
+            sentences.append(self._outcome(self.gain))
+        if self.test is not None:
+            sentences.append(self._outcome_on_test(*self.test))
+        sentences.append(self._ending(language))
+        sentences += self._left_out()
+        return sentences
+
+    def _sentence_of_round(self, number: int) -> str:
+        rows = self.tried(number)
+        winners = [row for row in rows if number < len(self.chosen) and row.verdict == BETTER]
+        confirmed = [row for row in winners if row.candidate == self.chosen[number]]
+        tried = count(len(rows), "edit") if len(rows) != 1 else "one edit"
+        if not confirmed:
+            return f"Round {number + 1} tried {tried}; none was confirmed to help."
+        (row,) = confirmed
+        return (
+            f"Round {number + 1} tried {tried}: {row.candidate.name} gains "
+            f"{self.format.gap(row.gain.mean)} ({self.format.range(row.gain)}) on "
+            f"{row.seeds} fresh seeds."
+        )
+
+    def _sentence_of_data(self, trial: DataTrial) -> str:
+        ours = [self.scale.settle(figure) for figure in trial.figures]
+        gain = self.scale.gain(ours, self._settled(self.best, trial.seeds))
+        word = "gains" if trial.won else "is not shown to help:"
+        return (
+            f"{trial.candidate.name} {word} {self.format.gap(gain.mean)} "
+            f"({self.format.range(gain)}) on {gain.n} seeds."
+        )
+
+    def _outcome(self, gain: Estimate) -> str:
+        name = metrics.title_of(self.metric)
+        patient, best = (sum(values) / len(values) for values in self.figures)
+        return (
+            f"In all {name} goes from {self.format.show(patient)} to {self.format.show(best)}, a "
+            f"gain of {self.format.gap(gain.mean)} ({self.format.range(gain)})."
+        )
+
+    def _outcome_on_test(self, patient: list[float], best: list[float], gain: Estimate) -> str:
+        means = [self.format.show(sum(values) / len(values)) for values in (patient, best)]
+        return (
+            f"On the test part, read once, it goes from {means[0]} to {means[1]} "
+            f"({self.format.range(gain)})."
+        )
+
+    def _ending(self, language: str) -> str:
+        if self.end == course.HEALTHY:
+            return "Nothing is wrong with it any more." if self.helped else "Nothing is wrong."
+        left = ", ".join(finding.title(language) for finding in self.after.findings)
+        why = {
+            course.NOTHING: "no edit of the recipe is prescribed for it",
+            course.NO_GAIN: "nothing that was tried was confirmed to help",
+            course.BUDGET: "the budget is spent (--budget gives it longer)",
+            course.ROUNDS: "all rounds are over (--rounds gives it more)",
+        }[self.end]
+        return f"What is left: {left}; {why}."
+
+    def _left_out(self) -> list[str]:
+        """Return what was prescribed and not tried, with the reason."""
+        info, sentences = self.study.info, []
+        unfit = dict([*map(tuple, info["unfit"]), *(p for r in self.rounds for p in r.unfit)])
+        for name, why in unfit.items():
+            sentences.append(f"Not tried: {name}, which does not fit this recipe ({why}).")
+        missed = sum(r.left_out for r in self.rounds)
+        if missed:
+            sentences.append(f"Not tried for want of time: {count(missed, 'edit')}.")
+        for trial in self.data_trials:
+            if trial.why_not:
+                sentences.append(f"Not tried: {trial.candidate.name}; {trial.why_not}.")
+        return sentences
+
+    def gains_figure(self, number: int) -> dict[str, Any]:
+        """Return the gains of what a round tried (from 0) by seed, as a Plotly dictionary."""
+        rows = self.tried(number)
+        return figures_of_comparison.differences(
+            [row.candidate.name for row in rows],
+            [list(row.gains) for row in rows],
+            [row.gain for row in rows],
+            f"gain in {metrics.title_of(self.metric)}",
+            self.format.percent,
+        )
+
+    def curves_figure(self) -> dict[str, Any]:
+        """Return the curves of patient and best recipe on the same seeds, as a Plotly dictionary.
+
+        There must be a best one.
+        """
+        curves = self.study.curves()
+        variant_of: dict[int, int] = {}
+        for k, recipe in enumerate((self.patient_recipe, self.best)):
+            variant_of |= {self.trained.member(recipe, seed): k for seed in self.last_seeds}
+        shown = curves[curves["member"].isin(list(variant_of))]
+        column = self.metric if self.metric in curves else f"valid_{self.study.metric}"
+        names = ["the patient", " ".join(self.edits)]
+        variants = shown["member"].map(variant_of)
+        return figures_of_comparison.bands(names, shown, variants, column)
+
+    def method(self) -> str:
+        """Return how the figures were made."""
+        n = self.study.info["seeds"]
+        text = (
+            f"{metrics.title_of(self.metric)}; candidates are screened on "
+            f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others; intervals "
+            "by Student's t over paired seeds, 95 %"
+        )
+        if self._diverged_patients():
+            text += (
+                "; a training that diverged counts as the best constant answer "
+                f"({self.format.show(self.scale.constant)})"
+            )
+        return text
+
+    def _diverged_patients(self) -> bool:
+        members = self.study.members.values()
+        return any(member.status == "diverged" for member in members)
+
+    def to_json(self, language: str = "en") -> dict[str, Any]:
+        """Return everything that was found, as plain values."""
+        rounds = []
+        for number, this in enumerate(self.rounds):
+            tried = [row.to_json() for row in self.tried(number)]
+            rounds.append({"causes": this.causes, "tried": tried})
+        gain = self.gain or Estimate(0.0, math.nan, math.nan, math.nan, 0)
+        best = {
+            "edits": [*self.edits, *self.data_edits],
+            "gain": gain.mean,
+            "low": gain.low,
+            "high": gain.high,
+        }
+        test = None
+        if self.test is not None:
+            _, _, on_test = self.test
+            test = {"gain": on_test.mean, "low": on_test.low, "high": on_test.high}
+        return {
+            "run": self.patient,
+            "study": str(self.study.path),
+            "metric": self.metric,
+            "rounds": rounds,
+            "best": best,
+            "test": test,
+            "helped": self.helped,
+            "trainings": self.trainings,
+            "seconds": self.seconds,
+            "end": self.end,
+            "findings_after": [f.to_json(language) for f in self.after.findings],
+            "sentences": self.sentences(language),
+        }
