@@ -27,7 +27,8 @@ FLOORS = [
     ["figures", "predict"],
     ["runs"],
     ["train"],
-    ["diagnosis", "study"],
+    ["diagnosis"],
+    ["study"],
     ["labs"],
     ["report"],
     ["export"],
@@ -119,7 +120,7 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
     assert not {name for name in loaded_by(code) if name.startswith("danlu.train")}
 
 
-VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "tune", "watch"]
+VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "treat", "tune", "watch"]
 
 
 def test_the_public_names_are_pinned() -> None:
@@ -134,6 +135,7 @@ def test_the_public_names_are_pinned() -> None:
         "Recipe",
         "Run",
         "Study",
+        "Treatment",
         "Tuning",
         "Watch",
         "__version__",

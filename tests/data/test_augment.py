@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy import stats
 
 from danlu.data import Augmenter, augment
 from danlu.rng import stream
@@ -94,3 +95,41 @@ def test_an_augmenter_without_fields_changes_nothing() -> None:
     a = Augmenter()
     assert not a.moves
     assert torch.equal(a.add_noise(a.move(x, stream(0, "augment", 0)), stream(0, "augment", 0)), x)
+
+
+def test_a_hidden_square_lies_where_it_was_drawn() -> None:
+    x = torch.ones(3, 2, 6, 8)
+    u = torch.tensor([[0.0, 0.5, 0.99], [0.0, 0.5, 0.99]], dtype=torch.float64)
+    got = augment.cut_out(x, u, 3).numpy()
+    for i, (row, column) in enumerate(((0, 0), (3, 4), (5, 7))):
+        want = np.ones((6, 8))
+        for r in range(row - 1, row + 2):
+            for c in range(column - 1, column + 2):
+                if 0 <= r < 6 and 0 <= c < 8:
+                    want[r, c] = 0
+        assert (got[i] == want).all()
+
+
+def test_brightness_and_inversion_change_each_picture_by_its_own_draw() -> None:
+    x = torch.rand(200, 1, 4, 4) * 200 + 20
+    brighter = Augmenter(brightness=0.4).move(x, stream(0, "augment", 1)) / x
+    factors = brighter.flatten(1)
+    torch.testing.assert_close(factors, factors[:, :1].expand(-1, 16))
+    assert 0.6 <= float(factors.min()) < 0.65
+    assert 1.35 < float(factors.max()) <= 1.4
+    inverted = Augmenter(invert=0.25).move(x, stream(0, "augment", 1))
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    is_changed = (inverted != x).flatten(1).any(1)
+    torch.testing.assert_close(inverted[is_changed], (low + high - x)[is_changed])
+    assert 0.15 < float(is_changed.float().mean()) < 0.35
+
+
+def test_the_weight_of_a_mixture_is_beta_distributed() -> None:
+    weights, fixed = [], 0
+    for k in range(2000):
+        weight, partner = augment.mixture(0.4, 8, stream(0, "mixup", k))
+        weights.append(weight)
+        fixed += int((partner == torch.arange(8)).sum())
+        assert sorted(partner.tolist()) == list(range(8))
+    assert stats.kstest(weights, stats.beta(0.4, 0.4).cdf).pvalue > 0.001
+    assert 1500 < fixed < 2500  # one of a random permutation's places is fixed on average

@@ -20,7 +20,46 @@ FORMULAS = {
     "minmax": lambda x, t: (x - t.min(0)) / (t.max(0) - t.min(0)),
     "minmax-symmetric": lambda x, t: 2 * (x - t.min(0)) / (t.max(0) - t.min(0)) - 1,
     "zscore": lambda x, t: (x - t.mean(0)) / t.std(0),
+    "robust": lambda x, t: robust(x, t),
+    "clipped": lambda x, t: np.clip(robust(x, t), -4, 4),
 }
+
+
+def robust(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    low, median, high = np.quantile(train, [0.25, 0.5, 0.75], axis=0, method="nearest")
+    return (x - median) / ((high - low) / 1.3489795)
+
+
+@pytest.mark.parametrize("kind", ["robust", "clipped"])
+def test_outliers_do_not_move_the_scale_of_the_others(kind: str) -> None:
+    x = table()
+    data = load((x, np.arange(400) % 2))
+    spoilt = x.copy()
+    spoilt[data.parts["train"][:3].numpy()] = 1e6
+    other = load((spoilt, np.arange(400) % 2))
+    before, after = (d.normalizer(kind)(torch.from_numpy(x)) for d in (data, other))
+    assert float((before - after).abs().max()) < 0.2
+    far = other.normalizer(kind)(torch.from_numpy(spoilt)).abs().max()
+    assert float(far) == 4 if kind == "clipped" else float(far) > 1000
+
+
+def test_where_most_values_are_equal_the_rest_gives_the_scale() -> None:
+    x = np.zeros((400, 2), np.float32)
+    x[::3, 0] = np.linspace(1, 2, 134)
+    scaled = load((x, np.arange(400) % 2)).normalizer("robust")(torch.from_numpy(x))
+    assert 1 < float(scaled[:, 0].abs().max()) < 10
+    assert float(scaled[:, 1].abs().max()) == 0
+
+
+@pytest.mark.parametrize("kind", ["robust", "clipped"])
+def test_pictures_are_scaled_by_the_quartiles_of_a_channel(kind: str) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (200, 3, 8, 8)).astype(np.uint8)
+    data = load((x, np.arange(200) % 2))
+    train = x[data.parts["train"]].astype(np.float64)
+    channels = np.moveaxis(train, 1, 0).reshape(3, -1).T
+    want = FORMULAS[kind](np.moveaxis(x.astype(float), 1, 3), channels)
+    got = data.normalizer(kind)(data.x).numpy()
+    np.testing.assert_allclose(np.moveaxis(got, 1, 3), want, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", sorted(FORMULAS))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -73,13 +74,15 @@ def test_gradients_of_several_networks_equal_autograd(
     rule = losses.LOSSES[name]
     o = logits() if rule.classes else logits()[:, :1].detach().requires_grad_()
     y = Y if rule.classes else torch.randn(12, generator=G, dtype=torch.float64)
-    parameters = [parameter, 0.0, 0.7] if parameter else [0.0] * 3
+    # δ of 0 is no loss, and the recipe refuses it.
+    least = 0.1 if name == "huber" else 0.0
+    parameters = [parameter, least, 0.7] if parameter else [least] * 3
     counts = torch.randint(0, 3, (3, 12), generator=G) + (torch.arange(12) == 5)
     w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if rule.classes else None
     average = torch.tensor([[11.0], [12.5], [7.0]], dtype=torch.float64)
     per = losses.example_weights(y[None], average, w, counts) if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
-    column = torch.tensor(parameters, dtype=torch.float64).view(3, 1, 1) if parameter else 0.0
+    column = torch.tensor(parameters, dtype=torch.float64).view(3, 1, 1) if parameter else least
     for gradient in (rule.gradient, losses.gradient_by_autograd(rule.value)):
         closed, slope = gradient(three.clone(), y[None], column, per)
         for i, own in enumerate(parameters):
@@ -98,6 +101,15 @@ def test_an_example_weighs_what_the_training_part_says_not_what_its_batch_says()
     # Half a batch: each counts twice as much, whatever the other half was.
     half = losses.example_weights(y[:2], 2.5, weights)
     assert half.tolist() == pytest.approx([0.4, 0.8])
+
+
+def test_huber_and_absolute_loss_equal_pytorch_s() -> None:
+    o = torch.randn(50, 1, generator=G, dtype=torch.float64) * 3
+    y = torch.randn(50, generator=G, dtype=torch.float64)
+    for delta in (0.1, 1.0, 5.0):
+        want = 2 * F.huber_loss(o[:, 0], y, delta=delta)
+        torch.testing.assert_close(losses.huber(o, y, delta), want)
+    torch.testing.assert_close(losses.absolute_error(o, y), F.l1_loss(o[:, 0], y))
 
 
 def test_the_focal_loss_is_that_of_the_paper() -> None:

@@ -171,6 +171,12 @@ def closed(name: str, t: float, total: float) -> float:
             if t < 0.3 * total
             else 0.1 + 0.9 * (1 + math.cos(math.pi * (t - 0.3 * total) / (0.7 * total))) / 2
         ),
+        "warm-restarts": next(
+            0.1 + 0.9 * (1 + math.cos(math.pi * (t - start) / (end - start))) / 2
+            for start, end in ((0, 2.5), (2.5, 7.5), (7.5, 17.5))
+            if start <= t < end
+        ),
+        "plateau": 0.9**3,
     }[name]
 
 
@@ -184,6 +190,9 @@ def test_schedules_equal_their_closed_form(name: str, warmup: float) -> None:
         "final": 0.1,
         "initial": 0.04,
         "peak": 0.3,
+        "period": 2.5,
+        "growth": 2.0,
+        "drops": 3,
     }
     per_epoch, epochs = 10, 12
     for k in range(per_epoch * epochs):

@@ -16,6 +16,8 @@ from danlu.optim.schedules import SCHEDULES
 from danlu.runs import Study
 
 WARMUPS = (0.0, 0.5, 0, 1.0, 0.0)
+LATE_SCHEDULES = ({"name": "plateau", "wait": 1, "gamma": 0.5}, {"name": "warm-restarts", "period": 1.5, "growth": 2.0, "warmup": 0.5},
+                  {"name": "plateau", "wait": 2}, "one-cycle", {"name": "plateau", "wait": 1, "warmup": 1.0})  # fmt: skip
 
 
 # What each technique gives to five members; None leaves a member as it is.
@@ -38,6 +40,10 @@ TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "swa": [{"average": {"name": "swa", "start": s}, "epochs": e} for s, e in ((0.5, 2), (0, 3), (0.5, 4), (0.25, 3), (0, 1))],
     "accumulation": [{"accumulate": 3, "average": "ema", "schedule": s} for s in ("step", "cosine", "step", "cosine", "step")],
     "schedules": [{"schedule": {"name": s, "warmup": w}, "epochs": 3} for s, w in zip(SCHEDULES, WARMUPS, strict=False)],
+    "late schedules": [{"schedule": s, "epochs": 6} for s in LATE_SCHEDULES],
+    "robust scaling": [{"normalize": n} for n in ("robust", "clipped", "robust", "zscore", "clipped")],
+    "pictures changed": [{"augment": a} for a in ({"cutout": 2}, {"brightness": 0.5, "invert": 0.5}, {}, {"invert": 0.3, "cutout": 1, "noise": 0.1}, {"cutout": 3})],
+    "mixup": [{"augment": {"mixup": a}, "loss": {"label_smoothing": e}} for a, e in ((0.2, 0.0), (1.0, 0.1), (0.0, 0.0), (0.2, 0.3), (1.0, 0.0))],
 }  # fmt: skip
 
 
@@ -45,6 +51,12 @@ MODEL_TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "dropout": [{"dropout": p} for p in (0.0, 0.2, 0.5, 0.2, 0.7)],
     "norm-before": [{"batch_norm": "before"}] * 5,
     "norm-after": [{"batch_norm": "after", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
+    "layer-norm": [{"layer_norm": "before", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
+    "residual": [
+        {"residual": True, "hidden": (8, 8, 6), "layer_norm": "after", "dropout": p}
+        for p in (0.0, 0.2, 0.5, 0.0, 0.7)
+    ],
+    "selu": [{"activation": "selu", "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
     "phm": [{"phm_n": 2, "dropout": p} for p in (0.0, 0.2, 0.5, 0.0, 0.7)],
 }
 

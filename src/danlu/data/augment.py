@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +21,10 @@ class Augmenter:
     flip: left–right for half of the images. rotate: up to ± degrees. scale: factor within
     1 ± scale. shift: up to ± pixels either way. crop: pad that many pixels, cut the old size at a
     whole-pixel place. noise: standard deviation of Gaussian noise, in units of the normalised
-    input. word_dropout: of tokens, the probability that each is read as `<unk>`.
+    input. word_dropout: of tokens, the probability that each is read as `<unk>`. cutout: side in
+    pixels of a square set to 0 after normalising. brightness: factor within 1 ± brightness. invert:
+    probability that light and dark change places. mixup: α of the weight λ ~ Beta(α, α) with which
+    examples of a batch are mixed with others of it.
     """
 
     flip: bool = False
@@ -30,11 +34,15 @@ class Augmenter:
     crop: int = 0
     noise: float = 0.0
     word_dropout: float = 0.0
+    cutout: int = 0
+    brightness: float = 0.0
+    invert: float = 0.0
+    mixup: float = 0.0
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change place."""
-        return bool(self.flip or self.crop or self.warps)
+        """Whether raw pixels change, in place or value."""
+        return bool(self.flip or self.crop or self.warps or self.brightness or self.invert)
 
     @property
     def warps(self) -> bool:
@@ -42,7 +50,7 @@ class Augmenter:
         return bool(self.rotate or self.scale or self.shift)
 
     def move(self, x: Tensor, g: torch.Generator) -> Tensor:
-        """Return raw values x [B, C, H, W] with pixels moved; outside the image is 0."""
+        """Return raw values x [B, C, H, W] with pixels changed; outside the image is 0."""
         b = len(x)
         if self.flip:
             # Drawn on the CPU, so that a GPU trains on the same pictures.
@@ -59,7 +67,20 @@ class Augmenter:
             factor = 1 + u[1] * self.scale
             shift = u[2:].T * self.shift
             x = warp(x, degrees, factor, shift)
+        if self.brightness:
+            u = torch.rand(b, generator=g, dtype=torch.float64) * 2 - 1
+            x = x * _of_picture(1 + u * self.brightness, x)
+        if self.invert:
+            is_inverted = torch.rand(b, generator=g) < self.invert
+            x = invert(x, is_inverted)
         return x
+
+    def hide(self, x: Tensor, g: torch.Generator) -> Tensor:
+        """Return normalised pictures x [B, C, H, W] with a square of each set to 0, the mean."""
+        if not self.cutout:
+            return x
+        u = torch.rand(2, len(x), generator=g, dtype=torch.float64)
+        return cut_out(x, u, self.cutout)
 
     def add_noise(self, x: Tensor, g: torch.Generator) -> Tensor:
         """Return normalised values x with noise added."""
@@ -67,6 +88,44 @@ class Augmenter:
             return x
         noise = torch.randn(x.shape, generator=g, dtype=x.dtype)
         return x + self.noise * noise.to(x.device)
+
+
+def mixture(alpha: float, size: int, g: torch.Generator) -> tuple[float, Tensor]:
+    """Return λ ~ Beta(α, α), and for each of `size` examples the one to mix it with.
+
+    An example x becomes λ·x + (1 − λ)·x[partner], and so does its target (Zhang et al. 2018).
+    """
+    seed = int(torch.randint(2**31, (), generator=g))
+    weight = float(np.random.default_rng(seed).beta(alpha, alpha))
+    return weight, torch.randperm(size, generator=g)
+
+
+def _of_picture(values: Tensor, x: Tensor) -> Tensor:
+    """Return values [B] so that they go with pictures x [B, C, H, W]."""
+    return values.to(x.device, x.dtype).view(-1, 1, 1, 1)
+
+
+def invert(x: Tensor, mask: Tensor) -> Tensor:
+    """Return x with light and dark exchanged in the images of the mask [B], in their own range."""
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    of_image = mask.to(x.device).view(-1, 1, 1, 1)
+    return torch.where(of_image, low + high - x, x)
+
+
+def cut_out(x: Tensor, u: Tensor, side: int) -> Tensor:
+    """Return x with a square of each image set to 0, about a centre at u [2, B] of its sides.
+
+    Squares may reach over the edge (DeVries and Taylor 2017).
+    """
+    h, w = x.shape[2:]
+    inside = []
+    for place, length in zip(u, (h, w), strict=True):
+        first = (place * length).floor().long() - side // 2  # [B]
+        offset = torch.arange(length) - first[:, None]  # [B, length]
+        inside.append((offset >= 0) & (offset < side))
+    rows, columns = inside
+    hidden = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
+    return x.masked_fill(hidden.to(x.device), 0.0)
 
 
 def flip(x: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Normalisers, fitted on the training part alone: min–max, z-score, PCA whitening.
+"""Normalisers, fitted on the training part alone: min–max, z-score, robust, PCA whitening.
 
 Legend: C channels, F features, N examples.
 """
@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-KINDS = ("none", "minmax", "minmax-symmetric", "zscore", "whiten")
+KINDS = ("none", "minmax", "minmax-symmetric", "zscore", "robust", "clipped", "whiten")
+CLIPPED_AT = 4.0
+"""Where `clipped` cuts off, in robust standard deviations."""
+
+_NORMAL_QUARTILES = 1.3489795  # the distance of a normal distribution's quartiles, by σ
+_MOST_VALUES = 1 << 22  # of a channel or feature, of which quartiles are taken
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,17 @@ class Normalizer:
             whitened = (flat - self.shift) @ self.matrix
             return whitened.view(x.shape)
         # A conversion makes a copy; where none is needed, the subtraction must.
-        if x.dtype == dtype:
-            return x.sub(self.shift).mul_(self.scale)
-        return x.to(dtype).sub_(self.shift).mul_(self.scale)
+        scaled = x.sub(self.shift) if x.dtype == dtype else x.to(dtype).sub_(self.shift)
+        scaled = scaled.mul_(self.scale)
+        if self.kind == "clipped":
+            return self._clipped(scaled)
+        return scaled
+
+    def _clipped(self, scaled: Tensor) -> Tensor:
+        """Return scaled values cut off at ±4; features that stay as they are (scale 1) are not."""
+        cut = scaled.clamp(-CLIPPED_AT, CLIPPED_AT)
+        stays = (self.scale == 1) & (self.shift == 0)
+        return torch.where(stays, scaled, cut)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Normalizer:
         """Return the same on another device or in another precision."""
@@ -68,8 +81,10 @@ def fit(
 ) -> Normalizer:
     """Fit on chunks [n, *shape] of the training part; statistics are taken in float64.
 
-    Min–max maps the training range to [0, 1] or [−1, 1]; z-score to mean 0, variance 1; whitening
-    to covariance I (directions without variance become 0). A constant feature keeps scale 1.
+    Min–max maps the training range to [0, 1] or [−1, 1]; z-score to mean 0, variance 1; robust to
+    median 0 and quartiles as far apart as those of variance 1, which outliers do not move; clipped
+    cuts that off at ±4; whitening to covariance I (directions without variance become 0). A
+    constant feature keeps scale 1.
     is_measured: of each feature of a table, whether it is a number; the others (0/1, numbers of
     levels) stay as they are. Without it all are.
     """
@@ -84,6 +99,11 @@ def fit(
     if kind == "whiten":
         return _whiten(chunks, stays)
 
+    if kind in ("robust", "clipped"):
+        shift, scale = _robust(chunks, shape)
+        shift = torch.where(stays, 0.0, shift).float().view(per_channel)
+        scale = torch.where(stays, 1.0, scale).float().view(per_channel)
+        return Normalizer(kind, shift, scale)
     low, high, mean, std = moments(chunks, shape)
     if kind == "zscore":
         shift = mean
@@ -179,6 +199,29 @@ def moments(
     varies = sums.high > sums.low
     std = torch.where(varies, variance.sqrt(), 0.0)
     return sums.low, sums.high, mean + sums.centre, std
+
+
+def _robust(chunks: Iterable[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return median, and 1.349 by the distance of the quartiles, per channel or feature.
+
+    Where more than half of the values are equal, the quartiles say nothing: there it is 1 by the
+    standard deviation of what is not cut off by the quantiles 1 and 99 %, or 1. Of very many values
+    an even sample is taken.
+    """
+    by_channel = []
+    for chunk in chunks:
+        values = chunk.double().transpose(0, 1).flatten(1) if len(shape) == 3 else chunk.double().T
+        by_channel.append(values)
+    values = torch.cat(by_channel, 1)  # [C or F, n]
+    every = -(-values.shape[1] // _MOST_VALUES)
+    ordered = values[:, ::every].sort(1).values
+    n = ordered.shape[1]
+    first, low, median, high, last = (
+        ordered[:, round(q * (n - 1))] for q in (0.01, 0.25, 0.5, 0.75, 0.99)
+    )
+    inner = ordered.clamp(first[:, None], last[:, None]).std(1, correction=0)
+    spread = torch.where(high > low, (high - low) / _NORMAL_QUARTILES, inner)
+    return median, 1 / torch.where(spread > 0, spread, 1.0)
 
 
 def _whiten(chunks: Iterable[Tensor], stays: Tensor) -> Normalizer:

@@ -68,7 +68,10 @@ def _refuse_unwritable(recipe: Recipe) -> None:
         "accumulate": (recipe.accumulate, 1),
         "model.auxiliary": (recipe.model.auxiliary or 0, 0),
         "sample.balanced": (recipe.sample.balanced, False),
+        "augment.mixup": (recipe.augment.mixup, 0.0),
     }
+    if SCHEDULES[recipe.schedule.name].follows_loss:
+        values["schedule.name"] = (recipe.schedule.name, "constant")
     if recipe.dtype == "bf16-mixed":
         values["dtype"] = (recipe.dtype, "float32")
     mistakes = []
@@ -285,7 +288,7 @@ class _PlainLoop:
                 f"augment = Augmenter(**{recipe.augment.model_dump()})",
                 "if augment.moves:",
                 f"    raw = augment.move(raw.to(torch.{recipe.dtype}), g)",
-                "x = augment.add_noise(normalize(raw), g)",
+                "x = augment.add_noise(augment.hide(normalize(raw), g), g)",
             ]
         else:
             lines.append("x = normalize(raw)")

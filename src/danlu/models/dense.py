@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from danlu.errors import ModelError, wrong
 from danlu.models import fields
@@ -20,8 +20,10 @@ FIELDS = (
     fields.HIDDEN,
     fields.ACTIVATION,
     fields.BATCH_NORM,
+    fields.LAYER_NORM,
     fields.DROPOUT,
     fields.PHM_N,
+    fields.RESIDUAL,
 )
 SOFTMAX_FIELDS = (fields.HIDDEN.with_default(()), *FIELDS[1:])
 
@@ -53,8 +55,10 @@ def add_dense(
     activation: str,
     batch_norm: str,
     dropout: float,
-    phm_n: int,
+    phm_n: int = 1,
     first: int = 1,
+    layer_norm: str = "none",
+    residual: bool = False,
 ) -> None:
     """Add hidden layers and the output layer, numbered from `first`."""
     for k, q in enumerate(hidden, first):
@@ -62,11 +66,37 @@ def add_dense(
         if phm_n != 1:
             layer = _phm_layer(n, q, phm_n, k)
         norm = nn.BatchNorm1d(q) if batch_norm != "none" else None
-        add_block(layers, str(k), layer, norm, activation, batch_norm)
+        block: Layers = OrderedDict()
+        add_block(block, str(k), layer, norm, activation, batch_norm)
+        if layer_norm != "none":
+            _add_layer_norm(block, str(k), q, layer_norm)
         if dropout:
-            layers[f"dropout{k}"] = Dropout(dropout)
+            block[f"dropout{k}"] = Dropout(dropout)
+        if residual and q == n:
+            layers[f"block{k}"] = Residual(block)
+        else:
+            layers.update(block)
         n = q
     layers["output"] = nn.Linear(n, outputs)
+
+
+def _add_layer_norm(block: Layers, k: str, q: int, place: str) -> None:
+    """Put layer normalisation right before or after the activation of a block."""
+    names = list(block)
+    activation = next(name for name in names if not name.startswith(("dense", "norm")))
+    at = names.index(activation) + (place == "after")
+    rest = [(name, block.pop(name)) for name in names[at:]]
+    block[f"layer_norm{k}"] = nn.LayerNorm(q)
+    block.update(rest)
+
+
+class Residual(nn.Sequential):
+    """x + f(x), f the layers in turn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, n] → [B, n]."""
+        made: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + made
 
 
 def _phm_layer(n: int, q: int, phm_n: int, k: int) -> PHMLinear:
@@ -83,8 +113,10 @@ def build(
     hidden: tuple[int, ...],
     activation: str,
     batch_norm: str,
+    layer_norm: str,
     dropout: float,
     phm_n: int,
+    residual: bool,
 ) -> nn.Module:
     """Return flattening, hidden layers, output logits.
 
@@ -92,7 +124,18 @@ def build(
     """
     layers: Layers = OrderedDict(flatten=nn.Flatten())
     n = math.prod(input_shape)
-    add_dense(layers, n, outputs, hidden, activation, batch_norm, dropout, phm_n)
+    add_dense(
+        layers,
+        n,
+        outputs,
+        hidden,
+        activation,
+        batch_norm,
+        dropout,
+        phm_n,
+        layer_norm=layer_norm,
+        residual=residual,
+    )
     return nn.Sequential(layers)
 
 

@@ -96,6 +96,20 @@ BATCH_NORM = Field(
     "none",
     "Batch normalisation of hidden layers, before or after the activation.",
 )
+LAYER_NORM = Field(
+    "layer_norm",
+    Literal["none", "before", "after"],
+    "none",
+    "Layer normalisation of hidden layers, before or after the activation: each example by its own "
+    "mean and variance, whatever lies beside it (Ba et al. 2016).",
+)
+RESIDUAL = Field(
+    "residual",
+    bool,
+    False,
+    "Whether a hidden layer adds what it was given to what it makes of it, where both are as wide "
+    "(He et al. 2016).",
+)
 DROPOUT = Field(
     "dropout",
     float,

@@ -22,6 +22,8 @@ _SAME_SHAPE = (
     nn.ReLU,
     nn.LeakyReLU,
     nn.ELU,
+    nn.SELU,
+    nn.LayerNorm,
     nn.GELU,
     nn.Sigmoid,
     nn.Tanh,

@@ -21,7 +21,9 @@ FIELDS = (
     fields.HIDDEN.with_default((128, 64)),
     fields.ACTIVATION,
     fields.BATCH_NORM,
+    fields.LAYER_NORM,
     fields.DROPOUT.with_default(0.1),
+    fields.RESIDUAL,
 )
 Embeddings = tuple[tuple[int, int], ...]  # place among the features, number of levels
 

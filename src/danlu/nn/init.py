@@ -93,6 +93,8 @@ BY_ACTIVATION = {
     "relu": "he",
     "leaky-relu": "he",
     "elu": "he",
+    # 1/n is what SELU's fixed point is derived for (Klambauer et al. 2017).
+    "selu": "xavier",
     "gelu": "he",
     "sigmoid": "xavier",
     "tanh": "xavier",

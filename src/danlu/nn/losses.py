@@ -129,6 +129,31 @@ def squared_error(
     return _mean(error.square(), weights)
 
 
+def huber(
+    o: Tensor,
+    y: Tensor,
+    delta: float = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean of e² for |e| ≤ δ and δ(2|e| − δ) beyond, e = o − y (Huber 1964).
+
+    Twice the usual form, so that near 0 it is the squared error.
+    """
+    size = (o.squeeze(1) - y).abs()  # [B]
+    near = size.clamp_max(delta)
+    return _mean(near * (2 * size - near), weights)
+
+
+def absolute_error(
+    o: Tensor,
+    y: Tensor,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean of |o − y|: the median is learnt, which outliers do not move."""
+    return _mean((o.squeeze(1) - y).abs(), weights)
+
+
 def focal(
     o: Tensor,
     y: Tensor,
@@ -204,6 +229,41 @@ def squared_error_gradient(
         return squared.mean((1, 2)), error * (2 / o.shape[2])
     weights = weights.unsqueeze(1)
     return (squared * weights).sum((1, 2)), error * (2 * weights)
+
+
+def huber_gradient(
+    o: Tensor,
+    y: Tensor,
+    delta: Any = 1.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the losses [M] and their gradient, 2(o − y) cut at ±2δ.
+
+    delta: a number, or [M, 1, 1].
+    """
+    error = o - y.unsqueeze(1)  # [M, 1, B]
+    size = error.abs()
+    near = torch.minimum(size, torch.as_tensor(delta, dtype=size.dtype, device=size.device))
+    return _sums(near * (2 * size - near), 2 * near * error.sign(), weights)
+
+
+def absolute_error_gradient(
+    o: Tensor,
+    y: Tensor,
+    smoothing: Any = 0.0,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the losses [M] and their gradient, the sign of o − y."""
+    error = o - y.unsqueeze(1)  # [M, 1, B]
+    return _sums(error.abs(), error.sign(), weights)
+
+
+def _sums(losses: Tensor, gradient: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the means [M] of losses [M, 1, B] and of their gradients, or sums by weights."""
+    if weights is None:
+        return losses.mean((1, 2)), gradient / losses.shape[2]
+    weights = weights.unsqueeze(1)
+    return (losses * weights).sum((1, 2)), gradient * weights
 
 
 def focal_gradient(
@@ -282,6 +342,16 @@ GAMMA = Field(
     ge=0,
     le=100,
 )
+DELTA = Field(
+    "delta",
+    float,
+    1.0,
+    "δ of huber, in standard deviations of the target: larger errors count in proportion, not "
+    "squared.",
+    hint="0.1",
+    gt=0,
+    le=1e6,
+)
 
 
 @dataclass(frozen=True)
@@ -316,6 +386,8 @@ LOSSES: dict[str, LossRule] = {
     "cross-entropy-explicit": LossRule(cross_entropy_explicit, parameter=LABEL_SMOOTHING),
     "focal": LossRule(focal, parameter=GAMMA, closed=focal_gradient),
     "squared-error": LossRule(squared_error, classes=False, closed=squared_error_gradient),
+    "huber": LossRule(huber, classes=False, parameter=DELTA, closed=huber_gradient),
+    "absolute-error": LossRule(absolute_error, classes=False, closed=absolute_error_gradient),
 }
 
 

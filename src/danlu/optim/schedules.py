@@ -1,4 +1,4 @@
-"""Learning-rate schedules as factors of `lr`, in closed form.
+"""Learning-rate schedules as factors of `lr`, all but one in closed form.
 
 Legend: t epochs done (a fraction inside an epoch), T epochs in all, both counted after the
 warm-up; h the fields of the schedule.
@@ -58,12 +58,36 @@ def one_cycle(t: float, total: float, h: dict[str, Any]) -> float:
     return _half_cosine(h["final"], (share_done - peak) / (1 - peak))
 
 
+def warm_restarts(t: float, total: float, h: dict[str, Any]) -> float:
+    """Cosines from 1 to `final`, the first of `period` epochs, each `growth` times as long.
+
+    (Loshchilov and Hutter 2017, eq. 5.)
+    """
+    length, start = float(h["period"]), 0.0
+    while t >= start + length:
+        start += length
+        length *= h["growth"]
+    return _half_cosine(h["final"], (t - start) / length)
+
+
+def plateau(t: float, total: float, h: dict[str, Any]) -> float:
+    """γ^(how often the loss stopped falling so far), which `DROPS` among the fields says."""
+    return float(h["gamma"] ** h.get(DROPS, 0))
+
+
+DROPS = "drops"
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """A closed form, and the fields it reads."""
+    """A closed form, and the fields it reads.
+
+    follows_loss: whether it also reads, as `DROPS`, how often a network's loss stopped falling.
+    """
 
     factor: Callable[[float, float, dict[str, Any]], float]
     fields: tuple[Field, ...] = ()
+    follows_loss: bool = False
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -91,6 +115,19 @@ PEAK = Field(
     gt=0,
     lt=1,
 )
+PERIOD = Field("period", float, 10.0, "Epochs of `warm-restarts`' first cosine.", "10", gt=0)
+GROWTH = Field(
+    "growth", float, 1.0, "How many times as long each further cosine is.", "2", ge=1, le=100
+)
+WAIT = Field(
+    "wait",
+    int,
+    3,
+    "Epochs in a row without a lower loss (validation, else training) before `plateau` lowers the "
+    "rate.",
+    "3",
+    ge=1,
+)
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": Schedule(constant),
@@ -99,6 +136,8 @@ SCHEDULES: dict[str, Schedule] = {
     "inverse": Schedule(inverse, (DECAY,)),
     "cosine": Schedule(cosine, (FINAL,)),
     "one-cycle": Schedule(one_cycle, (INITIAL, PEAK, FINAL)),
+    "warm-restarts": Schedule(warm_restarts, (PERIOD, GROWTH, FINAL)),
+    "plateau": Schedule(plateau, (GAMMA.with_default(0.3), WAIT), follows_loss=True),
 }
 
 

@@ -62,9 +62,12 @@ class Recipe(Section):
     """The training examples that count."""
     early_stopping: s.EarlyStopping = s.EarlyStopping()
     """When to stop before the last epoch."""
-    normalize: Literal["none", "minmax", "minmax-symmetric", "zscore", "whiten"] = "zscore"
+    normalize: Literal[
+        "none", "minmax", "minmax-symmetric", "zscore", "robust", "clipped", "whiten"
+    ] = "zscore"
     """Scaling of the input, fitted on the training part: to [0, 1], to [−1, 1], to mean 0 and
-    variance 1, or PCA whitening."""
+    variance 1; robust: by median and quartiles, which outliers do not move; clipped: that, cut off
+    at ±4; or PCA whitening."""
     batch_size: Annotated[int, Field(strict=True, ge=1)] = 64
     """Examples per step."""
     accumulate: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1

@@ -301,6 +301,15 @@ class Augment(Section):
     """Pad by that many pixels and cut the old size out at a random place."""
     noise: NotNegative = 0.0
     """Standard deviation of noise added to the normalised input (tables too)."""
+    cutout: Annotated[int, PydanticField(strict=True, ge=0, le=1024)] = 0
+    """Side in pixels of a square that is hidden, anywhere (DeVries and Taylor 2017)."""
+    brightness: Probability = 0.0
+    """Multiply by a factor within 1 ± brightness."""
+    invert: Probability = 0.0
+    """The probability that light and dark change places."""
+    mixup: NotNegative = 0.0
+    """α: mix each example and its target with another's of the batch, by a weight drawn from
+    Beta(α, α) (Zhang et al. 2018; tables too)."""
     word_dropout: Probability = 0.0
     """Of texts: the probability that a token is read as `<unk>`, so that something is learnt for
     unknown ones."""
@@ -358,6 +367,8 @@ HINTS = {
     "accumulate": "4",
     "init.lr_factor": "0.1",
     "augment.crop": "4",
+    "augment.cutout": "8",
+    "augment.mixup": "0.2",
     "augment.word_dropout": "0.05",
 }
 

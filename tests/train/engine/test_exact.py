@@ -39,6 +39,9 @@ MODEL_TECHNIQUES: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.4},
     "norm-before": {"batch_norm": "before"},
     "norm-after": {"batch_norm": "after"},
+    "layer-norm": {"layer_norm": "before"},
+    "residual": {"residual": True, "hidden": (8, 8, 6), "layer_norm": "after", "dropout": 0.3},
+    "selu": {"activation": "selu"},
     "factor": {"phm_n": 2},
 }
 

@@ -238,7 +238,7 @@ def test_the_layer_where_divergence_began_is_found(tmp_path: Path) -> None:
         (
             "diabetes",
             {"loss": "cross-entropy"},
-            "must be auto, squared-error or a function of yours",
+            "must be auto, squared-error, huber, absolute-error or a function of yours",
         ),
         ("digits", {"loss": "squared-error"}, "must be auto, cross-entropy"),
         (

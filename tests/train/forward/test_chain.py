@@ -30,6 +30,7 @@ def chains() -> list[tuple[str, nn.Module, tuple[int, ...]]]:
         nn.MaxPool2d: lambda: nn.MaxPool2d(2),
         nn.BatchNorm1d: lambda: nn.BatchNorm1d(8),
         nn.BatchNorm2d: lambda: nn.BatchNorm2d(2),
+        nn.LayerNorm: lambda: nn.LayerNorm(8),
         Dropout: lambda: Dropout(0.3),
     }
     out: list[tuple[str, nn.Module, tuple[int, ...]]] = []

@@ -15,7 +15,7 @@ from torch import Tensor
 from danlu.data import Augmenter, Data, Normalizer
 from danlu.data.text import trim_padding
 from danlu.recipe import Recipe
-from danlu.train.batches.loader import BatchLoader
+from danlu.train.batches.loader import BatchLoader, Mix
 from danlu.train.batches.order import epoch_order
 
 Segments = list[tuple[int, int]]  # networks a…z of each batch in turn
@@ -27,7 +27,7 @@ class StepBatch(NamedTuple):
 
     x [S, B, …]; y [S, B] or [S, B, T]; counts [M, B]: how often each example counts. segments:
     which networks see which of the S batches. starts_epoch: whether a state carried so far ends
-    here.
+    here. mix: other targets that count in part; None where none do.
     """
 
     x: Tensor
@@ -35,6 +35,7 @@ class StepBatch(NamedTuple):
     counts: Tensor | None
     segments: Segments
     starts_epoch: bool
+    mix: Mix | None = None
 
 
 class BatchStream:
@@ -101,10 +102,10 @@ class BatchStream:
             counts_of_steps = in_order.split(batch_size, 1)[start:]  # [M, B] each
         batches = self._batches(firsts, keys, start)
         steps = zip(batches, counts_of_steps, strict=True)
-        for k, ((x, y), counts_of_step) in enumerate(steps, start):
+        for k, ((x, y, mix), counts_of_step) in enumerate(steps, start):
             if self.is_text:
                 x, y = trim_padding(x, y, self.source_tokens)
-            yield StepBatch(x, y, counts_of_step, segments, starts_epoch=k == 0)
+            yield StepBatch(x, y, counts_of_step, segments, k == 0, mix)
 
     def _in_order(
         self,
@@ -127,8 +128,8 @@ class BatchStream:
         firsts: Sequence[Recipe],
         keys: Sequence[tuple[int, int]],
         start: int,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) of each step, the orders of all loaders in a row."""
+    ) -> Iterator[tuple[Tensor, Tensor, Mix | None]]:
+        """Yield (x, y) of each step, the orders of all loaders in a row, and what is mixed in."""
         input_keys = [input_key(recipe) for recipe in firsts]
         streams = []
         # Orders that look alike are gathered in one go.
@@ -140,8 +141,22 @@ class BatchStream:
             yield from streams[0]
             return
         for batches in zip(*streams, strict=True):
-            xs, ys = zip(*batches, strict=True)
-            yield torch.cat(xs), torch.cat(ys)
+            xs, ys, mixes = zip(*batches, strict=True)
+            yield torch.cat(xs), torch.cat(ys), _joined(mixes, ys)
+
+
+def _joined(mixes: Sequence[Mix | None], ys: Sequence[Tensor]) -> Mix | None:
+    """Return the mixes of all orders in a row; orders without one keep their targets whole."""
+    if not any(mixes):
+        return None
+    like = next(mix for mix in mixes if mix is not None)
+    whole = []
+    for mix, y in zip(mixes, ys, strict=True):
+        if mix is None:
+            places = torch.arange(y.shape[1], device=y.device).expand(y.shape)
+            mix = Mix(y, places, like.weight.new_ones(len(y)))
+        whole.append(mix)
+    return Mix(*(torch.cat(columns) for columns in zip(*whole, strict=True)))
 
 
 def input_key(recipe: Recipe) -> InputKey:

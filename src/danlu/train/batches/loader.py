@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from danlu.data import Augmenter, Data, Normalizer
+from danlu.data.augment import mixture
 from danlu.data.target_scale import standardised
 from danlu.data.text import word_dropout
 from danlu.rng import stream
@@ -26,6 +28,20 @@ from danlu.train.batches.order import EpochOrder
 _BLOCK_BYTES = 1 << 20
 
 Batch = tuple[Tensor, Tensor]
+
+
+class Mix(NamedTuple):
+    """Targets that are mixed into those of a batch.
+
+    y [S, B]: of the partners, partner [S, B]: their places in the batch; weight [S]: λ, what the
+    batch's own targets count.
+    """
+
+    y: Tensor
+    partner: Tensor
+    weight: Tensor
+
+
 OrderKey = tuple[int, int]  # seed and epoch, which alone decide an order
 
 
@@ -68,23 +84,48 @@ class BatchLoader:
         """Return the places in the training part in that order."""
         return self.order.indices(*key)
 
-    def epoch(self, keys: Sequence[OrderKey], start: int = 0) -> Iterator[Batch]:
-        """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on."""
+    def epoch(
+        self, keys: Sequence[OrderKey], start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor, Mix | None]]:
+        """Yield (x [S, B, …], y [S, B], of tokens [S, B, T]) of each step from `start` on.
+
+        With them what is mixed into the targets.
+        """
         orders = []
         for key in keys:
             # int32 halves what an index takes of the cache.
             orders.append(self.index[self.indices(key)].int())
         index = torch.stack(orders)  # [S, examples]
         augment = self.augment
-        changes = augment.moves or augment.noise or augment.word_dropout
+        changes = augment.moves or augment.noise or augment.word_dropout or augment.cutout
         for k, (x, y) in enumerate(self._steps(index, start), start):
+            streams = [(seed, epoch * self.steps + k) for seed, epoch in keys]
             if changes:
                 augmented = []
-                for of_order, (seed, epoch) in zip(x, keys, strict=True):
-                    step = epoch * self.steps + k
+                for of_order, (seed, step) in zip(x, streams, strict=True):
                     augmented.append(self._augmented(of_order, seed, step))
                 x = torch.stack(augmented)
-            yield x, y
+            if augment.mixup:
+                x, mix = self._mixed(x, y, streams)
+                yield x, y, mix
+            else:
+                yield x, y, None
+
+    def _mixed(
+        self, x: Tensor, y: Tensor, streams: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Mix]:
+        """Return examples mixed with others of their batch, and what that does to the targets."""
+        mixed, partners, weights = [], [], []
+        for of_order, (seed, step) in zip(x, streams, strict=True):
+            generator = stream(seed, "mixup", step)
+            weight, partner = mixture(self.augment.mixup, len(of_order), generator)
+            partner = partner.to(x.device)
+            mixed.append(weight * of_order + (1 - weight) * of_order[partner])
+            partners.append(partner)
+            weights.append(weight)
+        partner = torch.stack(partners)  # [S, B]
+        weight_of_each = torch.tensor(weights, dtype=x.dtype, device=x.device)
+        return torch.stack(mixed), Mix(y.gather(1, partner), partner, weight_of_each)
 
     def _steps(self, index: Tensor, start: int) -> Iterator[Batch]:
         """Yield x [S, B, …] and y [S, B] of each step of an index [S, examples] from `start` on."""
@@ -160,6 +201,7 @@ class BatchLoader:
             x = self.normalizer(moved)
         if self.augment.word_dropout:
             x = word_dropout(x, self.augment.word_dropout, generator)
+        x = self.augment.hide(x, generator)
         noisy = self.augment.add_noise(x, generator)
         if self.is_measured is None or noisy is x:
             return noisy

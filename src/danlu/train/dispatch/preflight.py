@@ -30,7 +30,7 @@ from danlu.train.engine.scorer import evaluates_by_fold
 
 _MOST_TAGS = 1_000  # with a CRF: more would take seconds for each step
 # What each augmentation needs the examples to be; pictures for those not named.
-_AUGMENT_NEEDS = {"noise": "numbers", "word_dropout": "text"}
+_AUGMENT_NEEDS = {"noise": "numbers", "mixup": "numbers", "word_dropout": "text"}
 
 
 def check(recipe: Recipe, data: Data) -> None:
@@ -128,6 +128,9 @@ def _input_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
     if schema.is_text and recipe.normalize != Recipe().normalize:
         rule = "must be left out: text is read token by token"
         mistakes.append(wrong("normalize", recipe.normalize, rule))
+    if recipe.augment.mixup and not recipe.sample.whole:
+        rule = "must be 0 for a share, fold or bootstrap: what is left out would be mixed in"
+        mistakes.append(wrong("augment.mixup", recipe.augment.mixup, rule))
     crop = recipe.augment.crop
     if crop and schema.is_image:
         side = min(schema.input_shape[1:])

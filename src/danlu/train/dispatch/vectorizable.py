@@ -16,6 +16,7 @@ from danlu.errors import reason_of
 from danlu.memory import is_out_of_memory
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream, StepBatch
+from danlu.train.batches.loader import Mix
 from danlu.train.engine.population import Population
 
 MakePopulation = Callable[[Sequence[Recipe]], Population]
@@ -100,7 +101,10 @@ def _for_one(step: StepBatch, batch: int, i: int) -> StepBatch:
         counts = counts[i : i + 1]
     x = step.x[batch : batch + 1]
     y = step.y[batch : batch + 1]
-    return StepBatch(x, y, counts, [(0, 1)], step.starts_epoch)
+    mix = step.mix
+    if mix is not None:
+        mix = Mix(*(column[batch : batch + 1] for column in mix))
+    return StepBatch(x, y, counts, [(0, 1)], step.starts_epoch, mix)
 
 
 def _take_steps(

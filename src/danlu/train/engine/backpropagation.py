@@ -31,6 +31,15 @@ class LossPass(NamedTuple):
     saved: Any
 
 
+class MixedTargets(NamedTuple):
+    """Targets y [M or 1, n] that count 1 − share [M or 1] beside the batch's own; weights as of
+    those."""
+
+    y: Tensor
+    weights: Tensor | None
+    share: Tensor
+
+
 @dataclass(frozen=True)
 class Backpropagation:
     """The passes of M networks by one way of passing through them.
@@ -52,21 +61,41 @@ class Backpropagation:
         auxiliary = auxiliary_weights(model)
         return cls(forward_pass, loss, auxiliary, has_sequence_loss(model), dtype)
 
-    def forward(self, x: Tensor, y: Tensor, weights: Tensor | None) -> LossPass:
-        """Pass x [S, B, …] forward; y [M or 1, n]; weights: what each target counts."""
+    def forward(
+        self, x: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedTargets | None = None
+    ) -> LossPass:
+        """Pass x [S, B, …] forward; y [M or 1, n]; weights: what each target counts.
+
+        mixed: other targets that count in part.
+        """
         if self.has_sequence_loss:
             losses, outputs, saved = self._sequence_loss(x, y, weights)
             return LossPass(losses, outputs, losses, [torch.ones_like(losses)], saved)
         heads, saved = self.forward_pass.forward(x)
-        losses, gradient = self.loss(heads[0], y, weights)
+        losses, gradient = self._loss(heads[0], y, weights, mixed)
         objective = losses
         gradients = [gradient]
         for weight, head in zip(self.auxiliary_weights, heads[1:], strict=True):
             # The gradient by each head flows into the same pass backward.
-            auxiliary_losses, gradient = self.loss(head, y, weights)
+            auxiliary_losses, gradient = self._loss(head, y, weights, mixed)
             objective = objective + weight * auxiliary_losses
             gradients.append(gradient * weight)
         return LossPass(losses, heads[0], objective, gradients, saved)
+
+    def _loss(
+        self, out: Tensor, y: Tensor, weights: Tensor | None, mixed: MixedTargets | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return losses [M] and their gradient by the outputs: λ·ℓ(o, y) + (1 − λ)·ℓ(o, y′)."""
+        losses, gradient = self.loss(out, y, weights)
+        if mixed is None:
+            return losses, gradient
+        others, by_others = self.loss(out, mixed.y, mixed.weights)
+        share = mixed.share
+        of_outputs = share.view(-1, 1, 1)
+        return (
+            share * losses + (1 - share) * others,
+            of_outputs * gradient + (1 - of_outputs) * by_others,
+        )
 
     def backward(self, passed: LossPass) -> None:
         """Overwrite the gradient of every parameter."""

@@ -95,6 +95,7 @@ class Loop:
         members = [MemberState(**fields) for fields in position["members"]]
         self._start_members(members)
         self.population.restore(tensors)
+        self.population.set_rate_drops([member.rate_drops for member in members])
         self.metrics.restore(tensors)
         self.recent.restore(tensors)
         if self.best is not None:
@@ -305,9 +306,18 @@ class Loop:
             row["seconds"] = round(member.seconds, 4)
             rows.append((member, row))
         self.metrics = self._new_metrics()
+        self._follow_losses(alive, [valid[i].loss for i in range(len(losses))] if valid else losses)
         self.recorder.epoch_ended(rows)
         finished = [i for i in alive if self._is_finished(i)]
         self._hand_over(finished + self._rescued())
+
+    def _follow_losses(self, alive: list[int], losses: Sequence[float]) -> None:
+        """Lower the rates of networks whose loss stopped falling, where their schedule says so."""
+        for i in alive:
+            member, wait = self.members[i], self.population.recipes[i].schedule.wait
+            if wait:
+                member.follow_loss(losses[i], self.epochs_of(member), wait)
+        self.population.set_rate_drops([member.rate_drops for member in self.members])
 
     def _validate(self, alive: list[int]) -> list[Score] | None:
         """Return each network's validation score, and keep the best weights by it."""

@@ -31,6 +31,12 @@ class MemberState:
     loss_to_beat: float = float("inf")
     """The last one that was lower by `min_delta`: what counts for patience."""
     improved_epoch: int = 0
+    lowest_loss: float = float("inf")
+    """So far, where the schedule `plateau` follows it."""
+    lowest_epoch: int = 0
+    """When that was, or the rate was lowered last."""
+    rate_drops: int = 0
+    """How often the rate was lowered."""
     diverged: bool = False
     diverged_step: int = 0
     """At which it did, where its best weights are to be handed out all the same; 0 where not."""
@@ -38,6 +44,18 @@ class MemberState:
     """Epochs that it had finished then."""
     stopped: bool = False
     """By a pruner, before its recipe's end."""
+
+    def follow_loss(self, loss: float, epochs: int, wait: int) -> None:
+        """Lower the rate where an epoch's loss is the `wait`th that is not the lowest so far.
+
+        epochs: finished. (As PyTorch's ReduceLROnPlateau.)
+        """
+        if loss < self.lowest_loss:
+            self.lowest_loss = loss
+            self.lowest_epoch = epochs
+        elif epochs - self.lowest_epoch >= wait:
+            self.rate_drops += 1
+            self.lowest_epoch = epochs
 
     def effort(self, epochs: int, steps: int) -> dict[str, Any]:
         """Return how long it was trained, as part of its result; epochs, steps: that it was there.

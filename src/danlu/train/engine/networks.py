@@ -46,7 +46,8 @@ class TrainingSpec:
 class Networks:
     """What each network is, has learnt and remembers.
 
-    start_steps: the population's steps before each joined. dropout_p: by layer, of each network.
+    start_steps: the population's steps before each joined. rate_drops: how often the loss of each
+    stopped falling, see the schedule `plateau`. dropout_p: by layer, of each network.
     counts [M, examples]: how often each training example counts; None where each counts once.
     optimizer_state: vectors of the stack's layout; None before the first update.
     """
@@ -54,6 +55,7 @@ class Networks:
     recipes: list[Recipe]
     stack: Stack
     start_steps: list[int]
+    rate_drops: list[int]
     dropout_p: dict[str, list[float]]
     counts: Tensor | None = None
     optimizer_state: State | None = None
@@ -90,6 +92,7 @@ class Networks:
             list(recipes),
             stack,
             start_steps=[0] * len(recipes),
+            rate_drops=[0] * len(recipes),
             dropout_p=_dropout_probabilities(template, models),
             counts=_example_counts(recipes, spec, stack.theta.dtype),
             average=WeightAverage.start(stack, recipes),
@@ -130,6 +133,7 @@ class Networks:
             [self.recipes[i] for i in rows],
             stack.select(index),
             start_steps=[self.start_steps[i] for i in rows],
+            rate_drops=[self.rate_drops[i] for i in rows],
             dropout_p={},
         )
         for layer, of_each in self.dropout_p.items():
@@ -150,6 +154,7 @@ class Networks:
             self.recipes + other.recipes,
             self.stack.join(other.stack),
             start_steps=self.start_steps + other.start_steps,
+            rate_drops=self.rate_drops + other.rate_drops,
             dropout_p={},
         )
         for layer, of_each in self.dropout_p.items():

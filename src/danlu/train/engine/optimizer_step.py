@@ -65,6 +65,7 @@ class OptimizerStep:
         self.constant_lr = all(_has_constant_lr(recipe) for recipe in recipes)
         first = self.schedules[0]
         is_same_schedule = all(schedule == first for schedule in self.schedules)
+        is_same_schedule &= not schedules.SCHEDULES[first[0].name].follows_loss
         self.shared_schedule = self.same_start and is_same_schedule
         self.set_state(self.rule.start(stack.theta))
 
@@ -130,6 +131,11 @@ class OptimizerStep:
         device = self.stack.theta.device
         row = torch.tensor(values, dtype=torch.float64, device=device)
         return row.unsqueeze(1)
+
+    def set_rate_drops(self, drops: Sequence[int]) -> None:
+        """Set how often the loss of each network has stopped falling so far."""
+        for fields, drops_of_network in zip(self.schedule_fields, drops, strict=True):
+            fields[schedules.DROPS] = drops_of_network
 
     def lr(self, i: int, k: int) -> float:
         """Return the learning rate of network i at the population's update k = 0, 1, …"""

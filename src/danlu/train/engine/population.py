@@ -19,9 +19,10 @@ from danlu.nn.protocols import auxiliary_weights, has_sequence_loss
 from danlu.recipe import Recipe
 from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
+from danlu.train.batches.loader import Mix
 from danlu.train.batches.targets import tokens_in_a_row
 from danlu.train.engine.accumulation import GradientAccumulator
-from danlu.train.engine.backpropagation import Backpropagation
+from danlu.train.engine.backpropagation import Backpropagation, MixedTargets
 from danlu.train.engine.loss_function import LossFunction, loss_rule, parameters_of
 from danlu.train.engine.networks import Build, Networks, TrainingSpec
 from danlu.train.engine.optimizer_step import OptimizerStep
@@ -99,6 +100,7 @@ class Population:
             self.accumulator.updates_per_epoch,
             [self.accumulator.updates_before(step) for step in networks.start_steps],
         )
+        self.optimizer.set_rate_drops(networks.rate_drops)
         if networks.optimizer_state is not None:
             self.optimizer.set_state(networks.optimizer_state)
         networks.optimizer_state = self.optimizer.state
@@ -168,8 +170,9 @@ class Population:
             self.set_random_streams(k)
         examples = batch.y.size(1)
         weights = self.loss.weights(y, counts, examples)
+        mixed = None if batch.mix is None else self._mixed_targets(batch.mix, counts, examples)
         with self._gradient_mode():
-            losses, outputs = self.backpropagate(batch.x, y, weights)
+            losses, outputs = self.backpropagate(batch.x, y, weights, mixed)
             if not self._has_lost_all:
                 # A decorator would make a new context at each call, at twice the price.
                 with torch.no_grad():
@@ -187,13 +190,28 @@ class Population:
         """Whether the only network diverged in this step: then nothing is left to do in it."""
         return self.members == 1 and len(self.diverged) == 1
 
-    def backpropagate(self, x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _mixed_targets(self, mix: Mix, counts: Tensor | None, examples: int) -> MixedTargets:
+        """Return what is mixed into the targets of each network."""
+        y, partner, share = mix
+        if y.size(0) not in (1, self.members):
+            y, partner, share = y[self.batch_of], partner[self.batch_of], share[self.batch_of]
+        if counts is not None:
+            counts = counts.gather(1, partner.expand(counts.shape))
+        return MixedTargets(y, self.loss.weights(y, counts, examples), share)
+
+    def backpropagate(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        mixed: MixedTargets | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return the losses [M] and outputs [M, K, B], and overwrite the stack's gradients.
 
         Networks whose loss is not finite are named in `diverged`; where that is the only one, there
         is no backward pass.
         """
-        passed = self.passes.forward(x, y, weights)
+        passed = self.passes.forward(x, y, weights, mixed)
         self.diverged = self._not_finite(passed.objective)
         if not self._has_lost_all:
             self.passes.backward(passed)
@@ -340,6 +358,11 @@ class Population:
         """Count each network's steps from there on."""
         self.networks.start_steps = start_steps
         self._set_networks(self.networks)
+
+    def set_rate_drops(self, drops: list[int]) -> None:
+        """Set how often the loss of each network stopped falling; see the schedule `plateau`."""
+        self.networks.rate_drops = drops
+        self.optimizer.set_rate_drops(drops)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a checkpoint needs to go on."""

@@ -26,10 +26,18 @@ from danlu.nn.layers import Dropout, ExplicitLinear
 from danlu.train.forward.bound_layer import BoundLayer, ForwardBackward, LayerRule
 from danlu.train.forward.convolution import UnfoldedConvolution
 from danlu.train.forward.interface import scaled_keep_mask
-from danlu.train.forward.normalisation import batch_norm, batch_norm_of_columns
+from danlu.train.forward.normalisation import (
+    batch_norm,
+    batch_norm_of_columns,
+    layer_norm_of_columns,
+)
 from danlu.train.forward.pooling import max_pool, threshold_into
 
 aten = torch.ops.aten
+
+# α and λ of SELU (Klambauer et al. 2017, eq. 14), as PyTorch has them.
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
 
 LayerRules = dict[type[nn.Module], LayerRule]
 Activation = Callable[[Any, Tensor], Tensor]  # (module, x) → output
@@ -259,6 +267,7 @@ COLUMN_RULES: LayerRules = {
     nn.MaxPool2d: max_pool,
     nn.BatchNorm1d: batch_norm_of_columns,
     nn.BatchNorm2d: batch_norm_of_columns,
+    nn.LayerNorm: layer_norm_of_columns,
     Dropout: _dropout(columns=True),
     nn.Flatten: _flatten_columns,
     nn.Identity: _identity,
@@ -266,6 +275,10 @@ COLUMN_RULES: LayerRules = {
     nn.ELU: _by_output(
         lambda module, x: F.elu(x, module.alpha),
         _elu_slope,
+    ),
+    nn.SELU: _by_output(
+        lambda module, x: torch.selu(x),
+        lambda module, g, out: aten.elu_backward(g, _SELU_ALPHA, _SELU_SCALE, 1, True, out),
     ),
     nn.Sigmoid: _by_output(
         lambda module, x: torch.sigmoid(x),
@@ -300,4 +313,5 @@ MAKES_NEW_ARRAY = (
     nn.MaxPool2d,
     nn.BatchNorm1d,
     nn.BatchNorm2d,
+    nn.LayerNorm,
 )

@@ -1,4 +1,4 @@
-"""Batch normalisation of M networks by explicit passes.
+"""Batch and layer normalisation of M networks by explicit passes.
 
 Legend: M networks, B examples, C channels.
 """
@@ -79,5 +79,35 @@ def batch_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
     def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
         by_input = inner.backward(as_one_example(g), saved, wants_input)
         return by_input.view(g.shape)
+
+    return ForwardBackward(forward, backward)
+
+
+def layer_norm_of_columns(layer: BoundLayer) -> ForwardBackward:
+    """On [M, n, B]: every example by the mean and variance of its own n values."""
+    layout = layer.layout
+    w = layer.tensors["weight"].unsqueeze(2)  # [M, n, 1]
+    b = layer.tensors["bias"].unsqueeze(2)
+    dw = layer.grads["weight"]
+    db = layer.grads["bias"]
+    eps = layer.module.eps
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        x = layout.per_member(x)
+        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)  # [M, 1, B]
+        scale = (variance + eps).rsqrt()
+        standard = (x - mean) * scale
+        return torch.addcmul(b, standard, w), (standard, scale)
+
+    def backward(g: Tensor, saved: Any, wants_input: bool) -> Tensor:
+        standard, scale = saved
+        torch.sum(g, 2, out=db)
+        torch.sum(g * standard, 2, out=dw)
+        if not wants_input:
+            return g
+        by_standard = g * w
+        along = (by_standard * standard).mean(1, keepdim=True)
+        by_input: Tensor = by_standard - by_standard.mean(1, keepdim=True) - standard * along
+        return by_input.mul_(scale)
 
     return ForwardBackward(forward, backward)
