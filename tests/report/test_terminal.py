@@ -121,6 +121,7 @@ def test_a_study_s_progress_shows_done_best_and_time_left(
     log.ended(1, "diverged", {})
     assert log.line() == "2/2 trained  best valid accuracy 0.7500  1 diverged  0:50 left"
     for done in range(101, 201):
+        now[0] += 0.5
         log.progress(done)
     assert 10 <= len(capsys.readouterr().out.splitlines()) <= 21, "not a line for each step"
     reason = "cannot be vectorised (…), so it trains one by one"

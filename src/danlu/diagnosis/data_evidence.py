@@ -200,6 +200,11 @@ class DataEvidence:
         reach = np.abs(y - middle) / (high - low)
         return float(reach.max()), float((reach > 5).mean())
 
+    @property
+    def has_positive_targets(self) -> bool:
+        """Whether every target is above 0, and not taken as its logarithm already."""
+        return not self.data.schema.log_target and float(self.data.y.min()) > 0
+
     @cached_property
     def telling_column(self) -> tuple[str, float, float]:
         """The column that says most of the target: its name, how well it does, the next one.

@@ -145,6 +145,8 @@ def outliers_in_inputs(e: Evidence, s: Signs) -> Finding | None:
         max(0.4, float(np.nan_to_num(s.unlearnt))),
         {"column": where, **figures},
         prescribe("look_at_outliers"),
+        prescribe("cut_off_inputs", "normalize=clipped"),
+        prescribe("robust_scale", "normalize=robust"),
     )
 
 
@@ -161,6 +163,9 @@ def outliers_in_target(e: Evidence, s: Signs) -> Finding | None:
         max(0.5, float(np.nan_to_num(s.unlearnt))),
         {"reach": reach, "share": share},
         prescribe("look_at_outliers"),
+        prescribe("absolute_error", "loss=absolute-error"),
+        prescribe("huber_loss", "loss=huber", "loss.delta=0.1"),
+        *([prescribe("log_target", "data.log_target=true")] if d.has_positive_targets else []),
     )
 
 

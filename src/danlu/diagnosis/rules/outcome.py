@@ -11,7 +11,7 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.rules.table import Rule, against_memorising, found, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import difference_interval, wilson_interval
 
@@ -108,6 +108,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
         },
         prescribe("class_weights", "loss.class_weights=balanced"),
         prescribe("balanced_draws", "sample.balanced=true"),
+        prescribe("focal_loss", "loss=focal"),
         also=["too_little_data"],
     )
 
@@ -127,7 +128,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
         min(1.0, trained - reached + 0.3),
         {"examples": examples, "training": trained, "held_out": reached},
         prescribe("more_data"),
-        prescribe("more_penalty", "penalty.l2=1"),
+        *against_memorising(e),
         also=["overfitting"],
     )
 
@@ -155,8 +156,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
         cause,
         min(1.0, trained - reached + 0.1),
         {"training": trained, "held_out": reached, "lowest": best, "last": end},
-        prescribe("early_stopping", "early_stopping.patience=5"),
-        prescribe("more_penalty", "penalty.l2=1"),
+        *against_memorising(e),
         prescribe("more_data"),
         also=["too_little_data"],
     )

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
-from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
 from danlu.diagnosis.signs import Signs
 
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
@@ -116,7 +116,7 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
     ratio = _gradient_ratio(s)
     if not (fading < 0.1 or ratio < 0.02 or ratio > 50):
         return None
-    cures = [prescribe("batch_norm", "model.batch_norm=before")]
+    cures = _against_fading(e)
     if e.recipe is not None and e.recipe.model.hidden:
         fewer = list(e.recipe.model.hidden)[:3]
         cures.insert(0, prescribe("fewer_layers", f"model.hidden={fewer}"))
@@ -128,6 +128,23 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def _against_fading(e: Evidence) -> list[Prescription]:
+    """Return what keeps signals and gradients at their size through many layers."""
+    cures = []
+    if has_field(e, "batch_norm"):
+        cures.append(prescribe("batch_norm", "model.batch_norm=before"))
+    if has_field(e, "residual"):
+        cures.append(prescribe("shortcuts", "model.residual=true", "model.layer_norm=before"))
+    return cures
+
+
+def _rectifier(e: Evidence) -> list[Prescription]:
+    """Return ReLU where the network has another activation."""
+    if e.recipe is None or e.recipe.model.activation in (None, "relu"):
+        return []
+    return [prescribe("rectifier", "model.activation=relu")]
+
+
 def vanishing_gradient(e: Evidence, s: Signs) -> Finding | None:
     """The gradient of the first layer is a small part of that of the last."""
     ratio = _gradient_ratio(s)
@@ -137,8 +154,8 @@ def vanishing_gradient(e: Evidence, s: Signs) -> Finding | None:
         "vanishing_gradient",
         s.unlearnt,
         {"gradient_ratio": ratio, "layers": s.hidden_layers},
-        prescribe("rectifier", "model.activation=relu"),
-        prescribe("batch_norm", "model.batch_norm=before"),
+        *_rectifier(e),
+        *_against_fading(e),
         also=["too_deep", "init_too_small"],
     )
 
@@ -155,7 +172,8 @@ def saturated_activations(e: Evidence, s: Signs) -> Finding | None:
         max(s.unlearnt, 0.3),
         {"saturated": max(both), "unlearnt": s.unlearnt},
         prescribe("usual_init", "init=auto"),
-        prescribe("rectifier", "model.activation=relu"),
+        *_rectifier(e),
+        *_against_fading(e)[:1],
         also=["init_too_large"],
     )
 
@@ -170,9 +188,23 @@ def dead_units(e: Evidence, s: Signs) -> Finding | None:
         "dead_units",
         s.unlearnt * max(shares.values()),
         {"layer": worst, "dead": shares[worst], "at_start": s.at_start("dead").get(worst, 0.0)},
-        prescribe("leaky", "model.activation=leaky-relu"),
+        *_against_dead_units(e),
         also=["lr_too_high", "init_bias_bad"],
     )
+
+
+def _against_dead_units(e: Evidence) -> list[Prescription]:
+    """Return what lets gradients through, and what kills fewer units."""
+    if e.recipe is None:
+        return []
+    cures = []
+    if e.recipe.model.activation is not None:
+        cures.append(prescribe("leaky", "model.activation=leaky-relu"))
+        cures.append(prescribe("self_normalising", "model.activation=selu"))
+    if e.recipe.optimizer.lr is not None:
+        cures.append(prescribe("lower_rate", f"optimizer.lr={e.recipe.optimizer.lr / 10:.3g}"))
+    cures.append(prescribe("usual_init", "init=auto"))
+    return [*cures, *_against_fading(e)[:1]]
 
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:

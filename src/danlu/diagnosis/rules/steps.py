@@ -8,7 +8,7 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
@@ -45,7 +45,8 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
-    return found("lr_too_high", s.unlearnt, figures, *_rates(e, 0.1, 0.01))
+    cures = [*_rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
+    return found("lr_too_high", s.unlearnt, figures, *cures)
 
 
 def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
@@ -126,11 +127,14 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     if s.early_update < _TINY:
         return None
     smaller = max(16, min(64, recipe.batch_size // 8))
+    if smaller >= recipe.batch_size:
+        return None
     return found(
         "batch_too_large",
         max(s.unlearnt, 0.3),
         {"batch_size": recipe.batch_size, "steps": steps, "noise": s.late("gradient_noise")},
         prescribe("smaller_batch", f"batch_size={smaller}"),
+        *_rates(e, 10),
         also=["too_few_epochs"],
     )
 
@@ -148,7 +152,14 @@ def batch_norm_tiny_batch(e: Evidence, s: Signs) -> Finding | None:
         {"batch_size": recipe.batch_size, "unlearnt": s.unlearnt},
         prescribe("larger_batch", "batch_size=32"),
         prescribe("no_batch_norm", "model.batch_norm=none"),
+        *_layer_norm(e),
     )
+
+
+def _layer_norm(e: Evidence) -> list[Prescription]:
+    if not has_field(e, "layer_norm"):
+        return []
+    return [prescribe("layer_norm", "model.batch_norm=none", "model.layer_norm=before")]
 
 
 def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
@@ -194,6 +205,7 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
         max(0.2, s.unlearnt),
         {"epochs": epochs, "fall": falls, "unlearnt": s.unlearnt},
         prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        *_rates(e, 3, 10),
         also=["lr_too_low"],
     )
 

@@ -38,6 +38,25 @@ def found(
     return Finding(cause, min(1.0, max(0.01, severity)), rounded, prescriptions, tuple(also))
 
 
+def has_field(e: Evidence, name: str) -> bool:
+    """Whether the network of a training has a field, such as dropout."""
+    return e.recipe is not None and getattr(e.recipe.model, name) is not None
+
+
+def against_memorising(e: Evidence) -> list[Prescription]:
+    """Return what keeps a network from learning examples by heart, the gentlest first."""
+    cures = [prescribe("early_stopping", "early_stopping.patience=5")]
+    if has_field(e, "dropout"):
+        cures.append(prescribe("some_dropout", "model.dropout=0.3"))
+    if e.schema is not None and not e.schema.is_text:
+        cures.append(prescribe("mix_examples", "augment.mixup=0.2"))
+    if e.schema is not None and e.schema.is_image:
+        cures.append(prescribe("move_pictures", "augment.shift=1", "augment.rotate=8"))
+    cures.append(prescribe("more_penalty", "penalty.l2=1"))
+    cures.append(prescribe("several_networks"))
+    return cures
+
+
 def prescribe(reason: str, *texts: str) -> Prescription:
     """Return a prescription of edits such as `optimizer.lr=0.01`; of none, words alone."""
     return Prescription(reason, edits(*texts))

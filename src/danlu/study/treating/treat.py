@@ -7,7 +7,7 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.diagnosis import diagnose
-from danlu.errors import Mistake, RecipeError, RunError, short_path, wrong
+from danlu.errors import DanluError, Mistake, RecipeError, RunError, short_path, wrong
 from danlu.guest import guest
 from danlu.runs import Run, Study, folder
 from danlu.study.metric import mistakes_in as mistakes_in_metric
@@ -95,7 +95,7 @@ def _data_of(run: Run, data: Any) -> Data:
         return given
     try:
         return run.load_data()
-    except RunError as e:
+    except DanluError as e:
         name = short_path(run.path)
         raise RunError(
             f"{e}; without them nothing can be tried, but what the run measured can still be "

@@ -1,0 +1,177 @@
+"""How often the first treatment helps the curable patients, beside a random search with as many trainings.
+
+    python benchmarks/treatments.py [--half tuning|report] [--keep FOLDER] [--only CAUSE] [--misses]
+
+Every patient of `clinic/patients.py` that an edit can cure is treated (`danlu.treat`, one round, five seeds). The
+treatment helps where the interval of its gain, on seeds by which nothing was chosen, lies above 0. A patient is cured
+where at least half of the gap to the healthy training of its data is closed, by the mean over these seeds. The random
+search draws recipes over the fields that rules prescribe, one seed each, and is judged by the same seeds. MNIST and
+Fashion-MNIST are looked for in DANLU_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import random
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from clinic.patients import BASES, HEALTHY, Patient, patients
+from measure import machine
+from patients import trained
+
+from danlu import Data, Recipe, Treatment, train, treat
+from danlu.errors import DanluError
+from danlu.runs.members import figure_of
+from danlu.study.treating.gains import Scale
+
+CHECKPOINTS = (10, 20, 30, 40)
+# What rules prescribe, as a search without a diagnosis would have to draw it.
+SPACE: dict[str, list[Any]] = {
+    "optimizer.lr": [10 ** (k / 4) for k in range(-20, 1)],
+    "batch_size": [16, 32, 64, 128],
+    "init.name": ["auto", "he", "glorot", "orthogonal"],
+    "init.bias": [0.0],
+    "schedule.name": ["constant", "cosine"],
+    "clip.norm": [0.0, 1.0],
+    "penalty.l1": [0.0],
+    "penalty.l2": [0.0, 1.0],
+    "early_stopping.patience": [0, 5],
+    "loss.label_smoothing": [0.0, 0.1],
+    "loss.class_weights": ["none", "balanced"],
+    "model.activation": ["relu", "leaky-relu", "tanh"],
+    "model.batch_norm": ["none", "before"],
+    "model.dropout": [0.0, 0.2],
+    "normalize": ["zscore", "clipped"],
+}
+
+
+@dataclass
+class Outcome:
+    """How a patient fared: treated, and searched for."""
+
+    patient: Patient
+    helped: bool
+    sick: float
+    healthy: float
+    best: float
+    trainings: int
+    seconds: float
+    searched: dict[int, float] = field(default_factory=dict)
+
+    def is_cured(self, figure: float) -> bool:
+        """Whether half of the gap is closed."""
+        return figure - self.sick >= 0.5 * (self.healthy - self.sick)
+
+
+def mean_figure(recipe: Recipe, data: Data, scale: Scale, seeds: list[int]) -> float:
+    """The mean validation figure over seeds, higher being better."""
+    with tempfile.TemporaryDirectory() as folder:
+        replicates = [recipe.with_(seed=seed) for seed in seeds]
+        study = train(replicates, data, out=Path(folder) / "s", parts=("train", "valid"))
+        figures = [scale.settle(figure_of(result, scale.metric)) for result in study.results]
+    return (1 if scale.higher_is_better else -1) * sum(figures) / len(figures)
+
+
+def search(patient: Patient, data: Data, scale: Scale, seeds: list[int]) -> dict[int, float]:
+    """The figure of the best of a random search after so many trainings."""
+    rng = random.Random(patient.name)
+    drawn: list[Recipe] = []
+    while len(drawn) < CHECKPOINTS[-1]:
+        changes = {path: rng.choice(values) for path, values in SPACE.items()}
+        recipe = patient.recipe()
+        for path, value in changes.items():
+            with contextlib.suppress(DanluError):  # a field that this network does not have
+                recipe = recipe.with_(**{path: value})
+        drawn.append(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        study = train(drawn, data, out=Path(folder) / "s", parts=("train", "valid"))
+        sign = 1 if scale.higher_is_better else -1
+        scores = [sign * scale.settle(figure_of(r, scale.metric)) for r in study.results]
+    found: dict[int, float] = {}
+    known: dict[int, float] = {}
+    for n in CHECKPOINTS:
+        best = max(range(n), key=lambda i: scores[i])
+        if best not in known:
+            known[best] = mean_figure(drawn[best], data, scale, seeds)
+        found[n] = known[best]
+    return found
+
+
+def examine(patient: Patient, folder: Path, searches: bool) -> Outcome:
+    """Treat a patient; search with as many trainings."""
+    data = patient.data()
+    run = trained(patient, folder)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        found: Treatment = treat(run, data, rounds=1, budget="10m", out=Path(place) / "t")
+        seconds = time.perf_counter() - start
+        scale, seeds = found.scale, list(range(3, 8))
+        sign = 1 if scale.higher_is_better else -1
+        sick = best = mean_figure(patient.recipe(), data, scale, seeds)
+        if found.helped:
+            of_patient, of_best = found.figures
+            sick, best = (sign * sum(v) / len(v) for v in (of_patient, of_best))
+        trainings = found.trainings
+    healthy = mean_figure(BASES[patient.base].recipe, data, scale, seeds)
+    searched = search(patient, data, scale, seeds) if searches else {}
+    return Outcome(patient, found.helped, sick, healthy, best, trainings, seconds, searched)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--half", choices=("tuning", "report"), default="report")
+    parser.add_argument("--keep", type=Path, help="where trained patients are kept")
+    parser.add_argument("--only", help="patients of this cause")
+    parser.add_argument("--misses", action="store_true", help="name those that were not helped")
+    parser.add_argument("--no-search", action="store_true", help="leave out the random search")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    outcomes = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for patient in patients():
+            is_asked = patient.is_for_tuning == (asked.half == "tuning")
+            if asked.only:
+                is_asked = is_asked and patient.cause == asked.only
+            if patient.cause == HEALTHY or not patient.curable or not is_asked:
+                continue
+            outcome = examine(patient, asked.keep or Path(temporary), not asked.no_search)
+            outcomes.append(outcome)
+            if asked.misses and not (outcome.helped and outcome.is_cured(outcome.best)):
+                o = outcome
+                print(
+                    f"{patient.name}: helped {o.helped}, {o.sick:.4f} → {o.best:.4f} (healthy {o.healthy:.4f})",
+                    flush=True,
+                )
+    report(outcomes, asked.half)
+
+
+def report(outcomes: list[Outcome], half: str) -> None:
+    """Print how many were helped and cured, and both curves."""
+    n = len(outcomes)
+    helped = sum(o.helped for o in outcomes)
+    cured = sum(o.is_cured(o.best) and o.helped for o in outcomes)
+    seconds = sorted(o.seconds for o in outcomes)[n // 2] if n else math.nan
+    print(f"{machine()}, torch {torch.__version__}\n")
+    print(
+        f"half {half}: {n} curable patients, helped {helped} ({helped / n:.0%}), cured {cured} ({cured / n:.0%}), "
+    )
+    print(f"median {seconds:.1f} s a treatment\n")
+    print("| trainings spent | cured by treatment | cured by random search |")
+    print("|---|---|---|")
+    for spent in CHECKPOINTS:
+        treated = sum(o.helped and o.is_cured(o.best) and o.trainings <= spent for o in outcomes)
+        searched = sum(o.is_cured(o.searched[spent]) for o in outcomes if o.searched)
+        print(f"| {spent} | {treated} of {n} | {searched} of {n} |")
+
+
+if __name__ == "__main__":
+    main()
