@@ -27,10 +27,11 @@ from clinic.patients import BASES, HEALTHY, Patient, patients
 from measure import machine
 from patients import trained
 
-from danlu import Data, Recipe, Treatment, train, treat
+from danlu import Data, Recipe, Treatment, treat
 from danlu.errors import DanluError
 from danlu.runs.members import figure_of
 from danlu.study.treating.gains import Scale
+from danlu.train import train
 
 CHECKPOINTS = (10, 20, 30, 40)
 # What rules prescribe, as a search without a diagnosis would have to draw it.
@@ -152,6 +153,12 @@ def main() -> None:
                     flush=True,
                 )
     report(outcomes, asked.half)
+
+
+def line_of(o: Outcome) -> str:
+    """A patient in figures."""
+    figures = f"{o.sick:.4f} → {o.best:.4f} (healthy {o.healthy:.4f})"
+    return f"{o.patient.name}: helped {o.helped}, {figures}"
 
 
 def report(outcomes: list[Outcome], half: str) -> None:

@@ -56,11 +56,16 @@ def estimate(values: Sequence[float], level: float = 0.95, kind: str = "t") -> E
     if kind == "bca":
         low, high = _bca_interval(x, level)
         return Estimate(mean, low, high, std, n)
+    half = half_width(std, n, level)
+    return Estimate(mean, mean - half, mean + half, std, n)
+
+
+def half_width(std: float, n: int, level: float) -> float:
+    """Return half the width of Student's interval for the mean of n values."""
     from scipy.special import stdtrit  # scipy.stats takes three times as long to import
 
     quantile = float(stdtrit(n - 1, 0.5 + level / 2))
-    half = quantile * std / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, std, n)
+    return quantile * std / math.sqrt(n)
 
 
 def estimate_over_folds(values: Sequence[float]) -> Estimate:

@@ -59,6 +59,7 @@ def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
         s.unlearnt,
         {"momentum": momentum, "steps": 1 / (1 - momentum)},
         prescribe("usual_momentum", "optimizer.momentum=0.9"),
+        *_rates(e, 0.1, 0.01),
         also=["lr_too_high"],
     )
 

@@ -15,7 +15,7 @@ from danlu import metrics
 from danlu.data import Data
 from danlu.predict import evaluate
 from danlu.predict.scores import scores
-from danlu.statistics import Estimate, difference_interval, estimate
+from danlu.statistics import Estimate, estimate, half_width
 
 ALPHA = 0.05
 BETTER, WORSE, OPEN = "better", "worse", "no difference shown"
@@ -69,16 +69,22 @@ class Scale:
     ) -> Estimate:
         """Return the mean gain over seeds with its interval.
 
-        Where every seed gains the same, as on small parts, seeds have no spread to go by: then it
-        is the interval over examples (Newcombe 1998), of accuracies.
+        Figures of n examples are no finer than 1/n: where seeds differ by less, as on small parts
+        they all may gain the same, that is taken for their standard deviation.
         """
         found = estimate(self.gains(figures, control), level)
-        is_accuracy = self.metric.endswith("_accuracy") and "balanced" not in self.metric
-        if math.isfinite(found.low) or not is_accuracy or found.n < 2:
+        finest = self._finest
+        if found.n < 2 or math.isnan(found.std) or found.std >= finest or not finest:
             return found
-        ours, theirs = (sum(values) / len(values) for values in (figures, control))
-        low, high = difference_interval(ours, self.examples, theirs, self.examples)
-        return Estimate(found.mean, low, high, found.std, found.n)
+        half = half_width(finest, found.n, level)
+        return Estimate(found.mean, found.mean - half, found.mean + half, finest, found.n)
+
+    @property
+    def _finest(self) -> float:
+        """The finest difference of a figure that is a share of examples; 0 for others."""
+        _, name = metrics.part_and_name(self.metric)
+        is_share = self.higher_is_better and name != "r2"
+        return 1 / self.examples if is_share and self.examples else 0.0
 
 
 def _constant_answer(data: Data, part: str, name: str) -> float:
