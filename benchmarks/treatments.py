@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import math
 import random
+import sys
 import tempfile
 import time
 import warnings
@@ -146,12 +147,11 @@ def main() -> None:
                 continue
             outcome = examine(patient, asked.keep or Path(temporary), not asked.no_search)
             outcomes.append(outcome)
-            if asked.misses and not (outcome.helped and outcome.is_cured(outcome.best)):
-                o = outcome
-                print(
-                    f"{patient.name}: helped {o.helped}, {o.sick:.4f} → {o.best:.4f} (healthy {o.healthy:.4f})",
-                    flush=True,
-                )
+            is_missed = not (outcome.helped and outcome.is_cured(outcome.best))
+            if asked.misses and is_missed:
+                print(line_of(outcome), flush=True)
+            note = "missed" if is_missed else "cured"
+            print(f"{len(outcomes)} {patient.name} {note} {outcome.seconds:.0f} s", file=sys.stderr)
     report(outcomes, asked.half)
 
 

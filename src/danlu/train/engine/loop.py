@@ -16,7 +16,14 @@ from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import batch_key
 from danlu.train.engine.best_weights import BestWeights
 from danlu.train.engine.divergence import explain
-from danlu.train.engine.members import FinishedMember, MemberState, Meter, Progress, Recorder
+from danlu.train.engine.members import (
+    FinishedMember,
+    MemberState,
+    Meter,
+    Progress,
+    Recorder,
+    follow_losses,
+)
 from danlu.train.engine.population import Population
 from danlu.train.engine.recent_losses import RecentLosses
 from danlu.train.engine.running_metrics import RunningMetrics
@@ -293,31 +300,28 @@ class Loop:
         accuracies = self.metrics.accuracy().tolist()
         rows = []
         for i in alive:
-            member = self.members[i]
-            row: dict[str, Any] = {
-                "epoch": self.epochs_of(member),
-                "step": self.steps_of(member),
-                **self.population.learning_rates(i, self.steps - 1),
-                "train_loss": losses[i],
-                f"train_{self.metric}": accuracies[i],
-            }
+            figures = {"train_loss": losses[i], f"train_{self.metric}": accuracies[i]}
             if valid:
-                row |= valid[i].figures("valid", self.metric)
-            row["seconds"] = round(member.seconds, 4)
-            rows.append((member, row))
+                figures |= valid[i].figures("valid", self.metric)
+            rows.append((self.members[i], self._row(i, figures)))
         self.metrics = self._new_metrics()
-        self._follow_losses(alive, [valid[i].loss for i in range(len(losses))] if valid else losses)
+        judged = [score.loss for score in valid] if valid else losses
+        follow_losses(self.members, self.population.recipes, alive, judged, self.progress.epoch)
+        self.population.set_rate_drops([member.rate_drops for member in self.members])
         self.recorder.epoch_ended(rows)
         finished = [i for i in alive if self._is_finished(i)]
         self._hand_over(finished + self._rescued())
 
-    def _follow_losses(self, alive: list[int], losses: Sequence[float]) -> None:
-        """Lower the rates of networks whose loss stopped falling, where their schedule says so."""
-        for i in alive:
-            member, wait = self.members[i], self.population.recipes[i].schedule.wait
-            if wait:
-                member.follow_loss(losses[i], self.epochs_of(member), wait)
-        self.population.set_rate_drops([member.rate_drops for member in self.members])
+    def _row(self, i: int, figures: dict[str, float]) -> dict[str, Any]:
+        """Return a network's row of the history."""
+        member = self.members[i]
+        return {
+            "epoch": self.epochs_of(member),
+            "step": self.steps_of(member),
+            **self.population.learning_rates(i, self.steps - 1),
+            **figures,
+            "seconds": round(member.seconds, 4),
+        }
 
     def _validate(self, alive: list[int]) -> list[Score] | None:
         """Return each network's validation score, and keep the best weights by it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from danlu.errors import Diverged, Interrupted
+from danlu.recipe import Recipe
 
 if TYPE_CHECKING:
     from danlu.train.engine.loop import Loop
@@ -73,6 +75,23 @@ class MemberState:
             effort["epochs"] = self.diverged_epochs
             effort["steps"] = effort["diverged_step"] = self.diverged_step
         return effort
+
+
+def follow_losses(
+    members: Sequence[MemberState],
+    recipes: Sequence[Recipe],
+    rows: Sequence[int],
+    losses: Sequence[float],
+    epoch: int,
+) -> None:
+    """Lower the rates of networks whose loss stopped falling, where their schedule says so.
+
+    epoch: how many the population has finished.
+    """
+    for i in rows:
+        wait = recipes[i].schedule.wait
+        if wait:
+            members[i].follow_loss(losses[i], epoch - members[i].start_epoch, wait)
 
 
 @dataclass

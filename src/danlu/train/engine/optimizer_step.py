@@ -157,9 +157,7 @@ class OptimizerStep:
         """Make update k = 0, 1, …"""
         # In this order each sees what PyTorch's own loops would give it: the gradient with
         # penalties is clipped.
-        for penalty in self.penalties:
-            for weights, grad in self.weight_rows:
-                grad.add_(penalty.gradient(weights, *penalty.arguments))
+        self.add_penalties()
         if self.clips_norm:
             self._clip_norm()
         if self.clips_value:
@@ -168,6 +166,12 @@ class OptimizerStep:
         if not self.constant_lr:
             self.apply_schedule(k)
         self._update(k)
+
+    def add_penalties(self) -> None:
+        """Add the penalties' gradients to those of the loss."""
+        for penalty in self.penalties:
+            for weights, grad in self.weight_rows:
+                grad.add_(penalty.gradient(weights, *penalty.arguments))
 
     def _update(self, k: int) -> None:
         """Decay and update every tile."""

@@ -19,10 +19,9 @@ from danlu.nn.protocols import auxiliary_weights, has_sequence_loss
 from danlu.recipe import Recipe
 from danlu.train.batches import StepBatch
 from danlu.train.batches.batch_stream import Segments
-from danlu.train.batches.loader import Mix
-from danlu.train.batches.targets import tokens_in_a_row
 from danlu.train.engine.accumulation import GradientAccumulator
 from danlu.train.engine.backpropagation import Backpropagation, MixedTargets
+from danlu.train.engine.batch_pass import BatchPass, batch_pass
 from danlu.train.engine.loss_function import LossFunction, loss_rule, parameters_of
 from danlu.train.engine.networks import Build, Networks, TrainingSpec
 from danlu.train.engine.optimizer_step import OptimizerStep
@@ -161,25 +160,23 @@ class Population:
         if batch.starts_epoch:
             self.forward_pass.state = None
         self.set_batch_layout(batch.segments)
-        y, counts = batch.y, batch.counts
-        if y.size(0) not in (1, self.members):
-            y = y[self.batch_of]  # [M, B, …]
-        if y.ndim == 3:
-            y, counts = tokens_in_a_row(y, counts, self.stack.theta.dtype)
         if self.draws_randomly:
             self.set_random_streams(k)
+        x, y, weights, mixed, counts = self.pass_of(batch)
         examples = batch.y.size(1)
-        weights = self.loss.weights(y, counts, examples)
-        mixed = None if batch.mix is None else self._mixed_targets(batch.mix, counts, examples)
-        with self._gradient_mode():
-            losses, outputs = self.backpropagate(batch.x, y, weights, mixed)
+        with self.gradient_mode():
+            losses, outputs = self.backpropagate(x, y, weights, mixed)
             if not self._has_lost_all:
                 # A decorator would make a new context at each call, at twice the price.
                 with torch.no_grad():
                     self.apply_update(examples, k)
         return StepResult(losses, outputs, y, counts, examples)
 
-    def _gradient_mode(self) -> contextlib.AbstractContextManager[Any]:
+    def pass_of(self, batch: StepBatch) -> BatchPass:
+        """Return what passes through the networks in a step, and the targets that count."""
+        return batch_pass(batch, self.batch_of, self.loss, self.stack.theta.dtype)
+
+    def gradient_mode(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context of a step: explicit passes do without autograd's bookkeeping."""
         if self.uses_chain:
             return torch.inference_mode()
@@ -189,15 +186,6 @@ class Population:
     def _has_lost_all(self) -> bool:
         """Whether the only network diverged in this step: then nothing is left to do in it."""
         return self.members == 1 and len(self.diverged) == 1
-
-    def _mixed_targets(self, mix: Mix, counts: Tensor | None, examples: int) -> MixedTargets:
-        """Return what is mixed into the targets of each network."""
-        y, partner, share = mix
-        if y.size(0) not in (1, self.members):
-            y, partner, share = y[self.batch_of], partner[self.batch_of], share[self.batch_of]
-        if counts is not None:
-            counts = counts.gather(1, partner.expand(counts.shape))
-        return MixedTargets(y, self.loss.weights(y, counts, examples), share)
 
     def backpropagate(
         self,

@@ -1,0 +1,1 @@
+"""Are gradients right? Held against finite differences, in float64."""

@@ -1,0 +1,267 @@
+"""The check itself: claimed gradients against one- and two-sided differences.
+
+Legend: θ a tensor's entries in a row, a the claimed gradient, n the numeric one; ε a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danlu.diagnosis.gradients.problems import GradientProblem, Loss, ModuleProblem
+from danlu.errors import ModelError, count, wrong
+from danlu.guest import guest
+from danlu.rng import stream
+
+TOLERANCE = 1e-5  # relative; a right gradient in float64 is far below, a wrong one far above
+_SECONDS = 15.0  # that a check may take, unless asked otherwise
+_CALLS = 3  # of the loss for a slope
+_DIRECTIONS = 12  # random ones of each tensor, at most, where not every entry is checked
+_KINK = 1e-3  # relative difference of the slopes on both sides of a point
+_WORST = 3  # entries that are shown
+
+Array = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry that is wrong: where, what is claimed, what differences give."""
+
+    place: tuple[int, ...]
+    claimed: float
+    numeric: float
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """One tensor: relative errors ‖a − n‖/max(‖a‖, ‖n‖) by two-sided and one-sided differences.
+
+    checked: entries, or random directions. kinks: of these, where the loss bends within the step,
+    so that nothing can be said. worst: the entries that differ most, of a tensor that is wrong.
+    """
+
+    name: str
+    error: float
+    one_sided: float
+    checked: int
+    entries: int
+    kinks: int
+    worst: tuple[Entry, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the claimed gradient is that of the loss, as far as was checked."""
+        return self.error < TOLERANCE
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What a gradient check found, tensor by tensor."""
+
+    tensors: Sequence[TensorCheck]
+    loss: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every gradient is right."""
+        return all(tensor.is_right for tensor in self.tensors)
+
+    @property
+    def error(self) -> float:
+        """The largest relative error."""
+        return max((tensor.error for tensor in self.tensors), default=0.0)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """Return the verdict in words."""
+        wrong_ones = [tensor for tensor in self.tensors if not tensor.is_right]
+        n = len(self.tensors)
+        if not wrong_ones:
+            sentences = [
+                f"The gradients of all {count(n, 'tensor')} are right: the largest relative error "
+                f"is {self.error:.1e}."
+            ]
+        else:
+            sentences = [f"The gradients of {len(wrong_ones)} of {count(n, 'tensor')} are wrong."]
+        for tensor in wrong_ones:
+            sentences.append(_sentence(tensor))
+        kinks = sum(tensor.kinks for tensor in self.tensors)
+        if kinks:
+            sentences.append(
+                f"At {count(kinks, 'place')} the loss bends within the step (a rectifier switches, "
+                "a maximum changes); there nothing was checked."
+            )
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        tensors = []
+        for t in self.tensors:
+            worst = [{"place": list(e.place), "claimed": e.claimed, "numeric": e.numeric}
+                     for e in t.worst]  # fmt: skip
+            plain = {name: value for name, value in vars(t).items() if name != "worst"}
+            tensors.append({**plain, "right": t.is_right, "worst": worst})
+        return {"right": self.is_right, "error": self.error, "loss": self.loss, "tensors": tensors}
+
+
+def _sentence(tensor: TensorCheck) -> str:
+    text = f"{tensor.name}: relative error {tensor.error:.2g}"
+    if tensor.worst:
+        entry = tensor.worst[0]
+        place = ", ".join(map(str, entry.place))
+        text += f"; at [{place}] {entry.claimed:.6g} is claimed, and it is {entry.numeric:.6g}"
+    return f"{text}."
+
+
+@guest
+def gradcheck(
+    module: nn.Module,
+    inputs: Tensor | tuple[Any, ...],
+    loss: Loss | None = None,
+    *,
+    targets: Tensor | None = None,
+    penalties: Callable[..., Tensor] | None = None,
+    seconds: float = _SECONDS,
+) -> GradientCheck:
+    """Hold a module's gradients against finite differences, in float64, on a copy of it.
+
+    Every entry is checked where there is time for it; else, of each tensor, random directions and
+    the entries with the largest gradients. Inputs of floating point are checked like parameters.
+    Dropout is held to one mask; batch normalisation keeps its running statistics.
+
+    module: in the mode in which it is to be checked. inputs: what it is called with. loss: a
+    function of output and targets that gives one number; without it, a random weighted sum of the
+    output. penalties: a function of the parameters by name, added to the loss. seconds: how long it
+    may take, about.
+
+    Raises ModelError for an output that is not differentiable, a loss that changes between two
+    equal calls (random numbers of the module's own), or is not finite.
+    """
+    if not isinstance(module, nn.Module):
+        raise ModelError(wrong("module", type(module).__name__, "must be a torch.nn.Module"))
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    return check_gradients(ModuleProblem(module, given, loss, targets, penalties), seconds)
+
+
+def check_gradients(problem: GradientProblem, seconds: float = _SECONDS) -> GradientCheck:
+    """Return what a problem's claimed gradients are worth. Raises ModelError as `gradcheck`."""
+    value = problem.value()
+    if not math.isfinite(value):
+        raise ModelError(f"the loss is {value} before anything is changed, so it has no gradients")
+    began = time.perf_counter()
+    again = problem.value()
+    slopes = int(seconds / (_CALLS * (time.perf_counter() - began)))
+    if again != value:
+        raise ModelError(
+            f"two equal calls give the losses {value:.9g} and {again:.9g}: the module draws random "
+            "numbers by a generator of its own, or remembers calls, so that differences say "
+            "nothing; check it in evaluation mode, or with dropout of PyTorch's or danlu's"
+        )
+    claimed = problem.gradients()
+    entries = sum(x.numel() for x in problem.tensors.values())
+    most = entries if entries <= slopes else max(2, slopes // len(problem.tensors))
+    checks = []
+    with torch.no_grad():
+        for name, x in problem.tensors.items():
+            probe = _TensorProbe(problem, x, claimed[name].double(), value)
+            checks.append(probe.check(name, most))
+    return GradientCheck(checks, value)
+
+
+class _TensorProbe:
+    """Finite differences along entries or directions of one tensor."""
+
+    def __init__(self, problem: GradientProblem, x: Tensor, claimed: Tensor, value: float) -> None:
+        self.problem, self.x, self.claimed, self.value = problem, x, claimed, value
+        scale = max(1.0, float(x.abs().mean()) if x.numel() else 1.0)
+        # The errors of the formula and of rounding are of one size there, O(ε²) and O(1/ε).
+        self.two_sided = scale * 6e-6
+        self.one_sided = scale * 1.5e-8
+
+    def check(self, name: str, most: int) -> TensorCheck:
+        """Check `most` slopes: of every entry, or along random directions and largest entries."""
+        n = self.x.numel()
+        places = list(range(n))
+        directions: list[Tensor] = []
+        if n > most:
+            directions = [self._direction(name, k) for k in range(min(_DIRECTIONS, most // 2))]
+            largest = self.claimed.flatten().abs().topk(most - len(directions)).indices
+            places = sorted(largest.tolist())
+        along = [self._unit(place) for place in places] + directions
+        pairs, one_sided, kinks = [], [], 0
+        for k, d in enumerate(along):
+            claimed = float((self.claimed * d).sum())
+            numeric, forward, is_kink = self._slopes(d)
+            if is_kink:
+                kinks += 1
+                continue
+            place = places[k] if k < len(places) else None
+            pairs.append((claimed, numeric, place))
+            one_sided.append((claimed, forward))
+        error = _relative([(c, m) for c, m, _ in pairs])
+        worst: tuple[Entry, ...] = ()
+        if error >= TOLERANCE:
+            worst = self._worst(pairs)
+        return TensorCheck(name, error, _relative(one_sided), len(along), n, kinks, worst)
+
+    def _unit(self, place: int) -> Tensor:
+        d = torch.zeros_like(self.x)
+        d.view(-1)[place] = 1.0
+        return d
+
+    def _direction(self, name: str, k: int) -> Tensor:
+        generator = stream(k, "gradcheck", name)
+        d = torch.randn(self.x.shape, generator=generator, dtype=torch.float64)
+        return d.div_(d.norm())
+
+    def _slopes(self, d: Tensor) -> tuple[float, float, bool]:
+        """Return the two-sided slope, the one-sided one, and whether the loss bends in between."""
+        eps = self.two_sided
+        up, down = self._at(d, eps), self._at(d, -eps)
+        forward = (self._at(d, self.one_sided) - self.value) / self.one_sided
+        slope = (up - down) / (2 * eps)
+        ahead, behind = (up - self.value) / eps, (self.value - down) / eps
+        noise = 1e-9 * max(1.0, abs(self.value)) / eps * 1e-6
+        size = max(abs(ahead), abs(behind), noise)
+        if abs(ahead - behind) <= _KINK * size:
+            return slope, forward, False
+        # A curve also has two slopes, which come together as the step shrinks; a kink's do not.
+        small = eps / 16
+        near = (self._at(d, small) - self.value) / small
+        back = (self.value - self._at(d, -small)) / small
+        is_kink = abs(near - back) > 0.5 * abs(ahead - behind)
+        return slope, forward, is_kink
+
+    def _at(self, d: Tensor, step: float) -> float:
+        before = self.x.clone()
+        self.x.add_(d, alpha=step)
+        value = self.problem.value()
+        self.x.copy_(before)
+        return value
+
+    def _worst(self, pairs: Sequence[tuple[float, float, int | None]]) -> tuple[Entry, ...]:
+        located = [(abs(c - m), c, m, place) for c, m, place in pairs if place is not None]
+        located.sort(reverse=True)
+        entries = []
+        for _, claimed, numeric, place in located[:_WORST]:
+            index = torch.unravel_index(torch.tensor(place), self.x.shape) if self.x.ndim else ()
+            entries.append(Entry(tuple(int(i) for i in index), claimed, numeric))
+        return tuple(entries)
+
+
+def _relative(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return ‖a − n‖/max(‖a‖, ‖n‖), 0 where both are next to nothing."""
+    difference = math.sqrt(sum((a - n) ** 2 for a, n in pairs))
+    size = max(math.sqrt(sum(a * a for a, _ in pairs)), math.sqrt(sum(n * n for _, n in pairs)))
+    # Differences of a float64 loss say nothing below this.
+    if size < 1e-8:
+        return 0.0
+    return difference / size

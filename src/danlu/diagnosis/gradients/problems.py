@@ -1,0 +1,140 @@
+"""What gradients are checked of: a loss as a function of named tensors.
+
+Legend: θ a tensor's entries in a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from danlu.errors import ModelError
+
+Loss = Callable[..., Tensor]
+
+
+class GradientProblem(Protocol):
+    """A loss that depends on tensors, and the gradient that is claimed for it."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What the loss depends on, in float64; changed in place by the check, and put back."""
+        ...
+
+    def value(self) -> float:
+        """Return the loss at what the tensors hold now."""
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return the claimed gradient by each tensor."""
+
+
+class ModuleProblem:
+    """Autograd's gradients of a module, custom layers' own backward passes among them.
+
+    inputs: of one call. loss: of the output (and targets, where given); without it, the output's
+    weighted sum. Dropout is held to one mask, and running statistics to their values.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: tuple[Any, ...],
+        loss: Loss | None,
+        targets: Tensor | None,
+        penalties: Callable[[Mapping[str, Tensor]], Tensor] | None,
+    ) -> None:
+        if not any(isinstance(x, Tensor) for x in inputs):
+            raise ModelError("`inputs` must be a tensor, or a tuple of them")
+        self.module = copy.deepcopy(module).double()
+        self.inputs = tuple(_as_double(x) for x in inputs)
+        self.loss = loss
+        self.targets = None if targets is None else _as_double(targets)
+        self.penalties = penalties
+        self.buffers = {name: b.clone() for name, b in self.module.named_buffers()}
+        self.weights: Tensor | None = None
+        tensors: dict[str, Tensor] = {
+            name: p for name, p in self.module.named_parameters() if p.requires_grad
+        }
+        for k, x in enumerate(self.inputs):
+            if isinstance(x, Tensor) and x.is_floating_point():
+                tensors["input" if len(self.inputs) == 1 else f"input {k + 1}"] = x
+        self.tensors: Mapping[str, Tensor] = tensors
+        if not self.tensors:
+            raise ModelError(
+                f"{type(module).__name__} has neither parameters that learn nor inputs of floating "
+                "point, so it has no gradients to check"
+            )
+
+    def value(self) -> float:
+        """Return the loss, in a call like every other."""
+        with torch.no_grad():
+            return float(self._loss())
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return autograd's gradients."""
+        for x in self.tensors.values():
+            x.requires_grad_(True)
+        loss = self._loss()
+        if not loss.requires_grad:
+            raise ModelError(
+                f"the output of {type(self.module).__name__} is not differentiable: it does not "
+                "depend on its parameters or inputs by differentiable steps (argmax, round, "
+                ".detach(), .item() and NumPy end the graph)"
+            )
+        found = torch.autograd.grad(loss, list(self.tensors.values()), allow_unused=True)
+        gradients = {}
+        for (name, x), g in zip(self.tensors.items(), found, strict=True):
+            gradients[name] = torch.zeros_like(x) if g is None else g
+        return gradients
+
+    def _loss(self) -> Tensor:
+        with self._same_circumstances():
+            out = self.module(*self.inputs)
+            loss = self._of_output(out)
+        if self.penalties is not None:
+            loss = loss + self.penalties(self.tensors)
+        return loss
+
+    def _of_output(self, out: Any) -> Tensor:
+        if self.loss is not None:
+            arguments = (out,) if self.targets is None else (out, self.targets)
+            loss = self.loss(*arguments)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                raise ModelError("`loss` must return one number, as a tensor")
+            return loss.reshape(())
+        if isinstance(out, tuple):
+            out = out[0]
+        if not isinstance(out, Tensor):
+            raise ModelError(
+                f"the output is a {type(out).__name__}, so `loss` must say what is differentiated"
+            )
+        out = out.double()
+        if self.weights is None or self.weights.shape != out.shape:
+            # A plain sum is 0 for what ends in a softmax or a normalisation.
+            g = torch.Generator().manual_seed(0)
+            self.weights = torch.randn(out.shape, generator=g, dtype=torch.float64)
+        total: Tensor = (out * self.weights).sum()
+        return total
+
+    @contextlib.contextmanager
+    def _same_circumstances(self) -> Iterator[None]:
+        """Draw the same masks in every call, and leave running statistics as they are."""
+        # Before the call: what it leaves is still needed on the way back.
+        with torch.no_grad():
+            for name, buffer in self.module.named_buffers():
+                buffer.copy_(self.buffers[name])
+        devices: list[int] = []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(0)
+            yield
+
+
+def _as_double(x: Any) -> Any:
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return x.detach().double().clone()
+    return x
