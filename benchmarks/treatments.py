@@ -77,7 +77,13 @@ def mean_figure(recipe: Recipe, data: Data, scale: Scale, seeds: list[int]) -> f
     """The mean validation figure over seeds, higher being better."""
     with tempfile.TemporaryDirectory() as folder:
         replicates = [recipe.with_(seed=seed) for seed in seeds]
-        study = train(replicates, data, out=Path(folder) / "s", parts=("train", "valid"))
+        study = train(
+            replicates,
+            data,
+            out=Path(folder) / "s",
+            parts=("train", "valid"),
+            facts={"metric": scale.metric},
+        )
         figures = [scale.settle(figure_of(result, scale.metric)) for result in study.results]
     return (1 if scale.higher_is_better else -1) * sum(figures) / len(figures)
 
@@ -94,7 +100,8 @@ def search(patient: Patient, data: Data, scale: Scale, seeds: list[int]) -> dict
                 recipe = recipe.with_(**{path: value})
         drawn.append(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        study = train(drawn, data, out=Path(folder) / "s", parts=("train", "valid"))
+        facts = {"metric": scale.metric}
+        study = train(drawn, data, out=Path(folder) / "s", parts=("train", "valid"), facts=facts)
         sign = 1 if scale.higher_is_better else -1
         scores = [sign * scale.settle(figure_of(r, scale.metric)) for r in study.results]
     found: dict[int, float] = {}

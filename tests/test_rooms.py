@@ -120,17 +120,31 @@ def test_inference_does_not_need_the_engine(tmp_path: Path) -> None:
     assert not {name for name in loaded_by(code) if name.startswith("danlu.train")}
 
 
-VERBS = ["compare", "cross_validate", "diagnose", "fit", "load", "resume", "treat", "tune", "watch"]
+VERBS = [
+    "check",
+    "compare",
+    "cross_validate",
+    "diagnose",
+    "fit",
+    "gradcheck",
+    "load",
+    "resume",
+    "treat",
+    "tune",
+    "watch",
+]
 
 
 def test_the_public_names_are_pinned() -> None:
     assert danlu.__all__ == [
+        "Checkup",
         "Comparison",
         "DanluError",
         "Data",
         "Diagnosis",
         "Finding",
         "Folds",
+        "GradientCheck",
         "Listener",
         "Recipe",
         "Run",

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danlu.data import Data, load
-    from danlu.diagnosis import Diagnosis, Finding, Watch, diagnose, watch
+    from danlu.diagnosis import (
+        Checkup,
+        Diagnosis,
+        Finding,
+        GradientCheck,
+        Watch,
+        check,
+        diagnose,
+        gradcheck,
+        watch,
+    )
     from danlu.errors import DanluError
     from danlu.recipe import Recipe
     from danlu.runs import Run, Study
@@ -31,9 +41,13 @@ _HOMES = {
     "Data": "danlu.data",
     "load": "danlu.data",
     "DanluError": "danlu.errors",
+    "Checkup": "danlu.diagnosis",
     "Diagnosis": "danlu.diagnosis",
     "Finding": "danlu.diagnosis",
+    "GradientCheck": "danlu.diagnosis",
     "Watch": "danlu.diagnosis",
+    "check": "danlu.diagnosis",
+    "gradcheck": "danlu.diagnosis",
     "diagnose": "danlu.diagnosis",
     "watch": "danlu.diagnosis",
     "Recipe": "danlu.recipe",
@@ -53,12 +67,14 @@ _HOMES = {
 }
 _ROOMS = {"optim", "train"}  # whose own names are public, too: danlu.optim.Optimizer
 __all__ = [
+    "Checkup",
     "Comparison",
     "DanluError",
     "Data",
     "Diagnosis",
     "Finding",
     "Folds",
+    "GradientCheck",
     "Listener",
     "Recipe",
     "Run",
@@ -67,10 +83,12 @@ __all__ = [
     "Tuning",
     "Watch",
     "__version__",
+    "check",
     "compare",
     "cross_validate",
     "diagnose",
     "fit",
+    "gradcheck",
     "load",
     "resume",
     "treat",

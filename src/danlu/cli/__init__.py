@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from danlu import __version__
-from danlu.cli import diagnosing, predicting, recipes, show, study, text, training
+from danlu.cli import checking, diagnosing, predicting, recipes, show, study, text, training
 from danlu.cli.ending import Pressed, run
 from danlu.cli.options import WithFields
 
@@ -47,8 +47,10 @@ for command in (
     show.runs,
     show.show,
     show.report,
+    checking.check,
     diagnosing.diagnose,
     diagnosing.treat,
+    checking.gradcheck,
     text.score,
     text.generate,
     show.data,

@@ -42,3 +42,14 @@ def prescription(reason: str, language: str = "en") -> str:
 def unseen(name: str, language: str = "en") -> str:
     """Return in a sentence what could not be seen."""
     return str(_words()["unseen"][name][language])
+
+
+def check_title(name: str, language: str = "en") -> str:
+    """Return what a check before training is called."""
+    return str(_words()["checks"][name][f"title_{language}"])
+
+
+def checked(name: str, state: str, figures: Mapping[str, Any], language: str = "en") -> str:
+    """Return in a sentence what a check found."""
+    template = str(_words()["checks"][name][f"{state}_{language}"])
+    return template.format_map(figures)

@@ -8,8 +8,8 @@ import numpy as np
 
 from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.evidence import Evidence
-from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.table import Rule, against_memorising, found, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
@@ -122,8 +122,15 @@ def label_noise(e: Evidence, s: Signs) -> Finding | None:
         {"share": differs, "low": low, "high": high, "examples": decisive},
         prescribe("look_at_suspects"),
         prescribe("a_little_smoothing", "loss.label_smoothing=0.1"),
-        prescribe("early_stopping", "early_stopping.patience=5"),
+        *_if_memorised(e),
     )
+
+
+def _if_memorised(e: Evidence) -> list[Prescription]:
+    """Return what keeps wrong labels from being learnt by heart, where they are."""
+    if not e.final("train_accuracy") > e.final("valid_accuracy") + 0.1:
+        return []
+    return against_memorising(e)
 
 
 def outliers_in_inputs(e: Evidence, s: Signs) -> Finding | None:

@@ -53,6 +53,7 @@ def against_memorising(e: Evidence) -> list[Prescription]:
     if e.schema is not None and e.schema.is_image:
         cures.append(prescribe("move_pictures", "augment.shift=1", "augment.rotate=8"))
     cures.append(prescribe("more_penalty", "penalty.l2=1"))
+    cures.append(prescribe("more_penalty", "penalty.l2=10"))
     cures.append(prescribe("several_networks"))
     return cures
 

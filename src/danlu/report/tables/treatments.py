@@ -8,7 +8,7 @@ from danlu.study.treating.treatment import Treatment
 
 def head(number: int) -> list[str]:
     """Return the names of the columns of a round (from 0)."""
-    return [f"round {number + 1}", "cause", "gain", "95 % interval", "seeds", ""]
+    return [f"round {number + 1}", "cause", "gain", "interval", "seeds", ""]
 
 
 def rows(t: Treatment, number: int) -> list[list[str]]:

@@ -21,7 +21,7 @@ from danlu.runs.members import figure_of
 from danlu.study.treating.budget import Budget, affordable
 from danlu.study.treating.candidates import Candidate, pairs, prescribed
 from danlu.study.treating.data_trials import DataTrial, edited_data, figures_in, train_on
-from danlu.study.treating.gains import BETTER, Scale, verdict
+from danlu.study.treating.gains import BETTER, CONFIRMED, Scale, verdict
 from danlu.study.treating.rounds import Round, Screening, with_edits
 from danlu.train import extend
 
@@ -110,8 +110,8 @@ class Course:
                 end = planned
                 break
             number += 1
-            chosen = self._screen(planned)
-            if chosen is None or not self._confirm(planned, chosen):
+            chosen = self._confirm(planned, self._screen(planned))
+            if chosen is None:
                 end = NO_GAIN
                 break
             base = [*base, chosen]
@@ -133,6 +133,7 @@ class Course:
     def _round(self, number: int, base: list[Candidate], diagnosis: Diagnosis) -> Round | str:
         """Return the round with that number, planned where it is new; else why there is none."""
         if number < len(self.rounds):
+            self.rounds[number].tested.clear()  # tested again, by the same figures
             return self.rounds[number]
         if diagnosis.is_healthy:
             return HEALTHY
@@ -167,8 +168,8 @@ class Course:
         before = first if number == 0 else start - self.seeds
         return list(range(before, before + screened)), confirming
 
-    def _screen(self, planned: Round) -> Candidate | None:
-        """Train the candidates on the seeds of screening; return the one to confirm."""
+    def _screen(self, planned: Round) -> list[Candidate]:
+        """Train the candidates on the seeds of screening; return those that gain, best first."""
         control = with_edits(self.patient, planned.base)
         looks = self._screening(planned, control).looks()
         for n, seeds in enumerate(looks):
@@ -178,7 +179,7 @@ class Course:
             planned.pairs = self._pairs(planned, control)
             self._keep_rounds()
         self._train([pair.apply(control) for pair in planned.pairs], planned.screening)
-        return self._screening(planned, control).choose()
+        return self._screening(planned, control).ranked()
 
     def _screening(self, planned: Round, control: Recipe) -> Screening:
         figures = TrainedFigures(self.study, self.scale.metric)
@@ -191,15 +192,19 @@ class Course:
         seeds = len(planned.screening), len(planned.confirming)
         return found[: affordable(changed, control, seeds, self.data, self.budget.left)]
 
-    def _confirm(self, planned: Round, chosen: Candidate) -> bool:
-        """Train the chosen one beside control and patient on fresh seeds; return if it gains."""
+    def _confirm(self, planned: Round, ranked: Sequence[Candidate]) -> Candidate | None:
+        """Train the best beside control and patient on fresh seeds; return the first that gains."""
         control = with_edits(self.patient, planned.base)
-        changed = chosen.apply(control)
-        everyone = [self.patient, control, changed] if planned.base else [control, changed]
-        self._train(everyone, planned.confirming)
-        ours = self._settled(changed, planned.confirming)
-        theirs = self._settled(control, planned.confirming)
-        return verdict(self.scale.gain(ours, theirs)) == BETTER
+        for candidate in ranked[:CONFIRMED]:
+            changed = candidate.apply(control)
+            self._train([self.patient, control, changed], planned.confirming)
+            ours = self._settled(changed, planned.confirming)
+            theirs = self._settled(control, planned.confirming)
+            planned.tested.append(candidate)
+            self._keep_rounds()
+            if verdict(self.scale.gain(ours, theirs)) == BETTER:
+                return candidate
+        return None
 
     def _train(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> None:
         """Train what has not been trained yet, all of it as one population."""

@@ -28,6 +28,7 @@ class _Round(Facts):
     unfit: list[tuple[str, str]]
     left_out: Annotated[int, Field(ge=0)]
     pairs: list[_Candidate] | None
+    tested: list[_Candidate]
 
 
 class _DataTrial(_Candidate):

@@ -18,6 +18,8 @@ from danlu.predict.scores import scores
 from danlu.statistics import Estimate, estimate, half_width
 
 ALPHA = 0.05
+CONFIRMED = 2  # candidates of a round that may be tested, one after the other
+LEVEL = 1 - ALPHA / CONFIRMED  # of the intervals of gains on fresh seeds
 BETTER, WORSE, OPEN = "better", "worse", "no difference shown"
 
 
@@ -65,7 +67,7 @@ class Scale:
         return [sign * (x - y) for x, y in zip(figures, control, strict=True)]
 
     def gain(
-        self, figures: Sequence[float], control: Sequence[float], level: float = 1 - ALPHA
+        self, figures: Sequence[float], control: Sequence[float], level: float = LEVEL
     ) -> Estimate:
         """Return the mean gain over seeds with its interval.
 

@@ -1,8 +1,9 @@
 """The rounds of a treatment: what is tried on which seeds, and what comes of it.
 
 A round has two steps, on different seeds. Screening trains the control and every candidate on a few
-seeds, drops what is clearly worse, tries promising pairs, and chooses one. Confirmation trains that
-one on seeds of its own: chosen by other figures, its gain there is not flattered by the choice.
+seeds, drops what is clearly worse, tries promising pairs, and ranks them. Confirmation trains the
+first on seeds of its own: chosen by other figures, its gain there is not flattered by the choice.
+Where that fails the second has its turn; as there may be two tests, each is at half the level.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Round:
 
     base: the edits so far, in the order in which they were found. unfit: edits that do not fit,
     with the reason. left_out: candidates for which there was no time. pairs: None until they are
-    known.
+    known. tested: on the seeds of confirmation, the last one being chosen if it gains.
     """
 
     base: list[Candidate]
@@ -40,6 +41,7 @@ class Round:
     unfit: list[tuple[str, str]] = field(default_factory=list)
     left_out: int = 0
     pairs: list[Candidate] | None = None
+    tested: list[Candidate] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -52,6 +54,7 @@ class Round:
             "unfit": [list(pair) for pair in self.unfit],
             "left_out": self.left_out,
             "pairs": None if self.pairs is None else [pair.to_json() for pair in self.pairs],
+            "tested": [candidate.to_json() for candidate in self.tested],
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class Round:
             [(name, why) for name, why in plain["unfit"]],
             plain["left_out"],
             None if pairs is None else [Candidate.from_json(pair) for pair in pairs],
+            [Candidate.from_json(candidate) for candidate in plain["tested"]],
         )
 
 
@@ -156,32 +160,25 @@ class Screening:
 
     def promising(self) -> list[Candidate]:
         """Return the survivors that gain on average, best first."""
-        seeds = self.round.screening
-        means = []
-        for candidate in self.survivors(len(self.looks()) - 1):
-            gains = self.gains(candidate, seeds)
-            means.append((sum(gains) / len(gains), candidate))
-        means.sort(key=lambda pair: -pair[0])
-        return [candidate for mean, candidate in means if mean > 0]
+        return self._ranked(self.survivors(len(self.looks()) - 1))
 
-    def choose(self) -> Candidate | None:
-        """Return the candidate to confirm: the best on average; None where none gains.
+    def ranked(self) -> list[Candidate]:
+        """Return everyone who gains on average, best first: those to confirm."""
+        return self._ranked([*self.survivors(len(self.looks()) - 1), *(self.round.pairs or ())])
 
-        Of a pair and its parts, the pair must be better by more than the standard error of the
-        difference, as the simplest of what is about as good is preferred (Breiman et al. 1984).
+    def _ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Rank by the mean gain less its standard error: what helps only now and then comes later.
+
+        Of equals the one with fewer edits comes first.
         """
-        alone = self.promising()
-        seeds = self.round.screening
-        best = alone[0] if alone else None
-        for pair in self.round.pairs or ():
-            gains = self.gains(pair, seeds)
-            if best is None:
-                best = pair if sum(gains) > 0 else None
-                continue
-            ahead = estimate([a - b for a, b in zip(gains, self.gains(best, seeds), strict=True)])
-            if ahead.mean > ahead.std / math.sqrt(ahead.n):
-                best = pair
-        return best
+        keys = []
+        for candidate in candidates:
+            found = estimate(self.gains(candidate, self.round.screening))
+            error = 0.0 if math.isnan(found.std) else found.std / math.sqrt(found.n)
+            if found.mean > 0:
+                keys.append((error - found.mean, len(candidate.edits), candidate))
+        keys.sort(key=lambda key: key[:2])
+        return [candidate for *_, candidate in keys]
 
     def table(self) -> list[Tried]:
         """Return every candidate in figures, in the order in which they were prescribed."""

@@ -20,7 +20,7 @@ from danlu.study.treating.candidates import Candidate
 from danlu.study.treating.course import TrainedFigures
 from danlu.study.treating.data_trials import DataTrial
 from danlu.study.treating.facts import treatment_facts
-from danlu.study.treating.gains import BETTER, Scale, verdict
+from danlu.study.treating.gains import BETTER, LEVEL, Scale, verdict
 from danlu.study.treating.rounds import Round, Screening, Tried, with_edits
 
 KIND = "treat"
@@ -142,16 +142,15 @@ class Treatment:
     def tried(self, number: int) -> list[Tried]:
         """Return what a round tried (from 0), in figures.
 
-        The one that was chosen has those of the seeds it was confirmed on.
+        Those that were tested have those of the fresh seeds.
         """
         this = self.rounds[number]
         control = with_edits(self.patient_recipe, this.base)
         screening = Screening(this, control, self.scale, self.trained)
-        chosen = screening.choose()
         rows = []
         for row in screening.table():
-            if row.candidate == chosen:
-                row = self._confirmed(this, control, chosen)
+            if row.candidate in this.tested:
+                row = self._confirmed(this, control, row.candidate)
             rows.append(row)
         return rows
 
@@ -270,8 +269,9 @@ class Treatment:
         n = self.study.info["seeds"]
         text = (
             f"{metrics.title_of(self.metric)}; candidates are screened on "
-            f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others; intervals "
-            "by Student's t over paired seeds, 95 %"
+            f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others (where "
+            "that fails, the second); intervals by Student's t over paired seeds, "
+            f"{100 * LEVEL:g} % on fresh seeds, 95 % on the others"
         )
         if self._diverged_patients():
             text += (

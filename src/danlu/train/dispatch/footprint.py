@@ -13,7 +13,6 @@ from danlu.train.batches import BatchStream
 from danlu.train.dispatch.memory import total_memory
 from danlu.train.dispatch.vectorizable import MakePopulation
 from danlu.train.engine.population import Population
-from danlu.train.forward.modules import VmapForward
 
 # Of the machine's memory, that a group may fill. Of all of it, not of what is free: that changes
 # from one moment to the next, and with it the last bits of the results.
@@ -59,7 +58,7 @@ def _bytes_kept_by_forward(population: Population, x: Tensor) -> float:
                 note_all(item)
 
     population.set_random_streams(0)
-    if isinstance(population.forward_pass, VmapForward):
+    if not population.uses_chain:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             population.forward_pass.forward(x)
     else:

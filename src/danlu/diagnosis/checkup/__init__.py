@@ -1,0 +1,1 @@
+"""Before training: what careful people check by hand, in about five seconds."""
