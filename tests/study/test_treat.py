@@ -17,7 +17,7 @@ from danlu.errors import Diverged, Interrupted, RecipeError, RunError
 from danlu.statistics import Estimate
 from danlu.study.treating.budget import seconds_of
 from danlu.study.treating.candidates import Candidate
-from danlu.study.treating.gains import BETTER, CONFIRMED, Scale, verdict
+from danlu.study.treating.gains import BETTER, Scale, levels_of_tests, verdict
 from danlu.study.treating.rounds import Round, Screening
 from danlu.train import StudyListener
 
@@ -82,7 +82,7 @@ def test_the_gain_is_that_of_paired_fresh_seeds(treated: Treatment, digits: Data
         )
         figures.append([result["valid_accuracy"] for result in study.results])
     gains = np.subtract(figures[1], figures[0])
-    half = 3.495405933 * gains.std(ddof=1) / math.sqrt(5)  # t of 98.75 %, 4 degrees of freedom
+    half = 2.998528 * gains.std(ddof=1) / math.sqrt(5)  # t of 98 %, 4 degrees of freedom
     assert treated.gain is not None
     assert treated.gain.mean == pytest.approx(gains.mean(), abs=1e-6)
     assert treated.gain.low == pytest.approx(gains.mean() - half, abs=1e-6)
@@ -272,10 +272,11 @@ def test_a_gain_is_claimed_of_nothing_no_more_often_than_said() -> None:
     claims = 0
     for _ in range(600):
         screening, confirming = a_round(rng, {})
-        for chosen in screening.ranked()[:CONFIRMED]:
+        for chosen, level in zip(screening.ranked(), levels_of_tests(False), strict=False):
             gain = SCALE.gain(
                 screening.figures(chosen.apply(screening.control), confirming),
                 screening.figures(screening.control, confirming),
+                level,
             )
             if verdict(gain) == BETTER:
                 claims += 1
@@ -303,7 +304,7 @@ def test_the_best_is_chosen() -> None:
 def test_seeds_that_gain_the_same_differ_by_an_example_at_most() -> None:
     gain = Scale("valid_accuracy", 0.1, 30).gain([1.0] * 5, [0.4] * 5)
     assert isinstance(gain, Estimate)
-    half = 3.495405933 / 30 / math.sqrt(5)
+    half = 2.776445105 / 30 / math.sqrt(5)
     assert (gain.low, gain.high) == pytest.approx((0.6 - half, 0.6 + half))
     none = Scale("valid_f1", 0.0, 30).gain([0.5] * 5, [0.5] * 5)
     assert none.low < 0 < none.high

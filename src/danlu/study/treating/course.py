@@ -21,7 +21,7 @@ from danlu.runs.members import figure_of
 from danlu.study.treating.budget import Budget, affordable
 from danlu.study.treating.candidates import Candidate, pairs, prescribed
 from danlu.study.treating.data_trials import DataTrial, edited_data, figures_in, train_on
-from danlu.study.treating.gains import BETTER, CONFIRMED, Scale, verdict
+from danlu.study.treating.gains import BETTER, LEVEL_OF_DATA, Scale, levels_of_tests, verdict
 from danlu.study.treating.rounds import Round, Screening, with_edits
 from danlu.train import extend
 
@@ -195,14 +195,15 @@ class Course:
     def _confirm(self, planned: Round, ranked: Sequence[Candidate]) -> Candidate | None:
         """Train the best beside control and patient on fresh seeds; return the first that gains."""
         control = with_edits(self.patient, planned.base)
-        for candidate in ranked[:CONFIRMED]:
+        levels = levels_of_tests(bool(self.study.info["of_data"]))
+        for candidate, level in zip(ranked, levels, strict=False):
             changed = candidate.apply(control)
             self._train([self.patient, control, changed], planned.confirming)
             ours = self._settled(changed, planned.confirming)
             theirs = self._settled(control, planned.confirming)
             planned.tested.append(candidate)
             self._keep_rounds()
-            if verdict(self.scale.gain(ours, theirs)) == BETTER:
+            if verdict(self.scale.gain(ours, theirs, level)) == BETTER:
                 return candidate
         return None
 
@@ -226,7 +227,7 @@ class Course:
         return self._seeds_of_round(0)[1]
 
     def _try_data_edits(self, best: Recipe, base: Sequence[Candidate]) -> _OnEditedData | None:
-        """Try each edit of the data with the best recipe; return the first that gains."""
+        """Try the first edit of the data that can be judged; return it if it gains."""
         seeds = self._last_seeds(base)
         trials, winner = [], None
         for number, plain in enumerate(self.study.info["of_data"]):
@@ -236,14 +237,15 @@ class Course:
             if isinstance(edited, str):
                 trial.why_not = edited
                 continue
-            if winner is not None:
-                trial.why_not = "another edit of the data has helped already"
+            if any(earlier.figures for earlier in trials):
+                trial.why_not = "one edit of the data is tried, and another came first"
                 continue
             self._train([self.patient, best], seeds)
             inner = train_on(self.study, number, edited, best, seeds, **self.options)
             trial.seeds, trial.figures = seeds, figures_in(inner, self.scale.metric)
             ours = [self.scale.settle(figure) for figure in trial.figures]
-            trial.won = verdict(self.scale.gain(ours, self._settled(best, seeds))) == BETTER
+            gain = self.scale.gain(ours, self._settled(best, seeds), LEVEL_OF_DATA)
+            trial.won = verdict(gain) == BETTER
             if trial.won:
                 winner = _OnEditedData(inner, edited)
         self._keep(data_trials=[trial.to_json() for trial in trials])

@@ -18,8 +18,7 @@ from danlu.predict.scores import scores
 from danlu.statistics import Estimate, estimate, half_width
 
 ALPHA = 0.05
-CONFIRMED = 2  # candidates of a round that may be tested, one after the other
-LEVEL = 1 - ALPHA / CONFIRMED  # of the intervals of gains on fresh seeds
+LEVEL_OF_DATA = 0.99  # of the interval by which an edit of the data is judged
 BETTER, WORSE, OPEN = "better", "worse", "no difference shown"
 
 
@@ -67,7 +66,7 @@ class Scale:
         return [sign * (x - y) for x, y in zip(figures, control, strict=True)]
 
     def gain(
-        self, figures: Sequence[float], control: Sequence[float], level: float = LEVEL
+        self, figures: Sequence[float], control: Sequence[float], level: float = 1 - ALPHA
     ) -> Estimate:
         """Return the mean gain over seeds with its interval.
 
@@ -109,6 +108,14 @@ def _constant_answer(data: Data, part: str, name: str) -> float:
     )
     (score,) = scores(passes, schema, evaluate.sentence_lengths(data, part), more=[name])
     return score.figure(name)
+
+
+def levels_of_tests(has_data_edits: bool) -> tuple[float, float]:
+    """Return the levels of the intervals of a round's first test, and of the second.
+
+    With that of an edit of the data, which comes last, the chances of a false gain sum to 5 %.
+    """
+    return (0.97, 0.99) if has_data_edits else (0.96, 0.99)
 
 
 def verdict(gain: Estimate) -> str:

@@ -3,7 +3,7 @@
 A round has two steps, on different seeds. Screening trains the control and every candidate on a few
 seeds, drops what is clearly worse, tries promising pairs, and ranks them. Confirmation trains the
 first on seeds of its own: chosen by other figures, its gain there is not flattered by the choice.
-Where that fails the second has its turn; as there may be two tests, each is at half the level.
+Where that fails the second has its turn; the levels of both tests share what may go wrong.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from danlu.study.treating.candidates import Candidate
 from danlu.study.treating.course import TrainedFigures
 from danlu.study.treating.data_trials import DataTrial
 from danlu.study.treating.facts import treatment_facts
-from danlu.study.treating.gains import BETTER, LEVEL, Scale, verdict
+from danlu.study.treating.gains import BETTER, LEVEL_OF_DATA, Scale, levels_of_tests, verdict
 from danlu.study.treating.rounds import Round, Screening, Tried, with_edits
 
 KIND = "treat"
@@ -115,7 +115,7 @@ class Treatment:
         if not self.helped:
             return None
         patient, best = self.figures
-        return self.scale.gain(best, patient)
+        return self.scale.gain(best, patient, self.level)
 
     @cached_property
     def figures(self) -> tuple[list[float], list[float]]:
@@ -157,8 +157,21 @@ class Treatment:
     def _confirmed(self, this: Round, control: Recipe, chosen: Candidate) -> Tried:
         ours = self._settled(chosen.apply(control), this.confirming)
         theirs = self._settled(control, this.confirming)
-        gain = self.scale.gain(ours, theirs)
+        gain = self.scale.gain(ours, theirs, self._level(this, chosen))
         return Tried(chosen, self.scale.gains(ours, theirs), gain, verdict(gain))
+
+    def _level(self, this: Round, tested: Candidate) -> float:
+        """Return the level of the interval by which a candidate was judged."""
+        levels = levels_of_tests(bool(self.study.info["of_data"]))
+        return levels[this.tested.index(tested)]
+
+    @property
+    def level(self) -> float:
+        """The level of the interval of the whole gain: that of the last test."""
+        if self.data_winner is not None:
+            return LEVEL_OF_DATA
+        last = len(self.chosen) - 1
+        return self._level(self.rounds[last], self.chosen[last])
 
     def sentences(self, language: str = "en") -> list[str]:
         """Return the story in words; causes and advice in the language."""
@@ -190,7 +203,8 @@ class Treatment:
 
     def _sentence_of_data(self, trial: DataTrial) -> str:
         ours = [self.scale.settle(figure) for figure in trial.figures]
-        gain = self.scale.gain(ours, self._settled(self.best, trial.seeds))
+        theirs = self._settled(self.best, trial.seeds)
+        gain = self.scale.gain(ours, theirs, LEVEL_OF_DATA)
         word = "gains" if trial.won else "is not shown to help:"
         return (
             f"{trial.candidate.name} {word} {self.format.gap(gain.mean)} "
@@ -271,7 +285,7 @@ class Treatment:
             f"{metrics.title_of(self.metric)}; candidates are screened on "
             f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others (where "
             "that fails, the second); intervals by Student's t over paired seeds, "
-            f"{100 * LEVEL:g} % on fresh seeds, 95 % on the others"
+            "96 to 99 % on fresh seeds, so that a false gain is claimed in 5 % of treatments at most"
         )
         if self._diverged_patients():
             text += (
