@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study.compare import compare
     from danlu.study.comparison import Comparison
+    from danlu.study.ensembling import Ensemble, ensemble
     from danlu.study.folds import Folds, cross_validate
     from danlu.study.resuming import resume
     from danlu.study.search import tune
@@ -59,6 +60,8 @@ _HOMES = {
     "treat": "danlu.study",
     "Tuning": "danlu.study",
     "tune": "danlu.study",
+    "Ensemble": "danlu.study",
+    "ensemble": "danlu.study",
     "Folds": "danlu.study",
     "cross_validate": "danlu.study",
     "Listener": "danlu.train",
@@ -72,6 +75,7 @@ __all__ = [
     "DanluError",
     "Data",
     "Diagnosis",
+    "Ensemble",
     "Finding",
     "Folds",
     "GradientCheck",
@@ -87,6 +91,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "diagnose",
+    "ensemble",
     "fit",
     "gradcheck",
     "load",

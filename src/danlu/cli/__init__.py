@@ -41,6 +41,7 @@ app.command(cls=WithFields)(training.fit)
 for command in (
     study.compare,
     study.tune,
+    study.ensemble,
     training.resume,
     predicting.evaluate,
     predicting.predict,

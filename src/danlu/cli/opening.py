@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from danlu.data import Data, Schema
     from danlu.recipe import Recipe
     from danlu.runs import Run
-    from danlu.study.folds import Folds
+    from danlu.study.together import Together
 
 # The preset for each task of text.
 _PRESETS = {
@@ -263,12 +263,13 @@ def open_run(name: str, trust: bool = False) -> Run:
     return Run(runs_root() / name if is_under_runs else path, trust)
 
 
-def open_predictor(name: str, trust: bool = False) -> Run | Folds:
-    """Return a run, or the ensemble of a cross-validation, by the names of `open_run`.
+def open_predictor(name: str, trust: bool = False) -> Run | Together:
+    """Return a run, or the ensemble of a study, by the names of `open_run`.
 
     trust: as of `Run`.
     """
     from danlu.runs import Study
+    from danlu.study.ensembling import Ensemble
     from danlu.study.folds import KIND, Folds
 
     path = study_path(name)
@@ -276,6 +277,7 @@ def open_predictor(name: str, trust: bool = False) -> Run | Folds:
         study = Study(path, trust)
         if study.info["kind"] == KIND:
             return Folds(study)
+        return Ensemble(study)
     return open_run(name, trust)
 
 

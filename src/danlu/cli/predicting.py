@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from danlu.predict.predictions import Prediction
     from danlu.predict.scores import Score
     from danlu.runs import Run
-    from danlu.study.folds import Folds
+    from danlu.study.together import Together
 
 _TRANSLATION_LENGTH = 200
 
@@ -85,7 +85,7 @@ def evaluate(
     say("")
 
 
-def _figures(run: Run | Folds, data: Data | None, part: str, score: Score) -> dict[str, Any]:
+def _figures(run: Run | Together, data: Data | None, part: str, score: Score) -> dict[str, Any]:
     """Return what an evaluation says, by name."""
     from danlu.nn.information import UNITS, perplexity
 

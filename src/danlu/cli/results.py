@@ -10,8 +10,9 @@ from danlu.report.terminal.json_output import print_json
 if TYPE_CHECKING:
     from danlu.data import Data
     from danlu.runs import Run, Study
-    from danlu.study import Comparison
+    from danlu.study import Comparison, Ensemble
     from danlu.study.folds import Folds
+    from danlu.study.kinds import Shown
     from danlu.study.treating.treatment import Treatment
     from danlu.study.tuning import Tuning
 
@@ -125,11 +126,33 @@ def finish_treatment(treatment: Treatment, json: bool, language: str | None = No
     say(f"report: {short_path(path)}")
 
 
-def finish_study(found: Study | Comparison | Tuning | Folds | Treatment, json: bool) -> None:
+def finish_ensemble(found: Ensemble, json: bool) -> None:
+    """Write the report of an ensemble; print its networks, the verdict, the path."""
+    from danlu.report.pages.ensemble_page import write_ensemble
+    from danlu.report.tables import ensembles
+    from danlu.report.terminal.console import say, table
+    from danlu.study.ensembling import KIND
+
+    # The page of a study that has one beside is the study's own.
+    path = write_ensemble(found) if found.study.info["kind"] == KIND else None
+    if json:
+        print_json(found.to_json())
+        return
+    table(ensembles.head(found), ensembles.rows(found))
+    say("")
+    for sentence in found.sentences():
+        say(sentence)
+    say(f"({found.method()})")
+    say(f"\npredicts and evaluates by its folder: {short_path(found.path)}")
+    if path is not None:
+        say(f"report: {short_path(path)}")
+
+
+def finish_study(found: Study | Shown, json: bool) -> None:
     """Write the report of a study that is over, and print what it shows."""
     from danlu.report.terminal.console import say
     from danlu.runs import Study
-    from danlu.study import Comparison
+    from danlu.study import Comparison, Ensemble
     from danlu.study.folds import Folds
     from danlu.study.treating.treatment import Treatment
 
@@ -137,6 +160,8 @@ def finish_study(found: Study | Comparison | Tuning | Folds | Treatment, json: b
         finish_comparison(found, json)
     elif isinstance(found, Folds):
         finish_folds(found, json)
+    elif isinstance(found, Ensemble):
+        finish_ensemble(found, json)
     elif isinstance(found, Treatment):
         finish_treatment(found, json)
     elif not isinstance(found, Study):

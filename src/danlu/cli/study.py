@@ -18,6 +18,7 @@ from danlu.cli.opening import (
 from danlu.cli.options import (
     Device,
     Json,
+    Overrides,
     Probes,
     Ray,
     RecipeName,
@@ -201,6 +202,53 @@ def _read_search(
         spaces.parse(texts)
     mistakes.refuse()
     return data, base, texts
+
+
+@with_loading_options
+def ensemble(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE|STUDY",
+            help="Data to train on; or a finished study, whose best networks are averaged.",
+        ),
+    ],
+    overrides: Overrides = None,
+    recipe: RecipeName = None,
+    members: Annotated[int, typer.Option(help="How many networks are averaged.")] = 5,
+    out: StudyFolder = None,
+    device: Device = "auto",
+    trust: Trust = False,
+    json: Json = False,
+    *,
+    loading: dict[str, Any],
+) -> None:
+    """Average several networks: trained with different seeds, or the best of a study."""
+    from danlu import study
+    from danlu.cli.opening import study_path
+    from danlu.cli.results import finish_ensemble
+    from danlu.report.terminal.study_progress import study_progress
+    from danlu.runs import Study
+
+    outlast_readers()
+    path = study_path(source)
+    if path is not None:
+        if overrides or recipe:
+            raise DanluError("a study has its own recipes; leave out fields and --recipe")
+        found = study.ensemble(Study(path, trust), members=members, out=out)
+    else:
+        mistakes = Mistakes()
+        data, chosen = read_inputs(source, loading, recipe, overrides, mistakes, trust)
+        mistakes.refuse()
+        found = study.ensemble(
+            chosen,
+            data,
+            members=members,
+            out=out,
+            device=device,
+            listener=for_json(study_progress, json),
+        )
+    finish_ensemble(found, json)
 
 
 def write_study_report(study: Study) -> Path:

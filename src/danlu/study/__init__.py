@@ -6,6 +6,7 @@ from typing import Any
 
 from danlu.study.compare import compare, continue_comparison
 from danlu.study.comparison import Comparison
+from danlu.study.ensembling import Ensemble, continue_ensemble, ensemble
 from danlu.study.folds import Folds, cross_validate
 from danlu.study.resuming import resume
 from danlu.study.space import Choice, Range
@@ -15,15 +16,18 @@ from danlu.study.treating.treatment import Treatment
 __all__ = [
     "Choice",
     "Comparison",
+    "Ensemble",
     "Folds",
     "Range",
     "Treatment",
     "Tuning",
     "compare",
     "continue_comparison",
+    "continue_ensemble",
     "continue_treatment",
     "continue_tuning",
     "cross_validate",
+    "ensemble",
     "resume",
     "treat",
     "tune",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -57,6 +57,25 @@ class _Folds(Facts):
     together: dict[str, dict[str, float | None]] | None = None
 
 
+class _Gain(Facts):
+    gain: float | None
+    low: float | None
+    high: float | None
+
+
+class _Ensemble(Facts):
+    members: Annotated[list[int], Field(min_length=2)]
+    part: Literal["test", "valid"] | None
+    alone: Annotated[list[float | None], Field(default_factory=list)]
+    mean: Annotated[dict[str, float | None], Field(default_factory=dict)]
+    together: Annotated[dict[str, float | None], Field(default_factory=dict)]
+    gains: Annotated[dict[str, _Gain], Field(default_factory=dict)]
+
+
+class _WithEnsemble(Facts):
+    ensemble: _Ensemble
+
+
 def comparison_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a comparison. Raises RunError for what is not one."""
     info = checked(study, _Comparison)
@@ -78,6 +97,14 @@ def search_facts(study: Study) -> dict[str, Any]:
 def folds_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a cross-validation. Raises RunError for what is not one."""
     return checked(study, _Folds)
+
+
+def ensemble_facts(study: Study) -> dict[str, Any]:
+    """Return the facts of a study that has an ensemble. Raises RunError for what has none."""
+    info = checked(study, _WithEnsemble)
+    if any(not 0 <= i < len(study) for i in info["ensemble"]["members"]):
+        raise RunError(f"{study.path / study.index} is foreign: `ensemble` names no member of it")
+    return info
 
 
 def checked(study: Study, model: type[Facts]) -> dict[str, Any]:

@@ -6,33 +6,28 @@ Legend: K folds, n examples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from danlu import metrics
-from danlu.data import Data, Schema, load
+from danlu.data import Data, load
 from danlu.errors import Mistake, RecipeError, RunError, count, wrong
 from danlu.files import with_nan
 from danlu.guest import guest
 from danlu.models.given import Network
-from danlu.predict import evaluate
-from danlu.predict.predictions import Prediction
-from danlu.predict.scores import PassOutputs, Score, scores
 from danlu.recipe import Recipe
 from danlu.recipe.sample import with_own_fold
 from danlu.runs import Study, folder
 from danlu.runs.measurements import OFF
 from danlu.runs.members import figure_of
-from danlu.runs.run import Run
 from danlu.statistics import Estimate, estimate_over_folds
 from danlu.study import metric as choosing
 from danlu.study.facts import folds_facts
+from danlu.study.together import Together, average, figures_of, outputs_of
 from danlu.train import CHECKPOINT_EVERY, StudyListener, mistakes_in, resume_study, train
 from danlu.train.dispatch.fit import recipe_for
 
@@ -141,45 +136,24 @@ def _scores_together(study: Study, data: Data) -> dict[str, dict[str, float]]:
     of_test = []
     for i in finished:
         run = study.run(i, data)
-        out, y = _outputs(run, with_own_fold(data, study.recipes[i].sample), "valid")
+        out, y = outputs_of(run, with_own_fold(data, study.recipes[i].sample), "valid")
         outputs.append(out)
         targets.append(y)
         if data.size("test"):
-            of_test.append(_outputs(run, data, "test"))
-    together = {"out_of_fold": _figures(torch.cat(outputs), torch.cat(targets), schema, metric)}
+            of_test.append(outputs_of(run, data, "test"))
+    together = {"out_of_fold": figures_of(torch.cat(outputs), torch.cat(targets), schema, metric)}
     if of_test:
         y = of_test[0][1]
         each = [out for out, _ in of_test]
-        together["ensemble"] = _figures(average(each, schema), y, schema, metric)
-        alone = [_figures(out, y, schema, metric) for out in each]
+        together["ensemble"] = figures_of(average(each, schema), y, schema, metric)
+        alone = [figures_of(out, y, schema, metric) for out in each]
         together["alone"] = {
             name: sum(figures[name] for figures in alone) / len(alone) for name in alone[0]
         }
     return together
 
 
-def _outputs(run: Run, data: Data, part: str) -> tuple[Tensor, Tensor]:
-    """Return a network's outputs [n, K] on a part, and the targets [n]."""
-    forward = evaluate.forward_of(run.model())
-    passes = evaluate.part_outputs(forward, data, part, [run.normalizer])
-    return evaluate.collect(passes, len(data) if part == "all" else data.size(part))
-
-
-def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
-    """Return the ensemble's outputs: the mean number, or the logarithm of the mean probability."""
-    stacked = torch.stack(list(outputs))
-    if schema.is_regression:
-        return stacked.mean(0)
-    return stacked.softmax(-1).mean(0).log()
-
-
-def _figures(out: Tensor, y: Tensor, schema: Schema, metric: str) -> dict[str, float]:
-    only = PassOutputs(out.t().unsqueeze(0), y)
-    (score,) = scores(iter([only]), schema, more=[metric])
-    return {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
-
-
-class Folds:
+class Folds(Together):
     """What a cross-validation shows, from its folder alone; as a predictor, the folds' ensemble.
 
     Raises RunError for another study, or one with trainings to go.
@@ -204,9 +178,9 @@ class Folds:
         return "\n".join(self.sentences())
 
     @property
-    def schema(self) -> Schema:
-        """What the examples are."""
-        return self.study.schema
+    def members(self) -> list[int]:
+        """The networks that did not diverge."""
+        return [i for i, m in sorted(self.study.members.items()) if m.result]
 
     @cached_property
     def estimate(self) -> Estimate:
@@ -256,45 +230,6 @@ class Folds:
                 f"{alone[self.name]:.4f} on average, and their ensemble {ensemble[self.name]:.4f}."
             )
         return sentences
-
-    @cached_property
-    def runs(self) -> list[Run]:
-        """The networks that did not diverge, each as a run."""
-        return [self.study.run(i) for i, m in sorted(self.study.members.items()) if m.result]
-
-    @guest
-    def predict(self, x: Any, samples: int = 0, seed: int = 0) -> Prediction:
-        """Predict by the mean of the networks, with their spread; see `Run.predict`.
-
-        Raises RunError for samples: the networks' spread takes the place of dropout's.
-        """
-        if samples:
-            rule = "must be 0: the spread is that of the networks of the folds"
-            raise RunError(wrong("samples", samples, rule))
-        each = [run.predict(x, seed=seed) for run in self._able_runs()]
-        if self.schema.is_regression:
-            numbers = torch.stack([p.values for p in each])
-            return Prediction(numbers.mean(0), None, numbers.std(0), ())
-        probabilities = torch.stack([p.probabilities for p in each if p.probabilities is not None])
-        mean = probabilities.mean(0)
-        return Prediction(mean.argmax(1), mean, probabilities.std(0), self.schema.classes)
-
-    @guest
-    def evaluate(self, data: Any = None, part: str = "test") -> Score:
-        """Return loss, accuracy and the other figures of the ensemble; see `Run.evaluate`."""
-        data = self.study.data_to_score(data, part)
-        outputs = [_outputs(run, data, part) for run in self._able_runs()]
-        targets = outputs[0][1]
-        ensemble = average([out for out, _ in outputs], self.schema)
-        only = PassOutputs(ensemble.t().unsqueeze(0), targets)
-        (score,) = scores(iter([only]), self.schema, more=self.schema.metrics)
-        return score
-
-    def _able_runs(self) -> list[Run]:
-        """Return the networks that can predict. Raises RunError where there are none."""
-        if not self.runs:
-            raise RunError(f"every network of {str(self.path)!r} diverged; none can predict")
-        return self.runs
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that was found, as plain values."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from danlu.runs import Study
 from danlu.study.comparison import Comparison
+from danlu.study.ensembling import KIND as ENSEMBLE
+from danlu.study.ensembling import Ensemble
 from danlu.study.folds import KIND as FOLDS
 from danlu.study.folds import Folds
 from danlu.study.treating.treatment import KIND as TREATMENT
@@ -14,8 +16,10 @@ from danlu.study.treating.treatment import Treatment
 if TYPE_CHECKING:  # imports Optuna
     from danlu.study.tuning import Tuning
 
+Shown: TypeAlias = "Comparison | Ensemble | Folds | Treatment | Tuning"
 
-def open_finished(study: Study) -> Comparison | Tuning | Folds | Treatment | None:
+
+def open_finished(study: Study) -> Shown | None:
     """Return what a finished study shows; None for one that only trained recipes."""
     kind = study.info["kind"]
     if kind == "compare":
@@ -26,4 +30,6 @@ def open_finished(study: Study) -> Comparison | Tuning | Folds | Treatment | Non
         return open_tuning(study)
     if kind == FOLDS:
         return Folds(study)
+    if kind == ENSEMBLE:
+        return Ensemble(study)
     return Treatment(study) if kind == TREATMENT else None

@@ -11,6 +11,8 @@ from danlu.guest import guest
 from danlu.runs import Run, Study
 from danlu.study.compare import continue_comparison
 from danlu.study.comparison import Comparison
+from danlu.study.ensembling import KIND as ENSEMBLE
+from danlu.study.ensembling import Ensemble, continue_ensemble
 from danlu.study.folds import KIND, Folds, continue_folds
 from danlu.study.treating.treat import continue_treatment
 from danlu.study.treating.treatment import KIND as TREATMENT
@@ -33,7 +35,7 @@ def resume(
     probes: str | None = None,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-) -> Run | Study | Comparison | Tuning | Folds | Treatment:
+) -> Run | Study | Comparison | Ensemble | Tuning | Folds | Treatment:
     """Go on with an interrupted or killed run or study, to the same weights as without a break.
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
@@ -62,7 +64,7 @@ def resume(
 
 def continue_study(
     study: Study, data: Any = None, probes: str | None = None, **options: Any
-) -> Study | Comparison | Tuning | Folds | Treatment:
+) -> Study | Comparison | Ensemble | Tuning | Folds | Treatment:
     """Go on with a study of whatever kind; options: of the function that goes on with that kind."""
     set_probes(study, probes)
     kind = study.info["kind"]
@@ -82,4 +84,6 @@ def continue_study(
         return continue_folds(study, data, **options)
     if kind == TREATMENT:
         return continue_treatment(study, data, **options)
+    if kind == ENSEMBLE:
+        return continue_ensemble(study, data, **options)
     return resume_study(study, data, **options)

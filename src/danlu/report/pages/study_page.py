@@ -6,21 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danlu.report.pages.compare_page import write_comparison
+from danlu.report.pages.ensemble_page import write_ensemble
 from danlu.report.pages.folds_page import write_folds
 from danlu.report.pages.treat_page import write_treatment
-from danlu.study import Comparison, Folds
+from danlu.study import Comparison, Ensemble, Folds
 from danlu.study.treating.treatment import Treatment
 
 if TYPE_CHECKING:  # imports Optuna
     from danlu.study.tuning import Tuning
 
 
-def write_study(found: Comparison | Tuning | Folds | Treatment) -> Path:
+def write_study(found: Comparison | Ensemble | Tuning | Folds | Treatment) -> Path:
     """Write report.html into the folder of a study that is over."""
     if isinstance(found, Comparison):
         return write_comparison(found)
     if isinstance(found, Folds):
         return write_folds(found)
+    if isinstance(found, Ensemble):
+        return write_ensemble(found)
     if isinstance(found, Treatment):
         return write_treatment(found)
     from danlu.report.pages.tune_page import write_tuning

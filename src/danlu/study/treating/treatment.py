@@ -285,7 +285,7 @@ class Treatment:
             f"{metrics.title_of(self.metric)}; candidates are screened on "
             f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others (where "
             "that fails, the second); intervals by Student's t over paired seeds, "
-            "96 to 99 % on fresh seeds, so that a false gain is claimed in 5 % of treatments at most"
+            "96 to 99 % on fresh seeds, so that at most 5 % of treatments claim a false gain"
         )
         if self._diverged_patients():
             text += (
