@@ -124,6 +124,7 @@ VERBS = [
     "check",
     "compare",
     "cross_validate",
+    "decompose",
     "diagnose",
     "ensemble",
     "fit",
@@ -138,6 +139,7 @@ VERBS = [
 
 def test_the_public_names_are_pinned() -> None:
     assert danlu.__all__ == [
+        "BiasVariance",
         "Checkup",
         "Comparison",
         "DanluError",

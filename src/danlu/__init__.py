@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from danlu.runs import Run, Study
     from danlu.study.compare import compare
     from danlu.study.comparison import Comparison
+    from danlu.study.decomposing.decompose import decompose
+    from danlu.study.decomposing.decomposition import BiasVariance
     from danlu.study.ensembling import Ensemble, ensemble
     from danlu.study.folds import Folds, cross_validate
     from danlu.study.resuming import resume
@@ -60,6 +62,8 @@ _HOMES = {
     "treat": "danlu.study",
     "Tuning": "danlu.study",
     "tune": "danlu.study",
+    "BiasVariance": "danlu.study",
+    "decompose": "danlu.study",
     "Ensemble": "danlu.study",
     "ensemble": "danlu.study",
     "Folds": "danlu.study",
@@ -70,6 +74,7 @@ _HOMES = {
 }
 _ROOMS = {"optim", "train"}  # whose own names are public, too: danlu.optim.Optimizer
 __all__ = [
+    "BiasVariance",
     "Checkup",
     "Comparison",
     "DanluError",
@@ -90,6 +95,7 @@ __all__ = [
     "check",
     "compare",
     "cross_validate",
+    "decompose",
     "diagnose",
     "ensemble",
     "fit",

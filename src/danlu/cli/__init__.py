@@ -42,6 +42,7 @@ for command in (
     study.compare,
     study.tune,
     study.ensemble,
+    study.decompose,
     training.resume,
     predicting.evaluate,
     predicting.predict,

@@ -10,7 +10,7 @@ from danlu.report.terminal.json_output import print_json
 if TYPE_CHECKING:
     from danlu.data import Data
     from danlu.runs import Run, Study
-    from danlu.study import Comparison, Ensemble
+    from danlu.study import BiasVariance, Comparison, Ensemble
     from danlu.study.folds import Folds
     from danlu.study.kinds import Shown
     from danlu.study.treating.treatment import Treatment
@@ -148,11 +148,30 @@ def finish_ensemble(found: Ensemble, json: bool) -> None:
         say(f"report: {short_path(path)}")
 
 
+def finish_decomposition(found: BiasVariance, json: bool) -> None:
+    """Write the report of a decomposition; print its tables, the verdict, the path."""
+    from danlu.report.pages.decompose_page import write_decomposition
+    from danlu.report.tables import decompositions
+    from danlu.report.terminal.console import say, table
+
+    path = write_decomposition(found)
+    if json:
+        print_json(found.to_json())
+        return
+    for kind in found.kinds:
+        table(decompositions.head(found, kind), decompositions.rows(found, kind))
+        say("")
+    for sentence in found.sentences():
+        say(sentence)
+    say(f"({found.method()})")
+    say(f"\nreport: {short_path(path)}")
+
+
 def finish_study(found: Study | Shown, json: bool) -> None:
     """Write the report of a study that is over, and print what it shows."""
     from danlu.report.terminal.console import say
     from danlu.runs import Study
-    from danlu.study import Comparison, Ensemble
+    from danlu.study import BiasVariance, Comparison, Ensemble
     from danlu.study.folds import Folds
     from danlu.study.treating.treatment import Treatment
 
@@ -160,6 +179,8 @@ def finish_study(found: Study | Shown, json: bool) -> None:
         finish_comparison(found, json)
     elif isinstance(found, Folds):
         finish_folds(found, json)
+    elif isinstance(found, BiasVariance):
+        finish_decomposition(found, json)
     elif isinstance(found, Ensemble):
         finish_ensemble(found, json)
     elif isinstance(found, Treatment):

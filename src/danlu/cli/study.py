@@ -251,6 +251,53 @@ def ensemble(
     finish_ensemble(found, json)
 
 
+@with_loading_options
+def decompose(
+    source: Source,
+    grid: GridTexts = None,
+    recipe: RecipeName = None,
+    replicates: Annotated[int, typer.Option(help="Training sets that are drawn.")] = 50,
+    vary: Annotated[
+        str, typer.Option(help="What differs between networks: data, seed or both.")
+    ] = "both",
+    part: Annotated[
+        str | None, typer.Option(help="On which they are judged: valid or test.")
+    ] = None,
+    yes: Yes = False,
+    out: StudyFolder = None,
+    device: Device = "auto",
+    trust: Trust = False,
+    json: Json = False,
+    *,
+    loading: dict[str, Any],
+) -> None:
+    """Measure bias, variance and noise over resampled training sets, against any field."""
+    from danlu import study
+    from danlu.cli.results import finish_decomposition
+    from danlu.report.terminal.study_progress import study_progress
+    from danlu.study import grid as grids
+
+    outlast_readers()
+    mistakes, variants = Mistakes(), {}
+    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
+    with mistakes, former_names_said():
+        variants = grids.parse(with_run_folders(grid))
+    mistakes.refuse()
+    found = study.decompose(
+        base,
+        data,
+        variants,
+        replicates=replicates,
+        vary=vary,
+        part=part,
+        yes=yes,
+        out=out,
+        device=device,
+        listener=for_json(study_progress, json),
+    )
+    finish_decomposition(found, json)
+
+
 def write_study_report(study: Study) -> Path:
     """Write the page of a finished study anew. Raises RunError where it can have none."""
     from danlu.errors import RunError

@@ -6,6 +6,8 @@ from typing import Any
 
 from danlu.study.compare import compare, continue_comparison
 from danlu.study.comparison import Comparison
+from danlu.study.decomposing.decompose import continue_decomposition, decompose
+from danlu.study.decomposing.decomposition import BiasVariance
 from danlu.study.ensembling import Ensemble, continue_ensemble, ensemble
 from danlu.study.folds import Folds, cross_validate
 from danlu.study.resuming import resume
@@ -14,6 +16,7 @@ from danlu.study.treating.treat import continue_treatment, treat
 from danlu.study.treating.treatment import Treatment
 
 __all__ = [
+    "BiasVariance",
     "Choice",
     "Comparison",
     "Ensemble",
@@ -23,10 +26,12 @@ __all__ = [
     "Tuning",
     "compare",
     "continue_comparison",
+    "continue_decomposition",
     "continue_ensemble",
     "continue_treatment",
     "continue_tuning",
     "cross_validate",
+    "decompose",
     "ensemble",
     "resume",
     "treat",

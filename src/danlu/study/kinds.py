@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from danlu.runs import Study
 from danlu.study.comparison import Comparison
+from danlu.study.decomposing.decomposition import KIND as DECOMPOSITION
+from danlu.study.decomposing.decomposition import BiasVariance
 from danlu.study.ensembling import KIND as ENSEMBLE
 from danlu.study.ensembling import Ensemble
 from danlu.study.folds import KIND as FOLDS
@@ -16,7 +18,7 @@ from danlu.study.treating.treatment import Treatment
 if TYPE_CHECKING:  # imports Optuna
     from danlu.study.tuning import Tuning
 
-Shown: TypeAlias = "Comparison | Ensemble | Folds | Treatment | Tuning"
+Shown: TypeAlias = "BiasVariance | Comparison | Ensemble | Folds | Treatment | Tuning"
 
 
 def open_finished(study: Study) -> Shown | None:
@@ -32,4 +34,6 @@ def open_finished(study: Study) -> Shown | None:
         return Folds(study)
     if kind == ENSEMBLE:
         return Ensemble(study)
+    if kind == DECOMPOSITION:
+        return BiasVariance(study)
     return Treatment(study) if kind == TREATMENT else None

@@ -10,19 +10,19 @@ from danlu.errors import RunError, wrong
 from danlu.guest import guest
 from danlu.runs import Run, Study
 from danlu.study.compare import continue_comparison
-from danlu.study.comparison import Comparison
+from danlu.study.decomposing.decompose import continue_decomposition
+from danlu.study.decomposing.decomposition import KIND as DECOMPOSITION
 from danlu.study.ensembling import KIND as ENSEMBLE
-from danlu.study.ensembling import Ensemble, continue_ensemble
-from danlu.study.folds import KIND, Folds, continue_folds
+from danlu.study.ensembling import continue_ensemble
+from danlu.study.folds import KIND, continue_folds
 from danlu.study.treating.treat import continue_treatment
 from danlu.study.treating.treatment import KIND as TREATMENT
-from danlu.study.treating.treatment import Treatment
 from danlu.train import CHECKPOINT_EVERY, resume_study
 from danlu.train import resume as resume_run
 from danlu.train.dispatch.provenance import set_probes
 
-if TYPE_CHECKING:  # imports Optuna
-    from danlu.study.tuning import Tuning
+if TYPE_CHECKING:
+    from danlu.study.kinds import Shown
 
 
 @guest
@@ -35,7 +35,7 @@ def resume(
     probes: str | None = None,
     listener: Any = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-) -> Run | Study | Comparison | Ensemble | Tuning | Folds | Treatment:
+) -> Run | Study | Shown:
     """Go on with an interrupted or killed run or study, to the same weights as without a break.
 
     data: needed only for what was trained on arrays in memory: the same again. trust: that its
@@ -64,7 +64,7 @@ def resume(
 
 def continue_study(
     study: Study, data: Any = None, probes: str | None = None, **options: Any
-) -> Study | Comparison | Ensemble | Tuning | Folds | Treatment:
+) -> Study | Shown:
     """Go on with a study of whatever kind; options: of the function that goes on with that kind."""
     set_probes(study, probes)
     kind = study.info["kind"]
@@ -86,4 +86,6 @@ def continue_study(
         return continue_treatment(study, data, **options)
     if kind == ENSEMBLE:
         return continue_ensemble(study, data, **options)
+    if kind == DECOMPOSITION:
+        return continue_decomposition(study, data, **options)
     return resume_study(study, data, **options)

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danlu.report.pages.compare_page import write_comparison
+from danlu.report.pages.decompose_page import write_decomposition
 from danlu.report.pages.ensemble_page import write_ensemble
 from danlu.report.pages.folds_page import write_folds
 from danlu.report.pages.treat_page import write_treatment
-from danlu.study import Comparison, Ensemble, Folds
+from danlu.study import BiasVariance, Comparison, Ensemble, Folds
 from danlu.study.treating.treatment import Treatment
 
-if TYPE_CHECKING:  # imports Optuna
-    from danlu.study.tuning import Tuning
+if TYPE_CHECKING:
+    from danlu.study.kinds import Shown
 
 
-def write_study(found: Comparison | Ensemble | Tuning | Folds | Treatment) -> Path:
+def write_study(found: Shown) -> Path:
     """Write report.html into the folder of a study that is over."""
+    if isinstance(found, BiasVariance):
+        return write_decomposition(found)
     if isinstance(found, Comparison):
         return write_comparison(found)
     if isinstance(found, Folds):

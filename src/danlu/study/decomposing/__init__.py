@@ -1,0 +1,1 @@
+"""Bias and variance, measured over resampled training sets."""

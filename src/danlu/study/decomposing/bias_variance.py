@@ -1,0 +1,108 @@
+"""Bias, variance and noise of predictions over training sets.
+
+Legend: R training sets, n examples, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from danlu.statistics import Estimate, estimate
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Parts of the expected loss, means over n examples with their intervals.
+
+    loss = noise + bias + variance for squared loss; noise is None where no two examples have equal
+    inputs: then the bias contains it. For 0–1 loss bias is how often the main prediction is wrong,
+    variance how often a network differs from it, and `net` what that adds to the loss: it may also
+    put a wrong main prediction right.
+    """
+
+    kind: str
+    loss: Estimate
+    bias: Estimate
+    variance: Estimate
+    net: Estimate
+    noise: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        plain: dict[str, Any] = {"kind": self.kind, "noise": self.noise}
+        for name in ("loss", "bias", "variance", "net"):
+            found: Estimate = getattr(self, name)
+            plain[name] = {"mean": found.mean, "low": found.low, "high": found.high}
+        return plain
+
+
+def squared(predictions: Array, targets: Array, groups: Array | None = None) -> Decomposition:
+    """Decompose E(ŷ − y)² = noise + (E ŷ − E y)² + Var ŷ.
+
+    predictions [R, n] numbers, or [R, n, K] probabilities; targets [n], or one-hot [n, K]. groups
+    [n]: equal for examples with equal inputs. Bias² and variance are unbiased estimates: the
+    variance divides by R − 1, and the bias² is freed of the variance of the mean, Var/R.
+    """
+    if predictions.ndim == 2:
+        predictions, targets = predictions[:, :, None], targets[:, None]
+    r = len(predictions)
+    loss = ((predictions - targets) ** 2).sum(2).mean(0)  # [n]
+    variance = predictions.var(0, ddof=1).sum(1)
+    gap = ((predictions.mean(0) - targets) ** 2).sum(1) - variance / r
+    noise = _noise(groups, lambda rows: float(targets[rows].var(0, ddof=1).sum()))
+    bias = gap - (noise or 0.0)
+    of_loss, of_bias, of_variance = (estimate(v.tolist()) for v in (loss, bias, variance))
+    return Decomposition("squared", of_loss, of_bias, of_variance, of_variance, noise)
+
+
+def zero_one(predictions: Array, targets: Array, groups: Array | None = None) -> Decomposition:
+    """Decompose the error rate (Domingos 2000): main prediction, and how often networks differ.
+
+    predictions [R, n]: classes; targets [n]. The main prediction is the most frequent one.
+    """
+    classes = int(max(predictions.max(), targets.max())) + 1
+    votes = np.stack([(predictions == k).sum(0) for k in range(classes)])  # [K, n]
+    main = votes.argmax(0)  # [n]
+    loss = (predictions != targets).mean(0)
+    bias = (main != targets).astype(float)
+    variance = (predictions != main).mean(0)
+    noise = _noise(groups, lambda rows: _minority(targets[rows]))
+    of_loss, of_bias, of_variance = (estimate(v.tolist()) for v in (loss, bias, variance))
+    return Decomposition(
+        "0-1", of_loss, of_bias, of_variance, estimate((loss - bias).tolist()), noise
+    )
+
+
+def _minority(targets: Array) -> float:
+    """Return how often the most frequent answer to equal questions is not the right one."""
+    counts = np.bincount(targets.astype(int))
+    return float(1 - counts.max() / counts.sum())
+
+
+def _noise(groups: Array | None, of_group: Callable[[Array], float]) -> float | None:
+    """Return the mean noise over groups of equal inputs, by their sizes; None without any."""
+    if groups is None:
+        return None
+    total, weight = 0.0, 0
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        if len(rows) > 1:
+            total += len(rows) * of_group(rows)
+            weight += len(rows)
+    return total / weight if weight and math.isfinite(total) else None
+
+
+def equal_inputs(x: Array) -> Array | None:
+    """Return the number of each example's inputs [n], equal for equal ones; None if all differ."""
+    rows = np.ascontiguousarray(x.reshape(len(x), -1))
+    _, numbers = np.unique(rows, axis=0, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    return numbers if len(np.unique(numbers)) < len(numbers) else None
