@@ -14,7 +14,7 @@ from faults.spoiling import say
 from danlu import BiasVariance, Recipe, Study, decompose, load, resume
 from danlu.data.target_scale import standardised
 from danlu.errors import Interrupted, RecipeError, RunError
-from danlu.recipe.sample import example_counts
+from danlu.recipe.sample import resampled
 from danlu.study.decomposing.bias_variance import equal_inputs, squared, zero_one
 from danlu.train import StudyListener
 
@@ -53,7 +53,8 @@ def test_linear_and_ridge_regression_equal_their_closed_form(
     design = np.column_stack([x, np.ones(n)])
     predictions = []
     for recipe_of in found.study.recipes:
-        counts = example_counts(recipe_of.sample, n).numpy()
+        drawn = resampled(recipe_of.sample, n)
+        counts = np.bincount(drawn.numpy(), minlength=n)
         weighted = design * counts[:, None]
         shrink = penalty / 2 * np.diag([1.0, 1.0, 1.0, 0.0])
         solution = np.linalg.solve(weighted.T @ design + shrink, weighted.T @ y)
@@ -127,13 +128,13 @@ def test_what_varies_is_what_was_asked_for(
     recipes = found.study.recipes
     assert len({r.seed for r in recipes}) == seeds
     assert len({r.sample.seed for r in recipes}) == samples
-    assert all(r.sample.bootstrap == (vary != "seed") for r in recipes)
+    assert all(r.sample.resample == (vary != "seed") for r in recipes)
 
 
 def test_shares_are_drawn_anew(tmp_path: Path) -> None:
     grid = ["sample.share=0.2,0.8"]
     found = decompose(SMALL, load("iris"), grid, replicates=3, out=tmp_path / "d")
-    assert not any(r.sample.bootstrap for r in found.study.recipes)
+    assert not any(r.sample.resample for r in found.study.recipes)
     assert len({r.sample.seed for r in found.study.recipes}) == 3
 
 

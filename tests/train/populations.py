@@ -43,6 +43,7 @@ TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "late schedules": [{"schedule": s, "epochs": 6} for s in LATE_SCHEDULES],
     "robust scaling": [{"normalize": n} for n in ("robust", "clipped", "robust", "zscore", "clipped")],
     "pictures changed": [{"augment": a} for a in ({"cutout": 2}, {"brightness": 0.5, "invert": 0.5}, {}, {"invert": 0.3, "cutout": 1, "noise": 0.1}, {"cutout": 3})],
+    "resampled": [{"sample": {"resample": True, "seed": s}} for s in (0, 1, 0, 7, 1)],
     "mixup": [{"augment": {"mixup": a}, "loss": {"label_smoothing": e}} for a, e in ((0.2, 0.0), (1.0, 0.1), (0.0, 0.0), (0.2, 0.3), (1.0, 0.0))],
 }  # fmt: skip
 

@@ -69,6 +69,7 @@ def _refuse_unwritable(recipe: Recipe) -> None:
         "model.auxiliary": (recipe.model.auxiliary or 0, 0),
         "sample.balanced": (recipe.sample.balanced, False),
         "augment.mixup": (recipe.augment.mixup, 0.0),
+        "sample.resample": (recipe.sample.resample, False),
     }
     if SCHEDULES[recipe.schedule.name].follows_loss:
         values["schedule.name"] = (recipe.schedule.name, "constant")

@@ -38,6 +38,14 @@ def example_counts(sample: Sample, n: int, labels: Tensor | None = None) -> Tens
     return torch.bincount(order, minlength=n).float()
 
 
+def resampled(sample: Sample, n: int) -> Tensor | None:
+    """Return which of n training examples were drawn, with replacement [n]; None without."""
+    if not sample.resample:
+        return None
+    drawn = torch.randint(n, (n,), generator=stream(sample.seed, "resample"))
+    return drawn.sort().values
+
+
 def fold_numbers(order: Tensor, folds: int, labels: Tensor | None) -> Tensor:
     """Return the fold of each place in an order of examples.
 

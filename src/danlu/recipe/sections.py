@@ -324,7 +324,10 @@ class Sample(Section):
     share: Annotated[FiniteFloat, PydanticField(strict=True, gt=0, le=1)] = 1.0
     """Share of the training examples that count; a smaller share is part of a larger one."""
     bootstrap: Flag = False
-    """Draw as many examples with replacement as there are."""
+    """Weigh examples as often as they are drawn, with replacement, as many as there are."""
+    resample: Flag = False
+    """Draw as many examples with replacement as there are, and make batches of what was drawn: a
+    bootstrap whose batches are as large as ever, but shared with no other network."""
     folds: Annotated[int, PydanticField(strict=True, ge=0, le=1000)] = 0
     """Number of folds the training part is cut into; 0 is off."""
     fold: Annotated[int, PydanticField(strict=True, ge=0)] = 0

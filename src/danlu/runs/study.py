@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,12 +234,23 @@ class Study(TrainedOnData):
     @guest
     def weights(self, i: int) -> dict[str, Tensor]:
         """Return the final weights of member i by name."""
-        ended = self._ended(i)
+        return self._weights_of(self._ended(i))
+
+    def each_weights(self, members: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        """Yield the final weights of members one after the other; the list of them is read once."""
+        known = self.members
+        for i in members:
+            yield self._weights_of(known[i] if i in known else self._ended(i))
+
+    def _weights_of(self, ended: Member) -> dict[str, Tensor]:
         file = self.path / "weights" / f"{ended.chunk}.safetensors"
         check_folder(file.parent)
         tensors = read_row(file, ended.row)
         if digest_of(tensors) != ended.weights:
-            raise RunError(f"{file} is damaged: the weights of member {i} are not those it had")
+            number = ended.member
+            raise RunError(
+                f"{file} is damaged: the weights of member {number} are not those it had"
+            )
         return tensors
 
     @guest

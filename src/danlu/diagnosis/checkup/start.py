@@ -20,6 +20,7 @@ from danlu.predict.scores import scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.train.batches import BatchStream, StepBatch
+from danlu.train.batches.loader import OrderKey
 from danlu.train.dispatch.fit import make_population
 from danlu.train.engine.population import Population
 
@@ -158,7 +159,7 @@ class Start:
         """Return data whose training part is the first examples in the order of training."""
         order = self.batches.loaders
         loader = next(iter(order.values()))
-        places = loader.indices((self.recipe.order_seed, 0))[:examples]
+        places = loader.indices(OrderKey(self.recipe.order_seed, 0))[:examples]
         rows = self.data.parts["train"][places]
         nothing = rows[:0]
         kept = torch.arange(len(rows))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from danlu.data import Data, load
+from danlu.data.target_scale import in_units
 from danlu.errors import Mistake, RecipeError, RunError, unknown, wrong
 from danlu.guest import guest
 from danlu.models.given import Network
@@ -134,7 +135,7 @@ def _resampled(variants: Sequence[Variant], replicates: int, vary: str) -> list[
                 # A share is drawn anew; the whole would be the same set again.
                 changes["sample.seed"] = recipe.sample.seed + k
                 if recipe.sample.share == 1:
-                    changes["sample.bootstrap"] = True
+                    changes["sample.resample"] = True
             if vary != "data":
                 changes["seed"] = recipe.seed + k
             recipes.append(recipe.with_(**changes))
@@ -170,10 +171,10 @@ def _decomposed(study: Study, data: Data) -> list[dict[str, Any]]:
     n_variants, part = len(info["variants"]), info["part"]
     x, y = data.part(part)
     groups = equal_inputs(x.numpy())
-    found = []
+    found, results = [], study.results
     for k in range(n_variants):
         numbers = range(k, len(study), n_variants)
-        sound = [i for i in numbers if study.results[i]]
+        sound = [i for i in numbers if results[i]]
         if len(sound) < 2:
             raise RunError(
                 f"{len(numbers) - len(sound)} of {len(numbers)} trainings of a variant diverged, "
@@ -193,16 +194,14 @@ def _outputs(study: Study, members: Sequence[int], data: Data, part: str) -> Arr
     normalizer = read_normalizer(study.sealed, name, recipe, study.schema)
     forward = evaluate.forward_of(model)
     found = []
-    for i in members:
-        load_weights(model, study.weights(i), str(study.path))
+    for weights in study.each_weights(members):
+        load_weights(model, weights, str(study.path))
         passes = evaluate.part_outputs(forward, data, part, [normalizer])
         out, _ = evaluate.collect(passes, data.size(part))
         found.append(out)
     outputs = torch.stack(found).double()  # [R, n, K]
     if not study.schema.is_regression:
         return outputs.softmax(2).numpy()
-    from danlu.data.target_scale import in_units
-
     return in_units(outputs, study.schema).numpy()
 
 

@@ -126,7 +126,7 @@ class BiasVariance:
             "data": "training sets drawn anew, with the same seed",
             "seed": "seeds, on the same training set",
         }[self.vary]
-        is_bootstrap = self.study.recipes[0].sample.bootstrap
+        is_bootstrap = self.study.recipes[0].sample.resample
         drawn = " by bootstrap" if is_bootstrap else ""
         return (
             f"over {self.replicates} {sets}{drawn}, on the {self.part} part; intervals by "

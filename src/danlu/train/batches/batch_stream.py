@@ -15,7 +15,7 @@ from torch import Tensor
 from danlu.data import Augmenter, Data, Normalizer
 from danlu.data.text import trim_padding
 from danlu.recipe import Recipe
-from danlu.train.batches.loader import BatchLoader, Mix
+from danlu.train.batches.loader import BatchLoader, Mix, OrderKey
 from danlu.train.batches.order import epoch_order
 
 Segments = list[tuple[int, int]]  # networks a…z of each batch in turn
@@ -92,7 +92,8 @@ class BatchStream:
         for a, _ in segments:
             recipe = recipes[a]
             firsts.append(recipe)
-            keys.append((recipe.order_seed, epochs[a]))
+            resample = recipe.sample.seed if recipe.sample.resample else None
+            keys.append(OrderKey(recipe.order_seed, epochs[a], resample))
 
         remaining = self.steps - start
         counts_of_steps: Sequence[Tensor | None] = [None] * remaining
@@ -111,7 +112,7 @@ class BatchStream:
         self,
         counts: Tensor,
         firsts: Sequence[Recipe],
-        keys: Sequence[tuple[int, int]],
+        keys: Sequence[OrderKey],
         segments: Segments,
     ) -> Tensor:
         """Return counts [M, examples] in the order in which each network sees the examples."""
@@ -126,7 +127,7 @@ class BatchStream:
     def _batches(
         self,
         firsts: Sequence[Recipe],
-        keys: Sequence[tuple[int, int]],
+        keys: Sequence[OrderKey],
         start: int,
     ) -> Iterator[tuple[Tensor, Tensor, Mix | None]]:
         """Yield (x, y) of each step, the orders of all loaders in a row, and what is mixed in."""
@@ -164,9 +165,10 @@ def input_key(recipe: Recipe) -> InputKey:
     return recipe.normalize, repr(recipe.augment)
 
 
-def batch_key(recipe: Recipe) -> tuple[InputKey, int]:
+def batch_key(recipe: Recipe) -> tuple[InputKey, int, int]:
     """Return what decides an order of examples and how they look; populations are sorted by it."""
-    return input_key(recipe), recipe.order_seed
+    resample = recipe.sample.seed if recipe.sample.resample else -1
+    return input_key(recipe), recipe.order_seed, resample
 
 
 def runs_of_equal(keys: Sequence[object]) -> Segments:

@@ -21,6 +21,8 @@ from danlu.data import Augmenter, Data, Normalizer
 from danlu.data.augment import mixture
 from danlu.data.target_scale import standardised
 from danlu.data.text import word_dropout
+from danlu.recipe.sample import resampled
+from danlu.recipe.sections import Sample
 from danlu.rng import stream
 from danlu.train.batches.order import EpochOrder
 
@@ -42,7 +44,12 @@ class Mix(NamedTuple):
     weight: Tensor
 
 
-OrderKey = tuple[int, int]  # seed and epoch, which alone decide an order
+class OrderKey(NamedTuple):
+    """What decides an order: seed and epoch; resample: the seed of a training part drawn anew."""
+
+    seed: int
+    epoch: int
+    resample: int | None = None
 
 
 class BatchLoader:
@@ -68,6 +75,7 @@ class BatchLoader:
         if measured and not all(measured):
             self.is_measured = torch.tensor(measured, device=device)
         self.order = order
+        self._resampled: dict[int, Tensor] = {}
         # Data that fit move to the device once; mapped data stay on disk.
         self.mapped = data.mapped
         self.x = data.on_device(device)
@@ -82,7 +90,18 @@ class BatchLoader:
 
     def indices(self, key: OrderKey) -> Tensor:
         """Return the places in the training part in that order."""
-        return self.order.indices(*key)
+        places = self.order.indices(key.seed, key.epoch)
+        if key.resample is None:
+            return places
+        return self._drawn(key.resample)[places]
+
+    def _drawn(self, seed: int) -> Tensor:
+        """Return the examples of a training part that was drawn anew; the same for every epoch."""
+        if seed not in self._resampled:
+            drawn = resampled(Sample(resample=True, seed=seed), len(self.index))
+            assert drawn is not None
+            self._resampled[seed] = drawn
+        return self._resampled[seed]
 
     def epoch(
         self, keys: Sequence[OrderKey], start: int = 0
@@ -99,7 +118,7 @@ class BatchLoader:
         augment = self.augment
         changes = augment.moves or augment.noise or augment.word_dropout or augment.cutout
         for k, (x, y) in enumerate(self._steps(index, start), start):
-            streams = [(seed, epoch * self.steps + k) for seed, epoch in keys]
+            streams = [(key.seed, key.epoch * self.steps + k) for key in keys]
             if changes:
                 augmented = []
                 for of_order, (seed, step) in zip(x, streams, strict=True):

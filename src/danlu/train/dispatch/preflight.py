@@ -40,6 +40,7 @@ def check(recipe: Recipe, data: Data) -> None:
         *_part_mistakes(recipe, data),
         *_input_mistakes(recipe, data),
         *_loss_mistakes(recipe, data),
+        *_sample_mistakes(recipe, data),
         *_text_mistakes(recipe, data),
     ]
     try:
@@ -166,15 +167,26 @@ def _loss_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
         listed = some(schema.classes, 8)
         rule = f"must be {schema.outputs} numbers, one for each class ({listed})"
         mistakes.append(wrong("loss.class_weights", loss.class_weights, rule))
-    if recipe.sample.balanced and schema.task != "classification":
-        rule = f"needs examples of classes, and the task is {schema.task}"
-        mistakes.append(wrong("sample.balanced", True, rule))
     if recipe.model.crf:
         rule = "must be left out with model.crf, whose loss is of whole sentences"
         for name, value in loss.model_dump().items():
             is_default = value in (None, 0, type(loss).model_fields[name].default)
             if not is_default:
                 mistakes.append(wrong(f"loss.{name}", value, rule))
+    return mistakes
+
+
+def _sample_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
+    mistakes, schema = [], data.schema
+    if recipe.sample.resample and not (recipe.sample.whole and not recipe.sample.balanced):
+        rule = "must stand alone, without bootstrap, share, folds and balanced"
+        mistakes.append(wrong("sample.resample", True, rule))
+    if recipe.sample.resample and recipe.model.stateful:
+        rule = "must be left out: the text would not go on from window to window"
+        mistakes.append(wrong("sample.resample", True, rule))
+    if recipe.sample.balanced and schema.task != "classification":
+        rule = f"needs examples of classes, and the task is {schema.task}"
+        mistakes.append(wrong("sample.balanced", True, rule))
     return mistakes
 
 
