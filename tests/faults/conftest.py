@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import in_child
 
-from danlu import Recipe, compare, fit, load, tune
+from danlu import Recipe, compare, decompose, ensemble, fit, load, treat, tune
 
 RECIPE = Recipe(
     model={"name": "dense", "hidden": [8], "dropout": 0.2},
@@ -25,13 +25,20 @@ def _data() -> object:
     return load("digits", limit=300)
 
 
+def _treated(out: Path) -> object:
+    sick = fit(RECIPE.with_(["optimizer.lr=0.5"]), _data(), out=out.with_name(f"{out.name}-sick"))
+    return treat(sick, seeds=2, rounds=1, out=out)
+
+
 TRAININGS: dict[str, Callable[[Path], object]] = {
     "run": lambda out: fit(RECIPE, _data(), out=out, checkpoint_every=0.0),
     "comparison": lambda out: compare(_data(), GRID, recipe=RECIPE, seeds=2, out=out),
     "search": lambda out: tune(_data(), SPACE, recipe=RECIPE, trials=4, out=out),
+    "treatment": _treated,
+    "ensemble": lambda out: ensemble(RECIPE, _data(), members=3, out=out),
+    "decomposition": lambda out: decompose(RECIPE, _data(), replicates=3, out=out),
 }
-_INDEX = {"run": "run.json", "comparison": "study.json", "search": "study.json"}
-_KILLED_AT = {"run": 60, "comparison": 20, "search": 40}  # events
+_KILLED_AT = {"run": 60, "search": 40}  # events
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +52,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         begin(finished)
         killed = in_child(
             lambda begin=begin, out=interrupted: begin(out),
-            interrupted / _INDEX[kind],
-            at=_KILLED_AT[kind],
+            interrupted / ("run.json" if kind == "run" else "study.json"),
+            at=_KILLED_AT.get(kind, 20),
         )
         assert killed.code == -9, killed
         made[kind], made[f"interrupted {kind}"] = finished, interrupted

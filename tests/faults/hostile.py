@@ -55,7 +55,9 @@ class Tripwire:
             self.trips.append(f"{event} {args[0]!r}")
         elif event in ("socket.connect", "socket.getaddrinfo"):
             self.trips.append(f"{event} {args[1:]!r}")
-        elif event in ("os.remove", "os.rmdir", "os.rename", "shutil.rmtree", "os.truncate"):
+        elif event in ("os.remove", "os.rmdir"):
+            self._check(event, _from_folder(*args))
+        elif event in ("os.rename", "shutil.rmtree", "os.truncate"):
             self._check(event, args[0])
         elif event == "open" and isinstance(args[2], int) and args[2] & _WRITING:
             self._check("write", args[0])
@@ -71,6 +73,13 @@ class Tripwire:
         )
         if not inside and place != os.devnull:
             self.trips.append(f"{event} {place}")
+
+
+def _from_folder(path: object, folder: object = -1) -> object:
+    """Return a path; one that is given from an open folder (`shutil.rmtree`) with that folder's."""
+    if not isinstance(folder, int) or folder < 0 or not isinstance(path, str):
+        return path
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
 
 
 def name_code(folder: Path, mark: Path) -> None:

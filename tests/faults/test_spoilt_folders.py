@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from faults.conftest import TRAININGS
 from faults.spoiling import Said, say, spoil, without_places
 
 from danlu import Run, Study
@@ -87,9 +88,7 @@ def resumed(copy: Path, whole: Path) -> str:
     return "recovered" if weights_of(copy) == weights_of(whole) else "silent change"
 
 
-KINDS = [
-    f"{state}{kind}" for state in ("", "interrupted ") for kind in ("run", "comparison", "search")
-]
+KINDS = [f"{state}{kind}" for state in ("", "interrupted ") for kind in TRAININGS]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,22 @@ COMMANDS = (
     ("show", "{}"),
     ("show", "{}", "--json"),
     ("diagnose", "{}"),
+    ("gradcheck", "{}"),
+    ("treat", "{}", "--seeds", "2", "--rounds", "1", "--out", "{out}/treat"),
+    ("ensemble", "{}", "--members", "2"),
+    ("check", "digits", "-r", "{}", "--limit", "100"),
+    (
+        "decompose",
+        "digits",
+        "-r",
+        "{}",
+        "--replicates",
+        "2",
+        "--limit",
+        "100",
+        "--out",
+        "{out}/decompose",
+    ),
     ("report", "{}"),
     ("evaluate", "{}"),
     ("predict", "{}", "{table}"),
@@ -37,7 +54,17 @@ COMMANDS = (
     ("compare", "digits", "lr=0.1,0.2", "-r", "{}", "--out", "{out}/compare"),
     ("tune", "digits", "lr=0.1..0.2", "-r", "{}", "--trials", "1", "--out", "{out}/tune"),
 )
-KINDS = ("run", "interrupted run", "comparison", "interrupted comparison", "search")
+KINDS = (
+    "run",
+    "interrupted run",
+    "comparison",
+    "interrupted comparison",
+    "search",
+    "treatment",
+    "interrupted treatment",
+    "ensemble",
+    "decomposition",
+)
 ATTACKS: dict[str, Callable[[Path, Path], None]] = {
     "code": lambda folder, victim: hostile.name_code(folder, victim / "mark"),
     "loss": lambda folder, victim: hostile.name_loss(folder, victim / "mark"),
@@ -77,6 +104,8 @@ def test_a_strangers_folder_touches_nothing_else(
         copy = root / "runs" / "it"
         monkeypatch.setenv("DANLU_RUNS", str(root / "runs"))
         shutil.copytree(folders[kind], copy)
+        (root / "tmp").mkdir()  # short trainings of a check are gone afterwards
+        monkeypatch.setattr(tempfile, "tempdir", str(root / "tmp"))
         try:
             ATTACKS[attack](copy, victim)
         except FileNotFoundError:

@@ -14,6 +14,7 @@ import torch
 
 from danlu.data import Data
 from danlu.errors import DanluError
+from danlu.files import check_folder, subfolder
 from danlu.recipe import Recipe
 from danlu.runs import Study
 from danlu.runs.members import figure_of
@@ -83,7 +84,8 @@ def train_on(
     study: Study, number: int, edited: Data, recipe: Recipe, seeds: Sequence[int], **options: Any
 ) -> Study:
     """Train a recipe on edited data with the seeds, in a study within the treatment's folder."""
-    path = study.path / "data" / str(number)
+    path = subfolder(study.path / "data") / str(number)
+    check_folder(path)
     if (path / study.index).exists():
         inner = Study(path, study.trust)
         return inner if inner.trained else resume_study(inner, edited, **options)
