@@ -35,7 +35,7 @@ def trained(patient: Patient, folder: Path) -> Run:
         # What a training that diverged left is what is diagnosed.
         with contextlib.suppress(Diverged):
             fit(patient.recipe(), patient.data(), out=path)
-    return Run(path)
+    return Run(path, trust=True)  # networks of `clinic/networks.py`
 
 
 def examine(folder: Path) -> tuple[dict[bool, Counter[str]], list[str]]:

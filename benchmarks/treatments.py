@@ -32,7 +32,8 @@ from danlu import Data, Recipe, Treatment, treat
 from danlu.errors import DanluError
 from danlu.runs.members import figure_of
 from danlu.study.treating.gains import Scale
-from danlu.train import train
+from danlu.train import mistakes_in
+from danlu.train.dispatch.train import train
 
 CHECKPOINTS = (10, 20, 30, 40)
 # What rules prescribe, as a search without a diagnosis would have to draw it.
@@ -97,7 +98,9 @@ def search(patient: Patient, data: Data, scale: Scale, seeds: list[int]) -> dict
         recipe = patient.recipe()
         for path, value in changes.items():
             with contextlib.suppress(DanluError):  # a field that this network does not have
-                recipe = recipe.with_(**{path: value})
+                changed = recipe.with_(**{path: value})
+                if not mistakes_in([changed], data):
+                    recipe = changed
         drawn.append(recipe)
     with tempfile.TemporaryDirectory() as folder:
         facts = {"metric": scale.metric}

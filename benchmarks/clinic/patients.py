@@ -237,6 +237,29 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "augment_too_strong": {("augment.noise=6",): ["digits", "mnist", "wine"]},
     "augment_wrong": {("augment.rotate=180",): ["digits", "mnist", "mnist-conv"]},
     "inputs_not_normalised": {("normalize=none",): ["breast-cancer", "wine"]},
+    "batch_too_small": {
+        ("batch_size=1", "optimizer.lr=0.01", "epochs=3"): ["digits", "fashion"],
+        ("batch_size=1", "optimizer.lr=0.005", "epochs=3"): ["digits", "mnist"],
+        ("batch_size=1", "optimizer.lr=0.05", "epochs=5"): ["wine", "breast-cancer"],
+    },
+    "rnn_memory_too_short": {("model=rnn", "epochs=8"): ["dna"]},
+    "exploding_gradient": {
+        ("model=rnn", "init=normal", "init.std=0.5", "optimizer=sgd", "optimizer.lr=0.3"): [
+            "dna",
+            "prose",
+        ],
+        (
+            "model=rnn",
+            "model.cell=rnn-relu",
+            "init=normal",
+            "init.std=0.4",
+            "optimizer=sgd",
+            "optimizer.lr=0.1",
+        ): [
+            "dna",
+            "names",
+        ],
+    },
     "batch_norm_tiny_batch": {
         ("model.batch_norm=before", "batch_size=2", "epochs=4"): ["digits", "mnist"]
     },
@@ -258,6 +281,14 @@ DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
     "too_little_data": (plants.few(64), ["digits", "mnist", "fashion"], True),
     "target_leak": (plants.leaking, ["wine", "breast-cancer", "diabetes"], False),
     "leak_duplicates": (plants.duplicated, ["digits", "mnist", "wine"], False),
+}
+# Networks of `clinic/networks.py`, of which no edit of a recipe rids anybody.
+NETWORK_CAUSES: dict[str, list[str]] = {
+    "examples_mixed_in_batch": ["SoftmaxOverBatch", "MeanOverBatch"],
+    "dropout_in_evaluation": ["AlwaysDrops"],
+    "wrong_output_layer": ["SoftmaxBeforeLoss", "RectifiedOutputs"],
+    "wrong_gradient": ["WrongBackward"],
+    "frozen_weights": ["FrozenLayers"],
 }
 CONTROLS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "": ((), list(BASES)),
@@ -282,6 +313,13 @@ def patients() -> Iterator[Patient]:
     for cause, (plant, bases, curable) in DATA_CAUSES.items():
         for base in bases:
             yield Patient(cause, base, plant=plant, curable=curable)
+    for cause, networks in NETWORK_CAUSES.items():
+        for network in networks:
+            for base in ("digits", "mnist", "fashion"):
+                changes = (f"model=clinic.networks:{network}",)
+                yield Patient(cause, base, changes, variant=network, curable=False)
+    for base in ("digits", "mnist", "fashion"):
+        yield Patient(HEALTHY, base, ("model=clinic.networks:Sound",), variant="own network")
     for variant, (changes, bases) in CONTROLS.items():
         for base in bases:
             yield Patient(HEALTHY, base, changes, variant=variant)

@@ -101,6 +101,8 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         unseen.append("data")
     if e.recipe is None:
         unseen.append("recipe")
+    if e.recipe is not None and e.recipe.is_imported and e.network is None:
+        unseen.append("network")
     if not found:
         return Diagnosis([Finding(HEALTHY, 0.0)], unseen)
     return Diagnosis(_roots_first(found), unseen)

@@ -16,6 +16,7 @@ import numpy as np
 from danlu.data import Data, Schema
 from danlu.diagnosis.data_evidence import DataEvidence, Numbers
 from danlu.diagnosis.headline import predicted_of
+from danlu.diagnosis.network_checks import NetworkEvidence
 from danlu.metrics import Predicted
 from danlu.nn.information import entropy
 from danlu.recipe import Recipe
@@ -76,7 +77,7 @@ class Evidence:
     """A training as rules see it; what is None or empty is not known.
 
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
-    predicted: on the last part that was read.
+    predicted: on the last part that was read. network: of somebody's own, where it is at hand.
     """
 
     history: Sequence[Mapping[str, Any]] = ()
@@ -89,6 +90,7 @@ class Evidence:
     diverged_at: int | None = None
     predicted: Predicted | None = None
     data: DataEvidence | None = None
+    network: NetworkEvidence | None = None
 
     @classmethod
     def of(cls, run: Run, data: Data | None = None) -> Evidence:
@@ -106,6 +108,7 @@ class Evidence:
             info.get("step") if run.status == "diverged" else run.result.get("diverged_step"),
             predicted_of(run),
             None if data is None else DataEvidence(data),
+            NetworkEvidence.of(run, data),
         )
 
     @property

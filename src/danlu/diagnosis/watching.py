@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from danlu.diagnosis.diagnosing import Diagnosis, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence, Measured
+from danlu.diagnosis.network_checks import NetworkEvidence
 from danlu.errors import ModelError, wrong
 from danlu.runs.measurements import as_frame
 from danlu.train.probes.own_loop import LoopMeter
@@ -72,8 +73,16 @@ class Watch:
             Measured(self._meter.found.table_of_run().to_pydict()),
             class_counts=[1] * (self._classes or 0),
             diverged_at=diverged,
+            network=self._network(),
         )
         return diagnose_evidence(evidence)
+
+    def _network(self) -> NetworkEvidence | None:
+        """Return the module with some of the last batch it was called with."""
+        inputs = self._meter.inputs
+        if inputs is None:
+            return None
+        return NetworkEvidence.of_module(self._meter.model, inputs)
 
     def _result(self, losses: list[float]) -> dict[str, float]:
         """Return the figures of the end: those of the last epoch, or the last losses' mean."""

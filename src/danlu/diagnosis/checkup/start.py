@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.data import Data
+from danlu.diagnosis.network_checks import is_mixed, is_steady
 from danlu.predict import evaluate
 from danlu.predict.scores import scores
 from danlu.recipe import Recipe
@@ -145,15 +146,13 @@ class Start:
     def mixing(self) -> tuple[bool, bool]:
         """Whether an example's output depends on the others of its batch: in training, later."""
         model, x = build_model(self.recipe, self.data.schema), self.some(_FEW)
-        return _is_mixed(model.train(), x), _is_mixed(model.eval(), x)
+        return is_mixed(model.train(), x), is_mixed(model.eval(), x)
 
     @cached_property
     def is_steady(self) -> bool:
         """Whether two equal calls in evaluation mode give the same."""
         model, x = build_model(self.recipe, self.data.schema).eval(), self.some(_FEW)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            first, second = _first_output(model(x)), _first_output(model(x))
-        return bool(torch.equal(first, second))
+        return is_steady(model, x)
 
     def few(self, examples: int) -> Data:
         """Return data whose training part is the first examples in the order of training."""
@@ -189,35 +188,3 @@ def _take_statistics(model: nn.Module, x: Tensor) -> None:
         layer.momentum = None  # their mean over all batches: of this one
         layer.train()
     model(x)
-
-
-def _first_output(out: object) -> Tensor:
-    while isinstance(out, tuple):
-        out = out[0]
-    assert isinstance(out, Tensor)
-    return out
-
-
-def _is_mixed(model: nn.Module, x: Tensor) -> bool:
-    """Whether the first example's output changes with the others.
-
-    By the gradient of output 0 by input j ≠ 0, exactly 0 where they do not meet; of tokens, which
-    have none, by exchanging the others.
-    """
-    if len(x) < 2:
-        return False
-    with torch.random.fork_rng(devices=[]):
-        if x.is_floating_point():
-            x = x.clone().requires_grad_()
-            out = _first_output(model(x))
-            if not out.requires_grad or len(out) != len(x):
-                return False
-            (g,) = torch.autograd.grad(out[0].sum(), x, allow_unused=True)
-            return g is not None and bool(g[1:].abs().max() > 0)
-        torch.manual_seed(0)
-        with torch.no_grad():
-            first = _first_output(model(x))[0]
-            torch.manual_seed(0)
-            others = torch.cat((x[:1], x[1:].flip(0)))
-            second = _first_output(model(others))[0]
-    return not torch.allclose(first, second, rtol=1e-4, atol=1e-5)

@@ -1,12 +1,14 @@
 """The rules, a cause each."""
 
-from danlu.diagnosis.rules import of_data, outcome, start, steps, strength
+from danlu.diagnosis.rules import of_data, of_network, outcome, recurrent, start, steps, strength
 from danlu.diagnosis.rules.table import Rule
 
 RULES: tuple[Rule, ...] = (
+    *of_network.RULES,
     *of_data.RULES,
     *outcome.RULES,
     *start.RULES,
+    *recurrent.RULES,
     *strength.RULES,
     *steps.RULES,
 )

@@ -140,6 +140,26 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def batch_too_small(e: Evidence, s: Signs) -> Finding | None:
+    """Steps go by a handful of examples, and what they say drowns in their noise."""
+    recipe = e.recipe
+    if recipe is None or recipe.batch_size * recipe.accumulate > 8 or not s.unlearnt > 0.1:
+        return None
+    noise, batch = s.late("gradient_noise"), recipe.batch_size * recipe.accumulate
+    # Noise many times the batch, where steps are not small: it does not average out.
+    if not noise > 30 * batch or not s.late_update > _TINY:
+        return None
+    return found(
+        "batch_too_small",
+        max(0.3, s.unlearnt),
+        {"batch_size": batch, "noise": noise, "unlearnt": s.unlearnt},
+        prescribe("larger_batch", "batch_size=64"),
+        prescribe("average_gradients", f"accumulate={max(2, 64 // batch)}"),
+        *_rates(e, 0.1),
+        also=["lr_too_high"],
+    )
+
+
 def batch_norm_tiny_batch(e: Evidence, s: Signs) -> Finding | None:
     """Batch normalisation by the statistics of a handful of examples."""
     recipe = e.recipe
@@ -230,6 +250,7 @@ RULES = (
         batch_norm_tiny_batch,
         ("lr_too_high", "lr_too_low", "too_few_epochs", "dead_units", "vanishing_gradient"),
     ),
+    Rule("batch_too_small", batch_too_small, ("lr_too_high", "dead_units", "too_few_epochs")),
     Rule("clip_too_tight", clip_too_tight, ("lr_too_low", "too_few_epochs")),
     Rule("optimizer_eps", optimizer_eps, ("lr_too_low", "too_few_epochs")),
     Rule("schedule_decays_too_soon", schedule_decays_too_soon, ("lr_too_low", "too_few_epochs")),

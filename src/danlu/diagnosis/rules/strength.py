@@ -12,6 +12,7 @@ from danlu.diagnosis.rules.table import Rule, found, prescribe
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.2
+_BEHIND = 0.05  # of accuracy, or of R²
 _DOMINATES = 0.3  # share of the gradient, or of the update
 
 
@@ -108,14 +109,13 @@ def augment_too_strong(e: Evidence, s: Signs) -> Finding | None:
 def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) -> Finding | None:
     """Return the finding where augmentation makes examples harder, and the plain ones stay hard."""
     running = e.curve("train_loss")
-    if not changes or not len(running) or not s.unlearnt > 0.15:
+    if e.recipe is None or not changes or not len(running) or not s.unlearnt > 0.15:
         return None
     shown, plain = float(running[-1]), s.late("sample_loss")
     # Where nothing at all is learnt, both are those of chance; a few dropped words do not do that.
-    may_hide_all = e.recipe is not None and (
-        changes != ["word_dropout"] or e.recipe.augment.word_dropout > 0.5
-    )
-    is_harder = shown > 1.15 * plain > 0 or (may_hide_all and s.unlearnt > 0.9)
+    may_hide_all = changes != ["word_dropout"] or e.recipe.augment.word_dropout > 0.5
+    is_lost = may_hide_all and s.unlearnt > 0.9
+    is_harder = shown > 1.15 * plain > 0 or is_lost or _is_behind_neighbours(e)
     if math.isnan(plain) or not is_harder:
         return None
     return found(
@@ -124,6 +124,14 @@ def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) ->
         {"shown": shown, "plain": plain, "unlearnt": s.unlearnt},
         prescribe("no_augmentation", *(_off(name) for name in changes)),
     )
+
+
+def _is_behind_neighbours(e: Evidence) -> bool:
+    """Whether nearest neighbours of the plain examples do better on held-out ones."""
+    if e.data is None or e.data.data.schema.is_text:
+        return False
+    reached = e.final(f"valid_{e.data.data.schema.metric}")
+    return bool(e.data.reference("valid") > reached + _BEHIND)
 
 
 def _augmentations(e: Evidence) -> list[str]:

@@ -21,6 +21,7 @@ from danlu.train.probes.table import probes_at
 from danlu.train.probes.taps import LayerTap
 
 Tensors = dict[str, Tensor]
+_KEPT = 16  # examples of a batch
 
 
 class LoopMeter:
@@ -45,6 +46,7 @@ class LoopMeter:
         self.found = Measurements()
         self.losses: list[Tensor] = []  # of each step
         self.epochs = 0
+        self.inputs: Tensor | None = None  # some of the last batch that was measured
         self._modules = tapped_layers(model)
         self._units_before = unit_axes(model)
         self._tap: LayerTap | None = None
@@ -94,6 +96,9 @@ class LoopMeter:
         """Note how many examples are passed."""
         if self._tap is not None and args and isinstance(args[0], Tensor) and args[0].ndim:
             self._tap.half_size = args[0].size(0)
+            # What takes several inputs cannot be asked again by one of them.
+            is_alone = len(args) == 1 and module.training
+            self.inputs = args[0].detach()[:_KEPT].clone() if is_alone else None
 
     def _hook(self, name: str) -> Any:
         def look(module: nn.Module, args: Any, out: Any) -> None:

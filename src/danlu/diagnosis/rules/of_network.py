@@ -1,0 +1,133 @@
+"""Causes in a network of somebody's own: what it computes, and what reaches its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+from danlu.errors import some
+
+_BOUND = 1e-3  # within which outputs count as those of a bounded function
+
+
+def examples_mixed_in_batch(e: Evidence, s: Signs) -> Finding | None:
+    """The answer to one example changes with those beside it, in evaluation mode."""
+    if e.network is None or not e.network.is_mixed:
+        return None
+    return found("examples_mixed_in_batch", 1.0, {}, prescribe("look_at_axes"))
+
+
+def dropout_in_evaluation(e: Evidence, s: Signs) -> Finding | None:
+    """Equal questions get different answers in evaluation mode."""
+    if e.network is None or e.network.is_steady:
+        return None
+    return found("dropout_in_evaluation", 0.9, {}, prescribe("switch_dropout_off"))
+
+
+def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
+    """Finite differences do not agree with what the backward pass gives."""
+    checked = None if e.network is None or not e.network.is_steady else e.network.gradients
+    if checked is None or checked.is_right:
+        return None
+    wrong = [tensor for tensor in checked.tensors if not tensor.is_right]
+    # A detached input is nobody's mistake: only what learns counts.
+    learning = [tensor for tensor in wrong if not tensor.name.startswith("input")]
+    if not learning:
+        return None
+    worst = max(learning, key=lambda tensor: tensor.error)
+    return found(
+        "wrong_gradient",
+        1.0,
+        {"error": worst.error, "names": some([t.name for t in learning], 3)},
+        prescribe("mend_backward"),
+    )
+
+
+def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
+    """Outputs are squeezed before the loss squeezes them again, or cannot reach the targets."""
+    if e.network is None or not s.unlearnt > 0.2:
+        return None
+    what = _squeezed(e.network.outputs)
+    if what is None:
+        return None
+    return found(
+        "wrong_output_layer",
+        max(0.6, float(np.nan_to_num(s.unlearnt))),
+        {"what": what},
+        prescribe("plain_outputs"),
+    )
+
+
+def _squeezed(out: torch.Tensor) -> str | None:
+    """Return which function outputs look like they went through; None for plain ones."""
+    if out.numel() < 8 or not out.isfinite().all():
+        return None
+    low, high = float(out.min()), float(out.max())
+    if out.shape[1] > 1 and low >= 0:
+        sums = out.sum(1)
+        if bool(((sums - 1).abs() < _BOUND).all()):
+            return "softmax"
+    if out.shape[1] > 1 and high <= 0:
+        sums = out.exp().sum(1)
+        if bool(((sums - 1).abs() < _BOUND).all()):
+            return None  # log-softmax changes nothing for cross-entropy
+    if low >= 0 and bool((out == 0).float().mean() > 0.1):
+        return "relu"
+    if low > 0 and high < 1:
+        return "sigmoid"
+    if -1 < low < 0 < high < 1 and max(-low, high) > 0.9:
+        return "tanh"
+    return None
+
+
+def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
+    """Weights that cannot learn, while the training part is not learnt."""
+    if not s.unlearnt > 0.2:
+        return None
+    names = list(e.network.frozen) if e.network is not None else []
+    if e.recipe is not None and e.recipe.init.frozen:
+        names.append("the loaded weights")
+    for layer in s.weight_layers:
+        changes, gradients = (s.measured.of(layer, c) for c in ("update_ratio", "weight_gradient"))
+        # Left out of the optimiser: there is a gradient, and nothing moves.
+        if len(changes) and np.nanmax(changes) == 0 and np.nanmax(gradients) > 0:
+            names.append(layer)
+    rate = 1.0 if e.recipe is None or e.recipe.optimizer.lr is None else e.recipe.optimizer.lr
+    if not names or rate == 0:
+        return None
+    cures = [prescribe("let_them_learn")]
+    if e.recipe is not None and e.recipe.init.frozen:
+        cures = [
+            prescribe("unfreeze", "init.frozen=false"),
+            prescribe("unfreeze_slowly", "init.frozen=false", "init.lr_factor=0.1"),
+        ]
+    return found(
+        "frozen_weights", s.unlearnt, {"names": some(names, 3), "layers": len(names)}, *cures
+    )
+
+
+_ANYTHING = (
+    "lr_too_low",
+    "lr_too_high",
+    "too_few_epochs",
+    "dead_units",
+    "overfitting",
+    "overtrained",
+    "too_little_data",
+    "train_test_shift",
+    "model_too_small",
+    "vanishing_gradient",
+    "init_too_small",
+    "batch_too_large",
+)
+RULES = (
+    Rule("wrong_gradient", wrong_gradient, _ANYTHING),
+    Rule("examples_mixed_in_batch", examples_mixed_in_batch, (*_ANYTHING, "wrong_output_layer")),
+    Rule("dropout_in_evaluation", dropout_in_evaluation, ("overfitting", "train_test_shift")),
+    Rule("wrong_output_layer", wrong_output_layer, _ANYTHING),
+    Rule("frozen_weights", frozen_weights, _ANYTHING),
+)

@@ -1,0 +1,127 @@
+"""Causes in how gradients travel: through time, or through many layers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diagnosis.evidence import Evidence
+from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.signs import Signs
+from danlu.train.probes.recurrent import DISTANCES
+
+_FORGOTTEN = 1e-3  # of the gradient of the last step
+_GROWN = 30.0
+_MEMORYLESS = ("rnn", "rnn-relu", "elman")
+
+
+def _by_distance(s: Signs) -> np.ndarray | None:
+    """Return how large the gradient is at each distance in time, by that at the last step [D].
+
+    The median over the measured steps, of the recurrent layer that sees the inputs; None without.
+    """
+    for layer in s.measured.layers:
+        rows = [row for row in s.measured.lists(layer, "gradient_by_distance") if len(row)]
+        if not rows:
+            continue
+        with np.errstate(all="ignore"):
+            relative = np.stack(
+                [row / row[0] for row in rows if row[0] > 0] or [rows[0] * math.nan]
+            )
+        if np.isfinite(relative).any():
+            relative[~np.isfinite(relative)] = math.nan
+            return np.array([_median(column) for column in relative.T])
+    return None
+
+
+def _median(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else math.nan
+
+
+def rnn_memory_too_short(e: Evidence, s: Signs) -> Finding | None:
+    """The gradient fades on its way back in time, and little is learnt."""
+    by_distance = _by_distance(s)
+    if by_distance is None or not s.unlearnt > 0.3 or e.has_diverged:
+        return None
+    faint = [DISTANCES[k] for k, g in enumerate(by_distance) if g < _FORGOTTEN]
+    if not faint:
+        return None
+    reach = max((d for k, d in enumerate(DISTANCES[: len(by_distance)])
+                 if by_distance[k] >= _FORGOTTEN), default=0)  # fmt: skip
+    length = 0 if e.schema is None else e.schema.input_shape[0]
+    # What is forgotten must be much of what there is to read.
+    if length and reach > length / 2:
+        return None
+    cell = None if e.recipe is None else e.recipe.model.name
+    if cell is not None and not cell.startswith("rnn"):
+        return None
+    return found(
+        "rnn_memory_too_short",
+        s.unlearnt,
+        {"distance": reach, "length": length, "unlearnt": s.unlearnt},
+        *_gated(e),
+    )
+
+
+def _gated(e: Evidence) -> list[Prescription]:
+    if e.recipe is None or not e.recipe.model.name.startswith("rnn"):
+        return [prescribe("gated_cell")]
+    return [prescribe("gated_cell", "model=lstm"), prescribe("gated_cell", "model=gru")]
+
+
+def exploding_gradient(e: Evidence, s: Signs) -> Finding | None:
+    """Gradients grow from step to step in time, or from layer to layer on their way back."""
+    if not (e.has_diverged or s.unlearnt > 0.3):
+        return None
+    by_distance = _by_distance(s)
+    growth = math.nan
+    if by_distance is not None and np.isfinite(by_distance).any():
+        growth = float(np.nanmax(by_distance))
+    norms = s.measured.whole("gradient_norm")
+    finite = norms[np.isfinite(norms)]
+    spike = float(finite.max() / max(np.median(finite), 1e-30)) if len(finite) > 2 else math.nan
+    through_layers = _growth_through_layers(s)
+    worst = max((g for g in (growth, through_layers) if not math.isnan(g)), default=math.nan)
+    if not worst > _GROWN:
+        return None
+    cures = [prescribe("clip", "clip.norm=1")]
+    if e.recipe is not None and e.recipe.optimizer.lr is not None:
+        cures.append(prescribe("lower_rate", f"optimizer.lr={e.recipe.optimizer.lr / 10:.3g}"))
+    cures.append(prescribe("usual_init", "init=auto"))
+    if by_distance is not None:
+        cures += _gated(e)
+    figures: dict[str, float | int | str] = {"growth": worst, "spike": spike}
+    return found("exploding_gradient", s.unlearnt, figures, *cures, also=["lr_too_high"])
+
+
+def _growth_through_layers(s: Signs) -> float:
+    """Return the first layer's gradient by the last one's, before the first step."""
+    gradients, sizes = s.at_start("weight_gradient"), s.at_start("weight_norm")
+    norms = [
+        gradients[k] / max(sizes.get(k, 1.0), 1e-12) for k in s.weight_layers if k in gradients
+    ]
+    return norms[0] / norms[-1] if len(norms) > 4 and norms[-1] > 0 else math.nan
+
+
+RULES = (
+    Rule(
+        "exploding_gradient",
+        exploding_gradient,
+        ("lr_too_high", "dead_units", "saturated_activations", "too_few_epochs"),
+    ),
+    Rule(
+        "rnn_memory_too_short",
+        rnn_memory_too_short,
+        # Of texts nothing but the network itself tells whether there is something to learn.
+        (
+            "lr_too_low",
+            "too_few_epochs",
+            "vanishing_gradient",
+            "shuffled_labels",
+            "nothing_to_learn",
+        ),
+    ),
+)
