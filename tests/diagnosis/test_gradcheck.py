@@ -128,6 +128,14 @@ def test_where_a_rectifier_bends_nothing_is_claimed() -> None:
     assert "bends" in str(found)
 
 
+def test_weights_out_of_all_proportion_are_not_called_wrong(x: Tensor) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1e6)
+    assert gradcheck(model, x).is_right
+
+
 def test_large_modules_are_checked_along_directions(x: Tensor) -> None:
     wide = nn.Sequential(nn.Linear(5, 3000), Squares.__new__(Squares), nn.Linear(3000, 3))
     wide[1] = nn.Tanh()

@@ -24,6 +24,7 @@ _SECONDS = 15.0  # that a check may take, unless asked otherwise
 _CALLS = 3  # of the loss for a slope
 _DIRECTIONS = 12  # random ones of each tensor, at most, where not every entry is checked
 _KINK = 1e-3  # relative difference of the slopes on both sides of a point
+_ROUNDINGS = 20  # of the loss, that add up in a slope of it
 _WORST = 3  # entries that are shown
 
 Array = Sequence[float]
@@ -206,11 +207,16 @@ class _TensorProbe:
             place = places[k] if k < len(places) else None
             pairs.append((claimed, numeric, place))
             one_sided.append((claimed, forward))
-        error = _relative([(c, m) for c, m, _ in pairs])
+        error = _relative([(c, m) for c, m, _ in pairs], self._noise(self.two_sided))
         worst: tuple[Entry, ...] = ()
         if error >= TOLERANCE:
             worst = self._worst(pairs)
-        return TensorCheck(name, error, _relative(one_sided), len(along), n, kinks, worst)
+        of_one_sided = _relative(one_sided, 0.0)  # whose rounding is what it is here to show
+        return TensorCheck(name, error, of_one_sided, len(along), n, kinks, worst)
+
+    def _noise(self, step: float) -> float:
+        """Return how far rounding of the loss may take a slope off."""
+        return _ROUNDINGS * torch.finfo(torch.float64).eps * abs(self.value) / step
 
     def _unit(self, place: int) -> Tensor:
         d = torch.zeros_like(self.x)
@@ -233,12 +239,14 @@ class _TensorProbe:
         size = max(abs(ahead), abs(behind), noise)
         if abs(ahead - behind) <= _KINK * size:
             return slope, forward, False
-        # A curve also has two slopes, which come together as the step shrinks; a kink's do not.
+        # A curve also has two slopes. They come together as the step shrinks, and their mean stays;
+        # at a kink they do not, and near one the mean is another.
         small = eps / 16
         near = (self._at(d, small) - self.value) / small
         back = (self.value - self._at(d, -small)) / small
         is_kink = abs(near - back) > 0.5 * abs(ahead - behind)
-        return slope, forward, is_kink
+        is_near_one = abs((near + back) / 2 - slope) > _KINK * size
+        return slope, forward, is_kink or is_near_one
 
     def _at(self, d: Tensor, step: float) -> float:
         before = self.x.clone()
@@ -257,11 +265,11 @@ class _TensorProbe:
         return tuple(entries)
 
 
-def _relative(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return ‖a − n‖/max(‖a‖, ‖n‖), 0 where both are next to nothing."""
+def _relative(pairs: Sequence[tuple[float, float]], noise: float) -> float:
+    """Return ‖a − n‖/max(‖a‖, ‖n‖), 0 where both are next to nothing, or differ by noise."""
     difference = math.sqrt(sum((a - n) ** 2 for a, n in pairs))
     size = max(math.sqrt(sum(a * a for a, _ in pairs)), math.sqrt(sum(n * n for _, n in pairs)))
     # Differences of a float64 loss say nothing below this.
-    if size < 1e-8:
+    if size < 1e-8 or difference < noise * math.sqrt(len(pairs)):
         return 0.0
     return difference / size
