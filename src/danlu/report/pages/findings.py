@@ -24,4 +24,4 @@ def findings_table(diagnosis: Diagnosis, language: str = "en") -> str:
         what = f"{finding.title(language)} ({finding.cause})"
         why = finding.why(language)
         rows.append([what, f"{finding.severity:.0%}", why, "; or ".join(cures)])
-    return html.table(["cause", "severity", "why", "try"], rows)
+    return html.table(["cause", "severity", "why", "try"], rows, words=(2, 3))

@@ -31,7 +31,9 @@ p { margin: .4rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; color: var(--soft); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, th.words, td.words { text-align: left; }
+td { vertical-align: top; }
+.wide + .wide { margin-top: 1.4rem; }
 code { background: var(--code); padding: 0 .25rem; border-radius: 3px; font-size: .9em; }
 .wide { overflow-x: auto; }
 .figure { width: 100%; }
@@ -116,17 +118,22 @@ def figure(name: str, plotly: dict[str, Any], label: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table; the first column holds names."""
-    top = "".join(f"<th>{text(cell)}</th>" for cell in head)
-    body = []
-    for row in rows:
-        cells = "".join(f"<td>{text(cell)}</td>" for cell in row)
-        body.append(f"<tr>{cells}</tr>")
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[int] = ()) -> str:
+    """Return a table; the first column holds names, and those numbered in `words` hold texts."""
+    top = _cells("th", head, words)
+    body = [f"<tr>{_cells('td', row, words)}</tr>" for row in rows]
     return (
         f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _cells(tag: str, row: Sequence[Any], words: Sequence[int]) -> str:
+    cells = []
+    for k, cell in enumerate(row):
+        kind = ' class="words"' if k in words else ""
+        cells.append(f"<{tag}{kind}>{text(cell)}</{tag}>")
+    return "".join(cells)
 
 
 def pictures(uris: Iterable[tuple[str, str]]) -> str:

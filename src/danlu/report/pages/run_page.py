@@ -6,7 +6,7 @@ from pathlib import Path
 
 from danlu.diagnosis import Diagnosis, diagnose, verdict
 from danlu.errors import count
-from danlu.figures import curves
+from danlu.figures import curves, measurements
 from danlu.files import write
 from danlu.recipe import Recipe
 from danlu.report.pages import html
@@ -37,6 +37,7 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
         html.heading("Curves"),
         html.figure("curves", figure, "Loss and accuracy by epoch"),
         *_curve_notes(run.recipe),
+        *_measured(run),
         *output_sections(run),
         html.heading("Recipe"),
         html.listing(run.recipe.to_toml()),
@@ -44,6 +45,25 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
     path = run.path / "report.html"
     write(path, html.page(title, sections))
     return path
+
+
+def _measured(run: Run) -> list[str]:
+    """Return what probes found by layer; nothing where nothing was measured."""
+    columns = run.measured().to_pydict()
+    if not measurements.layers_of(columns, "weight_gradient"):
+        return []
+    flow = measurements.by_layer(
+        columns,
+        ("weight_gradient", "gradient norm, by layer"),
+        ("update_ratio", "update by weight norm"),
+    )
+    label = "Norm of the gradient, and of the update by that of the weights, by layer and step"
+    sections = [html.heading("Gradients and updates"), html.figure("gradients", flow, label)]
+    shown = measurements.histograms(columns)
+    if shown is not None:
+        label = "Histograms of what each layer gives, at the first measured step and at the last"
+        sections += [html.heading("Activations"), html.figure("activations", shown, label)]
+    return sections
 
 
 def _facts(run: Run) -> str:

@@ -50,7 +50,7 @@ def _round(t: Treatment, number: int) -> list[str]:
     return [
         html.heading(f"Round {number + 1}"),
         html.soft(control),
-        html.table(treatments.head(number), treatments.rows(t, number)),
+        html.table(treatments.head(number), treatments.rows(t, number), words=(1, 5)),
         html.figure(f"gains-{number + 1}", t.gains_figure(number), label),
     ]
 
@@ -59,7 +59,7 @@ def _outcome(t: Treatment) -> list[str]:
     changed = [*treatments.changed_fields(t), *([edit, "", ""] for edit in t.data_edits)]
     sections = [
         html.heading("What changed"),
-        html.table(["field", "patient", "best"], changed),
+        html.table(["field", "patient", "best"], changed, words=(1, 2)),
         html.heading("The best recipe"),
         html.listing(t.best.to_toml()),
     ]

@@ -284,7 +284,8 @@ class Treatment:
         text = (
             f"{metrics.title_of(self.metric)}; candidates are screened on "
             f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others (where "
-            "that fails, the second); intervals by Student's t over paired seeds, "
+            "that fails, the second); verdicts of screening are corrected by Holm; intervals by "
+            "Student's t over paired seeds, "
             "96 to 99 % on fresh seeds, so that at most 5 % of treatments claim a false gain"
         )
         if self._diverged_patients():
