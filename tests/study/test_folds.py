@@ -16,8 +16,8 @@ from torch import nn
 from danlu import Recipe, Study, cross_validate, fit, load
 from danlu.cli import app
 from danlu.errors import RecipeError, RunError
+from danlu.recipe.example_sections import Sample
 from danlu.recipe.sample import example_counts, left_out
-from danlu.recipe.sections import Sample
 from danlu.statistics import estimate_over_folds
 from danlu.study.folds import Folds, continue_folds
 

@@ -16,7 +16,7 @@ _MOST_LAYERS = 12  # that are drawn; of more an even sample
 def layers_of(columns: Columns, column: str) -> list[str]:
     """Return the layers that have a figure, the first to see an example first."""
     found = []
-    for layer, value in zip(columns["layer"], columns.get(column, ()), strict=False):
+    for layer, value in zip(columns.get("layer", ()), columns.get(column, ()), strict=False):
         if layer and value is not None and layer not in found:
             found.append(layer)
     every = -(-len(found) // _MOST_LAYERS)

@@ -22,6 +22,7 @@ from danlu.imported import is_path
 from danlu.models import MODELS
 from danlu.recipe import aliases, overrides
 from danlu.recipe import sections as s
+from danlu.recipe.example_sections import Augment, Sample
 from danlu.recipe.mistakes import mistakes_of
 from danlu.recipe.origin import Origin
 from danlu.recipe.presets import preset_text, presets
@@ -56,9 +57,9 @@ class Recipe(Section):
     """Gradient clipping."""
     average: s.WeightAverage = s.WeightAverage()
     """An average of the weights over the training."""
-    augment: s.Augment = s.Augment()
+    augment: Augment = Augment()
     """Random changes of training pictures."""
-    sample: s.Sample = s.Sample()
+    sample: Sample = Sample()
     """The training examples that count."""
     early_stopping: s.EarlyStopping = s.EarlyStopping()
     """When to stop before the last epoch."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from danlu.data import Data
-from danlu.recipe.sections import Sample
+from danlu.recipe.example_sections import Sample
 from danlu.rng import stream
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danlu.recipe.example_sections import Sample
 from danlu.recipe.sample import example_counts
-from danlu.recipe.sections import Sample
 
 SEEDS = st.integers(0, 10)
 

@@ -21,8 +21,8 @@ from danlu.data import Augmenter, Data, Normalizer
 from danlu.data.augment import mixture
 from danlu.data.target_scale import standardised
 from danlu.data.text import word_dropout
+from danlu.recipe.example_sections import Sample
 from danlu.recipe.sample import resampled
-from danlu.recipe.sections import Sample
 from danlu.rng import stream
 from danlu.train.batches.order import EpochOrder
 

@@ -17,8 +17,8 @@ from danlu.data.target_scale import standardised
 from danlu.data.text import trim_padding
 from danlu.data.vocabulary import PAD
 from danlu.recipe import Recipe
+from danlu.recipe.example_sections import Sample
 from danlu.recipe.sample import example_counts, resampled
-from danlu.recipe.sections import Sample
 from danlu.rng import stream
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import Segments, runs_of_equal
