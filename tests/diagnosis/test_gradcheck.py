@@ -133,7 +133,30 @@ def test_weights_out_of_all_proportion_are_not_called_wrong(x: Tensor) -> None:
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1e6)
-    assert gradcheck(model, x).is_right
+    assert not any(t.is_wrong for t in gradcheck(model, x).tensors)
+
+
+def test_what_could_not_be_seen_is_not_called_right(x: Tensor) -> None:
+    tiny = gradcheck(Squares(1.5), x, lambda out: out.sum() * 1e-9)
+    assert any(t.is_wrong for t in tiny.tensors)  # however small the loss is
+    drowned = gradcheck(Squares(1.5), x, lambda out: out.sum() * 1e-6 + 1e8)
+    assert not any(t.is_known for t in drowned.tensors)
+    assert not drowned.is_right
+    assert "Not checked" in str(drowned)
+    bent = gradcheck(nn.ReLU(), torch.zeros(3, 4))
+    assert not bent.is_right
+    assert not gradcheck(nn.Linear(5, 2), torch.randn(0, 5)).tensors[0].is_wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (nn.Linear(3, 2), torch.randn(3, 5).t()),
+        (nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last), torch.randn(2, 3, 5, 5)),
+    ],
+)
+def test_tensors_may_lie_in_memory_as_they_like(module: nn.Module, given: Tensor) -> None:
+    assert gradcheck(module, given).is_right
 
 
 def test_large_modules_are_checked_along_directions(x: Tensor) -> None:
@@ -230,4 +253,5 @@ def test_the_command_checks_a_source_and_a_run(tmp_path: Path) -> None:
     refused = say("gradcheck", tmp_path / "run", "lr=1")
     assert refused.code == 2
     assert "a run has its own recipe" in refused.err
+    assert say("gradcheck", "iris", "--seconds", "0").code == 2
     assert danlu.gradcheck is gradcheck

@@ -88,7 +88,7 @@ def test_a_cut_one_goes_on(five: Ensemble, digits: Data, tmp_path: Path) -> None
 
 
 def test_bad_input_is_refused_in_sentences(digits: Data, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="`members` is 1, but must be 2 to"):
+    with pytest.raises(RecipeError, match="`members` is 1, but must be a whole number, 2 to"):
         ensemble(RECIPE, digits, members=1)
     with pytest.raises(RecipeError, match="examples with one target each"):
         ensemble(Recipe.read("tagging"), load("names", limit=40))
@@ -114,3 +114,22 @@ def test_the_command_trains_predicts_and_evaluates(tmp_path: Path) -> None:
     again = say("ensemble", out, "--members", "2")
     assert again.code == 0
     assert len(Ensemble(Study(out)).members) == 2
+
+
+def test_a_study_that_may_go_on_is_not_ended_by_its_ensemble(tmp_path: Path) -> None:
+    """A treatment stopped between two trainings: everything so far is trained, and it is not over."""
+    from danlu import treat
+    from danlu.study.treating.course import Course
+
+    data = load("digits", limit=300)
+    sick = fit(RECIPE.with_(["optimizer.lr=0.4"]), data, out=tmp_path / "sick")
+    before = Course._confirm
+    try:
+        Course._confirm = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        with pytest.raises(Interrupted, match="danlu resume"):
+            treat(sick, seeds=2, rounds=1, out=tmp_path / "t")
+    finally:
+        Course._confirm = before  # type: ignore[method-assign]
+    with pytest.raises(RunError, match="is not finished"):
+        ensemble(Study(tmp_path / "t"), members=2)
+    assert resume(tmp_path / "t").helped

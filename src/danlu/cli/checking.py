@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from danlu.cli.languages import Language, language_of
-from danlu.cli.opening import Mistakes, open_run, read_inputs, read_recipe, study_path
+from danlu.cli.opening import Mistakes, open_run, read_inputs, study_path
 from danlu.cli.options import (
     Json,
     Overrides,
@@ -97,6 +97,7 @@ def _print_curve(rates: list[float], losses: list[float]) -> None:
         tell(f"{rate:11.1e}  {shown:>8}  {bar}")
 
 
+@with_loading_options
 def gradcheck(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE|RUN", help="Data, or a run: then also at its end.")
@@ -106,6 +107,8 @@ def gradcheck(
     seconds: Seconds = 15.0,
     trust: Trust = False,
     json: Json = False,
+    *,
+    loading: dict[str, Any],
 ) -> None:
     """Hold the gradients that danlu trains by against finite differences, in float64.
 
@@ -113,9 +116,12 @@ def gradcheck(
     """
     from danlu.report.terminal.json_output import print_json
 
-    found = _of_run(source, overrides, seconds, trust) or _of_source(
-        source, overrides, recipe, seconds, trust
-    )
+    if _is_run(source):
+        if overrides or recipe:
+            raise DanluError(Mistake("a run has its own recipe; leave out fields and --recipe"))
+        found = _of_run(source, seconds, trust)
+    else:
+        found = _of_source(source, loading, overrides, recipe, seconds, trust)
     if json:
         print_json({when: checked.to_json() for when, checked in found.items()})
     else:
@@ -125,20 +131,19 @@ def gradcheck(
         raise typer.Exit(_NOT_SOUND)
 
 
-def _of_run(
-    name: str, overrides: list[str] | None, seconds: float, trust: bool
-) -> dict[str, GradientCheck] | None:
-    """Return the checks of a run, None where the name is none of one."""
-    from danlu.diagnosis.gradients.recipe_problem import gradcheck_recipe, gradcheck_run
+def _is_run(name: str) -> bool:
+    """Whether a name is that of a run, or of a member of a study."""
     from danlu.runs.folder import runs_root
 
     places = (Path(name), runs_root() / name)
     member = name.rpartition(":")[0]
     is_run = name == "last" or any((place / "run.json").exists() for place in places)
-    if not is_run and not (member and study_path(member)):
-        return None
-    if overrides:
-        raise DanluError(Mistake(f"`{overrides[0]}` must be left out: a run has its own recipe"))
+    return is_run or bool(member and study_path(member))
+
+
+def _of_run(name: str, seconds: float, trust: bool) -> dict[str, GradientCheck]:
+    from danlu.diagnosis.gradients.recipe_problem import gradcheck_recipe, gradcheck_run
+
     run = open_run(name, trust)
     data = run.load_data()
     return {
@@ -149,16 +154,17 @@ def _of_run(
 
 def _of_source(
     source: str,
+    loading: dict[str, Any],
     overrides: list[str] | None,
     recipe: str | None,
     seconds: float,
     trust: bool,
 ) -> dict[str, GradientCheck]:
-    from danlu.cli.opening import load_source
     from danlu.diagnosis.gradients.recipe_problem import gradcheck_recipe
 
-    data = load_source(source, {})
-    chosen = read_recipe(recipe, overrides, source, data, trust)
+    mistakes = Mistakes()
+    data, chosen = read_inputs(source, loading, recipe, overrides, mistakes, trust)
+    mistakes.refuse()
     return {"start": gradcheck_recipe(chosen, data, seconds)}
 
 
@@ -174,7 +180,7 @@ def _print_gradients(when: str, checked: GradientCheck) -> None:
                 f"{tensor.error:.1e}",
                 f"{tensor.one_sided:.1e}",
                 f"{tensor.checked:,} of {tensor.entries:,}",
-                "" if tensor.is_right else "wrong",
+                "wrong" if tensor.is_wrong else "" if tensor.is_right else "not checked",
             ]
         )
     table([titles[when], "two-sided", "one-sided", "slopes checked", ""], rows)

@@ -38,7 +38,7 @@ _MOST = 1000
 
 @guest
 def ensemble(
-    networks: Study | Recipe | Network,
+    networks: Study | Recipe | Network | str | Path,
     data: Any = None,
     *,
     recipe: Recipe | None = None,
@@ -59,6 +59,8 @@ def ensemble(
     Raises RecipeError for what cannot be averaged, RunError for a study with fewer members, and
     what `train` raises.
     """
+    if isinstance(networks, (str, Path)):
+        networks = Study(networks)
     if isinstance(networks, Study):
         if out is not None:
             raise RecipeError("`out` must be left out: an ensemble of a study lies in its folder")
@@ -66,10 +68,10 @@ def ensemble(
     data = data if isinstance(data, Data) else load(data)
     base = recipe_for(networks, recipe, data, data.size("train"))
     mistakes = _mistakes(data.schema.each_token, data.schema.task, members)
-    recipes = [base.with_(seed=base.seed + k) for k in range(max(0, min(members, _MOST)))]
-    mistakes += mistakes_in(recipes[:1], data)
+    mistakes += mistakes_in([base], data)
     if mistakes:
         raise RecipeError(*mistakes)
+    recipes = [base.with_(seed=base.seed + k) for k in range(members)]
     study = train(
         recipes,
         data,
@@ -85,8 +87,8 @@ def ensemble(
 
 def _mistakes(each_token: bool, task: str, members: int) -> list[Mistake]:
     mistakes = []
-    if not 2 <= members <= _MOST:
-        rule = f"must be 2 to {_MOST}"
+    if not isinstance(members, int) or not 2 <= members <= _MOST:
+        rule = f"must be a whole number, 2 to {_MOST}"
         mistakes.append(wrong("members", members, rule, f"try {MEMBERS}"))
     if each_token:
         rule = "needs examples with one target each"
@@ -125,7 +127,7 @@ def _of_study(study: Study, data: Any, members: int) -> Ensemble:
     mistakes = _mistakes(study.schema.each_token, study.schema.task, members)
     if mistakes:
         raise RecipeError(*mistakes)
-    if not study.trained:
+    if study.status != "finished":  # trained so far is not over: a search may go on
         raise RunError(f"{str(study.path)!r} is not finished; {study.way_on}")
     if data is not None and not isinstance(data, Data):
         data = study.load_again(data)
@@ -162,7 +164,9 @@ def _measure(study: Study, members: Sequence[int], data: Data | None) -> None:
     if part is not None:
         each = [outputs_of(study.run(i, data), data, part) for i in members]
         facts |= _figures([out for out, _ in each], each[0][1], study)
-    study.sealed.update(**{_FACTS: facts}, over=True)
+    # Of other kinds of study it is not for an ensemble to say that they are over.
+    end = {"over": True} if study.info["kind"] == KIND else {}
+    study.sealed.update(**{_FACTS: facts}, **end)
 
 
 def _figures(each: Sequence[Tensor], y: Tensor, study: Study) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.diagnosis.checkup.start import Start
+from danlu.errors import Interrupted
 from danlu.recipe import Recipe
 from danlu.train.dispatch.train import train
 
 _BY_HEART = 200  # steps on one batch
 _FEWEST_BY_HEART = 40
+_STEPS_OF_EPOCH = 20  # for which the batch comes again, as an epoch of one step costs more than it
 _LEARNT_BY = (1.0, 0.1, 10.0, 100.0)  # factors on the rate, so that it alone decides nothing
 _BATCHES = (32, 8, 2)  # the largest for which there is time
 _LEFT_OUT = ("penalty", "augment", "sample", "early_stopping", "clip")
@@ -78,13 +80,14 @@ def loss_of_one_batch(start: Start) -> tuple[float, int] | None:
     most = min(start.recipe.batch_size, start.data.size("train"))
     for batch in _BATCHES:
         size = min(batch, most)
-        data = start.few(size)
+        data = start.few(size, times=_STEPS_OF_EPOCH)
         base = plain(start.recipe, size)
         recipes = _with_rates(base, [f * (base.optimizer.lr or 0) for f in _LEARNT_BY])
         steps = _affordable(start, len(recipes), size, _BY_HEART)
         if steps >= _FEWEST_BY_HEART:
-            losses = _final_losses([r.with_(epochs=steps) for r in recipes], data)
-            return min(losses), steps
+            epochs = steps // _STEPS_OF_EPOCH
+            losses = _final_losses([r.with_(epochs=epochs) for r in recipes], data)
+            return min(losses), epochs * _STEPS_OF_EPOCH
     return None
 
 
@@ -140,6 +143,9 @@ def _final_losses(recipes: Sequence[Recipe], data: Data) -> list[float]:
     """Return the training loss of each at its end; infinite where it diverged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study"
-        study = train(recipes, data, out=path, device="cpu", parts=("train",))
+        try:
+            study = train(recipes, data, out=path, device="cpu", parts=("train",))
+        except Interrupted as e:  # there is nothing to go on with
+            raise KeyboardInterrupt from e
         losses = [result.get("train_loss", math.inf) for result in study.results]
     return [loss if math.isfinite(loss) else math.inf for loss in losses]

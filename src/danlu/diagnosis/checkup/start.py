@@ -154,12 +154,15 @@ class Start:
         model, x = build_model(self.recipe, self.data.schema).eval(), self.some(_FEW)
         return is_steady(model, x)
 
-    def few(self, examples: int) -> Data:
-        """Return data whose training part is the first examples in the order of training."""
+    def few(self, examples: int, times: int = 1) -> Data:
+        """Return data whose training part is the first examples in the order of training.
+
+        times: how often each comes.
+        """
         order = self.batches.loaders
         loader = next(iter(order.values()))
         places = loader.indices(OrderKey(self.recipe.order_seed, 0))[:examples]
-        rows = self.data.parts["train"][places]
+        rows = self.data.parts["train"][places].repeat(times)
         nothing = rows[:0]
         kept = torch.arange(len(rows))
         return replace(

@@ -108,9 +108,11 @@ def gradients_reach(start: Start) -> Checked:
     if none or broken:
         names = some(none + broken, 4)
         return Checked("gradients_reach", "wrong", {"names": names, "layers": len(none + broken)})
-    norms = [u.gradient / max(u.size, 1e-12) for u in weights.values()]
-    ratio = max(norms) / min(norms) if norms else 1.0
-    figures = {"ratio": ratio, "layers": len(norms), "names": ""}
+    # What begins at 0 has no size to go by.
+    norms = {name: u.gradient / u.size for name, u in weights.items() if u.size > 0}
+    faintest = min(norms, key=lambda name: norms[name], default="")
+    ratio = max(norms.values()) / norms[faintest] if norms else 1.0
+    figures = {"ratio": ratio, "layers": len(weights), "names": faintest}
     return Checked("gradients_reach", _worse(ratio, 1e4, math.inf), figures)
 
 

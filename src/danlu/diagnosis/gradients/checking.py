@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from danlu.diagnosis.gradients.problems import GradientProblem, Loss, ModuleProblem
-from danlu.errors import ModelError, count, wrong
+from danlu.errors import ModelError, RecipeError, count, some, wrong
 from danlu.guest import guest
 from danlu.rng import stream
 
@@ -24,6 +24,7 @@ _SECONDS = 15.0  # that a check may take, unless asked otherwise
 _CALLS = 3  # of the loss for a slope
 _DIRECTIONS = 12  # random ones of each tensor, at most, where not every entry is checked
 _KINK = 1e-3  # relative difference of the slopes on both sides of a point
+_LOST = 0.1  # relative noise from which nothing can be said
 _ROUNDINGS = 20  # of the loss, that add up in a slope of it
 _WORST = 3  # entries that are shown
 
@@ -43,13 +44,15 @@ class Entry:
 class TensorCheck:
     """One tensor: relative errors ‖a − n‖/max(‖a‖, ‖n‖) by two-sided and one-sided differences.
 
-    checked: entries, or random directions. kinks: of these, where the loss bends within the step,
-    so that nothing can be said. worst: the entries that differ most, of a tensor that is wrong.
+    noise: how far rounding of the loss may take the two-sided error off. checked: entries, or
+    random directions. kinks: of these, where the loss bends within the step, so that nothing can be
+    said. worst: the entries that differ most, of a tensor that is wrong.
     """
 
     name: str
     error: float
     one_sided: float
+    noise: float
     checked: int
     entries: int
     kinks: int
@@ -58,7 +61,17 @@ class TensorCheck:
     @property
     def is_right(self) -> bool:
         """Whether the claimed gradient is that of the loss, as far as was checked."""
-        return self.error < TOLERANCE
+        return self.is_known and self.error <= max(TOLERANCE, self.noise)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there was something to check by: slopes without a bend, above rounding."""
+        return self.checked > self.kinks and (self.noise < _LOST or self.error == 0)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether differences say that the claimed gradient is another."""
+        return self.is_known and not self.is_right
 
 
 @dataclass(frozen=True)
@@ -70,28 +83,40 @@ class GradientCheck:
 
     @property
     def is_right(self) -> bool:
-        """Whether every gradient is right."""
-        return all(tensor.is_right for tensor in self.tensors)
+        """Whether no gradient is wrong, and at least one could be checked."""
+        known = any(tensor.is_known for tensor in self.tensors)
+        return known and not any(tensor.is_wrong for tensor in self.tensors)
 
     @property
     def error(self) -> float:
-        """The largest relative error."""
-        return max((tensor.error for tensor in self.tensors), default=0.0)
+        """The largest relative error of what could be checked."""
+        return max((tensor.error for tensor in self.tensors if tensor.is_known), default=0.0)
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
 
     def sentences(self) -> list[str]:
         """Return the verdict in words."""
-        wrong_ones = [tensor for tensor in self.tensors if not tensor.is_right]
-        n = len(self.tensors)
-        if not wrong_ones:
-            sentences = [
-                f"The gradients of all {count(n, 'tensor')} are right: the largest relative error "
-                f"is {self.error:.1e}."
-            ]
-        else:
-            sentences = [f"The gradients of {len(wrong_ones)} of {count(n, 'tensor')} are wrong."]
+        wrong_ones = [tensor for tensor in self.tensors if tensor.is_wrong]
+        right = [tensor for tensor in self.tensors if tensor.is_right]
+        unknown = [tensor.name for tensor in self.tensors if not tensor.is_known]
+        n = count(len(self.tensors), "tensor")
+        sentences = []
+        if wrong_ones:
+            sentences.append(f"Gradients are wrong in {len(wrong_ones)} of {n}.")
+        elif right:
+            largest = max(tensor.error for tensor in right)
+            is_whole = all(tensor.checked == tensor.entries for tensor in right)
+            how_far = "" if is_whole else ", as far as was checked"
+            sentences.append(
+                f"Gradients are right in {len(right)} of {n}{how_far}: the largest relative error "
+                f"is {largest:.1e}."
+            )
+        if unknown:
+            sentences.append(
+                f"Not checked, as the loss does not change enough there to be seen above rounding, "
+                f"or bends everywhere: {some(unknown, 6)}."
+            )
         for tensor in wrong_ones:
             sentences.append(_sentence(tensor))
         kinks = sum(tensor.kinks for tensor in self.tensors)
@@ -109,7 +134,8 @@ class GradientCheck:
             worst = [{"place": list(e.place), "claimed": e.claimed, "numeric": e.numeric}
                      for e in t.worst]  # fmt: skip
             plain = {name: value for name, value in vars(t).items() if name != "worst"}
-            tensors.append({**plain, "right": t.is_right, "worst": worst})
+            plain["noise"] = min(t.noise, 1e300)  # JSON has no infinity
+            tensors.append({**plain, "right": t.is_right, "known": t.is_known, "worst": worst})
         return {"right": self.is_right, "error": self.error, "loss": self.loss, "tensors": tensors}
 
 
@@ -154,6 +180,8 @@ def gradcheck(
 
 def check_gradients(problem: GradientProblem, seconds: float = _SECONDS) -> GradientCheck:
     """Return what a problem's claimed gradients are worth. Raises ModelError as `gradcheck`."""
+    if not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise RecipeError(wrong("seconds", seconds, "must be greater than 0", "try 15"))
     value = problem.value()
     if not math.isfinite(value):
         raise ModelError(f"the loss is {value} before anything is changed, so it has no gradients")
@@ -207,19 +235,19 @@ class _TensorProbe:
             place = places[k] if k < len(places) else None
             pairs.append((claimed, numeric, place))
             one_sided.append((claimed, forward))
-        error = _relative([(c, m) for c, m, _ in pairs], self._noise(self.two_sided))
-        worst: tuple[Entry, ...] = ()
-        if error >= TOLERANCE:
-            worst = self._worst(pairs)
-        of_one_sided = _relative(one_sided, 0.0)  # whose rounding is what it is here to show
-        return TensorCheck(name, error, of_one_sided, len(along), n, kinks, worst)
+        slopes = [(c, m) for c, m, _ in pairs]
+        error, noise = _relative(slopes), self._noise(slopes)
+        checked = TensorCheck(name, error, _relative(one_sided), noise, len(along), n, kinks)
+        return replace(checked, worst=self._worst(pairs)) if checked.is_wrong else checked
 
-    def _noise(self, step: float) -> float:
-        """Return how far rounding of the loss may take a slope off."""
-        return _ROUNDINGS * torch.finfo(torch.float64).eps * abs(self.value) / step
+    def _noise(self, slopes: Sequence[tuple[float, float]]) -> float:
+        """Return how far rounding of the loss may take the relative error off."""
+        of_slope = _ROUNDINGS * torch.finfo(torch.float64).eps * abs(self.value) / self.two_sided
+        size = _size(slopes)
+        return of_slope * math.sqrt(len(slopes)) / size if size > 0 else math.inf
 
     def _unit(self, place: int) -> Tensor:
-        d = torch.zeros_like(self.x)
+        d = torch.zeros(self.x.shape, dtype=self.x.dtype)  # contiguous, whatever the tensor is
         d.view(-1)[place] = 1.0
         return d
 
@@ -265,11 +293,16 @@ class _TensorProbe:
         return tuple(entries)
 
 
-def _relative(pairs: Sequence[tuple[float, float]], noise: float) -> float:
-    """Return ‖a − n‖/max(‖a‖, ‖n‖), 0 where both are next to nothing, or differ by noise."""
+def _size(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return max(‖a‖, ‖n‖)."""
+    return (
+        max(math.sqrt(sum(x * x for x in side)) for side in zip(*pairs, strict=True))
+        if pairs
+        else 0.0
+    )
+
+
+def _relative(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return ‖a − n‖/max(‖a‖, ‖n‖); 0 where both are 0."""
     difference = math.sqrt(sum((a - n) ** 2 for a, n in pairs))
-    size = max(math.sqrt(sum(a * a for a, _ in pairs)), math.sqrt(sum(n * n for _, n in pairs)))
-    # Differences of a float64 loss say nothing below this.
-    if size < 1e-8 or difference < noise * math.sqrt(len(pairs)):
-        return 0.0
-    return difference / size
+    return difference / _size(pairs) if difference else 0.0

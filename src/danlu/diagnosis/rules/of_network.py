@@ -31,9 +31,9 @@ def dropout_in_evaluation(e: Evidence, s: Signs) -> Finding | None:
 def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
     """Finite differences do not agree with what the backward pass gives."""
     checked = None if e.network is None or not e.network.is_steady else e.network.gradients
-    if checked is None or checked.is_right:
+    if checked is None:
         return None
-    wrong = [tensor for tensor in checked.tensors if not tensor.is_right]
+    wrong = [tensor for tensor in checked.tensors if tensor.is_wrong]
     # A detached input is nobody's mistake: only what learns counts.
     learning = [tensor for tensor in wrong if not tensor.name.startswith("input")]
     if not learning:

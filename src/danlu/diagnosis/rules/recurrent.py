@@ -100,9 +100,8 @@ def exploding_gradient(e: Evidence, s: Signs) -> Finding | None:
 def _growth_through_layers(s: Signs) -> float:
     """Return the first layer's gradient by the last one's, before the first step."""
     gradients, sizes = s.at_start("weight_gradient"), s.at_start("weight_norm")
-    norms = [
-        gradients[k] / max(sizes.get(k, 1.0), 1e-12) for k in s.weight_layers if k in gradients
-    ]
+    layers = [k for k in s.weight_layers if k in gradients and sizes.get(k, 0) > 0]
+    norms = [gradients[k] / sizes[k] for k in layers]
     return norms[0] / norms[-1] if len(norms) > 4 and norms[-1] > 0 else math.nan
 
 

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from danlu.statistics import Estimate, estimate
 
 Array = NDArray[Any]
+_LEAST_REPEATED, _LEAST_SHARE = 20, 0.1  # examples whose inputs come again, for noise to be known
 
 
 @dataclass(frozen=True)
 class Decomposition:
     """Parts of the expected loss, means over n examples with their intervals.
 
-    loss = noise + bias + variance for squared loss; noise is None where no two examples have equal
-    inputs: then the bias contains it. For 0–1 loss bias is how often the main prediction is wrong,
-    variance how often a network differs from it, and `net` what that adds to the loss: it may also
-    put a wrong main prediction right.
+    loss = noise + bias + variance for squared loss; noise is None where too few examples have equal
+    inputs (20, and a tenth of all): then the bias contains it. For 0–1 loss bias is how often the
+    main prediction is wrong, variance how often a network differs from it, and `net` what that adds
+    to the loss: it may also put a wrong main prediction right.
     """
 
     kind: str
@@ -90,6 +91,11 @@ def _minority(targets: Array) -> float:
 def _noise(groups: Array | None, of_group: Callable[[Array], float]) -> float | None:
     """Return the mean noise over groups of equal inputs, by their sizes; None without any."""
     if groups is None:
+        return None
+    _, sizes = np.unique(groups, return_counts=True)
+    repeated = int(sizes[sizes > 1].sum())
+    # A few copies say nothing of the others.
+    if repeated < max(_LEAST_REPEATED, _LEAST_SHARE * len(groups)):
         return None
     total, weight = 0.0, 0
     for group in np.unique(groups):

@@ -78,8 +78,9 @@ def decompose(
         variants = grids.expand(values, base)
     except RecipeError as e:
         mistakes += e.mistakes
-    recipes = _resampled(variants, max(0, replicates), vary)
+    recipes = []
     if not mistakes:
+        recipes = _resampled(variants, replicates, vary)
         mistakes += mistakes_in(recipes[: len(variants)], data)
     if mistakes:
         raise RecipeError(*mistakes)
@@ -109,8 +110,8 @@ def decompose(
 
 def _mistakes(data: Data, replicates: int, vary: str, part: str) -> list[Mistake]:
     mistakes = []
-    if not 2 <= replicates <= 100_000:
-        rule = "must be at least 2: one training set shows no variance"
+    if not isinstance(replicates, int) or not 2 <= replicates <= 100_000:
+        rule = "must be a whole number, at least 2: one training set shows no variance"
         mistakes.append(wrong("replicates", replicates, rule, f"try {REPLICATES}"))
     if vary not in VARIED:
         mistakes.append(unknown("vary", vary, VARIED))

@@ -103,14 +103,17 @@ class BiasVariance:
         for name, found in zip(self.names, self.of(kind), strict=True):
             of = "" if name == "recipe" else f"{name}: "
             bias, variance = found.bias.mean, found.net.mean
-            more, less = ("bias", "variance") if bias > variance else ("variance", "bias")
-            figures_of = {"bias": bias, "variance": variance}
+            name_of_bias = "bias²" if kind == "squared" else "bias"
+            more, less = name_of_bias, "variance"
+            if variance > bias:
+                more, less = less, more
+            figures_of = {name_of_bias: bias, "variance": variance}
             sentences.append(
                 f"{of}most of the {TITLES[kind]} of {found.loss.mean:.4g} is {more} "
                 f"({figures_of[more]:.4g}; {less} {figures_of[less]:.4g}{_noise_of(found)})."
             )
         if all(found.noise is None for found in self.of(kind)):
-            sentences.append("No two inputs are equal: the noise is not known, and counts as bias.")
+            sentences.append("Too few inputs are equal for noise to be known; it counts as bias.")
         if len(self.names) > 1:
             best = min(range(len(self.names)), key=lambda k: self.of(kind)[k].loss.mean)
             sentences.append(f"The lowest expected loss is that of {self.names[best]}.")
@@ -122,15 +125,16 @@ class BiasVariance:
     def method(self) -> str:
         """Return how the figures were made."""
         sets = {
-            "both": "training sets drawn anew, each with a seed of its own",
-            "data": "training sets drawn anew, with the same seed",
+            "both": "training sets{}, each with a seed of its own",
+            "data": "training sets{}, all with one seed",
             "seed": "seeds, on the same training set",
         }[self.vary]
         is_bootstrap = self.study.recipes[0].sample.resample
-        drawn = " by bootstrap" if is_bootstrap else ""
+        drawn = sets.format(" drawn by bootstrap" if is_bootstrap else " drawn anew")
         return (
-            f"over {self.replicates} {sets}{drawn}, on the {self.part} part; intervals by "
-            "Student's t over its examples, 95 %"
+            f"over {self.replicates} {drawn}, on the {self.part} part; intervals by Student's t "
+            "over its examples, 95 %, for these training sets: others would differ, the less so "
+            "the more there are"
         )
 
     def figure(self) -> dict[str, Any]:

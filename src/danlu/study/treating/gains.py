@@ -113,7 +113,8 @@ def _constant_answer(data: Data, part: str, name: str) -> float:
 def levels_of_tests(has_data_edits: bool) -> tuple[float, float]:
     """Return the levels of the intervals of a round's first test, and of the second.
 
-    With that of an edit of the data, which comes last, the chances of a false gain sum to 5 %.
+    Beyond either end lies half of the rest, so that the chances of a false gain sum to 2.5 %, with
+    that of an edit of the data, which comes last.
     """
     return (0.97, 0.99) if has_data_edits else (0.96, 0.99)
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.diagnosis import diagnose
-from danlu.errors import DanluError, Mistake, RecipeError, RunError, short_path, wrong
+from danlu.errors import (
+    DanluError,
+    Mistake,
+    RecipeError,
+    RunError,
+    cut_off,
+    short_path,
+    wrong,
+)
 from danlu.guest import guest
 from danlu.runs import Run, Study, folder
 from danlu.study.metric import mistakes_in as mistakes_in_metric
@@ -42,8 +50,8 @@ def treat(
     Each round screens the prescribed edits and promising pairs of them on a few seeds, and confirms
     the best on `seeds` fresh ones (where that fails, the second); the next begins from the winner.
     It ends when nothing is wrong any more, nothing helps, or the budget is spent. Judged on the
-    validation part; the test part is read once, at the end. The chance of a false gain is at most
-    5 % in all: rounds go on only from a gain, each tested on seeds that nothing was chosen by.
+    validation part; the test part is read once, at the end. The chance that a round claims a false
+    gain is at most 2.5 %: each is tested on seeds that nothing was chosen by.
 
     run: a training, or its folder; also interrupted, diverged or running. data: of a run on arrays
     in memory, the same again. budget: how long it may take, such as 10m or 1h30m, or seconds.
@@ -113,11 +121,11 @@ def _check_options(data: Data, seeds: int, budget: str | float, rounds: int, met
                 "with one, such as --split 60/20/20"
             )
         )
-    if not 2 <= seeds <= _MOST_SEEDS:
-        rule = f"must be 2 to {_MOST_SEEDS}: one training shows no spread"
+    if not isinstance(seeds, int) or not 2 <= seeds <= _MOST_SEEDS:
+        rule = f"must be a whole number, 2 to {_MOST_SEEDS}: one training shows no spread"
         mistakes.append(wrong("seeds", seeds, rule, "try 5"))
-    if not 1 <= rounds <= 100:
-        mistakes.append(wrong("rounds", rounds, "must be 1 to 100", "try 3"))
+    if not isinstance(rounds, int) or not 1 <= rounds <= 100:
+        mistakes.append(wrong("rounds", rounds, "must be a whole number, 1 to 100", "try 3"))
     seconds = 0.0
     try:
         seconds = seconds_of(budget)
@@ -149,5 +157,8 @@ def continue_treatment(
         if not study.info["over"]:
             if data is None:
                 data = study.load_data()
-            Course(study, data, **options).run()
+            try:
+                Course(study, data, **options).run()
+            except KeyboardInterrupt:  # between two trainings
+                raise cut_off(study.way_on) from None
         return Treatment(Study(study.path, study.trust))

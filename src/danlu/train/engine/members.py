@@ -50,7 +50,7 @@ class MemberState:
     def follow_loss(self, loss: float, epochs: int, wait: int) -> None:
         """Lower the rate where an epoch's loss is the `wait`th that is not the lowest so far.
 
-        epochs: finished. (As PyTorch's ReduceLROnPlateau.)
+        epochs: finished. (PyTorch's ReduceLROnPlateau with patience = wait − 1 and threshold = 0.)
         """
         if loss < self.lowest_loss:
             self.lowest_loss = loss
