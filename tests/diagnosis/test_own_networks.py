@@ -92,6 +92,21 @@ def digits() -> Data:
     return load("digits")
 
 
+def _watched(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, epochs: int
+) -> danlu.Watch:
+    x, y = data.part("train")
+    with danlu.watch(model, optimizer, classes=10) as watched:
+        for _ in range(epochs):
+            for batch in torch.randperm(len(x)).split(32):
+                loss = F.cross_entropy(model(x[batch].float() / 16), y[batch])
+                model.zero_grad()
+                loss.backward()
+                optimizer.step()
+                watched.step(loss)
+    return watched
+
+
 @pytest.mark.parametrize("network", CAUSES, ids=lambda n: n.__name__)
 def test_a_run_of_it_is_diagnosed(network: type[nn.Module], digits: Data, tmp_path: Path) -> None:
     run = fit(network, digits, recipe=RECIPE, out=tmp_path / "run")
@@ -104,15 +119,7 @@ def test_a_loop_of_one_s_own_is_diagnosed(network: type[nn.Module], digits: Data
     model = network()
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=0.003)
-    x, y = digits.part("train")
-    with danlu.watch(model, optimizer, classes=10) as watched:
-        for _ in range(8):
-            for batch in torch.randperm(len(x)).split(32):
-                loss = F.cross_entropy(model(x[batch].float() / 16), y[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                watched.step(loss)
+    watched = _watched(model, optimizer, digits, epochs=8)
     assert watched.diagnose().findings[0].cause == CAUSES[network]
     assert model.training
 
@@ -121,14 +128,7 @@ def test_layers_that_the_optimiser_was_not_given_are_found(digits: Data) -> None
     torch.manual_seed(0)
     model = Sound()
     optimizer = torch.optim.Adam(model.out.parameters(), lr=0.003)
-    x, y = digits.part("train")
-    with danlu.watch(model, optimizer, classes=10) as watched:
-        for batch in torch.randperm(len(x)).split(32):
-            loss = F.cross_entropy(model(x[batch].float() / 16), y[batch])
-            model.zero_grad()
-            loss.backward()
-            optimizer.step()
-            watched.step(loss)
+    watched = _watched(model, optimizer, digits, epochs=1)
     first = watched.diagnose().findings[0]
     assert first.cause == "frozen_weights"
     assert "first" in str(first.figures["names"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from danlu.nn import information, init, losses, penalties
+from danlu.nn import information, init, loss_gradients, loss_values, losses, penalties
 from danlu.nn.layers import ACTIVATIONS, Dropout, PHMLinear, dropout_source
 from danlu.rng import seed_of, stream
 
@@ -56,7 +56,7 @@ def test_cross_entropy_and_its_gradient_equal_the_formula(
     w = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5], dtype=torch.float64) if weighted else None
     o = logits()
     value = losses.LOSSES[name].value(
-        o, Y, eps, None if w is None else losses.example_weights(Y, w[Y].sum(), w)
+        o, Y, eps, None if w is None else loss_values.example_weights(Y, w[Y].sum(), w)
     )
     value.backward()
     want, slope = numpy_loss(o.detach().numpy(), Y.numpy(), eps, None if w is None else w.numpy())
@@ -80,7 +80,7 @@ def test_gradients_of_several_networks_equal_autograd(
     counts = torch.randint(0, 3, (3, 12), generator=G) + (torch.arange(12) == 5)
     w = torch.rand(5, generator=G, dtype=torch.float64) + 0.1 if rule.classes else None
     average = torch.tensor([[11.0], [12.5], [7.0]], dtype=torch.float64)
-    per = losses.example_weights(y[None], average, w, counts) if weighted else None
+    per = loss_values.example_weights(y[None], average, w, counts) if weighted else None
     three = torch.stack([o.detach().T * (i + 1) for i in range(3)])
     column = torch.tensor(parameters, dtype=torch.float64).view(3, 1, 1) if parameter else least
     for gradient in (rule.gradient, losses.gradient_by_autograd(rule.value)):
@@ -95,11 +95,13 @@ def test_gradients_of_several_networks_equal_autograd(
 
 def test_an_example_weighs_what_the_training_part_says_not_what_its_batch_says() -> None:
     y, counts = torch.tensor([0, 1, 1, 0]), torch.tensor([2.0, 0.0, 1.0, 1.0])
-    assert losses.example_weights(y, 4.0, None, counts).tolist() == [0.5, 0, 0.25, 0.25]
+    assert loss_values.example_weights(y, 4.0, None, counts).tolist() == [0.5, 0, 0.25, 0.25]
     weights = torch.tensor([1.0, 2.0])
-    assert losses.example_weights(y, 5.0, weights).tolist() == pytest.approx([0.2, 0.4, 0.4, 0.2])
+    assert loss_values.example_weights(y, 5.0, weights).tolist() == pytest.approx(
+        [0.2, 0.4, 0.4, 0.2]
+    )
     # Half a batch: each counts twice as much, whatever the other half was.
-    half = losses.example_weights(y[:2], 2.5, weights)
+    half = loss_values.example_weights(y[:2], 2.5, weights)
     assert half.tolist() == pytest.approx([0.4, 0.8])
 
 
@@ -108,8 +110,8 @@ def test_huber_and_absolute_loss_equal_pytorch_s() -> None:
     y = torch.randn(50, generator=G, dtype=torch.float64)
     for delta in (0.1, 1.0, 5.0):
         want = 2 * F.huber_loss(o[:, 0], y, delta=delta)
-        torch.testing.assert_close(losses.huber(o, y, delta), want)
-    torch.testing.assert_close(losses.absolute_error(o, y), F.l1_loss(o[:, 0], y))
+        torch.testing.assert_close(loss_values.huber(o, y, delta), want)
+    torch.testing.assert_close(loss_values.absolute_error(o, y), F.l1_loss(o[:, 0], y))
 
 
 def test_the_focal_loss_is_that_of_the_paper() -> None:
@@ -119,15 +121,15 @@ def test_the_focal_loss_is_that_of_the_paper() -> None:
     p /= p.sum(1, keepdims=True)
     p = p[np.arange(12), Y.numpy()]
     want = np.mean(-((1 - p) ** 2) * np.log(p))
-    assert float(losses.focal(o, Y, 2.0).detach()) == pytest.approx(want, rel=1e-12)
-    plain = losses.cross_entropy(o, Y)
-    assert float(losses.focal(o, Y, 0.0).detach()) == pytest.approx(float(plain.detach()))
+    assert float(loss_values.focal(o, Y, 2.0).detach()) == pytest.approx(want, rel=1e-12)
+    plain = loss_values.cross_entropy(o, Y)
+    assert float(loss_values.focal(o, Y, 0.0).detach()) == pytest.approx(float(plain.detach()))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 def test_the_focal_gradient_stays_finite_where_all_is_known(gamma: float) -> None:
     o = torch.tensor([[[1e4], [-1e4]], [[0.0], [30.0]], [[-1e4], [1e4]]])
-    loss, slope = losses.focal_gradient(o, torch.tensor([[0]]), gamma)
+    loss, slope = loss_gradients.focal_gradient(o, torch.tensor([[0]]), gamma)
     assert torch.isfinite(loss).all()
     assert torch.isfinite(slope).all()
     assert float(slope[0].abs().max()) == 0
@@ -144,7 +146,7 @@ def test_huge_logits_stay_finite(name: str) -> None:
 
 
 def test_soft_labels_are_those_of_the_notes() -> None:
-    soft = losses.smooth_labels(torch.tensor([2]), 5, 0.1, torch.float64)
+    soft = loss_values.smooth_labels(torch.tensor([2]), 5, 0.1, torch.float64)
     np.testing.assert_allclose(soft.numpy(), [[0.025, 0.025, 0.9, 0.025, 0.025]])
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from danlu.data import Data, Schema
     from danlu.recipe import Recipe
     from danlu.runs import Run
+    from danlu.study.grid import Grid
     from danlu.study.together import Together
 
 # The preset for each task of text.
@@ -108,6 +109,25 @@ def read_inputs(
         else:
             found = read_recipe(recipe, overrides, source, data, trust)
     return data, found
+
+
+def read_grid(
+    source: str,
+    loading: dict[str, Any],
+    recipe: str | None,
+    grid: list[str] | None,
+    trust: bool = False,
+) -> tuple[Any, Any, Grid]:
+    """Return data, recipe and the values of a grid. Raises DanluError with the mistakes of all."""
+    from danlu.study import grid as grids
+
+    mistakes = Mistakes()
+    values: Grid = {}
+    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
+    with mistakes, former_names_said():
+        values = grids.parse(with_run_folders(grid))
+    mistakes.refuse()
+    return data, base, values
 
 
 def read_recipe(

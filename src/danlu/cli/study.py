@@ -12,6 +12,7 @@ from danlu.cli.opening import (
     for_json,
     former_names_said,
     notices_said,
+    read_grid,
     read_inputs,
     with_run_folders,
 )
@@ -91,15 +92,9 @@ def compare(
     loading: dict[str, Any],
 ) -> None:
     """Train variants with the same seeds; say which are better, worse, or not shown to differ."""
-    from danlu.study import grid as grids
 
     outlast_readers()
-    # Grid, source and recipe are all read before any is refused.
-    mistakes, variants = Mistakes(), {}
-    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
-    with mistakes, former_names_said():
-        variants = grids.parse(with_run_folders(grid))
-    mistakes.refuse()
+    data, base, variants = read_grid(source, loading, recipe, grid, trust)
     from danlu import study
     from danlu.report.terminal.study_progress import study_progress
 
@@ -275,14 +270,9 @@ def decompose(
     from danlu import study
     from danlu.cli.results import finish_decomposition
     from danlu.report.terminal.study_progress import study_progress
-    from danlu.study import grid as grids
 
     outlast_readers()
-    mistakes, variants = Mistakes(), {}
-    data, base = read_inputs(source, loading, recipe, [], mistakes, trust)
-    with mistakes, former_names_said():
-        variants = grids.parse(with_run_folders(grid))
-    mistakes.refuse()
+    data, base, variants = read_grid(source, loading, recipe, grid, trust)
     found = study.decompose(
         base,
         data,

@@ -16,7 +16,7 @@ from torch import nn
 from danlu import rng
 from danlu.data import augment
 from danlu.models import MODELS
-from danlu.nn import init, layers, losses, penalties
+from danlu.nn import init, layers, loss_values, losses, penalties
 from danlu.optim import clip, schedules
 from danlu.optim.optimizers import OPTIMIZERS
 from danlu.recipe import Recipe, sample
@@ -111,10 +111,10 @@ def _losses(recipe: Recipe, name: str) -> Iterator[Any]:
     is_weighted = recipe.loss.class_weights != "none"
     is_sampled = not recipe.sample.whole
     if losses.LOSSES[name].classes and name != "cross-entropy":
-        yield losses.cross_entropy  # by which validation is scored
+        yield loss_values.cross_entropy  # by which validation is scored
     yield losses.LOSSES[name].value
     if is_weighted or is_sampled:
-        yield losses.example_weights
+        yield loss_values.example_weights
     if recipe.loss.class_weights == "balanced":
         yield losses.balanced_weights
     if is_sampled:

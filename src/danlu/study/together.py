@@ -40,9 +40,14 @@ def average(outputs: Sequence[Tensor], schema: Schema) -> Tensor:
 
 def figures_of(out: Tensor, y: Tensor, schema: Schema, metric: str) -> dict[str, float]:
     """Return loss, accuracy (or R²) and a figure of outputs [n, K]; metric: without its part."""
-    only = PassOutputs(out.t().unsqueeze(0), y)
-    (score,) = scores(iter([only]), schema, more=[metric])
+    score = _score_of(out, y, schema, [metric])
     return {"loss": score.loss, schema.metric: score.accuracy, **score.more, "n": score.n}
+
+
+def _score_of(out: Tensor, y: Tensor, schema: Schema, metrics: Sequence[str]) -> Score:
+    outputs = PassOutputs(out.t().unsqueeze(0), y)
+    (score,) = scores(iter([outputs]), schema, more=metrics)
+    return score
 
 
 class Together:
@@ -93,9 +98,7 @@ class Together:
         outputs = [outputs_of(run, data, part) for run in self._able_runs()]
         targets = outputs[0][1]
         ensemble = average([out for out, _ in outputs], self.schema)
-        only = PassOutputs(ensemble.t().unsqueeze(0), targets)
-        (score,) = scores(iter([only]), self.schema, more=self.schema.metrics)
-        return score
+        return _score_of(ensemble, targets, self.schema, self.schema.metrics)
 
     def _able_runs(self) -> list[Run]:
         """Return the networks that can predict. Raises RunError where there are none."""

@@ -236,6 +236,11 @@ def test_the_layer_where_divergence_began_is_found(tmp_path: Path) -> None:
             "`loss.label_smoothing` is 0.1, but needs classes",
         ),
         (
+            "iris",
+            {"loss": {"label_smoothing": 0.67}},
+            "`loss.label_smoothing` is 0.67, but must be less than 0.6667",
+        ),
+        (
             "diabetes",
             {"loss": "cross-entropy"},
             "must be auto, squared-error, huber, absolute-error or a function of yours",

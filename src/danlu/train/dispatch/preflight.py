@@ -40,6 +40,7 @@ def check(recipe: Recipe, data: Data) -> None:
         *_part_mistakes(recipe, data),
         *_input_mistakes(recipe, data),
         *_loss_mistakes(recipe, data),
+        *_smoothing_mistakes(recipe, data),
         *_sample_mistakes(recipe, data),
         *_text_mistakes(recipe, data),
     ]
@@ -174,6 +175,17 @@ def _loss_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
             if not is_default:
                 mistakes.append(wrong(f"loss.{name}", value, rule))
     return mistakes
+
+
+def _smoothing_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:
+    smoothing, classes = recipe.loss.label_smoothing, data.schema.outputs
+    if data.schema.is_regression or not smoothing:
+        return []
+    uniform = (classes - 1) / classes  # from here on another class gets as much as the true one
+    if smoothing < uniform:
+        return []
+    rule = f"must be less than {uniform:.4g}, at which the labels of {classes} classes say nothing"
+    return [wrong("loss.label_smoothing", smoothing, rule, "try 0.1")]
 
 
 def _sample_mistakes(recipe: Recipe, data: Data) -> list[Mistake]:

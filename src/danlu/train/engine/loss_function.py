@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from danlu.nn.losses import LOSSES, LossRule, example_weights, resolve_loss
+from danlu.nn.loss_values import example_weights
+from danlu.nn.losses import LOSSES, LossRule, resolve_loss
 from danlu.nn.own_loss import own_loss
 from danlu.recipe import Recipe
 from danlu.recipe.sections import Loss
