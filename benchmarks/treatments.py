@@ -160,8 +160,10 @@ def main() -> None:
             is_missed = not (outcome.helped and outcome.is_cured(outcome.best))
             if asked.misses and is_missed:
                 print(line_of(outcome), flush=True)
-            note = "missed" if is_missed else "cured"
-            print(f"{len(outcomes)} {patient.name} {note} {outcome.seconds:.0f} s", file=sys.stderr)
+            spent = (
+                f"{outcome.trainings} trainings, {outcome.seconds:.0f} s, search {outcome.searched}"
+            )
+            print(f"{len(outcomes)} {line_of(outcome)}, {spent}", file=sys.stderr, flush=True)
     report(outcomes, asked.half)
 
 

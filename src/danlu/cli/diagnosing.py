@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from danlu.runs import Run
 
 
-def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Json = False) -> None:
+def diagnose(
+    run: RunPath,
+    target_error: Annotated[
+        float | None,
+        typer.Option(
+            help="The error that can be reached, such as a person's: a share of mistakes "
+            "(of numbers, 1 − R²)."
+        ),
+    ] = None,
+    lang: Language = None,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
     """Say what is wrong with a training, which figures show it, and what to try."""
     from danlu.diagnosis import diagnose as find
     from danlu.report.terminal.console import say
@@ -26,7 +38,7 @@ def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Js
 
     language = language_of(lang)
     found_run = open_run(run, trust)
-    found = find(found_run)
+    found = find(found_run, target_error=target_error)
     if json:
         print_json(found.to_json(language))
         return
@@ -37,6 +49,8 @@ def diagnose(run: RunPath, lang: Language = None, trust: Trust = False, json: Js
         say("")
         for line in _lines(finding, language):
             say(line)
+    if found.errors is not None:
+        say("\n" + " ".join(found.errors.sentences(language)))
     if step := _next_step(found, found_run):
         say(f"\n{_WORDS[language]['next']}: {step}")
 

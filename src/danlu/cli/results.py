@@ -30,7 +30,7 @@ def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
     # The page comes first: whatever reads our output may leave.
     found = diagnose(run, data)
     report = write_report(run, found)
-    sentences = verdict(run, found.is_healthy)
+    sentences = verdict(run, found)
     if json:
         facts = {"run": str(run.path), "result": run.result}
         causes = [finding.cause for finding in found.findings]

@@ -138,7 +138,7 @@ def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
         console.print(terminal_curves(found.history, found.metric, console.width))
     if found.status == "finished":
         print_results(found)
-        for sentence in verdict(found, diagnose(found).is_healthy):
+        for sentence in verdict(found, diagnose(found)):
             say(sentence)
     say("\n" + found.recipe.to_toml())
 

@@ -170,7 +170,8 @@ class Data:
         """Return pairs of equal examples that lie in two different parts.
 
         Keys name the parts, such as ("train", "test"); values are pairs of indices into `x`, the
-        earlier part's first.
+        earlier part's first. Texts with tokens that the vocabulary does not hold are left out: they
+        may differ there.
         """
         part_of = self._part_numbers()
         pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
@@ -181,6 +182,8 @@ class Data:
                 continue
             for example in map(int, group):
                 own_part = part_of[example]
+                if self.schema.is_text and bool((self.x[example] == UNK).any()):
+                    continue
                 for part, original in originals.items():
                     if part >= own_part:
                         continue

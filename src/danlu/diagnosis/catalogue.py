@@ -44,6 +44,11 @@ def unseen(name: str, language: str = "en") -> str:
     return str(_words()["unseen"][name][language])
 
 
+def of_errors(name: str, figures: Mapping[str, Any], language: str = "en") -> str:
+    """Return a sentence on what an error is made of."""
+    return str(_words()["errors"][name][language]).format_map(figures)
+
+
 def check_title(name: str, language: str = "en") -> str:
     """Return what a check before training is called."""
     return str(_words()["checks"][name][f"title_{language}"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.diagnosis import catalogue
+from danlu.diagnosis.error_parts import ErrorParts, check_target_error, error_parts
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
 from danlu.diagnosis.rules import RULES
@@ -22,10 +23,14 @@ HEALTHY = "healthy"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with a training, the root first, and what could not be seen."""
+    """What is wrong with a training, the root first.
+
+    unseen: what could not be judged. errors: where the error lies.
+    """
 
     findings: Sequence[Finding]
     unseen: Sequence[str] = ()
+    errors: ErrorParts | None = None
     run: str = ""
 
     @property
@@ -60,17 +65,21 @@ class Diagnosis:
             "verdict": self.verdict(language),
             "findings": [finding.to_json(language) for finding in self.findings],
             "unseen": self.unseen_sentences(language),
+            "errors": None if self.errors is None else self.errors.to_json(),
         }
 
 
 @guest
-def diagnose(run: Run, data: Any = None) -> Diagnosis:
+def diagnose(run: Run, data: Any = None, target_error: float | None = None) -> Diagnosis:
     """Return what is wrong with a training, from what it left behind; it trains nothing.
 
-    data: those it was trained on, where they were arrays in memory; others are loaded again. Works
-    on finished, interrupted, diverged and running trainings.
+    data: those it was trained on, where they were arrays in memory; others are loaded again.
+    target_error: the error that can be reached, such as a person's: a share of mistakes, of numbers
+    1 − R². Works on finished, interrupted, diverged and running trainings. Raises RunError for a
+    target_error that is no share, and for other data.
     """
-    evidence = Evidence.of(run, _data_of(run, data))
+    check_target_error(target_error)
+    evidence = Evidence.of(run, _data_of(run, data), target_error)
     return replace(diagnose_evidence(evidence), run=str(run.path))
 
 
@@ -92,7 +101,10 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     """Return what the rules find in the evidence."""
     signs = Signs(e)
     found: dict[str, Finding] = {}
-    for rule in RULES:
+    # Those of last resort are asked when all others have been.
+    for rule in sorted(RULES, key=lambda rule: rule.is_last_resort):
+        if rule.is_last_resort and found:
+            continue
         finding = rule.recognise(e, signs)
         if finding is not None:
             found.setdefault(finding.cause, finding)
@@ -103,9 +115,8 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         unseen.append("recipe")
     if e.recipe is not None and e.recipe.is_imported and e.network is None:
         unseen.append("network")
-    if not found:
-        return Diagnosis([Finding(HEALTHY, 0.0)], unseen)
-    return Diagnosis(_roots_first(found), unseen)
+    findings = _roots_first(found) if found else [Finding(HEALTHY, 0.0)]
+    return Diagnosis(findings, unseen, error_parts(e))
 
 
 def _roots_first(found: Mapping[str, Finding]) -> list[Finding]:

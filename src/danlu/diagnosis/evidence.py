@@ -78,6 +78,7 @@ class Evidence:
 
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
+    target_error: that can be reached, where somebody knows it.
     """
 
     history: Sequence[Mapping[str, Any]] = ()
@@ -91,9 +92,10 @@ class Evidence:
     predicted: Predicted | None = None
     data: DataEvidence | None = None
     network: NetworkEvidence | None = None
+    target_error: float | None = None
 
     @classmethod
-    def of(cls, run: Run, data: Data | None = None) -> Evidence:
+    def of(cls, run: Run, data: Data | None = None, target_error: float | None = None) -> Evidence:
         """Return what a run has left; data: those it was trained on, where they are at hand."""
         info, about = run.info, run.data_info
         table = run.measured()
@@ -109,7 +111,19 @@ class Evidence:
             predicted_of(run),
             None if data is None else DataEvidence(data),
             NetworkEvidence.of(run, data),
+            target_error,
         )
+
+    @property
+    def examples(self) -> int:
+        """How many training examples the network sees: of a sample, those that count."""
+        n = self.sizes.get("train", 0)
+        if self.recipe is None:
+            return n
+        sample = self.recipe.sample
+        if sample.folds:
+            n -= n // sample.folds
+        return max(1, round(sample.share * n)) if n else 0
 
     @property
     def has_diverged(self) -> bool:

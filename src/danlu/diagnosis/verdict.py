@@ -10,6 +10,8 @@ from torch import Tensor
 
 from danlu.data.parts import TITLES
 from danlu.data.target_scale import in_units
+from danlu.diagnosis.diagnosing import Diagnosis
+from danlu.diagnosis.error_parts import GIVEN
 from danlu.diagnosis.headline import headline, predicted_of
 from danlu.diagnosis.usable import what_is_shown
 from danlu.errors import count
@@ -21,17 +23,19 @@ from danlu.runs import Run
 from danlu.runs.saved_outputs import has_outputs, read_outputs
 from danlu.statistics import difference_interval, wilson_interval
 
+_LEAST_ERROR = 0.01  # on the training part, before it is called anything
 _LEAST_EPOCHS = 4  # before anything is said of the end of a training
 _STILL_FALLING = 0.98  # last validation loss by the one before
 _HAS_TURNED = 1.05  # last validation loss by the lowest
 
 
-def verdict(run: Run, is_healthy: bool = True) -> list[str]:
+def verdict(run: Run, found: Diagnosis | None = None) -> list[str]:
     """Return what was reached, where the error lies, and whether training ended at a good time.
 
-    is_healthy: whether a diagnosis has found nothing; else it is for that to say why.
+    found: its diagnosis. Where that names a cause, it is for it to say why.
     """
     schema = run.schema
+    is_healthy = found is None or found.is_healthy
     part = held_out(run)
     if schema.task == "tagging":
         sentences = _of_tags(run)
@@ -40,7 +44,7 @@ def verdict(run: Run, is_healthy: bool = True) -> list[str]:
     elif schema.is_regression:
         sentences = _of_numbers(run)
     else:
-        sentences = _of_classes(run, is_healthy)
+        sentences = _of_classes(run, found)
     first = [headline(run, part), _why_another_figure(run)]
     sentences = [*filter(None, first), *sentences]
     ending = _of_the_ending(run) if is_healthy or "diverged_step" in run.result else []
@@ -75,7 +79,7 @@ def _range(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def _of_classes(run: Run, is_healthy: bool) -> list[str]:
+def _of_classes(run: Run, found: Diagnosis | None) -> list[str]:
     result = run.result
     part = held_out(run)
     n = result[f"{part}_n"]
@@ -92,10 +96,11 @@ def _of_classes(run: Run, is_healthy: bool) -> list[str]:
         f"{n} examples); always answering {answer!r} would give {_percent(constant)}."
     ]
     if low <= constant:
+        is_healthy = found is None or found.is_healthy
         sentences.append(_not_better_than_constant(run, counts, is_healthy))
     elif part != "train" and "train_n" in result:
         # Members of a search are scored on the validation part alone.
-        sentences.append(_gap_to_training(result, part, is_healthy))
+        sentences.append(_gap_to_training(result, part, found))
     return sentences
 
 
@@ -113,30 +118,44 @@ def _not_better_than_constant(run: Run, counts: list[int], is_healthy: bool) -> 
     return f"{beginning}, nor are loss and ranking: the network has learnt nothing usable."
 
 
-def _gap_to_training(result: dict[str, Any], part: str, is_healthy: bool) -> str:
-    """Return whether the error is rather bias or variance, where nothing else is wrong."""
+def _gap_to_training(result: dict[str, Any], part: str, found: Diagnosis | None) -> str:
+    """Return how the training part did, and whether that is bias or variance.
+
+    Where something else is wrong, that is the reason for either.
+    """
     trained = result["train_accuracy"]
     reached = result[f"{part}_accuracy"]
     n = result[f"{part}_n"]
     low, high = difference_interval(trained, result["train_n"], reached, n)
+    gap = trained - reached
     # The interval of the difference holds 0.
     if low <= 0:
-        return (
-            f"Training accuracy is {_percent(trained)}; no gap to the {TITLES[part]} part is shown."
+        beginning = (
+            f"Training accuracy is {_percent(trained)}; no gap to the {TITLES[part]} part is shown"
         )
-    bias = 1 - trained
-    gap = trained - reached
-    if gap > bias:
-        larger = "variance (over-fitting)"
     else:
-        larger = "bias (under-fitting)"
-    beginning = (
-        f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
-        f"({_range(low, high)})"
-    )
-    if not is_healthy:
+        beginning = (
+            f"Training accuracy is {_percent(trained)}, {100 * gap:.1f} points higher "
+            f"({_range(low, high)})"
+        )
+    if found is not None and not found.is_healthy:
         return f"{beginning}."
-    return f"{beginning}: the larger part of the error is {larger}."
+    return beginning + _larger_part(1 - trained, gap, low > 0, found)
+
+
+def _larger_part(training_error: float, gap: float, has_gap: bool, found: Diagnosis | None) -> str:
+    """Return the end of a sentence: which part of the error is the larger."""
+    if has_gap and gap > training_error:
+        return ": the larger part of the error is variance (over-fitting)."
+    # A gap that is not shown may be there all the same.
+    if training_error < max(_LEAST_ERROR, abs(gap)):
+        return "."
+    parts = None if found is None else found.errors
+    if parts is not None and parts.bias.is_high(training_error + gap):
+        return ": the larger part of the error is bias (under-fitting)."
+    if parts is not None and parts.known_by == GIVEN:
+        return "."
+    return ": the larger part of the error is bias (under-fitting), or noise."
 
 
 def _of_tags(run: Run) -> list[str]:

@@ -181,6 +181,14 @@ def sentence_lengths(data: Data, part: str, most: int | None = None) -> list[int
     return ner_metrics.lengths(data, in_order(data, part, most))
 
 
+def even_sample(index: Tensor, most: int | None) -> Tensor:
+    """Return at most so many of the examples, spread evenly over them."""
+    if not most or len(index) <= most:
+        return index
+    even = torch.linspace(0, len(index) - 1, most).long()
+    return index[even]
+
+
 def in_order(data: Data, part: str, most: int | None, stateful: bool = False) -> Tensor:
     """Return the examples of a part, or an even sample of `most`; sentences by their length.
 
@@ -190,12 +198,7 @@ def in_order(data: Data, part: str, most: int | None, stateful: bool = False) ->
         index = torch.arange(len(data))
     else:
         index = data.parts[part]
-    if most and len(index) > most:
-        if stateful:
-            index = index[:most]
-        else:
-            even = torch.linspace(0, len(index) - 1, most).long()
-            index = index[even]
+    index = index[:most] if stateful and most else even_sample(index, most)
     if data.schema.each_token and data.schema.task != "language":
         # Sentences of one length in a pass: little of it is padding.
         lengths = (data.x[index] != PAD).sum(1)  # [n]

@@ -126,19 +126,27 @@ def scores(
 
 
 def scores_of_own_examples(
-    outs: Outputs, schema: Schema, is_own: Tensor, more: Sequence[str] = ()
+    outs: Outputs, schema: Schema, own: Sequence[Tensor], more: Sequence[str] = ()
 ) -> list[Score]:
-    """Return what each of M networks scores on examples of its own; is_own [M, n].
+    """Return what each of M networks scores on examples of its own: their numbers, ascending.
 
     For examples with one target each.
     """
-    passes = list(outs)
-    outputs = torch.cat([passed.outputs.cpu() for passed in passes], 2)  # [M, K, n]
-    targets = torch.cat([passed.targets.cpu() for passed in passes])
+    kept: list[list[PassOutputs]] = [[] for _ in own]
+    start = 0
+    for passed in outs:
+        end = start + len(passed.targets)
+        for of_network, out, numbers in zip(kept, passed.outputs, own, strict=True):
+            # Picked pass by pass: the outputs of all networks on all examples may not fit.
+            first, last = torch.searchsorted(numbers, torch.tensor([start, end])).tolist()
+            if first < last:
+                rows = numbers[first:last] - start
+                picked = out[:, rows.to(out.device)].unsqueeze(0).cpu()
+                of_network.append(PassOutputs(picked, passed.targets[rows.to(out.device)].cpu()))
+        start = end
     found = []
-    for of_network, own in zip(outputs, is_own, strict=True):
-        only = PassOutputs(of_network[None, :, own], targets[own])
-        found += scores(iter([only]), schema, more=more)
+    for of_network in kept:
+        found += scores(iter(of_network), schema, more=more)
     return found
 
 

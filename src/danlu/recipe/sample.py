@@ -46,6 +46,17 @@ def resampled(sample: Sample, n: int) -> Tensor | None:
     return drawn.sort().values
 
 
+def times_drawn(sample: Sample, n: int, labels: Tensor | None = None) -> Tensor | None:
+    """Return how often a network sees each of n training examples in an epoch [n].
+
+    None where it sees each once.
+    """
+    drawn = resampled(sample, n)
+    if drawn is not None:
+        return torch.bincount(drawn, minlength=n)
+    return example_counts(sample, n, labels)
+
+
 def fold_numbers(order: Tensor, folds: int, labels: Tensor | None) -> Tensor:
     """Return the fold of each place in an order of examples.
 

@@ -256,13 +256,14 @@ class Run(TrainedOnData):
         return score
 
     @guest
-    def diagnose(self, data: Any = None) -> Any:
+    def diagnose(self, data: Any = None, target_error: float | None = None) -> Any:
         """Return what is wrong with this training: a `danlu.diagnosis.Diagnosis`.
 
-        data: of a run on arrays in memory, the same again.
+        data: of a run on arrays in memory, the same again. target_error: that can be reached, where
+        it is known.
         """
         # The room that reads runs lies above this one.
-        return importlib.import_module("danlu.diagnosis").diagnose(self, data)
+        return importlib.import_module("danlu.diagnosis").diagnose(self, data, target_error)
 
     @guest
     def plot(self) -> Any:

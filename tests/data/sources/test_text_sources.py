@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_names_hold_no_sentence_twice() -> None:
         len(texts) == len(data) == 1500
         and not {"王刚已经离开学校了", "王府内已经没有差事可做了"} & texts
     )
+
+
+def test_texts_that_differ_in_unknown_words_are_not_called_equal(tmp_path: Path) -> None:
+    lines = []
+    for k in range(120):
+        # Each name comes once, so a vocabulary of 12 words holds none of them.
+        lines.append(json.dumps({"text": f"the film of word{k} was good", "label": "good"}))
+        lines.append(json.dumps({"text": f"the film of word{k} was bad", "label": "bad"}))
+    same = json.dumps({"text": "the film was good", "label": "good"})
+    (tmp_path / "train.jsonl").write_text("\n".join([*lines[:200], same]))
+    (tmp_path / "test.jsonl").write_text("\n".join([*lines[200:], same]))
+    data = quietly(str(tmp_path), vocabulary=12)
+    assert data.unknown("train") > 100
+    counts = data.duplicate_counts()
+    assert sum(counts.values()) == 1

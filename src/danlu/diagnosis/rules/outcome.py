@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
+from danlu.diagnosis.error_parts import error_parts
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, against_memorising, found, prescribe
+from danlu.diagnosis.rules.table import Rule, against_memorising, found, more_examples, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import difference_interval, wilson_interval
 
@@ -116,7 +117,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
 def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     """The training part is learnt by heart, and is a handful for each class."""
     gap = _gap(e)
-    examples = e.sizes.get("train", 0)
+    examples = e.examples
     classes = max(1, sum(count > 0 for count in e.class_counts))
     if gap is None or not examples or examples / classes > 25:
         return None
@@ -127,9 +128,37 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
         "too_little_data",
         min(1.0, trained - reached + 0.3),
         {"examples": examples, "training": trained, "held_out": reached},
-        prescribe("more_data"),
+        *more_examples(e),
         *against_memorising(e),
         also=["overfitting"],
+    )
+
+
+def underfitting(e: Evidence, s: Signs) -> Finding | None:
+    """The training part itself is not fitted as well as somebody knows that it can be."""
+    parts = error_parts(e)
+    if parts is None or e.target_error is None or e.recipe is None:
+        return None
+    if not parts.bias.is_high(parts.validation):
+        return None
+    hidden = e.recipe.model.hidden
+    cures = []
+    if hidden:
+        cures = [prescribe("wider", f"model.hidden={[2 * width for width in hidden]}")]
+        cures.append(prescribe("deeper", f"model.hidden={[*hidden, hidden[-1]]}"))
+    return found(
+        "underfitting",
+        min(1.0, parts.bias.value + 0.2),
+        {
+            "training": parts.training,
+            "reference": parts.reference,
+            "bias": parts.bias.value,
+            "low": parts.bias.low,
+            "high": parts.bias.high,
+        },
+        *cures,
+        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        prescribe("another_network"),
     )
 
 
@@ -157,7 +186,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
         min(1.0, trained - reached + 0.1),
         {"training": trained, "held_out": reached, "lowest": best, "last": end},
         *against_memorising(e),
-        prescribe("more_data"),
+        *more_examples(e),
         also=["too_little_data"],
     )
 
@@ -187,6 +216,7 @@ RULES = (
     Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
+    Rule("underfitting", underfitting, is_last_resort=True),
     Rule("overtrained", overtrained, ("overfitting",)),
     Rule("overfitting", overfitting, ()),
 )

@@ -119,7 +119,7 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     """So few updates that the training ends before it has begun, though gradients have no noise."""
     recipe = e.recipe
     steps = e.final("steps")
-    examples = e.sizes.get("train", 0)
+    examples = e.examples
     if recipe is None or not examples or not s.unlearnt > 0.2:
         return None
     if recipe.batch_size < examples / 6 or not steps < 150 or not s.still_falling > 0:

@@ -17,11 +17,16 @@ Recognise = Callable[[Evidence, Signs], Finding | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """A row; explains: causes that are no more than its symptoms where both are found."""
+    """A row.
+
+    explains: causes that are no more than its symptoms where both are found. is_last_resort:
+    whether it says something only where no other rule does.
+    """
 
     cause: str
     recognise: Recognise
     explains: tuple[str, ...] = ()
+    is_last_resort: bool = False
 
 
 def found(
@@ -56,6 +61,17 @@ def against_memorising(e: Evidence) -> list[Prescription]:
     cures.append(prescribe("more_penalty", "penalty.l2=10"))
     cures.append(prescribe("several_networks"))
     return cures
+
+
+def more_examples(e: Evidence) -> list[Prescription]:
+    """Return what brings more examples: those that a sample or a limit leaves out, if any."""
+    cures = []
+    if e.recipe is not None and e.recipe.sample.share < 1:
+        cures.append(prescribe("whole_sample", "sample.share=1"))
+    limit = None if e.data is None else e.data.data.source.get("limit")
+    if isinstance(limit, int) and limit <= e.sizes.get("train", 0):
+        cures.append(prescribe("higher_limit", f"data.limit={4 * limit}"))
+    return [*cures, prescribe("more_data")]
 
 
 def prescribe(reason: str, *texts: str) -> Prescription:

@@ -31,7 +31,7 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
     sections = [
         f"<h1>{html.text(title)}</h1>",
         html.soft(_facts(run)),
-        html.verdict(verdict(run, found.is_healthy)),
+        html.verdict(verdict(run, found)),
         *findings_section(found),
         html.table(result_head(run), result_rows(run)),
         html.heading("Curves"),

@@ -217,8 +217,11 @@ class ChunkRecorder:
                 continue
             is_needed = kept_best if part == "valid" else not all_stopped
             if is_needed:
-                most = scored_examples(data) if part == "train" else None
-                scores[part] = loop.scorer.scores(population, part, most, loop.watched)
+                if part == "train":
+                    most = scored_examples(data)
+                    scores[part] = loop.scorer.training_scores(population, most, loop.watched)
+                else:
+                    scores[part] = loop.scorer.scores(population, part, more=loop.watched)
         return scores
 
     def _parts_of(self, loop: Loop, member: MemberState) -> list[str]:

@@ -153,8 +153,12 @@ class RunRecorder:
         data, sealed = self.data, self.run.sealed
         schema = data.schema
         n = data.size(part)
+        more = [*loop.watched, self.run.chosen_metric]
         if part == "train":
             n = min(n, scored_examples(data))
+            (own,) = loop.scorer.training_scores(population, n, more)
+            if files is None:
+                return own
         outs = loop.scorer.outputs(population, part, n)
         if files is not None and schema.scheme:
             sentences = data.x[evaluate.in_order(data, part, n)]
@@ -169,5 +173,6 @@ class RunRecorder:
             as_one_pass = PassOutputs(out.t().unsqueeze(0), y)
             outs = iter([as_one_pass])
         lengths = evaluate.sentence_lengths(data, part, n)
-        (score,) = scores(outs, schema, lengths, [*loop.watched, self.run.chosen_metric])
-        return score
+        (score,) = scores(outs, schema, lengths, more)
+        # Outputs that are kept are of all training examples, its score of those it has seen.
+        return own if part == "train" else score

@@ -11,7 +11,7 @@ from danlu.data import Data
 from danlu.predict import evaluate
 from danlu.predict.scores import Outputs, Score, scores, scores_of_own_examples
 from danlu.recipe import Recipe
-from danlu.recipe.sample import left_out
+from danlu.recipe.sample import left_out, times_drawn
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import runs_of_equal
 from danlu.train.engine.population import Population
@@ -49,10 +49,29 @@ class Scorer:
         if not self.by_fold:
             return self.scores(population, "valid", more=more)
         n, labels = self.data.size("train"), self.data.training_labels
-        folds = [left_out(recipe.sample, n, labels) for recipe in population.recipes]
+        folds = []
+        for recipe in population.recipes:
+            folds.append(left_out(recipe.sample, n, labels).nonzero().flatten())
         outs = self.outputs(population, "train")
-        schema = self.data.schema
-        return scores_of_own_examples(outs, schema, torch.stack(folds), more)
+        return scores_of_own_examples(outs, self.data.schema, folds, more)
+
+    def training_scores(
+        self, population: Population, most: int | None = None, more: Sequence[str] = ()
+    ) -> list[Score]:
+        """Return what each network scores on the training examples that it has seen.
+
+        most: on an even sample of so many.
+        """
+        n, labels = self.data.size("train"), self.data.training_labels
+        seen = [times_drawn(recipe.sample, n, labels) for recipe in population.recipes]
+        if self.data.schema.each_token or all(times is None for times in seen):
+            return self.scores(population, "train", most, more)
+        own = []
+        for times in seen:
+            examples = torch.arange(n) if times is None else times.nonzero().flatten()
+            own.append(evaluate.even_sample(examples, most))
+        outs = self.outputs(population, "train")
+        return scores_of_own_examples(outs, self.data.schema, own, more)
 
     def outputs(self, population: Population, part: str, most: int | None = None) -> Outputs:
         """Yield outputs [M, K, n] and targets [n] on a part of the data."""

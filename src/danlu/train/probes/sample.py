@@ -17,8 +17,7 @@ from danlu.data.target_scale import standardised
 from danlu.data.text import trim_padding
 from danlu.data.vocabulary import PAD
 from danlu.recipe import Recipe
-from danlu.recipe.example_sections import Sample
-from danlu.recipe.sample import example_counts, resampled
+from danlu.recipe.sample import times_drawn
 from danlu.rng import stream
 from danlu.train.batches import BatchStream
 from danlu.train.batches.batch_stream import Segments, runs_of_equal
@@ -75,7 +74,7 @@ def probe_sample(recipes: Sequence[Recipe], data: Data, batches: BatchStream) ->
     width = x.shape[1]
     xs, ys, lengths = [], [], []
     for a, _ in segments:
-        counts = _counts_of(recipes[a].sample, n, data)
+        counts = times_drawn(recipes[a].sample, n, data.training_labels)
         if counts is not None:
             x, y = _examples(order[counts[order] > 0], size, data, width)
         normalizer = batches.normalizers[recipes[a].normalize]
@@ -87,14 +86,6 @@ def probe_sample(recipes: Sequence[Recipe], data: Data, batches: BatchStream) ->
     return ProbeSample(
         torch.stack(xs), torch.stack(ys), segments, torch.stack(lengths) if has_lengths else None
     )
-
-
-def _counts_of(sample: Sample, n: int, data: Data) -> Tensor | None:
-    """Return how often each training example counts for a network; None where each does once."""
-    drawn = resampled(sample, n)
-    if drawn is not None:
-        return torch.bincount(drawn, minlength=n)
-    return example_counts(sample, n, data.training_labels)
 
 
 def _examples(
