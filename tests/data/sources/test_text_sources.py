@@ -221,7 +221,7 @@ def test_texts_that_differ_in_unknown_words_are_not_called_equal(tmp_path: Path)
     same = json.dumps({"text": "the film was good", "label": "good"})
     (tmp_path / "train.jsonl").write_text("\n".join([*lines[:200], same]))
     (tmp_path / "test.jsonl").write_text("\n".join([*lines[200:], same]))
-    data = quietly(str(tmp_path), vocabulary=12)
+    data = quietly(str(tmp_path), tokens="words", vocabulary=12)
     assert data.unknown("train") > 100
     counts = data.duplicate_counts()
     assert sum(counts.values()) == 1
