@@ -179,7 +179,8 @@ def test_every_cause_has_words_in_every_language() -> None:
     for cause in catalogue.causes():
         by_language = []
         for language in catalogue.LANGUAGES:
-            template = catalogue._words()["causes"][cause][f"why_{language}"]
+            words = catalogue._words()["causes"][cause][f"why_{language}"]
+            template = words if isinstance(words, str) else " ".join(words)
             by_language.append({name for _, name, _, _ in fields.parse(template) if name})
         assert by_language[0] == by_language[1], cause
     # A symptom that no rule finds would never be listed.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from string import Formatter
 from typing import Any
 
 from danlu.files import parse_toml
 
 LANGUAGES = ("en", "zh")
+SPACES = {"en": " ", "zh": ""}  # between sentences
 
 
 @cache
@@ -29,9 +32,28 @@ def title(cause: str, language: str = "en") -> str:
 
 
 def why(cause: str, figures: Mapping[str, Any], language: str = "en") -> str:
-    """Return in a sentence why a training is ill, with the figures that show it."""
-    template = str(_words()["causes"][cause][f"why_{language}"])
-    return template.format_map(figures)
+    """Return why a training is ill, with the figures that show it.
+
+    Of several sentences, those whose figures are known.
+    """
+    words = _words()["causes"][cause][f"why_{language}"]
+    if isinstance(words, str):
+        return words.format_map(figures)
+    known = [sentence for sentence in words if _has_figures(sentence, figures)]
+    return SPACES[language].join(sentence.format_map(figures) for sentence in known)
+
+
+def _has_figures(sentence: str, figures: Mapping[str, Any]) -> bool:
+    """Whether all figures of a sentence are there, and numbers."""
+    for _, name, _, _ in Formatter().parse(sentence):
+        if name is None:
+            continue
+        if name not in figures:
+            return False
+        value = figures[name]
+        if isinstance(value, float) and math.isnan(value):
+            return False
+    return True
 
 
 def prescription(reason: str, language: str = "en") -> str:

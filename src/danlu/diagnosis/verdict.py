@@ -235,12 +235,16 @@ def _of_numbers(run: Run) -> list[str]:
         ]
     else:
         sentences = [
-            f"{_title(part)} R² is {r2:.3f}: a typical error of {typical:.4g} on {n} examples, "
+            f"{_title(part)} R² is {_r2(r2)}: a typical error of {typical:.4g} on {n} examples, "
             f"where always answering the training mean errs by {constant:.4g}."
         ]
     if part != "train" and "train_r2" in result:
-        sentences.append(f"Training R² is {result['train_r2']:.3f}.")
+        sentences.append(f"Training R² is {_r2(result['train_r2'])}.")
     return sentences
+
+
+def _r2(value: float) -> str:
+    return f"{value:.3f}" if value > -10 else f"{value:.3g}"
 
 
 def _root_mean_square(errors: Tensor) -> float:

@@ -111,3 +111,18 @@ def test_without_best_weights_it_is_a_divergence(tmp_path: Path) -> None:
     base = Recipe(model=f"{__name__}:_Bomb", epochs=9, batch_size=8)
     with pytest.raises(Diverged, match="at step 6"):
         fit(base, three(), out=tmp_path / "run")
+
+
+def test_a_training_loss_beyond_all_learning_is_a_divergence(tmp_path: Path) -> None:
+    """It is finite only because training ended in time."""
+    wild = Recipe(epochs=1, batch_size=128, model={"hidden": [32]}, optimizer={"name": "sgd", "lr": 0.5})  # fmt: skip
+    with pytest.raises(Diverged, match=r"on the training part is \de\+\d\d at the end"):
+        fit(wild, load("diabetes"), out=tmp_path / "run")
+    assert Run(tmp_path / "run").diagnose().findings[0].cause == "lr_too_high"
+
+
+def test_advice_names_initial_weights_where_no_step_was_made(tmp_path: Path) -> None:
+    huge = Recipe(epochs=2, init={"name": "normal", "std": 1e25}, model={"hidden": [32, 32]})
+    with pytest.raises(Diverged, match="no weight was updated before, so try `init=auto") as raised:
+        fit(huge, load("digits"), out=tmp_path / "run")
+    assert "optimizer.lr" not in str(raised.value)

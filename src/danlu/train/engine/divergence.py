@@ -13,6 +13,8 @@ from danlu.data.parts import TITLES
 from danlu.errors import Diverged
 from danlu.recipe import Recipe
 
+_BLOWN_UP = 1e10  # a loss (nats, or variances of the target) that is beyond all learning
+
 
 def explain(
     model: nn.Module,
@@ -28,33 +30,50 @@ def explain(
     """
     # The batch is passed once more: hooks in every step would cost all the others.
     layer, place = locate(model, x)
-    # The likeliest cause first.
-    tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]
-    if not recipe.clip.norm:
-        tries.append("`clip.norm=1`")
-    if recipe.schedule.warmup == 0 and recipe.epochs > 1:
-        tries.append("`schedule.warmup=1`")
-    if recipe.normalize == "none":
-        tries.append("`normalize=zscore`")
     epoch = step // per_epoch + 1
     return Diverged(
         f"the loss became NaN or infinite at step {step} (epoch {epoch}); it began in {place}; "
-        f"try {' or '.join(tries)}",
+        f"{_advice(recipe, step, lr)}",
         step=step,
         layer=layer,
     )
 
 
-def at_the_end(figures: Mapping[str, Any], step: int, lr: float) -> Diverged | None:
-    """Return the error for final figures of which a loss is not finite; None where all are.
+def _advice(recipe: Recipe, step: int, lr: float) -> str:
+    """Return what to try, the likeliest cause first."""
+    start = []
+    if recipe.init.name != "auto" or recipe.init.bias:
+        start.append("`init=auto init.bias=0` (the initial weights)")
+    if recipe.normalize == "none":
+        start.append("`normalize=zscore`")
+    if step == 0:
+        # Nothing was updated yet, so no rate is to blame.
+        start.append("a look at the values of the inputs and the targets")
+        return f"no weight was updated before, so try {' or '.join(start)}"
+    tries = [f"a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})"]
+    if not recipe.clip.norm:
+        tries.append("`clip.norm=1`")
+    if recipe.schedule.warmup == 0 and recipe.epochs > 1:
+        tries.append("`schedule.warmup=1`")
+    return f"try {' or '.join([*tries, *start])}"
 
-    The last update may blow up weights that no later step looks at.
+
+def at_the_end(figures: Mapping[str, Any], step: int, lr: float) -> Diverged | None:
+    """Return the error for final figures that no trained network has; None for others.
+
+    A loss that is not finite, as the last update may blow up weights that no later step looks at;
+    or one on the training part that is finite only because training ended in time.
     """
     for part, title in TITLES.items():
         loss = figures.get(f"{part}_loss")
-        if loss is not None and not math.isfinite(loss):
+        if loss is None:
+            continue
+        is_lost = not math.isfinite(loss)
+        # Held-out examples may lie far out, and are no fault of the training.
+        if is_lost or (part == "train" and loss > _BLOWN_UP):
+            what = "NaN or infinite" if is_lost else f"{loss:.2g}"
             return Diverged(
-                f"the loss on the {title} part is NaN or infinite at the end, after step {step}; "
+                f"the loss on the {title} part is {what} at the end, after step {step}; "
                 f"try a smaller `optimizer.lr` than {lr:.3g} ({lr / 10:.1g})",
                 step=step,
                 layer="loss",
