@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,9 @@ def test_json_is_plain_and_sorted(digits: Data, tmp_path: Path) -> None:
     assert first["prescriptions"][0]["why"]
 
 
+FIRST = {rule.cause for rule in RULES if not rule.is_last_resort}
+
+
 def test_every_cause_has_words_in_every_language() -> None:
     known = {rule.cause for rule in RULES}
     explained = {cause for rule in RULES for cause in rule.explains}
@@ -185,7 +189,7 @@ def test_every_cause_has_words_in_every_language() -> None:
         assert by_language[0] == by_language[1], cause
     # A symptom that no rule finds would never be listed.
     assert explained <= known
-    assert len(known) == len(RULES)
+    assert len(known) == sum(not rule.is_last_resort or rule.cause not in FIRST for rule in RULES)
 
 
 def test_nothing_is_found_where_nothing_is_known() -> None:
@@ -220,3 +224,29 @@ def test_an_edit_of_the_data_leaves_the_recipe() -> None:
     assert edit.is_of_data
     assert edit.apply(BASE) == BASE
     assert np.array_equal([edit.value], ["classification"])
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "cause"),
+    [
+        ("dna", ["epochs=1", "optimizer.lr=0.001"], "too_few_epochs"),
+        ("dna", ["epochs=8", "optimizer.lr=1e-5", "batch_size=16"], "lr_too_low"),
+        ("names", ["epochs=1", "optimizer.lr=0.001"], "too_few_epochs"),
+    ],
+)
+def test_texts_that_were_hardly_learnt_are_neither_healthy_nor_shuffled(
+    source: str, changes: list[str], cause: str, tmp_path: Path
+) -> None:
+    recipe = Recipe(model={"name": "gru", "hidden": [16], "embedding": 8}, batch_size=32)
+    run = fit(recipe.with_(changes), load(source), out=tmp_path / "run")
+    assert run.diagnose().findings[0].cause == cause
+
+
+def test_texts_with_shuffled_labels_are_told(tmp_path: Path) -> None:
+    data = load("dna")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(3))
+    shuffled = replace(data, y=data.y[order], reloadable=False)
+    recipe = Recipe(model={"name": "gru", "hidden": [48], "embedding": 8}, epochs=30)
+    run = fit(recipe.with_(["optimizer.lr=0.01"]), shuffled, out=tmp_path / "run")
+    named = [finding.cause for finding in run.diagnose(shuffled).findings]
+    assert named[0] in ("shuffled_labels", "nothing_to_learn")

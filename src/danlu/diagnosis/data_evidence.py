@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
+from danlu.diagnosis.linear import cross_fitted, phrase_counts
 
 Numbers = NDArray[np.float64]
 
@@ -42,11 +43,15 @@ class DataEvidence:
         """Whether examples are rows of numbers, or can be counted as such."""
         return not self.data.schema.each_token
 
-    def _raw(self, part: str) -> tuple[Numbers, Numbers]:
-        """Return some examples of a part as numbers [n, F]; of texts the counts of tokens."""
+    def _rows(self, part: str) -> torch.Tensor:
+        """Return the examples of a part that are looked at."""
         rows = self.data.parts[part]
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows))[: _MOST[part]])
-        rows = rows[order.sort().values]
+        return rows[order.sort().values]
+
+    def _raw(self, part: str) -> tuple[Numbers, Numbers]:
+        """Return some examples of a part as numbers [n, F]; of texts the counts of tokens."""
+        rows = self._rows(part)
         x, y = self.data.x.index_select(0, rows), self.data.y[rows].double().numpy()
         if not self.data.schema.is_text:
             return x.flatten(1).double().numpy()[:, :_MOST_FEATURES], y
@@ -121,12 +126,23 @@ class DataEvidence:
         """
         votes, y = self._votes(self.neighbours), self.train.y.astype(int)
         counts = np.bincount(y, minlength=votes.shape[1])
-        present = counts > 0
         chosen = (votes / np.maximum(counts, 1)).argmax(1)
-        hits = np.bincount(y, weights=chosen == y, minlength=votes.shape[1])
-        recalls = hits[present] / counts[present]
-        variances = recalls * (1 - recalls) / counts[present]
-        return float(recalls.mean()), float(np.sqrt(variances.sum()) / present.sum())
+        return _mean_recall(y, chosen)
+
+    @cached_property
+    def recognised_by_phrases(self) -> tuple[float, float]:
+        """The mean recall of classes of texts by a linear model of their phrases, cross-fitted.
+
+        Phrases are of one to four tokens, wherever they stand. With its standard error; NaN where a
+        class has too few texts.
+        """
+        rows = self._rows("train")
+        y = self.data.y[rows].numpy()
+        x = phrase_counts(self.data.x[rows].numpy())
+        chosen = cross_fitted(x, y)
+        if chosen is None:
+            return math.nan, math.nan
+        return _mean_recall(y, chosen.argmax(1))
 
     @cached_property
     def disagreement(self) -> tuple[float, float, int]:
@@ -248,6 +264,16 @@ class DataEvidence:
         x = self.data.x[self.data.parts["train"]]
         tokens = int((x != PAD).sum())
         return float((x == UNK).sum()) / max(1, tokens)
+
+
+def _mean_recall(y: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean recall of the classes that are there, and its standard error."""
+    counts = np.bincount(y)
+    present = counts > 0
+    hits = np.bincount(y, weights=chosen == y)
+    recalls = hits[present] / counts[present]
+    variances = recalls * (1 - recalls) / counts[present]
+    return float(recalls.mean()), float(np.sqrt(variances.sum()) / present.sum())
 
 
 def _correlations(columns: Numbers, target: Numbers) -> Numbers:

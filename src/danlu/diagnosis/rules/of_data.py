@@ -9,7 +9,13 @@ import numpy as np
 from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.table import Rule, against_memorising, found, prescribe
+from danlu.diagnosis.rules.table import (
+    Rule,
+    against_memorising,
+    found,
+    is_at_chance,
+    prescribe,
+)
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
@@ -43,25 +49,18 @@ def _only_number(e: Evidence) -> str | None:
     return f"{d.train.y[0]:g}"
 
 
-def _is_at_chance(e: Evidence, part: str = "valid") -> bool:
-    """Whether what was reached on a part is not shown to be better than a constant answer."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    reached = e.final(f"{part}_{metric}")
-    if metric == "r2":
-        return reached < 0.05
-    counts = np.array(e.class_counts, dtype=float)
-    if math.isnan(reached) or not counts.sum():
-        return False
-    low, _ = wilson_interval(reached, int(e.final(f"{part}_n")))
-    return bool(low <= counts.max() / counts.sum())
-
-
 def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
     """Whether nothing but the network's own memory relates inputs to targets."""
     if d.data.schema.is_text:
-        # Counts of tokens are not what a text says: the network itself must have tried.
+        # Phrases are not all that a text says: the network itself must have tried.
         metric = d.data.schema.metric
-        return e.final(f"train_{metric}") > e.final(f"valid_{metric}") + 0.03
+        if not e.final(f"train_{metric}") > e.final(f"valid_{metric}") + 0.03:
+            return False
+        if d.data.schema.is_regression:
+            return True
+        recalled, error = d.recognised_by_phrases
+        classes = len(np.unique(d.train.y))
+        return not recalled - 2.5 * error > 1 / classes
     if d.data.schema.is_regression:
         error = ((d.neighbours.mean(1) - d.train.y) ** 2).mean()
         return bool(error > 0.95 * d.train.y.var())
@@ -73,7 +72,7 @@ def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
 def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
     """The inputs have structure, but labels have nothing to do with it."""
     d = _rows(e)
-    if d is None or not _is_at_chance(e) or not _nothing_is_told(e, d):
+    if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
     # Texts have structure whatever they say.
     if not d.data.schema.is_text and not d.structure > 2:
@@ -84,7 +83,7 @@ def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
 def nothing_to_learn(e: Evidence, s: Signs) -> Finding | None:
     """Inputs say nothing of the targets."""
     d = _rows(e)
-    if d is None or not _is_at_chance(e) or not _nothing_is_told(e, d):
+    if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
     return _without_relation(e, s, d, "nothing_to_learn")
 
@@ -106,7 +105,7 @@ def label_noise(e: Evidence, s: Signs) -> Finding | None:
     if d is None or d.data.schema.task != "classification" or d.data.schema.is_text:
         return None
     differs, spread, decisive = d.disagreement
-    if decisive < 40 or _is_at_chance(e):
+    if decisive < 40 or is_at_chance(e):
         return None
     low, high = wilson_interval(differs, decisive)
     # Classes that overlap contradict each other in pairs; wrong labels go to all classes alike. Of

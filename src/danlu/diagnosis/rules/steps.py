@@ -8,11 +8,13 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
+from danlu.diagnosis.rules.table import Rule, found, has_field, is_at_chance, prescribe
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
+_FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
+_VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 
 
@@ -36,7 +38,9 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     if not (e.has_diverged or s.unlearnt > 0.3):
         return None
     growth = s.early_growth
-    is_shaken = growth > 1.5 or _first_step_fails(s)
+    # By updates that large, steps that make the loss no smaller are no accident.
+    is_lost = growth > 1 and s.early_update > _VIOLENT
+    is_shaken = growth > 1.5 or is_lost or _first_step_fails(s)
     if not is_shaken or not s.early_update > 0.02:
         return None
     figures: dict[str, float | int | str] = {
@@ -231,6 +235,37 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
+    """So few steps that a network at chance is no wonder."""
+    steps = e.final("steps")
+    if e.has_diverged or e.recipe is None or not steps < _FEW_STEPS or not s.unlearnt > 0.9:
+        return None
+    return found(
+        "too_few_epochs",
+        s.unlearnt,
+        {"epochs": len(e.history), "steps": int(steps), "unlearnt": s.unlearnt},
+        *[prescribe("longer", f"epochs={k * e.recipe.epochs}") for k in (3, 10)],
+        *_rates(e, 3, 10),
+        also=["lr_too_low"],
+    )
+
+
+def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
+    """The network does no better than a constant answer, and no other rule says why."""
+    if e.has_diverged or e.recipe is None or not s.unlearnt > 0.95 or not is_at_chance(e):
+        return None
+    return found(
+        "nothing_learnt",
+        s.unlearnt,
+        {"unlearnt": s.unlearnt},
+        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        *_rates(e, 10),
+        *_rates(e, 0.1),
+        prescribe("another_network"),
+        also=["nothing_to_learn"],
+    )
+
+
 def _fall_within(s: Signs) -> float:
     """Return by what share the loss fell between the last two measured steps."""
     if len(s.losses) < 2:
@@ -258,4 +293,6 @@ RULES = (
     Rule("lr_too_low", lr_too_low, ("too_few_epochs",)),
     Rule("stopped_too_early", stopped_too_early, ("too_few_epochs",)),
     Rule("too_few_epochs", too_few_epochs, ()),
+    Rule("too_few_epochs", hardly_begun, is_last_resort=True),
+    Rule("nothing_learnt", nothing_learnt, is_last_resort=True),
 )

@@ -5,12 +5,16 @@ A rule is a pure function of the evidence that gives its finding, or None.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Figure, Finding, Prescription, edits
 from danlu.diagnosis.signs import Signs
+from danlu.statistics import wilson_interval
 
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
@@ -46,6 +50,19 @@ def found(
 def has_field(e: Evidence, name: str) -> bool:
     """Whether the network of a training has a field, such as dropout."""
     return e.recipe is not None and getattr(e.recipe.model, name) is not None
+
+
+def is_at_chance(e: Evidence, part: str = "valid") -> bool:
+    """Whether what was reached on a part is not shown to be better than a constant answer."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    reached = e.final(f"{part}_{metric}")
+    if metric == "r2":
+        return reached < 0.05
+    counts = np.array(e.class_counts, dtype=float)
+    if math.isnan(reached) or not counts.sum():
+        return False
+    low, _ = wilson_interval(reached, int(e.final(f"{part}_n")))
+    return bool(low <= counts.max() / counts.sum())
 
 
 def against_memorising(e: Evidence) -> list[Prescription]:
