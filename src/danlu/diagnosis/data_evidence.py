@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
-from danlu.diagnosis.linear import cross_fitted, phrase_counts
+from danlu.diagnosis.cross_fitting import cross_fitted, phrase_counts
+from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
 
@@ -100,6 +101,14 @@ class DataEvidence:
         nearest = distances.topk(k, largest=False)
         targets: Numbers = self.train.y[nearest.indices.numpy()]
         return nearest.values.double().numpy(), targets
+
+    @cached_property
+    def shift(self) -> Shift | None:
+        """How well inputs of the test part can be told from those of training.
+
+        None for running text, whose parts are other chapters, and for too few examples.
+        """
+        return None if self.data.schema.task == "language" else shift(self.data)
 
     def reference(self, part: str) -> float:
         """Return the accuracy of ten nearest neighbours on a part; R² of their mean for numbers."""

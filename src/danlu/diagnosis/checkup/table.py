@@ -13,7 +13,7 @@ from danlu.diagnosis.checkup.start import Start
 from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules import of_data
+from danlu.diagnosis.rules import of_data, outcome
 from danlu.diagnosis.rules.table import prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.errors import clock, some
@@ -230,6 +230,7 @@ _OF_DATA = (
     of_data.leak_duplicates,
     of_data.vocabulary_too_small,
     of_data.wrong_task,
+    outcome.train_test_shift,
 )
 
 

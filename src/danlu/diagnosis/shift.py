@@ -1,0 +1,158 @@
+"""Whether two parts of the data follow one distribution, by a classifier two-sample test.
+
+A classifier learns to tell examples of one part from those of the other, and is asked about some
+that it has not seen (Lopez-Paz and Oquab 2017). Legend: n examples, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from danlu.data import Data
+from danlu.data.vocabulary import PAD, Vocabulary
+from danlu.statistics import auc_interval, holm, mean_ranks
+
+_MOST = 500  # examples of a part
+_FOLDS = 5
+_PENALTY = 0.02  # of kernel ridge regression, by the kernel's diagonal and example
+_LEAST = 30
+_CELLS = 7  # a picture is cut into so many rows and columns
+_LEVEL = 0.01  # of the tests of single features
+_NAMED = 3  # features
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How well inputs of two parts can be told apart: AUC with its 95 % interval; 0.5 is not at all.
+
+    features: what gives them away, the most telling first.
+    """
+
+    auc: float
+    low: float
+    high: float
+    features: tuple[str, ...]
+
+
+def shift(data: Data, first: str = "train", second: str = "test") -> Shift | None:
+    """Return how well the inputs of two parts can be told apart; None where there are too few."""
+    sizes = [min(_MOST, data.size(part)) for part in (first, second)]
+    if min(sizes) < _LEAST:
+        return None
+    # As many of each, so that 0.5 is what nothing but luck would give.
+    n = min(sizes)
+    rows = np.concatenate([_some(data, part, n) for part in (first, second)])
+    is_second = np.repeat([False, True], n)
+    names, x = _features(data, rows)
+    scores = _cross_fitted(_as_ranks(x), is_second)
+    auc, low, high = _auc(is_second, scores)
+    return Shift(auc, low, high, tuple(_telling(names, x, is_second)))
+
+
+def _as_ranks(x: Numbers) -> Numbers:
+    """Return features [n, F] as ranks from −1 to 1, which no outlier moves."""
+    ranks = np.stack([mean_ranks(column) for column in x.T], 1)
+    scaled: Numbers = 2 * (ranks - 1) / (len(x) - 1) - 1
+    return scaled
+
+
+def _cross_fitted(x: Numbers, is_second: NDArray[np.bool_]) -> Numbers:
+    """Return scores [n] by classifiers that have not seen the example: kernel ridge regression.
+
+    The kernel is a linear one and a Gaussian one, as wide as examples usually are apart.
+    """
+    squares = (x**2).sum(1)
+    apart = np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0)
+    kernel = x @ x.T / max(float(squares.mean()), 1e-12)
+    kernel = kernel + np.exp(-apart / max(float(np.median(apart)), 1e-12))
+    sides = np.where(is_second, 1.0, -1.0)
+    fold_of = np.random.default_rng(0).permutation(len(x) // 2) % _FOLDS
+    fold_of = np.tile(fold_of, 2)  # each fold has as many of both parts
+    scores = np.empty(len(x))
+    for fold in range(_FOLDS):
+        own, rest = fold_of == fold, fold_of != fold
+        inner = kernel[np.ix_(rest, rest)]
+        penalty = _PENALTY * rest.sum() * np.eye(len(inner))
+        weights = np.linalg.solve(inner + penalty, sides[rest])
+        scores[own] = kernel[np.ix_(own, rest)] @ weights
+    return scores
+
+
+def _some(data: Data, part: str, n: int) -> NDArray[np.int64]:
+    """Return n examples of a part, drawn evenly."""
+    rows: NDArray[np.int64] = data.parts[part].numpy()
+    return np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
+
+
+def _auc(is_second: NDArray[np.bool_], scores: Numbers) -> tuple[float, float, float]:
+    ranks = mean_ranks(scores)[is_second]
+    n = len(ranks)
+    auc = float((ranks.mean() - (n + 1) / 2) / n)
+    low, high = auc_interval(is_second, scores)
+    return (auc, auc, auc) if math.isnan(low) else (auc, low, high)
+
+
+def _features(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbers]:
+    """Return names of features, and examples in these [n, F]."""
+    if data.schema.is_text:
+        return _tokens(data, rows)
+    x = data.x[rows].numpy().astype(np.float64)
+    if data.schema.is_image:
+        return _cells(x)
+    x = x.reshape(len(x), -1)
+    named = [column.name for column in data.schema.columns]
+    return [named[i] if i < len(named) else str(i) for i in range(x.shape[1])], x
+
+
+def _tokens(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbers]:
+    """Return the shares of the commonest tokens in each text, and how long it is."""
+    x = data.x[rows].numpy()
+    counts = np.bincount(x.ravel(), minlength=data.schema.tokens)
+    counts[PAD] = 0
+    commonest = np.argsort(-counts, kind="stable")[:200]
+    lengths = (x != PAD).sum(1, keepdims=True)
+    times = np.stack([(x == token).sum(1) for token in commonest], 1)
+    learnt = Vocabulary(data.schema.vocabulary)
+    names = [repr(learnt.decode([int(token)])) for token in commonest]
+    return [*names, "length"], np.concatenate([times / np.maximum(lengths, 1), lengths], 1)
+
+
+def _cells(x: Numbers) -> tuple[Sequence[str], Numbers]:
+    """Return brightness and contrast of the cells of pictures [n, C, H, W], and of the whole."""
+    _, channels, height, width = x.shape
+    down = np.linspace(0, height, min(_CELLS, height) + 1).astype(int)
+    across = np.linspace(0, width, min(_CELLS, width) + 1).astype(int)
+    edges = np.abs(np.diff(x, axis=3)).mean((1, 2, 3)) + np.abs(np.diff(x, axis=2)).mean((1, 2, 3))
+    names, columns = ["contrast", "sharpness"], [x.std((1, 2, 3)), edges]
+    for c in range(channels):
+        names.append("brightness" if channels == 1 else f"brightness of channel {c}")
+        columns.append(x[:, c].mean((1, 2)))
+    for top, bottom in pairwise(down):
+        for left, right in pairwise(across):
+            cell = x[:, :, top:bottom, left:right]
+            names.append(f"pixels {top}–{bottom - 1} × {left}–{right - 1}")
+            columns.append(cell.mean((1, 2, 3)))
+    return names, np.stack(columns, 1)
+
+
+def _telling(names: Sequence[str], x: Numbers, is_second: NDArray[np.bool_]) -> list[str]:
+    """Return the features whose values alone are shown to differ, the most telling first."""
+    from scipy.stats import mannwhitneyu
+
+    varied = [i for i in range(x.shape[1]) if np.ptp(x[:, i]) > 0]
+    if not varied:
+        return []
+    columns = x[:, varied]
+    tested = mannwhitneyu(columns[is_second], columns[~is_second], axis=0)
+    aucs = tested.statistic / (is_second.sum() * (~is_second).sum())
+    levels = holm(tested.pvalue.tolist())
+    order = np.argsort(-np.abs(aucs - 0.5), kind="stable")
+    return [names[varied[i]] for i in order if levels[i] < _LEVEL][:_NAMED]
