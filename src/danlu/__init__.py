@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from danlu.study.decomposing.decomposition import BiasVariance
     from danlu.study.ensembling import Ensemble, ensemble
     from danlu.study.folds import Folds, cross_validate
+    from danlu.study.label_suspects import Suspects, suspects
     from danlu.study.resuming import resume
     from danlu.study.search import tune
     from danlu.study.treating.treat import treat
@@ -58,6 +59,8 @@ _HOMES = {
     "Study": "danlu.runs",
     "Comparison": "danlu.study",
     "compare": "danlu.study",
+    "Suspects": "danlu.study",
+    "suspects": "danlu.study",
     "Treatment": "danlu.study",
     "treat": "danlu.study",
     "Tuning": "danlu.study",
@@ -88,6 +91,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Study",
+    "Suspects",
     "Treatment",
     "Tuning",
     "Watch",
@@ -102,6 +106,7 @@ __all__ = [
     "gradcheck",
     "load",
     "resume",
+    "suspects",
     "treat",
     "tune",
     "watch",

@@ -52,6 +52,7 @@ for command in (
     checking.check,
     diagnosing.diagnose,
     diagnosing.treat,
+    diagnosing.suspects,
     checking.gradcheck,
     text.score,
     text.generate,

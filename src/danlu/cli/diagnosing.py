@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from danlu.cli.languages import Language, language_of
-from danlu.cli.opening import for_json, open_run
+from danlu.cli.opening import for_json, open_run, study_path
 from danlu.cli.options import Device, Json, RunPath, Trust, flags_of
 from danlu.cli.streams import outlast_readers
 from danlu.errors import short_path
@@ -54,6 +54,29 @@ def diagnose(
         say("\n" + SPACES[language].join(found.errors.sentences(language)))
     if step := _next_step(found, found_run):
         say(f"\n{_WORDS[language]['next']}: {step}")
+
+
+def suspects(
+    run: RunPath,
+    folds: Annotated[int, typer.Option(help="Networks to train, each without its fold.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="The cross-validation's folder.")] = None,
+    device: Device = "auto",
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """List examples whose label is likely wrong, by networks that were not trained on them."""
+    from danlu import study
+    from danlu.cli.results import finish_suspects
+    from danlu.report.terminal.study_progress import study_progress
+    from danlu.runs import Study
+
+    outlast_readers()
+    folder = study_path(run)
+    trained = open_run(run, trust) if folder is None else Study(folder, trust)
+    found = study.suspects(
+        trained, folds=folds, out=out, device=device, listener=for_json(study_progress, json)
+    )
+    finish_suspects(found, json)
 
 
 def treat(

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from danlu.study import BiasVariance, Comparison, Ensemble
     from danlu.study.folds import Folds
     from danlu.study.kinds import Shown
+    from danlu.study.label_suspects import Suspects
     from danlu.study.treating.treatment import Treatment
     from danlu.study.tuning import Tuning
+
+_SUSPECTS_SHOWN = 20  # in the terminal
 
 
 def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
@@ -91,6 +94,26 @@ def finish_folds(found: Folds, json: bool) -> None:
     for sentence in found.sentences():
         say(sentence)
     say(f"\nreport: {short_path(path)}")
+
+
+def finish_suspects(found: Suspects, json: bool) -> None:
+    """Write the page of suspected labels; print the likeliest, the verdict, the paths."""
+    from danlu.report.pages.suspects_page import write_suspects
+    from danlu.report.tables import suspects
+    from danlu.report.terminal.console import say, table
+    from danlu.study.label_suspects import NAME
+
+    page = write_suspects(found)
+    if json:
+        print_json(found.to_json())
+        return
+    if rows := suspects.rows(found, _SUSPECTS_SHOWN):
+        table(suspects.HEAD, rows)
+        say("")
+    for sentence in found.sentences():
+        say(sentence)
+    say(f"\nall of them: {short_path(found.path / NAME)}")
+    say(f"report: {short_path(page)}")
 
 
 def finish_comparison(comparison: Comparison, json: bool) -> None:

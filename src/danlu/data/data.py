@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -55,6 +55,8 @@ class Data:
     """What was decided in reading them, a line each."""
     columns: tuple[ColumnNote, ...] = ()
     """Of a table: what each column but the target was taken for."""
+    origins: Sequence[str] = field(default=(), repr=False)
+    """Where each example lies; empty where they are all rows in order."""
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
     _on_devices: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -85,6 +87,10 @@ class Data:
         if part != "all":
             x = x[self.parts[part]]
         return int(x.eq(UNK).sum())
+
+    def origin(self, example: int) -> str:
+        """Return where an example lies in the source: a file's name, or a row, counted from 1."""
+        return self.origins[example] if self.origins else f"row {example + 1}"
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """Return (x, y) of one part, gathered."""
@@ -262,6 +268,7 @@ class Data:
             missing=raw.missing,
             notices=raw.notices,
             columns=raw.columns,
+            origins=raw.origins,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,6 +56,8 @@ class Raw:
     """What was decided in reading, a line each."""
     columns: tuple[ColumnNote, ...] = ()
     """Of a table: every column but the target."""
+    origins: Sequence[str] = ()
+    """Where each example lies: a file, or a row. Empty where examples are all rows in order."""
 
     @property
     def labels(self) -> Array | None:

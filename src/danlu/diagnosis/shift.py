@@ -31,9 +31,9 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shift:
-    """How well inputs of two parts can be told apart: AUC with its 95 % interval; 0.5 is not at all.
+    """How well inputs of two parts can be told apart: AUC with its 95 % interval.
 
-    features: what gives them away, the most telling first.
+    0.5 is not at all. features: what gives them away, the most telling first.
     """
 
     auc: float

@@ -10,6 +10,7 @@ from danlu.study.decomposing.decompose import continue_decomposition, decompose
 from danlu.study.decomposing.decomposition import BiasVariance
 from danlu.study.ensembling import Ensemble, continue_ensemble, ensemble
 from danlu.study.folds import Folds, cross_validate
+from danlu.study.label_suspects import Suspects, suspects
 from danlu.study.resuming import resume
 from danlu.study.space import Choice, Range
 from danlu.study.treating.treat import continue_treatment, treat
@@ -22,6 +23,7 @@ __all__ = [
     "Ensemble",
     "Folds",
     "Range",
+    "Suspects",
     "Treatment",
     "Tuning",
     "compare",
@@ -34,6 +36,7 @@ __all__ = [
     "decompose",
     "ensemble",
     "resume",
+    "suspects",
     "treat",
     "tune",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from danlu import metrics
 from danlu.data import Data, load
@@ -129,20 +130,13 @@ def continue_folds(
 def _scores_together(study: Study, data: Data) -> dict[str, dict[str, float]]:
     """Return figures of all predictions out of fold, and of the ensemble on the test part."""
     schema, (_, metric) = study.schema, metrics.part_and_name(study.info["metric"])
-    finished = [i for i, member in study.members.items() if member.result]
+    finished = _finished(study)
     if not finished:
         return {}
-    outputs, targets = [], []
-    of_test = []
-    for i in finished:
-        run = study.run(i, data)
-        out, y = outputs_of(run, with_own_fold(data, study.recipes[i].sample), "valid")
-        outputs.append(out)
-        targets.append(y)
-        if data.size("test"):
-            of_test.append(outputs_of(run, data, "test"))
-    together = {"out_of_fold": figures_of(torch.cat(outputs), torch.cat(targets), schema, metric)}
-    if of_test:
+    _, out, y = outputs_out_of_fold(study, data)
+    together = {"out_of_fold": figures_of(out, y, schema, metric)}
+    if data.size("test"):
+        of_test = [outputs_of(study.run(i, data), data, "test") for i in finished]
         y = of_test[0][1]
         each = [out for out, _ in of_test]
         together["ensemble"] = figures_of(average(each, schema), y, schema, metric)
@@ -151,6 +145,28 @@ def _scores_together(study: Study, data: Data) -> dict[str, dict[str, float]]:
             name: sum(figures[name] for figures in alone) / len(alone) for name in alone[0]
         }
     return together
+
+
+def _finished(study: Study) -> list[int]:
+    return [i for i, member in study.members.items() if member.result]
+
+
+def outputs_out_of_fold(study: Study, data: Data) -> tuple[Tensor, Tensor, Tensor]:
+    """Return outputs [n, K] of networks on the fold that each left out, for all folds together.
+
+    Before them the examples' numbers [n], behind them their targets [n]; empty where every network
+    diverged.
+    """
+    rows, outputs, targets = [torch.empty(0).long()], [], []
+    for i in _finished(study):
+        fold = with_own_fold(data, study.recipes[i].sample)
+        out, y = outputs_of(study.run(i, data), fold, "valid")
+        rows.append(fold.parts["valid"])
+        outputs.append(out)
+        targets.append(y)
+    if not outputs:
+        return rows[0], torch.empty(0, study.schema.outputs), torch.empty(0)
+    return torch.cat(rows), torch.cat(outputs), torch.cat(targets)
 
 
 class Folds(Together):

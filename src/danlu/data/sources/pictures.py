@@ -55,7 +55,8 @@ def from_tree(tree: Tree, options: Options) -> Raw:
     kept_labels = [labels[i] for i in decoded.kept]
     target = _target(kept_labels, "classification", tree.root.name, like)
     notices = (*tree.notices, *decoded.notices, *target.notices)
-    return _raw(decoded, target, _sizes_left(decoded.kept, sizes, order), notices)
+    left = _sizes_left(decoded.kept, sizes, order)
+    return _raw(decoded, target, left, notices, _origins(sources, decoded, tree.root))
 
 
 def _refuse_empty_classes(tree: Tree) -> None:
@@ -104,7 +105,17 @@ def _sizes_left(kept: Sequence[int], sizes: dict[str, int], order: Sequence[str]
     return found
 
 
-def _raw(decoded: Decoded, target: Target, sizes: dict[str, int], notices: tuple[str, ...]) -> Raw:
+def _origins(sources: Sequence[Path], decoded: Decoded, root: Path) -> list[str]:
+    return [str(sources[i].relative_to(root)) for i in decoded.kept]
+
+
+def _raw(
+    decoded: Decoded,
+    target: Target,
+    sizes: dict[str, int],
+    notices: tuple[str, ...],
+    origins: Sequence[str],
+) -> Raw:
     task: Any = "classification" if target.classes else "regression"
     shape = tuple(decoded.pixels.shape[1:])
     schema = Schema(task, shape, target.classes, mode=decoded.mode)
@@ -115,6 +126,7 @@ def _raw(decoded: Decoded, target: Target, sizes: dict[str, int], notices: tuple
         official_test=sizes.get("test", 0),
         official_valid=sizes.get("valid", 0),
         notices=notices,
+        origins=origins,
     )
 
 
@@ -203,7 +215,8 @@ def from_tables(folder: Path, tables: Sequence[Path], options: Options) -> Raw |
         raise DataError(f"row {row} of {listed} has no {title}; fill it, or remove the row")
     notices.append(f"pictures and their {title} are read from {listed}")
     left = _sizes_left(decoded.kept, sizes, in_order(by_part))
-    return _raw(decoded, target, left, (*notices, *decoded.notices, *target.notices))
+    told = (*notices, *decoded.notices, *target.notices)
+    return _raw(decoded, target, left, told, _origins(sources, decoded, folder))
 
 
 def _by_part(tables: Sequence[Path]) -> dict[str, Path]:

@@ -101,6 +101,7 @@ def from_frame(
         encode=encode,
         notices=_notices(readings, target, kept, options),
         columns=tuple(map(note_of, readings)),
+        origins=() if kept.all() else [f"row {i + 1}" for i in np.flatnonzero(kept)],
     )
 
 

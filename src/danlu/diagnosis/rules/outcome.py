@@ -53,7 +53,7 @@ def _best_renaming(confusion: np.ndarray) -> tuple[float, int]:
 
 
 def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
-    """The test part is of another distribution: much harder, or of inputs that can be told apart."""
+    """The test part is much harder, or its inputs can be told from those of training."""
     drop = _drop_on_test(e)
     told = None if e.data is None else e.data.shift
     is_told = told is not None and told.low > _TOLD_APART

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from danlu import metrics
 from danlu.data.parts import TITLES
-from danlu.data.tables.features import shown_cells
-from danlu.data.vocabulary import Vocabulary
 from danlu.diagnosis.headline import predicted_of
 from danlu.diagnosis.verdict import held_out
 from danlu.figures import confusion, reliability, scatter
 from danlu.metrics import Predicted
 from danlu.report.pages import html, text_page
-from danlu.report.pictures import data_uri
+from danlu.report.pages.examples import captioned
 from danlu.report.tables.classes import CLASS_HEAD, class_cells, class_rows
 from danlu.runs import Run
 from danlu.runs.saved_outputs import read_outputs
@@ -98,20 +96,10 @@ def _classes(run: Run, kept: dict[str, Tensor], p: Predicted) -> list[str]:
 
 def _worst(run: Run, kept: dict[str, Tensor]) -> str:
     """Return the most confidently wrong examples, as what they are."""
-    examples = kept["worst_x"]
-    captions = _captions(run.schema.classes, kept)
-    if run.schema.is_image:
-        return html.pictures(zip(map(data_uri, examples), captions, strict=True))
-    if run.schema.is_text:
-        vocabulary = Vocabulary(run.schema.vocabulary)
-        texts = [vocabulary.decode(x) for x in examples.tolist()]
-        return html.table(("", "text"), zip(captions, texts, strict=True))
-    columns = run.schema.columns
-    head = ["", *(column.name for column in columns)]
-    rows = []
-    for caption, x in zip(captions, examples[:_ROWS_SHOWN].tolist(), strict=False):
-        rows.append([caption, *shown_cells(columns, x)])
-    return html.table(head, rows)
+    examples, captions = kept["worst_x"], _captions(run.schema.classes, kept)
+    if run.schema.is_table:
+        examples, captions = examples[:_ROWS_SHOWN], captions[:_ROWS_SHOWN]
+    return captioned(run.schema, examples, captions)
 
 
 def _captions(names: Sequence[str], kept: dict[str, Tensor]) -> list[str]:
