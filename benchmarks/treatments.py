@@ -36,6 +36,7 @@ from danlu.train import mistakes_in
 from danlu.train.dispatch.train import train
 
 CHECKPOINTS = (10, 20, 30, 40)
+LONGEST = 60  # seconds of a treatment beside which a search is run
 # What rules prescribe, as a search without a diagnosis would have to draw it.
 SPACE: dict[str, list[Any]] = {
     "optimizer.lr": [10 ** (k / 4) for k in range(-20, 1)],
@@ -133,7 +134,8 @@ def examine(patient: Patient, folder: Path, searches: bool) -> Outcome:
             sick, best = (sign * sum(v) / len(v) for v in (of_patient, of_best))
         trainings = found.trainings
     healthy = mean_figure(BASES[patient.base].recipe, data, scale, seeds)
-    searched = search(patient, data, scale, seeds) if searches else {}
+    is_searched = searches and seconds < LONGEST
+    searched = search(patient, data, scale, seeds) if is_searched else {}
     return Outcome(patient, found.helped, sick, healthy, best, trainings, seconds, searched)
 
 
@@ -184,12 +186,14 @@ def report(outcomes: list[Outcome], half: str) -> None:
         f"half {half}: {n} curable patients, helped {helped} ({helped / n:.0%}), cured {cured} ({cured / n:.0%}), "
     )
     print(f"median {seconds:.1f} s a treatment\n")
+    both = [o for o in outcomes if o.searched]
+    print(f"Beside a random search, the {len(both)} whose treatment took less than {LONGEST} s:\n")
     print("| trainings spent | cured by treatment | cured by random search |")
     print("|---|---|---|")
     for spent in CHECKPOINTS:
-        treated = sum(o.helped and o.is_cured(o.best) and o.trainings <= spent for o in outcomes)
-        searched = sum(o.is_cured(o.searched[spent]) for o in outcomes if o.searched)
-        print(f"| {spent} | {treated} of {n} | {searched} of {n} |")
+        treated = sum(o.helped and o.is_cured(o.best) and o.trainings <= spent for o in both)
+        searched = sum(o.is_cured(o.searched[spent]) for o in both)
+        print(f"| {spent} | {treated} of {len(both)} | {searched} of {len(both)} |")
 
 
 if __name__ == "__main__":

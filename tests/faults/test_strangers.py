@@ -24,6 +24,7 @@ COMMANDS = (
     ("diagnose", "{}"),
     ("gradcheck", "{}"),
     ("treat", "{}", "--seeds", "2", "--rounds", "1", "--out", "{out}/treat"),
+    ("suspects", "{}", "--folds", "2", "--out", "{out}/suspects"),
     ("ensemble", "{}", "--members", "2"),
     ("check", "digits", "-r", "{}", "--limit", "100"),
     (

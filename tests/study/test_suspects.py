@@ -12,12 +12,11 @@ import pytest
 import torch
 from faults.spoiling import say
 from PIL import Image
-from sklearn.metrics import average_precision_score
 
 import danlu
 from danlu import Data, Recipe, cross_validate, fit, load, suspects
 from danlu.errors import DanluError
-from danlu.study.confident_learning import confident_classes, joint_memberships, margins, suspected
+from danlu.study.confident_learning import confident_classes, joint_memberships, suspected
 
 
 def noisy(share: float, seed: int = 0) -> tuple[Data, np.ndarray]:
@@ -63,11 +62,7 @@ def test_confident_learning_equals_the_definition() -> None:
         off += best >= 0 and best != labels[i]
         is_suspect = best >= 0 and best != labels[i] and p[i].argmax() != labels[i]
         assert suspected(p, labels)[i] == is_suspect
-        others = [p[i, k] for k in range(4) if k != labels[i]]
-        assert margins(p, labels)[i] == pytest.approx(p[i, labels[i]] - max(others))
     assert joint_memberships(p, labels).sum(0).tolist() == [off, inside]
-    is_contradicted = p.argmax(1) != labels
-    assert average_precision_score(is_contradicted, -margins(p, labels)) == 1
 
 
 def test_clean_labels_give_few(tmp_path: Path) -> None:

@@ -43,15 +43,6 @@ def suspected(p: Probabilities, labels: Labels) -> NDArray[np.bool_]:
     return found
 
 
-def margins(p: Probabilities, labels: Labels) -> Probabilities:
-    """Return by how much the label is more probable than the likeliest other class [n], −1 to 1."""
-    rows = np.arange(len(labels))
-    others = p.copy()
-    others[rows, labels] = -1
-    found: Probabilities = p[rows, labels] - others.max(1)
-    return found
-
-
 def joint_memberships(p: Probabilities, labels: Labels) -> NDArray[np.float64]:
     """Return for each example whether it is off the diagonal of the confident joint, and in it.
 

@@ -24,7 +24,7 @@ from danlu.files import write
 from danlu.guest import guest
 from danlu.runs import Run, Study
 from danlu.statistics import bootstrap_interval, wilson_interval
-from danlu.study.confident_learning import joint_memberships, margins, suspected
+from danlu.study.confident_learning import joint_memberships, suspected
 from danlu.study.folds import Folds, cross_validate, outputs_out_of_fold
 from danlu.train import StudyListener
 
@@ -35,7 +35,7 @@ NAME = "suspects.csv"
 class Suspect:
     """An example, where it lies, its label, what networks say instead, and how sure they are.
 
-    example: its number in the data. margin: probability of the label less that of the other.
+    example: its number in the data.
     """
 
     example: int
@@ -45,7 +45,6 @@ class Suspect:
     suggested: str
     label_probability: float
     suggested_probability: float
-    margin: float
 
 
 @dataclass(frozen=True)
@@ -204,12 +203,15 @@ def _share(sums: Tensor) -> Tensor:
 def _listed(
     p: NDArray[np.float64], labels: NDArray[np.int64], rows: Tensor, data: Data
 ) -> list[Suspect]:
-    """Return the suspects, the smallest margin first; rows [n]: the examples' numbers."""
+    """Return the suspects, the least probable label first; rows [n]: the examples' numbers.
+
+    That order finds planted labels sooner than one by the margin to the likeliest class does.
+    """
     part_of = _parts(data)
-    by_margin = margins(p, labels)
+    probability = p[np.arange(len(labels)), labels]
     chosen = np.flatnonzero(suspected(p, labels))
     found = []
-    for i in chosen[np.argsort(by_margin[chosen], kind="stable")]:
+    for i in chosen[np.argsort(probability[chosen], kind="stable")]:
         label, other = int(labels[i]), int(p[i].argmax())
         example = int(rows[i])
         found.append(
@@ -219,9 +221,8 @@ def _listed(
                 part_of[example],
                 data.schema.classes[label],
                 data.schema.classes[other],
-                round(float(p[i, label]), 4),
+                round(float(probability[i]), 4),
                 round(float(p[i, other]), 4),
-                round(float(by_margin[i]), 4),
             )
         )
     return found
