@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
-from danlu.diagnosis.cross_fitting import cross_fitted, phrase_counts
+from danlu.diagnosis.cross_fitting import phrase_shares, recognised
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -142,16 +142,11 @@ class DataEvidence:
     def recognised_by_phrases(self) -> tuple[float, float]:
         """The mean recall of classes of texts by a linear model of their phrases, cross-fitted.
 
-        Phrases are of one to four tokens, wherever they stand. With its standard error; NaN where a
-        class has too few texts.
+        Phrases are of one to four tokens, wherever they stand. With its standard error.
         """
         rows = self._rows("train")
         y = self.data.y[rows].numpy()
-        x = phrase_counts(self.data.x[rows].numpy())
-        chosen = cross_fitted(x, y)
-        if chosen is None:
-            return math.nan, math.nan
-        return _mean_recall(y, chosen.argmax(1))
+        return _mean_recall(y, recognised(phrase_shares(self.data.x[rows].numpy()), y))
 
     @cached_property
     def disagreement(self) -> tuple[float, float, int]:

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, Vocabulary
+from danlu.diagnosis.cross_fitting import cross_fitted, folds
 from danlu.statistics import auc_interval, holm, mean_ranks
 
 _MOST = 500  # examples of a part
-_FOLDS = 5
-_PENALTY = 0.02  # of kernel ridge regression, by the kernel's diagonal and example
 _LEAST = 30
 _CELLS = 7  # a picture is cut into so many rows and columns
 _LEVEL = 0.01  # of the tests of single features
@@ -73,17 +72,10 @@ def _cross_fitted(x: Numbers, is_second: NDArray[np.bool_]) -> Numbers:
     apart = np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0)
     kernel = x @ x.T / max(float(squares.mean()), 1e-12)
     kernel = kernel + np.exp(-apart / max(float(np.median(apart)), 1e-12))
-    sides = np.where(is_second, 1.0, -1.0)
-    fold_of = np.random.default_rng(0).permutation(len(x) // 2) % _FOLDS
-    fold_of = np.tile(fold_of, 2)  # each fold has as many of both parts
-    scores = np.empty(len(x))
-    for fold in range(_FOLDS):
-        own, rest = fold_of == fold, fold_of != fold
-        inner = kernel[np.ix_(rest, rest)]
-        penalty = _PENALTY * rest.sum() * np.eye(len(inner))
-        weights = np.linalg.solve(inner + penalty, sides[rest])
-        scores[own] = kernel[np.ix_(own, rest)] @ weights
-    return scores
+    sides = np.where(is_second, 1.0, -1.0)[:, None]
+    # Each fold has as many of both parts.
+    fold_of = np.tile(folds(len(x) // 2), 2)
+    return cross_fitted(kernel, sides, fold_of)[:, 0]
 
 
 def _some(data: Data, part: str, n: int) -> NDArray[np.int64]:

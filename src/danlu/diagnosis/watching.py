@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from danlu.diagnosis.diagnosing import Diagnosis, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence, Measured
 from danlu.diagnosis.network_checks import NetworkEvidence
 from danlu.errors import ModelError, wrong
+from danlu.files import to_parquet, write
+from danlu.runs.measurements import NAME as MEASUREMENTS
 from danlu.runs.measurements import as_frame
 from danlu.train.probes.own_loop import LoopMeter
 
@@ -62,6 +65,13 @@ class Watch:
     def measurements(self) -> pd.DataFrame:
         """What was measured, as `Run.measurements`."""
         return as_frame(self._meter.found.table_of_run())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write what was measured into a folder as measurements.parquet; return the file."""
+        path = Path(folder) / MEASUREMENTS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, to_parquet(self._meter.found.table_of_run()))
+        return path
 
     def diagnose(self) -> Diagnosis:
         """Return what is wrong, as far as it can be seen without recipe and data."""
