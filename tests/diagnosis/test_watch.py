@@ -50,3 +50,8 @@ def test_what_cannot_be_judged_is_said() -> None:
 def test_what_cannot_be_watched_is_refused() -> None:
     with pytest.raises(ModelError, match="`classes`"):
         danlu.watch(nn.Linear(1, 1), None, classes=0)
+
+
+def test_a_diverged_network_answers_alike() -> None:
+    found = train(1e20, epochs=2).diagnose()
+    assert [finding.cause for finding in found.findings] == ["lr_too_high"]
