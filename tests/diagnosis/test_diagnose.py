@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import string
 from dataclasses import replace
@@ -250,3 +251,28 @@ def test_texts_with_shuffled_labels_are_told(tmp_path: Path) -> None:
     run = fit(recipe.with_(["optimizer.lr=0.01"]), shuffled, out=tmp_path / "run")
     named = [finding.cause for finding in run.diagnose(shuffled).findings]
     assert named[0] in ("shuffled_labels", "nothing_to_learn")
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e8, 1e20, 1e30])
+def test_however_high_the_rate_it_is_named(digits: Data, rate: float, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, optimizer={"name": "sgd", "lr": rate})
+    with contextlib.suppress(Diverged):
+        fit(recipe, digits, out=tmp_path / "run")
+    first = Run(tmp_path / "run").diagnose().findings[0]
+    assert first.cause == "lr_too_high"
+    rates = [float(p.edits[0].value) for p in first.prescriptions if p.edits[0].path == "optimizer.lr"]  # fmt: skip
+    assert min(rates) <= max(0.01, rate / 1000)
+
+
+def test_what_diverged_is_never_healthy() -> None:
+    assert diagnose_evidence(Evidence(diverged_at=0)).findings[0].cause == "diverged"
+
+
+def test_what_diverged_before_any_update_blames_no_rate(digits: Data, tmp_path: Path) -> None:
+    huge = Recipe(init={"name": "normal", "std": 1e25}, model={"hidden": [32, 32]})
+    with pytest.raises(Diverged):
+        fit(huge, digits, out=tmp_path / "run")
+    cures = Run(tmp_path / "run").diagnose().findings[0].prescriptions
+    paths = [edit.path for cure in cures for edit in cure.edits]
+    assert "init.name" in paths or "init" in paths
+    assert "optimizer.lr" not in paths

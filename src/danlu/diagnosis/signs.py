@@ -64,11 +64,12 @@ class Signs:
 
     @property
     def early_growth(self) -> float:
-        """The highest loss of the first measured steps, by the first."""
-        if len(self.losses) < 2:
-            return math.nan
+        """The highest loss of the first measured steps, by the first; infinite where it is lost."""
         early = self.losses[1 : _SHORT + 1]
-        return float(np.nanmax(early) / self.losses[0])
+        finite = early[np.isfinite(early)]
+        if len(finite) < len(early) or (not len(early) and self.evidence.has_diverged):
+            return math.inf
+        return float(finite.max() / self.losses[0]) if len(finite) else math.nan
 
     def early(self, column: str) -> float:
         """Return the median of a network's figure over the first measured steps."""

@@ -10,6 +10,7 @@ from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import Rule, found, has_field, is_at_chance, prescribe
 from danlu.diagnosis.signs import Signs
+from danlu.optim.optimizers import OPTIMIZERS
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
@@ -49,8 +50,28 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
-    cures = [*_rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
+    cures = [*_rates(e, 0.1, 0.01, 0.001), *_usual_rate(e), prescribe("clip", "clip.norm=1")]
     return found("lr_too_high", s.unlearnt, figures, *cures)
+
+
+def _usual_rate(e: Evidence) -> list[Prescription]:
+    """Return the rule's own default rate, where the present one is so high that steps miss it."""
+    if e.recipe is None or e.recipe.optimizer.name not in OPTIMIZERS:
+        return []
+    usual = OPTIMIZERS[e.recipe.optimizer.name].defaults["lr"]
+    if not (e.recipe.optimizer.lr or 0) > 1000 * usual:
+        return []
+    return [prescribe("lower_rate", f"optimizer.lr={usual:.3g}")]
+
+
+def diverged(e: Evidence, s: Signs) -> Finding | None:
+    """It diverged, and no other rule says why."""
+    if e.diverged_at is None:
+        return None
+    start = [prescribe("usual_init", "init=auto", "init.bias=0")]
+    start.append(prescribe("normalise", "normalize=zscore"))
+    cures = [*_rates(e, 0.1, 0.01), prescribe("clip", "clip.norm=1")] if e.diverged_at else []
+    return found("diverged", 1.0, {"step": e.diverged_at}, *cures, *start, also=["lr_too_high"])
 
 
 def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
@@ -293,6 +314,7 @@ RULES = (
     Rule("lr_too_low", lr_too_low, ("too_few_epochs",)),
     Rule("stopped_too_early", stopped_too_early, ("too_few_epochs",)),
     Rule("too_few_epochs", too_few_epochs, ()),
+    Rule("diverged", diverged, is_last_resort=True),
     Rule("too_few_epochs", hardly_begun, is_last_resort=True),
     Rule("nothing_learnt", nothing_learnt, is_last_resort=True),
 )
