@@ -15,6 +15,7 @@ from danlu.statistics import (
     difference_interval,
     estimate,
     holm,
+    jackknife_half_width,
     level_of_a_look,
     looks,
     p_value,
@@ -170,3 +171,10 @@ def test_proportion_intervals_equal_published_values() -> None:
     assert difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx(
         (0.0524, 0.3339), abs=5e-5
     )
+
+
+def test_the_jackknife_of_a_mean_is_students_interval() -> None:
+    x = np.random.default_rng(0).normal(size=9)
+    without = [float(np.delete(x, k).mean()) for k in range(9)]
+    found = estimate(x.tolist())
+    assert jackknife_half_width(without) == pytest.approx(found.high - found.mean)

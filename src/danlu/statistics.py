@@ -68,6 +68,17 @@ def half_width(std: float, n: int, level: float) -> float:
     return quantile * std / math.sqrt(n)
 
 
+def jackknife_half_width(without: Sequence[float], level: float = 0.95) -> float:
+    """Return half the width of the interval of a statistic of n values (Tukey 1958).
+
+    without: the statistic of all values but one, n times.
+    """
+    x = np.asarray(without, dtype=float)
+    n = len(x)
+    # As if each were a mean of n − 1 values: their spread is (n − 1) times too small.
+    return half_width(float(x.std(ddof=1)) * (n - 1), n, level)
+
+
 def estimate_over_folds(values: Sequence[float]) -> Estimate:
     """Return the mean over folds with its 95 % interval (Nadeau and Bengio 2003).
 

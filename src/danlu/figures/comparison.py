@@ -133,3 +133,50 @@ def _mean_mark(k: int, name: str, difference: Estimate, unit: int) -> dict[str, 
             "width": 8,
         }
     return mark
+
+
+def learning(
+    sizes: Sequence[int],
+    errors: Sequence[Sequence[float]],
+    law_sizes: Sequence[float],
+    law: Sequence[float],
+    title: str,
+) -> dict[str, Any]:
+    """Return errors by the number of examples, a dot for every seed, and a law through them.
+
+    errors [V][n]; law: at law_sizes, beyond the sizes dotted.
+    """
+    most = max(sizes)
+    seen = [(x, y) for x, y in zip(law_sizes, law, strict=True) if x <= most]
+    beyond = [seen[-1], *((x, y) for x, y in zip(law_sizes, law, strict=True) if x > most)]
+    dots = [(n, error) for n, row in zip(sizes, errors, strict=True) for error in row]
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "by seed",
+            "x": [n for n, _ in dots],
+            "y": [error for _, error in dots],
+            "marker": {"color": colour(0), "size": 7, "opacity": 0.35},
+        }
+    ]
+    for name, points, style in (("power law", seen, "solid"), ("beyond", beyond, "dot")):
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": [x for x, _ in points],
+                "y": [y for _, y in points],
+                "line": {"color": colour(1), "dash": style, "width": 2},
+            }
+        )
+    layout = {
+        "height": 340,
+        "margin": {"l": 64, "r": 16, "t": 16, "b": 52},
+        "legend": {"orientation": "h", "y": 1.14},
+        "xaxis": {"type": "log", "title": {"text": "training examples"}, **AXIS},
+        "yaxis": {"title": {"text": title}, "rangemode": "tozero", **AXIS},
+        **TRANSPARENT,
+    }
+    return {"data": traces, "layout": layout}

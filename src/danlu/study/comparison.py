@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from danlu.errors import RunError, count
 from danlu.figures import comparison as figures_of_comparison
@@ -22,6 +25,7 @@ from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p
 from danlu.study.facts import comparison_facts
 from danlu.study.figure_format import FigureFormat
 from danlu.study.grid import name_of
+from danlu.study.learning_curve import LEAST_SIZES, LearningCurve, learning_curve
 
 ALPHA = 0.05
 CONTROL, BETTER, WORSE, OPEN = "control", "better", "worse", "no difference shown"
@@ -132,7 +136,7 @@ class Comparison:
                 "The control is among them, so nothing can be compared with it; "
                 "choose another with --control."
             )
-        return sentences
+        return [*sentences, *self._worth_of_data()]
 
     def _claim(self, row: VariantResult, word: str, control: VariantResult) -> str:
         gap = self.format.gap(abs(row.difference.mean))
@@ -141,6 +145,36 @@ class Comparison:
             is_negative = row.difference.mean < 0
             between = f" ({self.format.range(row.difference, negated=is_negative)})"
         return f"{row.name} is {word} than {control.name} by {gap}{between}."
+
+    @cached_property
+    def learning_curve(self) -> LearningCurve | None:
+        """The error by the number of examples, where shares of these are all that was varied."""
+        shares = [dict(values).get("sample.share") for values in self.values]
+        is_of_shares = all(len(values) == 1 for values in self.values) and None not in shares
+        is_whole = all(math.isfinite(x) for of_variant in self.figures for x in of_variant)
+        if not is_of_shares or not is_whole or len(set(shares)) < LEAST_SIZES:
+            return None
+        n = self.study.data_info["sizes"]["train"]
+        sizes = [max(1, round(share * n)) for share in shares if share is not None]
+        errors = [[1 - x if self.higher_is_better else x for x in row] for row in self.figures]
+        order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        return learning_curve([sizes[k] for k in order], [errors[k] for k in order])
+
+    def _worth_of_data(self) -> list[str]:
+        """Return what twice as many examples would bring; nothing where that was not asked."""
+        curve = self.learning_curve
+        if curve is None:
+            return []
+        title = title_of(self.metric)
+        between = ""
+        if math.isfinite(curve.low):
+            ends = Estimate(curve.gain, curve.low, curve.high, math.nan, self.seeds)
+            between = f" ({self.format.range(ends)})"
+        direction = "raise" if self.higher_is_better else "lower"
+        return [
+            f"By a power law through these sizes twice as many examples as {curve.sizes[-1]:,} "
+            f"would {direction} {title} by {self.format.gap(curve.gain)}{between}."
+        ]
 
     def method(self) -> str:
         """Return how the figures were made."""
@@ -188,6 +222,14 @@ class Comparison:
             self.format.percent,
         )
 
+    def learning_figure(self, curve: LearningCurve) -> dict[str, Any]:
+        """Return the error by the number of examples, as a Plotly dictionary."""
+        title = f"1 − {title_of(self.metric)}" if self.higher_is_better else title_of(self.metric)
+        sizes = np.geomspace(curve.sizes[0], 2 * curve.sizes[-1], 60)
+        return figures_of_comparison.learning(
+            curve.sizes, curve.errors, sizes.tolist(), curve.law(sizes).tolist(), title
+        )
+
     @guest
     def plot(self) -> Any:
         """Return the curves with their bands as a Plotly figure (shown by notebooks)."""
@@ -211,6 +253,7 @@ class Comparison:
             "interval": self.interval,
             "level": 1 - self.alpha,
             "variants": variants,
+            "learning_curve": None if self.learning_curve is None else asdict(self.learning_curve),
             "sentences": self.sentences(),
         }
 

@@ -31,6 +31,7 @@ def write_comparison(c: Comparison) -> Path:
         html.soft(c.method()),
         html.heading("Differences"),
         differences,
+        *_learning_curve(c),
         *_curves(c),
         html.heading("How it was trained"),
         *(f"<p>{html.text(line)}</p>" for line in _plans(c)),
@@ -40,6 +41,17 @@ def write_comparison(c: Comparison) -> Path:
     path = c.study.path / "report.html"
     write(path, html.page(title, sections))
     return path
+
+
+def _learning_curve(c: Comparison) -> list[str]:
+    curve = c.learning_curve
+    if curve is None:
+        return []
+    label = "Error by the number of training examples, with the law through its means"
+    return [
+        html.heading("Learning curve"),
+        html.figure("learning", c.learning_figure(curve), label),
+    ]
 
 
 def _curves(c: Comparison) -> list[str]:
