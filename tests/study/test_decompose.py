@@ -15,6 +15,7 @@ from danlu import BiasVariance, Recipe, Study, decompose, load, resume
 from danlu.data.target_scale import standardised
 from danlu.errors import Interrupted, RecipeError, RunError
 from danlu.recipe.sample import resampled
+from danlu.statistics import estimate, jackknife_half_width
 from danlu.study.decomposing.bias_variance import equal_inputs, squared, zero_one
 from danlu.train import StudyListener
 
@@ -179,3 +180,49 @@ def test_the_command(tmp_path: Path) -> None:
     assert [v["variant"] for v in plain["variants"]] == ["model.hidden=[2]", "model.hidden=[8]"]
     assert (out / "report.html").is_file()
     assert BiasVariance(Study(out)).replicates == 3
+
+
+@pytest.mark.parametrize("kind", ["squared", "0-1"])
+def test_leaving_out_each_training_set_equals_doing_so(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    p = rng.dirichlet([1, 1, 1], (6, 40))
+    one_hot = np.eye(3)[y]
+    decompose_ = (lambda q: squared(q, one_hot)) if kind == "squared" else (lambda q: zero_one(q.argmax(2), y))  # fmt: skip
+    found = decompose_(p)
+    for name in ("loss", "bias", "variance"):
+        part = getattr(found, name)
+        without = [getattr(decompose_(np.delete(p, k, 0)), name).mean for k in range(6)]
+        over_sets = jackknife_half_width(without)
+        alone = estimate(_by_example(kind, p, y, name))
+        expected = np.hypot((alone.high - alone.low) / 2, over_sets)
+        assert (part.high - part.low) / 2 == pytest.approx(expected)
+
+
+def _by_example(kind: str, p: np.ndarray, y: np.ndarray, name: str) -> list[float]:
+    if kind == "squared":
+        loss = ((p - np.eye(3)[y]) ** 2).sum(2).mean(0)
+        variance = p.var(0, ddof=1).sum(1)
+        bias = ((p.mean(0) - np.eye(3)[y]) ** 2).sum(1) - variance / len(p)
+    else:
+        chosen = p.argmax(2)
+        main = np.array([np.bincount(c, minlength=3).argmax() for c in chosen.T])
+        loss, bias = (chosen != y).mean(0), (main != y).astype(float)
+        variance = (chosen != main).mean(0)
+    return {"loss": loss, "bias": bias, "variance": variance}[name].tolist()
+
+
+def test_intervals_hold_the_truth_over_examples_and_training_sets() -> None:
+    """Predictions of a biased mean with noise of each set: what is drawn anew is all of it."""
+    rng = np.random.default_rng(1)
+    hits = {"loss": 0, "bias": 0, "variance": 0}
+    truth = {"loss": 0.5**2 + 0.1**2 + 0.3**2 + 0.4**2, "bias": 0.5**2 + 0.1**2, "variance": 0.3**2 + 0.4**2}  # fmt: skip
+    for _ in range(60):
+        # A set shifts all its predictions alike, so examples alone would not show it.
+        of_set = rng.normal(0, 0.4, (15, 1))
+        p = 0.5 + rng.normal(0, 0.1, 60) + of_set + rng.normal(0, 0.3, (15, 60))
+        found = squared(p, np.zeros(60))
+        for name in hits:
+            part = getattr(found, name)
+            hits[name] += part.low <= truth[name] <= part.high
+    assert min(hits.values()) >= 51

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from danlu.statistics import Estimate, estimate
+from danlu.statistics import Estimate, estimate, jackknife_half_width
 
 Array = NDArray[Any]
 _LEAST_REPEATED, _LEAST_SHARE = 20, 0.1  # examples whose inputs come again, for noise to be known
@@ -60,8 +60,46 @@ def squared(predictions: Array, targets: Array, groups: Array | None = None) -> 
     gap = ((predictions.mean(0) - targets) ** 2).sum(1) - variance / r
     noise = _noise(groups, lambda rows: float(targets[rows].var(0, ddof=1).sum()))
     bias = gap - (noise or 0.0)
-    of_loss, of_bias, of_variance = (estimate(v.tolist()) for v in (loss, bias, variance))
+    without = _squared_without_each(predictions, targets, noise or 0.0)
+    columns = (loss, bias, variance)
+    of_loss, of_bias, of_variance = (
+        _over_both(column, without[:, k]) for k, column in enumerate(columns)
+    )
     return Decomposition("squared", of_loss, of_bias, of_variance, of_variance, noise)
+
+
+def _squared_without_each(predictions: Array, targets: Array, noise: float) -> Array:
+    """Return loss, bias² and variance without each training set in turn, [R, 3].
+
+    By sums, as R decompositions of R − 1 sets would take R² passes.
+    """
+    r = len(predictions) - 1
+    if r < 2:
+        return np.full((r + 1, 3), math.nan)
+    total, squares = predictions.sum(0), (predictions**2).sum(0)  # [n, K]
+    losses = ((predictions - targets) ** 2).sum(2).mean(1)  # [R]
+    found = []
+    for k, own in enumerate(predictions):
+        mean = (total - own) / r
+        variance = (((squares - own**2) - r * mean**2) / (r - 1)).sum(1)
+        gap = ((mean - targets) ** 2).sum(1) - variance / r
+        loss = (losses.sum() - losses[k]) / r
+        found.append([loss, gap.mean() - noise, variance.mean()])
+    return np.array(found)
+
+
+def _over_both(of_examples: Array, without: Array) -> Estimate:
+    """Return the mean over examples with its interval over examples and training sets.
+
+    without [R]: the same without each training set. Both kinds of draws add to the uncertainty; of
+    two training sets nothing can be said.
+    """
+    found = estimate(of_examples.tolist())
+    of_sets = jackknife_half_width(without.tolist())
+    half = math.hypot((found.high - found.low) / 2, of_sets)
+    if math.isnan(found.low):  # all examples alike
+        half = of_sets or math.nan
+    return replace(found, low=found.mean - half, high=found.mean + half)
 
 
 def zero_one(predictions: Array, targets: Array, groups: Array | None = None) -> Decomposition:
@@ -76,10 +114,31 @@ def zero_one(predictions: Array, targets: Array, groups: Array | None = None) ->
     bias = (main != targets).astype(float)
     variance = (predictions != main).mean(0)
     noise = _noise(groups, lambda rows: _minority(targets[rows]))
-    of_loss, of_bias, of_variance = (estimate(v.tolist()) for v in (loss, bias, variance))
-    return Decomposition(
-        "0-1", of_loss, of_bias, of_variance, estimate((loss - bias).tolist()), noise
+    without = _zero_one_without_each(predictions, targets, votes)
+    columns = (loss, bias, variance, loss - bias)
+    of_loss, of_bias, of_variance, of_net = (
+        _over_both(column, without[:, k]) for k, column in enumerate(columns)
     )
+    return Decomposition("0-1", of_loss, of_bias, of_variance, of_net, noise)
+
+
+def _zero_one_without_each(predictions: Array, targets: Array, votes: Array) -> Array:
+    """Return loss, bias, variance and net variance without each training set, [R, 4]."""
+    r = len(predictions) - 1
+    if r < 2:
+        return np.full((r + 1, 4), math.nan)
+    rows = np.arange(len(targets))
+    wrong = (predictions != targets).mean(1)  # [R]
+    found = []
+    for k, own in enumerate(predictions):
+        left = votes.copy()
+        left[own, rows] -= 1
+        main = left.argmax(0)
+        loss = (wrong.sum() - wrong[k]) / r
+        bias = (main != targets).mean()
+        variance = 1 - (left[main, rows] / r).mean()
+        found.append([loss, bias, variance, loss - bias])
+    return np.array(found)
 
 
 def _minority(targets: Array) -> float:

@@ -132,9 +132,8 @@ class BiasVariance:
         is_bootstrap = self.study.recipes[0].sample.resample
         drawn = sets.format(" drawn by bootstrap" if is_bootstrap else " drawn anew")
         return (
-            f"over {self.replicates} {drawn}, on the {self.part} part; intervals by Student's t "
-            "over its examples, 95 %, for these training sets: others would differ, the less so "
-            "the more there are"
+            f"over {self.replicates} {drawn}, on the {self.part} part; 95 % intervals over "
+            "its examples (Student's t) and over training sets (jackknife) together"
         )
 
     def figure(self) -> dict[str, Any]:
