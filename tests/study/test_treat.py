@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import string
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +237,12 @@ def test_the_command(sick: Run, treated: Treatment, tmp_path: Path) -> None:
     page = (tmp_path / "t" / "report.html").read_text()
     assert "Round 1" in page
     assert "What changed" in page
-    assert "学习率" in say("treat", sick.path, "--lang", "zh", "--rounds", "1", "--seeds", "2",
-                        "--out", tmp_path / "zh").out  # fmt: skip
+    chinese = say("treat", sick.path, "--lang", "zh", "--rounds", "1", "--seeds", "2",
+                  "--out", tmp_path / "zh").out  # fmt: skip
+    assert "学习率" in chinese
+    assert "第 1 轮试了" in chinese.replace("\n", "")
+    assert "seeds" not in chinese
+    assert "valid" not in chinese
 
 
 # What follows needs no training: figures are drawn.
@@ -309,3 +314,27 @@ def test_seeds_that_gain_the_same_differ_by_an_example_at_most() -> None:
     none = Scale("valid_f1", 0.0, 30).gain([0.5] * 5, [0.5] * 5)
     assert none.low < 0 < none.high
     assert math.isnan(Scale("valid_r2", 0.0, 30).gain([1.0] * 5, [0.4] * 5).low)
+
+
+def test_what_beats_no_constant_answer_is_said(tmp_path: Path) -> None:
+    """Rates that are a thousand times as high are still tiny."""
+    data = load("digits", limit=300)
+    recipe = Recipe(epochs=4, model={"hidden": [16]}, optimizer={"lr": 1e-10})
+    run = fit(recipe, data, out=tmp_path / "run")
+    found = treat(run, data, seeds=2, rounds=1, metric="valid_loss", out=tmp_path / "t")
+    assert not found.helped
+    assert "better than the best constant answer" in " ".join(found.sentences())
+    assert "常数答案" in "".join(found.sentences("zh"))
+
+
+def test_every_sentence_has_both_languages() -> None:
+    from danlu.diagnosis import catalogue
+
+    for section in ("treatment", "errors"):
+        for name, words in catalogue._words()[section].items():
+            assert set(words) == {"en", "zh"}, name
+            fields = [
+                {f for _, f, _, _ in string.Formatter().parse(w) if f} for w in words.values()
+            ]
+            # Chinese counts need no plural.
+            assert fields[0] <= fields[1] or name == "no_time", name

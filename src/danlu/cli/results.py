@@ -133,6 +133,7 @@ def finish_comparison(comparison: Comparison, json: bool) -> None:
 def finish_treatment(treatment: Treatment, json: bool, language: str | None = None) -> None:
     """Write the report of a treatment; print what was tried, the story, the paths."""
     from danlu.cli.languages import language_of
+    from danlu.diagnosis.catalogue import of_treatment
     from danlu.report.pages.treat_page import write_treatment
     from danlu.report.terminal.console import say
     from danlu.report.terminal.studies import print_treatment
@@ -145,8 +146,9 @@ def finish_treatment(treatment: Treatment, json: bool, language: str | None = No
     print_treatment(treatment, chosen)
     say("")
     if treatment.helped:
-        say(f"the best recipe: {short_path(treatment.study.path / 'best.toml')}")
-    say(f"report: {short_path(path)}")
+        best = short_path(treatment.study.path / "best.toml")
+        say(of_treatment("best_path", {"path": best}, chosen))
+    say(of_treatment("report", {"path": short_path(path)}, chosen))
 
 
 def finish_ensemble(found: Ensemble, json: bool) -> None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from string import Formatter
 from typing import Any
 
+from danlu import metrics
 from danlu.files import parse_toml
 
 LANGUAGES = ("en", "zh")
@@ -69,6 +70,21 @@ def unseen(name: str, language: str = "en") -> str:
 def of_errors(name: str, figures: Mapping[str, Any], language: str = "en") -> str:
     """Return a sentence on what an error is made of."""
     return str(_words()["errors"][name][language]).format_map(figures)
+
+
+def of_treatment(name: str, figures: Mapping[str, Any], language: str = "en") -> str:
+    """Return a sentence on what a treatment tried, or a word of its tables."""
+    return str(_words()["treatment"][name][language]).format_map(figures)
+
+
+def title_of_metric(name: str, language: str = "en") -> str:
+    """Return a figure in words: "valid_macro_f1" is "valid macro-F1"."""
+    if language == "en":
+        return metrics.title_of(name)
+    part, rest = metrics.part_and_name(name)
+    words = _words()["figures"]
+    title = words[rest][language] if rest in words else metrics.title_of(rest)
+    return f"{words[part][language] if part else ''}{title}"
 
 
 def check_title(name: str, language: str = "en") -> str:

@@ -1,4 +1,4 @@
-"""Whether more data are worth it: the error by the number of examples, and what twice as many bring.
+"""Whether more data are worth it: the error by their number, and what twice as many bring.
 
 Errors fall by a power law, err(n) = a + b·n^(−c) (Hestness et al. 2017).
 Legend: V sizes, n seeds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from danlu.diagnosis.catalogue import of_treatment
 from danlu.errors import count
 from danlu.files import write
 from danlu.report.pages import html
@@ -15,7 +16,8 @@ from danlu.study.treating.treatment import Treatment
 def write_treatment(t: Treatment, language: str = "en") -> Path:
     """Write report.html into the study's folder."""
     source = t.study.data_info["source"]["source"]
-    title = f"Treatment of {t.patient_recipe.model.name} on {source}"
+    words = {"model": t.patient_recipe.model.name, "source": source}
+    title = of_treatment("title", words, language)
     facts = [
         count(t.trainings, "training"),
         f"{t.seconds:.1f} s",
@@ -28,43 +30,54 @@ def write_treatment(t: Treatment, language: str = "en") -> Path:
         html.verdict(t.sentences(language)),
     ]
     if not t.before.is_healthy:
-        sections += [html.heading("What was wrong"), findings_table(t.before, language)]
+        sections += [
+            html.heading(of_treatment("was_wrong", {}, language)),
+            findings_table(t.before, language),
+        ]
     for number in range(len(t.rounds)):
-        sections += _round(t, number)
+        sections += _round(t, number, language)
     if t.rounds:
-        sections.append(html.soft(t.method()))
+        sections.append(html.soft(t.method(language)))
     if t.helped:
-        sections += _outcome(t)
+        sections += _outcome(t, language)
     if t.helped and not t.after.is_healthy:
-        sections += [html.heading("What is left"), findings_table(t.after, language)]
-    sections += [html.heading("The patient's recipe"), html.listing(t.patient_recipe.to_toml())]
+        sections += [
+            html.heading(of_treatment("is_left", {}, language)),
+            findings_table(t.after, language),
+        ]
+    sections += [
+        html.heading(of_treatment("recipe", {}, language)),
+        html.listing(t.patient_recipe.to_toml()),
+    ]
     path = t.study.path / "report.html"
     write(path, html.page(title, sections))
     return path
 
 
-def _round(t: Treatment, number: int) -> list[str]:
+def _round(t: Treatment, number: int, language: str) -> list[str]:
     base = " ".join(candidate.name for candidate in t.rounds[number].base)
-    control = f"The control is the patient with {base}." if base else "The control is the patient."
+    control = of_treatment("control" if base else "control_alone", {"base": base}, language)
     label = f"Gains by seed in round {number + 1}"
     return [
-        html.heading(f"Round {number + 1}"),
+        html.heading(of_treatment("round", {"round": number + 1}, language).capitalize()),
         html.soft(control),
-        html.table(treatments.head(number), treatments.rows(t, number), words=(1, 5)),
+        html.table(
+            treatments.head(number, language), treatments.rows(t, number, language), words=(1, 5)
+        ),
         html.figure(f"gains-{number + 1}", t.gains_figure(number), label),
     ]
 
 
-def _outcome(t: Treatment) -> list[str]:
+def _outcome(t: Treatment, language: str) -> list[str]:
     changed = [*treatments.changed_fields(t), *([edit, "", ""] for edit in t.data_edits)]
     sections = [
-        html.heading("What changed"),
+        html.heading(of_treatment("changed", {}, language)),
         html.table(["field", "patient", "best"], changed, words=(1, 2)),
-        html.heading("The best recipe"),
+        html.heading(of_treatment("best", {}, language)),
         html.listing(t.best.to_toml()),
     ]
     if not t.chosen:  # the data alone
         return sections
     label = "Training loss and metric by epoch, the patient and the best recipe"
     figure = html.figure("curves", t.curves_figure(), label)
-    return [html.heading("Before and after"), figure, *sections]
+    return [html.heading(of_treatment("before_and_after", {}, language)), figure, *sections]

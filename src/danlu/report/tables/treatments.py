@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from danlu.diagnosis.catalogue import of_treatment
 from danlu.recipe.overrides import show
 from danlu.study.treating.treatment import Treatment
 
 
-def head(number: int) -> list[str]:
+def head(number: int, language: str = "en") -> list[str]:
     """Return the names of the columns of a round (from 0)."""
-    return [f"round {number + 1}", "cause", "gain", "interval", "seeds", ""]
+    first = of_treatment("round", {"round": number + 1}, language)
+    others = [of_treatment(name, {}, language) for name in ("cause", "gain", "interval", "seeds")]
+    return [first, *others, ""]
 
 
-def rows(t: Treatment, number: int) -> list[list[str]]:
+def rows(t: Treatment, number: int, language: str = "en") -> list[list[str]]:
     """Return a row for everything that a round tried, the largest gain first."""
     shown = []
     for tried in sorted(t.tried(number), key=lambda tried: -tried.gain.mean):
@@ -22,7 +25,7 @@ def rows(t: Treatment, number: int) -> list[list[str]]:
                 t.format.signed_gap(tried.gain.mean),
                 t.format.range(tried.gain),
                 str(tried.seeds),
-                tried.verdict,
+                of_treatment(tried.verdict, {}, language),
             ]
         )
     return shown

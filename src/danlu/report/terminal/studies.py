@@ -33,9 +33,9 @@ def print_tuning(t: Tuning) -> None:
 def print_treatment(t: Treatment, language: str) -> None:
     """Print what each round tried, the story, the method."""
     for number in range(len(t.rounds)):
-        table(treatments.head(number), treatments.rows(t, number))
+        table(treatments.head(number, language), treatments.rows(t, number, language))
         say("")
     for sentence in t.sentences(language):
         say(sentence)
     if t.rounds:
-        say(f"({t.method()})")
+        say(f"({t.method(language)})")

@@ -74,14 +74,14 @@ class Scale:
         they all may gain the same, that is taken for their standard deviation.
         """
         found = estimate(self.gains(figures, control), level)
-        finest = self._finest
+        finest = self.finest
         if found.n < 2 or math.isnan(found.std) or found.std >= finest or not finest:
             return found
         half = half_width(finest, found.n, level)
         return Estimate(found.mean, found.mean - half, found.mean + half, finest, found.n)
 
     @property
-    def _finest(self) -> float:
+    def finest(self) -> float:
         """The finest difference of a figure that is a share of examples; 0 for others."""
         _, name = metrics.part_and_name(self.metric)
         is_share = self.higher_is_better and name != "r2"

@@ -9,19 +9,19 @@ from typing import Any
 
 from danlu import metrics
 from danlu.diagnosis import Diagnosis, Finding
-from danlu.errors import RunError, count
+from danlu.errors import RunError
 from danlu.figures import comparison as figures_of_comparison
 from danlu.recipe import Recipe
 from danlu.runs import Study
 from danlu.statistics import Estimate
 from danlu.study.figure_format import FigureFormat
-from danlu.study.treating import course
 from danlu.study.treating.candidates import Candidate
 from danlu.study.treating.course import TrainedFigures
 from danlu.study.treating.data_trials import DataTrial
 from danlu.study.treating.facts import treatment_facts
-from danlu.study.treating.gains import BETTER, LEVEL_OF_DATA, Scale, levels_of_tests, verdict
+from danlu.study.treating.gains import LEVEL_OF_DATA, Scale, levels_of_tests, verdict
 from danlu.study.treating.rounds import Round, Screening, Tried, with_edits
+from danlu.study.treating.story import Story
 
 KIND = "treat"
 
@@ -174,83 +174,12 @@ class Treatment:
         return self._level(self.rounds[last], self.chosen[last])
 
     def sentences(self, language: str = "en") -> list[str]:
-        """Return the story in words; causes and advice in the language."""
-        sentences = [f"The patient, {self.patient}: {self.before.verdict(language)}"]
-        for number in range(len(self.rounds)):
-            sentences.append(self._sentence_of_round(number))
-        sentences += [self._sentence_of_data(t) for t in self.data_trials if not t.why_not]
-        if self.gain is not None:
-            sentences.append(self._outcome(self.gain))
-        if self.test is not None:
-            sentences.append(self._outcome_on_test(*self.test))
-        sentences.append(self._ending(language))
-        sentences += self._left_out()
-        return sentences
+        """Return the story in words."""
+        return Story(self, language).sentences()
 
-    def _sentence_of_round(self, number: int) -> str:
-        rows = self.tried(number)
-        winners = [row for row in rows if number < len(self.chosen) and row.verdict == BETTER]
-        confirmed = [row for row in winners if row.candidate == self.chosen[number]]
-        tried = count(len(rows), "edit") if len(rows) != 1 else "one edit"
-        if not confirmed:
-            return f"Round {number + 1} tried {tried}; none was confirmed to help."
-        (row,) = confirmed
-        return (
-            f"Round {number + 1} tried {tried}: {row.candidate.name} gains "
-            f"{self.format.gap(row.gain.mean)} ({self.format.range(row.gain)}) on "
-            f"{row.seeds} fresh seeds."
-        )
-
-    def _sentence_of_data(self, trial: DataTrial) -> str:
-        ours = [self.scale.settle(figure) for figure in trial.figures]
-        theirs = self._settled(self.best, trial.seeds)
-        gain = self.scale.gain(ours, theirs, LEVEL_OF_DATA)
-        word = "gains" if trial.won else "is not shown to help:"
-        return (
-            f"{trial.candidate.name} {word} {self.format.gap(gain.mean)} "
-            f"({self.format.range(gain)}) on {gain.n} seeds."
-        )
-
-    def _outcome(self, gain: Estimate) -> str:
-        name = metrics.title_of(self.metric)
-        patient, best = (sum(values) / len(values) for values in self.figures)
-        return (
-            f"In all {name} goes from {self.format.show(patient)} to {self.format.show(best)}, a "
-            f"gain of {self.format.gap(gain.mean)} ({self.format.range(gain)})."
-        )
-
-    def _outcome_on_test(self, patient: list[float], best: list[float], gain: Estimate) -> str:
-        means = [self.format.show(sum(values) / len(values)) for values in (patient, best)]
-        return (
-            f"On the test part, which is read only here, it goes from {means[0]} to {means[1]}, "
-            f"a gain of {self.format.gap(gain.mean)} ({self.format.range(gain)})."
-        )
-
-    def _ending(self, language: str) -> str:
-        if self.end == course.HEALTHY:
-            return "Nothing is wrong with it any more." if self.helped else "Nothing is wrong."
-        left = ", ".join(finding.title(language) for finding in self.after.findings)
-        why = {
-            course.NOTHING: "no edit of the recipe is prescribed for it",
-            course.NO_GAIN: "nothing that was tried was confirmed to help",
-            course.BUDGET: "the budget is spent (--budget gives it longer)",
-            course.ROUNDS: "all rounds are over (--rounds gives it more)",
-        }[self.end]
-        return f"What is left: {left}; {why}."
-
-    def _left_out(self) -> list[str]:
-        """Return what was prescribed and not tried, with the reason."""
-        info, sentences = self.study.info, []
-        unfit = dict([*map(tuple, info["unfit"]), *(p for r in self.rounds for p in r.unfit)])
-        for name, why in unfit.items():
-            sentences.append(f"Not tried: {name}, which does not fit this recipe ({why}).")
-        missed = sum(r.left_out for r in self.rounds)
-        if missed:
-            sentences.append(f"There was no time to try {count(missed, 'edit')}.")
-        for trial in self.data_trials:
-            if trial.why_not:
-                sentences.append(f"Not tried: {trial.candidate.name}; {trial.why_not}.")
-        return sentences
+    def method(self, language: str = "en") -> str:
+        """Return how the figures were made."""
+        return Story(self, language).method()
 
     def gains_figure(self, number: int) -> dict[str, Any]:
         """Return the gains of what a round tried (from 0) by seed, as a Plotly dictionary."""
@@ -277,28 +206,6 @@ class Treatment:
         names = ["the patient", " ".join(self.edits)]
         variants = shown["member"].map(variant_of)
         return figures_of_comparison.bands(names, shown, variants, column)
-
-    def method(self) -> str:
-        """Return how the figures were made."""
-        n = self.study.info["seeds"]
-        text = (
-            f"{metrics.title_of(self.metric)}; candidates are screened on "
-            f"{course.screening_seeds(n)} seeds and the best is confirmed on {n} others (where "
-            "that fails, the second); verdicts of screening are corrected by Holm; intervals by "
-            "Student's t over paired seeds, "
-            "96 to 99 % on fresh seeds, so that at most 2.5 % of rounds claim a false gain; 95 % "
-            "on those of screening"
-        )
-        if self._diverged_patients():
-            text += (
-                "; a training that diverged counts as the best constant answer "
-                f"({self.format.show(self.scale.constant)})"
-            )
-        return text
-
-    def _diverged_patients(self) -> bool:
-        members = self.study.members.values()
-        return any(member.status == "diverged" for member in members)
 
     def to_json(self, language: str = "en") -> dict[str, Any]:
         """Return everything that was found, as plain values."""
