@@ -276,3 +276,12 @@ def test_what_diverged_before_any_update_blames_no_rate(digits: Data, tmp_path: 
     paths = [edit.path for cure in cures for edit in cure.edits]
     assert "init.name" in paths or "init" in paths
     assert "optimizer.lr" not in paths
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-10, 1e-30])
+def test_however_low_the_rate_it_is_named(digits: Data, rate: float, tmp_path: Path) -> None:
+    run = fit(Recipe(epochs=3, optimizer={"lr": rate}), digits, out=tmp_path / "run")
+    first = run.diagnose().findings[0]
+    assert first.cause == "lr_too_low"
+    rates = [float(p.edits[0].value) for p in first.prescriptions]
+    assert max(rates) >= 1e-3

@@ -91,7 +91,9 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     names = list(e.network.frozen) if e.network is not None else []
     if e.recipe is not None and e.recipe.init.frozen:
         names.append("the loaded weights")
-    for layer in s.weight_layers:
+    # A recipe's own network is updated whole, however little.
+    is_own = e.recipe is None or e.recipe.is_imported
+    for layer in s.weight_layers if is_own else ():
         changes, gradients = (s.measured.of(layer, c) for c in ("update_ratio", "weight_gradient"))
         # Left out of the optimiser: there is a gradient, and nothing moves.
         if len(changes) and np.nanmax(changes) == 0 and np.nanmax(gradients) > 0:

@@ -16,6 +16,7 @@ _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
 _FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
+_ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 
 
@@ -55,13 +56,13 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
 
 
 def _usual_rate(e: Evidence) -> list[Prescription]:
-    """Return the rule's own default rate, where the present one is so high that steps miss it."""
+    """Return the rule's own default rate, where the present one is more than 1,000 times off."""
     if e.recipe is None or e.recipe.optimizer.name not in OPTIMIZERS:
         return []
-    usual = OPTIMIZERS[e.recipe.optimizer.name].defaults["lr"]
-    if not (e.recipe.optimizer.lr or 0) > 1000 * usual:
+    lr, usual = e.recipe.optimizer.lr, OPTIMIZERS[e.recipe.optimizer.name].defaults["lr"]
+    if lr is None or usual / 1000 <= lr <= 1000 * usual:
         return []
-    return [prescribe("lower_rate", f"optimizer.lr={usual:.3g}")]
+    return [prescribe("lower_rate" if lr > usual else "higher_rate", f"optimizer.lr={usual:.3g}")]
 
 
 def diverged(e: Evidence, s: Signs) -> Finding | None:
@@ -213,13 +214,17 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     if not s.unlearnt > _UNLEARNT or e.has_diverged:
         return None
     is_smooth = s.late("gradient_cosine") > 0.97 and s.early("progress") > 0.8
-    if not (s.late_update < _TINY and s.early_update < 5 * _TINY and is_smooth):
+    # Less than weights can tell: of such steps the progress is rounding.
+    is_lost = s.late_update < _ROUNDING and s.early_update < _ROUNDING and e.recipe is not None
+    is_tiny = s.late_update < _TINY and s.early_update < 5 * _TINY
+    if not (is_tiny and (is_smooth or is_lost)):
         return None
     return found(
         "lr_too_low",
         s.unlearnt,
         {"update_ratio": s.late_update, "cosine": s.late("gradient_cosine")},
         *_rates(e, 10, 100, 1000),
+        *_usual_rate(e),
     )
 
 
