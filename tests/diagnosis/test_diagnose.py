@@ -162,7 +162,7 @@ def test_members_of_studies_are_diagnosed_like_runs(digits: Data, tmp_path: Path
 def test_json_is_plain_and_sorted(digits: Data, tmp_path: Path) -> None:
     run = trained(digits, tmp_path / "run", SICK["lr_too_high"])
     plain = json.loads(json.dumps(run.diagnose().to_json()))
-    assert plain.keys() == {"run", "verdict", "findings", "unseen", "errors"}
+    assert plain.keys() == {"run", "verdict", "findings", "unseen", "errors", "by_class"}
     severities = [finding["severity"] for finding in plain["findings"]]
     assert severities == sorted(severities, reverse=True)
     first = plain["findings"][0]

@@ -50,8 +50,8 @@ def diagnose(
         say("")
         for line in _lines(finding, language):
             say(line)
-    if found.errors is not None:
-        say("\n" + SPACES[language].join(found.errors.sentences(language)))
+    if details := found.details(language):
+        say("\n" + SPACES[language].join(details))
     if step := _next_step(found, found_run):
         say(f"\n{_WORDS[language]['next']}: {step}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from danlu.data import Data
 from danlu.diagnosis import catalogue
+from danlu.diagnosis.class_errors import ClassErrors, class_errors
 from danlu.diagnosis.error_parts import ErrorParts, check_target_error, error_parts
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
@@ -25,12 +26,13 @@ HEALTHY = "healthy"
 class Diagnosis:
     """What is wrong with a training, the root first.
 
-    unseen: what could not be judged. errors: where the error lies.
+    unseen: what could not be judged. errors: where the error lies. by_class: in which classes.
     """
 
     findings: Sequence[Finding]
     unseen: Sequence[str] = ()
     errors: ErrorParts | None = None
+    by_class: ClassErrors | None = None
     run: str = ""
 
     @property
@@ -58,6 +60,11 @@ class Diagnosis:
         """Return what could not be seen, in sentences."""
         return [catalogue.unseen(name, language) for name in self.unseen]
 
+    def details(self, language: str = "en") -> list[str]:
+        """Return where the error lies, in sentences; nothing where that is not known."""
+        told = [] if self.errors is None else self.errors.sentences(language)
+        return [*told, *([] if self.by_class is None else self.by_class.sentences(language))]
+
     def to_json(self, language: str = "en") -> dict[str, Any]:
         """Return plain values."""
         return {
@@ -65,6 +72,7 @@ class Diagnosis:
             "verdict": self.verdict(language),
             "findings": [finding.to_json(language) for finding in self.findings],
             "unseen": self.unseen_sentences(language),
+            "by_class": None if self.by_class is None else self.by_class.to_json(),
             "errors": None if self.errors is None else self.errors.to_json(),
         }
 
@@ -116,7 +124,7 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     if e.recipe is not None and e.recipe.is_imported and e.network is None:
         unseen.append("network")
     findings = _roots_first(found) if found else [Finding(HEALTHY, 0.0)]
-    return Diagnosis(findings, unseen, error_parts(e))
+    return Diagnosis(findings, unseen, error_parts(e), class_errors(e))
 
 
 def _roots_first(found: Mapping[str, Finding]) -> list[Finding]:
