@@ -33,7 +33,6 @@ def diagnose(
 ) -> None:
     """Say what is wrong with a training, which figures show it, and what to try."""
     from danlu.diagnosis import diagnose as find
-    from danlu.diagnosis.catalogue import SPACES
     from danlu.report.terminal.console import say
     from danlu.report.terminal.json_output import print_json
 
@@ -51,7 +50,7 @@ def diagnose(
         for line in _lines(finding, language):
             say(line)
     if details := found.details(language):
-        say("\n" + SPACES[language].join(details))
+        say("\n" + "\n".join(details))
     if step := _next_step(found, found_run):
         say(f"\n{_WORDS[language]['next']}: {step}")
 

@@ -61,9 +61,15 @@ class Diagnosis:
         return [catalogue.unseen(name, language) for name in self.unseen]
 
     def details(self, language: str = "en") -> list[str]:
-        """Return where the error lies, in sentences; nothing where that is not known."""
-        told = [] if self.errors is None else self.errors.sentences(language)
-        return [*told, *([] if self.by_class is None else self.by_class.sentences(language))]
+        """Return where the error lies, in lines; nothing where that is not known."""
+        lines = []
+        if self.errors is not None:
+            # Findings have cures of their own.
+            told = self.errors.sentences(language, cures=self.is_healthy)
+            lines.append(catalogue.SPACES[language].join(told))
+        if self.by_class is not None:
+            lines += self.by_class.sentences(language)
+        return lines
 
     def to_json(self, language: str = "en") -> dict[str, Any]:
         """Return plain values."""

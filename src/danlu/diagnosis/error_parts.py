@@ -14,6 +14,7 @@ from danlu.statistics import difference_interval, wilson_interval
 
 GIVEN, NEIGHBOURS, UNKNOWN = "given", "neighbours", "unknown"
 _LEAST = 0.01  # an error that nobody minds
+_HAVE_CURES = ("bias", "variance", "both")
 _SHARE = 0.25  # of the held-out error, from which a part of it is high
 
 
@@ -64,16 +65,15 @@ class ErrorParts:
             return "variance_or_more" if is_unexplained else "variance"
         return "bias_or_noise" if is_unexplained else "neither"
 
-    def sentences(self, language: str = "en") -> list[str]:
-        """Return the errors, and what they say."""
+    def sentences(self, language: str = "en", cures: bool = True) -> list[str]:
+        """Return the errors, what they say, and what helps against each case in general."""
         figures = {"training": self.training, "validation": self.validation}
         figures |= {"reference": self.reference, "bias": self.bias.value}
         figures |= {"variance": self.variance.value}
-        return [
-            catalogue.of_errors("parts", figures, language),
-            catalogue.of_errors(self.known_by, figures, language),
-            catalogue.of_errors(self.case, figures, language),
-        ]
+        names = ["parts", self.known_by, self.case]
+        if cures and self.case in _HAVE_CURES:
+            names.append(f"{self.case}_cures")
+        return [catalogue.of_errors(name, figures, language) for name in names]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
