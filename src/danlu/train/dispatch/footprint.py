@@ -17,6 +17,10 @@ from danlu.train.engine.population import Population
 # Of the machine's memory, that a group may fill. Of all of it, not of what is free: that changes
 # from one moment to the next, and with it the last bits of the results.
 _MEMORY_SHARE = 0.3
+# Vectors of all weights that a measured step takes: a copy with its gradient, two gradients of the
+# sample, the step's own, weights and update. Counted without probes as well, so that measuring
+# does not change how networks are grouped.
+_PROBED = 7
 
 
 def bytes_of_network(
@@ -28,7 +32,7 @@ def bytes_of_network(
     batch = next(batches.epoch(pair.recipes, epochs, 0, pair.networks.counts))
     pair.set_batch_layout(batch.segments)
     # Parameters, gradients, the update's temporaries, the optimiser's state.
-    vectors = 4 + len(pair.optimizer.state)
+    vectors = 4 + len(pair.optimizer.state) + _PROBED
     weights = pair.stack.theta.nbytes * vectors
     # What is kept, its gradients, and what operations need meanwhile.
     activations = 3 * _bytes_kept_by_forward(pair, batch.x)
