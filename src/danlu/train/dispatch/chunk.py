@@ -376,6 +376,7 @@ def train_chunk(
             stop,
             recorder.watched,
             recorder.meter,
+            recorder.parts,
         )
         recorder.resume(loop)
         loop.train()

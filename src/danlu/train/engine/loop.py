@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from danlu.data import Data
+from danlu.data.parts import PARTS
 from danlu.predict.scores import Score
 from danlu.recipe import Recipe
 from danlu.train.batches import BatchStream
@@ -27,7 +28,7 @@ from danlu.train.engine.members import (
 from danlu.train.engine.population import Population
 from danlu.train.engine.recent_losses import RecentLosses
 from danlu.train.engine.running_metrics import RunningMetrics
-from danlu.train.engine.scorer import Scorer, evaluates_by_fold
+from danlu.train.engine.scorer import Scorer, evaluates_by_fold, needs_validation
 from danlu.train.engine.stopping import StopRequest
 
 MakePopulation = Callable[[Sequence[Recipe]], Population]
@@ -43,7 +44,8 @@ class Loop:
     recipes: by index, in the order in which they are to begin. make: a population of some of them.
     capacity: networks that train together; between two epochs the next one in the queue takes a
     free slot. watched: figures of `danlu.metrics` that the history has of the validation part,
-    beside those that early stopping needs. meter: measures some steps.
+    beside those that early stopping needs. meter: measures some steps. parts: whose figures are
+    asked for: without "valid" epochs are validated only where a recipe depends on that.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Loop:
         stop: StopRequest,
         watched: Sequence[str] = (),
         meter: Meter | None = None,
+        parts: Sequence[str] = PARTS,
     ) -> None:
         self.recipes = recipes
         self.make = make
@@ -72,6 +75,7 @@ class Loop:
         needed = [r.early_stopping.metric for r in recipes.values() if r.early_stopping.patience]
         self.watched = list(dict.fromkeys([*watched, *needed]))
         self.scorer = Scorer(data, batches, evaluates_by_fold(recipes.values(), data))
+        self.validates = needs_validation(recipes.values(), data, parts)
         self.progress = Progress()
         self.queue = list(recipes)
         self.members: list[MemberState] = []
@@ -325,7 +329,7 @@ class Loop:
 
     def _validate(self, alive: list[int]) -> list[Score] | None:
         """Return each network's validation score, and keep the best weights by it."""
-        if not self.data.size("valid") and not self.scorer.by_fold:
+        if not self.validates:
             return None
         population = self.population
         with population.with_averages():

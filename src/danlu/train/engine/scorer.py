@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from danlu.data import Data
+from danlu.optim.schedules import SCHEDULES
 from danlu.predict import evaluate
 from danlu.predict.scores import Outputs, Score, scores, scores_of_own_examples
 from danlu.recipe import Recipe
@@ -22,6 +23,19 @@ def evaluates_by_fold(recipes: Iterable[Recipe], data: Data) -> bool:
     if data.size("valid") or data.schema.each_token:
         return False
     return all(recipe.sample.folds for recipe in recipes)
+
+
+def needs_validation(recipes: Iterable[Recipe], data: Data, parts: Sequence[str]) -> bool:
+    """Whether networks are to be validated after each epoch, and can be.
+
+    parts: whose figures are asked for.
+    """
+    every = list(recipes)
+    if not data.size("valid") and not evaluates_by_fold(every, data):
+        return False
+    if "valid" in parts:
+        return True
+    return any(r.early_stopping.patience or SCHEDULES[r.schedule.name].follows_loss for r in every)
 
 
 @dataclass(frozen=True)
