@@ -149,14 +149,18 @@ def main() -> None:
     parser.add_argument("--no-search", action="store_true", help="leave out the random search")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
+    chosen = []
+    for patient in patients():
+        is_asked = patient.is_for_tuning == (asked.half == "tuning")
+        if asked.only:
+            is_asked = is_asked and patient.cause == asked.only
+        if patient.cause != HEALTHY and patient.curable and is_asked:
+            chosen.append(patient)
+    # The longest last, so that Ctrl-C leaves a table of most.
+    chosen.sort(key=lambda patient: patient.recipe().epochs)
     outcomes = []
-    with tempfile.TemporaryDirectory() as temporary:
-        for patient in patients():
-            is_asked = patient.is_for_tuning == (asked.half == "tuning")
-            if asked.only:
-                is_asked = is_asked and patient.cause == asked.only
-            if patient.cause == HEALTHY or not patient.curable or not is_asked:
-                continue
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as temporary:
+        for patient in chosen:
             outcome = examine(patient, asked.keep or Path(temporary), not asked.no_search)
             outcomes.append(outcome)
             is_missed = not (outcome.helped and outcome.is_cured(outcome.best))
@@ -166,6 +170,7 @@ def main() -> None:
                 f"{outcome.trainings} trainings, {outcome.seconds:.0f} s, search {outcome.searched}"
             )
             print(f"{len(outcomes)} {line_of(outcome)}, {spent}", file=sys.stderr, flush=True)
+    print(f"{len(outcomes)} of {len(chosen)} patients\n")
     report(outcomes, asked.half)
 
 
