@@ -9,6 +9,7 @@ import pytest
 from faults.spoiling import say
 
 from danlu import Recipe, compare, fit, load
+from danlu.cli.languages import language_of
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,24 @@ def test_mistakes_are_sentences(sick: Path, tmp_path: Path) -> None:
     compare(load("iris"), {"epochs": [1, 2]}, seeds=2, out=study)
     assert "Traceback" not in say("diagnose", study).err
     assert say("diagnose", study).code
+
+
+@pytest.mark.parametrize(
+    ("variables", "language"),
+    [
+        ({"LC_ALL": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "zh_TW"}, "zh"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LC_ALL": "en_US.UTF-8", "LANG": "zh_CN.UTF-8"}, "en"),
+    ],
+)
+def test_the_terminal_s_language_is_that_of_its_locale(
+    variables: dict[str, str], language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not this machine has the locale."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language_of(None) == language
+    assert language_of("en") == "en"

@@ -339,3 +339,12 @@ def test_every_sentence_has_both_languages() -> None:
             ]
             # Chinese counts need no plural.
             assert fields[0] <= fields[1] or name == "no_time", name
+
+
+def test_a_last_round_that_mends_everything_leaves_nothing(tmp_path: Path) -> None:
+    run = fit(Recipe(epochs=8, optimizer={"lr": 0.3}), load("digits"), out=tmp_path / "run")
+    found = treat(run, seeds=3, rounds=1, out=tmp_path / "t")
+    assert found.after.is_healthy
+    said = " ".join(found.sentences())
+    assert "What is left" not in said
+    assert "Nothing is wrong with it any more." in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import os
 from typing import Annotated
 
 import typer
@@ -19,8 +20,15 @@ def language_of(asked: str | None) -> str:
     from danlu.diagnosis.catalogue import LANGUAGES
 
     if asked is None:
-        name, _ = locale.getlocale()
-        return "zh" if (name or "").lower().startswith(("zh", "chinese")) else "en"
+        return "zh" if _locale().lower().startswith(("zh", "chinese")) else "en"
     if asked not in LANGUAGES:
         raise DanluError(unknown("lang", asked, LANGUAGES))
     return asked
+
+
+def _locale() -> str:
+    """Return the locale's name, also where the machine does not have that locale."""
+    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return locale.getlocale()[0] or ""

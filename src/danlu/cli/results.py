@@ -32,7 +32,8 @@ def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
 
     # The page comes first: whatever reads our output may leave.
     found = diagnose(run, data)
-    report = write_report(run, found)
+    language = language_of(None)
+    report = write_report(run, found, language)
     sentences = verdict(run, found)
     if json:
         facts = {"run": str(run.path), "result": run.result}
@@ -42,7 +43,7 @@ def finish_run(run: Run, json: bool, data: Data | None = None) -> None:
     print_results(run)
     for sentence in sentences:
         say(sentence)
-    for line in found.lines(language_of(None)):
+    for line in found.lines(language):
         say(line)
     say(f"\nreport: {short_path(report)}")
 

@@ -145,6 +145,7 @@ def show(run: RunPath, trust: Trust = False, json: Json = False) -> None:
 
 def report(run: RunPath, trust: Trust = False) -> None:
     """Write the page of a finished run or study anew and print its path."""
+    from danlu.cli.languages import language_of
     from danlu.cli.study import write_study_report
     from danlu.errors import RunError
     from danlu.report.pages.run_page import write_report
@@ -160,7 +161,7 @@ def report(run: RunPath, trust: Trust = False) -> None:
             f"{str(found.path)!r} is {found.status}; only a finished run has a report "
             "(danlu resume goes on)"
         )
-    tell(short_path(write_report(found)))
+    tell(short_path(write_report(found, language=language_of(None))))
 
 
 @with_loading_options

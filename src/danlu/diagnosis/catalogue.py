@@ -14,6 +14,8 @@ from danlu.files import parse_toml
 
 LANGUAGES = ("en", "zh")
 SPACES = {"en": " ", "zh": ""}  # between sentences
+COLONS = {"en": ": ", "zh": "："}
+_IN_FIGURES = {"zh": {" points": " 个百分点", " to ": " 到 "}}  # words within figures
 
 
 @cache
@@ -85,6 +87,13 @@ def title_of_metric(name: str, language: str = "en") -> str:
     words = _words()["figures"]
     title = words[rest][language] if rest in words else metrics.title_of(rest)
     return f"{words[part][language] if part else ''}{title}"
+
+
+def figure(shown: str, language: str = "en") -> str:
+    """Return a gain or interval, as it is shown in English, in the language."""
+    for english, own in _IN_FIGURES.get(language, {}).items():
+        shown = shown.replace(english, own)
+    return shown
 
 
 def check_title(name: str, language: str = "en") -> str:

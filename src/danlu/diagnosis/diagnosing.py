@@ -43,7 +43,7 @@ class Diagnosis:
     def verdict(self, language: str = "en") -> str:
         """Return the first finding in a sentence."""
         first = self.findings[0]
-        return f"{first.title(language)}: {first.why(language)}"
+        return f"{first.title(language)}{catalogue.COLONS[language]}{first.why(language)}"
 
     def lines(self, language: str = "en") -> list[str]:
         """Return the root in a line, and in another what to try; nothing where all is well."""

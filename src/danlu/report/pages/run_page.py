@@ -22,8 +22,11 @@ _CRF_NOTE = (
 )
 
 
-def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
-    """Write report.html into the run's folder; diagnosis: of the run, where it is known already."""
+def write_report(run: Run, diagnosis: Diagnosis | None = None, language: str = "en") -> Path:
+    """Write report.html into the run's folder.
+
+    diagnosis: of the run, where it is known already. language: of findings.
+    """
     found = diagnosis or diagnose(run)
     source = run.data_info["source"]["source"]
     title = f"{run.recipe.model.name} on {source}"
@@ -32,7 +35,8 @@ def write_report(run: Run, diagnosis: Diagnosis | None = None) -> Path:
         f"<h1>{html.text(title)}</h1>",
         html.soft(_facts(run)),
         html.verdict(verdict(run, found)),
-        *findings_section(found),
+        *findings_section(found, language),
+        *map(html.soft, found.details(language)),
         html.table(result_head(run), result_rows(run)),
         html.heading("Curves"),
         html.figure("curves", figure, "Loss and accuracy by epoch"),

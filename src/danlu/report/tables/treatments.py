@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from danlu.diagnosis.catalogue import of_treatment
+from danlu.diagnosis.catalogue import figure, of_treatment
 from danlu.recipe.overrides import show
 from danlu.study.treating.treatment import Treatment
 
@@ -22,8 +22,8 @@ def rows(t: Treatment, number: int, language: str = "en") -> list[list[str]]:
             [
                 tried.candidate.name,
                 tried.candidate.cause,
-                t.format.signed_gap(tried.gain.mean),
-                t.format.range(tried.gain),
+                figure(t.format.signed_gap(tried.gain.mean), language),
+                figure(t.format.range(tried.gain), language),
                 str(tried.seeds),
                 of_treatment(tried.verdict, {}, language),
             ]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from danlu.study.treating.data_trials import DataTrial
     from danlu.study.treating.treatment import Treatment
 
-_POINTS = {"zh": ("points", "个百分点")}
 _ENDS = {
     course.NOTHING: "left_nothing",
     course.NO_GAIN: "left_no_gain",
@@ -66,10 +65,7 @@ class Story:
     def _gain(self, gain: Estimate) -> dict[str, str]:
         """Return a gain and its interval, as they are shown."""
         shown = {"gain": self.t.format.gap(gain.mean), "range": self.t.format.range(gain)}
-        if self.language in _POINTS:
-            english, own = _POINTS[self.language]
-            shown["gain"] = shown["gain"].replace(english, own)
-        return shown
+        return {name: catalogue.figure(text, self.language) for name, text in shown.items()}
 
     def _of_round(self, number: int) -> list[str]:
         t = self.t
@@ -117,7 +113,8 @@ class Story:
 
     def _ending(self) -> str:
         t = self.t
-        if t.end == course.HEALTHY:
+        # The last round may have mended everything.
+        if t.end == course.HEALTHY or t.after.is_healthy:
             return self._say("cured" if t.helped else "well")
         comma = "、" if self.language == "zh" else ", "
         left = comma.join(finding.title(self.language) for finding in t.after.findings)
