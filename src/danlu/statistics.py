@@ -181,7 +181,8 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     scale = 1 + z2 / n
     low = (centre - half) / scale
     high = (centre + half) / scale
-    return max(0.0, low), min(1.0, high)
+    # Rounding must not keep an end from what was observed.
+    return (0.0 if share <= 0 else max(0.0, low)), (1.0 if share >= 1 else min(1.0, high))
 
 
 def difference_interval(a: float, n: int, b: float, m: int) -> tuple[float, float]:
@@ -206,11 +207,13 @@ def mean_ranks(values: NDArray[Any]) -> NDArray[Any]:
     return ranks[place]
 
 
-def auc_interval(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, float]:
+def auc_interval(
+    is_positive: NDArray[np.bool_], scores: NDArray[Any], widening: float = 1.0
+) -> tuple[float, float]:
     """Return the 95 % interval of the area under a ROC curve (DeLong et al. 1988).
 
-    By ranks (Sun and Xu 2014), on the scale of log-odds, so that it keeps to [0, 1]. NaN where
-    there are fewer than two of either kind.
+    By ranks (Sun and Xu 2014), on the scale of log-odds, so that it keeps to [0, 1]. widening: a
+    factor, where scores are not independent. NaN where there are fewer than two of either kind.
     """
     positive, negative = scores[is_positive], scores[~is_positive]
     m, n = len(positive), len(negative)
@@ -224,7 +227,7 @@ def auc_interval(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[
     variance = float(of_positives.var(ddof=1)) / m + float(of_negatives.var(ddof=1)) / n
     if auc in (0, 1) or variance == 0:  # perfect separation has no spread to go by
         return math.nan, math.nan
-    half = _Z * math.sqrt(variance) / (auc * (1 - auc))
+    half = widening * _Z * math.sqrt(variance) / (auc * (1 - auc))
     centre = math.log(auc / (1 - auc))
     low, high = (1 / (1 + math.exp(-end)) for end in (centre - half, centre + half))
     return low, high

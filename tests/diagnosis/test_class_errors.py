@@ -55,7 +55,7 @@ def test_a_class_that_is_missed_is_named_and_no_other() -> None:
     found = class_errors(evidence(2.5, worst=7))
     assert found is not None
     said = " ".join(found.sentences())
-    assert "less often than the rest: 7 (" in said
+    assert "less often than the other classes, on the training part: 7 (" in said
     (sentence,) = [s for s in found.sentences() if "less often" in s]
     assert sentence.count("examples") == 1
 

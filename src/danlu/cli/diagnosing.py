@@ -57,7 +57,9 @@ def diagnose(
 
 def suspects(
     run: RunPath,
-    folds: Annotated[int, typer.Option(help="Networks to train, each without its fold.")] = 5,
+    folds: Annotated[
+        int | None, typer.Option(help="Networks to train, each without its fold (5).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The cross-validation's folder.")] = None,
     device: Device = "auto",
     trust: Trust = False,

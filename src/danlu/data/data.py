@@ -56,7 +56,9 @@ class Data:
     columns: tuple[ColumnNote, ...] = ()
     """Of a table: what each column but the target was taken for."""
     origins: Sequence[str] = field(default=(), repr=False)
-    """Where each example lies; empty where they are all rows in order."""
+    """Where each example lies; empty where that is not known."""
+    digests: Array | None = field(default=None, repr=False)
+    """Of texts, a number each [N], equal for equal texts."""
     _fitted: dict[str, normalize.Normalizer] = field(default_factory=dict, repr=False)
     _on_devices: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -89,8 +91,11 @@ class Data:
         return int(x.eq(UNK).sum())
 
     def origin(self, example: int) -> str:
-        """Return where an example lies in the source: a file's name, or a row, counted from 1."""
-        return self.origins[example] if self.origins else f"row {example + 1}"
+        """Return where an example lies in the source: a file's name, or a row, counted from 1.
+
+        Without either, its number in the order in which all were read.
+        """
+        return self.origins[example] if len(self.origins) else f"example {example + 1}"
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """Return (x, y) of one part, gathered."""
@@ -176,28 +181,35 @@ class Data:
         """Return pairs of equal examples that lie in two different parts.
 
         Keys name the parts, such as ("train", "test"); values are pairs of indices into `x`, the
-        earlier part's first. Texts with tokens that the vocabulary does not hold are left out: they
-        may differ there.
+        earlier part's first. Texts are compared as they were read; where that is not known, those
+        with tokens that the vocabulary does not hold are left out, as they may differ there.
         """
         part_of = self._part_numbers()
         pairs: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-        for group in equal_groups(self._digests()):
+        digests = self._digests() if self.digests is None else self.digests
+        for group in equal_groups(digests):
             originals = first_of_each_part(group, part_of)
             # Within one part, equal examples flatter nobody.
             if len(originals) < 2:
                 continue
             for example in map(int, group):
                 own_part = part_of[example]
-                if self.schema.is_text and bool((self.x[example] == UNK).any()):
+                if not self._shows_all(example):
                     continue
                 for part, original in originals.items():
                     if part >= own_part:
                         continue
                     # Digests can collide: values are compared before anything is called equal.
-                    if torch.equal(self.x[original], self.x[example]):
+                    if self.digests is not None or torch.equal(self.x[original], self.x[example]):
                         names = (PARTS[part], PARTS[own_part])
                         pairs[names].append((original, example))
         return {names: sorted(examples) for names, examples in pairs.items()}
+
+    def _shows_all(self, example: int) -> bool:
+        """Whether equal examples are equal in their source, too."""
+        if self.digests is not None or not self.schema.is_text:
+            return True
+        return not bool((self.x[example] == UNK).any())
 
     def duplicate_counts(self) -> dict[str, int]:
         """Return how many examples two parts have in common, by "first/second"."""
@@ -269,6 +281,7 @@ class Data:
             notices=raw.notices,
             columns=raw.columns,
             origins=raw.origins,
+            digests=raw.digests,
         )
 
 

@@ -26,6 +26,27 @@ class ColumnNote:
     example: str
 
 
+class Rows(Sequence[str]):
+    """Where examples lie in tables: the row, counted from 1 in the file of its part.
+
+    kept: the rows that are examples, of all files in a row; sizes: rows of each part's file.
+    """
+
+    def __init__(self, kept: Array, sizes: dict[str, int]) -> None:
+        self.kept, self.sizes = kept, sizes
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, example: int) -> str:  # type: ignore[override]
+        row = int(self.kept[example])
+        for part, size in self.sizes.items():
+            if row < size:
+                return f"row {row + 1}" if len(self.sizes) == 1 else f"{part}, row {row + 1}"
+            row -= size
+        raise IndexError(example)
+
+
 class Encoded(NamedTuple):
     """Examples and targets once the training part is known, and what was decided on the way."""
 
@@ -57,7 +78,9 @@ class Raw:
     columns: tuple[ColumnNote, ...] = ()
     """Of a table: every column but the target."""
     origins: Sequence[str] = ()
-    """Where each example lies: a file, or a row. Empty where examples are all rows in order."""
+    """Where each example lies: a file, or a row. Empty where that is not known."""
+    digests: Array | None = None
+    """Of texts, a number each [N], equal for equal texts, which their tokens may not show."""
 
     @property
     def labels(self) -> Array | None:

@@ -10,6 +10,7 @@ from string import Formatter
 from typing import Any
 
 from danlu import metrics
+from danlu.data.parts import TITLES
 from danlu.files import parse_toml
 
 LANGUAGES = ("en", "zh")
@@ -47,14 +48,14 @@ def why(cause: str, figures: Mapping[str, Any], language: str = "en") -> str:
 
 
 def _has_figures(sentence: str, figures: Mapping[str, Any]) -> bool:
-    """Whether all figures of a sentence are there, and numbers."""
+    """Whether all figures of a sentence are there, and finite."""
     for _, name, _, _ in Formatter().parse(sentence):
         if name is None:
             continue
         if name not in figures:
             return False
         value = figures[name]
-        if isinstance(value, float) and math.isnan(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return False
     return True
 
@@ -87,6 +88,11 @@ def title_of_metric(name: str, language: str = "en") -> str:
     words = _words()["figures"]
     title = words[rest][language] if rest in words else metrics.title_of(rest)
     return f"{words[part][language] if part else ''}{title}"
+
+
+def part(name: str, language: str = "en") -> str:
+    """Return what a part of the data is called."""
+    return TITLES[name] if language == "en" else str(_words()["figures"][name][language])
 
 
 def figure(shown: str, language: str = "en") -> str:

@@ -81,6 +81,10 @@ class DataEvidence:
         middle, spread = self._scale
         return Part(np.clip((x - middle) / spread, -10, 10), y)
 
+    def part_size(self, name: str) -> int:
+        """Return how many examples of a part are looked at."""
+        return min(_MOST[name], self.data.size(name))
+
     @cached_property
     def train(self) -> Part:
         """The training part."""

@@ -14,6 +14,8 @@ from danlu.statistics import difference_interval, wilson_interval
 
 GIVEN, NEIGHBOURS, UNKNOWN = "given", "neighbours", "unknown"
 _LEAST = 0.01  # an error that nobody minds
+_LEAST_UNSHOWN = 0.05
+_MOST = 2.0  # 1 − R² of a network that is worse than nothing
 _HAVE_CURES = ("bias", "variance", "both")
 _SHARE = 0.25  # of the held-out error, from which a part of it is high
 
@@ -27,9 +29,13 @@ class Gap:
     high: float = math.nan
 
     def is_high(self, error: float) -> bool:
-        """Whether it is a good part of a held-out error, and shown not to be 0."""
-        is_shown = math.isnan(self.low) or self.low > 0
-        return is_shown and self.value > max(_LEAST, _SHARE * error)
+        """Whether it is a good part of a held-out error, and shown not to be 0.
+
+        Without an interval it must be larger.
+        """
+        if math.isnan(self.low):
+            return self.value > max(_LEAST_UNSHOWN, _SHARE * error)
+        return self.low > 0 and self.value > max(_LEAST, _SHARE * error)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class ErrorParts:
     bias: Gap
     variance: Gap
     shift: Gap
+    is_of_numbers: bool = False
 
     @property
     def case(self) -> str:
@@ -70,7 +77,13 @@ class ErrorParts:
         figures = {"training": self.training, "validation": self.validation}
         figures |= {"reference": self.reference, "bias": self.bias.value}
         figures |= {"variance": self.variance.value}
-        names = ["parts", self.known_by, self.case]
+        parts = "parts_of_numbers" if self.is_of_numbers else "parts"
+        names = [parts, self.case]
+        # A reference that is worse than the network says nothing.
+        if self.known_by == GIVEN or (
+            self.known_by == NEIGHBOURS and self.reference < self.training
+        ):
+            names.insert(1, self.known_by)
         if cures and self.case in _HAVE_CURES:
             names.append(f"{self.case}_cures")
         return [catalogue.of_errors(name, figures, language) for name in names]
@@ -100,51 +113,59 @@ def check_target_error(error: float | None) -> None:
 
 
 def error_parts(e: Evidence) -> ErrorParts | None:
-    """Return what the error is made of; None where training or validation part have no figure."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
+    """Return what the error is made of; None where that is not known, or is no share.
+
+    Of texts whose every token has a target there is none: tokens depend on one another.
+    """
+    if e.schema is None or e.schema.each_token:
+        return None
+    metric = e.schema.metric
     training, validation, test = (1 - e.final(f"{p}_{metric}") for p in ("train", "valid", "test"))
-    if math.isnan(training) or math.isnan(validation):
+    is_known = not math.isnan(training) and not math.isnan(validation)
+    if not is_known or max(training, validation) > _MOST:
         return None
     reference, known_by = _reference(e)
     return ErrorParts(
-        reference,
+        reference.value,
         known_by,
         training,
         validation,
         test,
-        _bias(e, training, reference),
-        _gap(e, "valid", "train", validation - training),
-        _gap(e, "test", "valid", test - validation),
+        Gap(training - reference.value, training - reference.high, training - reference.low),
+        _gap(e, "valid", training, validation),
+        _difference(e, validation, test),
+        e.schema.is_regression,
     )
 
 
-def _reference(e: Evidence) -> tuple[float, str]:
+def _reference(e: Evidence) -> tuple[Gap, str]:
+    """Return the error that can be reached, with its interval where it is measured."""
     if e.target_error is not None:
-        return e.target_error, GIVEN
+        return Gap(e.target_error, e.target_error, e.target_error), GIVEN
+    unknown = Gap(math.nan), UNKNOWN
     if e.data is None or not e.data.has_features:
-        return math.nan, UNKNOWN
+        return unknown
     error = 1 - e.data.reference("valid")
-    return (math.nan, UNKNOWN) if math.isnan(error) else (error, NEIGHBOURS)
+    if math.isnan(error):
+        return unknown
+    return _measured(e, error, e.data.part_size("valid")), NEIGHBOURS
 
 
-def _has_intervals(e: Evidence) -> bool:
-    """Whether an error is a share of examples that have nothing to do with each other."""
-    return e.schema is not None and e.schema.task == "classification"
+def _measured(e: Evidence, error: float, n: float) -> Gap:
+    """Return an error on n examples; only a share of mistakes has an interval."""
+    if e.schema is None or e.schema.is_regression or math.isnan(n) or not 0 <= error <= 1:
+        return Gap(error)
+    return Gap(error, *wilson_interval(error, int(n)))
 
 
-def _bias(e: Evidence, training: float, reference: float) -> Gap:
-    n = e.final("train_n")
-    if not _has_intervals(e) or math.isnan(n):
-        return Gap(training - reference)
-    low, high = wilson_interval(training, int(n))
-    return Gap(training - reference, low - reference, high - reference)
+def _gap(e: Evidence, part: str, before: float, error: float) -> Gap:
+    """Return by how much the error on a part is above one that is known exactly."""
+    own = _measured(e, error, e.final(f"{part}_n"))
+    return Gap(error - before, own.low - before, own.high - before)
 
 
-def _gap(e: Evidence, part: str, before: str, difference: float) -> Gap:
-    """Return by how much the error on a part is larger than on the one before."""
-    n, m = e.final(f"{part}_n"), e.final(f"{before}_n")
-    if not _has_intervals(e) or math.isnan(n) or math.isnan(m) or math.isnan(difference):
-        return Gap(difference)
-    errors = [1 - e.final(f"{p}_accuracy") for p in (part, before)]
-    low, high = difference_interval(errors[0], int(n), errors[1], int(m))
-    return Gap(difference, low, high)
+def _difference(e: Evidence, validation: float, test: float) -> Gap:
+    n, m = e.final("test_n"), e.final("valid_n")
+    if e.schema is None or e.schema.is_regression or math.isnan(n + m + test):
+        return Gap(test - validation)
+    return Gap(test - validation, *difference_interval(test, int(n), validation, int(m)))

@@ -20,6 +20,7 @@ from danlu.diagnosis.network_checks import NetworkEvidence
 from danlu.metrics import Predicted
 from danlu.nn.information import entropy
 from danlu.recipe import Recipe
+from danlu.recipe.sample import examples_seen
 from danlu.runs import Run
 from danlu.runs.measurements import WHOLE
 
@@ -118,12 +119,7 @@ class Evidence:
     def examples(self) -> int:
         """How many training examples the network sees: of a sample, those that count."""
         n = self.sizes.get("train", 0)
-        if self.recipe is None:
-            return n
-        sample = self.recipe.sample
-        if sample.folds:
-            n -= n // sample.folds
-        return max(1, round(sample.share * n)) if n else 0
+        return n if self.recipe is None else examples_seen(self.recipe.sample, n)
 
     @property
     def has_diverged(self) -> bool:

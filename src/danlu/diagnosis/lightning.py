@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from danlu.diagnosis.watching import Watch, watch
-from danlu.errors import ModelError
+from danlu.errors import ModelError, RunNotice, notify
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -43,6 +43,7 @@ class DanluWatch(Callback):
         self.every = every
         self._watch: Watch | None = None
         self._steps = 0
+        self._is_automatic = True
 
     @property
     def watch(self) -> Watch:
@@ -57,6 +58,13 @@ class DanluWatch(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Put hooks on the network and its optimiser."""
+        self._is_automatic = bool(getattr(pl_module, "automatic_optimization", True))
+        if not self._is_automatic:
+            notify(
+                "DanluWatch cannot see the steps of manual optimisation; call "
+                "watch.step(loss) of the callback after each optimizer.step()",
+                RunNotice,
+            )
         optimizers = trainer.optimizers
         network = _network_of(pl_module)
         self._watch = watch(
@@ -69,10 +77,10 @@ class DanluWatch(Callback):
         self, trainer: Any, pl_module: nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note a step, where this batch ended one: of accumulated gradients only the last does."""
-        if trainer.global_step == self._steps:
+        if not self._is_automatic or trainer.global_step == self._steps:
             return
         self._steps = trainer.global_step
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is not None:
             # Lightning has divided it by the batches of a step.
             self.watch.step(loss.detach() * trainer.accumulate_grad_batches)

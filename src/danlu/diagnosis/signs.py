@@ -80,6 +80,11 @@ class Signs:
         values = self.measured.whole(column)
         return _median(values[-max(1, round(_LATE * len(values))) :])
 
+    @property
+    def typical_clip(self) -> float:
+        """The median of what clipping left of gradients; NaN where nothing is known of it."""
+        return _median(self.measured.whole("clip_factor"))
+
     @cached_property
     def weight_layers(self) -> list[str]:
         """Layers with weights that are updated."""

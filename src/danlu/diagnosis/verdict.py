@@ -244,6 +244,8 @@ def _of_numbers(run: Run) -> list[str]:
 
 
 def _r2(value: float) -> str:
+    if math.isnan(value):
+        return "undefined, as their targets do not differ"
     return f"{value:.3f}" if value > -10 else f"{value:.3g}"
 
 

@@ -46,6 +46,13 @@ def resampled(sample: Sample, n: int) -> Tensor | None:
     return drawn.sort().values
 
 
+def examples_seen(sample: Sample, n: int) -> int:
+    """Return how many of n training examples a network sees; of a bootstrap, that it draws from."""
+    if sample.folds:
+        n -= n // sample.folds
+    return max(1, round(sample.share * n)) if n else 0
+
+
 def times_drawn(sample: Sample, n: int, labels: Tensor | None = None) -> Tensor | None:
     """Return how often a network sees each of n training examples in an epoch [n].
 

@@ -256,7 +256,11 @@ def _replicates(recipes: Sequence[Recipe], start: int, end: int) -> list[Recipe]
     for replicate in range(start, end):
         for recipe in recipes:
             # Equal seeds in all variants: luck is the same, and cancels in the difference.
-            replicates.append(recipe.with_(seed=recipe.seed + replicate))
+            changes: dict[str, Any] = {"seed": recipe.seed + replicate}
+            if any(other.sample.share < 1 for other in recipes):
+                # Which examples a share holds is luck as well, and each replicate draws its own.
+                changes["sample.seed"] = recipe.sample.seed + replicate
+            replicates.append(recipe.with_(**changes))
     return replicates
 
 

@@ -19,6 +19,7 @@ from danlu.figures.style import plain
 from danlu.files import with_nulls
 from danlu.guest import guest
 from danlu.metrics import higher_is_better, title_of
+from danlu.recipe.sample import examples_seen
 from danlu.runs import Study
 from danlu.runs.members import figure_of
 from danlu.statistics import Estimate, estimate, holm, level_of_a_look, looks, p_value, verdict
@@ -152,10 +153,11 @@ class Comparison:
         shares = [dict(values).get("sample.share") for values in self.values]
         is_of_shares = all(len(values) == 1 for values in self.values) and None not in shares
         is_whole = all(math.isfinite(x) for of_variant in self.figures for x in of_variant)
-        if not is_of_shares or not is_whole or len(set(shares)) < LEAST_SIZES:
-            return None
         n = self.study.data_info["sizes"]["train"]
-        sizes = [max(1, round(share * n)) for share in shares if share is not None]
+        first = self.study.recipes[: len(self.names)]
+        sizes = [examples_seen(recipe.sample, n) for recipe in first]
+        if not is_of_shares or not is_whole or len(set(sizes)) < LEAST_SIZES:
+            return None
         errors = [[1 - x if self.higher_is_better else x for x in row] for row in self.figures]
         order = sorted(range(len(sizes)), key=sizes.__getitem__)
         return learning_curve([sizes[k] for k in order], [errors[k] for k in order])

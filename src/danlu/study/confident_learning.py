@@ -41,14 +41,3 @@ def suspected(p: Probabilities, labels: Labels) -> NDArray[np.bool_]:
     is_other = (confident != NONE) & (confident != labels)
     found: NDArray[np.bool_] = is_other & (p.argmax(1) != labels)
     return found
-
-
-def joint_memberships(p: Probabilities, labels: Labels) -> NDArray[np.float64]:
-    """Return for each example whether it is off the diagonal of the confident joint, and in it.
-
-    [n, 2]; by the ratio of the sums the share of wrong labels is estimated (Eq. 2 and 3).
-    """
-    confident = confident_classes(p, labels)
-    is_in = confident != NONE
-    is_off = is_in & (confident != labels)
-    return np.stack([is_off, is_in], 1).astype(np.float64)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,12 +22,13 @@ from danlu.errors import RecipeError, RunError, count
 from danlu.files import write
 from danlu.guest import guest
 from danlu.runs import Run, Study
-from danlu.statistics import bootstrap_interval, wilson_interval
-from danlu.study.confident_learning import joint_memberships, suspected
+from danlu.statistics import wilson_interval
+from danlu.study.confident_learning import suspected
 from danlu.study.folds import Folds, cross_validate, outputs_out_of_fold
 from danlu.train import StudyListener
 
 NAME = "suspects.csv"
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Suspects:
     """Suspected labels, the likeliest to be wrong first.
 
     found: all of them. examined: how many examples. accuracy: of the networks, out of fold.
-    share, low, high: estimated share of wrong labels with its 95 % interval.
+    constant: that of always answering the commonest class.
     """
 
     folds: Folds
@@ -60,15 +60,17 @@ class Suspects:
     found: list[Suspect] = field(repr=False)
     examined: int
     accuracy: float
-    share: float
-    low: float
-    high: float
     constant: float
 
     @property
     def path(self) -> Path:
         """The folder of the cross-validation."""
         return self.folds.path
+
+    @property
+    def share(self) -> float:
+        """The share of labels that are suspected."""
+        return len(self.found) / self.examined
 
     @cached_property
     def is_trusted(self) -> bool:
@@ -88,10 +90,12 @@ class Suspects:
                 f"class ({self.constant:.1%}), so they cannot tell a wrong label; find a recipe "
                 "that learns first (danlu diagnose)."
             ]
+        low, high = wilson_interval(self.share, self.examined)
         return [
             f"{known}.",
-            f"By confident learning about {self.share:.1%} of the labels are wrong "
-            f"({self.low:.1%} to {self.high:.1%}); {count(len(self.found), 'example')} to look at.",
+            f"{count(len(self.found), 'label')} ({self.share:.1%}, {low:.1%} to {high:.1%}) "
+            "contradict them with confidence. These are to be looked at: where classes overlap, "
+            "right labels are among them.",
         ]
 
     def to_csv(self) -> str:
@@ -110,8 +114,6 @@ class Suspects:
             "examined": self.examined,
             "accuracy": self.accuracy,
             "share": self.share,
-            "low": self.low,
-            "high": self.high,
             "suspects": [asdict(suspect) for suspect in self.found],
             "sentences": self.sentences(),
         }
@@ -122,7 +124,7 @@ def suspects(
     trained: Run | Folds | Study | str | Path,
     data: Any = None,
     *,
-    folds: int = 5,
+    folds: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     listener: StudyListener | None = None,
@@ -131,8 +133,8 @@ def suspects(
 
     trained: a run, whose recipe is trained on all folds of its training and validation part but
     one, fold by fold; or a cross-validation that is there already. data: those of a run on arrays
-    in memory. The test part is not judged. The list is written as suspects.csv into the
-    cross-validation's folder.
+    in memory. folds: 5 unless asked. The test part is not judged. The list is written as
+    suspects.csv into the cross-validation's folder.
 
     Raises RecipeError where examples have no classes of their own, and what `train` raises.
     """
@@ -141,6 +143,10 @@ def suspects(
     if isinstance(trained, Study):
         trained = Folds(trained)
     if isinstance(trained, Folds):
+        if folds is not None or out is not None:
+            raise RecipeError(
+                "`folds` and `out` must be left out: these networks are trained already"
+            )
         given = data if data is None or isinstance(data, Data) else load(data)
         return _of_folds(trained, given)
     _refuse_without_classes(trained.schema.task)
@@ -148,7 +154,7 @@ def suspects(
         data = trained.load_data()
     data = data if isinstance(data, Data) else trained.load_again(data)
     found = cross_validate(
-        trained.recipe, data, folds=folds, out=out, device=device, listener=listener
+        trained.recipe, data, folds=folds or FOLDS, out=out, device=device, listener=listener
     )
     return _of_folds(found, data)
 
@@ -178,26 +184,16 @@ def _of_folds(folds: Folds, data: Data | None) -> Suspects:
     p = outputs.double().softmax(1).numpy()
     y = labels.numpy()
     shares = np.bincount(y) / len(y)
-    memberships = torch.from_numpy(joint_memberships(p, y))
-    low, high = bootstrap_interval(memberships, _share)
     found = Suspects(
         folds,
         data,
         _listed(p, y, rows, data),
         len(y),
         float((p.argmax(1) == y).mean()),
-        float(_share(memberships.sum(0))),
-        low,
-        high,
         float(shares.max()),
     )
     write(folds.path / NAME, found.to_csv())
     return found
-
-
-def _share(sums: Tensor) -> Tensor:
-    """Return the share of wrong labels by sums over examples [..., 2]."""
-    return sums[..., 0] / sums[..., 1].clamp_min(1)
 
 
 def _listed(

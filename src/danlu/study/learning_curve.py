@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from danlu.statistics import jackknife_half_width
 
 _EXPONENTS = np.geomspace(0.05, 2, 60)
-LEAST_SIZES = 3
+LEAST_SIZES = 4  # the law has three parameters
 
 Numbers = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class LearningCurve:
 
 
 def learning_curve(sizes: Sequence[int], errors: Sequence[Sequence[float]]) -> LearningCurve:
-    """Return the law through errors [V][n] at three sizes or more, and the gain of doubling.
+    """Return the law through errors [V][n] at four sizes or more, and the gain of doubling.
 
     The interval is over seeds, each left out in turn (jackknife, Tukey 1958), and holds as far as
     the law does beyond the sizes that were seen.

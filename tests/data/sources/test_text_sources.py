@@ -225,3 +225,15 @@ def test_texts_that_differ_in_unknown_words_are_not_called_equal(tmp_path: Path)
     assert data.unknown("train") > 100
     counts = data.duplicate_counts()
     assert sum(counts.values()) == 1
+
+
+def test_copies_of_texts_are_found_whatever_the_vocabulary(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": f"the film of word{k} was good", "label": "ab"[k % 2]})
+        for k in range(100)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    (tmp_path / "test.jsonl").write_text("\n".join(lines[:30]))
+    for vocabulary in (8, 500):
+        data = quietly(str(tmp_path), tokens="words", vocabulary=vocabulary)
+        assert sum(data.duplicate_counts().values()) == 30

@@ -6,6 +6,7 @@ training part alone. Legend: N examples, T tokens; S of a source.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,7 +154,21 @@ def labelled(
 
     nothing = np.zeros((len(texts), 1), np.int32)
     placeholder = Schema("classification", (1,), classes)
-    return Raw(nothing, y, placeholder, encode=encode, notices=notices)
+    return Raw(
+        nothing,
+        y,
+        placeholder,
+        encode=encode,
+        notices=notices,
+        origins=places,
+        digests=_digests(texts),
+    )
+
+
+def _digests(texts: Sequence[str]) -> Array:
+    """Return a number per text [N], equal for equal texts whatever the vocabulary."""
+    found = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(found), np.uint64)
 
 
 def _refuse_empty(texts: Sequence[str], places: Sequence[str], what: str, thing: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from danlu.data.column import Column
 from danlu.data.memmap import Array, allocate
 from danlu.data.parts import sizes_left
-from danlu.data.raw import ColumnNote, Encoded, Raw
+from danlu.data.raw import ColumnNote, Encoded, Raw, Rows
 from danlu.data.schema import Schema
 from danlu.data.tables.features import fit_column, write_features
 from danlu.data.tables.roles import OVERRIDES, Overrides, Reading, read_columns, uses_decimal_comma
@@ -101,7 +101,7 @@ def from_frame(
         encode=encode,
         notices=_notices(readings, target, kept, options),
         columns=tuple(map(note_of, readings)),
-        origins=() if kept.all() else [f"row {i + 1}" for i in np.flatnonzero(kept)],
+        origins=Rows(np.flatnonzero(kept), _rows_of_parts(len(kept), n_valid, n_test)),
     )
 
 
@@ -128,6 +128,12 @@ def from_known_frame(frame: pd.DataFrame, name: str, schema: Schema, budget: int
             *_left_sentences(kept, title),
         ),
     )
+
+
+def _rows_of_parts(n: int, n_valid: int, n_test: int) -> dict[str, int]:
+    """Return how many rows each part's file has; one entry where all lie in one."""
+    sizes = {"train": n - n_valid - n_test, "valid": n_valid, "test": n_test}
+    return {part: size for part, size in sizes.items() if size}
 
 
 def _schema(

@@ -12,12 +12,21 @@ import numpy as np
 from danlu.diagnosis.error_parts import error_parts
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, against_memorising, found, more_examples, prescribe
+from danlu.diagnosis.rules.table import (
+    Rule,
+    against_memorising,
+    found,
+    is_at_chance,
+    more_examples,
+    prescribe,
+)
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import difference_interval, wilson_interval
 
 _MATERIAL = 0.1  # a gap of accuracies that matters
 _TOLD_APART = 0.6  # AUC by which parts are of different distributions; chance has 0.5
+_FEW = 25  # examples of a class
+_UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 _MANY_EPOCHS = 60
 
 
@@ -67,7 +76,7 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
         figures |= {"auc": told.auc, "low": told.low, "high": told.high}
         if told.features:
             figures["features"] = ", ".join(told.features)
-    elif told is not None:
+    elif told is not None and told.high <= _TOLD_APART:
         figures |= {"alike": told.auc, "low": told.low, "high": told.high}
     # Inputs that differ are no harm where the network answers as well.
     severity = 0.3 if drop is None else min(1.0, drop + 0.2)
@@ -84,7 +93,11 @@ def _drop_on_test(e: Evidence) -> float | None:
         return None
     if metric == "r2":
         return valid - test if valid - test > 0.5 and valid > 0.2 else None
-    low, _ = difference_interval(valid, int(e.final("valid_n")), test, int(e.final("test_n")))
+    n, m = e.final("valid_n"), e.final("test_n")
+    if math.isnan(n) or math.isnan(m):
+        low = valid - test - _UNCERTAIN
+    else:
+        low, _ = difference_interval(valid, int(n), test, int(m))
     return valid - test if low > 0.05 else None
 
 
@@ -128,7 +141,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     gap = _gap(e)
     examples = e.examples
     classes = max(1, sum(count > 0 for count in e.class_counts))
-    if gap is None or not examples or examples / classes > 25:
+    if gap is None or not examples or examples / classes > _FEW:
         return None
     trained, reached, low = gap
     if not low > 0.05:
@@ -159,16 +172,29 @@ def underfitting(e: Evidence, s: Signs) -> Finding | None:
         "underfitting",
         min(1.0, parts.bias.value + 0.2),
         {
-            "training": parts.training,
+            "unexplained" if parts.is_of_numbers else "training": parts.training,
             "reference": parts.reference,
             "bias": parts.bias.value,
-            "low": parts.bias.low,
-            "high": parts.bias.high,
         },
         *cures,
         prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
         prescribe("another_network"),
     )
+
+
+def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
+    """It answers held-out examples no better than a constant, having seen a handful of a class."""
+    examples = e.examples
+    classes = max(1, sum(count > 0 for count in e.class_counts))
+    if e.has_diverged or not examples or examples / classes > _FEW or not is_at_chance(e):
+        return None
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    figures: dict[str, float | int | str] = {
+        "examples": examples,
+        "training": e.final(f"train_{metric}"),
+        "held_out": e.final(f"valid_{metric}"),
+    }
+    return found("too_little_data", 1.0, figures, *more_examples(e))
 
 
 def overtrained(e: Evidence, s: Signs) -> Finding | None:
@@ -208,9 +234,12 @@ def _gap(e: Evidence) -> tuple[float, float, float] | None:
         return None
     if metric == "r2":
         return trained, reached, trained - reached - 0.2
-    n, m = int(e.final("train_n")), int(e.final("valid_n"))
-    low, _ = difference_interval(trained, n, reached, m)
-    return trained, reached, low
+    m = e.final("valid_n")
+    if math.isnan(m):
+        return trained, reached, trained - reached - _UNCERTAIN
+    # How it does on what it was trained on is known; only what was held out is a sample.
+    _, high = wilson_interval(reached, int(m))
+    return trained, reached, trained - high
 
 
 def _lowest_and_last(e: Evidence) -> tuple[float, float]:
@@ -226,6 +255,7 @@ RULES = (
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
     Rule("underfitting", underfitting, is_last_resort=True),
+    Rule("too_little_data", nothing_of_others, is_last_resort=True),
     Rule("overtrained", overtrained, ("overfitting",)),
     Rule("overfitting", overfitting, ()),
 )

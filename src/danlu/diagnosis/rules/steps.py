@@ -51,7 +51,7 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
-    cures = [*_rates(e, 0.1, 0.01, 0.001), *_usual_rate(e), prescribe("clip", "clip.norm=1")]
+    cures = [*_usual_rate(e), *_rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
     return found("lr_too_high", s.unlearnt, figures, *cures)
 
 
@@ -72,7 +72,8 @@ def diverged(e: Evidence, s: Signs) -> Finding | None:
     start = [prescribe("usual_init", "init=auto", "init.bias=0")]
     start.append(prescribe("normalise", "normalize=zscore"))
     cures = [*_rates(e, 0.1, 0.01), prescribe("clip", "clip.norm=1")] if e.diverged_at else []
-    return found("diverged", 1.0, {"step": e.diverged_at}, *cures, *start, also=["lr_too_high"])
+    also = ["lr_too_high"] if e.diverged_at else []
+    return found("diverged", 1.0, {"step": e.diverged_at}, *cures, *start, also=also)
 
 
 def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
@@ -95,7 +96,7 @@ def clip_too_tight(e: Evidence, s: Signs) -> Finding | None:
     factors = s.measured.whole("clip_factor")
     if not len(factors) or not s.unlearnt > _UNLEARNT:
         return None
-    typical = float(np.nanmedian(factors))
+    typical = s.typical_clip
     if not typical < 0.1 or not s.late_update < 20 * _TINY:
         return None
     return found(
@@ -223,8 +224,8 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
         "lr_too_low",
         s.unlearnt,
         {"update_ratio": s.late_update, "cosine": s.late("gradient_cosine")},
-        *_rates(e, 10, 100, 1000),
         *_usual_rate(e),
+        *_rates(e, 10, 100, 1000),
     )
 
 
@@ -278,7 +279,7 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
 
 def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
     """The network does no better than a constant answer, and no other rule says why."""
-    if e.has_diverged or e.recipe is None or not s.unlearnt > 0.95 or not is_at_chance(e):
+    if e.has_diverged or e.recipe is None or not s.unlearnt > 0.5 or not is_at_chance(e):
         return None
     return found(
         "nothing_learnt",

@@ -91,10 +91,12 @@ def _squared_without_each(predictions: Array, targets: Array, noise: float) -> A
 def _over_both(of_examples: Array, without: Array) -> Estimate:
     """Return the mean over examples with its interval over examples and training sets.
 
-    without [R]: the same without each training set. Both kinds of draws add to the uncertainty; of
-    two training sets nothing can be said.
+    without [R]: the same without each training set; NaN for two sets, of which nothing can be said:
+    then the interval is over examples alone.
     """
     found = estimate(of_examples.tolist())
+    if np.isnan(without).any():
+        return found
     of_sets = jackknife_half_width(without.tolist())
     half = math.hypot((found.high - found.low) / 2, of_sets)
     if math.isnan(found.low):  # all examples alike

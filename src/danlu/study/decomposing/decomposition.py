@@ -20,6 +20,7 @@ from danlu.study.facts import checked
 from danlu.study.grid import name_of
 
 KIND = "decompose"
+_FEW = 10  # training sets
 TITLES = {"squared": "squared loss", "0-1": "0–1 loss"}
 
 
@@ -131,9 +132,13 @@ class BiasVariance:
         }[self.vary]
         is_bootstrap = self.study.recipes[0].sample.resample
         drawn = sets.format(" drawn by bootstrap" if is_bootstrap else " drawn anew")
+        over = "its examples (Student's t) and over training sets (jackknife) together"
+        if self.replicates < _FEW:
+            over += f"; with fewer than {_FEW} of these they are rough"
+        if self.replicates < 3:
+            over = "its examples alone, as two training sets say nothing of others"
         return (
-            f"over {self.replicates} {drawn}, on the {self.part} part; 95 % intervals over "
-            "its examples (Student's t) and over training sets (jackknife) together"
+            f"over {self.replicates} {drawn}, on the {self.part} part; 95 % intervals over {over}"
         )
 
     def figure(self) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Story:
         winners = [row for row in rows if number < len(t.chosen) and row.verdict == BETTER]
         confirmed = [row for row in winners if row.candidate == t.chosen[number]]
         figures: dict[str, Any] = {"round": number + 1, "tried": len(rows)}
+        figures["edits"] = count(len(rows), "edit")
         if not confirmed:
             told = [self._say("round_lost", **figures)]
             if self._is_no_better_than_constant(number, rows):
