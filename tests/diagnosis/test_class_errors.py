@@ -67,3 +67,29 @@ def test_a_run_has_them_and_numbers_have_none(tmp_path: Path) -> None:
     assert sum(c.examples for c in found.classes) == 359
     numbers = fit(Recipe(epochs=1), load("diabetes"), out=tmp_path / "b")
     assert numbers.diagnose().by_class is None
+
+
+def test_a_perfect_network_has_no_worse_class() -> None:
+    for n in range(1, 60):
+        assert wilson_interval(1.0, n)[1] == 1.0
+        assert wilson_interval(0.0, n)[0] == 0.0
+    targets = np.arange(30) % 10
+    p = np.eye(10)[targets]
+    found = class_errors(Evidence(schema=DIGITS.schema, predicted=Predicted(targets, targets, p)))
+    assert found is not None
+    assert found.sentences() == []
+
+
+def test_no_class_is_named_by_chance() -> None:
+    """All classes are equally good; with Holm one in twenty draws may name one."""
+    rng = np.random.default_rng(3)
+    named = 0
+    for _ in range(100):
+        targets = rng.integers(0, 10, 400)
+        right = rng.random(400) < 0.8
+        chosen = np.where(right, targets, (targets + 1) % 10)
+        p = np.eye(10)[chosen] * 0.5 + 0.05
+        evidence = Evidence(schema=DIGITS.schema, predicted=Predicted(targets, chosen, p))
+        found = class_errors(evidence)
+        named += bool(found is not None and found.worse)
+    assert named <= 12

@@ -285,3 +285,20 @@ def test_however_low_the_rate_it_is_named(digits: Data, rate: float, tmp_path: P
     assert first.cause == "lr_too_low"
     rates = [float(p.edits[0].value) for p in first.prescriptions]
     assert max(rates) >= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("source", "share", "epochs"), [("dna", 0.002, 3), ("iris", 0.002, 30), ("wine", 0.002, 20)]
+)
+def test_what_answers_no_better_than_a_constant_is_not_healthy(
+    source: str, share: float, epochs: int, tmp_path: Path
+) -> None:
+    recipe = Recipe.read("text-classification") if source == "dna" else Recipe(batch_size=16)
+    run = fit(
+        recipe.with_([f"sample.share={share}", f"epochs={epochs}"]),
+        load(source),
+        out=tmp_path / "r",
+    )
+    found = run.diagnose()
+    assert not found.is_healthy
+    assert "sample.share=1" in json.dumps(found.to_json())

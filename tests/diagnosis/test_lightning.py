@@ -49,10 +49,12 @@ def loaders() -> list[DataLoader[Any]]:
     return found
 
 
-def trained(lr: float, epochs: int = 5, watched: bool = True, **options: Any) -> Any:
+def trained(
+    lr: float, epochs: int = 5, watched: bool = True, kind: Any = Digits, **options: Any
+) -> Any:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.manual_seed(0)
-    module, callback = Digits(lr), DanluWatch(classes=10, every=20)
+    module, callback = kind(lr), DanluWatch(classes=10, every=20)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
@@ -101,3 +103,40 @@ def test_accumulated_batches_are_one_step() -> None:
 def test_before_a_training_there_is_nothing_to_diagnose() -> None:
     with pytest.raises(ModelError, match="call trainer"):
         DanluWatch(classes=10).diagnose()
+
+
+class WithAccuracies(Digits):
+    def training_step(self, batch: Any, number: int) -> Tensor:
+        x, y = batch
+        out = self.model(x)
+        self.log("train_acc", (out.argmax(1) == y).float().mean())
+        return F.cross_entropy(out, y)
+
+    def validation_step(self, batch: Any, number: int) -> None:
+        x, y = batch
+        self.log("val_acc", (self.model(x).argmax(1) == y).float().mean())
+
+
+class Manual(Digits):
+    def __init__(self, lr: float) -> None:
+        super().__init__(lr)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, number: int) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self._loss(batch))
+        optimizer.step()
+
+
+def test_logged_accuracies_are_those_of_epochs() -> None:
+    _, callback = trained(0.3, kind=WithAccuracies)
+    assert {"train_accuracy", "valid_accuracy"} <= set(callback.watch.history[-1])
+    callback.diagnose()
+
+
+def test_manual_optimisation_trains_on_and_is_told() -> None:
+    module, callback = trained(0.3, epochs=1, kind=Manual)
+    torch.manual_seed(0)
+    assert not torch.equal(module.model[0].weight, Manual(0.3).model[0].weight)
+    assert callback.watch.history[-1]["step"] == 0

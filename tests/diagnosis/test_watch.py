@@ -55,3 +55,22 @@ def test_what_cannot_be_watched_is_refused() -> None:
 def test_a_diverged_network_answers_alike() -> None:
     found = train(1e20, epochs=2).diagnose()
     assert [finding.cause for finding in found.findings] == ["lr_too_high"]
+
+
+def test_accuracies_of_epochs_are_read() -> None:
+    """Of how many examples they are is not known."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with danlu.watch(model, optimizer, classes=2) as watched:
+        for epoch in range(4):
+            loss = model(torch.ones(8, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            watched.step(loss)
+            watched.epoch(
+                train_accuracy=0.99, valid_accuracy=0.55, test_accuracy=0.54, train_loss=0.1,
+                valid_loss=0.5 + epoch,
+            )  # fmt: skip
+    assert "overfitting" in [finding.cause for finding in watched.diagnose().findings]

@@ -226,3 +226,16 @@ def test_intervals_hold_the_truth_over_examples_and_training_sets() -> None:
             part = getattr(found, name)
             hits[name] += part.low <= truth[name] <= part.high
     assert min(hits.values()) >= 51
+
+
+def test_intervals_of_zero_one_loss_hold_the_truth() -> None:
+    """Each set answers each example right with a chance of its own, above a half."""
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(60):
+        chance = rng.uniform(0.6, 0.95, 80)
+        p = (rng.random((20, 80)) < chance).astype(int)
+        found = zero_one(p, np.ones(80, int))
+        # The expected loss over examples drawn likewise.
+        hits += found.loss.low <= 1 - 0.775 <= found.loss.high
+    assert hits >= 51

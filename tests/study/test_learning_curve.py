@@ -35,7 +35,7 @@ def test_the_interval_holds_the_gain_of_the_law_mostly() -> None:
         errors = [(2 * n**-0.5 + rng.normal(0, 0.003, 8)).tolist() for n in SIZES]
         found = learning_curve(SIZES, errors)
         hits += found.low <= truth <= found.high
-    assert hits >= 32  # percentiles of few seeds are somewhat narrow
+    assert hits >= 32  # of few seeds it is somewhat narrow
 
 
 def test_a_comparison_of_shares_says_whether_more_data_are_worth_it(tmp_path: Path) -> None:
@@ -64,3 +64,16 @@ def test_other_comparisons_have_none(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.learning_curve is None
     assert found.to_json()["learning_curve"] is None
+
+
+def test_each_replicate_draws_its_own_examples(tmp_path: Path) -> None:
+    found = compare(
+        load("iris"), {"sample.share": [0.4, 1.0]}, recipe=Recipe(epochs=1, batch_size=16), seeds=3,
+        out=tmp_path / "c",
+    )  # fmt: skip
+    assert [r.sample.seed for r in found.study.recipes] == [0, 0, 1, 1, 2, 2]
+    other = compare(
+        load("iris"), {"optimizer.lr": [0.1, 0.01]}, recipe=Recipe(epochs=1, batch_size=16),
+        seeds=2, out=tmp_path / "d",
+    )  # fmt: skip
+    assert {r.sample.seed for r in other.study.recipes} == {0}
