@@ -4,7 +4,8 @@
 
 Both judge by the same out-of-fold probabilities, those of danlu's networks. A share of the labels is replaced by other
 classes; found is what of these is listed, right what of the list is planted, AP the average precision of the order of
-all examples. Needs cleanlab, whose licence (AGPL) keeps it out of danlu. MNIST is looked for in DANLU_DATA.
+all examples. Needs cleanlab (pip install --no-deps cleanlab termcolor tqdm, as it asks for an old NumPy), whose licence
+(AGPL) keeps it out of danlu. MNIST is looked for in DANLU_DATA.
 """
 
 from __future__ import annotations
