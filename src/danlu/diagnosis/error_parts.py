@@ -75,8 +75,9 @@ class ErrorParts:
     def sentences(self, language: str = "en", cures: bool = True) -> list[str]:
         """Return the errors, what they say, and what helps against each case in general."""
         figures = {"training": self.training, "validation": self.validation}
-        figures |= {"reference": self.reference, "bias": self.bias.value}
-        figures |= {"variance": self.variance.value}
+        # What a network is better by than was held to be possible is no bias.
+        figures |= {"reference": self.reference, "bias": max(0.0, self.bias.value)}
+        figures |= {"variance": max(0.0, self.variance.value)}
         parts = "parts_of_numbers" if self.is_of_numbers else "parts"
         names = [parts, self.case]
         # A reference that is worse than the network says nothing.
