@@ -172,6 +172,8 @@ class Start:
             parts={"train": kept, "valid": nothing, "test": nothing},
             mapped=False,
             reloadable=False,
+            origins=(),
+            digests=None,
             # As the whole training part is scaled.
             _fitted={self.data.normalizer(self.recipe.normalize).kind:
                      self.data.normalizer(self.recipe.normalize)},

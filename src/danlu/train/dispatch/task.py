@@ -101,7 +101,7 @@ def pack_data(data: Data) -> PackedData:
     All tasks of a machine read one copy of an array, while each has a tensor of its own.
     """
     no_examples = data.x[:0].clone()
-    without_examples = replace(data, x=no_examples, _on_devices={})
+    without_examples = replace(data, x=no_examples, _on_devices={}, origins=(), digests=None)
     return without_examples, data.x.numpy()
 
 
