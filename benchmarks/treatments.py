@@ -29,7 +29,7 @@ from measure import machine
 from patients import trained
 
 from danlu import Data, Recipe, Treatment, treat
-from danlu.errors import DanluError
+from danlu.errors import DanluError, Interrupted
 from danlu.runs.members import figure_of
 from danlu.study.treating.gains import Scale
 from danlu.train import mistakes_in
@@ -159,7 +159,10 @@ def main() -> None:
     # The longest last, so that Ctrl-C leaves a table of most.
     chosen.sort(key=lambda patient: patient.recipe().epochs)
     outcomes = []
-    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as temporary:
+    with (
+        contextlib.suppress(KeyboardInterrupt, Interrupted),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         for patient in chosen:
             outcome = examine(patient, asked.keep or Path(temporary), not asked.no_search)
             outcomes.append(outcome)

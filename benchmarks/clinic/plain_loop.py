@@ -90,6 +90,8 @@ class PlainLoop:
                 )
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr * share
+                if len(batch) == 1 < recipe.batch_size:
+                    continue  # batch norm cannot take a single example
                 x, y = self._inputs(batch)
                 loss = self._loss(self.model(x), y) + self._penalty(len(rows))
                 self.optimizer.zero_grad()
@@ -119,7 +121,7 @@ class PlainLoop:
         if self.data.schema.is_text:
             x, y = trim_padding(x, y, self.data.schema.source)
         if self.augmenter.moves:
-            x = self.augmenter.move(x, self.generator)
+            x = self.augmenter.move(x.float(), self.generator)
         return self.augmenter.add_noise(self.normalizer(x), self.generator), y
 
     def _loss(self, out: Tensor, y: Tensor, plain: bool = False) -> Tensor:
