@@ -166,7 +166,11 @@ def _gap(e: Evidence, part: str, before: float, error: float) -> Gap:
 
 
 def _difference(e: Evidence, validation: float, test: float) -> Gap:
-    n, m = e.final("test_n"), e.final("valid_n")
-    if e.schema is None or e.schema.is_regression or math.isnan(n + m + test):
-        return Gap(test - validation)
-    return Gap(test - validation, *difference_interval(test, int(n), validation, int(m)))
+    """Return by how much the error on the test part is above that on the validation part."""
+    difference = test - validation
+    n_test, n_valid = e.final("test_n"), e.final("valid_n")
+    is_known = not any(map(math.isnan, (difference, n_test, n_valid)))
+    if e.schema is None or e.schema.is_regression or not is_known:
+        return Gap(difference)
+    low, high = difference_interval(test, int(n_test), validation, int(n_valid))
+    return Gap(difference, low, high)

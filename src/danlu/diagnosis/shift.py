@@ -27,6 +27,7 @@ _WIDENING = 1.5
 _CELLS = 7  # a picture is cut into so many rows and columns
 _LEVEL = 0.01  # of the tests of single features
 _NAMED = 3  # features
+_TINY = 1e-12  # so that features that are all alike divide by nothing
 
 Numbers = NDArray[np.float64]
 
@@ -71,14 +72,15 @@ def _cross_fitted(x: Numbers, is_second: NDArray[np.bool_]) -> Numbers:
 
     The kernel is a linear one and a Gaussian one, as wide as examples usually are apart.
     """
-    squares = (x**2).sum(1)
-    apart = np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0)
-    kernel = x @ x.T / max(float(squares.mean()), 1e-12)
-    kernel = kernel + np.exp(-apart / max(float(np.median(apart)), 1e-12))
+    products = x @ x.T  # [n, n]
+    squares = products.diagonal()
+    apart = np.maximum(squares[:, None] + squares - 2 * products, 0)
+    linear = products / max(float(squares.mean()), _TINY)
+    gaussian = np.exp(-apart / max(float(np.median(apart)), _TINY))
     sides = np.where(is_second, 1.0, -1.0)[:, None]
     # Each fold has as many of both parts.
     fold_of = np.tile(folds(len(x) // 2), 2)
-    return cross_fitted(kernel, sides, fold_of)[:, 0]
+    return cross_fitted(linear + gaussian, sides, fold_of)[:, 0]
 
 
 def _some(data: Data, part: str, n: int) -> NDArray[np.int64]:
@@ -125,8 +127,11 @@ def _cells(x: Numbers) -> tuple[Sequence[str], Numbers]:
     _, channels, height, width = x.shape
     down = np.linspace(0, height, min(_CELLS, height) + 1).astype(int)
     across = np.linspace(0, width, min(_CELLS, width) + 1).astype(int)
-    edges = np.abs(np.diff(x, axis=3)).mean((1, 2, 3)) + np.abs(np.diff(x, axis=2)).mean((1, 2, 3))
-    names, columns = ["contrast", "sharpness"], [x.std((1, 2, 3)), edges]
+    of_picture = (1, 2, 3)  # the axes of one
+    steps_across = np.abs(np.diff(x, axis=3)).mean(of_picture)
+    steps_down = np.abs(np.diff(x, axis=2)).mean(of_picture)
+    names = ["contrast", "sharpness"]
+    columns = [x.std(of_picture), steps_across + steps_down]
     for c in range(channels):
         names.append("brightness" if channels == 1 else f"brightness of channel {c}")
         columns.append(x[:, c].mean((1, 2)))
@@ -134,7 +139,7 @@ def _cells(x: Numbers) -> tuple[Sequence[str], Numbers]:
         for left, right in pairwise(across):
             cell = x[:, :, top:bottom, left:right]
             names.append(f"pixels {top}–{bottom - 1} × {left}–{right - 1}")
-            columns.append(cell.mean((1, 2, 3)))
+            columns.append(cell.mean(of_picture))
     return names, np.stack(columns, 1)
 
 
