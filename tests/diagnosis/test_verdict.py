@@ -6,6 +6,8 @@ from pathlib import Path
 
 from danlu import Recipe, fit, load
 from danlu.diagnosis import verdict
+from danlu.report.pages.run_page import write_report
+from danlu.train import train
 
 
 def test_verdicts_name_no_learning_over_fitting_too_few_epochs_or_no_gap(tmp_path: Path) -> None:
@@ -26,3 +28,9 @@ def test_verdicts_name_no_learning_over_fitting_too_few_epochs_or_no_gap(tmp_pat
     assert "still falling at the end" in " ".join(verdict(short))
     healthy = fit(Recipe.read("iris"), load("iris"), out=tmp_path / "d")
     assert "no gap to the test part is shown" in " ".join(verdict(healthy))
+
+
+def test_where_no_part_was_scored_that_is_said(tmp_path: Path) -> None:
+    study = train([Recipe(epochs=1)], load("iris"), parts=(), out=tmp_path / "a")
+    assert "No part was scored" in verdict(study.run(0))[0]
+    assert "No part was scored" in write_report(study.run(0)).read_text()

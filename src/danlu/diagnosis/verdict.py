@@ -37,6 +37,8 @@ def verdict(run: Run, found: Diagnosis | None = None) -> list[str]:
     schema = run.schema
     is_healthy = found is None or found.is_healthy
     part = held_out(run)
+    if f"{part}_n" not in run.result:
+        return ["No part was scored when it was trained; `danlu evaluate` scores the test part."]
     if schema.task == "tagging":
         sentences = _of_tags(run)
     elif schema.each_token:

@@ -20,7 +20,7 @@ from danlu.report.pages import html, text_page
 from danlu.report.pages.examples import captioned
 from danlu.report.tables.classes import CLASS_HEAD, class_cells, class_rows
 from danlu.runs import Run
-from danlu.runs.saved_outputs import read_outputs
+from danlu.runs.saved_outputs import has_outputs, read_outputs
 
 _ROWS_SHOWN = 10  # of a table's errors
 _CLASSES_SHOWN = 30  # in a confusion matrix
@@ -31,6 +31,8 @@ def sections(run: Run) -> list[str]:
     """Return sections on what the network predicts on the last part read."""
     if run.schema.each_token:
         return text_page.sections(run)
+    if not has_outputs(run.sealed):
+        return []  # no part was scored
     kept = read_outputs(run.sealed)
     predicted = predicted_of(run)
     assert predicted is not None

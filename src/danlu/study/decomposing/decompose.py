@@ -93,7 +93,7 @@ def decompose(
         data,
         out=out,
         device=device,
-        parts=(),
+        parts=(part,),
         listener=listener,
         checkpoint_every=checkpoint_every,
         facts={
