@@ -5,7 +5,7 @@ Legend: n examples, F features, T tokens, K classes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from danlu.data.vocabulary import PAD
 
 _FOLDS = 5
 _PENALTY = 0.02  # of kernel ridge regression, by the kernel's diagonal and example
+_SUREST = 100  # examples at the least, but no more than half
+_TINY = 1e-12
 _LONGEST_PHRASE = 4  # tokens
 _PHRASES = 1 << 12  # numbers that phrases are hashed to
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -37,11 +39,26 @@ def phrase_shares(tokens: NDArray[Any]) -> Numbers:
         np.add.at(counts, (rows[:, :places][is_there], hashed[is_there].astype(int)), 1)
     roots = np.sqrt(counts)
     lengths = np.linalg.norm(roots, axis=1, keepdims=True)
-    found: Numbers = roots / np.maximum(lengths, 1e-12)
+    found: Numbers = roots / np.maximum(lengths, _TINY)
     return found
 
 
-def cross_fitted(kernel: Numbers, targets: Numbers, fold_of: NDArray[np.int64]) -> Numbers:
+def kernels(x: Numbers) -> tuple[Numbers, Numbers]:
+    """Return kernels [n, n] of examples [n, F] with about 1 on the diagonal.
+
+    A linear one, and a Gaussian one as wide as examples usually are apart.
+    """
+    products = x @ x.T
+    squares = products.diagonal()
+    apart = np.maximum(squares[:, None] + squares - 2 * products, 0)
+    linear: Numbers = products / max(float(squares.mean()), _TINY)
+    gaussian: Numbers = np.exp(-apart / max(float(np.median(apart)), _TINY))
+    return linear, gaussian
+
+
+def cross_fitted(
+    kernel: Numbers, targets: Numbers, fold_of: NDArray[np.int64], penalty: float = _PENALTY
+) -> Numbers:
     """Return targets [n, K] as models predict them that have not seen the example.
 
     Kernel ridge regression on the other folds; kernel [n, n], with about 1 on its diagonal.
@@ -50,8 +67,8 @@ def cross_fitted(kernel: Numbers, targets: Numbers, fold_of: NDArray[np.int64]) 
     for fold in range(int(fold_of.max()) + 1):
         own, rest = fold_of == fold, fold_of != fold
         inner = kernel[np.ix_(rest, rest)]
-        penalty = _PENALTY * rest.sum() * np.eye(len(inner))
-        weights = np.linalg.solve(inner + penalty, targets[rest])
+        ridge = penalty * rest.sum() * np.eye(len(inner))
+        weights = np.linalg.solve(inner + ridge, targets[rest])
         found[own] = kernel[np.ix_(own, rest)] @ weights
     return found
 
@@ -72,5 +89,39 @@ def recognised(x: Numbers, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     shares = one_hot.mean(0)
     scores = cross_fitted(x @ x.T, one_hot - shares, folds(len(x)))
     # By its own spread, as of a rare class all targets are near 0.
-    chosen: NDArray[np.int64] = (scores / np.sqrt(np.maximum(shares, 1e-12))).argmax(1)
+    chosen: NDArray[np.int64] = (scores / np.sqrt(np.maximum(shares, _TINY))).argmax(1)
     return chosen
+
+
+class Contradiction(NamedTuple):
+    """How labels contradict models that have not seen them, where these are sure.
+
+    right: how often the models are right at all. share: of labels that contradict, among the
+    surest examples. examples: how many these are. of_half: the share among the surer half. rank: of
+    contradicting labels in the models' order of the classes but the first, from 0, the likeliest,
+    to 1: the mean and two standard errors; NaN for few classes, or few labels that contradict.
+    """
+
+    right: float
+    share: float
+    examples: int
+    of_half: float
+    rank: float
+
+
+def contradiction(scores: Numbers, labels: NDArray[np.int64]) -> Contradiction:
+    """Return how labels [n] contradict scores [n, K]."""
+    n, classes = scores.shape
+    ordered = np.sort(scores, 1)
+    surest_first = np.argsort(ordered[:, -2] - ordered[:, -1], kind="stable")
+    contradicts = scores.argmax(1) != labels
+    half = surest_first[: n // 2]
+    surest = half[: max(_SUREST, n // 10)]
+    wrong = half[contradicts[half]]
+    rank = np.nan
+    if classes > 3 and len(wrong) > 1:
+        ahead = (scores[wrong] > scores[wrong, labels[wrong]][:, None]).sum(1)
+        ranks = (ahead - 1) / (classes - 2)
+        rank = float(ranks.mean() + 2 * ranks.std() / np.sqrt(len(ranks)))
+    share, of_half = (float(contradicts[rows].mean()) for rows in (surest, half))
+    return Contradiction(float(1 - contradicts.mean()), share, len(surest), of_half, rank)

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
-from danlu.diagnosis.cross_fitting import phrase_shares, recognised
+from danlu.diagnosis.cross_fitting import (
+    Contradiction,
+    contradiction,
+    cross_fitted,
+    folds,
+    kernels,
+    phrase_shares,
+    recognised,
+)
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -23,6 +31,7 @@ Numbers = NDArray[np.float64]
 _MOST = {"train": 2000, "valid": 1000, "test": 1000}  # examples that are looked at
 _MOST_FEATURES = 4000
 _NEIGHBOURS = 10
+_PENALTY = 1e-3  # of kernel ridge regression on the examples
 
 
 @dataclass(frozen=True)
@@ -153,28 +162,24 @@ class DataEvidence:
         return _mean_recall(y, recognised(phrase_shares(self.data.x[rows].numpy()), y))
 
     @cached_property
-    def disagreement(self) -> tuple[float, float, int]:
-        """How often decisive neighbours contradict a training label.
+    def predicted(self) -> Numbers:
+        """What models say of training examples that they have not seen [n, K]; [n, 1] for numbers.
 
-        The share of decisive neighbourhoods; what of it is spread over all classes alike, which
-        overlapping classes are not; how many are decisive.
+        Cross-fitted kernel ridge regression on the examples, and targets or classes as 0 and 1.
         """
-        votes = self._votes(self.neighbours)
-        classes = votes.shape[1]
-        chosen, labels = votes.argmax(1), self.train.y.astype(int)
-        second = np.sort(votes, 1)[:, -2] if classes > 1 else np.zeros(len(votes))
-        is_decisive = votes.max(1) - second >= 0.3
-        decisive = int(is_decisive.sum())
-        if not decisive:
-            return math.nan, math.nan, 0
-        pairs = chosen[is_decisive] * classes + labels[is_decisive]
-        table = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-        totals = table.sum(1)
-        rates = table[totals >= 10] / totals[totals >= 10, None]
-        others = rates[~np.eye(classes, dtype=bool)[totals >= 10]]
-        spread = float(np.median(others) * (classes - 1)) if len(others) else math.nan
-        share = float((chosen != self.train.y)[is_decisive].mean())
-        return share, spread, decisive
+        y = self.train.y
+        targets = y[:, None]
+        if not self.data.schema.is_regression:
+            targets = np.eye(self.data.schema.outputs)[y.astype(int)]
+        middle = targets.mean(0)
+        _, gaussian = kernels(self.train.x)
+        found: Numbers = middle + cross_fitted(gaussian, targets - middle, folds(len(y)), _PENALTY)
+        return found
+
+    @cached_property
+    def contradiction(self) -> Contradiction:
+        """How training labels contradict what the models are sure of."""
+        return contradiction(self.predicted, self.train.y.astype(int))
 
     @cached_property
     def structure(self) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, Vocabulary
-from danlu.diagnosis.cross_fitting import cross_fitted, folds
+from danlu.diagnosis.cross_fitting import cross_fitted, folds, kernels
 from danlu.statistics import auc_interval, holm, mean_ranks
 
 _MOST = 500  # examples of a part
@@ -68,15 +68,8 @@ def _as_ranks(x: Numbers) -> Numbers:
 
 
 def _cross_fitted(x: Numbers, is_second: NDArray[np.bool_]) -> Numbers:
-    """Return scores [n] by classifiers that have not seen the example: kernel ridge regression.
-
-    The kernel is a linear one and a Gaussian one, as wide as examples usually are apart.
-    """
-    products = x @ x.T  # [n, n]
-    squares = products.diagonal()
-    apart = np.maximum(squares[:, None] + squares - 2 * products, 0)
-    linear = products / max(float(squares.mean()), _TINY)
-    gaussian = np.exp(-apart / max(float(np.median(apart)), _TINY))
+    """Return scores [n] by classifiers that have not seen the example."""
+    linear, gaussian = kernels(x)
     sides = np.where(is_second, 1.0, -1.0)[:, None]
     # Each fold has as many of both parts.
     fold_of = np.tile(folds(len(x) // 2), 2)

@@ -19,6 +19,9 @@ from danlu.diagnosis.rules.table import (
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
+_AS_SURE = 0.6  # share of contradicting labels among the surest, by that of the surer half
+_ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
+
 
 def _rows(e: Evidence) -> DataEvidence | None:
     """Return the data where examples have one target each."""
@@ -100,29 +103,39 @@ def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Fin
 
 
 def label_noise(e: Evidence, s: Signs) -> Finding | None:
-    """Many examples lie among others of one class, and are labelled as another."""
+    """Labels contradict what models that have not seen them are surest of.
+
+    Classes that overlap do so, too, but the less the surer the models are, and by labels that are
+    the models' second choice; wrong labels may be any.
+    """
     d = _rows(e)
     if d is None or d.data.schema.task != "classification" or d.data.schema.is_text:
         return None
-    differs, spread, decisive = d.disagreement
-    if decisive < 40 or is_at_chance(e):
+    told = d.contradiction
+    if told.examples < 40 or not _says_something(d):
         return None
-    low, high = wilson_interval(differs, decisive)
-    # Classes that overlap contradict each other in pairs; wrong labels go to all classes alike. Of
-    # two classes that cannot be told, so more is asked for.
-    has_many_classes = d.data.schema.outputs > 3
-    if not low > (0.1 if has_many_classes else 0.15):
+    low, high = wilson_interval(told.share, told.examples)
+    if not told.share > _AS_SURE * told.of_half:
         return None
-    if has_many_classes and not spread > 0.08:
+    # Of few classes that cannot be seen, so more is asked for.
+    has_many_classes = not math.isnan(told.rank)
+    if not low > (0.1 if has_many_classes else 0.15) or told.rank < _ANY_CLASS:
         return None
     return found(
         "label_noise",
-        min(1.0, 0.3 + differs),
-        {"share": differs, "low": low, "high": high, "examples": decisive},
+        min(1.0, 0.3 + told.share),
+        {"share": told.share, "low": low, "high": high, "examples": told.examples},
         prescribe("look_at_suspects"),
         prescribe("a_little_smoothing", "loss.label_smoothing=0.1"),
         *_if_memorised(e),
     )
+
+
+def _says_something(d: DataEvidence) -> bool:
+    """Whether the models that have not seen the examples are better than a constant answer."""
+    counts = np.bincount(d.train.y.astype(int))
+    low, _ = wilson_interval(d.contradiction.right, int(counts.sum()))
+    return bool(low > counts.max() / counts.sum())
 
 
 def _if_memorised(e: Evidence) -> list[Prescription]:
