@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from clinic import plants
 from clinic.plants import Plant
+from sklearn.datasets import make_classification, make_friedman1
 
 import danlu
 from danlu import Data, Recipe
@@ -27,9 +28,9 @@ HEALTHY = "healthy"
 
 @dataclass(frozen=True)
 class Base:
-    """A healthy training: a source, how much of it, a recipe."""
+    """A healthy training: a source or what makes the data, how much of it, a recipe."""
 
-    source: str
+    source: str | Callable[[], Any]
     limit: int | None
     recipe: Recipe
     kind: str  # dense, conv or recurrent
@@ -89,6 +90,32 @@ BASES: dict[str, Base] = {
         ),
         "dense",
     ),
+    "clusters": Base(
+        lambda: make_classification(
+            1500, 16, n_informative=8, n_classes=5, class_sep=1.2, random_state=1
+        ),
+        None,
+        _recipe(
+            {"name": "dense", "hidden": (48, 24)},
+            "lr=0.003",
+            "batch_size=32",
+            "epochs=15",
+            "model.dropout=0.1",
+        ),
+        "dense",
+    ),
+    "friedman": Base(
+        lambda: make_friedman1(1200, noise=1.0, random_state=1),
+        None,
+        _recipe({"name": "dense", "hidden": (48, 48)}, "lr=0.003", "batch_size=32", "epochs=25"),
+        "dense",
+    ),
+    "cifar": Base(
+        "cifar10",
+        2500,
+        _recipe({"name": "cnn"}, "lr=0.002", "epochs=7"),
+        "conv",
+    ),
     "dna": Base(
         "dna",
         None,
@@ -124,8 +151,6 @@ BASES: dict[str, Base] = {
         "recurrent",
     ),
 }
-DENSE = [name for name, base in BASES.items() if base.kind == "dense"]
-CLASSES = ["digits", "mnist", "mnist-conv", "fashion", "wine", "breast-cancer", "dna"]
 NETS = ["digits", "mnist", "mnist-conv", "fashion"]
 RECURRENT = ["dna", "names", "prose"]
 
@@ -164,22 +189,43 @@ def _load(base: str) -> Data:
     known = BASES[base]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if callable(known.source):
+            x, y = known.source()
+            return danlu.load((x.astype(np.float32), y))
         folder = Path(os.environ.get("DANLU_DATA", ".")) / known.source
-        source = str(folder) if (folder / "train-images-idx3-ubyte.gz").exists() else known.source
+        source = str(folder) if folder.is_dir() else known.source
         return danlu.load(source, **({"limit": known.limit} if known.limit else {}))
 
 
 RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "lr_too_high": {
-        ("optimizer.lr=0.3",): ["digits", "mnist", "fashion", "names", "prose", "dna"],
+        ("optimizer.lr=0.3",): [
+            *["digits", "mnist", "fashion", "names", "prose", "dna", "clusters", "friedman"],
+            "cifar",
+        ],
         ("optimizer=sgd", "optimizer.lr=8"): ["digits", "mnist"],
         ("optimizer=momentum", "optimizer.lr=1"): ["mnist-conv", "fashion", "wine"],
     },
     "lr_too_low": {
-        ("optimizer.lr=1e-6",): ["digits", "mnist", "fashion", "dna", "names", "prose", "wine"],
+        ("optimizer.lr=1e-6",): [
+            *["digits", "mnist", "fashion", "dna", "names", "prose", "wine", "clusters"],
+            *["friedman", "cifar"],
+        ],
         ("optimizer=sgd", "optimizer.lr=3e-4"): ["mnist", "mnist-conv"],
     },
-    "too_few_epochs": {("epochs=1", "optimizer.lr=3e-4"): ["mnist", "fashion", "names", "prose"]},
+    "too_few_epochs": {
+        ("epochs=1", "optimizer.lr=3e-4"): ["mnist", "fashion", "names", "prose", "cifar"]
+    },
+    "overfitting": {
+        ("epochs=40", "early_stopping.patience=0", "model.dropout=0"): ["cifar", "dna"],
+        ("model.hidden=[512,512]", "epochs=50", "model.dropout=0"): ["clusters"],
+        (
+            "model.hidden=[256,256]",
+            "epochs=50",
+            "early_stopping.patience=0",
+            "penalty.l2=0",
+        ): ["diabetes"],
+    },
     "overtrained": {
         ("epochs=150", "early_stopping.patience=0", "penalty.l2=0", "optimizer.lr=0.01"): [
             "diabetes",
@@ -187,23 +233,41 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
         ]
     },
     "stopped_too_early": {
-        ("early_stopping.patience=1", "early_stopping.min_delta=0.5"): ["digits", "mnist", "prose"]
+        ("early_stopping.patience=1", "early_stopping.min_delta=0.5"): [
+            "digits",
+            "mnist",
+            "prose",
+            "cifar",
+        ]
     },
     "schedule_decays_too_soon": {
-        ("schedule=exponential", "schedule.gamma=0.05"): ["digits", "mnist", "names", "prose"]
+        ("schedule=exponential", "schedule.gamma=0.05"): [
+            "digits",
+            "mnist",
+            "names",
+            "prose",
+            "clusters",
+        ]
     },
-    "batch_too_large": {("batch_size=1000", "epochs=4"): ["digits", "mnist", "dna"]},
+    "batch_too_large": {("batch_size=1000", "epochs=4"): ["digits", "mnist", "dna", "cifar"]},
     "momentum_too_high": {
         ("optimizer=momentum", "optimizer.momentum=0.999", "optimizer.lr=0.05"): NETS
     },
-    "optimizer_eps": {("optimizer.eps=10",): ["digits", "mnist", "fashion", "names"]},
+    "optimizer_eps": {("optimizer.eps=10",): ["digits", "mnist", "fashion", "names", "clusters"]},
     "clip_too_tight": {
-        ("optimizer=sgd", "optimizer.lr=0.1", "clip.norm=0.001"): ["digits", "mnist", "fashion"]
+        ("optimizer=sgd", "optimizer.lr=0.1", "clip.norm=0.001"): [
+            "digits",
+            "mnist",
+            "fashion",
+            "clusters",
+        ]
     },
-    "init_too_small": {("init=normal", "init.std=0.0001"): ["digits", "mnist", "fashion"]},
-    "init_too_large": {("init=normal", "init.std=3"): ["digits", "mnist", "fashion", "wine"]},
-    "init_symmetric": {("init=zeros",): ["digits", "mnist", "wine"]},
-    "init_bias_bad": {("init.bias=-6",): ["digits", "mnist", "fashion"]},
+    "init_too_small": {("init=normal", "init.std=0.0001"): ["digits", "mnist", "fashion", "cifar"]},
+    "init_too_large": {
+        ("init=normal", "init.std=3"): ["digits", "mnist", "fashion", "wine", "friedman"]
+    },
+    "init_symmetric": {("init=zeros",): ["digits", "mnist", "wine", "clusters"]},
+    "init_bias_bad": {("init.bias=-6",): ["digits", "mnist", "fashion", "clusters", "cifar"]},
     "vanishing_gradient": {
         (
             "model.activation=sigmoid",
@@ -216,16 +280,20 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
         ("model.activation=tanh", "init=normal", "init.std=2"): ["digits", "mnist"]
     },
     "too_deep": {
-        ("model.hidden=[" + ",".join(["10"] * 30) + "]",): ["digits", "mnist"],
+        ("model.hidden=[" + ",".join(["10"] * 30) + "]",): ["digits", "mnist", "clusters"],
     },
     "model_too_small": {
-        ("model.hidden=[1]",): ["digits", "mnist"],
+        ("model.hidden=[1]",): ["digits", "mnist", "friedman"],
         ("model.hidden=[2]", "model.embedding=2"): ["prose"],
     },
-    "missing_nonlinearity": {("model.activation=identity",): ["digits", "mnist", "fashion"]},
-    "dropout_too_strong": {("model.dropout=0.95",): ["digits", "mnist", "dna", "names"]},
+    "missing_nonlinearity": {
+        ("model.activation=identity",): ["digits", "mnist", "fashion", "friedman"]
+    },
+    "dropout_too_strong": {
+        ("model.dropout=0.95",): ["digits", "mnist", "dna", "names", "clusters", "cifar"]
+    },
     "l1_too_strong": {("penalty.l1=300",): ["digits", "mnist", "fashion"]},
-    "l2_too_strong": {("penalty.l2=3000",): ["digits", "mnist", "fashion", "names"]},
+    "l2_too_strong": {("penalty.l2=3000",): ["digits", "mnist", "fashion", "names", "cifar"]},
     "weight_decay_too_strong": {
         ("optimizer=adamw", "optimizer.lr=0.002", "optimizer.weight_decay=50"): [
             "digits",
@@ -234,7 +302,7 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
         ]
     },
     "label_smoothing_too_strong": {("loss.label_smoothing=0.85",): ["digits", "mnist", "fashion"]},
-    "augment_too_strong": {("augment.noise=6",): ["digits", "mnist", "wine"]},
+    "augment_too_strong": {("augment.noise=6",): ["digits", "mnist", "wine", "cifar"]},
     "augment_wrong": {("augment.rotate=180",): ["digits", "mnist", "mnist-conv"]},
     "inputs_not_normalised": {("normalize=none",): ["breast-cancer", "wine"]},
     "batch_too_small": {
@@ -265,9 +333,17 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     },
 }
 DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
-    "shuffled_labels": (plants.shuffled, ["digits", "mnist", "fashion", "wine", "dna"], False),
-    "label_noise": (plants.noisy(0.35), ["digits", "mnist", "fashion", "breast-cancer"], True),
-    "nothing_to_learn": (plants.inputs_of_noise, ["digits", "wine", "diabetes"], False),
+    "shuffled_labels": (
+        plants.shuffled,
+        ["digits", "mnist", "fashion", "wine", "dna", "cifar"],
+        False,
+    ),
+    "label_noise": (
+        plants.noisy(0.35),
+        ["digits", "mnist", "fashion", "breast-cancer", "clusters", "cifar"],
+        True,
+    ),
+    "nothing_to_learn": (plants.inputs_of_noise, ["digits", "wine", "diabetes", "clusters"], False),
     "label_mapping_mismatch": (plants.recoded, ["digits", "mnist", "fashion", "wine"], False),
     "train_test_shift": (plants.shifted, ["digits", "mnist", "fashion", "breast-cancer"], False),
     "outliers_in_inputs": (
@@ -275,11 +351,13 @@ DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
         ["digits", "wine", "breast-cancer", "diabetes"],
         True,
     ),
-    "outliers_in_target": (plants.far_targets, ["diabetes"], True),
+    "outliers_in_target": (plants.far_targets, ["diabetes", "friedman"], True),
     "constant_target": (plants.constant, ["digits", "diabetes"], False),
-    "class_imbalance": (plants.imbalanced, ["digits", "mnist", "fashion"], True),
+    "class_imbalance": (plants.imbalanced, ["digits", "mnist", "fashion", "clusters"], True),
     "too_little_data": (plants.few(64), ["digits", "mnist", "fashion"], True),
-    "target_leak": (plants.leaking, ["wine", "breast-cancer", "diabetes"], False),
+    "target_leak": (plants.leaking, ["wine", "breast-cancer", "diabetes", "friedman"], False),
+    "wrong_task": (plants.graded, ["diabetes", "friedman"], False),
+    "vocabulary_too_small": (plants.few_words, ["prose"], False),
     "leak_duplicates": (plants.duplicated, ["digits", "mnist", "wine"], False),
 }
 # Networks of `clinic/networks.py`, of which no edit of a recipe rids anybody.
@@ -293,13 +371,13 @@ NETWORK_CAUSES: dict[str, list[str]] = {
 CONTROLS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "": ((), list(BASES)),
     "other seed": (("seed=3",), list(BASES)),
-    "cosine": (("schedule=cosine",), ["digits", "mnist", "fashion", "names"]),
-    "dropout": (("model.dropout=0.2",), ["digits", "mnist", "fashion"]),
+    "cosine": (("schedule=cosine",), ["digits", "mnist", "fashion", "names", "cifar"]),
+    "dropout": (("model.dropout=0.2",), ["digits", "mnist", "fashion", "clusters"]),
     "augmented": (("augment.shift=1", "augment.rotate=8"), ["mnist", "mnist-conv", "fashion"]),
     "longer": (("epochs=30",), ["digits", "mnist"]),
-    "sgd": (("optimizer=sgd", "optimizer.lr=0.1"), ["digits", "mnist", "mnist-conv"]),
+    "sgd": (("optimizer=sgd", "optimizer.lr=0.1"), ["digits", "mnist", "mnist-conv", "friedman"]),
     "batch norm": (("model.batch_norm=before",), ["digits", "mnist", "fashion"]),
-    "tanh": (("model.activation=tanh",), ["digits", "mnist", "wine"]),
+    "tanh": (("model.activation=tanh",), ["digits", "mnist", "wine", "clusters"]),
     "smoothing": (("loss.label_smoothing=0.1",), ["digits", "mnist", "fashion"]),
 }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+import danlu
 from danlu import Data
 from danlu.data.target_scale import fitted
 
@@ -88,9 +89,16 @@ def far_targets(data: Data, rng: np.random.Generator) -> Data:
     return replaced(data, y=y)
 
 
-def large_inputs(data: Data, rng: np.random.Generator) -> Data:
-    x = data.x.float()
-    return replaced(data, x=x * 100 + 500)
+def graded(data: Data, rng: np.random.Generator) -> Data:
+    """Five grades, as numbers."""
+    edges = data.y.quantile(torch.tensor([0.2, 0.4, 0.6, 0.8]))
+    return replaced(data, y=torch.bucketize(data.y, edges).float())
+
+
+def few_words(data: Data, rng: np.random.Generator) -> Data:
+    """The same text in words, of which only the commonest are known."""
+    options = {key: data.source[key] for key in ("source", "limit")}
+    return danlu.load(**options, tokens="words", vocabulary=20)
 
 
 def constant(data: Data, rng: np.random.Generator) -> Data:

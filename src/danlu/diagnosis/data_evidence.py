@@ -177,6 +177,22 @@ class DataEvidence:
         return found
 
     @cached_property
+    def learnable(self) -> float:
+        """What simple models reach on held-out examples: accuracy, or R² for numbers.
+
+        The better of neighbours and, but for texts, of the kernel models.
+        """
+        known = [self.reference("valid")]
+        if not self.data.schema.is_text:
+            y = self.train.y
+            if self.data.schema.is_regression:
+                error = ((self.predicted[:, 0] - y) ** 2).mean()
+                known.append(float(1 - error / max(1e-12, y.var())))
+            else:
+                known.append(self.contradiction.right)
+        return float(np.nanmax(known))
+
+    @cached_property
     def contradiction(self) -> Contradiction:
         """How training labels contradict what the models are sure of."""
         return contradiction(self.predicted, self.train.y.astype(int))

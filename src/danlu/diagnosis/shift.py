@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from danlu.data import Data
-from danlu.data.vocabulary import PAD, Vocabulary
+from danlu.data.vocabulary import PAD, UNK, Vocabulary
 from danlu.diagnosis.cross_fitting import cross_fitted, folds, kernels
 from danlu.statistics import auc_interval, holm, mean_ranks
 
@@ -103,16 +103,20 @@ def _features(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbe
 
 
 def _tokens(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbers]:
-    """Return the shares of the commonest tokens in each text, and how long it is."""
+    """Return the shares of the commonest tokens in each text, and how long it is.
+
+    Unknown tokens do not count: the vocabulary is that of the training part.
+    """
     x = data.x[rows].numpy()
     counts = np.bincount(x.ravel(), minlength=data.schema.tokens)
-    counts[PAD] = 0
+    counts[[PAD, UNK]] = 0
     commonest = np.argsort(-counts, kind="stable")[:200]
     lengths = (x != PAD).sum(1, keepdims=True)
+    known = lengths - (x == UNK).sum(1, keepdims=True)
     times = np.stack([(x == token).sum(1) for token in commonest], 1)
     learnt = Vocabulary(data.schema.vocabulary)
     names = [repr(learnt.decode([int(token)])) for token in commonest]
-    return [*names, "length"], np.concatenate([times / np.maximum(lengths, 1), lengths], 1)
+    return [*names, "length"], np.concatenate([times / np.maximum(known, 1), lengths], 1)
 
 
 def _cells(x: Numbers) -> tuple[Sequence[str], Numbers]:

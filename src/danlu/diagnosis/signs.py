@@ -110,6 +110,12 @@ class Signs:
         return _median(self.update_ratios[:_SHORT])
 
     @property
+    def largest_early_update(self) -> float:
+        """The largest update ratio of the first measured steps: after it there may be no more."""
+        early = self.update_ratios[:_SHORT]
+        return float(np.nanmax(early)) if np.isfinite(early).any() else math.nan
+
+    @property
     def late_update(self) -> float:
         """The typical update ratio of the last third."""
         ratios = self.update_ratios

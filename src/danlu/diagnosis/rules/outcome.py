@@ -28,6 +28,7 @@ _TOLD_APART = 0.6  # AUC by which parts are of different distributions; chance h
 _FEW = 25  # examples of a class
 _UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 _MANY_EPOCHS = 60
+_TURNED = 1.35  # validation loss at the end by the lowest
 
 
 def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
@@ -140,8 +141,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     """The training part is learnt by heart, and is a handful for each class."""
     gap = _gap(e)
     examples = e.examples
-    classes = max(1, sum(count > 0 for count in e.class_counts))
-    if gap is None or not examples or examples / classes > _FEW:
+    if gap is None or not examples or _answers_by_class(e) > _FEW:
         return None
     trained, reached, low = gap
     if not low > 0.05:
@@ -154,6 +154,15 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
         *against_memorising(e),
         also=["overfitting"],
     )
+
+
+def _answers_by_class(e: Evidence) -> float:
+    """Return how many targets the network is shown of a class; of numbers, of them all."""
+    classes = max(1, sum(count > 0 for count in e.class_counts))
+    examples = e.sizes.get("train", 0)
+    # Of text every token has one.
+    targets = sum(e.class_counts) or examples
+    return targets / classes * e.examples / max(1, examples)
 
 
 def underfitting(e: Evidence, s: Signs) -> Finding | None:
@@ -185,8 +194,7 @@ def underfitting(e: Evidence, s: Signs) -> Finding | None:
 def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
     """It answers held-out examples no better than a constant, having seen a handful of a class."""
     examples = e.examples
-    classes = max(1, sum(count > 0 for count in e.class_counts))
-    if e.has_diverged or not examples or examples / classes > _FEW or not is_at_chance(e):
+    if e.has_diverged or not examples or _answers_by_class(e) > _FEW or not is_at_chance(e):
         return None
     metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {
@@ -213,7 +221,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
         return None
     trained, reached, low = gap
     best, end = _lowest_and_last(e)
-    has_turned = end > 1.2 * best and best > 0
+    has_turned = end > _TURNED * best > 0
     if not low > _MATERIAL or not has_turned:
         return None
     return found(
@@ -251,7 +259,12 @@ def _lowest_and_last(e: Evidence) -> tuple[float, float]:
 
 RULES = (
     Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
-    Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
+    Rule(
+        "class_imbalance",
+        class_imbalance,
+        # Where one class is nearly all, hardly anything can be shown to be better than it.
+        ("too_little_data", "overfitting", "shuffled_labels", "nothing_to_learn"),
+    ),
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
     Rule("underfitting", underfitting, is_last_resort=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -106,13 +107,28 @@ def _gradient_ratio(s: Signs) -> float:
     return norms[0] / norms[-1] if len(norms) > 1 and norms[-1] > 0 else math.nan
 
 
+def _fading(s: Signs, sizes: Mapping[str, float]) -> float:
+    """Return the size of what the last layer gives by that of the first."""
+    rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
+    return rows[-1] / rows[0] if rows and rows[0] > 0 else math.nan
+
+
+def _is_plain(e: Evidence) -> bool:
+    """Whether nothing in a network keeps signals at their size: no shortcut, no normalisation."""
+    if e.recipe is None or not has_field(e, "residual") or e.recipe.has_batch_norm:
+        return False
+    model = e.recipe.model
+    return not model.residual and model.layer_norm in (None, "none")
+
+
 def too_deep(e: Evidence, s: Signs) -> Finding | None:
     """So many layers without a shortcut that signal or gradient fades on its way."""
     if s.hidden_layers < 12 or not s.unlearnt > _SLOW_START:
         return None
-    sizes = s.at_start("activation_rms")
-    rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
-    fading = rows[-1] / rows[0] if rows and rows[0] else math.nan
+    fading = _fading(s, s.at_start("activation_rms"))
+    if s.unlearnt > 0.9 and _is_plain(e):
+        # Units may die out on the way, only later.
+        fading = float(np.fmin(fading, _fading(s, s.at_end("activation_rms"))))
     ratio = _gradient_ratio(s)
     if not (fading < 0.1 or ratio < 0.02 or ratio > 50):
         return None
@@ -254,5 +270,5 @@ RULES = (
     Rule("init_too_small", init_too_small, ("vanishing_gradient", "lr_too_low", "too_few_epochs")),
     Rule("vanishing_gradient", vanishing_gradient, ("lr_too_low", "too_few_epochs")),
     Rule("missing_nonlinearity", missing_nonlinearity, ()),
-    Rule("dead_units", dead_units, ()),
+    Rule("dead_units", dead_units, ("lr_too_low",)),
 )

@@ -43,11 +43,11 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     # By updates that large, steps that make the loss no smaller are no accident.
     is_lost = growth > 1 and s.early_update > _VIOLENT
     is_shaken = growth > 1.5 or is_lost or _first_step_fails(s)
-    if not is_shaken or not s.early_update > 0.02:
+    if not is_shaken or not s.largest_early_update > 0.02:
         return None
     figures: dict[str, float | int | str] = {
         "growth": growth,
-        "update_ratio": s.early_update,
+        "update_ratio": s.largest_early_update,
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
@@ -305,7 +305,13 @@ RULES = (
     Rule(
         "lr_too_high",
         lr_too_high,
-        ("dead_units", "saturated_activations", "too_few_epochs"),
+        (
+            "dead_units",
+            "saturated_activations",
+            "too_few_epochs",
+            "lr_too_low",
+            "train_test_shift",
+        ),
     ),
     Rule(
         "batch_norm_tiny_batch",

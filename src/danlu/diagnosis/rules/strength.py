@@ -30,7 +30,9 @@ def _penalty(e: Evidence, s: Signs, name: str) -> Finding | None:
     if e.recipe is None:
         return None
     strengths = {"l1": e.recipe.penalty.l1, "l2": e.recipe.penalty.l2}
-    strength, share = strengths[name], s.late("penalty_share")
+    # Weights that are gone are penalised no more: the early steps tell.
+    strength = strengths[name]
+    share = float(np.nanmax([s.early("penalty_share"), s.late("penalty_share")], initial=0.0))
     is_weaker = strength < max(strengths.values())
     if not strength or is_weaker or not s.unlearnt > _UNLEARNT or not share > _DOMINATES:
         return None
