@@ -88,7 +88,14 @@ def recognised(x: Numbers, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     one_hot = np.eye(len(counts))[labels]
     shares = one_hot.mean(0)
     scores = cross_fitted(x @ x.T, one_hot - shares, folds(len(x)))
-    # By its own spread, as of a rare class all targets are near 0.
+    return by_own_spread(scores, shares)
+
+
+def by_own_spread(scores: Numbers, shares: Numbers) -> NDArray[np.int64]:
+    """Return the class [n] whose score [n, K] above its share [K] is the largest for its spread.
+
+    Of a rare class all targets are near 0.
+    """
     chosen: NDArray[np.int64] = (scores / np.sqrt(np.maximum(shares, _TINY))).argmax(1)
     return chosen
 

@@ -17,6 +17,7 @@ from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
 from danlu.diagnosis.cross_fitting import (
     Contradiction,
+    by_own_spread,
     contradiction,
     cross_fitted,
     folds,
@@ -150,6 +151,13 @@ class DataEvidence:
         counts = np.bincount(y, minlength=votes.shape[1])
         chosen = (votes / np.maximum(counts, 1)).argmax(1)
         return _mean_recall(y, chosen)
+
+    @cached_property
+    def recognised_by_models(self) -> tuple[float, float]:
+        """The mean recall of classes by models that have not seen the examples, and its error."""
+        y = self.train.y.astype(int)
+        shares = np.bincount(y, minlength=self.predicted.shape[1]) / len(y)
+        return _mean_recall(y, by_own_spread(self.predicted - shares, shares))
 
     @cached_property
     def recognised_by_phrases(self) -> tuple[float, float]:

@@ -65,11 +65,12 @@ def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
         classes = len(np.unique(d.train.y))
         return not recalled - 2.5 * error > 1 / classes
     if d.data.schema.is_regression:
-        error = ((d.neighbours.mean(1) - d.train.y) ** 2).mean()
-        return bool(error > 0.95 * d.train.y.var())
-    recalled, error = d.recognised
+        told = [d.neighbours.mean(1), d.predicted[:, 0]]
+        errors = [((numbers - d.train.y) ** 2).mean() for numbers in told]
+        return bool(min(errors) > 0.95 * d.train.y.var())
     classes = len(np.unique(d.train.y))
-    return classes > 1 and recalled - 2.5 * error < 1 / classes
+    recalls = (d.recognised, d.recognised_by_models)
+    return classes > 1 and all(recall - 2.5 * error < 1 / classes for recall, error in recalls)
 
 
 def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
