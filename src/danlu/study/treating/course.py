@@ -18,12 +18,13 @@ from danlu.metrics import part_and_name
 from danlu.recipe import Recipe
 from danlu.runs import Study
 from danlu.runs.members import figure_of
+from danlu.statistics import Estimate
 from danlu.study.treating.budget import Budget, affordable
 from danlu.study.treating.candidates import Candidate, pairs, prescribed
 from danlu.study.treating.data_trials import DataTrial, edited_data, figures_in, train_on
 from danlu.study.treating.gains import BETTER, LEVEL_OF_DATA, Scale, levels_of_tests, verdict
-from danlu.study.treating.rounds import Round, Screening, with_edits
-from danlu.train import extend
+from danlu.study.treating.rounds import Confirmation, Round, Screening, confirm, with_edits
+from danlu.train import estimate_seconds, extend
 
 # Why a treatment ended.
 HEALTHY, NOTHING, NO_GAIN, BUDGET, ROUNDS = "healthy", "nothing", "no gain", "budget", "rounds"
@@ -133,7 +134,7 @@ class Course:
     def _round(self, number: int, base: list[Candidate], diagnosis: Diagnosis) -> Round | str:
         """Return the round with that number, planned where it is new; else why there is none."""
         if number < len(self.rounds):
-            self.rounds[number].tested.clear()  # tested again, by the same figures
+            self.rounds[number].tests.clear()  # tested again, by the same figures
             return self.rounds[number]
         if diagnosis.is_healthy:
             return HEALTHY
@@ -141,7 +142,7 @@ class Course:
         found = prescribed(diagnosis.findings, control, self.data)
         if not found.candidates:
             return NOTHING
-        screening, confirming = self._seeds_of_round(number)
+        screening, confirming, further = self._seeds_of_round(number)
         changed = [candidate.apply(control) for candidate in found.candidates]
         seeds = len(screening), len(confirming)
         fitting = affordable(changed, control, seeds, self.data, self.budget.left)
@@ -150,13 +151,15 @@ class Course:
         causes = [finding.cause for finding in diagnosis.findings]
         candidates = found.candidates[:fitting]
         left_out = len(found.candidates) - fitting
-        planned = Round(base, causes, candidates, screening, confirming, found.unfit, left_out)
+        planned = Round(
+            base, causes, candidates, screening, confirming, further, found.unfit, left_out
+        )
         self.rounds.append(planned)
         self._keep_rounds()
         return planned
 
-    def _seeds_of_round(self, number: int) -> tuple[list[int], list[int]]:
-        """Return the seeds to screen on, and those to confirm on, which are always fresh.
+    def _seeds_of_round(self, number: int) -> tuple[list[int], list[int], list[int]]:
+        """Return the seeds to screen on, and fresh ones: to confirm on, and further ones.
 
         From the second round on the control was confirmed on the seeds it is screened on, and needs
         no training there.
@@ -166,7 +169,10 @@ class Course:
         start = first + screened + number * self.seeds
         confirming = list(range(start, start + self.seeds))
         before = first if number == 0 else start - self.seeds
-        return list(range(before, before + screened)), confirming
+        # Behind those that any round confirms on.
+        last = start + self.most_rounds * self.seeds
+        further = list(range(last, last + self.seeds))
+        return list(range(before, before + screened)), confirming, further
 
     def _screen(self, planned: Round) -> list[Candidate]:
         """Train the candidates on the seeds of screening; return those that gain, best first."""
@@ -195,20 +201,33 @@ class Course:
     def _confirm(self, planned: Round, ranked: Sequence[Candidate]) -> Candidate | None:
         """Train the best beside control and patient on fresh seeds; return the first that gains."""
         control = with_edits(self.patient, planned.base)
+
+        def gain_in(test: Confirmation) -> Estimate | None:
+            changed = test.candidate.apply(control)
+            asked = [self.patient, control, changed]
+            if planned.tests and not self._has_time_for(asked, test.seeds):
+                return None
+            self._train(asked, test.seeds)
+            ours, theirs = (self._settled(r, test.seeds) for r in (changed, control))
+            return self.scale.gain(ours, theirs, test.level)
+
         levels = levels_of_tests(bool(self.study.info["of_data"]))
-        for candidate, level in zip(ranked, levels, strict=False):
-            changed = candidate.apply(control)
-            self._train([self.patient, control, changed], planned.confirming)
-            ours = self._settled(changed, planned.confirming)
-            theirs = self._settled(control, planned.confirming)
-            planned.tested.append(candidate)
-            self._keep_rounds()
-            if verdict(self.scale.gain(ours, theirs, level)) == BETTER:
-                return candidate
-        return None
+        chosen = confirm(planned, ranked, levels, gain_in)
+        self._keep_rounds()
+        return chosen
+
+    def _has_time_for(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> bool:
+        missing = self._missing(recipes, seeds)
+        return not missing or estimate_seconds(missing, self.data) <= self.budget.left
 
     def _train(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> None:
         """Train what has not been trained yet, all of it as one population."""
+        missing = self._missing(recipes, seeds)
+        if missing:
+            self.study = extend(self.study, missing, self.data, **self.options)
+            self._keep()
+
+    def _missing(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> list[Recipe]:
         known = TrainedFigures(self.study, self.scale.metric)
         missing = []
         for seed in seeds:
@@ -216,14 +235,12 @@ class Course:
                 replicate = recipe.with_(seed=seed)
                 if not known.has(replicate) and replicate not in missing:
                     missing.append(replicate)
-        if missing:
-            self.study = extend(self.study, missing, self.data, **self.options)
-            self._keep()
+        return missing
 
     def _last_seeds(self, base: Sequence[Candidate]) -> list[int]:
         """Return the seeds that the best so far was confirmed on."""
         if base:
-            return self.rounds[len(base) - 1].confirming
+            return self.rounds[len(base) - 1].tests[-1].seeds
         return self._seeds_of_round(0)[1]
 
     def _try_data_edits(self, best: Recipe, base: Sequence[Candidate]) -> _OnEditedData | None:

@@ -19,16 +19,23 @@ class _Candidate(Facts):
     reason: str
 
 
+class _Confirmation(Facts):
+    candidate: _Candidate
+    seeds: Annotated[list[int], Field(min_length=2)]
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
 class _Round(Facts):
     base: list[_Candidate]
     causes: list[str]
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
     screening: Annotated[list[int], Field(min_length=2)]
     confirming: Annotated[list[int], Field(min_length=2)]
+    further: list[int]
     unfit: list[tuple[str, str]]
     left_out: Annotated[int, Field(ge=0)]
     pairs: list[_Candidate] | None
-    tested: list[_Candidate]
+    tests: list[_Confirmation]
 
 
 class _DataTrial(_Candidate):

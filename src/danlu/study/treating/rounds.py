@@ -3,7 +3,8 @@
 A round has two steps, on different seeds. Screening trains the control and every candidate on a few
 seeds, drops what is clearly worse, tries promising pairs, and ranks them. Confirmation trains the
 first on seeds of its own: chosen by other figures, its gain there is not flattered by the choice.
-Where that fails the second has its turn; the levels of both tests share what may go wrong.
+Where these leave it open it is tested again with as many more, and where that fails the second has
+its turn; the levels of all tests share what may go wrong.
 """
 
 from __future__ import annotations
@@ -17,11 +18,34 @@ from danlu.recipe import Recipe
 from danlu.statistics import Estimate, estimate, holm, p_value
 from danlu.statistics import verdict as verdict_of_test
 from danlu.study.treating.candidates import Candidate
-from danlu.study.treating.gains import ALPHA, Scale
+from danlu.study.treating.gains import ALPHA, BETTER, OPEN, Scale, verdict
 
 Figures = Callable[[Recipe, Sequence[int]], list[float]]  # of trainings that have ended
 
 DROPPED, DIVERGED = "clearly worse, dropped", "diverged"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A test of a candidate on fresh seeds, by an interval of a level."""
+
+    candidate: Candidate
+    seeds: list[int]
+    level: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "candidate": self.candidate.to_json(),
+            "seeds": self.seeds,
+            "level": self.level,
+        }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Confirmation:
+        """Return the test of plain values."""
+        candidate = Candidate.from_json(plain["candidate"])
+        return cls(candidate, list(plain["seeds"]), plain["level"])
 
 
 @dataclass
@@ -30,7 +54,8 @@ class Round:
 
     base: the edits so far, in the order in which they were found. unfit: edits that do not fit,
     with the reason. left_out: candidates for which there was no time. pairs: None until they are
-    known. tested: on the seeds of confirmation, the last one being chosen if it gains.
+    known. confirming, further: fresh seeds, and those for what these leave open. tests: on them,
+    the candidate of the last one being chosen if it gains.
     """
 
     base: list[Candidate]
@@ -38,10 +63,11 @@ class Round:
     candidates: list[Candidate]
     screening: list[int]
     confirming: list[int]
+    further: list[int]
     unfit: list[tuple[str, str]] = field(default_factory=list)
     left_out: int = 0
     pairs: list[Candidate] | None = None
-    tested: list[Candidate] = field(default_factory=list)
+    tests: list[Confirmation] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -51,10 +77,11 @@ class Round:
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "screening": self.screening,
             "confirming": self.confirming,
+            "further": self.further,
             "unfit": [list(pair) for pair in self.unfit],
             "left_out": self.left_out,
             "pairs": None if self.pairs is None else [pair.to_json() for pair in self.pairs],
-            "tested": [candidate.to_json() for candidate in self.tested],
+            "tests": [test.to_json() for test in self.tests],
         }
 
     @classmethod
@@ -67,11 +94,57 @@ class Round:
             [Candidate.from_json(candidate) for candidate in plain["candidates"]],
             list(plain["screening"]),
             list(plain["confirming"]),
+            list(plain["further"]),
             [(name, why) for name, why in plain["unfit"]],
             plain["left_out"],
             None if pairs is None else [Candidate.from_json(pair) for pair in pairs],
-            [Candidate.from_json(candidate) for candidate in plain["tested"]],
+            [Confirmation.from_json(test) for test in plain["tests"]],
         )
+
+    def test_of(self, candidate: Candidate) -> Confirmation | None:
+        """Return the last test of a candidate, None where there was none."""
+        own = [test for test in self.tests if test.candidate == candidate]
+        return own[-1] if own else None
+
+
+def confirm(
+    planned: Round,
+    ranked: Sequence[Candidate],
+    levels: Sequence[float],
+    gain_in: Callable[[Confirmation], Estimate | None],
+) -> Candidate | None:
+    """Test the best candidates on fresh seeds; return the first that gains.
+
+    levels: of the tests, in their order. gain_in: trains what a test asks for, and returns the
+    gain; None where there is no time.
+    """
+
+    def gain(candidate: Candidate, seeds: list[int], level: float) -> Estimate | None:
+        test = Confirmation(candidate, seeds, level)
+        found = gain_in(test)
+        if found is not None:
+            planned.tests.append(test)
+        return found
+
+    seeds, (first, again, second) = planned.confirming, levels
+    for candidate in ranked[:1]:
+        found = gain(candidate, seeds, first)
+        if found is not None and verdict(found) == OPEN and _is_promising(found):
+            wider = [*seeds, *planned.further]
+            found = gain(candidate, wider, again)
+            seeds = seeds if found is None else wider
+        if found is not None and verdict(found) == BETTER:
+            return candidate
+    for candidate in ranked[1:2]:
+        found = gain(candidate, seeds, second)
+        if found is not None and verdict(found) == BETTER:
+            return candidate
+    return None
+
+
+def _is_promising(gain: Estimate) -> bool:
+    """Whether more seeds may show a gain: it is above its standard error."""
+    return gain.mean > gain.std / math.sqrt(gain.n)
 
 
 def with_edits(recipe: Recipe, candidates: Sequence[Candidate]) -> Recipe:

@@ -92,7 +92,8 @@ class Story:
         control = with_edits(t.patient_recipe, this.base)
         best = -math.inf
         for row in rows:
-            seeds = this.confirming if row.candidate in this.tested else this.screening
+            test = this.test_of(row.candidate)
+            seeds = this.screening if test is None else test.seeds
             figures = [sign * t.scale.settle(x) for x in t.trained(control, seeds)]
             best = max(best, sum(figures) / len(figures) + max(0.0, row.gain.mean))
         return best <= sign * t.scale.constant + t.scale.finest

@@ -48,10 +48,11 @@ def treat(
     """Try what the diagnosis of a training prescribes, beside the recipe as it was.
 
     Each round screens the prescribed edits and promising pairs of them on a few seeds, and confirms
-    the best on `seeds` fresh ones (where that fails, the second); the next begins from the winner.
-    It ends when nothing is wrong any more, nothing helps, or the budget is spent. Judged on the
-    validation part; the test part is read once, at the end. The chance that a round claims a false
-    gain is at most 2.5 %: each is tested on seeds that nothing was chosen by.
+    the best on `seeds` fresh ones (where these leave it open, on as many more; where that fails,
+    the second); the next begins from the winner. It ends when nothing is wrong any more, nothing
+    helps, or the budget is spent. Judged on the validation part; the test part is read once, at the
+    end. The chance that a round claims a false gain is at most 2.5 %: each is tested on seeds that
+    nothing was chosen by.
 
     run: a training, or its folder; also interrupted, diverged or running. data: of a run on arrays
     in memory, the same again. budget: how long it may take, such as 10m or 1h30m, or seconds.

@@ -19,8 +19,8 @@ from danlu.study.treating.candidates import Candidate
 from danlu.study.treating.course import TrainedFigures
 from danlu.study.treating.data_trials import DataTrial
 from danlu.study.treating.facts import treatment_facts
-from danlu.study.treating.gains import LEVEL_OF_DATA, Scale, levels_of_tests, verdict
-from danlu.study.treating.rounds import Round, Screening, Tried, with_edits
+from danlu.study.treating.gains import LEVEL_OF_DATA, Scale, verdict
+from danlu.study.treating.rounds import Confirmation, Round, Screening, Tried, with_edits
 from danlu.study.treating.story import Story
 
 KIND = "treat"
@@ -80,7 +80,7 @@ class Treatment:
         """The seeds of the last confirmation. Something must have helped."""
         if self.data_winner is not None:
             return self.data_winner.seeds
-        return self.rounds[len(self.chosen) - 1].confirming
+        return self.rounds[len(self.chosen) - 1].tests[-1].seeds
 
     @property
     def trainings(self) -> int:
@@ -149,29 +149,22 @@ class Treatment:
         screening = Screening(this, control, self.scale, self.trained)
         rows = []
         for row in screening.table():
-            if row.candidate in this.tested:
-                row = self._confirmed(this, control, row.candidate)
-            rows.append(row)
+            test = this.test_of(row.candidate)
+            rows.append(row if test is None else self._confirmed(control, test))
         return rows
 
-    def _confirmed(self, this: Round, control: Recipe, chosen: Candidate) -> Tried:
-        ours = self._settled(chosen.apply(control), this.confirming)
-        theirs = self._settled(control, this.confirming)
-        gain = self.scale.gain(ours, theirs, self._level(this, chosen))
-        return Tried(chosen, self.scale.gains(ours, theirs), gain, verdict(gain))
-
-    def _level(self, this: Round, tested: Candidate) -> float:
-        """Return the level of the interval by which a candidate was judged."""
-        levels = levels_of_tests(bool(self.study.info["of_data"]))
-        return levels[this.tested.index(tested)]
+    def _confirmed(self, control: Recipe, test: Confirmation) -> Tried:
+        ours = self._settled(test.candidate.apply(control), test.seeds)
+        theirs = self._settled(control, test.seeds)
+        gain = self.scale.gain(ours, theirs, test.level)
+        return Tried(test.candidate, self.scale.gains(ours, theirs), gain, verdict(gain))
 
     @property
     def level(self) -> float:
         """The level of the interval of the whole gain: that of the last test."""
         if self.data_winner is not None:
             return LEVEL_OF_DATA
-        last = len(self.chosen) - 1
-        return self._level(self.rounds[last], self.chosen[last])
+        return self.rounds[len(self.chosen) - 1].tests[-1].level
 
     def sentences(self, language: str = "en") -> list[str]:
         """Return the story in words."""
