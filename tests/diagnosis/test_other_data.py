@@ -175,3 +175,27 @@ def test_words_that_only_the_test_part_has_are_no_shift() -> None:
     found = shift(data)
     assert found is not None
     assert "'<unk>'" not in found.features
+
+
+def test_a_fall_by_chance_is_not_the_middle_of_learning(tmp_path: Path) -> None:
+    """Answers that no network can know: 300 of them fall and rise by a few percent an epoch."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1500, 6)).astype(np.float32)
+    chance = 1 / (1 + np.exp(-1.2 * (x[:, 0] - x[:, 1] * x[:, 2])))
+    data = load((x, (rng.random(1500) < chance).astype(int)))
+    recipe = DENSE.with_(["model.hidden=[16]", "optimizer.lr=0.005", "batch_size=8", "epochs=15"])
+    for seed in range(5):
+        found = causes(recipe.with_(seed=seed), data, tmp_path / str(seed))
+        assert "too_few_epochs" not in found
+
+
+@pytest.mark.data
+def test_pictures_that_are_turned_round_are_told_from_those_that_are_not(tmp_path: Path) -> None:
+    data = load(Path(os.environ["DANLU_DATA"]) / "mnist", limit=8000)
+    recipe = Recipe(model={"name": "dense", "hidden": (128,)}).with_(
+        ["optimizer=sgd", "optimizer.lr=0.1", "epochs=10", "batch_size=64"]
+    )
+    turned = causes(recipe.with_(["augment.rotate=180"]), data, tmp_path / "turned")
+    assert turned[0] == "augment_wrong"
+    useful = recipe.with_(["augment.rotate=15", "augment.shift=2"])
+    assert causes(useful, data, tmp_path / "useful") == [HEALTHY]

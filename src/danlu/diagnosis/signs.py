@@ -146,17 +146,18 @@ class Signs:
 
     @cached_property
     def still_falling(self) -> float:
-        """What the validation loss (else the training loss) fell by in an epoch, towards the end.
+        """What the loss fell by in an epoch, towards the end: in training or validation, the less.
 
-        Over the last tenth of the epochs, as a share of the loss; NaN for fewer than two epochs.
+        One alone may fall by chance. Over the last tenth of the epochs, as a share of the loss; NaN
+        for fewer than two epochs.
         """
-        curve = self.evidence.curve("valid_loss")
-        if np.isnan(curve).all():
-            curve = self.evidence.curve("train_loss")
-        if len(curve) < 2:
-            return math.nan
-        back = max(1, len(curve) // 10)
-        return float(1 - curve[-1] / curve[-1 - back]) / back
+        falls = [math.nan]
+        for name in ("train_loss", "valid_loss"):
+            curve = self.evidence.curve(name)
+            if len(curve) > 1:
+                back = max(1, len(curve) // 10)
+                falls.append(float(1 - curve[-1] / curve[-1 - back]) / back)
+        return float(np.fmin.reduce(falls))
 
 
 def _median(values: Numbers) -> float:

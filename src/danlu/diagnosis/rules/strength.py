@@ -117,7 +117,7 @@ def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) ->
     # Where nothing at all is learnt, both are those of chance; a few dropped words do not do that.
     may_hide_all = changes != ["word_dropout"] or e.recipe.augment.word_dropout > 0.5
     is_lost = may_hide_all and s.unlearnt > 0.9
-    is_harder = shown > 1.15 * plain > 0 or is_lost or _is_behind_neighbours(e)
+    is_harder = shown > 1.15 * plain > 0 or is_lost or _is_behind_simple_models(e)
     if math.isnan(plain) or not is_harder:
         return None
     return found(
@@ -128,12 +128,12 @@ def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) ->
     )
 
 
-def _is_behind_neighbours(e: Evidence) -> bool:
-    """Whether nearest neighbours of the plain examples do better on held-out ones."""
+def _is_behind_simple_models(e: Evidence) -> bool:
+    """Whether neighbours or kernel models of the plain examples do better on held-out ones."""
     if e.data is None or e.data.data.schema.is_text:
         return False
     reached = e.final(f"valid_{e.data.data.schema.metric}")
-    return bool(e.data.reference("valid") > reached + _BEHIND)
+    return bool(e.data.learnable > reached + _BEHIND)
 
 
 def _augmentations(e: Evidence) -> list[str]:
