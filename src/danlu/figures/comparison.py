@@ -11,18 +11,26 @@ from danlu.metrics import title_of
 from danlu.statistics import Estimate, estimate
 
 
-def bands(names: Sequence[str], curves: Any, variant_of: Any, metric: str) -> dict[str, Any]:
+def bands(
+    names: Sequence[str],
+    curves: Any,
+    variant_of: Any,
+    metric: str,
+    titles: tuple[str, str, str] | None = None,
+) -> dict[str, Any]:
     """Return training loss and a metric by epoch: the mean over seeds with its 95 % interval.
 
-    curves: the table of a study. variant_of: the number of the variant of each of its rows.
+    curves: the table of a study. variant_of: the number of the variant of each of its rows. titles:
+    of loss, metric and epochs, where they are not to be English.
     """
+    loss, figure, epoch = titles or ("training loss", title_of(metric), "epoch")
     traces = []
     for axis, column in (("", "train_loss"), ("2", metric)):
         for k, name in enumerate(names):
             of_variant = curves[variant_of == k]
             by_epoch = of_variant.groupby("epoch")[column].apply(list)
             traces += _band(k, name, by_epoch, axis)
-    layout = two_panels("training loss", title_of(metric), height=380)
+    layout = two_panels(loss, figure, height=380, over=epoch)
     # Losses fall by orders of magnitude.
     layout["yaxis"]["type"] = "log"
     layout["margin"] = {"l": 60, "r": 16, "t": 16, "b": 48}
@@ -81,7 +89,7 @@ def differences(
 ) -> dict[str, Any]:
     """Return paired differences to a control: a dot for every seed, the mean with its interval.
 
-    gaps [V][n]: by seed; estimates [V]: of them.
+    gaps [V][n]: by seed; estimates [V]: of them. title: with the unit, points where percent.
     """
     unit = 100 if percent else 1
     traces: list[dict[str, Any]] = []
@@ -105,7 +113,7 @@ def differences(
         "margin": {"l": 16 + 7 * max(map(len, names)), "r": 16, "t": 8, "b": 52},
         "xaxis": {
             **AXIS,
-            "title": {"text": f"{title} (points)" if percent else title},
+            "title": {"text": title},
             "zeroline": True,
         },
         "yaxis": {"type": "category", **AXIS},

@@ -54,13 +54,13 @@ def plain(figure: Any) -> Any:
     return figure
 
 
-def two_panels(left: str, right: str, height: int) -> dict[str, Any]:
-    """Return the layout of two panels over epochs, with the titles of their y axes."""
+def two_panels(left: str, right: str, height: int, over: str = "epoch") -> dict[str, Any]:
+    """Return the layout of two panels over epochs, with the titles of their y axes and x axis."""
     return {
         "height": height,
-        "xaxis": {"title": {"text": "epoch"}, "domain": [0, 0.46], **AXIS},
+        "xaxis": {"title": {"text": over}, "domain": [0, 0.46], **AXIS},
         "yaxis": {"title": {"text": left}, **AXIS},
-        "xaxis2": {"title": {"text": "epoch"}, "domain": [0.56, 1], "anchor": "y2", **AXIS},
+        "xaxis2": {"title": {"text": over}, "domain": [0.56, 1], "anchor": "y2", **AXIS},
         "yaxis2": {"title": {"text": right}, "anchor": "x2", **AXIS},
         **TRANSPARENT,
     }

@@ -216,11 +216,12 @@ class Comparison:
         gaps = []
         for k in others:
             gaps.append([x - y for x, y in zip(self.figures[k], control, strict=True)])
+        title = f"difference to {self.names[self.control]} in {title_of(self.metric)}"
         return figures_of_comparison.differences(
             [self.names[k] for k in others],
             gaps,
             [self.rows[k].difference for k in others],
-            f"difference to {self.names[self.control]} in {title_of(self.metric)}",
+            f"{title} (points)" if self.format.percent else title,
             self.format.percent,
         )
 

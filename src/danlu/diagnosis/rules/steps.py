@@ -11,6 +11,7 @@ from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import Rule, found, has_field, is_at_chance, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.optim.optimizers import OPTIMIZERS
+from danlu.recipe import Recipe
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
@@ -27,6 +28,11 @@ def _rates(e: Evidence, *factors: float) -> list[Prescription]:
         return [prescribe("other_rate")]
     reason = "lower_rate" if factors[0] < 1 else "higher_rate"
     return [prescribe(reason, f"optimizer.lr={lr * factor:.3g}") for factor in factors]
+
+
+def _longer(recipe: Recipe, *factors: int) -> list[Prescription]:
+    """Return trainings of so many times the epochs."""
+    return [prescribe("longer", f"epochs={factor * recipe.epochs}") for factor in factors]
 
 
 def _first_step_fails(s: Signs) -> bool:
@@ -256,8 +262,9 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
         "too_few_epochs",
         max(0.2, s.unlearnt),
         {"epochs": epochs, "fall": falls, "unlearnt": s.unlearnt},
-        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        *_longer(e.recipe, 3),
         *_rates(e, 3, 10),
+        *_longer(e.recipe, 10),
         also=["lr_too_low"],
     )
 
@@ -271,7 +278,7 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
         "too_few_epochs",
         s.unlearnt,
         {"epochs": len(e.history), "steps": int(steps), "unlearnt": s.unlearnt},
-        *[prescribe("longer", f"epochs={k * e.recipe.epochs}") for k in (3, 10)],
+        *_longer(e.recipe, 3, 10),
         *_rates(e, 3, 10),
         also=["lr_too_low"],
     )
@@ -285,7 +292,7 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
         "nothing_learnt",
         s.unlearnt,
         {"unlearnt": s.unlearnt},
-        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
+        *_longer(e.recipe, 3),
         *_rates(e, 10),
         *_rates(e, 0.1),
         prescribe("another_network"),

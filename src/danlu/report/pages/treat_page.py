@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from danlu.diagnosis.catalogue import of_treatment
-from danlu.errors import count
 from danlu.files import write
 from danlu.report.pages import html
 from danlu.report.pages.findings import findings_table
@@ -19,7 +18,7 @@ def write_treatment(t: Treatment, language: str = "en") -> Path:
     words = {"model": t.patient_recipe.model.name, "source": source}
     title = of_treatment("title", words, language)
     facts = [
-        count(t.trainings, "training"),
+        of_treatment("trainings", {"n": t.trainings}, language),
         f"{t.seconds:.1f} s",
         t.study.info["environment"]["machine"],
         t.study.path.name,
@@ -57,27 +56,28 @@ def write_treatment(t: Treatment, language: str = "en") -> Path:
 def _round(t: Treatment, number: int, language: str) -> list[str]:
     base = " ".join(candidate.name for candidate in t.rounds[number].base)
     control = of_treatment("control" if base else "control_alone", {"base": base}, language)
-    label = f"Gains by seed in round {number + 1}"
+    label = of_treatment("gains_by_seed", {"round": number + 1}, language)
     return [
         html.heading(of_treatment("round", {"round": number + 1}, language).capitalize()),
         html.soft(control),
         html.table(
             treatments.head(number, language), treatments.rows(t, number, language), words=(1, 5)
         ),
-        html.figure(f"gains-{number + 1}", t.gains_figure(number), label),
+        html.figure(f"gains-{number + 1}", t.gains_figure(number, language), label),
     ]
 
 
 def _outcome(t: Treatment, language: str) -> list[str]:
     changed = [*treatments.changed_fields(t), *([edit, "", ""] for edit in t.data_edits)]
+    head = [of_treatment(name, {}, language) for name in ("field", "the_patient", "best")]
     sections = [
         html.heading(of_treatment("changed", {}, language)),
-        html.table(["field", "patient", "best"], changed, words=(1, 2)),
+        html.table(head, changed, words=(1, 2)),
         html.heading(of_treatment("best", {}, language)),
         html.listing(t.best.to_toml()),
     ]
     if not t.chosen:  # the data alone
         return sections
-    label = "Training loss and metric by epoch, the patient and the best recipe"
-    figure = html.figure("curves", t.curves_figure(), label)
+    label = of_treatment("curves", {}, language)
+    figure = html.figure("curves", t.curves_figure(language), label)
     return [html.heading(of_treatment("before_and_after", {}, language)), figure, *sections]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from danlu import metrics
-from danlu.diagnosis import Diagnosis, Finding
+from danlu.diagnosis import Diagnosis, Finding, catalogue
 from danlu.errors import RunError
 from danlu.figures import comparison as figures_of_comparison
 from danlu.recipe import Recipe
@@ -174,18 +173,20 @@ class Treatment:
         """Return how the figures were made."""
         return Story(self, language).method()
 
-    def gains_figure(self, number: int) -> dict[str, Any]:
+    def gains_figure(self, number: int, language: str = "en") -> dict[str, Any]:
         """Return the gains of what a round tried (from 0) by seed, as a Plotly dictionary."""
+        title = "gain_in_points" if self.format.percent else "gain_in"
+        metric = catalogue.title_of_metric(self.metric, language)
         rows = self.tried(number)
         return figures_of_comparison.differences(
             [row.candidate.name for row in rows],
             [list(row.gains) for row in rows],
             [row.gain for row in rows],
-            f"gain in {metrics.title_of(self.metric)}",
+            catalogue.of_treatment(title, {"metric": metric}, language),
             self.format.percent,
         )
 
-    def curves_figure(self) -> dict[str, Any]:
+    def curves_figure(self, language: str = "en") -> dict[str, Any]:
         """Return the curves of patient and best recipe on the same seeds, as a Plotly dictionary.
 
         There must be a best one.
@@ -196,9 +197,14 @@ class Treatment:
             variant_of |= {self.trained.member(recipe, seed): k for seed in self.last_seeds}
         shown = curves[curves["member"].isin(list(variant_of))]
         column = self.metric if self.metric in curves else f"valid_{self.study.metric}"
-        names = ["the patient", " ".join(self.edits)]
+        patient, loss, epoch = (
+            catalogue.of_treatment(name, {}, language)
+            for name in ("the_patient", "training_loss", "epoch")
+        )
+        names = [patient, " ".join(self.edits)]
+        titles = loss, catalogue.title_of_metric(column, language), epoch
         variants = shown["member"].map(variant_of)
-        return figures_of_comparison.bands(names, shown, variants, column)
+        return figures_of_comparison.bands(names, shown, variants, column, titles)
 
     def to_json(self, language: str = "en") -> dict[str, Any]:
         """Return everything that was found, as plain values."""
