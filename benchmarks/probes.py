@@ -48,10 +48,10 @@ CASES: dict[str, tuple[Callable[[Recipe, Data, str], float], Recipe, Callable[[]
         Recipe(model="cnn", batch_size=64, epochs=3),
         lambda: load("mnist"),
     ),
-    "ResNet-18 at 32 pixels, 400 steps": (
+    "ResNet-18 at 32 pixels, 400 steps of 16": (
         seconds_of_run,
-        Recipe(model="resnet18", batch_size=32, epochs=2),
-        lambda: load("cifar10", limit=6_400),
+        Recipe(model="resnet18", batch_size=16, epochs=2),
+        lambda: load("cifar10", limit=3_200),
     ),
     "LSTM of 128 units, 2 epochs": (
         seconds_of_run,
