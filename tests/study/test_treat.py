@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import string
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import danlu
 from danlu import Data, Recipe, Run, Study, Treatment, fit, load, resume, treat
 from danlu.errors import Diverged, Interrupted, RecipeError, RunError
 from danlu.statistics import Estimate
+from danlu.study.treating import course
 from danlu.study.treating.budget import seconds_of
 from danlu.study.treating.candidates import Candidate
 from danlu.study.treating.gains import Scale, levels_of_tests
@@ -246,6 +248,66 @@ def test_the_command(sick: Run, treated: Treatment, tmp_path: Path) -> None:
     assert "第 1 轮试了" in chinese.replace("\n", "")
     assert "seeds" not in chinese
     assert "valid" not in chinese
+
+
+def test_what_stays_open_goes_on_to_further_seeds_and_resumes_there(
+    sick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first test is made too strict for any gain, the one on all ten seeds is not."""
+    monkeypatch.setattr(course, "levels_of_tests", lambda _: (1 - 1e-12, 0.97, 0.99))
+    whole = treat(sick, out=tmp_path / "whole", rounds=1)
+    first, again = whole.rounds[0].tests
+    assert again.seeds == [*first.seeds, *whole.rounds[0].further]
+    assert (again.candidate, again.level) == (first.candidate, 0.97)
+    assert whole.last_seeds == again.seeds
+    assert whole.gain is not None
+    assert whole.gain.n == 10
+    for after in (16, 23, 30):
+        with pytest.raises(Interrupted):
+            treat(sick, out=tmp_path / f"cut{after}", rounds=1, listener=_Stops(after))
+        found = resume(tmp_path / f"cut{after}")
+        assert isinstance(found, Treatment)
+        assert timeless(found.to_json()) == timeless(whole.to_json())
+
+
+def test_that_there_was_no_time_is_kept(
+    sick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "levels_of_tests", lambda _: (1 - 1e-12, 0.97, 0.99))
+    monkeypatch.setattr(course, "estimate_seconds", lambda *_: math.inf)
+    whole = treat(sick, out=tmp_path / "whole", rounds=1)
+    (test,) = whole.rounds[0].tests
+    assert len(test.seeds) == 5
+    assert whole.rounds[0].is_cut
+    assert not whole.helped
+    again = resume(whole.study.path)
+    assert isinstance(again, Treatment)
+    assert timeless(again.to_json()) == timeless(whole.to_json())
+
+
+def test_no_round_is_judged_by_seeds_of_another(treated: Treatment, digits: Data) -> None:
+    going = course.Course(treated.study, digits)
+    screening, *_ = going._seeds_of_round(0)
+    judged = list(screening)
+    for number in range(going.most_rounds):
+        _, confirming, further = going._seeds_of_round(number)
+        judged += [*confirming, *further]
+    assert len(judged) == len(set(judged)) == 3 + going.most_rounds * 10
+
+
+def test_a_treatment_of_an_earlier_danlu_is_said_to_be_one(
+    treated: Treatment, tmp_path: Path
+) -> None:
+    shutil.copytree(treated.study.path, tmp_path / "old")
+    old = Study(tmp_path / "old")
+    rounds = old.info["rounds_tried"]
+    for plain in rounds:
+        plain["tested"] = [test["candidate"] for test in plain.pop("tests")]
+    old.sealed.update(rounds_tried=rounds)
+    said = say("show", tmp_path / "old")
+    assert said.code == 2
+    assert "made by an earlier danlu" in said.err
+    assert "treat the run again" in said.err.replace("\n", " ")
 
 
 # What follows needs no training: figures are drawn.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from danlu.data.vocabulary import PAD
 
 _FOLDS = 5
-_PENALTY = 0.02  # of kernel ridge regression, by the kernel's diagonal and example
+STRONG, WEAK = 0.02, 1e-3  # penalties of kernel ridge regression, by diagonal and example
 _SUREST = 100  # examples at the least, but no more than half
 _TINY = 1e-12
 _LONGEST_PHRASE = 4  # tokens
@@ -52,12 +52,15 @@ def kernels(x: Numbers) -> tuple[Numbers, Numbers]:
     squares = products.diagonal()
     apart = np.maximum(squares[:, None] + squares - 2 * products, 0)
     linear: Numbers = products / max(float(squares.mean()), _TINY)
-    gaussian: Numbers = np.exp(-apart / max(float(np.median(apart)), _TINY))
+    width = float(np.median(apart))
+    if width == 0 and apart.any():  # most are equal
+        width = float(np.median(apart[apart > 0]))
+    gaussian: Numbers = np.exp(-apart / max(width, _TINY))
     return linear, gaussian
 
 
 def cross_fitted(
-    kernel: Numbers, targets: Numbers, fold_of: NDArray[np.int64], penalty: float = _PENALTY
+    kernel: Numbers, targets: Numbers, fold_of: NDArray[np.int64], penalty: float = STRONG
 ) -> Numbers:
     """Return targets [n, K] as models predict them that have not seen the example.
 
@@ -101,15 +104,16 @@ def by_own_spread(scores: Numbers, shares: Numbers) -> NDArray[np.int64]:
 
 
 class Contradiction(NamedTuple):
-    """How labels contradict models that have not seen them, where these are sure.
+    """Labels that contradict out-of-fold models.
 
-    right: how often the models are right at all. share: of labels that contradict, among the
-    surest examples. examples: how many these are. of_half: the share among the surer half. rank: of
-    contradicting labels in the models' order of the classes but the first, from 0, the likeliest,
-    to 1: the mean and two standard errors; NaN for few classes, or few labels that contradict.
+    accuracy: of the models on all examples. share: of labels that contradict, among the examples of
+    which the models are most confident. examples: how many these are. of_half: the share among the
+    more confident half. rank: of contradicting labels in the models' order of the classes but the
+    first, from 0, the likeliest, to 1: the mean and its standard error added; NaN for two or three
+    classes, or fewer than two such labels.
     """
 
-    right: float
+    accuracy: float
     share: float
     examples: int
     of_half: float
@@ -117,18 +121,18 @@ class Contradiction(NamedTuple):
 
 
 def contradiction(scores: Numbers, labels: NDArray[np.int64]) -> Contradiction:
-    """Return how labels [n] contradict scores [n, K]."""
+    """Return which labels [n] contradict out-of-fold scores [n, K], in figures."""
     n, classes = scores.shape
     ordered = np.sort(scores, 1)
-    surest_first = np.argsort(ordered[:, -2] - ordered[:, -1], kind="stable")
+    by_margin = np.argsort(ordered[:, -2] - ordered[:, -1], kind="stable")
     contradicts = scores.argmax(1) != labels
-    half = surest_first[: n // 2]
+    half = by_margin[: n // 2]
     surest = half[: max(_SUREST, n // 10)]
     wrong = half[contradicts[half]]
     rank = np.nan
     if classes > 3 and len(wrong) > 1:
         ahead = (scores[wrong] > scores[wrong, labels[wrong]][:, None]).sum(1)
         ranks = (ahead - 1) / (classes - 2)
-        rank = float(ranks.mean() + 2 * ranks.std() / np.sqrt(len(ranks)))
+        rank = float(ranks.mean() + ranks.std() / np.sqrt(len(ranks)))
     share, of_half = (float(contradicts[rows].mean()) for rows in (surest, half))
     return Contradiction(float(1 - contradicts.mean()), share, len(surest), of_half, rank)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from danlu.data import Data
 from danlu.data.vocabulary import PAD, UNK
 from danlu.diagnosis.cross_fitting import (
+    WEAK,
     Contradiction,
     by_own_spread,
     contradiction,
@@ -32,7 +33,6 @@ Numbers = NDArray[np.float64]
 _MOST = {"train": 2000, "valid": 1000, "test": 1000}  # examples that are looked at
 _MOST_FEATURES = 4000
 _NEIGHBOURS = 10
-_PENALTY = 1e-3  # of kernel ridge regression on the examples
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,10 @@ class DataEvidence:
 
     @cached_property
     def predicted(self) -> Numbers:
-        """What models say of training examples that they have not seen [n, K]; [n, 1] for numbers.
+        """Out-of-fold predictions of training examples [n, K]; [n, 1] for numbers.
 
-        Cross-fitted kernel ridge regression on the examples, and targets or classes as 0 and 1.
+        Kernel ridge regression on the examples, of targets, or of classes as 0 and 1. Its penalty
+        is weak, as single examples matter here.
         """
         y = self.train.y
         targets = y[:, None]
@@ -181,14 +182,15 @@ class DataEvidence:
             targets = np.eye(self.data.schema.outputs)[y.astype(int)]
         middle = targets.mean(0)
         _, gaussian = kernels(self.train.x)
-        found: Numbers = middle + cross_fitted(gaussian, targets - middle, folds(len(y)), _PENALTY)
+        found: Numbers = middle + cross_fitted(gaussian, targets - middle, folds(len(y)), WEAK)
         return found
 
     @cached_property
     def learnable(self) -> float:
-        """What simple models reach on held-out examples: accuracy, or R² for numbers.
+        """Accuracy of simple models on held-out examples, or R² for numbers.
 
-        The better of neighbours and, but for texts, of the kernel models.
+        The better of neighbours and, but for texts, of the kernel models; NaN where neither is
+        known.
         """
         known = [self.reference("valid")]
         if not self.data.schema.is_text:
@@ -197,12 +199,12 @@ class DataEvidence:
                 error = ((self.predicted[:, 0] - y) ** 2).mean()
                 known.append(float(1 - error / max(1e-12, y.var())))
             else:
-                known.append(self.contradiction.right)
-        return float(np.nanmax(known))
+                known.append(self.contradiction.accuracy)
+        return float(np.fmax.reduce(known))
 
     @cached_property
     def contradiction(self) -> Contradiction:
-        """How training labels contradict what the models are sure of."""
+        """Training labels that contradict the out-of-fold predictions."""
         return contradiction(self.predicted, self.train.y.astype(int))
 
     @cached_property

@@ -17,6 +17,7 @@ from danlu.data import Data, Schema
 from danlu.diagnosis.data_evidence import DataEvidence, Numbers
 from danlu.diagnosis.headline import predicted_of
 from danlu.diagnosis.network_checks import NetworkEvidence
+from danlu.diagnosis.settings import Settings
 from danlu.metrics import Predicted
 from danlu.nn.information import entropy
 from danlu.recipe import Recipe
@@ -79,7 +80,8 @@ class Evidence:
 
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
-    target_error: that can be reached, where somebody knows it.
+    observed: settings of a loop that has no recipe. target_error: that can be reached, where
+    somebody knows it.
     """
 
     history: Sequence[Mapping[str, Any]] = ()
@@ -93,6 +95,7 @@ class Evidence:
     predicted: Predicted | None = None
     data: DataEvidence | None = None
     network: NetworkEvidence | None = None
+    observed: Settings | None = None
     target_error: float | None = None
 
     @classmethod
@@ -112,8 +115,15 @@ class Evidence:
             predicted_of(run),
             None if data is None else DataEvidence(data),
             NetworkEvidence.of(run, data),
-            target_error,
+            target_error=target_error,
         )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How it was trained, as far as that is known."""
+        if self.recipe is not None:
+            return Settings.of_recipe(self.recipe)
+        return self.observed or Settings()
 
     @property
     def examples(self) -> int:

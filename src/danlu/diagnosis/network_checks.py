@@ -128,6 +128,21 @@ class NetworkEvidence:
         return False
 
     @cached_property
+    def is_affine(self) -> bool:
+        """Whether it is no more than one linear layer: f(a + b) + f(0) = f(a) + f(b)."""
+        if not self.x.is_floating_point() or len(self.x) < 2:
+            return False
+        with contextlib.suppress(Exception), self._in_evaluation(), torch.no_grad():
+            a, b = self.x, self.x.roll(1, 0)
+            whole, nothing, first, second = (
+                first_output(self.model(x)).double() for x in (a + b, torch.zeros_like(a), a, b)
+            )
+            size = float((first - nothing).abs().max())
+            gap = float((whole + nothing - first - second).abs().max())
+            return 0 < size < float("inf") and gap < 1e-4 * size
+        return False
+
+    @cached_property
     def gradients(self) -> GradientCheck | None:
         """Its gradients held against differences; None where that cannot be done."""
         with contextlib.suppress(Exception), self._in_evaluation():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from danlu.diagnosis.diagnosing import Diagnosis, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence, Measured
 from danlu.diagnosis.network_checks import NetworkEvidence
+from danlu.diagnosis.settings import Settings
 from danlu.errors import ModelError, wrong
 from danlu.files import to_parquet, write
 from danlu.runs.measurements import NAME as MEASUREMENTS
@@ -30,6 +32,8 @@ class Watch:
         self._meter = meter
         self._classes = classes
         self._history: list[dict[str, float]] = []
+        # As it begins: schedules change the rate.
+        self._settings = Settings.of_loop(meter.model, meter.optimizer, None)
 
     def __enter__(self) -> Watch:
         self._meter.start()
@@ -50,10 +54,14 @@ class Watch:
     def epoch(self, **figures: float) -> None:
         """Note the end of an epoch, with whatever is known of it.
 
-        Figures by danlu's names: valid_loss, valid_accuracy, train_loss, train_accuracy, lr, …
+        Figures by danlu's names: valid_loss, valid_accuracy, train_loss, train_accuracy, … The rate
+        is the optimiser's.
         """
         self._meter.epochs += 1
         row = {name: float(value) for name, value in figures.items()}
+        rate = Settings.of_loop(self._meter.model, self._meter.optimizer, None).lr
+        if rate is not None:
+            row.setdefault("lr", rate)
         self._history.append({"epoch": self._meter.epochs, "step": self._meter.steps, **row})
 
     @property
@@ -76,6 +84,7 @@ class Watch:
     def diagnose(self) -> Diagnosis:
         """Return what is wrong, as far as it can be seen without recipe and data."""
         losses = [float(loss) for loss in self._meter.losses]
+        settings = replace(self._settings, batch_size=self._meter.batch_size)
         diverged = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
         evidence = Evidence(
             self._history,
@@ -84,6 +93,7 @@ class Watch:
             class_counts=[1] * (self._classes or 0),
             diverged_at=diverged,
             network=self._network(),
+            observed=settings,
         )
         return diagnose_evidence(evidence)
 

@@ -19,7 +19,6 @@ from danlu.diagnosis.rules.table import (
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
-_AS_SURE = 0.6  # share of contradicting labels among the surest, by that of the surer half
 _ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
 
 
@@ -70,7 +69,10 @@ def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
         return bool(min(errors) > 0.95 * d.train.y.var())
     classes = len(np.unique(d.train.y))
     recalls = (d.recognised, d.recognised_by_models)
-    return classes > 1 and all(recall - 2.5 * error < 1 / classes for recall, error in recalls)
+    # Of a handful of examples of the rare classes nothing can be said.
+    is_known = all(2.5 * error < 0.5 / classes for _, error in recalls)
+    is_at_constant = all(recall - 2.5 * error < 1 / classes for recall, error in recalls)
+    return classes > 1 and is_known and is_at_constant
 
 
 def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
@@ -104,39 +106,49 @@ def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Fin
 
 
 def label_noise(e: Evidence, s: Signs) -> Finding | None:
-    """Labels contradict what models that have not seen them are surest of.
+    """Labels contradict out-of-fold models where these are most confident.
 
-    Classes that overlap do so, too, but the less the surer the models are, and by labels that are
-    the models' second choice; wrong labels may be any.
+    Those of classes that overlap do so, too, but less where the models are more confident, and by
+    labels that are the models' second choice; wrong labels may be any. Where inputs say little of
+    the classes, overlap and wrong labels cannot be told apart, and nothing is found.
     """
     d = _rows(e)
     if d is None or d.data.schema.task != "classification" or d.data.schema.is_text:
         return None
-    told = d.contradiction
-    if told.examples < 40 or not _says_something(d):
+    contradiction = d.contradiction
+    share, examples = contradiction.share, contradiction.examples
+    low, high = wilson_interval(share, examples)
+    # Which class a wrong label is says nothing of few classes, so more is asked for.
+    is_few = d.data.schema.outputs <= 3
+    least, as_sure, skill = (0.18, 0.75, 0.25) if is_few else (0.1, 0.6, 0.15)
+    if examples < 40 or not low > least or not share > as_sure * contradiction.of_half:
         return None
-    low, high = wilson_interval(told.share, told.examples)
-    if not told.share > _AS_SURE * told.of_half:
+    # Models that hardly know better than a constant are wrong where they are surest, too.
+    if not _skill(d) > skill or contradiction.rank < _ANY_CLASS:
         return None
-    # Of few classes that cannot be seen, so more is asked for.
-    has_many_classes = not math.isnan(told.rank)
-    if not low > (0.1 if has_many_classes else 0.15) or told.rank < _ANY_CLASS:
-        return None
+    figures: dict[str, float | int | str] = {
+        "share": share,
+        "low": low,
+        "high": high,
+        "examples": examples,
+    }
+    if is_few:
+        figures["classes"] = d.data.schema.outputs
     return found(
         "label_noise",
-        min(1.0, 0.3 + told.share),
-        {"share": told.share, "low": low, "high": high, "examples": told.examples},
+        min(1.0, 0.3 + share),
+        figures,
         prescribe("look_at_suspects"),
         prescribe("a_little_smoothing", "loss.label_smoothing=0.1"),
         *_if_memorised(e),
     )
 
 
-def _says_something(d: DataEvidence) -> bool:
-    """Whether the models that have not seen the examples are better than a constant answer."""
+def _skill(d: DataEvidence) -> float:
+    """Return which share of a constant answer's errors the out-of-fold models avoid."""
     counts = np.bincount(d.train.y.astype(int))
-    low, _ = wilson_interval(d.contradiction.right, int(counts.sum()))
-    return bool(low > counts.max() / counts.sum())
+    constant = float(counts.max() / counts.sum())
+    return (d.contradiction.accuracy - constant) / max(1e-12, 1 - constant)
 
 
 def _if_memorised(e: Evidence) -> list[Prescription]:

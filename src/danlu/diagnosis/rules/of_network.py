@@ -77,7 +77,8 @@ def _squeezed(out: torch.Tensor) -> str | None:
             return None  # log-softmax changes nothing for cross-entropy
     if low >= 0 and bool((out == 0).float().mean() > 0.1):
         return "relu"
-    if low > 0 and high < 1:
+    # Outputs that hardly differ lie anywhere.
+    if low > 0 and high < 1 and high - low > 0.5:
         return "sigmoid"
     if -1 < low < 0 < high < 1 and max(-low, high) > 0.9:
         return "tanh"

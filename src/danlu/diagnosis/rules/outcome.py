@@ -157,10 +157,12 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
 
 
 def _answers_by_class(e: Evidence) -> float:
-    """Return how many targets the network is shown of a class; of numbers, of them all."""
+    """Return how many targets the network sees of a class, of text a token each.
+
+    Numbers count as one class.
+    """
     classes = max(1, sum(count > 0 for count in e.class_counts))
     examples = e.sizes.get("train", 0)
-    # Of text every token has one.
     targets = sum(e.class_counts) or examples
     return targets / classes * e.examples / max(1, examples)
 
@@ -262,8 +264,7 @@ RULES = (
     Rule(
         "class_imbalance",
         class_imbalance,
-        # Where one class is nearly all, hardly anything can be shown to be better than it.
-        ("too_little_data", "overfitting", "shuffled_labels", "nothing_to_learn"),
+        ("too_little_data", "overfitting"),
     ),
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),

@@ -12,6 +12,7 @@ from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
 from danlu.diagnosis.signs import Signs
 
+_FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
 
 
@@ -49,7 +50,8 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
 
 def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
     """Inputs far from 0 and 1: what the first layer gives is large before the first step."""
-    if e.recipe is None or e.recipe.normalize != "none" or not s.weight_layers:
+    is_plain = _are_far_from_0(e) if e.recipe is None else e.recipe.normalize == "none"
+    if not is_plain or not s.weight_layers:
         return None
     first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
     if not (first > 5 or first < 0.02) or not (s.start > 2 or s.unlearnt > _SLOW_START):
@@ -60,6 +62,13 @@ def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
         {"first_layer": first, "start": s.start},
         prescribe("normalise", "normalize=zscore"),
     )
+
+
+def _are_far_from_0(e: Evidence) -> bool:
+    """Whether what somebody's own loop shows the network are numbers far from 0 and 1."""
+    if e.network is None or not e.network.x.is_floating_point() or not e.network.x.numel():
+        return False
+    return float(e.network.x.square().mean().sqrt()) > _FAR_INPUTS
 
 
 def init_too_large(e: Evidence, s: Signs) -> Finding | None:
@@ -211,22 +220,22 @@ def dead_units(e: Evidence, s: Signs) -> Finding | None:
 
 def _against_dead_units(e: Evidence) -> list[Prescription]:
     """Return what lets gradients through, and what kills fewer units."""
-    if e.recipe is None:
-        return []
     cures = []
-    if e.recipe.model.activation is not None:
+    if has_field(e, "activation"):
         cures.append(prescribe("leaky", "model.activation=leaky-relu"))
         cures.append(prescribe("self_normalising", "model.activation=selu"))
-    if e.recipe.optimizer.lr is not None:
-        cures.append(prescribe("lower_rate", f"optimizer.lr={e.recipe.optimizer.lr / 10:.3g}"))
+    if e.settings.lr is not None:
+        cures.append(prescribe("lower_rate", f"optimizer.lr={e.settings.lr / 10:.3g}"))
     cures.append(prescribe("usual_init", "init=auto"))
     return [*cures, *_against_fading(e)[:1]]
 
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     """Hidden layers with nothing between them are one layer."""
-    model = None if e.recipe is None else e.recipe.model
-    if model is None or model.activation != "identity" or s.hidden_layers < 1:
+    if s.hidden_layers < 1:
+        return None
+    is_own = e.network is not None and e.network.is_affine
+    if not is_own and (e.recipe is None or e.recipe.model.activation != "identity"):
         return None
     return found(
         "missing_nonlinearity",

@@ -11,7 +11,6 @@ from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import Rule, found, has_field, is_at_chance, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.optim.optimizers import OPTIMIZERS
-from danlu.recipe import Recipe
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
@@ -23,16 +22,19 @@ _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 
 def _rates(e: Evidence, *factors: float) -> list[Prescription]:
     """Return learning rates to try."""
-    lr = None if e.recipe is None else e.recipe.optimizer.lr
+    lr = e.settings.lr
     if lr is None:
         return [prescribe("other_rate")]
     reason = "lower_rate" if factors[0] < 1 else "higher_rate"
     return [prescribe(reason, f"optimizer.lr={lr * factor:.3g}") for factor in factors]
 
 
-def _longer(recipe: Recipe, *factors: int) -> list[Prescription]:
+def _longer(e: Evidence, *factors: int) -> list[Prescription]:
     """Return trainings of so many times the epochs."""
-    return [prescribe("longer", f"epochs={factor * recipe.epochs}") for factor in factors]
+    if e.recipe is None:
+        return [prescribe("longer")]
+    epochs = e.recipe.epochs
+    return [prescribe("longer", f"epochs={factor * epochs}") for factor in factors]
 
 
 def _first_step_fails(s: Signs) -> bool:
@@ -84,7 +86,7 @@ def diverged(e: Evidence, s: Signs) -> Finding | None:
 
 def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
     """Momentum so near 1 that steps add up to many times the rate, and swing past the minimum."""
-    momentum = None if e.recipe is None else e.recipe.optimizer.momentum
+    momentum = e.settings.momentum
     if momentum is None or momentum < 0.97 or not s.unlearnt > _UNLEARNT:
         return None
     return found(
@@ -116,7 +118,7 @@ def clip_too_tight(e: Evidence, s: Signs) -> Finding | None:
 
 def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
     """ε outweighs the root of the squared gradients, so the rule's own scale is lost."""
-    eps = None if e.recipe is None else e.recipe.optimizer.eps
+    eps = e.settings.eps
     if eps is None or eps < 1e-4 or not s.unlearnt > _UNLEARNT:
         return None
     return found(
@@ -138,11 +140,10 @@ def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
     last_useful = int(late[-1]) + 1
     if last_useful > len(rates) / 2:
         return None
-    name = "" if e.recipe is None else e.recipe.schedule.name
     return found(
         "schedule_decays_too_soon",
         max(s.unlearnt, 0.3),
-        {"epoch": last_useful, "epochs": len(rates), "schedule": name, "unlearnt": s.unlearnt},
+        {"epoch": last_useful, "epochs": len(rates), "unlearnt": s.unlearnt},
         prescribe("gentler_schedule", "schedule=cosine"),
         prescribe("no_schedule", "schedule=constant"),
     )
@@ -195,15 +196,14 @@ def batch_too_small(e: Evidence, s: Signs) -> Finding | None:
 
 def batch_norm_tiny_batch(e: Evidence, s: Signs) -> Finding | None:
     """Batch normalisation by the statistics of a handful of examples."""
-    recipe = e.recipe
-    if recipe is None or not recipe.has_batch_norm or recipe.batch_size > 4:
-        return None
-    if not s.unlearnt > _UNLEARNT:
+    # Gradients of several batches are added up, but each is normalised by its own.
+    batch = e.settings.batch_size if e.recipe is None else e.recipe.batch_size
+    if batch is None or batch > 4 or not e.settings.has_batch_norm or not s.unlearnt > _UNLEARNT:
         return None
     return found(
         "batch_norm_tiny_batch",
         max(0.3, s.unlearnt),
-        {"batch_size": recipe.batch_size, "unlearnt": s.unlearnt},
+        {"batch_size": batch, "unlearnt": s.unlearnt},
         prescribe("larger_batch", "batch_size=32"),
         prescribe("no_batch_norm", "model.batch_norm=none"),
         *_layer_norm(e),
@@ -224,7 +224,9 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     # Less than weights can tell: of such steps the progress is rounding.
     is_lost = s.late_update < _ROUNDING and s.early_update < _ROUNDING and e.recipe is not None
     is_tiny = s.late_update < _TINY and s.early_update < 5 * _TINY
-    if not (is_tiny and (is_smooth or is_lost)):
+    # In somebody's own loop neither is measured: then much must be left, and a gradient be there.
+    is_unseen = e.recipe is None and s.unlearnt > 0.5 and s.late("gradient_norm") > 1e-4
+    if not (is_tiny and (is_smooth or is_lost or is_unseen)):
         return None
     return found(
         "lr_too_low",
@@ -232,6 +234,7 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
         {"update_ratio": s.late_update, "cosine": s.late("gradient_cosine")},
         *_usual_rate(e),
         *_rates(e, 10, 100, 1000),
+        also=["clip_too_tight"] if is_unseen else [],
     )
 
 
@@ -252,21 +255,28 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
 
 def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     """It ended in the middle of learning."""
-    if e.has_diverged or not s.unlearnt > _HALFWAY or e.recipe is None:
+    if e.has_diverged or not s.unlearnt > _HALFWAY or (e.recipe is None and not e.history):
         return None
     epochs = len(e.history)
     falls = s.still_falling if epochs > 1 else _fall_within(s)
-    if not falls > 0.03 or (e.recipe.early_stopping.patience and epochs < e.recipe.epochs):
+    if not falls > 0.03 or _was_stopped(e):
         return None
     return found(
         "too_few_epochs",
         max(0.2, s.unlearnt),
         {"epochs": epochs, "fall": falls, "unlearnt": s.unlearnt},
-        *_longer(e.recipe, 3),
+        *_longer(e, 3),
         *_rates(e, 3, 10),
-        *_longer(e.recipe, 10),
+        *_longer(e, 10),
         also=["lr_too_low"],
     )
+
+
+def _was_stopped(e: Evidence) -> bool:
+    """Whether early stopping ended it."""
+    if e.recipe is None or not e.recipe.early_stopping.patience:
+        return False
+    return len(e.history) < e.recipe.epochs
 
 
 def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
@@ -278,7 +288,7 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
         "too_few_epochs",
         s.unlearnt,
         {"epochs": len(e.history), "steps": int(steps), "unlearnt": s.unlearnt},
-        *_longer(e.recipe, 3, 10),
+        *_longer(e, 3, 10),
         *_rates(e, 3, 10),
         also=["lr_too_low"],
     )
@@ -292,7 +302,7 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
         "nothing_learnt",
         s.unlearnt,
         {"unlearnt": s.unlearnt},
-        *_longer(e.recipe, 3),
+        *_longer(e, 3),
         *_rates(e, 10),
         *_rates(e, 0.1),
         prescribe("another_network"),

@@ -32,7 +32,7 @@ def _penalty(e: Evidence, s: Signs, name: str) -> Finding | None:
     strengths = {"l1": e.recipe.penalty.l1, "l2": e.recipe.penalty.l2}
     # Weights that are gone are penalised no more: the early steps tell.
     strength = strengths[name]
-    share = float(np.nanmax([s.early("penalty_share"), s.late("penalty_share")], initial=0.0))
+    share = float(np.fmax(s.early("penalty_share"), s.late("penalty_share")))
     is_weaker = strength < max(strengths.values())
     if not strength or is_weaker or not s.unlearnt > _UNLEARNT or not share > _DOMINATES:
         return None
@@ -47,8 +47,11 @@ def _penalty(e: Evidence, s: Signs, name: str) -> Finding | None:
 
 def weight_decay_too_strong(e: Evidence, s: Signs) -> Finding | None:
     """Decay takes off as much as the updates put on."""
-    decay = 0.0 if e.recipe is None else float(e.recipe.optimizer.weight_decay or 0)
+    decay = e.settings.weight_decay or 0.0
     share = float(np.nanmax(s.measured.whole("decay_share"), initial=0.0))
+    if e.recipe is None and decay and e.settings.lr is not None:
+        taken = e.settings.lr * decay  # of the weights, in a step
+        share = taken / (taken + float(np.nan_to_num(s.late_update)))
     if not decay or not s.unlearnt > _UNLEARNT or not share > _DOMINATES:
         return None
     return found(
@@ -62,7 +65,7 @@ def weight_decay_too_strong(e: Evidence, s: Signs) -> Finding | None:
 
 def dropout_too_strong(e: Evidence, s: Signs) -> Finding | None:
     """So many units are left out that what is left cannot fit the training part."""
-    p = 0.0 if e.recipe is None else float(e.recipe.model.dropout or 0)
+    p = e.settings.dropout or 0.0
     if p < 0.4 or not s.unlearnt > _UNLEARNT:
         return None
     with_masks, without = s.late("sample_loss_training"), s.late("sample_loss")

@@ -205,7 +205,7 @@ class Course:
         def gain_in(test: Confirmation) -> Estimate | None:
             changed = test.candidate.apply(control)
             asked = [self.patient, control, changed]
-            if planned.tests and not self._has_time_for(asked, test.seeds):
+            if planned.tests and not self._has_time_for(planned, asked, test.seeds):
                 return None
             self._train(asked, test.seeds)
             ours, theirs = (self._settled(r, test.seeds) for r in (changed, control))
@@ -216,9 +216,17 @@ class Course:
         self._keep_rounds()
         return chosen
 
-    def _has_time_for(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> bool:
+    def _has_time_for(
+        self, planned: Round, recipes: Sequence[Recipe], seeds: Sequence[int]
+    ) -> bool:
+        """Return whether there is time for a test; that there is none is kept for who resumes."""
         missing = self._missing(recipes, seeds)
-        return not missing or estimate_seconds(missing, self.data) <= self.budget.left
+        if not missing:
+            return True
+        if not planned.is_cut and estimate_seconds(missing, self.data) > self.budget.left:
+            planned.is_cut = True
+            self._keep_rounds()
+        return not planned.is_cut
 
     def _train(self, recipes: Sequence[Recipe], seeds: Sequence[int]) -> None:
         """Train what has not been trained yet, all of it as one population."""

@@ -36,6 +36,7 @@ class _Round(Facts):
     left_out: Annotated[int, Field(ge=0)]
     pairs: list[_Candidate] | None
     tests: list[_Confirmation]
+    is_cut: bool
 
 
 class _DataTrial(_Candidate):
@@ -67,6 +68,12 @@ class _Treatment(Facts):
 
 def treatment_facts(study: Study) -> dict[str, Any]:
     """Return the facts of a treatment. Raises RunError for what is not one."""
+    rounds = study.info.get("rounds_tried")
+    if isinstance(rounds, list) and any(isinstance(r, dict) and "tested" in r for r in rounds):
+        raise RunError(
+            f"{str(study.path)!r} was made by an earlier danlu, which kept its tests otherwise; "
+            "treat the run again"
+        )
     info = checked(study, _Treatment)
     for plain in (*info["findings"], *info.get("findings_after", ())):
         try:

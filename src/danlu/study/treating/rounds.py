@@ -55,7 +55,7 @@ class Round:
     base: the edits so far, in the order in which they were found. unfit: edits that do not fit,
     with the reason. left_out: candidates for which there was no time. pairs: None until they are
     known. confirming, further: fresh seeds, and those for what these leave open. tests: on them,
-    the candidate of the last one being chosen if it gains.
+    the candidate of the last one being chosen if it gains. is_cut: there was no time for more.
     """
 
     base: list[Candidate]
@@ -68,6 +68,7 @@ class Round:
     left_out: int = 0
     pairs: list[Candidate] | None = None
     tests: list[Confirmation] = field(default_factory=list)
+    is_cut: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -82,6 +83,7 @@ class Round:
             "left_out": self.left_out,
             "pairs": None if self.pairs is None else [pair.to_json() for pair in self.pairs],
             "tests": [test.to_json() for test in self.tests],
+            "is_cut": self.is_cut,
         }
 
     @classmethod
@@ -99,6 +101,7 @@ class Round:
             plain["left_out"],
             None if pairs is None else [Candidate.from_json(pair) for pair in pairs],
             [Confirmation.from_json(test) for test in plain["tests"]],
+            plain["is_cut"],
         )
 
     def test_of(self, candidate: Candidate) -> Confirmation | None:
@@ -126,24 +129,22 @@ def confirm(
             planned.tests.append(test)
         return found
 
-    seeds, (first, again, second) = planned.confirming, levels
+    first, again, second = levels
     for candidate in ranked[:1]:
-        found = gain(candidate, seeds, first)
+        found = gain(candidate, planned.confirming, first)
         if found is not None and verdict(found) == OPEN and _is_promising(found):
-            wider = [*seeds, *planned.further]
-            found = gain(candidate, wider, again)
-            seeds = seeds if found is None else wider
+            found = gain(candidate, [*planned.confirming, *planned.further], again)
         if found is not None and verdict(found) == BETTER:
             return candidate
     for candidate in ranked[1:2]:
-        found = gain(candidate, seeds, second)
+        found = gain(candidate, planned.confirming, second)
         if found is not None and verdict(found) == BETTER:
             return candidate
     return None
 
 
 def _is_promising(gain: Estimate) -> bool:
-    """Whether more seeds may show a gain: it is above its standard error."""
+    """Return whether more seeds may show a gain: it is above its standard error."""
     return gain.mean > gain.std / math.sqrt(gain.n)
 
 

@@ -51,8 +51,9 @@ def treat(
     the best on `seeds` fresh ones (where these leave it open, on as many more; where that fails,
     the second); the next begins from the winner. It ends when nothing is wrong any more, nothing
     helps, or the budget is spent. Judged on the validation part; the test part is read once, at the
-    end. The chance that a round claims a false gain is at most 2.5 %: each is tested on seeds that
-    nothing was chosen by.
+    end. The chance that a round claims a false gain is at most 2.5 %, as tests are on seeds that no
+    candidate was chosen by. A gain that is shown tends to be a little too large, as one that
+    happens to be small is not shown.
 
     run: a training, or its folder; also interrupted, diverged or running. data: of a run on arrays
     in memory, the same again. budget: how long it may take, such as 10m or 1h30m, or seconds.

@@ -47,6 +47,8 @@ class LoopMeter:
         self.losses: list[Tensor] = []  # of each step
         self.epochs = 0
         self.inputs: Tensor | None = None  # some of the last batch that was measured
+        self.batch_size: int | None = None
+        self.optimizer = optimizer
         self._modules = tapped_layers(model)
         self._units_before = unit_axes(model)
         self._tap: LayerTap | None = None
@@ -54,7 +56,6 @@ class LoopMeter:
         self._gradients: Tensors = {}
         self._after: Tensors = {}
         self._handles: list[Any] = []
-        self._optimizer = optimizer
 
     @property
     def steps(self) -> int:
@@ -67,9 +68,9 @@ class LoopMeter:
         add(self.model.register_forward_pre_hook(self._on_batch))
         for name, module in self._modules.items():
             add(module.register_forward_hook(self._hook(name)))
-        if self._optimizer is not None:
-            add(self._optimizer.register_step_pre_hook(self._before_update))
-            add(self._optimizer.register_step_post_hook(self._after_update))
+        if self.optimizer is not None:
+            add(self.optimizer.register_step_pre_hook(self._before_update))
+            add(self.optimizer.register_step_post_hook(self._after_update))
         self._prepare()
 
     def stop(self) -> None:
@@ -96,6 +97,7 @@ class LoopMeter:
         """Note how many examples are passed."""
         if self._tap is not None and args and isinstance(args[0], Tensor) and args[0].ndim:
             self._tap.half_size = args[0].size(0)
+            self.batch_size = max(args[0].size(0), self.batch_size or 0)
             # What takes several inputs cannot be asked again by one of them.
             is_alone = len(args) == 1 and module.training
             self.inputs = args[0].detach()[:_KEPT].clone() if is_alone else None

@@ -1,0 +1,72 @@
+"""How a network is trained: what rules ask of a recipe, or of the objects of somebody's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from danlu.nn.layers import Dropout
+from danlu.recipe import Recipe
+
+_DECOUPLED = (torch.optim.SGD, torch.optim.AdamW)  # whose decay is lr times weight_decay a step
+_DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fields of a training; None where one is not known, or there is none.
+
+    batch_size: examples of a step, of all batches whose gradients are added.
+    """
+
+    lr: float | None = None
+    momentum: float | None = None
+    eps: float | None = None
+    weight_decay: float | None = None
+    dropout: float | None = None
+    batch_size: int | None = None
+    has_batch_norm: bool = False
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> Settings:
+        """Return those of a recipe."""
+        rule = recipe.optimizer
+        return cls(
+            rule.lr,
+            rule.momentum,
+            rule.eps,
+            rule.weight_decay,
+            recipe.model.dropout,
+            recipe.batch_size * recipe.accumulate,
+            recipe.has_batch_norm,
+        )
+
+    @classmethod
+    def of_loop(
+        cls, model: nn.Module, optimizer: torch.optim.Optimizer | None, examples: int | None
+    ) -> Settings:
+        """Return what a module and an optimiser say; examples: of a batch, where that is known.
+
+        Of several groups of parameters the first counts.
+        """
+        group: Mapping[str, Any] = {} if optimizer is None else optimizer.param_groups[0]
+
+        def number(name: str) -> float | None:
+            value = group.get(name)
+            return None if value is None else float(value)
+
+        rates = [float(m.p) for m in model.modules() if isinstance(m, _DROPOUTS)]
+        return cls(
+            number("lr"),
+            number("momentum"),
+            number("eps"),
+            number("weight_decay") if isinstance(optimizer, _DECOUPLED) else None,
+            max(rates, default=None),
+            examples,
+            any(isinstance(m, _BATCH_NORMS) for m in model.modules()),
+        )
