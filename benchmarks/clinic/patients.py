@@ -151,6 +151,7 @@ BASES: dict[str, Base] = {
         "recurrent",
     ),
 }
+PICTURES = ["digits", "mnist", "fashion"]
 NETS = ["digits", "mnist", "mnist-conv", "fashion"]
 RECURRENT = ["dna", "names", "prose"]
 
@@ -200,7 +201,7 @@ def _load(base: str) -> Data:
 RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "lr_too_high": {
         ("optimizer.lr=0.3",): [
-            *["digits", "mnist", "fashion", "names", "prose", "dna", "clusters", "friedman"],
+            *[*PICTURES, "names", "prose", "dna", "clusters", "friedman"],
             "cifar",
         ],
         ("optimizer=sgd", "optimizer.lr=8"): ["digits", "mnist"],
@@ -208,7 +209,7 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     },
     "lr_too_low": {
         ("optimizer.lr=1e-6",): [
-            *["digits", "mnist", "fashion", "dna", "names", "prose", "wine", "clusters"],
+            *[*PICTURES, "dna", "names", "prose", "wine", "clusters"],
             *["friedman", "cifar"],
         ],
         ("optimizer=sgd", "optimizer.lr=3e-4"): ["mnist", "mnist-conv"],
@@ -253,21 +254,14 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "momentum_too_high": {
         ("optimizer=momentum", "optimizer.momentum=0.999", "optimizer.lr=0.05"): NETS
     },
-    "optimizer_eps": {("optimizer.eps=10",): ["digits", "mnist", "fashion", "names", "clusters"]},
+    "optimizer_eps": {("optimizer.eps=10",): [*PICTURES, "names", "clusters"]},
     "clip_too_tight": {
-        ("optimizer=sgd", "optimizer.lr=0.1", "clip.norm=0.001"): [
-            "digits",
-            "mnist",
-            "fashion",
-            "clusters",
-        ]
+        ("optimizer=sgd", "optimizer.lr=0.1", "clip.norm=0.001"): [*PICTURES, "clusters"]
     },
-    "init_too_small": {("init=normal", "init.std=0.0001"): ["digits", "mnist", "fashion", "cifar"]},
-    "init_too_large": {
-        ("init=normal", "init.std=3"): ["digits", "mnist", "fashion", "wine", "friedman"]
-    },
+    "init_too_small": {("init=normal", "init.std=0.0001"): [*PICTURES, "cifar"]},
+    "init_too_large": {("init=normal", "init.std=3"): [*PICTURES, "wine", "friedman"]},
     "init_symmetric": {("init=zeros",): ["digits", "mnist", "wine", "clusters"]},
-    "init_bias_bad": {("init.bias=-6",): ["digits", "mnist", "fashion", "clusters", "cifar"]},
+    "init_bias_bad": {("init.bias=-6",): [*PICTURES, "clusters", "cifar"]},
     "vanishing_gradient": {
         (
             "model.activation=sigmoid",
@@ -286,22 +280,16 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
         ("model.hidden=[1]",): ["digits", "mnist", "friedman"],
         ("model.hidden=[2]", "model.embedding=2"): ["prose"],
     },
-    "missing_nonlinearity": {
-        ("model.activation=identity",): ["digits", "mnist", "fashion", "friedman"]
-    },
+    "missing_nonlinearity": {("model.activation=identity",): [*PICTURES, "friedman"]},
     "dropout_too_strong": {
         ("model.dropout=0.95",): ["digits", "mnist", "dna", "names", "clusters", "cifar"]
     },
-    "l1_too_strong": {("penalty.l1=300",): ["digits", "mnist", "fashion"]},
-    "l2_too_strong": {("penalty.l2=3000",): ["digits", "mnist", "fashion", "names", "cifar"]},
+    "l1_too_strong": {("penalty.l1=300",): PICTURES},
+    "l2_too_strong": {("penalty.l2=3000",): [*PICTURES, "names", "cifar"]},
     "weight_decay_too_strong": {
-        ("optimizer=adamw", "optimizer.lr=0.002", "optimizer.weight_decay=50"): [
-            "digits",
-            "mnist",
-            "fashion",
-        ]
+        ("optimizer=adamw", "optimizer.lr=0.002", "optimizer.weight_decay=50"): PICTURES
     },
-    "label_smoothing_too_strong": {("loss.label_smoothing=0.85",): ["digits", "mnist", "fashion"]},
+    "label_smoothing_too_strong": {("loss.label_smoothing=0.85",): PICTURES},
     "augment_too_strong": {("augment.noise=6",): ["digits", "mnist", "wine", "cifar"]},
     "augment_wrong": {("augment.rotate=180",): ["digits", "mnist", "mnist-conv"]},
     "inputs_not_normalised": {("normalize=none",): ["breast-cancer", "wine"]},
@@ -335,17 +323,17 @@ RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
 DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
     "shuffled_labels": (
         plants.shuffled,
-        ["digits", "mnist", "fashion", "wine", "dna", "cifar"],
+        [*PICTURES, "wine", "dna", "cifar"],
         False,
     ),
     "label_noise": (
         plants.noisy(0.35),
-        ["digits", "mnist", "fashion", "breast-cancer", "clusters", "cifar"],
+        [*PICTURES, "breast-cancer", "clusters", "cifar"],
         True,
     ),
     "nothing_to_learn": (plants.inputs_of_noise, ["digits", "wine", "diabetes", "clusters"], False),
-    "label_mapping_mismatch": (plants.recoded, ["digits", "mnist", "fashion", "wine"], False),
-    "train_test_shift": (plants.shifted, ["digits", "mnist", "fashion", "breast-cancer"], False),
+    "label_mapping_mismatch": (plants.recoded, [*PICTURES, "wine"], False),
+    "train_test_shift": (plants.shifted, [*PICTURES, "breast-cancer"], False),
     "outliers_in_inputs": (
         plants.far_inputs,
         ["digits", "wine", "breast-cancer", "diabetes"],
@@ -353,8 +341,8 @@ DATA_CAUSES: dict[str, tuple[Plant, list[str], bool]] = {
     ),
     "outliers_in_target": (plants.far_targets, ["diabetes", "friedman"], True),
     "constant_target": (plants.constant, ["digits", "diabetes"], False),
-    "class_imbalance": (plants.imbalanced, ["digits", "mnist", "fashion", "clusters"], True),
-    "too_little_data": (plants.few(64), ["digits", "mnist", "fashion"], True),
+    "class_imbalance": (plants.imbalanced, [*PICTURES, "clusters"], True),
+    "too_little_data": (plants.few(64), PICTURES, True),
     "target_leak": (plants.leaking, ["wine", "breast-cancer", "diabetes", "friedman"], False),
     "wrong_task": (plants.graded, ["diabetes", "friedman"], False),
     "vocabulary_too_small": (plants.few_words, ["prose"], False),
@@ -371,14 +359,14 @@ NETWORK_CAUSES: dict[str, list[str]] = {
 CONTROLS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "": ((), list(BASES)),
     "other seed": (("seed=3",), list(BASES)),
-    "cosine": (("schedule=cosine",), ["digits", "mnist", "fashion", "names", "cifar"]),
-    "dropout": (("model.dropout=0.2",), ["digits", "mnist", "fashion", "clusters"]),
+    "cosine": (("schedule=cosine",), [*PICTURES, "names", "cifar"]),
+    "dropout": (("model.dropout=0.2",), [*PICTURES, "clusters"]),
     "augmented": (("augment.shift=1", "augment.rotate=8"), ["mnist", "mnist-conv", "fashion"]),
     "longer": (("epochs=30",), ["digits", "mnist"]),
     "sgd": (("optimizer=sgd", "optimizer.lr=0.1"), ["digits", "mnist", "mnist-conv", "friedman"]),
-    "batch norm": (("model.batch_norm=before",), ["digits", "mnist", "fashion"]),
+    "batch norm": (("model.batch_norm=before",), PICTURES),
     "tanh": (("model.activation=tanh",), ["digits", "mnist", "wine", "clusters"]),
-    "smoothing": (("loss.label_smoothing=0.1",), ["digits", "mnist", "fashion"]),
+    "smoothing": (("loss.label_smoothing=0.1",), PICTURES),
 }
 
 
