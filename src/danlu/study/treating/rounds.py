@@ -243,15 +243,16 @@ class Screening:
     def _ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Rank by the mean gain less its standard error: what helps only now and then comes later.
 
-        Of equals the one with fewer edits comes first.
+        Of equals the one with fewer edits comes first, then the one with fewer epochs.
         """
         keys = []
         for candidate in candidates:
             found = estimate(self.gains(candidate, self.round.screening))
             error = 0.0 if math.isnan(found.std) else found.std / math.sqrt(found.n)
             if found.mean > 0:
-                keys.append((error - found.mean, len(candidate.edits), candidate))
-        keys.sort(key=lambda key: key[:2])
+                epochs = candidate.apply(self.control).epochs
+                keys.append((error - found.mean, len(candidate.edits), epochs, candidate))
+        keys.sort(key=lambda key: key[:3])
         return [candidate for *_, candidate in keys]
 
     def table(self) -> list[Tried]:
