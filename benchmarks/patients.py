@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import tempfile
 import time
 import warnings
@@ -31,6 +32,9 @@ HALVES = {True: "for tuning", False: "only to report"}
 def trained(patient: Patient, folder: Path) -> Run:
     """Train a patient, unless that was done."""
     path = folder / patient.name.replace("/", "__").replace(" ", "_")
+    # One that was kept may be of an earlier recipe.
+    if (path / "run.json").exists() and Run(path, trust=True).recipe != patient.recipe():
+        shutil.rmtree(path)
     if not (path / "run.json").exists():
         # What a training that diverged left is what is diagnosed.
         with contextlib.suppress(Diverged):
