@@ -1,4 +1,4 @@
-"""How often labels are called wrong (`label_noise`): where all are right, where inputs say little of them, where some are wrong.
+"""How often labels are called wrong (`label_noise`), be they right, hard to know, or wrong.
 
     python benchmarks/wrong_labels.py [--draws 6]
 

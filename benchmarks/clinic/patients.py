@@ -200,18 +200,12 @@ def _load(base: str) -> Data:
 
 RECIPE_CAUSES: dict[str, dict[tuple[str, ...], list[str]]] = {
     "lr_too_high": {
-        ("optimizer.lr=0.3",): [
-            *[*PICTURES, "names", "prose", "dna", "clusters", "friedman"],
-            "cifar",
-        ],
+        ("optimizer.lr=0.3",): [*PICTURES, *RECURRENT, "clusters", "friedman", "cifar"],
         ("optimizer=sgd", "optimizer.lr=8"): ["digits", "mnist"],
         ("optimizer=momentum", "optimizer.lr=1"): ["mnist-conv", "fashion", "wine"],
     },
     "lr_too_low": {
-        ("optimizer.lr=1e-6",): [
-            *[*PICTURES, "dna", "names", "prose", "wine", "clusters"],
-            *["friedman", "cifar"],
-        ],
+        ("optimizer.lr=1e-6",): [*PICTURES, *RECURRENT, "wine", "clusters", "friedman", "cifar"],
         ("optimizer=sgd", "optimizer.lr=3e-4"): ["mnist", "mnist-conv"],
     },
     "too_few_epochs": {

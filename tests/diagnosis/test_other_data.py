@@ -124,7 +124,7 @@ def test_models_are_kernel_ridge_regression_on_the_other_folds() -> None:
         expected[own] = middle + model.fit(part.x[~own], (targets - middle)[~own]).predict(
             part.x[own]
         )
-    np.testing.assert_allclose(evidence.predicted, expected, atol=1e-6)
+    np.testing.assert_allclose(evidence.out_of_fold, expected, atol=1e-6)
 
 
 def test_contradictions_count_what_models_are_surest_of() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -79,15 +81,15 @@ def test_accuracies_of_epochs_are_read() -> None:
 DIGITS = load("digits")
 
 
-def looped(
+def diagnosed(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     epochs: int = 8,
     batch_size: int = 32,
     scale: float = 1 / 255,
     gamma: float = 1.0,
-) -> list[str]:
-    """The causes found in a plain loop; gamma: of the rate, by epoch."""
+) -> danlu.Diagnosis:
+    """A plain loop's diagnosis; gamma: of the rate, by epoch."""
     (x, y), (held, target) = DIGITS.part("train"), DIGITS.part("valid")
     x, held = x.flatten(1) * scale, held.flatten(1) * scale
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma)
@@ -106,7 +108,12 @@ def looped(
             with torch.no_grad():
                 watched.epoch(valid_loss=float(F.cross_entropy(model(held), target)))
             schedule.step()
-    return [finding.cause for finding in watched.diagnose().findings]
+    return watched.diagnose()
+
+
+def looped(model: nn.Module, optimizer: torch.optim.Optimizer, **options: Any) -> list[str]:
+    """The causes found in a plain loop."""
+    return [finding.cause for finding in diagnosed(model, optimizer, **options).findings]
 
 
 def network(*between: nn.Module) -> nn.Sequential:
@@ -131,7 +138,10 @@ def test_loops_of_every_usual_kind_are_not_flagged() -> None:
 def test_what_the_optimiser_says_is_read() -> None:
     """Momentum, ε, decay and rate: no recipe is asked for."""
     relu = network(nn.ReLU())
-    assert looped(relu, SGD(relu.parameters(), 0.05, momentum=0.999), 3)[0] == "momentum_too_high"
+    assert (
+        looped(relu, SGD(relu.parameters(), 0.05, momentum=0.999), epochs=3)[0]
+        == "momentum_too_high"
+    )
     relu = network(nn.ReLU())
     assert looped(relu, Adam(relu.parameters(), 2e-3, eps=10))[0] == "optimizer_eps"
     relu = network(nn.ReLU())
@@ -142,6 +152,13 @@ def test_what_the_optimiser_says_is_read() -> None:
     relu = network(nn.ReLU())
     decays = looped(relu, Adam(relu.parameters(), 2e-3), gamma=0.02)
     assert decays[0] == "schedule_decays_too_soon"
+
+
+def test_rates_to_try_are_told_by_the_one_it_began_with() -> None:
+    relu = network(nn.ReLU())
+    first = diagnosed(relu, SGD(relu.parameters(), 300.0), epochs=4, gamma=0.1).findings[0]
+    assert first.cause == "lr_too_high"
+    assert [str(edit) for edit in first.prescriptions[0].edits] == ["optimizer.lr=30"]
 
 
 def test_what_the_module_says_is_read() -> None:

@@ -239,3 +239,10 @@ def test_intervals_of_zero_one_loss_hold_the_truth() -> None:
         # The expected loss over examples drawn likewise.
         hits += found.loss.low <= 1 - 0.775 <= found.loss.high
     assert hits >= 51
+
+
+def test_members_show_what_they_reached_on_its_part(tmp_path: Path) -> None:
+    decompose(SMALL, load("iris"), replicates=2, out=tmp_path / "d")
+    said = say("show", f"{tmp_path / 'd'}:0")
+    assert said.code == 0
+    assert "validation" in said.out

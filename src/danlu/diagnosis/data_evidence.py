@@ -156,8 +156,8 @@ class DataEvidence:
     def recognised_by_models(self) -> tuple[float, float]:
         """The mean recall of classes by models that have not seen the examples, and its error."""
         y = self.train.y.astype(int)
-        shares = np.bincount(y, minlength=self.predicted.shape[1]) / len(y)
-        return _mean_recall(y, by_own_spread(self.predicted - shares, shares))
+        shares = np.bincount(y, minlength=self.out_of_fold.shape[1]) / len(y)
+        return _mean_recall(y, by_own_spread(self.out_of_fold - shares, shares))
 
     @cached_property
     def recognised_by_phrases(self) -> tuple[float, float]:
@@ -170,7 +170,7 @@ class DataEvidence:
         return _mean_recall(y, recognised(phrase_shares(self.data.x[rows].numpy()), y))
 
     @cached_property
-    def predicted(self) -> Numbers:
+    def out_of_fold(self) -> Numbers:
         """Out-of-fold predictions of training examples [n, K]; [n, 1] for numbers.
 
         Kernel ridge regression on the examples, of targets, or of classes as 0 and 1. Its penalty
@@ -182,7 +182,9 @@ class DataEvidence:
             targets = np.eye(self.data.schema.outputs)[y.astype(int)]
         middle = targets.mean(0)
         _, gaussian = kernels(self.train.x)
-        found: Numbers = middle + cross_fitted(gaussian, targets - middle, folds(len(y)), WEAK)
+        found: Numbers = middle + cross_fitted(
+            gaussian, targets - middle, folds(len(y)), penalty=WEAK
+        )
         return found
 
     @cached_property
@@ -196,7 +198,7 @@ class DataEvidence:
         if not self.data.schema.is_text:
             y = self.train.y
             if self.data.schema.is_regression:
-                error = ((self.predicted[:, 0] - y) ** 2).mean()
+                error = ((self.out_of_fold[:, 0] - y) ** 2).mean()
                 known.append(float(1 - error / max(1e-12, y.var())))
             else:
                 known.append(self.contradiction.accuracy)
@@ -205,7 +207,7 @@ class DataEvidence:
     @cached_property
     def contradiction(self) -> Contradiction:
         """Training labels that contradict the out-of-fold predictions."""
-        return contradiction(self.predicted, self.train.y.astype(int))
+        return contradiction(self.out_of_fold, self.train.y.astype(int))
 
     @cached_property
     def structure(self) -> float:

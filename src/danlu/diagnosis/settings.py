@@ -19,10 +19,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Settings:
-    """Fields of a training; None where one is not known, or there is none.
-
-    batch_size: examples of a step, of all batches whose gradients are added.
-    """
+    """Fields of a training; None where one is not known, or there is none."""
 
     lr: float | None = None
     momentum: float | None = None
@@ -42,15 +39,15 @@ class Settings:
             rule.eps,
             rule.weight_decay,
             recipe.model.dropout,
-            recipe.batch_size * recipe.accumulate,
+            recipe.batch_size,
             recipe.has_batch_norm,
         )
 
     @classmethod
     def of_loop(
-        cls, model: nn.Module, optimizer: torch.optim.Optimizer | None, examples: int | None
+        cls, model: nn.Module, optimizer: torch.optim.Optimizer | None, batch_size: int | None
     ) -> Settings:
-        """Return what a module and an optimiser say; examples: of a batch, where that is known.
+        """Return what a module and an optimiser say.
 
         Of several groups of parameters the first counts.
         """
@@ -67,6 +64,6 @@ class Settings:
             number("eps"),
             number("weight_decay") if isinstance(optimizer, _DECOUPLED) else None,
             max(rates, default=None),
-            examples,
+            batch_size,
             any(isinstance(m, _BATCH_NORMS) for m in model.modules()),
         )

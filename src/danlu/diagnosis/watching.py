@@ -33,7 +33,7 @@ class Watch:
         self._classes = classes
         self._history: list[dict[str, float]] = []
         # As it begins: schedules change the rate.
-        self._settings = Settings.of_loop(meter.model, meter.optimizer, None)
+        self._start = self._settings()
 
     def __enter__(self) -> Watch:
         self._meter.start()
@@ -59,7 +59,7 @@ class Watch:
         """
         self._meter.epochs += 1
         row = {name: float(value) for name, value in figures.items()}
-        rate = Settings.of_loop(self._meter.model, self._meter.optimizer, None).lr
+        rate = self._settings().lr
         if rate is not None:
             row.setdefault("lr", rate)
         self._history.append({"epoch": self._meter.epochs, "step": self._meter.steps, **row})
@@ -84,7 +84,6 @@ class Watch:
     def diagnose(self) -> Diagnosis:
         """Return what is wrong, as far as it can be seen without recipe and data."""
         losses = [float(loss) for loss in self._meter.losses]
-        settings = replace(self._settings, batch_size=self._meter.batch_size)
         diverged = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
         evidence = Evidence(
             self._history,
@@ -93,9 +92,14 @@ class Watch:
             class_counts=[1] * (self._classes or 0),
             diverged_at=diverged,
             network=self._network(),
-            observed=settings,
+            observed=replace(self._settings(), lr=self._start.lr),
         )
         return diagnose_evidence(evidence)
+
+    def _settings(self) -> Settings:
+        """Return those of the moment."""
+        meter = self._meter
+        return Settings.of_loop(meter.model, meter.optimizer, meter.batch_size)
 
     def _network(self) -> NetworkEvidence | None:
         """Return the module with some of the last batch it was called with."""

@@ -64,7 +64,7 @@ def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
         classes = len(np.unique(d.train.y))
         return not recalled - 2.5 * error > 1 / classes
     if d.data.schema.is_regression:
-        told = [d.neighbours.mean(1), d.predicted[:, 0]]
+        told = [d.neighbours.mean(1), d.out_of_fold[:, 0]]
         errors = [((numbers - d.train.y) ** 2).mean() for numbers in told]
         return bool(min(errors) > 0.95 * d.train.y.var())
     classes = len(np.unique(d.train.y))

@@ -141,7 +141,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     """The training part is learnt by heart, and is a handful for each class."""
     gap = _gap(e)
     examples = e.examples
-    if gap is None or not examples or _answers_by_class(e) > _FEW:
+    if gap is None or not examples or _targets_by_class(e) > _FEW:
         return None
     trained, reached, low = gap
     if not low > 0.05:
@@ -156,7 +156,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def _answers_by_class(e: Evidence) -> float:
+def _targets_by_class(e: Evidence) -> float:
     """Return how many targets the network sees of a class, of text a token each.
 
     Numbers count as one class.
@@ -196,7 +196,7 @@ def underfitting(e: Evidence, s: Signs) -> Finding | None:
 def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
     """It answers held-out examples no better than a constant, having seen a handful of a class."""
     examples = e.examples
-    if e.has_diverged or not examples or _answers_by_class(e) > _FEW or not is_at_chance(e):
+    if e.has_diverged or not examples or _targets_by_class(e) > _FEW or not is_at_chance(e):
         return None
     metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {
@@ -261,11 +261,7 @@ def _lowest_and_last(e: Evidence) -> tuple[float, float]:
 
 RULES = (
     Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
-    Rule(
-        "class_imbalance",
-        class_imbalance,
-        ("too_little_data", "overfitting"),
-    ),
+    Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
     Rule("underfitting", underfitting, is_last_resort=True),

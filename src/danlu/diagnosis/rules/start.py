@@ -50,8 +50,8 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
 
 def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
     """Inputs far from 0 and 1: what the first layer gives is large before the first step."""
-    is_plain = _are_far_from_0(e) if e.recipe is None else e.recipe.normalize == "none"
-    if not is_plain or not s.weight_layers:
+    is_raw = _are_far_from_0(e) if e.recipe is None else e.recipe.normalize == "none"
+    if not is_raw or not s.weight_layers:
         return None
     first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
     if not (first > 5 or first < 0.02) or not (s.start > 2 or s.unlearnt > _SLOW_START):

@@ -196,8 +196,7 @@ def batch_too_small(e: Evidence, s: Signs) -> Finding | None:
 
 def batch_norm_tiny_batch(e: Evidence, s: Signs) -> Finding | None:
     """Batch normalisation by the statistics of a handful of examples."""
-    # Gradients of several batches are added up, but each is normalised by its own.
-    batch = e.settings.batch_size if e.recipe is None else e.recipe.batch_size
+    batch = e.settings.batch_size
     if batch is None or batch > 4 or not e.settings.has_batch_norm or not s.unlearnt > _UNLEARNT:
         return None
     return found(
