@@ -1,6 +1,6 @@
 """How often the first treatment helps the curable patients, beside a random search with as many trainings.
 
-    python benchmarks/treatments.py [--half tuning|report] [--keep FOLDER] [--only CAUSE] [--misses]
+    python benchmarks/treatments.py [--half tuning|report] [--keep FOLDER] [--only CAUSE] [--kind KIND] [--misses]
 
 Every patient of `clinic/patients.py` that an edit can cure is treated (`danlu.treat`, one round, five seeds). The
 treatment helps where the interval of its gain, on seeds by which nothing was chosen, lies above 0. A patient is cured
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tuning", "report"), default="report")
     parser.add_argument("--keep", type=Path, help="where trained patients are kept")
     parser.add_argument("--only", help="patients of this cause")
+    parser.add_argument("--kind", choices=("dense", "conv", "recurrent"), help="such networks")
     parser.add_argument("--misses", action="store_true", help="name those that were not helped")
     parser.add_argument("--no-search", action="store_true", help="leave out the random search")
     asked = parser.parse_args()
@@ -192,6 +193,8 @@ def main() -> None:
         is_asked = patient.is_for_tuning == (asked.half == "tuning")
         if asked.only:
             is_asked = is_asked and patient.cause == asked.only
+        if asked.kind:
+            is_asked = is_asked and BASES[patient.base].kind == asked.kind
         if patient.cause != HEALTHY and patient.curable and is_asked:
             chosen.append(patient)
     # The longest last, so that Ctrl-C leaves a table of most.

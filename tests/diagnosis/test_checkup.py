@@ -161,6 +161,17 @@ def test_mistakes_are_refused_before_anything_is_run(digits: Data) -> None:
         check(SOUND, digits, seconds=0)
 
 
+@pytest.mark.parametrize("model", ["cnn", "dense"])
+def test_with_little_time_a_part_of_the_batch_tells_the_cost(digits: Data, model: str) -> None:
+    recipe = SOUND.with_([f"model={model}", "batch_size=128"])
+    hasty, patient = check(recipe, digits, seconds=1e-4), check(recipe, digits, seconds=60)
+    assert hasty["one_batch"].state == "skipped"
+    assert hasty.is_sound
+    took = [found["cost"].figures["bytes"] for found in (hasty, patient)]
+    assert took[0] == pytest.approx(took[1], rel=0.1)
+    assert hasty["cost"].figures["seconds"] > 0
+
+
 def test_every_check_has_words_for_every_state() -> None:
     figures = dict.fromkeys(
         ("train", "loss", "chance", "ratio", "rms", "largest", "layers", "batch_size", "steps",

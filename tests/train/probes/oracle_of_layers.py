@@ -15,9 +15,28 @@ from danlu.nn.protocols import has_sequence_loss
 from danlu.train.probes.recurrent import DISTANCES
 
 
-def outputs(case: Case, layer: str) -> Array:
-    """What the layer gave, both halves."""
-    return np.concatenate([half.outputs[layer].numpy().ravel() for half in case.halves])
+def is_known(case: Case, layer: str, k: int) -> Array:
+    """Which outputs of a half are not those of padding, in their shape."""
+    out = case.halves[k].outputs[layer].numpy()
+    known = (case.x[k * case.size : (k + 1) * case.size] != 0).numpy()  # [B, T]
+    is_text = case.x.ndim == 2 and not case.x.is_floating_point()
+    if not is_text or out.ndim != 3:
+        return np.ones(out.shape, bool)
+    # The layers of danlu's own networks give [T, B, n].
+    return np.broadcast_to(known.T[:, :, None], out.shape)
+
+
+def outputs(case: Case, layer: str) -> list[Array]:
+    """What the layer gave for each half, but for padding."""
+    found = []
+    for k, half in enumerate(case.halves):
+        found.append(half.outputs[layer].numpy()[is_known(case, layer, k)])
+    return found
+
+
+def mean(halves: list[Array]) -> float:
+    """The mean over both halves, which count alike."""
+    return float(np.mean([half.mean() for half in halves]))
 
 
 def module_of(case: Case, layer: str) -> nn.Module:
@@ -25,7 +44,9 @@ def module_of(case: Case, layer: str) -> nn.Module:
 
 
 def dead(case: Case, layer: str) -> float:
-    halves = [half.outputs[layer].numpy() for half in case.halves]
+    halves = []
+    for k, half in enumerate(case.halves):
+        halves.append(np.where(is_known(case, layer, k), half.outputs[layer].numpy(), 0))
     axis = 2 if halves[0].ndim == 3 else 1
     units = [np.moveaxis(half, axis, 0).reshape(half.shape[axis], -1) for half in halves]
     return float((np.concatenate(units, 1) == 0).all(1).mean())
@@ -40,12 +61,13 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
 
 def saturated(case: Case, layer: str) -> float:
     kind = type(module_of(case, layer)).__name__
-    return float((SLOPES[kind](outputs(case, layer)) < 0.1).mean())
+    return mean([SLOPES[kind](half) < 0.1 for half in outputs(case, layer)])
 
 
 def binned(case: Case, layer: str) -> Array:
     values = case.halves[0].outputs[layer].numpy().ravel()
-    return values[:: -(-len(values) // 4096)]
+    every = -(-len(values) // 4096)
+    return values[::every][is_known(case, layer, 0).ravel()[::every]]
 
 
 def output_gradient(case: Case, layer: str) -> float:
@@ -105,7 +127,8 @@ def gates_saturated(case: Case, layer: str) -> list[float]:
         values = torch.stack(gate).numpy()
         is_tanh = k == {1: 0, 3: 2, 4: 2}[len(kept[0])]
         slope = SLOPES["Tanh" if is_tanh else "Sigmoid"](values)
-        shares.append(float((slope < 0.1).mean()))
+        known = np.broadcast_to((case.x[:examples] != 0).numpy().T[:, :, None], slope.shape)
+        shares.append(float((slope < 0.1)[known].mean()))
     return shares
 
 
@@ -132,8 +155,8 @@ def gradient_by_distance(case: Case, layer: str) -> list[float] | None:
 
 
 OF_LAYER: dict[str, Callable[[Case, str], Any]] = {
-    "activation_mean": lambda c, layer: outputs(c, layer).mean(),
-    "activation_rms": lambda c, layer: np.sqrt((outputs(c, layer) ** 2).mean()),
+    "activation_mean": lambda c, layer: mean(outputs(c, layer)),
+    "activation_rms": lambda c, layer: np.sqrt(mean([half**2 for half in outputs(c, layer)])),
     "dead": dead,
     "saturated": saturated,
     "histogram_low": lambda c, layer: binned(c, layer).min(),

@@ -135,7 +135,7 @@ def _with_rates(base: Recipe, rates: Sequence[float]) -> list[Recipe]:
 
 def _affordable(start: Start, networks: int, size: int, most: int) -> int:
     """Return how many steps, up to `most`, so many networks can take in the time there is."""
-    of_all = start.seconds_per_example * size * networks
+    of_all = start.step_cost.of_batch(size) * networks
     return min(most, int(start.seconds / max(of_all, 1e-9)))
 
 

@@ -1,5 +1,7 @@
 """A network before its first step: the engine's own batch, pass and update, once.
 
+Of large networks it is a smaller batch, so that each takes no more than its share of the time.
+
 Legend: B examples, K outputs.
 """
 
@@ -7,27 +9,46 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, wraps
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from danlu.data import Data
 from danlu.diagnosis.network_checks import is_mixed, is_steady
+from danlu.host import compute_threads
 from danlu.predict import evaluate
 from danlu.predict.scores import scores
 from danlu.recipe import Recipe
 from danlu.recipe.build import build_model
 from danlu.train.batches import BatchStream, StepBatch
 from danlu.train.batches.loader import OrderKey
+from danlu.train.dispatch.device import threads_for
 from danlu.train.dispatch.fit import make_population
 from danlu.train.engine.population import Population
 
 _SAMPLE = 512  # training examples on which the loss is taken
+_LEAST = 4  # on which it is at the least
 _BATCH_NORM_SAMPLE = 64
 _FEW = 8  # examples that are held against each other
+_SHARE = 0.2  # of the seconds of a longer check: those of what is quick for small networks
+_PASSES = 12  # that all steps taken here are worth, by the time of one forward pass
+
+Found = TypeVar("Found")
+
+
+def _on_own_threads(look: Callable[[Start], Found]) -> Callable[[Start], Found]:
+    """Have something computed on as many threads as the training has."""
+
+    @wraps(look)
+    def on_threads(start: Start) -> Found:
+        with compute_threads(threads_for(start.recipe, start.data)):
+            return look(start)
+
+    return on_threads
 
 
 class FirstUpdate(NamedTuple):
@@ -42,6 +63,26 @@ class FirstUpdate(NamedTuple):
     is_matrix: bool
 
 
+class StepCost(NamedTuple):
+    """The seconds of a step: those of any, and those that each example adds."""
+
+    of_any: float
+    of_example: float
+
+    @classmethod
+    def of(cls, seconds: dict[int, float]) -> StepCost:
+        """Return that of steps by the sizes of their batches."""
+        large, small = max(seconds), min(seconds)
+        of_example = seconds[large] / large
+        if small < large:
+            of_example = max(0.0, seconds[large] - seconds[small]) / (large - small)
+        return cls(max(0.0, seconds[large] - large * of_example), of_example)
+
+    def of_batch(self, size: int) -> float:
+        """Return the seconds of a step of so many examples."""
+        return self.of_any + size * self.of_example
+
+
 @dataclass(frozen=True)
 class Start:
     """A recipe on data before training; seconds: that each longer check may take."""
@@ -51,9 +92,42 @@ class Start:
     seconds: float
 
     @cached_property
+    def model(self) -> nn.Module:
+        """The network at its start, to be asked a few examples."""
+        return build_model(self.recipe, self.data.schema)
+
+    @cached_property
+    @_on_own_threads
+    def seconds_of_forward(self) -> float:
+        """How long it takes to pass an example forward, by a few of them."""
+        model, x = self.model.eval(), self.some(_FEW)
+        with torch.no_grad():
+            return _least_time(lambda: model(x)) / len(x)
+
+    def affordable(self, most: int, passes: int = 1) -> int:
+        """Return how many examples, up to `most`, can pass so often in a share of the time."""
+        of_each = self.seconds_of_forward * passes
+        return min(most, max(_LEAST, int(_SHARE * self.seconds / max(of_each, 1e-9))))
+
+    @cached_property
+    def batch_size(self) -> int:
+        """That of the training, or what of it there is time for."""
+        return self.affordable(self.recipe.batch_size, _PASSES)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether there is no time for whole batches."""
+        return self.batch_size < self.recipe.batch_size
+
+    @cached_property
     def batches(self) -> BatchStream:
         """The batches of the training."""
-        return BatchStream([self.recipe], self.data, torch.device("cpu"))
+        return self.batches_of(self.batch_size)
+
+    def batches_of(self, size: int) -> BatchStream:
+        """Return batches of another size."""
+        recipe = self.recipe.with_(batch_size=size)
+        return BatchStream([recipe], self.data, torch.device("cpu"))
 
     @cached_property
     def population(self) -> Population:
@@ -67,8 +141,11 @@ class Start:
     @cached_property
     def batch(self) -> StepBatch:
         """The first batch."""
+        return self._first_batch(self.batches)
+
+    def _first_batch(self, batches: BatchStream) -> StepBatch:
         counts = self.population.networks.counts
-        return next(self.batches.epoch([self.recipe], [0], 0, counts))
+        return next(batches.epoch([self.recipe], [0], 0, counts))
 
     @cached_property
     def chance(self) -> float:
@@ -77,6 +154,7 @@ class Start:
         return 1.0 if schema.is_regression else math.log(max(2, schema.outputs))
 
     @cached_property
+    @_on_own_threads
     def loss(self) -> float:
         """The loss on training examples in evaluation mode.
 
@@ -86,13 +164,14 @@ class Start:
         normalizer = self.data.normalizer(self.recipe.normalize).to(
             "cpu", self.recipe.weights_dtype
         )
-        _take_statistics(model, self.some(_BATCH_NORM_SAMPLE))
+        _take_statistics(model, self.some(self.affordable(_BATCH_NORM_SAMPLE)))
         model.eval()
         stateful = bool(self.recipe.model.stateful)
+        sample = self.affordable(_SAMPLE)
         passes = evaluate.part_outputs(
-            evaluate.forward_of(model), self.data, "train", [normalizer], _SAMPLE, None, stateful
+            evaluate.forward_of(model), self.data, "train", [normalizer], sample, None, stateful
         )
-        sizes = evaluate.sentence_lengths(self.data, "train", _SAMPLE)
+        sizes = evaluate.sentence_lengths(self.data, "train", sample)
         (score,) = scores(passes, self.data.schema, sizes)
         return score.loss
 
@@ -111,6 +190,7 @@ class Start:
         return self.some(_SAMPLE)
 
     @cached_property
+    @_on_own_threads
     def first_update(self) -> dict[str, FirstUpdate]:
         """What the first step does to each parameter that learns."""
         population, stack = self.population, self.population.stack
@@ -132,27 +212,29 @@ class Start:
         return found
 
     @cached_property
-    def seconds_per_example(self) -> float:
-        """How long a step takes on this machine as it is now, by the examples of its batch."""
+    @_on_own_threads
+    def step_cost(self) -> StepCost:
+        """What a step takes on this machine as it is now, by two sizes of batch."""
         _ = self.first_update  # which makes what later steps keep
-        taken = []
-        for k in (1, 2):
-            began = time.perf_counter()
-            self.population.step(self.batch, k)
-            taken.append(time.perf_counter() - began)
-        return min(taken) / self.batch.x.shape[1]
+        seconds = {}
+        for size in (self.batch_size, max(2, self.batch_size // 4)):
+            batch = self._first_batch(self.batches_of(size))
+            self.population.set_batch_layout(batch.segments)
+            seconds[size] = _least_time(lambda b=batch: self.population.step(b, 1))  # type: ignore[misc]
+        return StepCost.of(seconds)
 
     @cached_property
+    @_on_own_threads
     def mixing(self) -> tuple[bool, bool]:
         """Whether an example's output depends on the others of its batch: in training, later."""
-        model, x = build_model(self.recipe, self.data.schema), self.some(_FEW)
-        return is_mixed(model.train(), x), is_mixed(model.eval(), x)
+        x = self.some(_FEW)
+        return is_mixed(self.model.train(), x), is_mixed(self.model.eval(), x)
 
     @cached_property
+    @_on_own_threads
     def is_steady(self) -> bool:
         """Whether two equal calls in evaluation mode give the same."""
-        model, x = build_model(self.recipe, self.data.schema).eval(), self.some(_FEW)
-        return is_steady(model, x)
+        return is_steady(self.model.eval(), self.some(_FEW))
 
     def few(self, examples: int, times: int = 1) -> Data:
         """Return data whose training part is the first examples in the order of training.
@@ -179,6 +261,16 @@ class Start:
                      self.data.normalizer(self.recipe.normalize)},
             _on_devices={},
         )  # fmt: skip
+
+
+def _least_time(call: Callable[[], object]) -> float:
+    """Return the least time of two calls."""
+    taken = []
+    for _ in range(2):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from danlu.errors import clock, some
 from danlu.memory import as_bytes
 from danlu.recipe.build import build_model
 from danlu.recipe.edit import apply
+from danlu.recipe.sample import examples_seen
 from danlu.train import estimate_seconds
 from danlu.train.dispatch.fit import make_population
 from danlu.train.dispatch.footprint import bytes_of_network
@@ -202,15 +203,12 @@ def of_range(found: LrRange, start: Start) -> Checked:
 def cost(start: Start) -> Checked:
     """How long the whole training takes, and how much memory."""
     recipe, data = start.recipe, start.data
-    seconds = estimate_seconds([recipe], data, "cpu")
-
-    def make(recipes: Sequence[Any]) -> Any:
-        device = start.population.spec.device
-        return make_population(
-            recipes, lambda r: build_model(r, data.schema), data, start.batches, device
-        )
-
-    memory = bytes_of_network([recipe], make, start.batches)
+    if start.is_slow:  # a pass of a whole batch takes too long to count what it does
+        steps = math.ceil(examples_seen(recipe.sample, data.size("train")) / recipe.batch_size)
+        seconds = start.step_cost.of_batch(recipe.batch_size) * steps * recipe.epochs
+    else:
+        seconds = estimate_seconds([recipe], data, "cpu")
+    memory = _bytes(start)
     room = total_memory(start.population.spec.device)
     figures = {
         "seconds": seconds,
@@ -220,6 +218,29 @@ def cost(start: Start) -> Checked:
     }
     state: State = "wrong" if memory > room else "look" if seconds > 24 * 3600 else "ok"
     return Checked("cost", state, figures)
+
+
+def _bytes(start: Start) -> float:
+    """Return the bytes of a training: of a batch there is no time for, by two smaller ones."""
+    small = start.batch_size
+    of_small = _bytes_with(start, small)
+    if not start.is_slow:
+        return of_small
+    of_half = _bytes_with(start, small // 2)
+    of_example = (of_small - of_half) / (small - small // 2)
+    return of_small + of_example * (start.recipe.batch_size - small)
+
+
+def _bytes_with(start: Start, batch_size: int) -> float:
+    batches = start.batches_of(batch_size)
+
+    def make(recipes: Sequence[Any]) -> Any:
+        device = start.population.spec.device
+        return make_population(
+            recipes, lambda r: build_model(r, start.data.schema), start.data, batches, device
+        )
+
+    return bytes_of_network([start.recipe], make, batches)
 
 
 _OF_DATA = (

@@ -48,7 +48,7 @@ def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "label_mapping_mismatch",
         min(1.0, renamed - right + 0.2),
-        {"accuracy": right, "renamed": renamed, "moved": moved},
+        {"accuracy": right, "renamed": renamed, "moved": moved, **_interval(renamed, n)},
         prescribe("same_numbers"),
     )
 
@@ -73,6 +73,7 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
     figures: dict[str, float | int | str] = {}
     if drop is not None:
         figures |= {part: e.final(f"{part}_{metric}") for part in ("valid", "test")}
+        figures |= _interval_of_drop(e)
     if told is not None and is_told:
         figures |= {"auc": told.auc, "low": told.low, "high": told.high}
         if told.features:
@@ -94,12 +95,18 @@ def _drop_on_test(e: Evidence) -> float | None:
         return None
     if metric == "r2":
         return valid - test if valid - test > 0.5 and valid > 0.2 else None
-    n, m = e.final("valid_n"), e.final("test_n")
-    if math.isnan(n) or math.isnan(m):
-        low = valid - test - _UNCERTAIN
-    else:
-        low, _ = difference_interval(valid, int(n), test, int(m))
+    low = _interval_of_drop(e).get("drop_low", valid - test - _UNCERTAIN)
     return valid - test if low > 0.05 else None
+
+
+def _interval_of_drop(e: Evidence) -> dict[str, float]:
+    """Return the interval of how much the test part fares worse; nothing where it is not known."""
+    valid, test = e.final("valid_accuracy"), e.final("test_accuracy")
+    n, m = e.final("valid_n"), e.final("test_n")
+    if math.isnan(valid + test + n + m):
+        return {}
+    low, high = difference_interval(valid, int(n), test, int(m))
+    return {"drop_low": low, "drop_high": high}
 
 
 def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
@@ -129,6 +136,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
             "share": float(shares[common]),
             "recall": float(recalls[common]),
             "recall_of_others": 1 - missed,
+            **_interval(1 - missed, totals[rare].sum()),
         },
         prescribe("class_weights", "loss.class_weights=balanced"),
         prescribe("balanced_draws", "sample.balanced=true"),
@@ -149,7 +157,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "too_little_data",
         min(1.0, trained - reached + 0.3),
-        {"examples": examples, "training": trained, "held_out": reached},
+        {"examples": examples, "training": trained, **_held_out(e)},
         *more_examples(e),
         *against_memorising(e),
         also=["overfitting"],
@@ -202,7 +210,7 @@ def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
     figures: dict[str, float | int | str] = {
         "examples": examples,
         "training": e.final(f"train_{metric}"),
-        "held_out": e.final(f"valid_{metric}"),
+        **_held_out(e),
     }
     return found("too_little_data", 1.0, figures, *more_examples(e))
 
@@ -229,7 +237,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     return found(
         cause,
         min(1.0, trained - reached + 0.1),
-        {"training": trained, "held_out": reached, "lowest": best, "last": end},
+        {"training": trained, **_held_out(e), "lowest": best, "last": end},
         *against_memorising(e),
         *more_examples(e),
         also=["too_little_data"],
@@ -244,12 +252,25 @@ def _gap(e: Evidence) -> tuple[float, float, float] | None:
         return None
     if metric == "r2":
         return trained, reached, trained - reached - 0.2
-    m = e.final("valid_n")
-    if math.isnan(m):
-        return trained, reached, trained - reached - _UNCERTAIN
     # How it does on what it was trained on is known; only what was held out is a sample.
-    _, high = wilson_interval(reached, int(m))
+    high = _held_out(e).get("high", reached + _UNCERTAIN)
     return trained, reached, trained - high
+
+
+def _held_out(e: Evidence) -> dict[str, float]:
+    """Return the figure on the validation part, of an accuracy with its interval."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    reached = e.final(f"valid_{metric}")
+    is_share = metric == "accuracy"
+    return {"held_out": reached, **(_interval(reached, e.final("valid_n")) if is_share else {})}
+
+
+def _interval(share: float, n: float) -> dict[str, float]:
+    """Return the interval of a share of n examples; nothing where n is not known."""
+    if math.isnan(share) or not n > 0:
+        return {}
+    low, high = wilson_interval(share, int(n))
+    return {"low": low, "high": high}
 
 
 def _lowest_and_last(e: Evidence) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from danlu.train.batches import BatchStream
 from danlu.train.engine.loop import Loop
 from danlu.train.engine.population import Population
 from danlu.train.probes.observer import PopulationObserver
+from danlu.train.probes.sample import examples_in_half
 from danlu.train.probes.schedule import Schedule
 from danlu.train.probes.table import Level
 
@@ -98,7 +99,10 @@ class Meter:
         schedules: dict[tuple[int, Schedule], list[int]] = {}
         per_epoch = population.accumulator.updates_per_epoch
         for i, start in enumerate(population.optimizer.start_updates):
-            schedule = Schedule.of(per_epoch, population.recipes[i].epochs, self.level)
+            recipe = population.recipes[i]
+            sample = 2 * examples_in_half(recipe.batch_size)
+            times = sample / (recipe.batch_size * recipe.accumulate)
+            schedule = Schedule.of(per_epoch, recipe.epochs, self.level, times)
             schedules.setdefault((start, schedule), []).append(i)
         return schedules
 

@@ -15,11 +15,11 @@ from danlu.train.engine.population import Population
 from danlu.train.engine.tiles import weights_with_gradients
 from danlu.train.forward.taps import is_recurrent, tapped_layers
 from danlu.train.probes import curvature
-from danlu.train.probes.layer_value import unit_axes
+from danlu.train.probes.layer_value import Tokens, unit_axes
 from danlu.train.probes.moment import LayerSums, Moment, Updated
 from danlu.train.probes.probed_networks import ProbedNetworks
 from danlu.train.probes.recurrent import RECURRENT_EXAMPLES, RecurrentFacts, time_first
-from danlu.train.probes.sample import probe_sample
+from danlu.train.probes.sample import ProbeSample, probe_sample
 from danlu.train.probes.table import Level, probes_at
 from danlu.train.probes.taps import Figures, InputTap, LayerTap
 
@@ -58,8 +58,10 @@ class PopulationObserver:
         self.tap = LayerTap(self.modules, self.units_before, self.level, half_size)
         losses, gradients = [], []
         for k in (0, 1):
+            half = self.sample.half(k)
             self.tap.is_first = k == 0
-            losses.append(networks.backpropagate(self.sample.half(k), self.tap))
+            self.tap.tokens = self._tokens_of(half)
+            losses.append(networks.backpropagate(half, self.tap))
             gradients.append(networks.stack.grad.clone())
         self.first_gradient = gradients[0]
         self.of_recurrent = self._of_recurrent(population)
@@ -91,9 +93,7 @@ class PopulationObserver:
         # Step by step through time takes long.
         first = self.sample.some(slice(0, RECURRENT_EXAMPLES))
         self.networks.backpropagate(first, tap, last_only=self.looks_back)
-        lengths = first.lengths
-        if lengths is not None:
-            lengths = self.networks.per_member(lengths, first)
+        tokens = self._tokens_of(first)
         found = {}
         for layer, value in tap.values.items():
             name = layer.partition(":")[0]
@@ -104,12 +104,19 @@ class PopulationObserver:
                 module,
                 time_first(value, module),
                 None if gradient is None else time_first(gradient, module),
-                lengths,
+                None if tokens is None else tokens.lengths,
                 self.networks.stack,
             )
             probes = probes_at("recurrent", self.level)
             found[layer] = {probe.name: probe.measure(facts) for probe in probes}
         return found
+
+    def _tokens_of(self, sample: ProbeSample) -> Tokens | None:
+        """Return where the examples of a sample have tokens; None where they are no single text."""
+        if sample.lengths is None or self.is_of_pairs:
+            return None
+        lengths = self.networks.per_member(sample.lengths, sample)
+        return Tokens(lengths, sample.x.shape[2], self.networks.is_imported)
 
     def _reads_to_the_end(self, layer: str) -> bool:
         """Whether a layer's last step is that of the loss: it does not read from the end."""

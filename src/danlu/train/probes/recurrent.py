@@ -39,7 +39,7 @@ class RecurrentFacts:
         shares = torch.full((len(self.x), MOST_GATES), torch.nan, dtype=torch.float64)
         # Of PyTorch's own layers the gates are not known.
         if isinstance(self.module, Recurrent):
-            found = gates_saturated(self.name, self.module, self.x, self.stack)
+            found = gates_saturated(self.name, self.module, self.x, self.stack, self.lengths)
             shares[:, : found.shape[1]] = found.cpu()
         return shares
 

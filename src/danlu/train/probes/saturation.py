@@ -48,10 +48,13 @@ SATURATION: dict[type[nn.Module], IsSaturated] = {
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Threshold, nn.Hardswish)
 
 
-def gates_saturated(name: str, module: Recurrent, x: Tensor, stack: Stack) -> Tensor:
+def gates_saturated(
+    name: str, module: Recurrent, x: Tensor, stack: Stack, lengths: Tensor | None
+) -> Tensor:
     """Return the share of saturated values of each gate of a recurrent layer [M, G].
 
-    x [M, T, B, n]: what the layer sees. The new state (tanh) is among the gates, in the order of
+    x [M, T, B, n]: what the layer sees. lengths [M, B]: tokens of each example, behind which
+    nothing counts; None where all do. The new state (tanh) is among the gates, in the order of
     `danlu.nn.cells`.
     """
     row = CELLS[module.cell]
@@ -69,6 +72,10 @@ def gates_saturated(name: str, module: Recurrent, x: Tensor, stack: Stack) -> Te
     saved = row.forward(gates_in.contiguous(), w_hh.mT.contiguous(), extra, h, c)
     # A plain cell's only gate is its state.
     gates = saved[0] if saved else h[1:]
+    known = torch.ones(steps, 1, 1, dtype=torch.bool, device=x.device)
+    if lengths is not None:
+        known = torch.arange(steps, device=x.device).view(-1, 1, 1) < lengths  # [T, M, B]
+    known = known.expand(steps, members, examples).to(torch.float64)
     saturated = []
     for k, gate in enumerate(gates.chunk(row.gates, -1)):
         if k == _NEW_STATE[row.gates]:
@@ -77,7 +84,8 @@ def gates_saturated(name: str, module: Recurrent, x: Tensor, stack: Stack) -> Te
             )
         else:
             is_saturated = sigmoid_is_saturated(gate)
-        saturated.append(is_saturated.to(torch.float64).mean((0, 2, 3)))
+        share = is_saturated.to(torch.float64).mean(3)  # [T, M, B]
+        saturated.append((share * known).sum((0, 2)) / known.sum((0, 2)))
     return torch.stack(saturated, 1)
 
 

@@ -10,9 +10,10 @@ _EARLY_OF_FEW = (0, 3, 30)  # …and of few updates fewer can be measured
 _FEW = 400
 # Measurements of a whole training, beside the early ones…
 _MEASUREMENTS = {"light": 12, "full": 60}
-# …so many updates apart: each takes as long as a few of them, of a tiny network dozens.
+# …so many updates apart: each takes as long as a few of them, of a tiny network dozens…
 _LEAST_APART = 100
 _MOST_APART = 800
+_MOST_TIMES = 4  # …and as many times as far where the sample is larger than a batch, up to this
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,14 @@ class Schedule:
     early: tuple[int, ...]
 
     @classmethod
-    def of(cls, updates_per_epoch: int, epochs: int, level: str) -> Schedule:
-        """Return that of a training of so many epochs, at a level of probes."""
+    def of(cls, updates_per_epoch: int, epochs: int, level: str, sample: float = 1) -> Schedule:
+        """Return that of a training of so many epochs, at a level of probes.
+
+        sample: how many times the examples of an update the sample has.
+        """
         updates = updates_per_epoch * epochs
-        apart = max(_LEAST_APART, min(_MOST_APART, updates // _MEASUREMENTS[level]))
+        least = _LEAST_APART * min(_MOST_TIMES, max(1, round(sample)))
+        apart = max(least, min(_MOST_APART, updates // _MEASUREMENTS[level]))
         early = EARLY if updates > _FEW else _EARLY_OF_FEW
         in_epoch = max(1, round(updates_per_epoch / apart))
         stride = math.ceil(updates_per_epoch / in_epoch)

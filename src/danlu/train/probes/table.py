@@ -71,7 +71,7 @@ class Probe:
 
 
 def _mean_activation(v: LayerValue) -> Tensor:
-    return v.value.mean(v.all_axes)
+    return v.mean(v.value)
 
 
 def _mean_square(v: LayerValue) -> Tensor:
@@ -80,12 +80,15 @@ def _mean_square(v: LayerValue) -> Tensor:
 
 def _is_zero_for_all(v: LayerValue) -> Tensor:
     """Return whether each unit is zero for every example and at every position [M, n]."""
-    return ~(v.value != 0).any(v.others) if v.others else v.value == 0
+    gives = v.value != 0
+    if v.known is not None:
+        gives = gives & v.known
+    return ~gives.any(v.others) if v.others else ~gives
 
 
 def _share_saturated(v: LayerValue) -> Tensor:
     is_saturated = SATURATION[type(v.module)]
-    return is_saturated(v.module, v.value).float().mean(v.all_axes)
+    return v.mean(is_saturated(v.module, v.value).float())
 
 
 def _histogram(v: LayerValue) -> Tensor:
@@ -96,7 +99,8 @@ def _histogram(v: LayerValue) -> Tensor:
     place = torch.nan_to_num((v.even_share - low) * bins_per_unit, 0.0, 0.0, 0.0)
     place = place.clamp_(0, BINS - 1).long()
     counts = torch.zeros(len(place), BINS, device=place.device)
-    return counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
+    known = torch.ones_like(place) if v.known_share is None else v.known_share
+    return counts.scatter_add_(1, place, known.to(counts.dtype))
 
 
 def _gradient_square(v: LayerValue, examples: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.train.forward.taps import Side
-from danlu.train.probes.layer_value import LayerValue, layer_value
+from danlu.train.probes.layer_value import LayerValue, Tokens, layer_value
 from danlu.train.probes.table import Level, Probe, probes_at
 
 Figures = dict[str, Tensor]  # [M] or [M, width] by probe
@@ -20,7 +20,7 @@ Figures = dict[str, Tensor]  # [M] or [M, width] by probe
 class LayerTap:
     """Applies the probes of layers to each half of a sample.
 
-    is_first: whether it is the first half.
+    is_first: whether it is the first half. tokens: where its texts have tokens.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class LayerTap:
         self.of_values = probes_at("activation", level)
         self.of_gradients = probes_at("output_gradient", level)
         self.is_first = True
+        self.tokens: Tokens | None = None
         self.halves: dict[str, dict[str, list[Tensor]]] = {}
 
     def value(self, layer: str, side: Side, value: Tensor) -> None:
@@ -59,7 +60,7 @@ class LayerTap:
         value = value.detach()
         if value.dtype in (torch.bfloat16, torch.float16):
             value = value.float()
-        return layer_value(value, self.modules[name], self.units_before[name])
+        return layer_value(value, self.modules[name], self.units_before[name], self.tokens)
 
     def _keep(self, layer: str, probe: Probe, figure: Tensor) -> None:
         self.halves.setdefault(layer, {}).setdefault(probe.name, []).append(figure)

@@ -1,0 +1,116 @@
+"""How often a treatment claims a gain where there is none.
+
+    python benchmarks/false_gains.py [--repeats 4] [--keep FOLDER] [--seconds 20]
+
+The healthy controls of `clinic/patients.py`, treated twice:
+
+- as they are. The diagnosis should find nothing, and nothing should be tried.
+- as if the diagnosis had prescribed edits that are as good as none: the batch one example larger or
+  smaller, so that all batches differ, and the rate changed by a thousandth. The figures are real,
+  and whatever is called a gain is a false one. A round promises at most 2.5 %. Repeats differ by
+  their seeds. Controls whose first such treatment takes longer than `--seconds` are left out.
+
+MNIST, Fashion-MNIST and CIFAR-10 are looked for in DANLU_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from clinic.patients import HEALTHY, Patient, patients
+from measure import machine
+from patients import trained
+
+from danlu import Data, Recipe, Run, Treatment, treat
+from danlu.diagnosis import Diagnosis, Finding
+from danlu.diagnosis.finding import Prescription, edits
+from danlu.errors import Interrupted
+from danlu.statistics import wilson_interval
+
+
+def as_good_as_none(recipe: Recipe) -> Diagnosis:
+    """Return a diagnosis that prescribes what changes nothing but luck."""
+    size, lr = recipe.batch_size, recipe.optimizer.lr or 0.0
+    texts = [
+        f"batch_size={size + 1}",
+        f"optimizer.lr={1.001 * lr!r}",
+        f"batch_size={size - 1}",
+        f"optimizer.lr={0.999 * lr!r}",
+    ]
+    prescriptions = [Prescription("smaller_batch", edits(text)) for text in texts]
+    figures = {"batch_size": size}
+    return Diagnosis([Finding("batch_too_large", 0.5, figures, prescriptions)])
+
+
+def treated(run: Run, data: Data, diagnosis: Diagnosis | None) -> Treatment:
+    """Treat a run, by its own diagnosis or a given one."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
+        if diagnosis is not None:
+            place = "danlu.study.treating.treat.diagnose"
+            patches.enter_context(patch(place, lambda *_: diagnosis))
+        return treat(run, data, rounds=1, out=Path(folder) / "t")
+
+
+def with_seed(patient: Patient, repeat: int, folder: Path) -> Run:
+    """Return a control's training with the seeds of a repeat."""
+    changes = (*patient.changes, f"seed={100 * repeat}") if repeat else patient.changes
+    variant = f"{patient.variant} repeat {repeat}" if repeat else patient.variant
+    return trained(Patient(HEALTHY, patient.base, changes, variant=variant), folder)
+
+
+def main() -> None:
+    """Print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--keep", type=Path, help="where trained patients are kept")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    controls = [patient for patient in patients() if patient.cause == HEALTHY]
+    as_they_are, shams = [], []
+    with (
+        contextlib.suppress(KeyboardInterrupt, Interrupted),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
+        folder = asked.keep or Path(temporary)
+        for control in controls:
+            as_they_are.append(treated(trained(control, folder), control.data(), None).helped)
+        print(f"as they are: {sum(as_they_are)} of {len(as_they_are)}", file=sys.stderr, flush=True)
+        slow = set()
+        for repeat in range(asked.repeats):
+            for control in controls:
+                if control.name in slow:
+                    continue
+                run = with_seed(control, repeat, folder)
+                began = time.perf_counter()
+                found = treated(run, control.data(), as_good_as_none(run.recipe))
+                if time.perf_counter() - began > asked.seconds:
+                    slow.add(control.name)
+                shams.append(found.helped)
+                if found.helped:
+                    print(
+                        f"{control.name}, repeat {repeat}: {found.gain}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    print(f"{machine()}, torch {torch.__version__}\n")
+    print("| the healthy controls, treated | gains claimed |")
+    print("|---|---|")
+    print(f"| as they are | {sum(as_they_are)} of {len(as_they_are)} |")
+    false, n = sum(shams), len(shams)
+    low, high = wilson_interval(false / max(1, n), max(1, n))
+    share = f"{false / max(1, n):.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    print(f"| with edits that are as good as none | {false} of {n} ({share}) |")
+
+
+if __name__ == "__main__":
+    main()
