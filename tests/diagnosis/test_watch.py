@@ -46,7 +46,7 @@ def test_a_rate_that_is_too_high_is_named() -> None:
 
 
 def test_what_cannot_be_judged_is_said() -> None:
-    assert train(0.3, epochs=1).diagnose().unseen == ["data", "recipe"]
+    assert train(0.3, epochs=1).diagnose().unseen == ["loop_data", "recipe"]
 
 
 def test_what_cannot_be_watched_is_refused() -> None:

@@ -5,6 +5,7 @@ A schema travels with every run, so a prediction reads its input as training did
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -105,6 +106,24 @@ class Schema:
         for column in self.columns:
             measured += column.is_measured
         return tuple(measured)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """What the features of an example in a row are called; the number of one without a name."""
+        names = []
+        for k, part in enumerate(self.inputs):
+            name = part.name or str(k)
+            names += [name] if part.size == 1 else [f"{name} {i}" for i in range(part.size)]
+        for column in self.columns:
+            names += column.features
+        return names or [str(i) for i in range(math.prod(self.input_shape))]
+
+    @property
+    def column_of_features(self) -> list[str]:
+        """The column that each feature comes from; of one without a column, its own name."""
+        if not self.columns or self.inputs:
+            return self.feature_names
+        return [column.name for column in self.columns for _ in column.features]
 
     @property
     def embeddings(self) -> tuple[tuple[int, int], ...]:

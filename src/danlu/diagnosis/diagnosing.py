@@ -12,14 +12,14 @@ from danlu.diagnosis import catalogue
 from danlu.diagnosis.class_errors import ClassErrors, class_errors
 from danlu.diagnosis.error_parts import ErrorParts, check_target_error, error_parts
 from danlu.diagnosis.evidence import Evidence
-from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.finding import Finding, that_apply
 from danlu.diagnosis.rules import RULES
 from danlu.diagnosis.signs import Signs
 from danlu.errors import DanluError
 from danlu.guest import guest
 from danlu.runs import Run
 
-HEALTHY = "healthy"
+HEALTHY, NOT_JUDGED = "healthy", "not_judged"
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,37 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         finding = rule.recognise(e, signs)
         if finding is not None:
             found.setdefault(finding.cause, finding)
-    unseen = [] if e.measured else ["measurements"]
-    if e.data is None:
-        unseen.append("data")
+    findings = _roots_first(found)
+    if not found:
+        is_seen = e.recipe is not None or bool(e.measured)
+        findings = [Finding(HEALTHY if is_seen else NOT_JUDGED, 0.0)]
+    if e.recipe is not None:
+        findings = [replace(f, prescriptions=that_apply(f.prescriptions, e.recipe))
+                    for f in findings]  # fmt: skip
+    return Diagnosis(findings, _unseen(e), error_parts(e), class_errors(e))
+
+
+def _unseen(e: Evidence) -> list[str]:
+    """Return what could not be judged, for want of what."""
+    unseen = []
     if e.recipe is None:
-        unseen.append("recipe")
-    if e.recipe is not None and e.recipe.is_imported and e.network is None:
-        unseen.append("network")
-    findings = _roots_first(found) if found else [Finding(HEALTHY, 0.0)]
-    return Diagnosis(findings, unseen, error_parts(e), class_errors(e))
+        unseen += ["loop_data", "recipe"]
+        if not e.measured:
+            unseen.append("loop_steps")
+        elif not e.measured.layers:
+            unseen.append("loop_layers")
+        if e.constant_loss is not None and not e.is_chance_given:
+            unseen.append("chance")
+    else:
+        if not e.measured:
+            unseen.append("measurements")
+        if e.data is None:
+            unseen.append("data")
+        if e.recipe.is_imported and e.network is None:
+            unseen.append("network")
+    if e.network is not None and e.network.gradients is None:
+        unseen.append("gradients")
+    return unseen
 
 
 def _roots_first(found: Mapping[str, Finding]) -> list[Finding]:

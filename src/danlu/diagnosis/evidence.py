@@ -80,8 +80,9 @@ class Evidence:
 
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
-    observed: settings of a loop that has no recipe. target_error: that can be reached, where
-    somebody knows it.
+    observed: settings of a loop that has no recipe. unmoved: weights of it that nothing updates.
+    constant_loss: that of the best constant answer, where classes do not tell it; is_chance_given:
+    whether somebody knew it. target_error: that can be reached, where somebody knows it.
     """
 
     history: Sequence[Mapping[str, Any]] = ()
@@ -96,6 +97,9 @@ class Evidence:
     data: DataEvidence | None = None
     network: NetworkEvidence | None = None
     observed: Settings | None = None
+    unmoved: Sequence[str] = ()
+    constant_loss: float | None = None
+    is_chance_given: bool = False
     target_error: float | None = None
 
     @classmethod
@@ -142,6 +146,8 @@ class Evidence:
 
         The entropy of the classes' shares; the variance of a standardised number.
         """
+        if self.constant_loss is not None:
+            return self.constant_loss
         if self.schema is not None and self.schema.is_regression:
             return 1.0
         if not sum(self.class_counts):

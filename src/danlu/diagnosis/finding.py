@@ -9,8 +9,10 @@ from typing import Any
 from danlu.diagnosis import catalogue
 from danlu.errors import DanluError
 from danlu.files import with_nan, with_nulls
-from danlu.recipe.edit import Edit
+from danlu.recipe import Recipe
+from danlu.recipe.edit import Edit, apply
 
+_OF_START = ("init", "init.bias")
 Figure = float | int | str | list[float]
 
 
@@ -96,6 +98,32 @@ class Finding:
         except (KeyError, IndexError, TypeError, AttributeError, DanluError) as e:
             raise ValueError(f"not a finding: {e}") from e
         return finding
+
+
+def that_apply(prescriptions: Sequence[Prescription], recipe: Recipe) -> list[Prescription]:
+    """Return the prescriptions that change something about a recipe.
+
+    A network of somebody's own has its own initial values, on which the recipe's fields have no
+    bearing: of these the words are left.
+    """
+    found = []
+    for prescription in prescriptions:
+        is_of_start = any(edit.path in _OF_START for edit in prescription.edits)
+        if recipe.is_imported and is_of_start:
+            found.append(Prescription(prescription.reason))
+        elif not prescription.edits or _changes(prescription.edits, recipe):
+            found.append(prescription)
+    return found
+
+
+def _changes(changes: Sequence[Edit], recipe: Recipe) -> bool:
+    """Whether edits would change a recipe, or the data; those that do not fit are told of later."""
+    if any(edit.is_of_data for edit in changes):
+        return True
+    try:
+        return apply(changes, recipe) != recipe
+    except DanluError:
+        return True
 
 
 def edits(*texts: str) -> tuple[Edit, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from danlu.diagnosis.watching import Watch, watch
+from danlu.diagnosis.watching import Watch, name_of_figure, watch
 from danlu.errors import ModelError, RunNotice, notify
 
 try:
@@ -23,10 +23,6 @@ except ImportError as no_lightning:
 
 if TYPE_CHECKING:
     from danlu.diagnosis.diagnosing import Diagnosis
-
-# What Lightning's users call their figures, by danlu's names.
-_PARTS = {"val": "valid", "valid": "valid", "validation": "valid", "train": "train"}
-_FIGURES = {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "r2": "r2"}
 
 
 class DanluWatch(Callback):
@@ -89,9 +85,9 @@ class DanluWatch(Callback):
         """Note the figures of an epoch."""
         figures = {}
         for name, value in trainer.callback_metrics.items():
-            part, _, figure = name.replace("/", "_").partition("_")
-            if part in _PARTS and figure in _FIGURES:
-                figures[f"{_PARTS[part]}_{_FIGURES[figure]}"] = float(value)
+            known = name_of_figure(name)
+            if known is not None:
+                figures[known] = float(value)
         self.watch.epoch(**figures)
 
     def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:

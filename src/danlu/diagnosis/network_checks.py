@@ -31,28 +31,40 @@ def first_output(out: object) -> Tensor:
 
 
 def is_mixed(model: nn.Module, x: Tensor) -> bool:
-    """Whether the first example's output changes with the others, in the mode the network is in.
+    """Whether an example's output changes with the others, in the mode the network is in.
 
-    By the gradient of output 0 by input j ≠ 0, exactly 0 where they do not meet; of tokens, which
-    have none, by exchanging the others.
+    The first and the last are asked: it may be that each sees only those before it, or behind. By
+    the gradient of output i by input j ≠ i, exactly 0 where they do not meet; of tokens, which have
+    none, by exchanging the others.
     """
     if len(x) < 2:
         return False
+    depends = _depends_on_others if x.is_floating_point() else _changes_with_others
     with torch.random.fork_rng(devices=[]):
-        if x.is_floating_point():
-            with torch.enable_grad():
-                x = x.detach().clone().requires_grad_()
-                out = first_output(model(x))
-                if not out.requires_grad or len(out) != len(x):
-                    return False
-                (g,) = torch.autograd.grad(out[0].sum(), x, allow_unused=True)
-            return g is not None and bool(g[1:].abs().max() > 0)
-        others = torch.cat((x[:1], x[1:].flip(0)))
-        with torch.no_grad():
-            torch.manual_seed(0)
-            first = first_output(model(x))[0]
-            torch.manual_seed(0)
-            second = first_output(model(others))[0]
+        return any(depends(model, x, i) for i in (0, len(x) - 1))
+
+
+def _depends_on_others(model: nn.Module, x: Tensor, i: int) -> bool:
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        out = first_output(model(x))
+        if not out.requires_grad or len(out) != len(x):
+            return False
+        (g,) = torch.autograd.grad(out[i].sum(), x, allow_unused=True)
+    if g is None:
+        return False
+    g[i] = 0
+    return bool(g.abs().max() > 0)
+
+
+def _changes_with_others(model: nn.Module, x: Tensor, i: int) -> bool:
+    others = x.flip(0)
+    others[i] = x[i]
+    with torch.no_grad():
+        torch.manual_seed(0)
+        first = first_output(model(x))[i]
+        torch.manual_seed(0)
+        second = first_output(model(others))[i]
     return not torch.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
@@ -68,12 +80,14 @@ def is_steady(model: nn.Module, x: Tensor) -> bool:
 class NetworkEvidence:
     """A network of somebody's own, and a few examples as it sees them.
 
-    frozen: its weights that do not learn, as far as is known.
+    frozen: its weights that do not learn, as far as is known. began_alike: whether all units of
+    each hidden layer had the same weights before training.
     """
 
     model: nn.Module
     x: Tensor
     frozen: tuple[str, ...] = ()
+    began_alike: bool = False
 
     @classmethod
     def of(cls, run: Run, data: Data | None) -> NetworkEvidence | None:
@@ -86,13 +100,14 @@ class NetworkEvidence:
             x = data.x.index_select(0, data.parts["train"][:_EXAMPLES])
             if not data.schema.is_text:
                 x = run.normalizer(x)
-            return cls(run.model(check=False), x, _frozen(run.build(load_start=False)))
+            start = run.build(load_start=False)
+            return cls(run.model(check=False), x, _frozen(start), units_are_alike(start))
         return None
 
     @classmethod
-    def of_module(cls, model: nn.Module, x: Tensor) -> NetworkEvidence:
+    def of_module(cls, model: nn.Module, x: Tensor, began_alike: bool = False) -> NetworkEvidence:
         """Return that of a module at hand."""
-        return cls(model, x, _frozen(model))
+        return cls(model, x, _frozen(model), began_alike)
 
     @contextlib.contextmanager
     def _in_evaluation(self):  # type: ignore[no-untyped-def]
@@ -146,8 +161,20 @@ class NetworkEvidence:
     def gradients(self) -> GradientCheck | None:
         """Its gradients held against differences; None where that cannot be done."""
         with contextlib.suppress(Exception), self._in_evaluation():
-            return gradcheck(self.model, self.x[:8], seconds=_SECONDS)
+            # An answer that changes by itself has no differences.
+            if self.is_steady:
+                return gradcheck(self.model, self.x[:8], seconds=_SECONDS)
         return None
+
+
+def units_are_alike(model: nn.Module) -> bool:
+    """Whether all units of each hidden layer have the same weights, so that they stay the same.
+
+    The last layer may begin so: what comes before it tells its units apart.
+    """
+    matrices = [p.detach().flatten(1) for p in model.parameters() if p.ndim >= 2 and len(p) > 1]
+    hidden = matrices[:-1]
+    return bool(hidden) and all(bool((rows == rows[0]).all()) for rows in hidden)
 
 
 def _frozen(model: nn.Module) -> tuple[str, ...]:

@@ -97,9 +97,7 @@ def _features(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbe
     x = data.x[rows].numpy().astype(np.float64)
     if data.schema.is_image:
         return _cells(x)
-    x = x.reshape(len(x), -1)
-    named = [column.name for column in data.schema.columns]
-    return [named[i] if i < len(named) else str(i) for i in range(x.shape[1])], x
+    return data.schema.feature_names, x.reshape(len(x), -1)
 
 
 def _tokens(data: Data, rows: NDArray[np.int64]) -> tuple[Sequence[str], Numbers]:

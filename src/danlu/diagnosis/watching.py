@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from danlu import metrics
 from danlu.diagnosis.diagnosing import Diagnosis, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence, Measured
-from danlu.diagnosis.network_checks import NetworkEvidence
+from danlu.diagnosis.network_checks import NetworkEvidence, units_are_alike
 from danlu.diagnosis.settings import Settings
-from danlu.errors import ModelError, wrong
+from danlu.errors import ModelError, unknown, wrong
 from danlu.files import to_parquet, write
 from danlu.runs.measurements import NAME as MEASUREMENTS
 from danlu.runs.measurements import as_frame
@@ -24,13 +27,23 @@ from danlu.train.probes.own_loop import LoopMeter
 if TYPE_CHECKING:
     import pandas as pd
 
+_FIRST = 3  # steps: the lowest loss of these is near that of a constant answer
+# What others call the parts, and the figures of an epoch.
+_PARTS = {"val": "valid", "valid": "valid", "validation": "valid", "train": "train", "test": "test"}
+EPOCH_FIGURES = (
+    "lr",
+    *(f"{part}_{name}" for part in metrics.PARTS for name in metrics.METRICS),
+)
+
 
 class Watch:
     """A training loop under observation; made by `watch`."""
 
-    def __init__(self, meter: LoopMeter, classes: int | None) -> None:
+    def __init__(self, meter: LoopMeter, classes: int | None, chance: float | None) -> None:
         self._meter = meter
         self._classes = classes
+        self._chance = chance
+        self._began_alike = units_are_alike(meter.model)
         self._history: list[dict[str, float]] = []
         # As it begins: schedules change the rate.
         self._start = self._settings()
@@ -48,17 +61,25 @@ class Watch:
         self._meter.stop()
 
     def step(self, loss: Tensor | float) -> None:
-        """Note the end of a step: after `optimizer.step()`, with the step's loss."""
+        """Note the end of a step: after `optimizer.step()`, with the step's loss.
+
+        Raises ModelError for what is not one number.
+        """
+        if not _is_number(loss):
+            shown = tuple(loss.shape) if isinstance(loss, Tensor) else loss
+            rule = "must be one number: the loss of the step"
+            raise ModelError(wrong("loss", shown, rule, "try loss.mean()"))
         self._meter.step(loss)
 
     def epoch(self, **figures: float) -> None:
         """Note the end of an epoch, with whatever is known of it.
 
-        Figures by danlu's names: valid_loss, valid_accuracy, train_loss, train_accuracy, … The rate
-        is the optimiser's.
+        Figures by danlu's names, such as valid_loss, valid_accuracy and train_loss, or as others
+        call them (val_loss, val_acc). The rate is the optimiser's. Raises ModelError for a name of
+        no figure, and for what is not a number.
         """
+        row = _named(figures)
         self._meter.epochs += 1
-        row = {name: float(value) for name, value in figures.items()}
         rate = self._settings().lr
         if rate is not None:
             row.setdefault("lr", rate)
@@ -82,7 +103,11 @@ class Watch:
         return path
 
     def diagnose(self) -> Diagnosis:
-        """Return what is wrong, as far as it can be seen without recipe and data."""
+        """Return what is wrong, as far as it can be seen without recipe and data.
+
+        Where neither `classes` nor `chance` is known, what is left to learn is told by the loss
+        that the loop began with.
+        """
         losses = [float(loss) for loss in self._meter.losses]
         diverged = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
         evidence = Evidence(
@@ -92,6 +117,9 @@ class Watch:
             class_counts=[1] * (self._classes or 0),
             diverged_at=diverged,
             network=self._network(),
+            constant_loss=self._constant_loss(losses),
+            is_chance_given=self._chance is not None,
+            unmoved=self._meter.unmoved,
             observed=replace(self._settings(), lr=self._start.lr),
         )
         return diagnose_evidence(evidence)
@@ -106,7 +134,14 @@ class Watch:
         inputs = self._meter.inputs
         if inputs is None:
             return None
-        return NetworkEvidence.of_module(self._meter.model, inputs)
+        return NetworkEvidence.of_module(self._meter.model, inputs, self._began_alike)
+
+    def _constant_loss(self, losses: list[float]) -> float | None:
+        """Return the loss of a constant answer, None where classes tell it."""
+        if self._classes is not None or self._chance is not None:
+            return self._chance
+        finite = [loss for loss in losses[:_FIRST] if math.isfinite(loss) and loss > 0]
+        return min(finite, default=None)
 
     def _result(self, losses: list[float]) -> dict[str, float]:
         """Return the figures of the end: those of the last epoch, or the last losses' mean."""
@@ -122,14 +157,53 @@ def watch(
     optimizer: torch.optim.Optimizer | None = None,
     classes: int | None = None,
     every: int = 100,
+    chance: float | None = None,
 ) -> Watch:
     """Watch a training loop of your own, in a `with` block; nothing of it changes by a bit.
 
-    classes: how many there are, by which the loss of chance is known. every: steps between two
-    measurements, beside the first few. Call `step(loss)` after each `optimizer.step()`, and
-    `epoch(valid_loss=…)` after each epoch where you know such figures. Raises ModelError for what
-    is no module or no optimiser of PyTorch.
+    classes: how many there are, by which the loss of chance is known. chance: that loss, where it
+    is another: of the best constant answer, such as the variance of the targets for a squared
+    error. every: steps between two measurements, beside the first few. Call `step(loss)` after each
+    `optimizer.step()`, and `epoch(valid_loss=…)` after each epoch where you know such figures.
+    Raises ModelError for what is no module or no optimiser of PyTorch.
     """
-    if classes is not None and (not isinstance(classes, int) or classes < 1):
-        raise ModelError(wrong("classes", classes, "must be the number of classes", "try 10"))
-    return Watch(LoopMeter(model, optimizer, every), classes)
+    mistakes = []
+    if classes is not None and (not isinstance(classes, int) or classes < 2):
+        mistakes.append(wrong("classes", classes, "must be the number of classes", "try 10"))
+    if chance is not None and not (_is_number(chance) and chance > 0):
+        rule = "must be the loss of the best constant answer, above 0"
+        mistakes.append(wrong("chance", chance, rule, "try the variance of the targets"))
+    if mistakes:
+        raise ModelError(*mistakes)
+    return Watch(LoopMeter(model, optimizer, every), classes, chance)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _named(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return figures of an epoch by danlu's names. Raises ModelError with all mistakes."""
+    row, mistakes = {}, []
+    for given, value in figures.items():
+        name = name_of_figure(given)
+        if name is None:
+            mistakes.append(unknown("figure", given, EPOCH_FIGURES))
+        elif not _is_number(value):
+            mistakes.append(wrong(given, value, "must be a number", None))
+        else:
+            row[name] = float(value)
+    if mistakes:
+        raise ModelError(*mistakes)
+    return row
+
+
+def name_of_figure(given: str) -> str | None:
+    """Return danlu's name of what others call val_loss or train/acc; None for no figure."""
+    if given == "lr":
+        return given
+    part, _, figure = given.replace("/", "_").partition("_")
+    name = f"{_PARTS.get(part)}_{metrics.canonical(figure)}"
+    return name if name in EPOCH_FIGURES else None

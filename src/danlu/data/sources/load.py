@@ -178,10 +178,15 @@ def _from_name(name: str, options: Options, split: Any) -> Raw:
         return small
     if name.startswith("hub:"):
         name = name.removeprefix("hub:")
+        if not name.strip():
+            rule = "must name a data set of the hub"
+            raise DataError(wrong("source", "hub:", rule, "try hub:owner/name"))
         return parquet.from_arrow(parquet.hub_parts(name), name, (), options, split)
     if name in published.KNOWN:
         return published.load_known(name, options)
     path = Path(name).expanduser()
+    if not path.name:  # "." and the like: what is said of a folder is said by its name
+        path = path.absolute()
     if name in published.TEXTS:
         path = published.find_text(name)
     # False of a name too long for a file, where a path's own methods raise.

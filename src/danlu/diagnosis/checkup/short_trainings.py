@@ -15,13 +15,14 @@ from typing import Any
 from danlu.data import Data
 from danlu.diagnosis.checkup.start import Start
 from danlu.errors import Interrupted
+from danlu.optim.optimizers import OPTIMIZERS
 from danlu.recipe import Recipe
 from danlu.train.dispatch.train import train
 
 _BY_HEART = 200  # steps on one batch
 _FEWEST_BY_HEART = 40
 _STEPS_OF_EPOCH = 20  # for which the batch comes again, as an epoch of one step costs more than it
-_LEARNT_BY = (1.0, 0.1, 10.0, 100.0)  # factors on the rate, so that it alone decides nothing
+_LEARNT_BY = (1.0, 0.1, 10.0)  # factors on the rate, so that it alone decides nothing
 _BATCHES = (32, 8, 2)  # the largest for which there is time
 _LEFT_OUT = ("penalty", "augment", "sample", "early_stopping", "clip")
 _RATES = [10 ** (k / 2) for k in range(-13, 4)]  # 3·10⁻⁷ … 30
@@ -74,15 +75,17 @@ def plain(recipe: Recipe, batch_size: int) -> Recipe:
 def loss_of_one_batch(start: Start) -> tuple[float, int] | None:
     """Return the lowest loss that some steps on a single batch lead to, and the steps.
 
-    None where that would take too long. Of the recipe's rate and those 10 times as small and as
-    large, the best counts: whether the network can learn is the question, not whether it does.
+    None where that would take too long. Of the recipe's rate, those 10 times as small and as large,
+    and the usual one, the best counts: whether the network can learn is the question, not whether
+    it does.
     """
     most = min(start.recipe.batch_size, start.data.size("train"))
     for batch in _BATCHES:
         size = min(batch, most)
         data = start.few(size, times=_STEPS_OF_EPOCH)
         base = plain(start.recipe, size)
-        recipes = _with_rates(base, [f * (base.optimizer.lr or 0) for f in _LEARNT_BY])
+        rates = [factor * (base.optimizer.lr or 0.0) for factor in _LEARNT_BY]
+        recipes = _with_rates(base, [*rates, *_usual_rate(base)])
         steps = _affordable(start, len(recipes), size, _BY_HEART)
         if steps >= _FEWEST_BY_HEART:
             epochs = steps // _STEPS_OF_EPOCH
@@ -108,7 +111,8 @@ def lr_range(start: Start) -> LrRange | None:
         data, per_epoch = start.few(size * steps), steps
     epochs = max(1, round(steps / per_epoch))
     losses = _final_losses([r.with_(epochs=epochs) for r in recipes], data)
-    before = start.loss
+    # A start far above chance is undone by any rate: to learn is to know more than nothing.
+    before = min(start.loss, start.chance)
     relative = [loss / before for loss in losses]
     return _range_of(_RATES, relative, epochs * per_epoch)
 
@@ -125,6 +129,12 @@ def _range_of(rates: Sequence[float], losses: Sequence[float], steps: int) -> Lr
     while high < len(rates) - 1 and 1 - losses[high + 1] >= fall / 2:
         high += 1
     return LrRange(rates, losses, steps, rates[low], rates[high], rates[best])
+
+
+def _usual_rate(recipe: Recipe) -> list[float]:
+    """Return the default rate of the recipe's optimiser, if it has one."""
+    row = OPTIMIZERS.get(recipe.optimizer.name)
+    return [] if row is None or "lr" not in row.defaults else [row.defaults["lr"]]
 
 
 def _with_rates(base: Recipe, rates: Sequence[float]) -> list[Recipe]:

@@ -217,7 +217,9 @@ class Start:
         """What a step takes on this machine as it is now, by two sizes of batch."""
         _ = self.first_update  # which makes what later steps keep
         seconds = {}
-        for size in (self.batch_size, max(2, self.batch_size // 4)):
+        # Batch normalisation needs two examples.
+        sizes = {self.batch_size, self.batch_size // 4 if self.batch_size >= 8 else self.batch_size}
+        for size in sorted(sizes):
             batch = self._first_batch(self.batches_of(size))
             self.population.set_batch_layout(batch.segments)
             seconds[size] = _least_time(lambda b=batch: self.population.step(b, 1))  # type: ignore[misc]

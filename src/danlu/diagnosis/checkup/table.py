@@ -12,14 +12,13 @@ from danlu.diagnosis.checkup.short_trainings import LrRange, loss_of_one_batch, 
 from danlu.diagnosis.checkup.start import Start
 from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.evidence import Evidence
-from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.finding import Finding, Prescription, that_apply
 from danlu.diagnosis.rules import of_data, outcome
 from danlu.diagnosis.rules.table import prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.errors import clock, some
 from danlu.memory import as_bytes
 from danlu.recipe.build import build_model
-from danlu.recipe.edit import apply
 from danlu.recipe.sample import examples_seen
 from danlu.train import estimate_seconds
 from danlu.train.dispatch.fit import make_population
@@ -83,7 +82,7 @@ def starting_loss(start: Start) -> Checked:
     if state != "ok":
         cures = [prescribe("usual_init", "init=auto"), prescribe("normalise", "normalize=zscore")]
     figures = {"loss": start.loss, "chance": start.chance, "ratio": ratio}
-    return Checked("starting_loss", state, figures, _changing(start, cures))
+    return Checked("starting_loss", state, figures, that_apply(cures, start.recipe))
 
 
 def inputs_scaled(start: Start) -> Checked:
@@ -98,7 +97,7 @@ def inputs_scaled(start: Start) -> Checked:
     cures = [] if state == "ok" else [prescribe("normalise", "normalize=zscore")]
     if state == "ok" and largest > 30:
         state, cures = "look", [prescribe("cut_off_inputs", "normalize=clipped")]
-    return Checked("inputs_scaled", state, figures, _changing(start, cures))
+    return Checked("inputs_scaled", state, figures, that_apply(cures, start.recipe))
 
 
 def gradients_reach(start: Start) -> Checked:
@@ -273,11 +272,6 @@ def data(start: Start) -> list[Checked]:
                 Checked(finding.cause, "look", finding.figures, finding.prescriptions, finding)
             )
     return found or [Checked("data", "ok", {"train": start.data.size("train")})]
-
-
-def _changing(start: Start, cures: Sequence[Prescription]) -> list[Prescription]:
-    """Return the prescriptions that would change the recipe."""
-    return [cure for cure in cures if apply(cure.edits, start.recipe) != start.recipe]
 
 
 # The quick ones first; what a later one needs an earlier one has found sound.

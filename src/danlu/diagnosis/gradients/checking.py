@@ -24,6 +24,7 @@ _SECONDS = 15.0  # that a check may take, unless asked otherwise
 _CALLS = 3  # of the loss for a slope
 _DIRECTIONS = 12  # random ones of each tensor, at most, where not every entry is checked
 _KINK = 1e-3  # relative difference of the slopes on both sides of a point
+_BENDS = 5  # how many times half of a smaller difference the error may be, of many small bends
 _LOST = 0.1  # relative noise from which nothing can be said
 _ROUNDINGS = 20  # of the loss, that add up in a slope of it
 _WORST = 3  # entries that are shown
@@ -44,9 +45,10 @@ class Entry:
 class TensorCheck:
     """One tensor: relative errors ‖a − n‖/max(‖a‖, ‖n‖) by two-sided and one-sided differences.
 
-    noise: how far rounding of the loss may take the two-sided error off. checked: entries, or
-    random directions. kinks: of these, where the loss bends within the step, so that nothing can be
-    said. worst: the entries that differ most, of a tensor that is wrong.
+    noise: how far rounding and bends of the loss may take the two-sided error off. checked:
+    entries, or random directions. kinks: of these, where the loss bends within the step, so that
+    nothing can be said. worst: the entries that differ most, of a tensor that is wrong. is_cut_off:
+    whether the claimed gradient is 0 everywhere.
     """
 
     name: str
@@ -57,6 +59,7 @@ class TensorCheck:
     entries: int
     kinks: int
     worst: tuple[Entry, ...] = ()
+    is_cut_off: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -225,26 +228,38 @@ class _TensorProbe:
             largest = self.claimed.flatten().abs().topk(most - len(directions)).indices
             places = sorted(largest.tolist())
         along = [self._unit(place) for place in places] + directions
-        pairs, one_sided, kinks = [], [], 0
+        pairs, one_sided, bends, kinks = [], [], [], 0
         for k, d in enumerate(along):
             claimed = float((self.claimed * d).sum())
-            numeric, forward, is_kink = self._slopes(d)
+            numeric, forward, bend, is_kink = self._slopes(d)
             if is_kink:
                 kinks += 1
                 continue
             place = places[k] if k < len(places) else None
             pairs.append((claimed, numeric, place))
             one_sided.append((claimed, forward))
+            bends.append(bend)
         slopes = [(c, m) for c, m, _ in pairs]
-        error, noise = _relative(slopes), self._noise(slopes)
-        checked = TensorCheck(name, error, _relative(one_sided), noise, len(along), n, kinks)
+        error, noise = _relative(slopes), self._noise(slopes, bends)
+        is_cut_off = not bool(self.claimed.any())
+        checked = TensorCheck(
+            name, error, _relative(one_sided), noise, len(along), n, kinks, is_cut_off=is_cut_off
+        )
         return replace(checked, worst=self._worst(pairs)) if checked.is_wrong else checked
 
-    def _noise(self, slopes: Sequence[tuple[float, float]]) -> float:
-        """Return how far rounding of the loss may take the relative error off."""
+    def _noise(self, slopes: Sequence[tuple[float, float]], bends: Sequence[float]) -> float:
+        """Return how far rounding and bends of the loss may take the relative error off.
+
+        bends: the differences of the slopes on both sides. Where a rectifier switches within the
+        step, the two-sided slope is off by half of that; of many that switch on both sides, by
+        several times as much.
+        """
         of_slope = _ROUNDINGS * torch.finfo(torch.float64).eps * abs(self.value) / self.two_sided
         size = _size(slopes)
-        return of_slope * math.sqrt(len(slopes)) / size if size > 0 else math.inf
+        if not size > 0:
+            return math.inf
+        of_bends = _BENDS * math.hypot(*bends) / 2
+        return max(of_slope * math.sqrt(len(slopes)), of_bends) / size
 
     def _unit(self, place: int) -> Tensor:
         d = torch.zeros(self.x.shape, dtype=self.x.dtype)  # contiguous, whatever the tensor is
@@ -256,8 +271,11 @@ class _TensorProbe:
         d = torch.randn(self.x.shape, generator=generator, dtype=torch.float64)
         return d.div_(d.norm())
 
-    def _slopes(self, d: Tensor) -> tuple[float, float, bool]:
-        """Return the two-sided slope, the one-sided one, and whether the loss bends in between."""
+    def _slopes(self, d: Tensor) -> tuple[float, float, float, bool]:
+        """Return the two-sided slope, the one-sided one, and by how much slopes differ.
+
+        Last, whether they do so much that the loss bends in between.
+        """
         eps = self.two_sided
         up, down = self._at(d, eps), self._at(d, -eps)
         forward = (self._at(d, self.one_sided) - self.value) / self.one_sided
@@ -265,16 +283,18 @@ class _TensorProbe:
         ahead, behind = (up - self.value) / eps, (self.value - down) / eps
         noise = 1e-9 * max(1.0, abs(self.value)) / eps * 1e-6
         size = max(abs(ahead), abs(behind), noise)
-        if abs(ahead - behind) <= _KINK * size:
-            return slope, forward, False
+        bend = abs(ahead - behind)
+        if bend <= _KINK * size:
+            return slope, forward, bend, False
         # A curve also has two slopes. They come together as the step shrinks, and their mean stays;
         # at a kink they do not, and near one the mean is another.
         small = eps / 16
         near = (self._at(d, small) - self.value) / small
         back = (self.value - self._at(d, -small)) / small
-        is_kink = abs(near - back) > 0.5 * abs(ahead - behind)
-        is_near_one = abs((near + back) / 2 - slope) > _KINK * size
-        return slope, forward, is_kink or is_near_one
+        is_kink = abs(near - back) > 0.5 * bend
+        off = abs((near + back) / 2 - slope)
+        # Of a curve both slopes are off alike, and their mean is not.
+        return slope, forward, max(abs(near - back), 2 * off), is_kink or off > _KINK * size
 
     def _at(self, d: Tensor, step: float) -> float:
         before = self.x.clone()

@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from danlu.errors import ModelError
+from danlu.errors import DanluError, ModelError, wrong
 
 Loss = Callable[..., Tensor]
 
@@ -50,7 +52,10 @@ class ModuleProblem:
     ) -> None:
         if not any(isinstance(x, Tensor) for x in inputs):
             raise ModelError("`inputs` must be a tensor, or a tuple of them")
-        self.module = copy.deepcopy(module).double()
+        copied = self._called(lambda: copy.deepcopy(module), "copying the module")
+        self.module: nn.Module = copied.double()
+        if loss is not None and not callable(loss):
+            raise ModelError(wrong("loss", loss, "must be a function of output and targets"))
         self.inputs = tuple(_as_double(x) for x in inputs)
         self.loss = loss
         self.targets = None if targets is None else _as_double(targets)
@@ -79,7 +84,14 @@ class ModuleProblem:
         """Return autograd's gradients."""
         for x in self.tensors.values():
             x.requires_grad_(True)
-        loss = self._loss()
+        with _Casts() as casts:  # type: ignore[no-untyped-call]
+            loss = self._loss()
+        if casts.to:
+            raise ModelError(
+                f"{type(self.module).__name__} takes numbers of double precision to {casts.to} on "
+                "its way (.float(), .half(), a dtype of its own), where differences drown in "
+                "rounding; let it keep the type that it is given"
+            )
         if not loss.requires_grad:
             raise ModelError(
                 f"the output of {type(self.module).__name__} is not differentiable: it does not "
@@ -94,16 +106,31 @@ class ModuleProblem:
 
     def _loss(self) -> Tensor:
         with self._same_circumstances():
-            out = self.module(*self.inputs)
+            # What a module overwrites must not be what is differentiated by.
+            inputs = [x.clone() if isinstance(x, Tensor) else x for x in self.inputs]
+            out = self._called(lambda: self.module(*inputs), "the module")
             loss = self._of_output(out)
         if self.penalties is not None:
-            loss = loss + self.penalties(self.tensors)
+            penalties = self.penalties
+            loss = loss + self._called(lambda: penalties(self.tensors), "`penalties`")
         return loss
+
+    def _called(self, call: Callable[[], Any], what: str) -> Any:
+        """Return what somebody's own code gives. Raises ModelError with what it raises."""
+        try:
+            return call()
+        except DanluError:
+            raise
+        except Exception as e:
+            raise ModelError(f"{what} raised {type(e).__name__}: {e}") from e
 
     def _of_output(self, out: Any) -> Tensor:
         if self.loss is not None:
-            arguments = (out,) if self.targets is None else (out, self.targets)
-            loss = self.loss(*arguments)
+            of_output = self.loss
+            arguments: tuple[Any, ...] = (out,)
+            if self.targets is not None:
+                arguments = (out, self.targets)
+            loss = self._called(lambda: of_output(*arguments), "`loss`")
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 raise ModelError("`loss` must return one number, as a tensor")
             return loss.reshape(())
@@ -113,6 +140,8 @@ class ModuleProblem:
             raise ModelError(
                 f"the output is a {type(out).__name__}, so `loss` must say what is differentiated"
             )
+        if out.is_complex():
+            raise ModelError("the output is complex, so `loss` must say what is differentiated")
         out = out.double()
         if self.weights is None or self.weights.shape != out.shape:
             # A plain sum is 0 for what ends in a softmax or a normalisation.
@@ -132,6 +161,25 @@ class ModuleProblem:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(0)
             yield
+
+
+class _Casts(TorchDispatchMode):
+    """Notes to which type numbers of double precision are taken, if any are."""
+
+    to = ""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operation of PyTorch, and look at the types of what it took and gives."""
+        out = func(*args, **(kwargs or {}))
+        if torch.float64 in _float_types(args):
+            for kind in _float_types(out) - {torch.float64}:
+                self.to = str(kind).removeprefix("torch.")
+        return out
+
+
+def _float_types(values: Any) -> set[torch.dtype]:
+    tensors = [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+    return {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
 
 
 def _as_double(x: Any) -> Any:

@@ -223,11 +223,10 @@ def target_leak(e: Evidence, s: Signs) -> Finding | None:
 
 def leak_duplicates(e: Evidence, s: Signs) -> Finding | None:
     """Examples of the held-out parts are, nearly, examples of training."""
-    d = _rows(e)
-    if d is None:
+    if e.data is None:
         return None
     for part in ("test", "valid"):
-        share, copies = d.near_copies(part)
+        share, copies = e.data.near_copies(part)
         if share > 0.1 and copies >= 5:
             return found(
                 "leak_duplicates",
@@ -314,12 +313,12 @@ RULES = (
         outliers_in_inputs,
         (*_HELD_BACK, *_GAP, *_UNRELATED, "init_too_small"),
     ),
+    Rule("vocabulary_too_small", vocabulary_too_small, (*_UNRELATED, *_HELD_BACK)),
     Rule("shuffled_labels", shuffled_labels, (*_HELD_BACK, *_GAP, "nothing_to_learn")),
     Rule("nothing_to_learn", nothing_to_learn, (*_HELD_BACK, *_GAP)),
     Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
     Rule("wrong_task", wrong_task, ()),
     Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
-    Rule("vocabulary_too_small", vocabulary_too_small, ()),
     Rule("model_too_small", model_too_small, _HELD_BACK),
 )

@@ -7,10 +7,12 @@ import torch
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.gradients.checking import TensorCheck
 from danlu.diagnosis.rules.table import Rule, found, prescribe
 from danlu.diagnosis.signs import Signs
 from danlu.errors import some
 
+_LEARNT = 0.05  # share of chance's loss below which nothing keeps a network from learning
 _BOUND = 1e-3  # within which outputs count as those of a bounded function
 
 
@@ -30,12 +32,15 @@ def dropout_in_evaluation(e: Evidence, s: Signs) -> Finding | None:
 
 def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
     """Finite differences do not agree with what the backward pass gives."""
-    checked = None if e.network is None or not e.network.is_steady else e.network.gradients
+    # Who rounds in the forward pass and learns all the same has meant it.
+    if e.network is None or s.unlearnt < _LEARNT:
+        return None
+    checked = e.network.gradients
     if checked is None:
         return None
-    wrong = [tensor for tensor in checked.tensors if tensor.is_wrong]
+    wrong = [tensor for tensor in checked.tensors if tensor.is_wrong and not tensor.is_cut_off]
     # A detached input is nobody's mistake: only what learns counts.
-    learning = [tensor for tensor in wrong if not tensor.name.startswith("input")]
+    learning = [tensor for tensor in wrong if not _is_input(tensor)]
     if not learning:
         return None
     worst = max(learning, key=lambda tensor: tensor.error)
@@ -92,13 +97,8 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     names = list(e.network.frozen) if e.network is not None else []
     if e.recipe is not None and e.recipe.init.frozen:
         names.append("the loaded weights")
-    # A recipe's own network is updated whole, however little.
-    is_own = e.recipe is None or e.recipe.is_imported
-    for layer in s.weight_layers if is_own else ():
-        changes, gradients = (s.measured.of(layer, c) for c in ("update_ratio", "weight_gradient"))
-        # Left out of the optimiser: there is a gradient, and nothing moves.
-        if len(changes) and np.nanmax(changes) == 0 and np.nanmax(gradients) > 0:
-            names.append(layer)
+    names += [name for name in e.unmoved if name not in names]
+    names += [name for name in _without_gradient(e) if name not in names]
     rate = 1.0 if e.recipe is None or e.recipe.optimizer.lr is None else e.recipe.optimizer.lr
     if not names or rate == 0:
         return None
@@ -111,6 +111,18 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "frozen_weights", s.unlearnt, {"names": some(names, 3), "layers": len(names)}, *cures
     )
+
+
+def _without_gradient(e: Evidence) -> list[str]:
+    """Return weights that the loss depends on, and no gradient reaches: something was detached."""
+    checked = None if e.network is None else e.network.gradients
+    if checked is None:
+        return []
+    return [t.name for t in checked.tensors if t.is_wrong and t.is_cut_off and not _is_input(t)]
+
+
+def _is_input(tensor: TensorCheck) -> bool:
+    return tensor.name.startswith("input")
 
 
 _ANYTHING = (

@@ -32,9 +32,17 @@ _TURNED = 1.35  # validation loss at the end by the lowest
 
 
 def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
-    """One part's classes are numbered in another way: predictions are right under a permutation."""
+    """A part's classes are numbered in another way: predictions are right under a permutation.
+
+    Or, of a part whose predictions are not kept, they are wrong far more often than by chance.
+    """
+    return _renamed(e) or _below_chance(e)
+
+
+def _renamed(e: Evidence) -> Finding | None:
+    """Compare the last part that was read with itself under the best renaming of classes."""
     confusion = e.confusion
-    if confusion is None or math.isnan(e.final("test_accuracy")):
+    if confusion is None or not confusion.sum():
         return None
     n = int(confusion.sum())
     right = float(np.trace(confusion)) / n
@@ -42,13 +50,32 @@ def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
     _, high = wilson_interval(right, n)
     low, _ = wilson_interval(renamed, n)
     # A network that has learnt nothing may be right in any classes, by luck.
-    has_learnt = e.final("valid_accuracy") > high + _MATERIAL
+    elsewhere = float(np.fmax(e.final("valid_accuracy"), e.final("train_accuracy")))
+    has_learnt = elsewhere > high + _MATERIAL and renamed > 0.6 * elsewhere
     if not has_learnt or not low > high + _MATERIAL or moved < 2:
         return None
     return found(
         "label_mapping_mismatch",
         min(1.0, renamed - right + 0.2),
         {"accuracy": right, "renamed": renamed, "moved": moved, **_interval(renamed, n)},
+        prescribe("same_numbers"),
+    )
+
+
+def _below_chance(e: Evidence) -> Finding | None:
+    """Compare the validation part with labels that were drawn by their shares."""
+    counts = np.array(e.class_counts, dtype=float)
+    if not counts.sum() or (counts > 0).sum() < 2:
+        return None
+    by_chance = float(((counts / counts.sum()) ** 2).sum())
+    right, n = e.final("valid_accuracy"), e.final("valid_n")
+    has_learnt = e.final("train_accuracy") > 2 * by_chance
+    if not has_learnt or not _interval(right, n).get("high", 1.0) < 0.7 * by_chance:
+        return None
+    return found(
+        "label_mapping_mismatch",
+        1.0,
+        {"below": right, "chance": by_chance, **_interval(right, n)},
         prescribe("same_numbers"),
     )
 
@@ -227,17 +254,32 @@ def overfitting(e: Evidence, s: Signs) -> Finding | None:
 
 def _overfitting(e: Evidence, cause: str) -> Finding | None:
     gap = _gap(e)
-    if gap is None:
-        return None
-    trained, reached, low = gap
     best, end = _lowest_and_last(e)
     has_turned = end > _TURNED * best > 0
+    if gap is None:
+        return _gap_of_losses(e, cause, best, end) if has_turned else None
+    trained, reached, low = gap
     if not low > _MATERIAL or not has_turned:
         return None
     return found(
         cause,
         min(1.0, trained - reached + 0.1),
         {"training": trained, **_held_out(e), "lowest": best, "last": end},
+        *against_memorising(e),
+        *more_examples(e),
+        also=["too_little_data"],
+    )
+
+
+def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
+    """Compare the losses of a loop that tells no more."""
+    trained = e.final("train_loss")
+    if e.recipe is not None or not trained < 0.5 * end:
+        return None
+    return found(
+        cause,
+        min(1.0, 1 - best / end + 0.1),
+        {"running": trained, "lowest": best, "last": end},
         *against_memorising(e),
         *more_examples(e),
         also=["too_little_data"],

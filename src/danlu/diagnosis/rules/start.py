@@ -13,19 +13,24 @@ from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
 from danlu.diagnosis.signs import Signs
 
 _FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
+_BARELY = 0.15  # from which units that are all alike are no accident
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
 
 
 def init_symmetric(e: Evidence, s: Signs) -> Finding | None:
-    """Every unit of a layer is the same: nothing but zeros comes out of the first hidden layer."""
-    outputs = s.at_start("activation_rms")
-    hidden = list(outputs.values())[:-1]
-    if not hidden or max(hidden) > 0 or math.isnan(s.unlearnt):
+    """Every unit of a hidden layer is the same: they have equal weights, or give only zeros."""
+    hidden = list(s.at_start("activation_rms").values())[:-1]
+    gives_nothing = bool(hidden) and max(hidden) == 0
+    is_zero = e.recipe is not None and e.recipe.init.name == "zeros"
+    began_alike = e.network is not None and e.network.began_alike
+    if math.isnan(s.unlearnt) or s.hidden_layers < 1:
+        return None
+    if not gives_nothing and not (s.unlearnt > _BARELY and (is_zero or began_alike)):
         return None
     return found(
         "init_symmetric",
         max(s.unlearnt, 0.5),
-        {"layers": len(hidden), "unlearnt": s.unlearnt},
+        {"layers": s.hidden_layers, "unlearnt": s.unlearnt},
         prescribe("usual_init", "init=auto"),
     )
 

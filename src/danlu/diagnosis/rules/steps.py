@@ -16,6 +16,8 @@ _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
 _FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
+_OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
+_MADE_GOOD = 1.1  # the highest of the early losses, by the first
 _ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 
@@ -50,7 +52,9 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     growth = s.early_growth
     # By updates that large, steps that make the loss no smaller are no accident.
     is_lost = growth > 1 and s.early_update > _VIOLENT
-    is_shaken = growth > 1.5 or is_lost or _first_step_fails(s)
+    # A first step that fails by chance is made good by those that follow.
+    fails = _first_step_fails(s) and (growth > _MADE_GOOD or s.largest_early_update > _OVERTURNS)
+    is_shaken = growth > 1.5 or is_lost or fails
     if not is_shaken or not s.largest_early_update > 0.02:
         return None
     figures: dict[str, float | int | str] = {
@@ -281,7 +285,7 @@ def _was_stopped(e: Evidence) -> bool:
 def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
     """So few steps that a network at chance is no wonder."""
     steps = e.final("steps")
-    if e.has_diverged or e.recipe is None or not steps < _FEW_STEPS or not s.unlearnt > 0.9:
+    if e.has_diverged or not 0 < steps < _FEW_STEPS or not s.unlearnt > 0.9:
         return None
     return found(
         "too_few_epochs",
@@ -295,7 +299,9 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
 
 def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
     """The network does no better than a constant answer, and no other rule says why."""
-    if e.has_diverged or e.recipe is None or not s.unlearnt > 0.5 or not is_at_chance(e):
+    # In somebody's own loop the loss alone tells.
+    is_nothing = s.unlearnt > 0.9 if e.recipe is None else s.unlearnt > 0.5 and is_at_chance(e)
+    if e.has_diverged or not is_nothing:
         return None
     return found(
         "nothing_learnt",

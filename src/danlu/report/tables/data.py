@@ -103,9 +103,7 @@ def _classes(data: Data) -> dict[str, dict[str, int]]:
 
 def _columns(data: Data) -> dict[str, dict[str, float]]:
     """Return mean, spread and range of each feature in the training part."""
-    names: list[str] = []
-    for column in data.schema.columns:
-        names += column.features
+    names = data.schema.feature_names
     chunks = data.chunks("train")
     low, high, mean, std = moments(chunks, data.schema.input_shape)
     figures = torch.stack((mean, std, low, high), 1)  # [F, 4]

@@ -56,6 +56,10 @@ class LoopMeter:
         self._gradients: Tensors = {}
         self._after: Tensors = {}
         self._handles: list[Any] = []
+        self._sums_at_start = {
+            name: _sums_of(p) for name, p in model.named_parameters() if not nn.parameter.is_lazy(p)
+        }
+        self.updates = 0
 
     @property
     def steps(self) -> int:
@@ -93,20 +97,32 @@ class LoopMeter:
         self._tap = LayerTap(self._modules, self._units_before, "light", 1) if is_due else None
         self._before, self._gradients, self._after = {}, {}, {}
 
+    @property
+    def unmoved(self) -> list[str]:
+        """Weights that learn, but are as they were: the optimiser lacks them, or takes no step."""
+        groups = [] if self.optimizer is None else self.optimizer.param_groups
+        has = {id(p) for group in groups for p in group["params"]} if self.updates else set()
+        found = []
+        for name, p in self.model.named_parameters():
+            is_left_out = p.requires_grad and p.ndim >= 2 and id(p) not in has
+            if is_left_out and self._sums_at_start.get(name) == _sums_of(p):
+                found.append(name)
+        return found if self.optimizer is not None and self.steps else []
+
     def _on_batch(self, module: nn.Module, args: Any) -> None:
         """Note how many examples are passed."""
-        if self._tap is not None and args and isinstance(args[0], Tensor) and args[0].ndim:
+        if not args or not isinstance(args[0], Tensor) or not args[0].ndim:
+            return
+        if self._tap is not None and _is_of_step(module):
             self._tap.half_size = args[0].size(0)
             self.batch_size = max(args[0].size(0), self.batch_size or 0)
             # What takes several inputs cannot be asked again by one of them.
-            is_alone = len(args) == 1 and module.training
-            self.inputs = args[0].detach()[:_KEPT].clone() if is_alone else None
+            self.inputs = args[0].detach()[:_KEPT].clone() if len(args) == 1 else None
 
     def _hook(self, name: str) -> Any:
         def look(module: nn.Module, args: Any, out: Any) -> None:
             tap = self._tap
-            # Passes in evaluation mode are no part of a step.
-            if tap is None or not module.training or not torch.is_grad_enabled():
+            if tap is None or not _is_of_step(module):
                 return
             if isinstance(module, RECURRENT) and isinstance(out, tuple):
                 out = out[0]
@@ -129,6 +145,7 @@ class LoopMeter:
             }
 
     def _after_update(self, *_: Any) -> None:
+        self.updates += 1
         if self._tap is not None:
             self._after = dict(self._trainable())
 
@@ -179,3 +196,14 @@ class LoopMeter:
             values += before.numel()
         weights, gradients, updates, zeros = totals
         return LayerSums(weights, gradients, updates, zeros, values)
+
+
+def _is_of_step(module: nn.Module) -> bool:
+    """Whether a pass belongs to a step: one in evaluation mode, or without gradients, does not."""
+    return module.training and torch.is_grad_enabled()
+
+
+@torch.no_grad()
+def _sums_of(p: Tensor) -> tuple[float, float]:
+    """Return what tells whether a parameter has changed, without a copy of it."""
+    return float(p.detach().double().sum()), float(p.detach().double().norm())
