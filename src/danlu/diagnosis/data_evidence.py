@@ -177,16 +177,31 @@ class DataEvidence:
         Kernel ridge regression on the examples, of targets, or of classes as 0 and 1. Its penalty
         is weak, as single examples matter here.
         """
+        _, gaussian = kernels(self.train.x)
+        return self._predicted_by(gaussian)
+
+    def _predicted_by(self, kernel: Numbers) -> Numbers:
         y = self.train.y
         targets = y[:, None]
         if not self.data.schema.is_regression:
             targets = np.eye(self.data.schema.outputs)[y.astype(int)]
         middle = targets.mean(0)
-        _, gaussian = kernels(self.train.x)
         found: Numbers = middle + cross_fitted(
-            gaussian, targets - middle, folds(len(y)), penalty=WEAK
+            kernel, targets - middle, folds(len(y)), penalty=WEAK
         )
         return found
+
+    @cached_property
+    def errors_of_models(self) -> tuple[float, float]:
+        """The out-of-fold errors of a linear model and of one that is not, 1 − accuracy or R²."""
+        linear, _ = kernels(self.train.x)
+        return self._error_of(self._predicted_by(linear)), self._error_of(self.out_of_fold)
+
+    def _error_of(self, predicted: Numbers) -> float:
+        y = self.train.y
+        if self.data.schema.is_regression:
+            return float(((predicted[:, 0] - y) ** 2).mean() / max(1e-12, y.var()))
+        return float((predicted.argmax(1) != y).mean())
 
     @cached_property
     def learnable(self) -> float:
@@ -197,12 +212,10 @@ class DataEvidence:
         """
         known = [self.reference("valid")]
         if not self.data.schema.is_text:
-            y = self.train.y
-            if self.data.schema.is_regression:
-                error = ((self.out_of_fold[:, 0] - y) ** 2).mean()
-                known.append(float(1 - error / max(1e-12, y.var())))
-            else:
-                known.append(self.contradiction.accuracy)
+            is_numeric = self.data.schema.is_regression
+            known.append(
+                1 - self._error_of(self.out_of_fold) if is_numeric else self.contradiction.accuracy
+            )
         return float(np.fmax.reduce(known))
 
     @cached_property

@@ -128,6 +128,17 @@ class NetworkEvidence:
         return torch.empty(0, 0)
 
     @cached_property
+    def far_outputs(self) -> Tensor:
+        """What it gives for inputs a hundred times as large, which shows what bounds it [n, K].
+
+        Empty for tokens, and where it gives something else.
+        """
+        if self.x.is_floating_point():
+            with contextlib.suppress(Exception), self._in_evaluation(), torch.no_grad():
+                return first_output(self.model(100 * self.x)).float()
+        return torch.empty(0, 0)
+
+    @cached_property
     def is_steady(self) -> bool:
         """Whether it answers equal questions alike in evaluation mode."""
         with contextlib.suppress(Exception), self._in_evaluation():
@@ -156,6 +167,12 @@ class NetworkEvidence:
             gap = float((whole + nothing - first - second).abs().max())
             return 0 < size < float("inf") and gap < 1e-4 * size
         return False
+
+    @property
+    def hidden_widths(self) -> list[int]:
+        """How many units its dense layers have, the last left out."""
+        dense = [m for m in self.model.modules() if isinstance(m, nn.Linear)]
+        return [layer.out_features for layer in dense[:-1]]
 
     @cached_property
     def gradients(self) -> GradientCheck | None:

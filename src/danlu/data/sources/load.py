@@ -170,6 +170,13 @@ def _read(source: Any, options: Options, split: Any) -> tuple[Raw, str]:
         raise DataError(f"{name} takes more memory than this machine has left") from e
 
 
+def _from_hub(name: str, options: Options, split: Any) -> Raw:
+    if not name.strip():
+        rule = "must name a data set of the hub"
+        raise DataError(wrong("source", "hub:", rule, "try hub:owner/name"))
+    return parquet.from_arrow(parquet.hub_parts(name), name, (), options, split)
+
+
 def _from_name(name: str, options: Options, split: Any) -> Raw:
     if not name.strip():
         raise DataError(wrong("source", name, "must be a name, a file or a folder", "try digits"))
@@ -177,11 +184,7 @@ def _from_name(name: str, options: Options, split: Any) -> Raw:
     if small is not None:
         return small
     if name.startswith("hub:"):
-        name = name.removeprefix("hub:")
-        if not name.strip():
-            rule = "must name a data set of the hub"
-            raise DataError(wrong("source", "hub:", rule, "try hub:owner/name"))
-        return parquet.from_arrow(parquet.hub_parts(name), name, (), options, split)
+        return _from_hub(name.removeprefix("hub:"), options, split)
     if name in published.KNOWN:
         return published.load_known(name, options)
     path = Path(name).expanduser()

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from danlu.diagnosis.data_evidence import DataEvidence
+from danlu.diagnosis.data_evidence import DataEvidence, Numbers
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import (
@@ -19,6 +19,7 @@ from danlu.diagnosis.rules.table import (
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
+_MANY_CLASSES = 8  # from which their order can be seen in what is taken for what
 _ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
 
 
@@ -99,8 +100,9 @@ def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Fin
     figures: dict[str, float | int | str] = {
         "held_out": e.final(f"valid_{metric}"),
         "neighbours": d.reference("valid"),
-        "structure": d.structure,
     }
+    if d.structure > 1:  # of texts it is not by this that structure shows
+        figures["structure"] = d.structure
     other = "nothing_to_learn" if cause == "shuffled_labels" else "shuffled_labels"
     return found(cause, 1.0, figures, prescribe("check_labels"), also=[other])
 
@@ -254,10 +256,12 @@ def vocabulary_too_small(e: Evidence, s: Signs) -> Finding | None:
 
 
 def wrong_task(e: Evidence, s: Signs) -> Finding | None:
-    """Few whole numbers, each many times: they look like classes."""
+    """Few whole numbers, each many times: they look like classes. Or classes that are numbers."""
     d = _rows(e)
-    if d is None or not d.data.schema.is_regression:
+    if d is None:
         return None
+    if not d.data.schema.is_regression:
+        return _numbers_as_classes(e)
     values = np.unique(d.train.y)
     is_whole = bool(np.all(values == np.round(values)))
     if not is_whole or not 2 <= len(values) <= 30 or len(d.train.y) < 8 * len(values):
@@ -268,6 +272,37 @@ def wrong_task(e: Evidence, s: Signs) -> Finding | None:
         {"values": len(values), "examples": len(d.train.y)},
         prescribe("as_classes", "data.task=classification"),
     )
+
+
+def _numbers_as_classes(e: Evidence) -> Finding | None:
+    """Classes are numbers, and what is taken for one is often one beside it."""
+    confusion, schema = e.confusion, e.schema
+    if confusion is None or schema is None or not confusion.sum():
+        return None
+    try:
+        values = np.array([float(name) for name in schema.classes])
+    except ValueError:
+        return None
+    right = float(np.trace(confusion) / confusion.sum())
+    if len(values) < _MANY_CLASSES or right > 0.5:
+        return None
+    truth, chosen = np.nonzero(confusion)
+    times = confusion[truth, chosen]
+    related = _weighted_correlation(values[truth], values[chosen], times)
+    if not related > 0.7:
+        return None
+    return found(
+        "wrong_task",
+        max(0.6, 1 - right),
+        {"classes": len(values), "right": right, "related": related},
+        prescribe("as_numbers", "data.task=regression"),
+    )
+
+
+def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
+    covariance = np.cov(x, y, aweights=weights)
+    scale = math.sqrt(covariance[0, 0] * covariance[1, 1])
+    return float(covariance[0, 1] / scale) if scale > 0 else 0.0
 
 
 def model_too_small(e: Evidence, s: Signs) -> Finding | None:
@@ -281,16 +316,16 @@ def model_too_small(e: Evidence, s: Signs) -> Finding | None:
         return None
     if not 1 - reference < (1 - reached) / 2:
         return None
-    hidden = e.recipe.model.hidden
-    is_narrow = bool(hidden) and min(hidden) < math.sqrt(d.data.schema.outputs) + 2
-    if not is_narrow:
+    hidden = e.recipe.model.hidden or ()
+    widths = hidden if e.network is None else e.network.hidden_widths
+    if not widths or not min(widths) < math.sqrt(d.data.schema.outputs) + 2:
         return None
-    wider = [max(32, 8 * width) for width in hidden]
+    wider = [f"model.hidden={[max(32, 8 * width) for width in hidden]}"] if hidden else []
     return found(
         "model_too_small",
         s.unlearnt,
-        {"training": reached, "simple": reference, "narrowest": min(hidden)},
-        prescribe("wider", f"model.hidden={wider}"),
+        {"training": reached, "simple": reference, "narrowest": min(widths)},
+        prescribe("wider", *wider),
     )
 
 
@@ -318,7 +353,7 @@ RULES = (
     Rule("nothing_to_learn", nothing_to_learn, (*_HELD_BACK, *_GAP)),
     Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
-    Rule("wrong_task", wrong_task, ()),
+    Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP)),
     Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
     Rule("model_too_small", model_too_small, _HELD_BACK),
 )

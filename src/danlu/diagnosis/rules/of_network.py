@@ -32,10 +32,7 @@ def dropout_in_evaluation(e: Evidence, s: Signs) -> Finding | None:
 
 def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
     """Finite differences do not agree with what the backward pass gives."""
-    # Who rounds in the forward pass and learns all the same has meant it.
-    if e.network is None or s.unlearnt < _LEARNT:
-        return None
-    checked = e.network.gradients
+    checked = None if e.network is None else e.network.gradients
     if checked is None:
         return None
     wrong = [tensor for tensor in checked.tensors if tensor.is_wrong and not tensor.is_cut_off]
@@ -54,10 +51,15 @@ def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
 
 def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
     """Outputs are squeezed before the loss squeezes them again, or cannot reach the targets."""
-    if e.network is None or not s.unlearnt > 0.2:
+    if e.network is None or not s.unlearnt > _LEARNT:
         return None
-    what = _squeezed(e.network.outputs)
-    if what is None:
+    far, outputs = e.network.far_outputs, e.network.outputs
+    what = _bounded(far) or _squeezed(outputs)
+    # Classes can be told by outputs between bounds, only not surely; numbers beyond them cannot.
+    is_of_numbers = e.schema is not None and e.schema.is_regression
+    if is_of_numbers and min(_lowest(far), _lowest(outputs)) >= 0:
+        what = what or "softplus"
+    if what is None or not (is_of_numbers or s.unlearnt > 0.2):
         return None
     return found(
         "wrong_output_layer",
@@ -82,12 +84,30 @@ def _squeezed(out: torch.Tensor) -> str | None:
             return None  # log-softmax changes nothing for cross-entropy
     if low >= 0 and bool((out == 0).float().mean() > 0.1):
         return "relu"
-    # Outputs that hardly differ lie anywhere.
-    if low > 0 and high < 1 and high - low > 0.5:
-        return "sigmoid"
-    if -1 < low < 0 < high < 1 and max(-low, high) > 0.9:
-        return "tanh"
     return None
+
+
+def _lowest(out: torch.Tensor) -> float:
+    """Return the lowest of some outputs; standardised targets lie on both sides of 0."""
+    return float(out.min()) if out.numel() >= 8 else -1.0
+
+
+def _bounded(far: torch.Tensor) -> str | None:
+    """Return which function keeps outputs in bounds, however large inputs are; None for none."""
+    if far.numel() < 8 or not far.isfinite().all():
+        return None
+    low, high = float(far.min()), float(far.max())
+    # Layers before the last may be bounded, too, but not at 1.
+    at_ends = float(
+        ((far - low).abs() < _BOUND).logical_or((far - high).abs() < _BOUND).float().mean()
+    )
+    if at_ends < 0.5 or not abs(high - 1) < _BOUND:
+        return None
+    if abs(low) < _BOUND:
+        sums = far.sum(-1)
+        is_softmax = far.ndim == 2 and far.shape[1] > 1 and bool(((sums - 1).abs() < _BOUND).all())
+        return "softmax" if is_softmax else "sigmoid"
+    return "tanh" if abs(low + 1) < _BOUND else None
 
 
 def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
@@ -139,7 +159,25 @@ _ANYTHING = (
     "init_too_small",
     "batch_too_large",
 )
+
+
+def too_narrow(e: Evidence, s: Signs) -> Finding | None:
+    """In somebody's own loop, a layer of fewer units than classes need, and no other cause fits."""
+    if e.recipe is not None or e.network is None or e.has_diverged or not s.unlearnt > 0.3:
+        return None
+    widths = e.network.hidden_widths
+    if not widths or not min(widths) < np.sqrt(max(1, len(e.class_counts))) + 2:
+        return None
+    return found(
+        "model_too_small",
+        s.unlearnt,
+        {"narrowest": min(widths), "unlearnt": s.unlearnt},
+        prescribe("wider"),
+    )
+
+
 RULES = (
+    Rule("model_too_small", too_narrow, is_last_resort=True),
     Rule("wrong_gradient", wrong_gradient, _ANYTHING),
     Rule("examples_mixed_in_batch", examples_mixed_in_batch, (*_ANYTHING, "wrong_output_layer")),
     Rule("dropout_in_evaluation", dropout_in_evaluation, ("overfitting", "train_test_shift")),

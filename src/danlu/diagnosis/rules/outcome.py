@@ -11,21 +11,26 @@ import numpy as np
 
 from danlu.diagnosis.error_parts import error_parts
 from danlu.diagnosis.evidence import Evidence
-from danlu.diagnosis.finding import Finding
+from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import (
     Rule,
     against_memorising,
     found,
     is_at_chance,
+    is_behind_simple_models,
     more_examples,
     prescribe,
 )
 from danlu.diagnosis.signs import Signs
+from danlu.recipe import Recipe
 from danlu.statistics import difference_interval, wilson_interval
 
 _MATERIAL = 0.1  # a gap of accuracies that matters
+_OTHER_WORLD = 0.9  # AUC from which hardly an example could be of the other part
 _TOLD_APART = 0.6  # AUC by which parts are of different distributions; chance has 0.5
-_FEW = 25  # examples of a class
+_FEW = 25  # examples of a class…
+_FEW_NUMBERS = 100  # …or of a numeric target
+_GULF = 0.35  # a gap that is over-fitting even where the validation loss never rose
 _UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 _MANY_EPOCHS = 60
 _TURNED = 1.35  # validation loss at the end by the lowest
@@ -109,9 +114,18 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
         figures |= {"alike": told.auc, "low": told.low, "high": told.high}
     # Inputs that differ are no harm where the network answers as well.
     severity = 0.3 if drop is None else min(1.0, drop + 0.2)
+    if told is not None and told.low > _OTHER_WORLD:
+        severity = max(severity, min(1.0, 0.3 + _loss_outside(e)))
     also = ["target_leak"] if metric == "r2" else ["target_leak", "leak_duplicates"]
     cures = [prescribe("same_source")]
     return found("train_test_shift", severity, figures, *cures, also=also if drop else [])
+
+
+def _loss_outside(e: Evidence) -> float:
+    """Return by how much the test part fares worse than training; 0 where that is not known."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    loss = e.final(f"train_{metric}") - e.final(f"test_{metric}")
+    return max(0.0, float(np.nan_to_num(loss)))
 
 
 def _drop_on_test(e: Evidence) -> float | None:
@@ -142,17 +156,25 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     confusion = e.confusion
     if confusion is None or len(counts) < 2 or not counts.sum() or (counts > 0).sum() < 2:
         return None
+    # Among a handful of each some are fewer by chance.
+    if _has_few_targets(e):
+        return None
     shares = counts / counts.sum()
-    if not shares.max() > 0.6 or not shares[shares > 0].min() < 0.2 * shares.max():
-        return None
-    totals = confusion.sum(1)
-    recalls = np.diag(confusion) / np.maximum(totals, 1)
+    totals, right = confusion.sum(1), np.diag(confusion)
     common = int(shares.argmax())
-    rare = [k for k in range(len(shares)) if k != common and totals[k] > 0]
-    if not rare:
+    is_rare = shares < 0.2 * shares.max()
+    if shares.max() > 0.6:  # beside such a class all others are
+        is_rare = np.arange(len(shares)) != common
+    is_rare &= totals > 0
+    is_frequent = ~is_rare & (totals > 0)
+    if not (shares[is_rare] < 0.2 * shares.max()).any() or not is_frequent.any():
         return None
-    missed = float(1 - np.diag(confusion)[rare].sum() / totals[rare].sum())
-    if not missed > 0.15 or not recalls[common] > 1 - missed + _MATERIAL:
+    recall = float(right[is_frequent].sum() / totals[is_frequent].sum())
+    missed = float(1 - right[is_rare].sum() / totals[is_rare].sum())
+    low, _ = difference_interval(
+        recall, int(totals[is_frequent].sum()), 1 - missed, int(totals[is_rare].sum())
+    )
+    if not missed > 0.15 or not low > 0.05 or not recall > 1 - missed + _MATERIAL:
         return None
     assert e.schema is not None
     return found(
@@ -161,9 +183,9 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
         {
             "common": e.schema.classes[common],
             "share": float(shares[common]),
-            "recall": float(recalls[common]),
+            "recall": recall,
             "recall_of_others": 1 - missed,
-            **_interval(1 - missed, totals[rare].sum()),
+            **_interval(1 - missed, totals[is_rare].sum()),
         },
         prescribe("class_weights", "loss.class_weights=balanced"),
         prescribe("balanced_draws", "sample.balanced=true"),
@@ -176,7 +198,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
     """The training part is learnt by heart, and is a handful for each class."""
     gap = _gap(e)
     examples = e.examples
-    if gap is None or not examples or _targets_by_class(e) > _FEW:
+    if gap is None or not examples or not _has_few_targets(e):
         return None
     trained, reached, low = gap
     if not low > 0.05:
@@ -189,6 +211,11 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
         *against_memorising(e),
         also=["overfitting"],
     )
+
+
+def _has_few_targets(e: Evidence) -> bool:
+    is_of_numbers = e.schema is not None and e.schema.is_regression
+    return _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else _FEW)
 
 
 def _targets_by_class(e: Evidence) -> float:
@@ -209,11 +236,6 @@ def underfitting(e: Evidence, s: Signs) -> Finding | None:
         return None
     if not parts.bias.is_high(parts.validation):
         return None
-    hidden = e.recipe.model.hidden
-    cures = []
-    if hidden:
-        cures = [prescribe("wider", f"model.hidden={[2 * width for width in hidden]}")]
-        cures.append(prescribe("deeper", f"model.hidden={[*hidden, hidden[-1]]}"))
     return found(
         "underfitting",
         min(1.0, parts.bias.value + 0.2),
@@ -222,16 +244,44 @@ def underfitting(e: Evidence, s: Signs) -> Finding | None:
             "reference": parts.reference,
             "bias": parts.bias.value,
         },
-        *cures,
-        prescribe("longer", f"epochs={3 * e.recipe.epochs}"),
-        prescribe("another_network"),
+        *_against_bias(e.recipe),
     )
+
+
+def behind_simple_models(e: Evidence, s: Signs) -> Finding | None:
+    """Simple models answer held-out examples better, and no other rule says why."""
+    if e.recipe is None or e.data is None or e.has_diverged or not is_behind_simple_models(e):
+        return None
+    reached, simple = e.final(f"valid_{e.data.data.schema.metric}"), e.data.learnable
+    # Where the training part is fitted better than that, it is no lack of fit.
+    if e.final(f"train_{e.data.data.schema.metric}") > simple:
+        return None
+    return found(
+        "underfitting",
+        min(1.0, simple - reached + 0.2),
+        {"simple": simple, **_held_out(e)},
+        *_against_bias(e.recipe),
+    )
+
+
+def _against_bias(recipe: Recipe) -> list[Prescription]:
+    """Return larger networks, and a longer training."""
+    hidden = recipe.model.hidden
+    cures = []
+    if hidden:
+        cures = [prescribe("wider", f"model.hidden={[2 * width for width in hidden]}")]
+        cures.append(prescribe("deeper", f"model.hidden={[*hidden, hidden[-1]]}"))
+    cures.append(prescribe("longer", f"epochs={3 * recipe.epochs}"))
+    if recipe.optimizer.lr is not None:
+        cures.append(prescribe("higher_rate", f"optimizer.lr={3 * recipe.optimizer.lr:.3g}"))
+        cures.append(prescribe("lower_rate", f"optimizer.lr={recipe.optimizer.lr / 3:.3g}"))
+    return [*cures, prescribe("another_network")]
 
 
 def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
     """It answers held-out examples no better than a constant, having seen a handful of a class."""
     examples = e.examples
-    if e.has_diverged or not examples or _targets_by_class(e) > _FEW or not is_at_chance(e):
+    if e.has_diverged or not examples or not _has_few_targets(e) or not is_at_chance(e):
         return None
     metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {
@@ -259,7 +309,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     if gap is None:
         return _gap_of_losses(e, cause, best, end) if has_turned else None
     trained, reached, low = gap
-    if not low > _MATERIAL or not has_turned:
+    if not low > (_MATERIAL if has_turned else _GULF) or trained < 0:
         return None
     return found(
         cause,
@@ -274,7 +324,8 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
 def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
     """Compare the losses of a loop that tells no more."""
     trained = e.final("train_loss")
-    if e.recipe is not None or not trained < 0.5 * end:
+    # Beside chance, losses near 0 may double and mean nothing.
+    if e.recipe is not None or not trained < 0.5 * end or end < 0.3 * e.chance:
         return None
     return found(
         cause,
@@ -328,6 +379,7 @@ RULES = (
     Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
     Rule("underfitting", underfitting, is_last_resort=True),
+    Rule("underfitting", behind_simple_models, is_last_resort=True),
     Rule("too_little_data", nothing_of_others, is_last_resort=True),
     Rule("overtrained", overtrained, ("overfitting",)),
     Rule("overfitting", overfitting, ()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from torch import nn
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
@@ -55,8 +56,7 @@ def rnn_memory_too_short(e: Evidence, s: Signs) -> Finding | None:
     # What is forgotten must be much of what there is to read.
     if length and reach > length / 2:
         return None
-    cell = None if e.recipe is None else e.recipe.model.name
-    if cell is not None and not cell.startswith("rnn"):
+    if not _forgets(e):
         return None
     return found(
         "rnn_memory_too_short",
@@ -66,7 +66,21 @@ def rnn_memory_too_short(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def _forgets(e: Evidence) -> bool:
+    """Whether its cells have nothing that keeps a state, or what keeps it is shut."""
+    if e.recipe is None:
+        return True
+    if e.recipe.is_imported:
+        modules = [] if e.network is None else list(e.network.model.modules())
+        is_plain = any(type(module) is nn.RNN for module in modules)
+        return is_plain and not any(isinstance(module, (nn.LSTM, nn.GRU)) for module in modules)
+    is_shut = (e.recipe.model.forget_bias or 0.0) < 0
+    return e.recipe.model.name.startswith("rnn") or is_shut
+
+
 def _gated(e: Evidence) -> list[Prescription]:
+    if e.recipe is not None and (e.recipe.model.forget_bias or 0.0) < 0:
+        return [prescribe("open_gate", "model.forget_bias=1")]
     if e.recipe is None or not e.recipe.model.name.startswith("rnn"):
         return [prescribe("gated_cell")]
     return [prescribe("gated_cell", "model=lstm"), prescribe("gated_cell", "model=gru")]
@@ -83,8 +97,8 @@ def exploding_gradient(e: Evidence, s: Signs) -> Finding | None:
     norms = s.measured.whole("gradient_norm")
     finite = norms[np.isfinite(norms)]
     spike = float(finite.max() / max(np.median(finite), 1e-30)) if len(finite) > 2 else math.nan
-    through_layers = _growth_through_layers(s)
-    worst = max((g for g in (growth, through_layers) if not math.isnan(g)), default=math.nan)
+    through_layers = (_growth_through_layers(s), _growth_of_values(s))
+    worst = max((g for g in (growth, *through_layers) if not math.isnan(g)), default=math.nan)
     if not worst > _GROWN:
         return None
     cures = [prescribe("clip", "clip.norm=1")]
@@ -105,11 +119,28 @@ def _growth_through_layers(s: Signs) -> float:
     return norms[0] / norms[-1] if len(norms) > 4 and norms[-1] > 0 else math.nan
 
 
+def _growth_of_values(s: Signs) -> float:
+    """Return what the last of many layers gives by what the first does, where the loss is far off.
+
+    All gradients are as many times too large.
+    """
+    sizes = s.at_start("activation_rms")
+    rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
+    is_many = len(rows) > 4 and rows[0] > 0 and s.start > 3
+    return rows[-1] / rows[0] if is_many else math.nan
+
+
 RULES = (
     Rule(
         "exploding_gradient",
         exploding_gradient,
-        ("lr_too_high", "dead_units", "saturated_activations", "too_few_epochs"),
+        (
+            "lr_too_high",
+            "dead_units",
+            "saturated_activations",
+            "too_few_epochs",
+            "init_too_large",
+        ),
     ),
     Rule(
         "rnn_memory_too_short",
@@ -121,6 +152,7 @@ RULES = (
             "vanishing_gradient",
             "shuffled_labels",
             "nothing_to_learn",
+            "overfitting",
         ),
     ),
 )

@@ -9,10 +9,17 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.table import Rule, found, has_field, prescribe
+from danlu.diagnosis.rules.table import (
+    Rule,
+    found,
+    has_field,
+    is_behind_simple_models,
+    prescribe,
+)
 from danlu.diagnosis.signs import Signs
 
 _FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
+_LEARNT = 0.05  # unlearnt share below which there is nothing to complain of
 _BARELY = 0.15  # from which units that are all alike are no accident
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
 
@@ -59,7 +66,9 @@ def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
     if not is_raw or not s.weight_layers:
         return None
     first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
-    if not (first > 5 or first < 0.02) or not (s.start > 2 or s.unlearnt > _SLOW_START):
+    # A network of somebody's own may begin with a layer that nothing drives beyond 1.
+    is_off = first > 5 or first < 0.02 or _are_far_from_0(e)
+    if not is_off or not (s.start > 2 or s.unlearnt > _SLOW_START):
         return None
     return found(
         "inputs_not_normalised",
@@ -104,7 +113,9 @@ def init_too_small(e: Evidence, s: Signs) -> Finding | None:
     if not is_faint or not len(s.losses) > 3 or max(rows) == 0:
         return None
     moved = abs(1 - float(s.losses[2] / s.losses[0]))
-    if moved > 0.02 and not s.unlearnt > _SLOW_START:
+    # Last weights of 0 are a common start, that the first step ends.
+    has_begun = moved > 0.02 or rows[-1] == 0
+    if has_begun and not s.unlearnt > _SLOW_START:
         return None
     return found(
         "init_too_small",
@@ -137,14 +148,18 @@ def _is_plain(e: Evidence) -> bool:
 
 def too_deep(e: Evidence, s: Signs) -> Finding | None:
     """So many layers without a shortcut that signal or gradient fades on its way."""
-    if s.hidden_layers < 12 or not s.unlearnt > _SLOW_START:
+    if s.hidden_layers < 12:
+        return None
+    # Of a plain network so deep, that it is behind simple models says as much.
+    is_behind = _is_plain(e) and is_behind_simple_models(e)
+    if not s.unlearnt > _SLOW_START and not is_behind:
         return None
     fading = _fading(s, s.at_start("activation_rms"))
     if s.unlearnt > 0.9 and _is_plain(e):
         # Units may die out on the way, only later.
         fading = float(np.fmin(fading, _fading(s, s.at_end("activation_rms"))))
     ratio = _gradient_ratio(s)
-    if not (fading < 0.1 or ratio < 0.02 or ratio > 50):
+    if not (fading < 0.1 or ratio < 0.02 or ratio > 50 or is_behind):
         return None
     cures = _against_fading(e)
     if e.recipe is not None and e.recipe.model.hidden:
@@ -211,7 +226,9 @@ def saturated_activations(e: Evidence, s: Signs) -> Finding | None:
 def dead_units(e: Evidence, s: Signs) -> Finding | None:
     """Rectifiers that give 0 for every example, and learn no more."""
     shares = s.at_end("dead")
-    if not shares or not max(shares.values()) > 0.7 or not s.unlearnt > _SLOW_START:
+    if not shares or not max(shares.values()) > 0.7:
+        return None
+    if not s.unlearnt > _SLOW_START and not is_behind_simple_models(e):
         return None
     worst = max(shares, key=lambda layer: shares[layer])
     return found(
@@ -236,8 +253,8 @@ def _against_dead_units(e: Evidence) -> list[Prescription]:
 
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
-    """Hidden layers with nothing between them are one layer."""
-    if s.hidden_layers < 1:
+    """Hidden layers with nothing between them are one layer, which does not suffice."""
+    if s.hidden_layers < 1 or s.unlearnt < _LEARNT or not _could_do_better(e):
         return None
     is_own = e.network is not None and e.network.is_affine
     if not is_own and (e.recipe is None or e.recipe.model.activation != "identity"):
@@ -248,6 +265,14 @@ def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
         {"layers": s.hidden_layers},
         prescribe("rectifier", "model.activation=relu"),
     )
+
+
+def _could_do_better(e: Evidence) -> bool:
+    """Whether models that are not linear err less; where that is not known, they might."""
+    if e.data is None or e.data.data.schema.is_text:
+        return True
+    linear, other = e.data.errors_of_models
+    return other < 0.75 * linear
 
 
 RULES = (

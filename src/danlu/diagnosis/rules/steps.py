@@ -8,12 +8,20 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.table import Rule, found, has_field, is_at_chance, prescribe
+from danlu.diagnosis.rules.table import (
+    Rule,
+    found,
+    has_field,
+    is_at_chance,
+    is_behind_simple_models,
+    prescribe,
+)
 from danlu.diagnosis.signs import Signs
 from danlu.optim.optimizers import OPTIMIZERS
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
+_FEW_EPOCHS = 5  # which nobody holds against a network that is behind simple models
 _FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
 _OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
@@ -160,7 +168,9 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     examples = e.examples
     if recipe is None or not examples or not s.unlearnt > 0.2:
         return None
-    if recipe.batch_size < examples / 6 or not steps < 150 or not s.still_falling > 0:
+    if recipe.batch_size < examples / 6 or not steps < 150:
+        return None
+    if not s.still_falling > 0 and not is_behind_simple_models(e):
         return None
     # Of tiny steps more would not help, either.
     if s.early_update < _TINY:
@@ -246,7 +256,11 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
     recipe, curve = e.recipe, e.curve("valid_loss")
     if recipe is None or not recipe.early_stopping.patience or len(curve) >= recipe.epochs:
         return None
-    if len(curve) < 2 or np.nanargmin(curve) != len(curve) - 1 or e.has_diverged:
+    if len(curve) < 2 or e.has_diverged:
+        return None
+    was_falling = np.nanargmin(curve) == len(curve) - 1
+    # On a plateau it is too early where others get further.
+    if not was_falling and not (s.unlearnt > _UNLEARNT and is_behind_simple_models(e)):
         return None
     return found(
         "stopped_too_early",
@@ -258,11 +272,14 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
 
 def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     """It ended in the middle of learning."""
-    if e.has_diverged or not s.unlearnt > _HALFWAY or (e.recipe is None and not e.history):
+    if e.has_diverged or (e.recipe is None and not e.history):
+        return None
+    if not s.unlearnt > _HALFWAY and not is_behind_simple_models(e):
         return None
     epochs = len(e.history)
     falls = s.still_falling if epochs > 1 else _fall_within(s)
-    if not falls > 0.03 or _was_stopped(e):
+    has_hardly_begun = 0 < epochs <= _FEW_EPOCHS and is_behind_simple_models(e)
+    if not (falls > 0.03 or has_hardly_begun) or _was_stopped(e):
         return None
     return found(
         "too_few_epochs",

@@ -8,11 +8,10 @@ import numpy as np
 
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules.table import Rule, found, prescribe
+from danlu.diagnosis.rules.table import Rule, found, is_behind_simple_models, prescribe
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.2
-_BEHIND = 0.05  # of accuracy, or of R²
 _DOMINATES = 0.3  # share of the gradient, or of the update
 
 
@@ -120,7 +119,7 @@ def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) ->
     # Where nothing at all is learnt, both are those of chance; a few dropped words do not do that.
     may_hide_all = changes != ["word_dropout"] or e.recipe.augment.word_dropout > 0.5
     is_lost = may_hide_all and s.unlearnt > 0.9
-    is_harder = shown > 1.15 * plain > 0 or is_lost or _is_behind_simple_models(e)
+    is_harder = shown > 1.15 * plain > 0 or is_lost or is_behind_simple_models(e)
     if math.isnan(plain) or not is_harder:
         return None
     return found(
@@ -129,14 +128,6 @@ def _harder_than_asked(e: Evidence, s: Signs, cause: str, changes: list[str]) ->
         {"shown": shown, "plain": plain, "unlearnt": s.unlearnt},
         prescribe("no_augmentation", *(_off(name) for name in changes)),
     )
-
-
-def _is_behind_simple_models(e: Evidence) -> bool:
-    """Whether neighbours or kernel models of the plain examples do better on held-out ones."""
-    if e.data is None or e.data.data.schema.is_text:
-        return False
-    reached = e.final(f"valid_{e.data.data.schema.metric}")
-    return bool(e.data.learnable > reached + _BEHIND)
 
 
 def _augmentations(e: Evidence) -> list[str]:

@@ -16,6 +16,7 @@ from danlu.diagnosis.finding import Figure, Finding, Prescription, edits
 from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
+_BEHIND = 0.05  # of accuracy, or of R²
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
 
@@ -63,6 +64,25 @@ def is_at_chance(e: Evidence, part: str = "valid") -> bool:
         return False
     low, _ = wilson_interval(reached, int(e.final(f"{part}_n")))
     return bool(low <= counts.max() / counts.sum())
+
+
+def is_behind_simple_models(e: Evidence) -> bool:
+    """Whether neighbours or kernel models are shown to do better on held-out examples.
+
+    Of texts they count tokens only, and say nothing.
+    """
+    if e.data is None or e.data.data.schema.is_text:
+        return False
+    metric = e.data.data.schema.metric
+    reached, n = e.final(f"valid_{metric}"), e.data.data.size("valid")
+    if math.isnan(reached) or not n:
+        return False
+    if metric == "accuracy":
+        _, high = wilson_interval(reached, n)
+    else:
+        # The mean of n squared errors is known to a share of √(2/n) of it.
+        high = reached + 2 * (1 - reached) * math.sqrt(2 / n)
+    return bool(e.data.learnable > high + _BEHIND)
 
 
 def against_memorising(e: Evidence) -> list[Prescription]:

@@ -92,6 +92,8 @@ class PopulationObserver:
         self._restart(population)
         # Step by step through time takes long.
         first = self.sample.some(slice(0, RECURRENT_EXAMPLES))
+        if first.x.is_floating_point():  # no embedding comes before, by whose output to go
+            first = first._replace(x=first.x.detach().clone().requires_grad_())
         self.networks.backpropagate(first, tap, last_only=self.looks_back)
         tokens = self._tokens_of(first)
         found = {}
