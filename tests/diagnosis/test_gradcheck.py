@@ -255,3 +255,62 @@ def test_the_command_checks_a_source_and_a_run(tmp_path: Path) -> None:
     assert "a run has its own recipe" in refused.err
     assert say("gradcheck", "iris", "--seconds", "0").code == 2
     assert danlu.gradcheck is gradcheck
+
+
+class Overwrites(nn.Module):
+    """Takes the mean off its input in place, as it may in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= x.mean(1, keepdim=True)
+        return self.out(x)
+
+
+class Rounds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x).float()
+
+
+def test_many_rectifiers_are_not_called_wrong() -> None:
+    for seed in range(4):
+        torch.manual_seed(seed)
+        conv = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
+        net = nn.Sequential(*conv, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(200, 4)).eval()
+        checked = gradcheck(net, torch.randn(8, 3, 14, 14), seconds=1)
+        assert not any(tensor.is_wrong for tensor in checked.tensors)
+
+
+def test_what_a_module_overwrites_is_its_own_affair(x: Tensor) -> None:
+    given = torch.randn(4, 5)
+    kept = given.clone()
+    assert gradcheck(Overwrites(), given).is_right
+    assert torch.equal(given, kept)
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "options", "message"),
+    [
+        (Rounds(), torch.randn(3, 5), {}, "to float32 on its way"),
+        (nn.Linear(5, 2), torch.randn(3, 4), {}, "the module raised RuntimeError"),
+        (nn.Linear(5, 2), torch.randn(3, 5), {"loss": "mse"}, "must be a function"),
+        (nn.Linear(5, 2), torch.randn(3, 5), {"loss": nn.MSELoss()}, "`loss` raised TypeError"),
+        (
+            nn.Linear(5, 2),
+            torch.randn(3, 5),
+            {"penalties": lambda: 0},
+            "`penalties` raised TypeError",
+        ),
+    ],
+)
+def test_mistakes_of_the_caller_are_told(
+    module: nn.Module, given: Tensor, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        gradcheck(module, given, **options)

@@ -76,8 +76,63 @@ class Frozen(Sound):
             p.requires_grad = False
 
 
+class Detached(Sound):
+    """No gradient comes to what lies before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(x)
+        return self.out(hidden.detach() + 0.01 * hidden[:, :1].detach().sum())
+
+
+class Follows(Sound):
+    """An example sees the one before it, and not the one behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.hidden(x)
+        return self.out(h + torch.cat((h[:1], h[:-1])))
+
+
+class Constant(Sound):
+    """Every unit begins as every other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for p in self.parameters():
+            nn.init.constant_(p, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.second(torch.tanh(self.first(x.flatten(1))))))
+
+
+class Convolutional(nn.Module):
+    """Thousands of rectifiers: some bend within every step of a difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n, q in ((1, 12), (12, 12), (12, 12)):
+            layers += [nn.Conv2d(n, q, 3, padding=1), nn.BatchNorm2d(q), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten())
+        self.out = nn.Linear(192, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x.view(-1, 1, 8, 8)))
+
+
+class Single(Sound):
+    """Computes a part in single precision, whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.hidden(x).float().to(self.out.weight.dtype))
+
+
 CAUSES = {
     Sound: HEALTHY,
+    Convolutional: HEALTHY,
+    Single: HEALTHY,
+    Follows: "examples_mixed_in_batch",
+    Constant: "init_symmetric",
+    Detached: "frozen_weights",
     LogSoftmax: HEALTHY,
     Mixes: "examples_mixed_in_batch",
     AlwaysDrops: "dropout_in_evaluation",

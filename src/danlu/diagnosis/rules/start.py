@@ -254,7 +254,7 @@ def _against_dead_units(e: Evidence) -> list[Prescription]:
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     """Hidden layers with nothing between them are one layer, which does not suffice."""
-    if s.hidden_layers < 1 or s.unlearnt < _LEARNT or not _could_do_better(e):
+    if s.hidden_layers < 1 or not _could_do_better(e, s):
         return None
     is_own = e.network is not None and e.network.is_affine
     if not is_own and (e.recipe is None or e.recipe.model.activation != "identity"):
@@ -267,12 +267,14 @@ def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def _could_do_better(e: Evidence) -> bool:
+def _could_do_better(e: Evidence, s: Signs) -> bool:
     """Whether models that are not linear err less; where that is not known, they might."""
     if e.data is None or e.data.data.schema.is_text:
-        return True
+        return s.unlearnt > _LEARNT
     linear, other = e.data.errors_of_models
-    return other < 0.75 * linear
+    by_luck = 2 * math.sqrt((linear + other) / max(1, e.data.part_size("train")))
+    is_shown = e.data.data.schema.is_regression or linear - other > by_luck
+    return other < 0.85 * linear and is_shown
 
 
 RULES = (

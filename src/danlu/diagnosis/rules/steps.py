@@ -256,11 +256,7 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
     recipe, curve = e.recipe, e.curve("valid_loss")
     if recipe is None or not recipe.early_stopping.patience or len(curve) >= recipe.epochs:
         return None
-    if len(curve) < 2 or e.has_diverged:
-        return None
-    was_falling = np.nanargmin(curve) == len(curve) - 1
-    # On a plateau it is too early where others get further.
-    if not was_falling and not (s.unlearnt > _UNLEARNT and is_behind_simple_models(e)):
+    if len(curve) < 2 or np.nanargmin(curve) != len(curve) - 1 or e.has_diverged:
         return None
     return found(
         "stopped_too_early",

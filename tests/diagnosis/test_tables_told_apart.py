@@ -1,0 +1,136 @@
+"""What tables and labels show: leaks of few values, copies of texts, recoded parts, numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from danlu import Data, Recipe, fit, load
+from danlu.diagnosis.data_evidence import DataEvidence, told_by_values
+from danlu.diagnosis.diagnosing import HEALTHY
+
+DENSE = Recipe(
+    model={"name": "dense", "hidden": (32,)},
+    optimizer={"name": "adam", "lr": 0.003},
+    batch_size=32,
+    epochs=12,
+)
+RNG = np.random.default_rng(0)
+
+
+def causes(recipe: Recipe, data: Data, path: Path) -> list[str]:
+    return [finding.cause for finding in fit(recipe, data, out=path).diagnose(data).findings]
+
+
+def table(n: int = 600) -> pd.DataFrame:
+    """Two classes that two numbers and a category tell, not too well."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.normal(size=(n, 3)), columns=["age", "calls", "days"])
+    frame.insert(0, "plan", rng.choice(["basic", "plus", "gold"], n))
+    risk = frame["age"] - frame["days"] + 0.8 * rng.normal(size=n)
+    frame["churned"] = np.where(risk > 0, "yes", "no")
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("column", "leak"),
+    [
+        ("status", lambda y: np.where(y == "yes", "closed", "open")),
+        ("code", lambda y: np.where(y == "yes", 7, 9)),
+        ("fee", lambda y: (y == "yes") + 0.001 * RNG.normal(size=len(y))),
+    ],
+)
+def test_a_leak_is_named_by_its_column(column: str, leak: object, tmp_path: Path) -> None:
+    frame = table()
+    frame.insert(2, column, leak(frame["churned"].to_numpy()))  # type: ignore[operator]
+    data = load(frame, target="churned")
+    finding = fit(DENSE, data, out=tmp_path / "run").diagnose(data).findings[0]
+    assert finding.cause == "target_leak"
+    assert finding.figures["column"] == column
+
+
+def test_a_table_without_a_leak_has_none(tmp_path: Path) -> None:
+    data = load(table(), target="churned")
+    assert causes(DENSE, data, tmp_path / "run") == [HEALTHY]
+
+
+def test_features_are_named_whatever_comes_before() -> None:
+    data = load(table(), target="churned")
+    assert data.schema.feature_names[3:] == ["age", "calls", "days"]
+    assert data.schema.column_of_features[:4] == ["plan", "plan", "plan", "age"]
+    frame = table()
+    frame.loc[::100, "days"] = 1e4  # in whatever part
+    column, *_ = DataEvidence(load(frame, target="churned")).far_features()
+    assert column == "days"
+
+
+def test_values_tell_no_more_than_of_examples_not_seen() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1000).astype(float)
+    assert told_by_values(rng.integers(0, 400, 1000), y, False) < 0.6
+    assert told_by_values(y.astype(int), y, False) == 1.0
+    assert told_by_values(rng.integers(0, 400, 1000), rng.normal(size=1000), True) < 0.0
+    assert told_by_values(y.astype(int), y + 0.01, True) == pytest.approx(1.0)
+
+
+def test_texts_that_come_again_are_copies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(60)]
+    texts = [" ".join(rng.choice(words, 8)) for _ in range(200)] * 2
+    labels = ["a" if "w1" in text.split() or "w2" in text.split() else "b" for text in texts]
+    data = load((texts, labels))
+    recipe = Recipe(model={"name": "gru", "hidden": (16,), "embedding": 8}, epochs=3)
+    assert "leak_duplicates" in causes(recipe, data, tmp_path / "run")
+
+
+def parts_of_digits(recode: object, *parts: str) -> Data:
+    digits = load("digits")
+    by_part = {}
+    for part in ("train", "valid", "test"):
+        x, y = digits.part(part)
+        y = recode(y) if part in parts else y  # type: ignore[operator]
+        by_part[part] = (x.flatten(1).numpy().astype(np.float32), y.numpy())
+    return load(by_part)
+
+
+@pytest.mark.parametrize("parts", [("valid",), ("valid", "test"), ("test",)])
+def test_recoded_parts_are_not_over_fitting(parts: tuple[str, ...], tmp_path: Path) -> None:
+    data = parts_of_digits(lambda y: (y + 3) % 10, *parts)
+    assert causes(DENSE, data, tmp_path / "run")[0] == "label_mapping_mismatch"
+
+
+def test_two_classes_that_changed_places_are_seen(tmp_path: Path) -> None:
+    data = parts_of_digits(lambda y: torch.where(y == 4, 9, torch.where(y == 9, 4, y)), "test")
+    assert causes(DENSE, data, tmp_path / "run")[0] == "label_mapping_mismatch"
+
+
+def test_numbers_learnt_as_classes_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1500, 4)).astype(np.float32)
+    y = np.clip(np.round(15 + 5 * x[:, 0] + 3 * x[:, 1] + rng.normal(size=1500)), 0, 30)
+    as_classes = load((x, y.astype(int)), task="classification")
+    assert causes(DENSE, as_classes, tmp_path / "classes")[0] == "wrong_task"
+
+
+def test_a_linear_network_on_a_linear_target_lacks_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 5)).astype(np.float32)
+    linear = DENSE.with_(["model.activation=identity", "epochs=30"])
+    y = x @ np.arange(1.0, 6.0) + 0.3 * rng.normal(size=800)
+    assert causes(linear, load((x, y.astype(np.float32))), tmp_path / "linear") == [HEALTHY]
+    y = x[:, 0] * x[:, 1] + 0.1 * rng.normal(size=800)
+    found = causes(linear, load((x, y.astype(np.float32))), tmp_path / "product")
+    assert found[0] == "missing_nonlinearity"
+
+
+def test_a_gulf_between_parts_is_not_healthy(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 20)).astype(np.float32)
+    y = x[:, 0] - x[:, 1] + 0.5 * rng.normal(size=60)
+    recipe = DENSE.with_(["epochs=150", "batch_size=8"])
+    found = causes(recipe, load((x, y.astype(np.float32))), tmp_path / "run")
+    assert found[0] in ("too_little_data", "overtrained")
