@@ -47,6 +47,14 @@ def _longer(e: Evidence, *factors: int) -> list[Prescription]:
     return [prescribe("longer", f"epochs={factor * epochs}") for factor in factors]
 
 
+def _longer_and_faster(e: Evidence, s: Signs) -> list[Prescription]:
+    """Return both at once where nothing is learnt yet, and neither may show alone."""
+    if e.recipe is None or e.recipe.optimizer.lr is None or not s.unlearnt > 0.9:
+        return []
+    edits = (f"epochs={10 * e.recipe.epochs}", f"optimizer.lr={10 * e.recipe.optimizer.lr:.3g}")
+    return [prescribe("longer_and_faster", *edits)]
+
+
 def _first_step_fails(s: Signs) -> bool:
     """Whether the first update made the loss larger, or far less small than it promised."""
     progress = s.measured.whole("progress")
@@ -284,6 +292,7 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
         *_longer(e, 3),
         *_rates(e, 3, 10),
         *_longer(e, 10),
+        *_longer_and_faster(e, s),
         also=["lr_too_low"],
     )
 
@@ -306,6 +315,7 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
         {"epochs": len(e.history), "steps": int(steps), "unlearnt": s.unlearnt},
         *_longer(e, 3, 10),
         *_rates(e, 3, 10),
+        *_longer_and_faster(e, s),
         also=["lr_too_low"],
     )
 
