@@ -287,7 +287,7 @@ def test_many_rectifiers_are_not_called_wrong() -> None:
         assert not any(tensor.is_wrong for tensor in checked.tensors)
 
 
-def test_what_a_module_overwrites_is_its_own_affair(x: Tensor) -> None:
+def test_what_a_module_overwrites_is_its_own_affair() -> None:
     given = torch.randn(4, 5)
     kept = given.clone()
     assert gradcheck(Overwrites(), given).is_right
@@ -297,7 +297,7 @@ def test_what_a_module_overwrites_is_its_own_affair(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("module", "given", "options", "message"),
     [
-        (Rounds(), torch.randn(3, 5), {}, "to float32 on its way"),
+        (Rounds(), torch.randn(3, 5), {}, "taken to float32 on the way"),
         (nn.Linear(5, 2), torch.randn(3, 4), {}, "the module raised RuntimeError"),
         (nn.Linear(5, 2), torch.randn(3, 5), {"loss": "mse"}, "must be a function"),
         (nn.Linear(5, 2), torch.randn(3, 5), {"loss": nn.MSELoss()}, "`loss` raised TypeError"),

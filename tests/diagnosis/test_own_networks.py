@@ -165,7 +165,10 @@ def _watched(
 @pytest.mark.parametrize("network", CAUSES, ids=lambda n: n.__name__)
 def test_a_run_of_it_is_diagnosed(network: type[nn.Module], digits: Data, tmp_path: Path) -> None:
     run = fit(network, digits, recipe=RECIPE, out=tmp_path / "run")
-    assert run.diagnose().findings[0].cause == CAUSES[network]
+    found = run.diagnose()
+    assert found.findings[0].cause == CAUSES[network]
+    # What computes in single precision cannot be held against differences, and that is said.
+    assert ("gradients" in found.unseen) == (network in (Single, AlwaysDrops))
 
 
 @pytest.mark.parametrize("network", CAUSES, ids=lambda n: n.__name__)

@@ -68,7 +68,11 @@ _SOUND = {
     True: {"en": "nothing is wrong", "zh": "没有发现错误"},
     False: {"en": "something is wrong", "zh": "发现错误"},
 }
-_TO_LOOK_AT = {"en": ", {n} to look at", "zh": "，{n} 项值得留意"}
+_TO_LOOK_AT = {"en": ", {n} marked to look at", "zh": "，{n} 项值得留意"}
+_CURVE = {
+    "en": "       rate  loss after some steps, by that at the start (or of chance, if lower)",
+    "zh": "     学习率  若干步后的损失，与开始时（或随机猜测，取较低者）之比",
+}
 
 
 def _print_checks(found: Checkup, language: str) -> None:
@@ -83,17 +87,17 @@ def _print_checks(found: Checkup, language: str) -> None:
             say(f"       {words['try']}: {cure}")
     range_test = [c for c in found.checks if c.name == "learning_rate" and "rates" in c.figures]
     for checked in range_test:
-        _print_curve(checked.figures["rates"], checked.figures["losses"])
+        _print_curve(checked.figures["rates"], checked.figures["losses"], language)
     to_look_at = len([c for c in found.checks if c.state == "look"])
     more = _TO_LOOK_AT[language].format(n=to_look_at) if to_look_at else ""
     say(f"\n{_SOUND[found.is_sound][language]}{more} ({found.seconds:.1f} s)")
 
 
-def _print_curve(rates: list[float], losses: list[float]) -> None:
+def _print_curve(rates: list[float], losses: list[float], language: str) -> None:
     """Print the loss by rate, a bar each."""
     from danlu.report.terminal.lines import tell
 
-    tell("\n       rate  loss after some steps, by that at the start (or of chance, if lower)")
+    tell(f"\n{_CURVE[language]}")
     for rate, loss in zip(rates, losses, strict=True):
         bar = "█" * round(40 * min(loss, 1.5) / 1.5)
         shown = f"{loss:.3f}" if loss < 1000 else "diverged"

@@ -193,7 +193,7 @@ class DataEvidence:
 
     @cached_property
     def errors_of_models(self) -> tuple[float, float]:
-        """The out-of-fold errors of a linear model and of one that is not, 1 − accuracy or R²."""
+        """Out-of-fold errors (1 − accuracy, or 1 − R²) of a linear model and of one that is not."""
         linear, _ = kernels(self.train.x)
         return self._error_of(self._predicted_by(linear)), self._error_of(self.out_of_fold)
 

@@ -139,9 +139,9 @@ def _unseen(e: Evidence) -> list[str]:
         unseen += ["loop_data", "recipe"]
         if not e.measured:
             unseen.append("loop_steps")
-        elif not e.measured.layers:
+        elif not e.measured.has_passes:
             unseen.append("loop_layers")
-        if e.constant_loss is not None and not e.is_chance_given:
+        if e.is_chance_guessed:
             unseen.append("chance")
     else:
         if not e.measured:
@@ -157,13 +157,13 @@ def _unseen(e: Evidence) -> list[str]:
 
 def _roots_first(found: Mapping[str, Finding]) -> list[Finding]:
     """List what another finding explains under that one; the rest by severity."""
-    explains = {rule.cause: rule.explains for rule in RULES}
     symptoms: dict[str, str] = {}  # with their root
     # Rules are in the order in which causes come about: the first to explain another is its root.
+    # A cause may have several rows.
     for rule in RULES:
         if rule.cause not in found or rule.cause in symptoms:
             continue
-        for symptom in explains[rule.cause]:
+        for symptom in rule.explains:
             if symptom in found and symptom not in symptoms:
                 symptoms[symptom] = rule.cause
     roots = []

@@ -45,6 +45,11 @@ class Measured:
         # Layers that no tap sees, such as a CRF, have weights alone, and come last.
         return sorted(names, key=lambda name: not self._has_output(name))
 
+    @property
+    def has_passes(self) -> bool:
+        """Whether what layers give was seen, not their weights alone."""
+        return any(map(self._has_output, self.layers))
+
     def _has_output(self, layer: str) -> bool:
         return bool(np.isfinite(self.of(layer, "activation_rms")).any())
 
@@ -81,8 +86,9 @@ class Evidence:
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
     observed: settings of a loop that has no recipe. unmoved: weights of it that nothing updates.
-    constant_loss: that of the best constant answer, where classes do not tell it; is_chance_given:
-    whether somebody knew it. target_error: that can be reached, where somebody knows it.
+    constant_loss: that of the best constant answer, where classes do not tell it;
+    is_chance_guessed: whether the first losses of a loop stand for it. target_error: that can be
+    reached, where somebody knows it.
     """
 
     history: Sequence[Mapping[str, Any]] = ()
@@ -99,7 +105,7 @@ class Evidence:
     observed: Settings | None = None
     unmoved: Sequence[str] = ()
     constant_loss: float | None = None
-    is_chance_given: bool = False
+    is_chance_guessed: bool = False
     target_error: float | None = None
 
     @classmethod

@@ -47,7 +47,7 @@ def is_mixed(model: nn.Module, x: Tensor) -> bool:
 def _depends_on_others(model: nn.Module, x: Tensor, i: int) -> bool:
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
-        out = first_output(model(x))
+        out = first_output(model(x.clone()))  # which the module may overwrite
         if not out.requires_grad or len(out) != len(x):
             return False
         (g,) = torch.autograd.grad(out[i].sum(), x, allow_unused=True)
@@ -62,7 +62,7 @@ def _changes_with_others(model: nn.Module, x: Tensor, i: int) -> bool:
     others[i] = x[i]
     with torch.no_grad():
         torch.manual_seed(0)
-        first = first_output(model(x))[i]
+        first = first_output(model(x.clone()))[i]
         torch.manual_seed(0)
         second = first_output(model(others))[i]
     return not torch.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)
@@ -71,7 +71,7 @@ def _changes_with_others(model: nn.Module, x: Tensor, i: int) -> bool:
 def is_steady(model: nn.Module, x: Tensor) -> bool:
     """Whether two equal calls give the same, in the mode the network is in."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        first, second = (first_output(model(x)) for _ in range(2))
+        first, second = (first_output(model(x.clone())) for _ in range(2))
     # Of a network that diverged NaN is the same answer as NaN.
     return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
 
@@ -80,14 +80,14 @@ def is_steady(model: nn.Module, x: Tensor) -> bool:
 class NetworkEvidence:
     """A network of somebody's own, and a few examples as it sees them.
 
-    frozen: its weights that do not learn, as far as is known. began_alike: whether all units of
-    each hidden layer had the same weights before training.
+    frozen: its weights that do not learn, as far as is known. stayed_alike: whether all units of
+    each hidden layer had the same weights before training, and have them still.
     """
 
     model: nn.Module
     x: Tensor
     frozen: tuple[str, ...] = ()
-    began_alike: bool = False
+    stayed_alike: bool = False
 
     @classmethod
     def of(cls, run: Run, data: Data | None) -> NetworkEvidence | None:
@@ -101,13 +101,15 @@ class NetworkEvidence:
             if not data.schema.is_text:
                 x = run.normalizer(x)
             start = run.build(load_start=False)
-            return cls(run.model(check=False), x, _frozen(start), units_are_alike(start))
+            model = run.model(check=False)
+            stayed_alike = units_are_alike(start) and units_are_alike(model)
+            return cls(model, x, _frozen(start), stayed_alike)
         return None
 
     @classmethod
     def of_module(cls, model: nn.Module, x: Tensor, began_alike: bool = False) -> NetworkEvidence:
         """Return that of a module at hand."""
-        return cls(model, x, _frozen(model), began_alike)
+        return cls(model, x, _frozen(model), began_alike and units_are_alike(model))
 
     @contextlib.contextmanager
     def _in_evaluation(self):  # type: ignore[no-untyped-def]
@@ -122,20 +124,21 @@ class NetworkEvidence:
     def outputs(self) -> Tensor:
         """What it gives in evaluation mode, [n, K]; empty where it gives something else."""
         with contextlib.suppress(Exception), self._in_evaluation(), torch.no_grad():
-            out = first_output(self.model(self.x)).float()
+            out = first_output(self.model(self.x.clone())).float()
             if out.ndim == 2 and len(out) == len(self.x):
                 return out
         return torch.empty(0, 0)
 
     @cached_property
     def far_outputs(self) -> Tensor:
-        """What it gives for inputs a hundred times as large, which shows what bounds it [n, K].
+        """What it gives for inputs 100 and −100 times as large, which shows what bounds it [2n, K].
 
         Empty for tokens, and where it gives something else.
         """
         if self.x.is_floating_point():
             with contextlib.suppress(Exception), self._in_evaluation(), torch.no_grad():
-                return first_output(self.model(100 * self.x)).float()
+                far = torch.cat((100 * self.x, -100 * self.x))
+                return first_output(self.model(far)).float()
         return torch.empty(0, 0)
 
     @cached_property
@@ -161,12 +164,19 @@ class NetworkEvidence:
         with contextlib.suppress(Exception), self._in_evaluation(), torch.no_grad():
             a, b = self.x, self.x.roll(1, 0)
             whole, nothing, first, second = (
-                first_output(self.model(x)).double() for x in (a + b, torch.zeros_like(a), a, b)
+                first_output(self.model(x.clone())).double()
+                for x in (a + b, torch.zeros_like(a), a, b)
             )
             size = float((first - nothing).abs().max())
             gap = float((whole + nothing - first - second).abs().max())
             return 0 < size < float("inf") and gap < 1e-4 * size
         return False
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether its layers follow each other, and nothing else happens."""
+        with_children = [m for m in self.model.modules() if list(m.children())]
+        return all(type(module) is nn.Sequential for module in with_children)
 
     @property
     def hidden_widths(self) -> list[int]:
@@ -185,12 +195,12 @@ class NetworkEvidence:
 
 
 def units_are_alike(model: nn.Module) -> bool:
-    """Whether all units of each hidden layer have the same weights, so that they stay the same.
+    """Whether all units of each hidden layer have the same weights.
 
     The last layer may begin so: what comes before it tells its units apart.
     """
-    matrices = [p.detach().flatten(1) for p in model.parameters() if p.ndim >= 2 and len(p) > 1]
-    hidden = matrices[:-1]
+    matrices = [p.detach().flatten(1) for p in model.parameters() if p.ndim >= 2]
+    hidden = [rows for rows in matrices[:-1] if len(rows) > 1]
     return bool(hidden) and all(bool((rows == rows[0]).all()) for rows in hidden)
 
 

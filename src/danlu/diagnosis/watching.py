@@ -18,7 +18,7 @@ from danlu.diagnosis.diagnosing import Diagnosis, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence, Measured
 from danlu.diagnosis.network_checks import NetworkEvidence, units_are_alike
 from danlu.diagnosis.settings import Settings
-from danlu.errors import ModelError, unknown, wrong
+from danlu.errors import ModelError, RunNotice, nearest, notify, wrong
 from danlu.files import to_parquet, write
 from danlu.runs.measurements import NAME as MEASUREMENTS
 from danlu.runs.measurements import as_frame
@@ -27,12 +27,12 @@ from danlu.train.probes.own_loop import LoopMeter
 if TYPE_CHECKING:
     import pandas as pd
 
-_FIRST = 3  # steps: the lowest loss of these is near that of a constant answer
+_FIRST = 10  # steps, whose losses are near that of a constant answer
 # What others call the parts, and the figures of an epoch.
 _PARTS = {"val": "valid", "valid": "valid", "validation": "valid", "train": "train", "test": "test"}
 EPOCH_FIGURES = (
     "lr",
-    *(f"{part}_{name}" for part in metrics.PARTS for name in metrics.METRICS),
+    *(f"{part}_{name}" for part in metrics.PARTS for name in ("n", *metrics.METRICS)),
 )
 
 
@@ -75,8 +75,8 @@ class Watch:
         """Note the end of an epoch, with whatever is known of it.
 
         Figures by danlu's names, such as valid_loss, valid_accuracy and train_loss, or as others
-        call them (val_loss, val_acc). The rate is the optimiser's. Raises ModelError for a name of
-        no figure, and for what is not a number.
+        call them (val_loss, val_acc); others are kept, and not read. The rate is the optimiser's.
+        Raises ModelError for what is not a number.
         """
         row = _named(figures)
         self._meter.epochs += 1
@@ -118,7 +118,7 @@ class Watch:
             diverged_at=diverged,
             network=self._network(),
             constant_loss=self._constant_loss(losses),
-            is_chance_given=self._chance is not None,
+            is_chance_guessed=self._classes is None and self._chance is None,
             unmoved=self._meter.unmoved,
             observed=replace(self._settings(), lr=self._start.lr),
         )
@@ -141,7 +141,7 @@ class Watch:
         if self._classes is not None or self._chance is not None:
             return self._chance
         finite = [loss for loss in losses[:_FIRST] if math.isfinite(loss) and loss > 0]
-        return min(finite, default=None)
+        return float(np.median(finite)) if finite else None
 
     def _result(self, losses: list[float]) -> dict[str, float]:
         """Return the figures of the end: those of the last epoch, or the last losses' mean."""
@@ -170,33 +170,33 @@ def watch(
     mistakes = []
     if classes is not None and (not isinstance(classes, int) or classes < 2):
         mistakes.append(wrong("classes", classes, "must be the number of classes", "try 10"))
-    if chance is not None and not (_is_number(chance) and chance > 0):
+    if chance is not None and not (_is_number(chance) and 0 < float(chance) < math.inf):
         rule = "must be the loss of the best constant answer, above 0"
         mistakes.append(wrong("chance", chance, rule, "try the variance of the targets"))
     if mistakes:
         raise ModelError(*mistakes)
-    return Watch(LoopMeter(model, optimizer, every), classes, chance)
+    known = None if chance is None else float(chance)
+    return Watch(LoopMeter(model, optimizer, every), classes, known)
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and not value.is_complex()
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def _named(figures: Mapping[str, Any]) -> dict[str, float]:
     """Return figures of an epoch by danlu's names. Raises ModelError with all mistakes."""
-    row, mistakes = {}, []
-    for given, value in figures.items():
-        name = name_of_figure(given)
-        if name is None:
-            mistakes.append(unknown("figure", given, EPOCH_FIGURES))
-        elif not _is_number(value):
-            mistakes.append(wrong(given, value, "must be a number", None))
-        else:
-            row[name] = float(value)
+    mistakes = [wrong(k, v, "must be a number") for k, v in figures.items() if not _is_number(v)]
     if mistakes:
         raise ModelError(*mistakes)
+    row = {}
+    for given, value in figures.items():
+        name = name_of_figure(given)
+        near = nearest(given, EPOCH_FIGURES)
+        if name is None and near is not None:
+            notify(f"the diagnosis reads no figure {given!r}; did you mean {near!r}?", RunNotice)
+        row[name or given] = float(value)
     return row
 
 

@@ -31,7 +31,8 @@ from danlu.train.dispatch.fit import make_population
 from danlu.train.engine.population import Population
 
 _SAMPLE = 512  # training examples on which the loss is taken
-_LEAST = 4  # on which it is at the least
+_LEAST_OF_LOSS = 32  # of these at the least: a few may be unlike the rest
+_LEAST = 4  # of any batch
 _BATCH_NORM_SAMPLE = 64
 _FEW = 8  # examples that are held against each other
 _SHARE = 0.2  # of the seconds of a longer check: those of what is quick for small networks
@@ -167,7 +168,7 @@ class Start:
         _take_statistics(model, self.some(self.affordable(_BATCH_NORM_SAMPLE)))
         model.eval()
         stateful = bool(self.recipe.model.stateful)
-        sample = self.affordable(_SAMPLE)
+        sample = max(_LEAST_OF_LOSS, self.affordable(_SAMPLE))
         passes = evaluate.part_outputs(
             evaluate.forward_of(model), self.data, "train", [normalizer], sample, None, stateful
         )

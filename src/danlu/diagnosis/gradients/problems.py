@@ -62,6 +62,7 @@ class ModuleProblem:
         self.penalties = penalties
         self.buffers = {name: b.clone() for name, b in self.module.named_buffers()}
         self.weights: Tensor | None = None
+        self.cast_to = ""  # a lower precision, if numbers are taken to one on the way
         tensors: dict[str, Tensor] = {
             name: p for name, p in self.module.named_parameters() if p.requires_grad
         }
@@ -86,12 +87,7 @@ class ModuleProblem:
             x.requires_grad_(True)
         with _Casts() as casts:  # type: ignore[no-untyped-call]
             loss = self._loss()
-        if casts.to:
-            raise ModelError(
-                f"{type(self.module).__name__} takes numbers of double precision to {casts.to} on "
-                "its way (.float(), .half(), a dtype of its own), where differences drown in "
-                "rounding; let it keep the type that it is given"
-            )
+        self.cast_to = casts.to
         if not loss.requires_grad:
             raise ModelError(
                 f"the output of {type(self.module).__name__} is not differentiable: it does not "

@@ -101,7 +101,7 @@ def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Fin
         "held_out": e.final(f"valid_{metric}"),
         "neighbours": d.reference("valid"),
     }
-    if d.structure > 1:  # of texts it is not by this that structure shows
+    if not d.data.schema.is_text:  # whose structure does not show by this
         figures["structure"] = d.structure
     other = "nothing_to_learn" if cause == "shuffled_labels" else "shuffled_labels"
     return found(cause, 1.0, figures, prescribe("check_labels"), also=[other])
@@ -287,6 +287,8 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
     if len(values) < _MANY_CLASSES or right > 0.5:
         return None
     truth, chosen = np.nonzero(confusion)
+    if len(truth) < 3 or not np.isfinite(values).all():
+        return None
     times = confusion[truth, chosen]
     related = _weighted_correlation(values[truth], values[chosen], times)
     if not related > 0.7:

@@ -54,7 +54,11 @@ def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
     if e.network is None or not s.unlearnt > _LEARNT:
         return None
     far, outputs = e.network.far_outputs, e.network.outputs
-    what = _bounded(far) or _squeezed(outputs)
+    what = _squeezed(outputs) or _bounded(far)
+    # Whether the loss of somebody's own loop takes probabilities is not known: of classes one each
+    # is given, but of two it may be that of the one.
+    if e.recipe is None and what in ("sigmoid", "tanh") and len(e.class_counts) < 3:
+        return None
     # Classes can be told by outputs between bounds, only not surely; numbers beyond them cannot.
     is_of_numbers = e.schema is not None and e.schema.is_regression
     if is_of_numbers and min(_lowest(far), _lowest(outputs)) >= 0:
@@ -117,8 +121,12 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     names = list(e.network.frozen) if e.network is not None else []
     if e.recipe is not None and e.recipe.init.frozen:
         names.append("the loaded weights")
+    cut_off = [name for name in _without_gradient(e) if name not in names]
     names += [name for name in e.unmoved if name not in names]
-    names += [name for name in _without_gradient(e) if name not in names]
+    figures: dict[str, float | int | str] = {}
+    if cut_off and not names:
+        figures["cut_off"] = some(cut_off, 3)
+        names = cut_off
     rate = 1.0 if e.recipe is None or e.recipe.optimizer.lr is None else e.recipe.optimizer.lr
     if not names or rate == 0:
         return None
@@ -128,9 +136,9 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
             prescribe("unfreeze", "init.frozen=false"),
             prescribe("unfreeze_slowly", "init.frozen=false", "init.lr_factor=0.1"),
         ]
-    return found(
-        "frozen_weights", s.unlearnt, {"names": some(names, 3), "layers": len(names)}, *cures
-    )
+    if not figures:
+        figures = {"names": some(names, 3), "layers": len(names)}
+    return found("frozen_weights", s.unlearnt, figures, *cures)
 
 
 def _without_gradient(e: Evidence) -> list[str]:
@@ -165,8 +173,11 @@ def too_narrow(e: Evidence, s: Signs) -> Finding | None:
     """In somebody's own loop, a layer of fewer units than classes need, and no other cause fits."""
     if e.recipe is not None or e.network is None or e.has_diverged or not s.unlearnt > 0.3:
         return None
+    # Of a layer beside the others, such as a gate, nothing follows.
+    if not e.class_counts or not e.network.is_chain:
+        return None
     widths = e.network.hidden_widths
-    if not widths or not min(widths) < np.sqrt(max(1, len(e.class_counts))) + 2:
+    if not widths or not min(widths) < np.sqrt(len(e.class_counts)) + 2:
         return None
     return found(
         "model_too_small",

@@ -50,6 +50,9 @@ def _renamed(e: Evidence) -> Finding | None:
     if confusion is None or not confusion.sum():
         return None
     n = int(confusion.sum())
+    # Of one example a class some renaming is always right.
+    if n < 5 * len(confusion):
+        return None
     right = float(np.trace(confusion)) / n
     renamed, moved = _best_renaming(confusion)
     _, high = wilson_interval(right, n)
@@ -74,7 +77,7 @@ def _below_chance(e: Evidence) -> Finding | None:
         return None
     by_chance = float(((counts / counts.sum()) ** 2).sum())
     right, n = e.final("valid_accuracy"), e.final("valid_n")
-    has_learnt = e.final("train_accuracy") > 2 * by_chance
+    has_learnt = e.final("train_accuracy") > (1 + by_chance) / 2
     if not has_learnt or not _interval(right, n).get("high", 1.0) < 0.7 * by_chance:
         return None
     return found(
@@ -144,7 +147,8 @@ def _interval_of_drop(e: Evidence) -> dict[str, float]:
     """Return the interval of how much the test part fares worse; nothing where it is not known."""
     valid, test = e.final("valid_accuracy"), e.final("test_accuracy")
     n, m = e.final("valid_n"), e.final("test_n")
-    if math.isnan(valid + test + n + m):
+    is_of_shares = e.schema is None or e.schema.metric == "accuracy"
+    if math.isnan(valid + test + n + m) or not is_of_shares:
         return {}
     low, high = difference_interval(valid, int(n), test, int(m))
     return {"drop_low": low, "drop_high": high}
@@ -157,7 +161,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     if confusion is None or len(counts) < 2 or not counts.sum() or (counts > 0).sum() < 2:
         return None
     # Among a handful of each some are fewer by chance.
-    if _has_few_targets(e):
+    if counts.max() <= 2 * _FEW:
         return None
     shares = counts / counts.sum()
     totals, right = confusion.sum(1), np.diag(confusion)
@@ -311,10 +315,13 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     trained, reached, low = gap
     if not low > (_MATERIAL if has_turned else _GULF) or trained < 0:
         return None
+    figures: dict[str, float | int | str] = {"training": trained, **_held_out(e)}
+    if has_turned:
+        figures |= {"lowest": best, "last": end}
     return found(
         cause,
         min(1.0, trained - reached + 0.1),
-        {"training": trained, **_held_out(e), "lowest": best, "last": end},
+        figures,
         *against_memorising(e),
         *more_examples(e),
         also=["too_little_data"],

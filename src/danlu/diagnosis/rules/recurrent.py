@@ -15,7 +15,6 @@ from danlu.train.probes.recurrent import DISTANCES
 
 _FORGOTTEN = 1e-3  # of the gradient of the last step
 _GROWN = 30.0
-_MEMORYLESS = ("rnn", "rnn-relu", "elman")
 
 
 def _by_distance(s: Signs) -> np.ndarray | None:
@@ -97,9 +96,10 @@ def exploding_gradient(e: Evidence, s: Signs) -> Finding | None:
     norms = s.measured.whole("gradient_norm")
     finite = norms[np.isfinite(norms)]
     spike = float(finite.max() / max(np.median(finite), 1e-30)) if len(finite) > 2 else math.nan
-    through_layers = (_growth_through_layers(s), _growth_of_values(s))
-    worst = max((g for g in (growth, *through_layers) if not math.isnan(g)), default=math.nan)
-    if not worst > _GROWN:
+    of_gradients = (growth, _growth_through_layers(s))
+    worst = max((g for g in of_gradients if not math.isnan(g)), default=math.nan)
+    of_values = _growth_of_values(s)
+    if not worst > _GROWN and not of_values > _GROWN:
         return None
     cures = [prescribe("clip", "clip.norm=1")]
     if e.recipe is not None and e.recipe.optimizer.lr is not None:
@@ -108,6 +108,8 @@ def exploding_gradient(e: Evidence, s: Signs) -> Finding | None:
     if by_distance is not None:
         cures += _gated(e)
     figures: dict[str, float | int | str] = {"growth": worst, "spike": spike}
+    if not worst > _GROWN:
+        figures = {"of_values": of_values, "start": s.start}
     return found("exploding_gradient", s.unlearnt, figures, *cures, also=["lr_too_high"])
 
 

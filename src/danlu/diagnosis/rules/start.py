@@ -29,10 +29,10 @@ def init_symmetric(e: Evidence, s: Signs) -> Finding | None:
     hidden = list(s.at_start("activation_rms").values())[:-1]
     gives_nothing = bool(hidden) and max(hidden) == 0
     is_zero = e.recipe is not None and e.recipe.init.name == "zeros"
-    began_alike = e.network is not None and e.network.began_alike
+    stayed_alike = e.network is not None and e.network.stayed_alike
     if math.isnan(s.unlearnt) or s.hidden_layers < 1:
         return None
-    if not gives_nothing and not (s.unlearnt > _BARELY and (is_zero or began_alike)):
+    if not gives_nothing and not (s.unlearnt > _BARELY and (is_zero or stayed_alike)):
         return None
     return found(
         "init_symmetric",
@@ -151,7 +151,8 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
     if s.hidden_layers < 12:
         return None
     # Of a plain network so deep, that it is behind simple models says as much.
-    is_behind = _is_plain(e) and is_behind_simple_models(e)
+    is_over = not s.still_falling > 0.03
+    is_behind = is_over and _is_plain(e) and is_behind_simple_models(e)
     if not s.unlearnt > _SLOW_START and not is_behind:
         return None
     fading = _fading(s, s.at_start("activation_rms"))
@@ -159,7 +160,8 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
         # Units may die out on the way, only later.
         fading = float(np.fmin(fading, _fading(s, s.at_end("activation_rms"))))
     ratio = _gradient_ratio(s)
-    if not (fading < 0.1 or ratio < 0.02 or ratio > 50 or is_behind):
+    fades = fading < 0.1 or ratio < 0.02 or ratio > 50
+    if not fades and not is_behind:
         return None
     cures = _against_fading(e)
     if e.recipe is not None and e.recipe.model.hidden:
@@ -168,9 +170,19 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "too_deep",
         s.unlearnt,
-        {"layers": s.hidden_layers, "fading": fading, "gradient_ratio": ratio},
+        {
+            "layers": s.hidden_layers,
+            **({"fading": fading, "gradient_ratio": ratio} if fades else _behind(e)),
+        },
         *cures,
     )
+
+
+def _behind(e: Evidence) -> dict[str, float]:
+    """Return what was reached on held-out examples, and what simple models reach."""
+    assert e.data is not None
+    metric = e.data.data.schema.metric
+    return {"held_out": e.final(f"valid_{metric}"), "simple": e.data.learnable}
 
 
 def _against_fading(e: Evidence) -> list[Prescription]:
@@ -254,10 +266,12 @@ def _against_dead_units(e: Evidence) -> list[Prescription]:
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     """Hidden layers with nothing between them are one layer, which does not suffice."""
-    if s.hidden_layers < 1 or not _could_do_better(e, s):
+    if s.hidden_layers < 1:
         return None
     is_own = e.network is not None and e.network.is_affine
     if not is_own and (e.recipe is None or e.recipe.model.activation != "identity"):
+        return None
+    if not _could_do_better(e, s):
         return None
     return found(
         "missing_nonlinearity",

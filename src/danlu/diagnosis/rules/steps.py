@@ -247,6 +247,9 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     is_tiny = s.late_update < _TINY and s.early_update < 5 * _TINY
     # In somebody's own loop neither is measured: then much must be left, and a gradient be there.
     is_unseen = e.recipe is None and s.unlearnt > 0.5 and s.late("gradient_norm") > 1e-4
+    # A network that was trained before begins with a low loss, and with small steps.
+    if e.is_chance_guessed and s.late_update > _TINY / 10:
+        is_unseen = False
     if not (is_tiny and (is_smooth or is_lost or is_unseen)):
         return None
     return found(
@@ -288,7 +291,7 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "too_few_epochs",
         max(0.2, s.unlearnt),
-        {"epochs": epochs, "fall": falls, "unlearnt": s.unlearnt},
+        {"epochs": epochs, "unlearnt": s.unlearnt, **({"fall": falls} if falls > 0 else {})},
         *_longer(e, 3),
         *_rates(e, 3, 10),
         *_longer(e, 10),
@@ -324,6 +327,8 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
     """The network does no better than a constant answer, and no other rule says why."""
     # In somebody's own loop the loss alone tells.
     is_nothing = s.unlearnt > 0.9 if e.recipe is None else s.unlearnt > 0.5 and is_at_chance(e)
+    if e.is_chance_guessed:
+        is_nothing = s.unlearnt > 0.97
     if e.has_diverged or not is_nothing:
         return None
     return found(
