@@ -22,7 +22,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from clinic.patients import HEALTHY, Patient, patients
@@ -104,7 +104,9 @@ def by_torch_audit(patient: Patient) -> tuple[list[set[str]], bool]:
 def by_watch(patient: Patient) -> tuple[list[set[str]], bool]:
     loop = PlainLoop(patient)
     done, per_epoch = 0, max(1, -(-loop.data.size("train") // loop.recipe.batch_size))
-    with danlu.watch(loop.model, loop.optimizer, loop.classes) as watched:
+    # Targets are standardised: of numbers a constant answer costs 1.
+    chance = 1.0 if loop.classes is None else None
+    with danlu.watch(loop.model, loop.optimizer, loop.classes, chance=chance) as watched:
         for step in loop.steps():
             loop.optimizer.step()
             watched.step(step.loss)
@@ -129,17 +131,19 @@ def main() -> None:
     parser.add_argument("--half", choices=("tuning", "report"), default="report")
     parser.add_argument("--keep", type=Path, help="where danlu's trainings are kept")
     parser.add_argument("--only", help="patients of this cause")
+    parser.add_argument("--tool", default="", help="tools whose name begins so; unasked, all")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
         tools: dict[str, Callable[[Patient], tuple[list[set[str]], bool]]] = {
-            f"torchmortem {version('torchmortem')}": by_torchmortem,
-            f"torch-audit {version('torch-audit')}": by_torch_audit,
-            f"danlu.watch {version('danlu')}": by_watch,
+            "torchmortem": by_torchmortem,
+            "torch-audit": by_torch_audit,
+            "danlu.watch": by_watch,
             "danlu diagnose": lambda patient: by_diagnose(patient, folder),
         }
+        tools = {name: tool for name, tool in tools.items() if name.startswith(asked.tool)}
         counts = {name: Counter() for name in tools}
         for patient in patients():
             is_asked = patient.is_for_tuning == (asked.half == "tuning")
@@ -155,6 +159,8 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|")
     for name, c in counts.items():
+        with contextlib.suppress(PackageNotFoundError):
+            name = f"{name} {version(name.split()[0].partition('.')[0])}"
         sick, healthy = c["sick"], c["healthy"]
         cells = [f"{c[k]} of {n}" for k, n in (("first", sick), ("any", sick), ("sick flagged", sick), ("healthy flagged", healthy))]  # fmt: skip
         print(f"| {name} | " + " | ".join(cells) + f" | {c['failed']} |")
