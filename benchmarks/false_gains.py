@@ -48,7 +48,7 @@ def as_good_as_none(recipe: Recipe) -> Diagnosis:
         f"optimizer.lr={0.999 * lr!r}",
     ]
     prescriptions = [Prescription("smaller_batch", edits(text)) for text in texts]
-    figures = {"batch_size": size}
+    figures = {"batch_size": size, "steps": 1, "noise": 1.0}
     return Diagnosis([Finding("batch_too_large", 0.5, figures, prescriptions)])
 
 
