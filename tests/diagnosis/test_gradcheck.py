@@ -278,13 +278,19 @@ class Rounds(nn.Module):
         return self.out(x).float()
 
 
-def test_many_rectifiers_are_not_called_wrong() -> None:
-    for seed in range(4):
-        torch.manual_seed(seed)
-        conv = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
-        net = nn.Sequential(*conv, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(200, 4)).eval()
-        checked = gradcheck(net, torch.randn(8, 3, 14, 14), seconds=1)
-        assert not any(tensor.is_wrong for tensor in checked.tensors)
+@pytest.mark.parametrize("seed", range(3))
+def test_many_rectifiers_are_not_called_wrong(seed: int) -> None:
+    """Some of 25,000 switch within any step of a difference, on either side."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for n, q in ((1, 8), (8, 8), (8, 8)):
+        layers += [nn.Conv2d(n, q, 3, padding=1), nn.BatchNorm2d(q), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+    for _ in range(3):
+        network(torch.randn(32, 1, 28, 28))
+    checked = gradcheck(network.eval(), torch.randn(8, 1, 28, 28), seconds=2)
+    assert any(tensor.is_known for tensor in checked.tensors)
+    assert not any(tensor.is_wrong for tensor in checked.tensors)
 
 
 def test_what_a_module_overwrites_is_its_own_affair() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from danlu import Data, Recipe, fit, load
-from danlu.diagnosis.data_evidence import DataEvidence, told_by_values
+from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.diagnosing import HEALTHY
+from danlu.diagnosis.leaks import told_by_values
 
 DENSE = Recipe(
     model={"name": "dense", "hidden": (32,)},

@@ -68,7 +68,7 @@ _SOUND = {
     True: {"en": "nothing is wrong", "zh": "没有发现错误"},
     False: {"en": "something is wrong", "zh": "发现错误"},
 }
-_TO_LOOK_AT = {"en": ", {n} marked to look at", "zh": "，{n} 项值得留意"}
+_TO_LOOK_AT = {"en": ", {n} worth a look", "zh": "，{n} 项值得留意"}
 _CURVE = {
     "en": "       rate  loss after some steps, by that at the start (or of chance, if lower)",
     "zh": "     学习率  若干步后的损失，与开始时（或随机猜测，取较低者）之比",

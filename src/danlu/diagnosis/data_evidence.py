@@ -26,6 +26,7 @@ from danlu.diagnosis.cross_fitting import (
     phrase_shares,
     recognised,
 )
+from danlu.diagnosis.leaks import FEW_VALUES, TellingColumn, telling_column
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -33,7 +34,6 @@ Numbers = NDArray[np.float64]
 _MOST = {"train": 2000, "valid": 1000, "test": 1000}  # examples that are looked at
 _MOST_FEATURES = 4000
 _NEIGHBOURS = 10
-_FEW_VALUES = 20  # of a column, each of which many examples have
 
 
 @dataclass(frozen=True)
@@ -275,33 +275,12 @@ class DataEvidence:
         return not self.data.schema.log_target and float(self.data.y.min()) > 0
 
     @cached_property
-    def telling_column(self) -> tuple[str, float, float]:
-        """The column that says most of the target: its name, how well it does, the next one.
-
-        Of many numbers: how often examples beside each other in its order have one class; for a
-        numeric target, the correlation of ranks. Of a few values: how many classes are right where
-        each value stands for its commonest; for a numeric target, the share of the variance.
-        """
-        x, y = self.train.x, self.train.y
-        by_column: dict[str, list[int]] = {}
-        for k, name in enumerate(self.data.schema.column_of_features[: x.shape[1]]):
-            by_column.setdefault(name, []).append(k)
-        scores = {name: self._tells(x[:, places], y) for name, places in by_column.items()}
-        name = max(scores, key=lambda name: scores[name])
-        others = [score for other, score in scores.items() if other != name]
-        return name, scores[name], max(others, default=0.0)
-
-    def _tells(self, x: Numbers, y: Numbers) -> float:
-        """Return how well a column [n, features] tells the target."""
-        is_numeric = self.data.schema.is_regression
-        _, value_of = np.unique(x, axis=0, return_inverse=True)
-        if value_of.max() < _FEW_VALUES or x.shape[1] > 1:
-            return told_by_values(value_of.ravel(), y, is_numeric)
-        order = np.argsort(x[:, 0], kind="stable")
-        if not is_numeric:
-            return float((y[order][1:] == y[order][:-1]).mean())
-        ranks, of_target = (np.argsort(np.argsort(z)) for z in (x[:, 0], y))
-        return float(abs(np.corrcoef(ranks, of_target)[0, 1]))
+    def telling_column(self) -> TellingColumn:
+        """The column that says most of the target."""
+        schema = self.data.schema
+        return telling_column(
+            self.train.x, self.train.y, schema.column_of_features, schema.is_regression
+        )
 
     def near_copies(self, part: str) -> tuple[float, int]:
         """Return the share of a part's examples that are nearly one of training, and how many.
@@ -324,7 +303,7 @@ class DataEvidence:
     @property
     def _has_numbers(self) -> bool:
         """Whether a feature has many values, so that equal examples are no coincidence."""
-        return any(len(np.unique(column)) > _FEW_VALUES for column in self.train.x.T)
+        return any(len(np.unique(column)) > FEW_VALUES for column in self.train.x.T)
 
     @cached_property
     def unknown_share(self) -> float:
@@ -342,24 +321,3 @@ def _mean_recall(y: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[float
     recalls = hits[present] / counts[present]
     variances = recalls * (1 - recalls) / counts[present]
     return float(recalls.mean()), float(np.sqrt(variances.sum()) / present.sum())
-
-
-def told_by_values(value_of: NDArray[np.int64], y: Numbers, is_numeric: bool) -> float:
-    """Return how well the value that each example has [n] tells targets of examples not seen.
-
-    The share of right classes, or R² for numbers: learnt on a half of the examples, asked of the
-    other. Of a value that was not seen nothing is known but what holds for all.
-    """
-    half = np.random.default_rng(0).permutation(len(y)) < len(y) // 2
-    values = int(value_of.max()) + 1
-    seen, asked = y[half], y[~half]
-    counts = np.bincount(value_of[half], minlength=values)
-    if is_numeric:
-        sums = np.bincount(value_of[half], weights=seen, minlength=values)
-        means = np.where(counts > 0, sums / np.maximum(counts, 1), seen.mean())
-        error = ((means[value_of[~half]] - asked) ** 2).mean()
-        return float(1 - error / max(1e-12, asked.var()))
-    table = np.zeros((values, int(y.max()) + 1))
-    np.add.at(table, (value_of[half], seen.astype(int)), 1)
-    table[counts == 0] = table.sum(0)
-    return float((table.argmax(1)[value_of[~half]] == asked).mean())

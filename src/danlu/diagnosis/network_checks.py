@@ -199,9 +199,10 @@ def units_are_alike(model: nn.Module) -> bool:
 
     The last layer may begin so: what comes before it tells its units apart.
     """
-    matrices = [p.detach().flatten(1) for p in model.parameters() if p.ndim >= 2]
-    hidden = [rows for rows in matrices[:-1] if len(rows) > 1]
-    return bool(hidden) and all(bool((rows == rows[0]).all()) for rows in hidden)
+    known = [p.detach() for p in model.parameters() if not nn.parameter.is_lazy(p)]
+    matrices = [p.flatten(1) for p in known if p.ndim >= 2]
+    layers = [units for units in matrices[:-1] if len(units) > 1]
+    return bool(layers) and all(bool((units == units[0]).all()) for units in layers)
 
 
 def _frozen(model: nn.Module) -> tuple[str, ...]:

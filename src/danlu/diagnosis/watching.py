@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FIRST = 10  # steps, whose losses are near that of a constant answer
 # What others call the parts, and the figures of an epoch.
-_PARTS = {"val": "valid", "valid": "valid", "validation": "valid", "train": "train", "test": "test"}
+_PARTS = {**{part: part for part in metrics.PARTS}, "val": "valid", "validation": "valid"}
 EPOCH_FIGURES = (
     "lr",
     *(f"{part}_{name}" for part in metrics.PARTS for name in ("n", *metrics.METRICS)),
@@ -180,9 +180,13 @@ def watch(
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, (Tensor, np.ndarray)):
-        return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if isinstance(value, (str, bool)):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
 
 
 def _named(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -32,7 +32,7 @@ _FEWEST_STEPS = 15
 
 @dataclass(frozen=True)
 class LrRange:
-    """Rates [R] and the loss after some steps of each, by that before.
+    """Rates [R] and the loss after some steps of each, by that before (or of chance, if lower).
 
     low, high: the ends of the range that learns: at least half as far as the best rate. best: the
     rate with the lowest loss; suggested: a third of it, as longer trainings bear less.

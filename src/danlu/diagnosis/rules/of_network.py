@@ -55,8 +55,7 @@ def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
         return None
     far, outputs = e.network.far_outputs, e.network.outputs
     what = _squeezed(outputs) or _bounded(far)
-    # Whether the loss of somebody's own loop takes probabilities is not known: of classes one each
-    # is given, but of two it may be that of the one.
+    # In somebody's own loop the loss may take the probability of one of two classes.
     if e.recipe is None and what in ("sigmoid", "tanh") and len(e.class_counts) < 3:
         return None
     # Classes can be told by outputs between bounds, only not surely; numbers beyond them cannot.
@@ -118,17 +117,14 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     """Weights that cannot learn, while the training part is not learnt."""
     if not s.unlearnt > 0.2:
         return None
-    names = list(e.network.frozen) if e.network is not None else []
-    if e.recipe is not None and e.recipe.init.frozen:
-        names.append("the loaded weights")
-    cut_off = [name for name in _without_gradient(e) if name not in names]
-    names += [name for name in e.unmoved if name not in names]
-    figures: dict[str, float | int | str] = {}
-    if cut_off and not names:
-        figures["cut_off"] = some(cut_off, 3)
-        names = cut_off
-    rate = 1.0 if e.recipe is None or e.recipe.optimizer.lr is None else e.recipe.optimizer.lr
-    if not names or rate == 0:
+    if e.recipe is not None and e.recipe.optimizer.lr == 0:
+        return None
+    names, cut_off = _without_updates(e), _without_gradient(e)
+    if names:
+        figures: dict[str, float | int | str] = {"names": some(names, 3), "layers": len(names)}
+    elif cut_off:
+        figures = {"cut_off": some(cut_off, 3)}
+    else:
         return None
     cures = [prescribe("let_them_learn")]
     if e.recipe is not None and e.recipe.init.frozen:
@@ -136,9 +132,15 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
             prescribe("unfreeze", "init.frozen=false"),
             prescribe("unfreeze_slowly", "init.frozen=false", "init.lr_factor=0.1"),
         ]
-    if not figures:
-        figures = {"names": some(names, 3), "layers": len(names)}
     return found("frozen_weights", s.unlearnt, figures, *cures)
+
+
+def _without_updates(e: Evidence) -> list[str]:
+    """Return weights that are frozen, or that the optimiser of a loop does not move."""
+    names = dict.fromkeys(e.network.frozen if e.network is not None else ())
+    if e.recipe is not None and e.recipe.init.frozen:
+        names["the loaded weights"] = None
+    return list(names | dict.fromkeys(e.unmoved))
 
 
 def _without_gradient(e: Evidence) -> list[str]:
