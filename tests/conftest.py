@@ -20,6 +20,8 @@ settings.load_profile("danlu")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="danlu-test-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 torch.set_num_threads(1)
+# A warning that comes once in a process meets whichever test runs first.
+torch.set_warn_always(True)
 # A suite in a shell's background inherits an ignored Ctrl-C, and so would every program it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

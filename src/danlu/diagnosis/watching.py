@@ -65,7 +65,7 @@ class Watch:
 
         Raises ModelError for what is not one number.
         """
-        if not _is_number(loss):
+        if _number(loss) is None:
             shown = tuple(loss.shape) if isinstance(loss, Tensor) else loss
             rule = "must be one number: the loss of the step"
             raise ModelError(wrong("loss", shown, rule, "try loss.mean()"))
@@ -170,37 +170,40 @@ def watch(
     mistakes = []
     if classes is not None and (not isinstance(classes, int) or classes < 2):
         mistakes.append(wrong("classes", classes, "must be the number of classes", "try 10"))
-    if chance is not None and not (_is_number(chance) and 0 < float(chance) < math.inf):
+    known = None if chance is None else _number(chance)
+    if chance is not None and not (known is not None and 0 < known < math.inf):
         rule = "must be the loss of the best constant answer, above 0"
         mistakes.append(wrong("chance", chance, rule, "try the variance of the targets"))
     if mistakes:
         raise ModelError(*mistakes)
-    known = None if chance is None else float(chance)
     return Watch(LoopMeter(model, optimizer, every), classes, known)
 
 
-def _is_number(value: object) -> bool:
+def _number(value: object) -> float | None:
+    """Return a number or a tensor of one as a number, and None for anything else."""
     if isinstance(value, (str, bool)):
-        return False
+        return None
+    # PyTorch warns where a tensor with a gradient is read as a number.
+    value = value.detach() if isinstance(value, Tensor) else value
     try:
-        float(value)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
-        return False
-    return True
+        return None
 
 
 def _named(figures: Mapping[str, Any]) -> dict[str, float]:
     """Return figures of an epoch by danlu's names. Raises ModelError with all mistakes."""
-    mistakes = [wrong(k, v, "must be a number") for k, v in figures.items() if not _is_number(v)]
-    if mistakes:
-        raise ModelError(*mistakes)
+    read = {given: _number(value) for given, value in figures.items()}
+    numbers = {given: number for given, number in read.items() if number is not None}
+    if bad := [given for given in figures if given not in numbers]:
+        raise ModelError(*(wrong(given, figures[given], "must be a number") for given in bad))
     row = {}
-    for given, value in figures.items():
+    for given, number in numbers.items():
         name = name_of_figure(given)
         near = nearest(given, EPOCH_FIGURES)
         if name is None and near is not None:
             notify(f"the diagnosis reads no figure {given!r}; did you mean {near!r}?", RunNotice)
-        row[name or given] = float(value)
+        row[name or given] = number
     return row
 
 
