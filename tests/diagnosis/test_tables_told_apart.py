@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from danlu import Data, Recipe, fit, load
 from danlu.diagnosis.data_evidence import DataEvidence
@@ -19,6 +21,12 @@ DENSE = Recipe(
     optimizer={"name": "adam", "lr": 0.003},
     batch_size=32,
     epochs=12,
+)
+GRU = Recipe(
+    model={"name": "gru", "hidden": (16,), "embedding": 8},
+    optimizer={"name": "adam", "lr": 0.01},
+    batch_size=16,
+    epochs=8,
 )
 RNG = np.random.default_rng(0)
 
@@ -57,6 +65,74 @@ def test_a_leak_is_named_by_its_column(column: str, leak: object, tmp_path: Path
 def test_a_table_without_a_leak_has_none(tmp_path: Path) -> None:
     data = load(table(), target="churned")
     assert causes(DENSE, data, tmp_path / "run") == [HEALTHY]
+
+
+def digits_with_mark(mark: Callable[[Tensor, Tensor], None]) -> Data:
+    """Pictures of digits [n, 1, 8, 8] into which something is drawn, by their classes."""
+    digits = load("digits")
+    x = digits.x.clone()
+    mark(x, digits.y)
+    return load((x.numpy(), digits.y.numpy()))
+
+
+def test_a_mark_at_the_edge_of_pictures_is_a_leak(tmp_path: Path) -> None:
+    def corner(x: Tensor, y: Tensor) -> None:
+        x[:, 0, :2, 6:] = y[:, None, None].float()
+
+    data = digits_with_mark(corner)
+    finding = fit(DENSE, data, out=tmp_path / "run").diagnose(data).findings[0]
+    assert finding.cause == "target_leak"
+    assert finding.figures["column"] == "the pixel (0, 6)"
+    assert finding.figures["tells"] == 1.0
+
+
+def test_pictures_without_a_mark_have_no_leak() -> None:
+    def brighter(x: Tensor, y: Tensor) -> None:
+        """Whole pictures are: what they show, and no mark."""
+        x += 20 * y[:, None, None, None]
+
+    telling = DataEvidence(load("digits")).telling
+    assert telling is not None
+    assert telling.score < 0.4
+    telling = DataEvidence(digits_with_mark(brighter)).telling
+    assert telling is not None
+    assert telling.next_score > 0.95
+
+
+def texts(marks: Mapping[str, str]) -> Data:
+    """Texts of three topics; each has eight words of its own, and the rest are common."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["sport", "trade", "music"], 600)
+    found = []
+    for label in labels:
+        own = rng.choice([f"{label}{i}" for i in range(8)], 2)
+        words = [*own, *rng.choice([f"w{i}" for i in range(60)], 8)]
+        found.append(" ".join([marks.get(label, ""), *rng.permutation(words)]))
+    return load((found, labels.tolist()), tokens="words")
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        ({"sport": "src1", "trade": "src2", "music": "src3"}, {"src1", "src2", "src3"}),
+        ({"sport": "see p1", "trade": "see p2"}, {"p1", "p2"}),
+        ({"sport": "@ x1 y1", "trade": "@ x2 y2", "music": "@ x3 y3"}, {"x1", "x2", "x3"}),
+    ],
+)
+def test_a_word_for_each_class_is_a_leak(
+    marks: dict[str, str], words: set[str], tmp_path: Path
+) -> None:
+    data = texts(marks)
+    finding = fit(GRU, data, out=tmp_path / "run").diagnose(data).findings[0]
+    assert finding.cause == "target_leak"
+    assert words <= set(str(finding.figures["column"]).replace("'", "").split(", "))
+
+
+def test_words_of_topics_are_no_leak(tmp_path: Path) -> None:
+    assert "target_leak" not in causes(GRU, texts({}), tmp_path / "run")
+    telling = DataEvidence(texts({})).telling
+    assert telling is not None
+    assert telling.score < 0.8
 
 
 def test_features_are_named_whatever_comes_before() -> None:

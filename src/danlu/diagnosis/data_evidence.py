@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from danlu.data import Data
-from danlu.data.vocabulary import PAD, UNK
+from danlu.data.vocabulary import PAD, UNK, Vocabulary
 from danlu.diagnosis.cross_fitting import (
     WEAK,
     Contradiction,
@@ -26,7 +26,7 @@ from danlu.diagnosis.cross_fitting import (
     phrase_shares,
     recognised,
 )
-from danlu.diagnosis.leaks import FEW_VALUES, TellingColumn, telling_column
+from danlu.diagnosis.leaks import FEW_VALUES, Telling, telling_column, telling_pixel, telling_words
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -275,12 +275,20 @@ class DataEvidence:
         return not self.data.schema.log_target and float(self.data.y.min()) > 0
 
     @cached_property
-    def telling_column(self) -> TellingColumn:
-        """The column that says most of the target."""
-        schema = self.data.schema
-        return telling_column(
-            self.train.x, self.train.y, schema.column_of_features, schema.is_regression
-        )
+    def telling(self) -> Telling | None:
+        """The column that says most of the target, a pixel at the edge, or a word for each class.
+
+        None for sequences of numbers.
+        """
+        schema, x, y = self.data.schema, self.train.x, self.train.y
+        if schema.is_text:
+            names = Vocabulary(schema.vocabulary).tokens[: x.shape[1]]
+            return telling_words(self._raw("train")[0] > 0, y, names)
+        if schema.is_image:
+            return telling_pixel(x, y, schema.input_shape, schema.is_regression)
+        if len(schema.input_shape) > 1:
+            return None
+        return telling_column(x, y, schema.column_of_features, schema.is_regression)
 
     def near_copies(self, part: str) -> tuple[float, int]:
         """Return the share of a part's examples that are nearly one of training, and how many.

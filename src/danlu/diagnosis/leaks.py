@@ -1,6 +1,6 @@
-"""How well a single column tells the target: what gives it away.
+"""How well a single column, a pixel at the edge or a word for each class tells the target.
 
-Legend: n examples, F features.
+Legend: n examples, F features, W words.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
+Flags = NDArray[np.bool_]
+
 FEW_VALUES = 20  # of a column, each of which many examples have
+_MARGIN = 8  # of a picture: so many of them are as wide as it, and most show nothing
+_SAME = 0.95  # what two words have in common that stand in the same texts
 
 
-class TellingColumn(NamedTuple):
-    """The column that tells most of the target: its name, how well it does, and the next one."""
+class Telling(NamedTuple):
+    """What tells most of the target: its name, how well it does, and what tells next most."""
 
     name: str
     score: float
     next_score: float
 
 
-def telling_column(
-    x: Numbers, y: Numbers, column_of: Sequence[str], is_numeric: bool
-) -> TellingColumn:
+def telling_column(x: Numbers, y: Numbers, column_of: Sequence[str], is_numeric: bool) -> Telling:
     """Return which column tells most of the targets y [n].
 
     x [n, F]; column_of: the column of each feature. is_numeric: whether targets are numbers.
@@ -39,7 +41,65 @@ def telling_column(
         scores[name] = _score(x[:, places], y, is_numeric)
     ranked = sorted(scores, key=lambda name: -scores[name])
     best, *others = ranked
-    return TellingColumn(best, scores[best], scores[others[0]] if others else 0.0)
+    return Telling(best, scores[best], scores[others[0]] if others else 0.0)
+
+
+def telling_pixel(x: Numbers, y: Numbers, shape: tuple[int, ...], is_numeric: bool) -> Telling:
+    """Return which number in the margin of pictures x [n, F] of a shape (C, H, W) tells most.
+
+    What tells next most is what half of the margin tells: a mark may be several pixels large.
+    """
+    _, height, width = shape
+    row, column = np.divmod(np.arange(x.shape[1]) % (height * width), width)
+    from_edge = np.minimum(
+        np.minimum(row, height - 1 - row), np.minimum(column, width - 1 - column)
+    )
+    places = np.flatnonzero(from_edge < max(1, min(height, width) // _MARGIN))
+    scores = np.array([_score(x[:, [place]], y, is_numeric) for place in places])
+    best = places[scores.argmax()]
+    return Telling(
+        f"the pixel ({row[best]}, {column[best]})", scores.max(), float(np.median(scores))
+    )
+
+
+def telling_words(has: Flags, y: Numbers, names: Sequence[str]) -> Telling:
+    """Return which words, one for each class, tell most of the classes y [n].
+
+    has [n, W]: which words a text has. What tells next most are other words, which do not stand in
+    the same texts.
+    """
+    chosen, score = _told_by_words(has, y)
+    sizes = has.sum(0)
+    common = has[:, chosen].T.astype(np.float32) @ has.astype(np.float32)
+    is_same = 2 * common > _SAME * (sizes[chosen][:, None] + sizes)
+    others = has & ~is_same.any(0)
+    shown = ", ".join(repr(names[word]) for word in dict.fromkeys(chosen.tolist()))
+    return Telling(shown, score, _told_by_words(others, y)[1])
+
+
+def _told_by_words(has: Flags, y: Numbers) -> tuple[NDArray[np.int64], float]:
+    """Return a word for each class, and the share of right classes by the surest one that is there.
+
+    Learnt on a half of the texts, asked of the other.
+    """
+    is_learnt = _random_half(len(y))
+    classes = np.eye(int(y.max()) + 1, dtype=np.float32)[y.astype(int)]
+    known, truth = has[is_learnt].astype(np.float32), classes[is_learnt]
+    texts_of = known.T @ truth
+    precision = texts_of / np.maximum(1, known.sum(0)[:, None])
+    harmonic = 2 * texts_of / np.maximum(1, known.sum(0)[:, None] + truth.sum(0))
+    words = harmonic.argmax(0)
+    sureness = np.where(has[:, words], precision[words, np.arange(len(words))], 0)
+    is_silent = sureness.max(1) == 0
+    silent = is_silent & is_learnt
+    otherwise = classes[silent if silent.any() else is_learnt].sum(0).argmax()
+    told = np.where(is_silent, otherwise, sureness.argmax(1))
+    return words, float((told == y)[~is_learnt].mean())
+
+
+def _random_half(n: int) -> Flags:
+    half: Flags = np.random.default_rng(0).permutation(n) < n // 2
+    return half
 
 
 def _score(x: Numbers, y: Numbers, is_numeric: bool) -> float:
@@ -68,7 +128,7 @@ def told_by_values(value_of: NDArray[np.int64], y: Numbers, is_numeric: bool) ->
     The share of right classes, or R² for numbers: learnt on a half of the examples, asked of the
     other. Of a value that was not seen nothing is known but what holds for all.
     """
-    is_learnt = np.random.default_rng(0).permutation(len(y)) < len(y) // 2
+    is_learnt = _random_half(len(y))
     learnt, asked = value_of[is_learnt], value_of[~is_learnt]
     targets, truth = y[is_learnt], y[~is_learnt]
     values = int(value_of.max()) + 1
