@@ -24,6 +24,7 @@ from danlu.recipe import Recipe
 from danlu.recipe.sample import examples_seen
 from danlu.runs import Run
 from danlu.runs.measurements import WHOLE
+from danlu.train.probes.loop_notes import LoopNotes
 
 NONE: Numbers = np.zeros(0)
 
@@ -85,7 +86,8 @@ class Evidence:
 
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
-    observed: settings of a loop that has no recipe. unmoved: weights of it that nothing updates.
+    observed: settings of a loop that has no recipe; loop: what it did; step_losses: of each of its
+    steps. unmoved: weights of it that nothing updates.
     constant_loss: that of the best constant answer, where classes do not tell it;
     is_chance_guessed: whether the first losses of a loop stand for it. target_error: that can be
     reached, where somebody knows it.
@@ -103,6 +105,8 @@ class Evidence:
     data: DataEvidence | None = None
     network: NetworkEvidence | None = None
     observed: Settings | None = None
+    loop: LoopNotes | None = None
+    step_losses: Sequence[float] = ()
     unmoved: Sequence[str] = ()
     constant_loss: float | None = None
     is_chance_guessed: bool = False

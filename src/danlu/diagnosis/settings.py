@@ -12,7 +12,7 @@ from torch import nn
 from danlu.nn.layers import Dropout
 from danlu.recipe import Recipe
 
-_DECOUPLED = (torch.optim.SGD, torch.optim.AdamW)  # whose decay is lr times weight_decay a step
+_DECOUPLED = (torch.optim.AdamW,)  # whose decay is lr times weight_decay a step, whatever else
 _DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -25,6 +25,8 @@ class Settings:
     momentum: float | None = None
     eps: float | None = None
     weight_decay: float | None = None
+    decays_gradient: bool = False
+    """Whether decay is added to the gradient, and not taken off the weights."""
     dropout: float | None = None
     batch_size: int | None = None
     has_batch_norm: bool = False
@@ -38,6 +40,7 @@ class Settings:
             rule.momentum,
             rule.eps,
             rule.weight_decay,
+            False,
             recipe.model.dropout,
             recipe.batch_size,
             recipe.has_batch_norm,
@@ -60,10 +63,17 @@ class Settings:
         rates = [float(m.p) for m in model.modules() if isinstance(m, _DROPOUTS)]
         return cls(
             number("lr"),
-            number("momentum"),
+            number("momentum") or _first_moment(group),
             number("eps"),
-            number("weight_decay") if isinstance(optimizer, _DECOUPLED) else None,
+            number("weight_decay"),
+            not isinstance(optimizer, _DECOUPLED) and not group.get("decoupled_weight_decay"),
             max(rates, default=None),
             batch_size,
             any(isinstance(m, _BATCH_NORMS) for m in model.modules()),
         )
+
+
+def _first_moment(group: Mapping[str, Any]) -> float | None:
+    """Return Adam's momentum."""
+    betas = group.get("betas")
+    return float(betas[0]) if isinstance(betas, (tuple, list)) and betas else None

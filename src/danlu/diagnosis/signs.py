@@ -15,6 +15,7 @@ from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence, Measured
 
 _SHORT = 3  # measured steps that are the start of a training
+_EARLY = 30  # steps of a loop that are its start
 _LATE = 1 / 3  # share of the measured steps that are its end
 
 
@@ -66,6 +67,12 @@ class Signs:
     def early_growth(self) -> float:
         """The highest loss of the first measured steps, by the first; infinite where it is lost."""
         early = self.losses[1 : _SHORT + 1]
+        steps = np.array(self.evidence.step_losses[: _EARLY + 1], dtype=float)
+        if len(steps) > 1:
+            early = steps[1:]
+        if len(steps) > 1 and not self.evidence.class_counts and np.isfinite(steps).all():
+            # Squared errors of one batch differ much from those of the next.
+            return float(np.median(early) / steps[0])
         finite = early[np.isfinite(early)]
         if len(finite) < len(early) or (not len(early) and self.evidence.has_diverged):
             return math.inf
@@ -114,6 +121,15 @@ class Signs:
         """The largest update ratio of the first measured steps: after it there may be no more."""
         early = self.update_ratios[:_SHORT]
         return float(np.nanmax(early)) if np.isfinite(early).any() else math.nan
+
+    def late_decay(self, decay: float) -> float:
+        """What decay is of a gradient that it is added to, by the median layer, at the end."""
+        shares = []
+        for layer in self.weight_layers:
+            taken = decay * self.measured.of(layer, "weight_norm")
+            whole = taken + self.measured.of(layer, "weight_gradient")
+            shares.append(_median((taken / whole)[-max(1, round(_LATE * len(whole))) :]))
+        return _median(np.array(shares))
 
     @property
     def late_update(self) -> float:

@@ -120,6 +120,8 @@ class Watch:
             constant_loss=self._constant_loss(losses),
             is_chance_guessed=self._classes is None and self._chance is None,
             unmoved=self._meter.unmoved,
+            loop=self._meter.notes,
+            step_losses=losses,
             observed=replace(self._settings(), lr=self._start.lr),
         )
         return diagnose_evidence(evidence)

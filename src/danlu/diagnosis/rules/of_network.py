@@ -13,6 +13,7 @@ from danlu.diagnosis.signs import Signs
 from danlu.errors import some
 
 _LEARNT = 0.05  # share of chance's loss below which nothing keeps a network from learning
+_BY_BENDS = 0.05  # relative error
 _BOUND = 1e-3  # within which outputs count as those of a bounded function
 
 
@@ -37,7 +38,7 @@ def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
         return None
     wrong = [tensor for tensor in checked.tensors if tensor.is_wrong and not tensor.is_cut_off]
     # A detached input is nobody's mistake: only what learns counts.
-    learning = [tensor for tensor in wrong if not _is_input(tensor)]
+    learning = [t for t in wrong if not _is_input(t) and not _may_be_bent(t)]
     if not learning:
         return None
     worst = max(learning, key=lambda tensor: tensor.error)
@@ -47,6 +48,11 @@ def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
         {"error": worst.error, "names": some([t.name for t in learning], 3)},
         prescribe("mend_backward"),
     )
+
+
+def _may_be_bent(tensor: TensorCheck) -> bool:
+    """Whether a small error may be a bend that was not seen, as most entries were at one."""
+    return tensor.error < _BY_BENDS and 2 * tensor.kinks > tensor.checked
 
 
 def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
@@ -155,7 +161,7 @@ def _is_input(tensor: TensorCheck) -> bool:
     return tensor.name.startswith("input")
 
 
-_ANYTHING = (
+ANYTHING = (
     "lr_too_low",
     "lr_too_high",
     "too_few_epochs",
@@ -191,9 +197,9 @@ def too_narrow(e: Evidence, s: Signs) -> Finding | None:
 
 RULES = (
     Rule("model_too_small", too_narrow, is_last_resort=True),
-    Rule("wrong_gradient", wrong_gradient, _ANYTHING),
-    Rule("examples_mixed_in_batch", examples_mixed_in_batch, (*_ANYTHING, "wrong_output_layer")),
+    Rule("wrong_gradient", wrong_gradient, ANYTHING),
+    Rule("examples_mixed_in_batch", examples_mixed_in_batch, (*ANYTHING, "wrong_output_layer")),
     Rule("dropout_in_evaluation", dropout_in_evaluation, ("overfitting", "train_test_shift")),
-    Rule("wrong_output_layer", wrong_output_layer, _ANYTHING),
-    Rule("frozen_weights", frozen_weights, _ANYTHING),
+    Rule("wrong_output_layer", wrong_output_layer, ANYTHING),
+    Rule("frozen_weights", frozen_weights, ANYTHING),
 )

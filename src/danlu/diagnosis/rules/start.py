@@ -17,8 +17,10 @@ from danlu.diagnosis.rules.table import (
     prescribe,
 )
 from danlu.diagnosis.signs import Signs
+from danlu.errors import some
 
 _FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
+_FAR = 4  # root of the mean square of what a layer gives
 _LEARNT = 0.05  # unlearnt share below which there is nothing to complain of
 _BARELY = 0.15  # from which units that are all alike are no accident
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
@@ -91,12 +93,16 @@ def init_too_large(e: Evidence, s: Signs) -> Finding | None:
     if not s.weight_layers or not s.start > 3:
         return None
     first = sizes.get(s.weight_layers[0], math.nan)
-    if not first > 4 or (e.recipe is not None and e.recipe.normalize == "none"):
+    if e.recipe is not None and e.recipe.normalize == "none":
+        return None
+    largest = max((sizes[layer] for layer in s.weight_layers if layer in sizes), default=math.nan)
+    has_suffered = s.unlearnt > _SLOW_START or is_behind_simple_models(e)
+    if not first > _FAR and not (largest > _FAR and has_suffered):
         return None
     return found(
         "init_too_large",
         max(s.unlearnt, 0.4),
-        {"start": s.start, "first_layer": first},
+        {"start": s.start, "first_layer": first, "largest": largest},
         prescribe("usual_init", "init=auto"),
         also=["inputs_not_normalised"],
     )
@@ -239,7 +245,7 @@ def dead_units(e: Evidence, s: Signs) -> Finding | None:
     """Rectifiers that give 0 for every example, and learn no more."""
     shares = s.at_end("dead")
     if not shares or not max(shares.values()) > 0.7:
-        return None
+        return _without_gradient(e, s)
     if not s.unlearnt > _SLOW_START and not is_behind_simple_models(e):
         return None
     worst = max(shares, key=lambda layer: shares[layer])
@@ -249,6 +255,22 @@ def dead_units(e: Evidence, s: Signs) -> Finding | None:
         {"layer": worst, "dead": shares[worst], "at_start": s.at_start("dead").get(worst, 0.0)},
         *_against_dead_units(e),
         also=["lr_too_high", "init_bias_bad"],
+    )
+
+
+def _without_gradient(e: Evidence, s: Signs) -> Finding | None:
+    """Return the finding where hidden weights of a loop never get a gradient, and biases do.
+
+    Functions such as `relu` are not seen, but what they let through is.
+    """
+    first, last = s.at_start("weight_gradient"), s.at_end("weight_gradient")
+    silent = [layer for layer in s.weight_layers if first.get(layer) == last.get(layer) == 0]
+    is_alive = s.late("gradient_norm") > 0
+    if e.recipe is not None or not silent or not is_alive or not s.unlearnt > _SLOW_START:
+        return None
+    figures = {"silent": some(silent, 3)}
+    return found(
+        "dead_units", s.unlearnt, {**figures}, *_against_dead_units(e), also=["init_bias_bad"]
     )
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import (
@@ -28,6 +29,7 @@ _OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
 _MADE_GOOD = 1.1  # the highest of the early losses, by the first
 _ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
+SMALL_UPDATE = 20 * _TINY  # from which clipping is no matter
 
 
 def _rates(e: Evidence, *factors: float) -> list[Prescription]:
@@ -125,7 +127,7 @@ def clip_too_tight(e: Evidence, s: Signs) -> Finding | None:
     if not len(factors) or not s.unlearnt > _UNLEARNT:
         return None
     typical = s.typical_clip
-    if not typical < 0.1 or not s.late_update < 20 * _TINY:
+    if not typical < 0.1 or not s.late_update < SMALL_UPDATE:
         return None
     return found(
         "clip_too_tight",
@@ -151,22 +153,34 @@ def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
 
 
 def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
-    """The rate is next to nothing before half of the epochs are over."""
+    """The rate is next to nothing before half of the epochs are over, or small after a third."""
     rates = e.curve("lr")
-    if len(rates) < 4 or not np.nanmax(rates) > 0 or not s.unlearnt > 0.1:
+    if len(rates) < 4 or not np.nanmax(rates) > 0:
         return None
-    peak = float(np.nanmax(rates))
-    late = np.flatnonzero(rates > 0.02 * peak)
-    last_useful = int(late[-1]) + 1
-    if last_useful > len(rates) / 2:
+    if not s.unlearnt > 0.1 and not is_behind_simple_models(e):
+        return None
+    # A loop's schedule may go down within the first epoch.
+    peak = float(np.nanmax([*rates, e.settings.lr or 0.0]))
+    nothing, small = (_epochs_above(share * peak, rates) for share in (0.02, 0.1))
+    if nothing <= len(rates) / 2:
+        share, last_useful = 0.02, nothing
+    elif small <= len(rates) / 3 and is_behind_simple_models(e):
+        share, last_useful = 0.1, small
+    else:
         return None
     return found(
         "schedule_decays_too_soon",
         max(s.unlearnt, 0.3),
-        {"epoch": last_useful, "epochs": len(rates), "unlearnt": s.unlearnt},
+        {"share": share, "epoch": last_useful, "epochs": len(rates), "unlearnt": s.unlearnt},
         prescribe("gentler_schedule", "schedule=cosine"),
         prescribe("no_schedule", "schedule=constant"),
     )
+
+
+def _epochs_above(rate: float, rates: Numbers) -> int:
+    """Return after how many epochs the rate stays below a figure."""
+    above = np.flatnonzero(rates > rate)
+    return int(above[-1]) + 1 if len(above) else 0
 
 
 def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
@@ -247,6 +261,8 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     is_tiny = s.late_update < _TINY and s.early_update < 5 * _TINY
     # In somebody's own loop neither is measured: then much must be left, and a gradient be there.
     is_unseen = e.recipe is None and s.unlearnt > 0.5 and s.late("gradient_norm") > 1e-4
+    # Where weights get no gradient, no rate is at fault.
+    is_unseen &= s.late_update > 0
     # A network that was trained before begins with a low loss, and with small steps.
     if e.is_chance_guessed and s.late_update > _TINY / 10:
         is_unseen = False

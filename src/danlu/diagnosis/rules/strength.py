@@ -48,7 +48,9 @@ def weight_decay_too_strong(e: Evidence, s: Signs) -> Finding | None:
     """Decay takes off as much as the updates put on."""
     decay = e.settings.weight_decay or 0.0
     share = float(np.nanmax(s.measured.whole("decay_share"), initial=0.0))
-    if e.recipe is None and decay and e.settings.lr is not None:
+    if decay and e.settings.decays_gradient:
+        share = s.late_decay(decay)
+    elif e.recipe is None and decay and e.settings.lr is not None:
         taken = e.settings.lr * decay  # of the weights, in a step
         share = taken / (taken + float(np.nan_to_num(s.late_update)))
     if not decay or not s.unlearnt > _UNLEARNT or not share > _DOMINATES:

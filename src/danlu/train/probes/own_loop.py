@@ -15,6 +15,7 @@ from danlu.errors import ModelError, wrong
 from danlu.runs.measurements import WHOLE, Measurements
 from danlu.train.forward.taps import RECURRENT, tapped_layers
 from danlu.train.probes.layer_value import unit_axes
+from danlu.train.probes.loop_notes import LoopNotes
 from danlu.train.probes.moment import LayerSums
 from danlu.train.probes.schedule import EARLY
 from danlu.train.probes.table import probes_at
@@ -44,6 +45,7 @@ class LoopMeter:
         self.model = model
         self.every = every
         self.found = Measurements()
+        self.notes = LoopNotes.of(model)
         self.losses: list[Tensor] = []  # of each step
         self.epochs = 0
         self.inputs: Tensor | None = None  # some of the last batch that was measured
@@ -75,6 +77,7 @@ class LoopMeter:
         if self.optimizer is not None:
             add(self.optimizer.register_step_pre_hook(self._before_update))
             add(self.optimizer.register_step_post_hook(self._after_update))
+            self._handles += self.notes.watch_backward(self.model)
         self._prepare()
 
     def stop(self) -> None:
@@ -87,6 +90,7 @@ class LoopMeter:
         """Note the end of a step, with its loss."""
         own = torch.as_tensor(loss).detach().float().reshape(())
         if self._tap is not None:
+            self.notes.on_loss(loss)
             self._keep(self._tap, own)
         self.losses.append(own)
         self._prepare()
@@ -111,6 +115,7 @@ class LoopMeter:
 
     def _on_batch(self, module: nn.Module, args: Any) -> None:
         """Note how many examples are passed."""
+        self.notes.on_pass(module)
         if not args or not isinstance(args[0], Tensor) or not args[0].ndim:
             return
         if self._tap is not None and _is_of_step(module):
@@ -143,9 +148,11 @@ class LoopMeter:
                 for name, p in self.model.named_parameters()
                 if p.grad is not None
             }
+            self.notes.before_update(self._gradients)
 
     def _after_update(self, *_: Any) -> None:
         self.updates += 1
+        self.notes.after_update()
         if self._tap is not None:
             self._after = dict(self._trainable())
 
