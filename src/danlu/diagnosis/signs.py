@@ -66,17 +66,18 @@ class Signs:
     @property
     def early_growth(self) -> float:
         """The highest loss of the first measured steps, by the first; infinite where it is lost."""
-        early = self.losses[1 : _SHORT + 1]
-        steps = np.array(self.evidence.step_losses[: _EARLY + 1], dtype=float)
-        if len(steps) > 1:
-            early = steps[1:]
-        if len(steps) > 1 and not self.evidence.class_counts and np.isfinite(steps).all():
-            # Squared errors of one batch differ much from those of the next.
-            return float(np.median(early) / steps[0])
+        e = self.evidence
+        losses = np.array(e.step_losses[: _EARLY + 1], dtype=float)
+        if not len(losses):
+            losses = self.losses[: _SHORT + 1]
+        early = losses[1:]
         finite = early[np.isfinite(early)]
-        if len(finite) < len(early) or (not len(early) and self.evidence.has_diverged):
+        if len(finite) < len(early) or (not len(early) and e.has_diverged):
             return math.inf
-        return float(finite.max() / self.losses[0]) if len(finite) else math.nan
+        # Squared errors of one batch differ much from those of the next.
+        is_noisy = e.recipe is None and not e.class_counts
+        height = np.median if is_noisy else np.max
+        return float(height(finite) / losses[0]) if len(finite) else math.nan
 
     def early(self, column: str) -> float:
         """Return the median of a network's figure over the first measured steps."""

@@ -20,6 +20,8 @@ from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
 _MANY_CLASSES = 8  # from which their order can be seen in what is taken for what
+_FEW_OF_A_VALUE = 5  # examples, of which no class is learnt
+_ALWAYS = 0.98  # share of targets from which they are constant
 _ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
 
 
@@ -47,9 +49,13 @@ def _only_class(e: Evidence) -> str | None:
 def _only_number(e: Evidence) -> str | None:
     """Return the number that every training target is, None where they differ."""
     d = _rows(e)
-    if d is None or not d.data.schema.is_regression or np.ptp(d.train.y) > 0:
+    if d is None or not d.data.schema.is_regression:
         return None
-    return f"{d.train.y[0]:g}"
+    values, times = np.unique(d.train.y, return_counts=True)
+    # Numbers that are nearly always one are it.
+    if times.max() < _ALWAYS * times.sum():
+        return None
+    return f"{values[times.argmax()]:g}"
 
 
 def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:
@@ -164,6 +170,9 @@ def outliers_in_inputs(e: Evidence, s: Signs) -> Finding | None:
     """A few values lie so far out that the scale of all others is lost."""
     d = _rows(e)
     if d is None or d.data.schema.is_text:
+        return None
+    # Such a scale is that of most values.
+    if e.recipe is not None and e.recipe.normalize in ("clipped", "robust"):
         return None
     reach, share = d.far_inputs
     column, far, share_of_column = d.far_features()
@@ -282,6 +291,7 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
     except ValueError:
         return None
     right = float(np.trace(confusion) / confusion.sum())
+    is_rare = _targets_by_value(e) < _FEW_OF_A_VALUE
     if len(values) < _MANY_CLASSES or right > 0.5:
         return None
     truth, chosen = np.nonzero(confusion)
@@ -289,7 +299,8 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
         return None
     times = confusion[truth, chosen]
     related = _weighted_correlation(values[truth], values[chosen], times)
-    if not related > 0.7:
+    # Of a handful each, they are no classes, however little is learnt of them.
+    if not related > (0.2 if is_rare else 0.7):
         return None
     return found(
         "wrong_task",
@@ -297,6 +308,11 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
         {"classes": len(values), "right": right, "related": related},
         prescribe("as_numbers", "data.task=regression"),
     )
+
+
+def _targets_by_value(e: Evidence) -> float:
+    counts = [count for count in e.class_counts if count]
+    return sum(counts) / max(1, len(counts))
 
 
 def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
@@ -308,13 +324,13 @@ def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
 def model_too_small(e: Evidence, s: Signs) -> Finding | None:
     """Simple models make far fewer errors than the network on its own training part."""
     d = _rows(e)
-    if d is None or e.recipe is None or not s.unlearnt > 0.3 or e.has_diverged:
+    if d is None or e.recipe is None or not s.unlearnt > 0.1 or e.has_diverged:
         return None
     metric = d.data.schema.metric
     reached, reference = e.final(f"train_{metric}"), d.learnable
     if math.isnan(reached) or not reference > reached + 0.05:
         return None
-    if not 1 - reference < (1 - reached) / 2:
+    if not 1 - reference < 0.6 * (1 - reached):
         return None
     hidden = e.recipe.model.hidden or ()
     widths = hidden if e.network is None else e.network.hidden_widths

@@ -79,13 +79,16 @@ def biases_decide(e: Evidence, s: Signs) -> Finding | None:
         bias, size = e.loop.biases.get(layer, 0.0), sizes.get(layer, 0.0)
         is_last = layer == s.weight_layers[-1]
         is_lost = s.start > 3 and size > 3 if is_last else gradients.get(layer) == 0
-        if bias > (0.7 if is_last else 0.9) * size > 0 and is_lost:
+        if is_lost and bias > (0.7 if is_last else 0.9) * size > 0:
             return found(
                 "init_bias_bad",
                 s.unlearnt,
                 {"layer": layer, "bias": bias, "size": size},
                 prescribe("zero_bias"),
             )
+        # What follows a layer that gives the same for all gives its biases.
+        if gradients.get(layer) == 0:
+            return None
     return None
 
 

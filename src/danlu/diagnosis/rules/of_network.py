@@ -51,8 +51,8 @@ def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:
 
 
 def _may_be_bent(tensor: TensorCheck) -> bool:
-    """Whether a small error may be a bend that was not seen, as most entries were at one."""
-    return tensor.error < _BY_BENDS and 2 * tensor.kinks > tensor.checked
+    """Whether a small error may be a bend that was not seen, as others were."""
+    return tensor.error < _BY_BENDS and tensor.kinks > 0
 
 
 def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:

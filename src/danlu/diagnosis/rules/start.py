@@ -96,8 +96,10 @@ def init_too_large(e: Evidence, s: Signs) -> Finding | None:
     if e.recipe is not None and e.recipe.normalize == "none":
         return None
     largest = max((sizes[layer] for layer in s.weight_layers if layer in sizes), default=math.nan)
+    is_usual = e.recipe is not None and e.recipe.init.name == "auto"
     has_suffered = s.unlearnt > _SLOW_START or is_behind_simple_models(e)
-    if not first > _FAR and not (largest > _FAR and has_suffered):
+    is_shown = s.start > 2 * _FAR and largest > _FAR and has_suffered and not is_usual
+    if not first > _FAR and not is_shown:
         return None
     return found(
         "init_too_large",

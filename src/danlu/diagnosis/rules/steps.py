@@ -266,7 +266,12 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     # A network that was trained before begins with a low loss, and with small steps.
     if e.is_chance_guessed and s.late_update > _TINY / 10:
         is_unseen = False
-    if not (is_tiny and (is_smooth or is_lost or is_unseen)):
+    # Steps that each do all they promise, of which there are far too few.
+    is_straight = is_smooth and s.late("progress") > 0.9 and s.still_falling > 0.003
+    is_short = s.late_update < 10 * _TINY and (s.unlearnt > 0.9 or is_behind_simple_models(e))
+    is_long = e.recipe is not None and len(e.history) > _FEW_EPOCHS
+    is_slow = is_long and is_straight and is_short and s.unlearnt > 0.5
+    if not is_slow and not (is_tiny and (is_smooth or is_lost or is_unseen)):
         return None
     return found(
         "lr_too_low",
@@ -283,14 +288,29 @@ def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
     recipe, curve = e.recipe, e.curve("valid_loss")
     if recipe is None or not recipe.early_stopping.patience or len(curve) >= recipe.epochs:
         return None
-    if len(curve) < 2 or np.nanargmin(curve) != len(curve) - 1 or e.has_diverged:
+    if len(curve) < 2 or e.has_diverged:
+        return None
+    if np.nanargmin(curve) != len(curve) - 1 and not _gave_up_at_once(e, s):
         return None
     return found(
         "stopped_too_early",
         max(0.3, float(np.nan_to_num(s.unlearnt))),
-        {"epochs": len(curve), "of": recipe.epochs, "fall": float(1 - curve[-1] / curve[-2])},
+        {"epochs": len(curve), "of": recipe.epochs, **_last_fall(curve)},
         prescribe("more_patience", "early_stopping.patience=10", "early_stopping.min_delta=0"),
     )
+
+
+def _last_fall(curve: Numbers) -> dict[str, float]:
+    fall = float(1 - curve[-1] / curve[-2])
+    return {"fall": fall} if fall > 0 else {"rise": -fall}
+
+
+def _gave_up_at_once(e: Evidence, s: Signs) -> bool:
+    """Whether one worse epoch ended it in its first quarter, with much left to learn."""
+    assert e.recipe is not None
+    running = e.curve("train_loss")
+    is_early = e.recipe.early_stopping.patience == 1 and 4 * len(running) < e.recipe.epochs
+    return is_early and s.unlearnt > _UNLEARNT and bool(running[-1] < 0.95 * running[-2])
 
 
 def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
@@ -342,7 +362,9 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
 def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
     """The network does no better than a constant answer, and no other rule says why."""
     # In somebody's own loop the loss alone tells.
-    is_nothing = s.unlearnt > 0.9 if e.recipe is None else s.unlearnt > 0.5 and is_at_chance(e)
+    is_nothing = s.unlearnt > 0.9
+    if e.recipe is not None:
+        is_nothing = s.unlearnt > 0.5 and is_at_chance(e) and is_at_chance(e, "train")
     if e.is_chance_guessed:
         is_nothing = s.unlearnt > 0.97
     if e.has_diverged or not is_nothing:
