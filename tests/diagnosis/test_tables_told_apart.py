@@ -135,6 +135,15 @@ def test_words_of_topics_are_no_leak(tmp_path: Path) -> None:
     assert telling.score < 0.8
 
 
+def test_the_word_that_is_asked_for_is_no_leak() -> None:
+    """A memory task: the first word is the class, and nothing else tells anything."""
+    rng = np.random.default_rng(0)
+    first = rng.choice(["alpha", "beta", "gamma"], 400)
+    rest = [" ".join(rng.choice([f"w{i}" for i in range(20)], 10)) for _ in first]
+    found = [f"{word} {words}" for word, words in zip(first, rest, strict=True)]
+    assert DataEvidence(load((found, first.tolist()), tokens="words")).telling is None
+
+
 def test_features_are_named_whatever_comes_before() -> None:
     data = load(table(), target="churned")
     assert data.schema.feature_names[3:] == ["age", "calls", "days"]

@@ -6,6 +6,7 @@ Legend: n examples, F features, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +27,14 @@ from danlu.diagnosis.cross_fitting import (
     phrase_shares,
     recognised,
 )
-from danlu.diagnosis.leaks import FEW_VALUES, Telling, telling_column, telling_pixel, telling_words
+from danlu.diagnosis.leaks import (
+    FEW_VALUES,
+    MARGINS,
+    Telling,
+    telling_column,
+    telling_pixel,
+    telling_words,
+)
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -166,9 +174,13 @@ class DataEvidence:
 
         Phrases are of one to four tokens, wherever they stand. With its standard error.
         """
+        return self._recognised_without([])
+
+    def _recognised_without(self, tokens: Sequence[int]) -> tuple[float, float]:
         rows = self._rows("train")
-        y = self.data.y[rows].numpy()
-        return _mean_recall(y, recognised(phrase_shares(self.data.x[rows].numpy()), y))
+        x, y = self.data.x[rows].numpy(), self.data.y[rows].numpy()
+        left = np.where(np.isin(x, tokens), PAD, x)
+        return _mean_recall(y, recognised(phrase_shares(left), y))
 
     @cached_property
     def out_of_fold(self) -> Numbers:
@@ -278,13 +290,19 @@ class DataEvidence:
     def telling(self) -> Telling | None:
         """The column that says most of the target, a pixel at the edge, or a word for each class.
 
-        None for sequences of numbers.
+        None for sequences of numbers, and where one word is all that tells anything: it is asked.
         """
         schema, x, y = self.data.schema, self.train.x, self.train.y
+        if schema.is_text and schema.is_regression:
+            return None
         if schema.is_text:
             names = Vocabulary(schema.vocabulary).tokens[: x.shape[1]]
-            return telling_words(self._raw("train")[0] > 0, y, names)
-        if schema.is_image:
+            words, places = telling_words(self._raw("train")[0] > 0, y, names)
+            if words.score < ALL:
+                return words
+            recalled, error = self._recognised_without(places.tolist())
+            return words if recalled - 2.5 * error > 1 / len(np.unique(y)) else None
+        if schema.is_image and min(schema.input_shape[1:]) >= MARGINS:
             return telling_pixel(x, y, schema.input_shape, schema.is_regression)
         if len(schema.input_shape) > 1:
             return None

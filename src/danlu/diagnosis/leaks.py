@@ -15,8 +15,9 @@ Numbers = NDArray[np.float64]
 
 Flags = NDArray[np.bool_]
 
+ALL = 0.97  # what tells so much of the target gives it away
 FEW_VALUES = 20  # of a column, each of which many examples have
-_MARGIN = 8  # of a picture: so many of them are as wide as it, and most show nothing
+MARGINS = 8  # of a picture: so many are as wide as it, and most show nothing
 _SAME = 0.95  # what two words have in common that stand in the same texts
 
 
@@ -54,7 +55,7 @@ def telling_pixel(x: Numbers, y: Numbers, shape: tuple[int, ...], is_numeric: bo
     from_edge = np.minimum(
         np.minimum(row, height - 1 - row), np.minimum(column, width - 1 - column)
     )
-    places = np.flatnonzero(from_edge < max(1, min(height, width) // _MARGIN))
+    places = np.flatnonzero(from_edge < max(1, min(height, width) // MARGINS))
     scores = np.array([_score(x[:, [place]], y, is_numeric) for place in places])
     best = places[scores.argmax()]
     return Telling(
@@ -62,19 +63,23 @@ def telling_pixel(x: Numbers, y: Numbers, shape: tuple[int, ...], is_numeric: bo
     )
 
 
-def telling_words(has: Flags, y: Numbers, names: Sequence[str]) -> Telling:
-    """Return which words, one for each class, tell most of the classes y [n].
+def telling_words(
+    has: Flags, y: Numbers, names: Sequence[str]
+) -> tuple[Telling, NDArray[np.int64]]:
+    """Return which words, one for each class, tell most of the classes y [n], and their places.
 
-    has [n, W]: which words a text has. What tells next most are other words, which do not stand in
-    the same texts.
+    has [n, W]: which words a text has. What tells next most are words that do not stand in the same
+    texts; those that do are among the places.
     """
     chosen, score = _told_by_words(has, y)
     sizes = has.sum(0)
     common = has[:, chosen].T.astype(np.float32) @ has.astype(np.float32)
     is_same = 2 * common > _SAME * (sizes[chosen][:, None] + sizes)
-    others = has & ~is_same.any(0)
+    is_mark = is_same.any(0)
+    is_mark[chosen] = True
     shown = ", ".join(repr(names[word]) for word in dict.fromkeys(chosen.tolist()))
-    return Telling(shown, score, _told_by_words(others, y)[1])
+    telling = Telling(shown, score, _told_by_words(has & ~is_mark, y)[1])
+    return telling, np.flatnonzero(is_mark)
 
 
 def _told_by_words(has: Flags, y: Numbers) -> tuple[NDArray[np.int64], float]:

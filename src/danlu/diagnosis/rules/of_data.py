@@ -9,6 +9,7 @@ import numpy as np
 from danlu.diagnosis.data_evidence import DataEvidence, Numbers
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.leaks import ALL
 from danlu.diagnosis.rules.table import (
     Rule,
     against_memorising,
@@ -219,7 +220,7 @@ def target_leak(e: Evidence, s: Signs) -> Finding | None:
         return None
     column, best, other = d.telling
     lost = 1 - best
-    if lost > 0.03 or (1 - other) < 3 * lost + 0.03:
+    if best < ALL or (1 - other) < 3 * lost + (1 - ALL):
         return None
     return found(
         "target_leak",
