@@ -28,6 +28,7 @@ from danlu.diagnosis.cross_fitting import (
     recognised,
 )
 from danlu.diagnosis.leaks import (
+    ALL,
     FEW_VALUES,
     MARGINS,
     Telling,
