@@ -1,0 +1,260 @@
+"""Mistakes in the code of a loop are named: what is forgotten, squeezed, cut or begun badly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import danlu
+from danlu import load
+from danlu.diagnosis.diagnosing import HEALTHY
+from danlu.diagnosis.finding import Finding
+from danlu.train.probes.loop_notes import LoopNotes
+
+X, Y = load("digits").part("train")
+X = X.flatten(1) / 255
+Loss = Callable[[Tensor, Tensor], Tensor]
+Cut = Callable[[nn.Module], object]
+
+
+def network(*between: nn.Module, hidden: int = 32, outputs: int = 10) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), *between, nn.Linear(hidden, outputs))
+
+
+class Loop:
+    """A loop as people write them, with a mistake or none."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rule: torch.optim.Optimizer | None = None,
+        loss_of: Loss = F.cross_entropy,
+        targets: Tensor = Y,
+        classes: int | None = 10,
+        chance: float | None = None,
+    ) -> None:
+        self.model, self.loss_of, self.targets = model, loss_of, targets
+        self.optimizer = rule or torch.optim.Adam(model.parameters(), 3e-3)
+        self.watch = danlu.watch(model, self.optimizer, classes=classes, chance=chance)
+
+    def run(
+        self,
+        epochs: int = 6,
+        zero: bool = True,
+        passes: int = 1,
+        cut: Cut | None = None,
+        score: bool | None = None,
+        rates: Sequence[float] = (),
+    ) -> list[Finding]:
+        """Train; return what is found.
+
+        zero: whether gradients are set to zero. passes: backward ones for a step. cut: clipping.
+        score: whether a look at how it does is one in training mode. rates: of the first steps.
+        """
+        torch.manual_seed(1)
+        with self.watch as watch:
+            for _ in range(epochs):
+                self.model.train()
+                losses = [self.step(rows, zero, passes, cut, rates) for rows in self.batches()]
+                seen = {"train_loss": sum(losses) / len(losses)}
+                if score is not None:
+                    self.model.train(score)
+                    with torch.no_grad():
+                        seen["valid_loss"] = float(self.loss_of(self.model(X), self.targets))
+                watch.epoch(**seen)
+        return list(watch.diagnose().findings)
+
+    @staticmethod
+    def batches() -> Sequence[Tensor]:
+        return torch.randperm(len(X)).split(32)
+
+    def step(
+        self, rows: Tensor, zero: bool, passes: int, cut: Cut | None, rates: Sequence[float]
+    ) -> float:
+        if zero:
+            self.optimizer.zero_grad()
+        for part in rows.chunk(passes):
+            loss = self.loss_of(self.model(X[part]), self.targets[part])
+            (loss / passes).backward()
+        if cut is not None:
+            cut(self.model)
+        for group in self.optimizer.param_groups if rates else ():
+            group["lr"] = rates[min(self.watch._meter.steps, len(rates) - 1)]
+        self.optimizer.step()
+        self.watch.step(loss)
+        return float(loss.detach())
+
+
+def test_gradients_that_are_kept_are_named() -> None:
+    first, *_ = Loop(network()).run(zero=False)
+    assert first.cause == "wrong_gradient"
+    assert int(first.figures["kept"]) >= 4
+    assert first.prescriptions[0].reason == "zero_gradients"
+
+
+def test_gradients_that_add_up_on_purpose_are_right() -> None:
+    loop = Loop(network())
+    assert [finding.cause for finding in loop.run(passes=4)] == [HEALTHY]
+    assert loop.watch._meter.notes.kept == 0
+
+
+def test_passes_for_another_loss_keep_nothing() -> None:
+    """Of two networks that learn against each other, one's loss reaches the other, too."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with danlu.watch(model, optimizer, classes=10) as watch:
+        for rows in torch.randperm(len(X)).split(64):
+            model(X[rows]).square().sum().backward()  # the other's
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(X[rows]), Y[rows])
+            loss.backward()
+            optimizer.step()
+            watch.step(loss)
+    assert watch._meter.notes.kept == 0
+    assert watch._meter.notes.zeroed > 2
+
+
+def test_scoring_in_training_mode_is_named() -> None:
+    first, *_ = Loop(network(nn.Dropout(0.3))).run(score=True)
+    assert first.cause == "dropout_in_evaluation"
+    assert first.figures["passes"] == 6
+    assert Loop(network(nn.Dropout(0.3))).run(score=False)[0].cause == HEALTHY
+    # Nothing differs between the modes.
+    assert Loop(network()).run(score=True)[0].cause == HEALTHY
+
+
+def of_two(out: Tensor, y: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(out.squeeze(-1), (y > 4).float())
+
+
+def of_softmax(out: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(F.softmax(out, 1), y)
+
+
+def squared(out: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(out[:, 0], (y.float() - 4.5) / 2.87)
+
+
+@pytest.mark.parametrize(
+    ("loop", "what"),
+    [
+        (lambda: Loop(network(), loss_of=of_softmax), "softmax"),
+        (
+            lambda: Loop(
+                nn.Sequential(network(outputs=1), nn.Sigmoid()), loss_of=of_two, classes=2
+            ),
+            "sigmoid",
+        ),
+        (
+            lambda: Loop(
+                nn.Sequential(network(outputs=1), nn.Sigmoid()),
+                loss_of=squared,
+                classes=None,
+                chance=1.0,
+            ),
+            "sigmoid",
+        ),
+    ],
+)
+def test_what_squeezes_outputs_before_the_loss_is_named(
+    loop: Callable[[], Loop], what: str
+) -> None:
+    first, *_ = loop().run()
+    assert first.cause == "wrong_output_layer"
+    assert first.figures["what"] == what
+
+
+def test_plain_outputs_are_not_squeezed() -> None:
+    for loss_of in (F.cross_entropy, lambda out, y: F.nll_loss(F.log_softmax(out, 1), y)):
+        notes = LoopNotes()
+        notes.on_loss(loss_of(network()(X), Y))
+        assert notes.squeezed_by is None
+        assert notes.bounded_by is None
+
+
+@pytest.mark.parametrize(
+    ("cut", "size"),
+    [
+        (lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1e-3), 1e-3),
+        (lambda model: nn.utils.clip_grad_value_(model.parameters(), 1e-4), 1e-4),
+    ],
+)
+def test_gradients_of_one_size_are_clipped(cut: Cut, size: float) -> None:
+    model = network()
+    first, *_ = Loop(model, torch.optim.SGD(model.parameters(), 0.05)).run(cut=cut)
+    assert first.cause == "clip_too_tight"
+    assert first.figures["clipped_to"] == pytest.approx(size, rel=0.01)
+
+
+def test_a_usual_clip_is_no_fault() -> None:
+    model = network()
+    loop = Loop(model, torch.optim.SGD(model.parameters(), 0.5))
+    found = loop.run(cut=lambda m: nn.utils.clip_grad_norm_(m.parameters(), 1.0))
+    assert found[0].cause == HEALTHY
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, -3.0), (2, 25.0)])
+def test_initial_biases_that_decide_are_named(place: int, value: float) -> None:
+    model = network()
+    with torch.no_grad():
+        bias = model[place].bias  # the last layer's for one class alone
+        bias[: 1 if place == 2 else None] = value  # type: ignore[index, operator]
+    first, *_ = Loop(model).run(epochs=2)
+    assert first.cause == "init_bias_bad"
+    assert first.figures["layer"] == str(place) or "off" in first.figures
+
+
+class Shifted(nn.Module):
+    """Rectifiers out of reach, in a function that no hook sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(64, 32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(F.relu(self.first(x) - 5))
+        return out
+
+
+def test_units_that_let_no_gradient_through_are_dead() -> None:
+    first, *_ = Loop(Shifted()).run()
+    assert first.cause == "dead_units"
+    assert "first" in str(first.figures["silent"])
+
+
+def test_a_few_large_targets_are_seen_by_their_steps() -> None:
+    y = (Y.float() - 4.5) / 2.87
+    y[::270] = 900.0
+
+    def loss_of(out: Tensor, targets: Tensor) -> Tensor:
+        # Held-out examples are scored without them.
+        kept = targets < 100 if len(targets) == len(X) else targets == targets
+        return F.mse_loss(out[kept, 0], targets[kept])
+
+    model = network()
+    loop = Loop(model, torch.optim.Adam(model.parameters(), 1e-4), loss_of, y, None, 1.0)
+    first, *_ = loop.run(score=False)
+    assert first.cause == "outliers_in_target"
+    assert float(first.figures["largest"]) > 1e4
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_decay_is_read_from_the_optimiser(rule: type[torch.optim.Optimizer]) -> None:
+    rate, decay = {"SGD": (0.1, 0.3), "Adam": (3e-3, 1.0), "AdamW": (3e-3, 20.0)}[rule.__name__]
+    model = network()
+    optimizer = rule(model.parameters(), lr=rate, weight_decay=decay)  # type: ignore[call-arg]
+    assert Loop(model, optimizer).run()[0].cause == "weight_decay_too_strong"
+    model = network()
+    optimizer = rule(model.parameters(), lr=rate, weight_decay=1e-4)  # type: ignore[call-arg]
+    assert Loop(model, optimizer).run(10)[0].cause == HEALTHY
+
+
+def test_a_rate_that_falls_within_the_first_epoch_is_seen() -> None:
+    rates = [3e-3] * 10 + [1e-6]
+    assert Loop(network()).run(rates=rates)[0].cause == "schedule_decays_too_soon"
