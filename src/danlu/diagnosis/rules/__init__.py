@@ -1,6 +1,8 @@
 """The rules, a cause each."""
 
 from danlu.diagnosis.rules import (
+    gaps,
+    length,
     of_data,
     of_loop,
     of_network,
@@ -17,8 +19,10 @@ RULES: tuple[Rule, ...] = (
     *of_loop.RULES,
     *of_data.RULES,
     *outcome.RULES,
+    *gaps.RULES,
     *start.RULES,
     *recurrent.RULES,
     *strength.RULES,
+    *length.RULES,
     *steps.RULES,
 )

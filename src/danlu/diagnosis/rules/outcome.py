@@ -1,4 +1,4 @@
-"""Causes that show in what was reached: gaps between parts, classes, labels.
+"""Causes that show in what was reached: parts, classes, labels, simple models beside it.
 
 Legend: K classes, n examples.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from danlu.diagnosis.error_parts import error_parts
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.gaps import FEW
 from danlu.diagnosis.rules.table import (
+    UNCERTAIN,
     Rule,
-    against_memorising,
     found,
-    is_at_chance,
+    held_out,
+    interval,
     is_behind_simple_models,
-    more_examples,
     prescribe,
 )
 from danlu.diagnosis.signs import Signs
@@ -28,12 +30,6 @@ from danlu.statistics import difference_interval, wilson_interval
 _MATERIAL = 0.1  # a gap of accuracies that matters
 _OTHER_WORLD = 0.9  # AUC from which hardly an example could be of the other part
 _TOLD_APART = 0.6  # AUC by which parts are of different distributions; chance has 0.5
-_FEW = 25  # examples of a class…
-_FEW_NUMBERS = 100  # …or of a numeric target
-_GULF = 0.35  # a gap that is over-fitting even where the validation loss never rose
-_UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
-_MANY_EPOCHS = 60
-_TURNED = 1.35  # validation loss at the end by the lowest
 
 
 def label_mapping_mismatch(e: Evidence, s: Signs) -> Finding | None:
@@ -65,7 +61,7 @@ def _renamed(e: Evidence) -> Finding | None:
     return found(
         "label_mapping_mismatch",
         min(1.0, renamed - right + 0.2),
-        {"accuracy": right, "renamed": renamed, "moved": moved, **_interval(renamed, n)},
+        {"accuracy": right, "renamed": renamed, "moved": moved, **interval(renamed, n)},
         prescribe("same_numbers"),
     )
 
@@ -78,12 +74,12 @@ def _below_chance(e: Evidence) -> Finding | None:
     by_chance = float(((counts / counts.sum()) ** 2).sum())
     right, n = e.final("valid_accuracy"), e.final("valid_n")
     has_learnt = e.final("train_accuracy") > (1 + by_chance) / 2
-    if not has_learnt or not _interval(right, n).get("high", 1.0) < 0.7 * by_chance:
+    if not has_learnt or not interval(right, n).get("high", 1.0) < 0.7 * by_chance:
         return None
     return found(
         "label_mapping_mismatch",
         1.0,
-        {"below": right, "chance": by_chance, **_interval(right, n)},
+        {"below": right, "chance": by_chance, **interval(right, n)},
         prescribe("same_numbers"),
     )
 
@@ -139,7 +135,7 @@ def _drop_on_test(e: Evidence) -> float | None:
         return None
     if metric == "r2":
         return valid - test if valid - test > 0.5 and valid > 0.2 else None
-    low = _interval_of_drop(e).get("drop_low", valid - test - _UNCERTAIN)
+    low = _interval_of_drop(e).get("drop_low", valid - test - UNCERTAIN)
     return valid - test if low > 0.05 else None
 
 
@@ -161,7 +157,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     if confusion is None or len(counts) < 2 or not counts.sum() or (counts > 0).sum() < 2:
         return None
     # Among a handful of each some are fewer by chance.
-    if counts.max() <= 2 * _FEW:
+    if counts.max() <= 2 * FEW:
         return None
     shares = counts / counts.sum()
     totals, right = confusion.sum(1), np.diag(confusion)
@@ -178,8 +174,10 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     low, _ = difference_interval(
         recall, int(totals[is_frequent].sum()), 1 - missed, int(totals[is_rare].sum())
     )
+    if not missed > 0.15 or not low > 0.05 or not recall > 1 - missed + _MATERIAL:
+        return None
     # Where classes overlap the best answer misses many of the rarer one, too.
-    if not missed > 0.5 or not low > 0.05 or not recall > 1 - missed + _MATERIAL:
+    if not missed > 0.5 and not _least_recall_of(is_rare, e) > 1 - missed:
         return None
     assert e.schema is not None
     return found(
@@ -190,7 +188,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
             "share": float(shares[common]),
             "recall": recall,
             "recall_of_others": 1 - missed,
-            **_interval(1 - missed, totals[is_rare].sum()),
+            **interval(1 - missed, totals[is_rare].sum()),
         },
         prescribe("class_weights", "loss.class_weights=balanced"),
         prescribe("balanced_draws", "sample.balanced=true"),
@@ -199,39 +197,16 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def too_little_data(e: Evidence, s: Signs) -> Finding | None:
-    """The training part is learnt by heart, and is a handful for each class."""
-    gap = _gap(e)
-    examples = e.examples
-    if gap is None or not examples or not _has_few_targets(e):
-        return None
-    trained, reached, low = gap
-    if not low > 0.05:
-        return None
-    return found(
-        "too_little_data",
-        min(1.0, trained - reached + 0.3),
-        {"examples": examples, "training": trained, **_held_out(e)},
-        *more_examples(e),
-        *against_memorising(e),
-        also=["overfitting"],
-    )
-
-
-def _has_few_targets(e: Evidence) -> bool:
-    is_of_numbers = e.schema is not None and e.schema.is_regression
-    return _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else _FEW)
-
-
-def _targets_by_class(e: Evidence) -> float:
-    """Return how many targets the network sees of a class, of text a token each.
-
-    Numbers count as one class.
-    """
-    classes = max(1, sum(count > 0 for count in e.class_counts))
-    examples = e.sizes.get("train", 0)
-    targets = sum(e.class_counts) or examples
-    return targets / classes * e.examples / max(1, examples)
+def _least_recall_of(is_among: NDArray[np.bool_], e: Evidence) -> float:
+    """Return how often simple models recognise some classes at the least; NaN where not known."""
+    if e.data is None or not e.data.has_features or e.data.data.schema.is_text:
+        return math.nan
+    y = e.data.train.y.astype(int)
+    asked = is_among[y]
+    if not asked.any():
+        return math.nan
+    right = e.data.out_of_fold[asked].argmax(1) == y[asked]
+    return wilson_interval(float(right.mean()), len(right))[0]
 
 
 def underfitting(e: Evidence, s: Signs) -> Finding | None:
@@ -264,7 +239,7 @@ def behind_simple_models(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "underfitting",
         min(1.0, simple - reached + 0.2),
-        {"simple": simple, **_held_out(e)},
+        {"simple": simple, **held_out(e)},
         *_against_bias(e.recipe),
     )
 
@@ -283,112 +258,10 @@ def _against_bias(recipe: Recipe) -> list[Prescription]:
     return [*cures, prescribe("another_network")]
 
 
-def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
-    """It answers held-out examples no better than a constant, having seen a handful of a class."""
-    examples = e.examples
-    if e.has_diverged or not examples or not _has_few_targets(e) or not is_at_chance(e):
-        return None
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    figures: dict[str, float | int | str] = {
-        "examples": examples,
-        "training": e.final(f"train_{metric}"),
-        **_held_out(e),
-    }
-    return found("too_little_data", 1.0, figures, *more_examples(e))
-
-
-def overtrained(e: Evidence, s: Signs) -> Finding | None:
-    """Over-fitting of a training that went on for many epochs."""
-    return _overfitting(e, "overtrained") if len(e.history) >= _MANY_EPOCHS else None
-
-
-def overfitting(e: Evidence, s: Signs) -> Finding | None:
-    """The training part is fitted much better than examples that were held out."""
-    return _overfitting(e, "overfitting")
-
-
-def _overfitting(e: Evidence, cause: str) -> Finding | None:
-    gap = _gap(e)
-    best, end = _lowest_and_last(e)
-    has_turned = end > _TURNED * best > 0
-    if gap is None:
-        return _gap_of_losses(e, cause, best, end) if has_turned else None
-    trained, reached, low = gap
-    if not low > (_MATERIAL if has_turned else _GULF) or trained < 0:
-        return None
-    figures: dict[str, float | int | str] = {"training": trained, **_held_out(e)}
-    if has_turned:
-        figures |= {"lowest": best, "last": end}
-    return found(
-        cause,
-        min(1.0, trained - reached + 0.1),
-        figures,
-        *against_memorising(e),
-        *more_examples(e),
-        also=["too_little_data"],
-    )
-
-
-def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
-    """Compare the losses of a loop that tells no more."""
-    trained = e.final("train_loss")
-    # Beside chance, losses near 0 may double and mean nothing.
-    if e.recipe is not None or not trained < 0.5 * end or end < 0.3 * e.chance:
-        return None
-    return found(
-        cause,
-        min(1.0, 1 - best / end + 0.1),
-        {"running": trained, "lowest": best, "last": end},
-        *against_memorising(e),
-        *more_examples(e),
-        also=["too_little_data"],
-    )
-
-
-def _gap(e: Evidence) -> tuple[float, float, float] | None:
-    """Return the figure on training and validation part, and the least gap that the data allow."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    trained, reached = e.final(f"train_{metric}"), e.final(f"valid_{metric}")
-    if math.isnan(trained) or math.isnan(reached):
-        return None
-    if metric == "r2":
-        return trained, reached, trained - reached - 0.2
-    # How it does on what it was trained on is known; only what was held out is a sample.
-    high = _held_out(e).get("high", reached + _UNCERTAIN)
-    return trained, reached, trained - high
-
-
-def _held_out(e: Evidence) -> dict[str, float]:
-    """Return the figure on the validation part, of an accuracy with its interval."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    reached = e.final(f"valid_{metric}")
-    is_share = metric == "accuracy"
-    return {"held_out": reached, **(_interval(reached, e.final("valid_n")) if is_share else {})}
-
-
-def _interval(share: float, n: float) -> dict[str, float]:
-    """Return the interval of a share of n examples; nothing where n is not known."""
-    if math.isnan(share) or not n > 0:
-        return {}
-    low, high = wilson_interval(share, int(n))
-    return {"low": low, "high": high}
-
-
-def _lowest_and_last(e: Evidence) -> tuple[float, float]:
-    curve = e.curve("valid_loss")
-    if not len(curve) or np.isnan(curve).all():
-        return math.nan, math.nan
-    return float(np.nanmin(curve)), float(curve[-1])
-
-
 RULES = (
     Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
     Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
-    Rule("too_little_data", too_little_data, ("overfitting", "overtrained", "train_test_shift")),
     Rule("train_test_shift", train_test_shift, ()),
     Rule("underfitting", underfitting, is_last_resort=True),
     Rule("underfitting", behind_simple_models, is_last_resort=True),
-    Rule("too_little_data", nothing_of_others, is_last_resort=True),
-    Rule("overtrained", overtrained, ("overfitting",)),
-    Rule("overfitting", overfitting, ()),
 )

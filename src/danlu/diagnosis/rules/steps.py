@@ -1,60 +1,30 @@
-"""Causes in the steps: their size, their noise, what cuts or scales them, when they end."""
+"""Causes in the steps: their size, their noise, what cuts or scales them."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
-from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
+from danlu.diagnosis.rules.length import FEW_EPOCHS
 from danlu.diagnosis.rules.table import (
     Rule,
     found,
     has_field,
     is_at_chance,
     is_behind_simple_models,
+    longer,
     prescribe,
+    rates,
 )
 from danlu.diagnosis.signs import Signs
 from danlu.optim.optimizers import OPTIMIZERS
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
-_HALFWAY = 0.25  # from which it is worth going on, whatever else
-_FEW_EPOCHS = 5  # which nobody holds against a network that is behind simple models
-_FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
 _OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
 _MADE_GOOD = 1.1  # the highest of the early losses, by the first
 _ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 SMALL_UPDATE = 20 * _TINY  # from which clipping is no matter
-
-
-def _rates(e: Evidence, *factors: float) -> list[Prescription]:
-    """Return learning rates to try."""
-    lr = e.settings.lr
-    if lr is None:
-        return [prescribe("other_rate")]
-    reason = "lower_rate" if factors[0] < 1 else "higher_rate"
-    return [prescribe(reason, f"optimizer.lr={lr * factor:.3g}") for factor in factors]
-
-
-def _longer(e: Evidence, *factors: int) -> list[Prescription]:
-    """Return trainings of so many times the epochs."""
-    if e.recipe is None:
-        return [prescribe("longer")]
-    epochs = e.recipe.epochs
-    return [prescribe("longer", f"epochs={factor * epochs}") for factor in factors]
-
-
-def _longer_and_faster(e: Evidence, s: Signs) -> list[Prescription]:
-    """Return both at once where nothing is learnt yet, and neither may show alone."""
-    if e.recipe is None or e.recipe.optimizer.lr is None or not s.unlearnt > 0.9:
-        return []
-    edits = (f"epochs={10 * e.recipe.epochs}", f"optimizer.lr={10 * e.recipe.optimizer.lr:.3g}")
-    return [prescribe("longer_and_faster", *edits)]
 
 
 def _first_step_fails(s: Signs) -> bool:
@@ -81,7 +51,7 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
     }
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
-    cures = [*_usual_rate(e), *_rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
+    cures = [*_usual_rate(e), *rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
     return found("lr_too_high", s.unlearnt, figures, *cures)
 
 
@@ -101,7 +71,7 @@ def diverged(e: Evidence, s: Signs) -> Finding | None:
         return None
     start = [prescribe("usual_init", "init=auto", "init.bias=0")]
     start.append(prescribe("normalise", "normalize=zscore"))
-    cures = [*_rates(e, 0.1, 0.01), prescribe("clip", "clip.norm=1")] if e.diverged_at else []
+    cures = [*rates(e, 0.1, 0.01), prescribe("clip", "clip.norm=1")] if e.diverged_at else []
     also = ["lr_too_high"] if e.diverged_at else []
     return found("diverged", 1.0, {"step": e.diverged_at}, *cures, *start, also=also)
 
@@ -116,7 +86,7 @@ def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
         s.unlearnt,
         {"momentum": momentum, "steps": 1 / (1 - momentum)},
         prescribe("usual_momentum", "optimizer.momentum=0.9"),
-        *_rates(e, 0.1, 0.01),
+        *rates(e, 0.1, 0.01),
         also=["lr_too_high"],
     )
 
@@ -152,37 +122,6 @@ def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
-    """The rate is next to nothing before half of the epochs are over, or small after a third."""
-    rates = e.curve("lr")
-    if len(rates) < 4 or not np.nanmax(rates) > 0:
-        return None
-    if not s.unlearnt > 0.1 and not is_behind_simple_models(e):
-        return None
-    # A loop's schedule may go down within the first epoch.
-    peak = float(np.nanmax([*rates, e.settings.lr or 0.0]))
-    nothing, small = (_epochs_above(share * peak, rates) for share in (0.02, 0.1))
-    if nothing <= len(rates) / 2:
-        share, last_useful = 0.02, nothing
-    elif small <= len(rates) / 3 and is_behind_simple_models(e):
-        share, last_useful = 0.1, small
-    else:
-        return None
-    return found(
-        "schedule_decays_too_soon",
-        max(s.unlearnt, 0.3),
-        {"share": share, "epoch": last_useful, "epochs": len(rates), "unlearnt": s.unlearnt},
-        prescribe("gentler_schedule", "schedule=cosine"),
-        prescribe("no_schedule", "schedule=constant"),
-    )
-
-
-def _epochs_above(rate: float, rates: Numbers) -> int:
-    """Return after how many epochs the rate stays below a figure."""
-    above = np.flatnonzero(rates > rate)
-    return int(above[-1]) + 1 if len(above) else 0
-
-
 def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     """So few updates that the training ends before it has begun, though gradients have no noise."""
     recipe = e.recipe
@@ -205,7 +144,7 @@ def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
         max(s.unlearnt, 0.3),
         {"batch_size": recipe.batch_size, "steps": steps, "noise": s.late("gradient_noise")},
         prescribe("smaller_batch", f"batch_size={smaller}"),
-        *_rates(e, 10),
+        *rates(e, 10),
         also=["too_few_epochs"],
     )
 
@@ -225,7 +164,7 @@ def batch_too_small(e: Evidence, s: Signs) -> Finding | None:
         {"batch_size": batch, "noise": noise, "unlearnt": s.unlearnt},
         prescribe("larger_batch", "batch_size=64"),
         prescribe("average_gradients", f"accumulate={max(2, 64 // batch)}"),
-        *_rates(e, 0.1),
+        *rates(e, 0.1),
         also=["lr_too_high"],
     )
 
@@ -269,7 +208,7 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     # Steps that each do all they promise, of which there are far too few.
     is_straight = is_smooth and s.late("progress") > 0.9 and s.still_falling > 0.003
     is_short = s.late_update < 10 * _TINY and (s.unlearnt > 0.9 or is_behind_simple_models(e))
-    is_long = e.recipe is not None and len(e.history) > _FEW_EPOCHS
+    is_long = e.recipe is not None and len(e.history) > FEW_EPOCHS
     is_slow = is_long and is_straight and is_short and s.unlearnt > 0.5
     if not is_slow and not (is_tiny and (is_smooth or is_lost or is_unseen)):
         return None
@@ -278,84 +217,8 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
         s.unlearnt,
         {"update_ratio": s.late_update, "cosine": s.late("gradient_cosine")},
         *_usual_rate(e),
-        *_rates(e, 10, 100, 1000),
+        *rates(e, 10, 100, 1000),
         also=["clip_too_tight"] if is_unseen else [],
-    )
-
-
-def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
-    """Early stopping ended it while the validation loss was still falling."""
-    recipe, curve = e.recipe, e.curve("valid_loss")
-    if recipe is None or not recipe.early_stopping.patience or len(curve) >= recipe.epochs:
-        return None
-    if len(curve) < 2 or e.has_diverged:
-        return None
-    if np.nanargmin(curve) != len(curve) - 1 and not _gave_up_at_once(e, s):
-        return None
-    return found(
-        "stopped_too_early",
-        max(0.3, float(np.nan_to_num(s.unlearnt))),
-        {"epochs": len(curve), "of": recipe.epochs, **_last_fall(curve)},
-        prescribe("more_patience", "early_stopping.patience=10", "early_stopping.min_delta=0"),
-    )
-
-
-def _last_fall(curve: Numbers) -> dict[str, float]:
-    fall = float(1 - curve[-1] / curve[-2])
-    return {"fall": fall} if fall > 0 else {"rise": -fall}
-
-
-def _gave_up_at_once(e: Evidence, s: Signs) -> bool:
-    """Whether one worse epoch ended it in its first quarter, with much left to learn."""
-    assert e.recipe is not None
-    running = e.curve("train_loss")
-    is_early = e.recipe.early_stopping.patience == 1 and 4 * len(running) < e.recipe.epochs
-    return is_early and s.unlearnt > _UNLEARNT and bool(running[-1] < 0.95 * running[-2])
-
-
-def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
-    """It ended in the middle of learning."""
-    if e.has_diverged or (e.recipe is None and not e.history):
-        return None
-    if not s.unlearnt > _HALFWAY and not is_behind_simple_models(e):
-        return None
-    epochs = len(e.history)
-    falls = s.still_falling if epochs > 1 else _fall_within(s)
-    has_hardly_begun = 0 < epochs <= _FEW_EPOCHS and is_behind_simple_models(e)
-    if not (falls > 0.03 or has_hardly_begun) or _was_stopped(e):
-        return None
-    return found(
-        "too_few_epochs",
-        max(0.2, s.unlearnt),
-        {"epochs": epochs, "unlearnt": s.unlearnt, **({"fall": falls} if falls > 0 else {})},
-        *_longer(e, 3),
-        *_rates(e, 3, 10),
-        *_longer(e, 10),
-        *_longer_and_faster(e, s),
-        also=["lr_too_low"],
-    )
-
-
-def _was_stopped(e: Evidence) -> bool:
-    """Whether early stopping ended it."""
-    if e.recipe is None or not e.recipe.early_stopping.patience:
-        return False
-    return len(e.history) < e.recipe.epochs
-
-
-def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
-    """So few steps that a network at chance is no wonder."""
-    steps = e.final("steps")
-    if e.has_diverged or not 0 < steps < _FEW_STEPS or not s.unlearnt > 0.9:
-        return None
-    return found(
-        "too_few_epochs",
-        s.unlearnt,
-        {"epochs": len(e.history), "steps": int(steps), "unlearnt": s.unlearnt},
-        *_longer(e, 3, 10),
-        *_rates(e, 3, 10),
-        *_longer_and_faster(e, s),
-        also=["lr_too_low"],
     )
 
 
@@ -373,19 +236,12 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
         "nothing_learnt",
         s.unlearnt,
         {"unlearnt": s.unlearnt},
-        *_longer(e, 3),
-        *_rates(e, 10),
-        *_rates(e, 0.1),
+        *longer(e, 3),
+        *rates(e, 10),
+        *rates(e, 0.1),
         prescribe("another_network"),
         also=["nothing_to_learn"],
     )
-
-
-def _fall_within(s: Signs) -> float:
-    """Return by what share the loss fell between the last two measured steps."""
-    if len(s.losses) < 2:
-        return math.nan
-    return float(1 - s.losses[-1] / s.losses[-2])
 
 
 RULES = (
@@ -409,12 +265,8 @@ RULES = (
     Rule("batch_too_small", batch_too_small, ("lr_too_high", "dead_units", "too_few_epochs")),
     Rule("clip_too_tight", clip_too_tight, ("lr_too_low", "too_few_epochs")),
     Rule("optimizer_eps", optimizer_eps, ("lr_too_low", "too_few_epochs")),
-    Rule("schedule_decays_too_soon", schedule_decays_too_soon, ("lr_too_low", "too_few_epochs")),
     Rule("batch_too_large", batch_too_large, ("lr_too_low", "too_few_epochs")),
     Rule("lr_too_low", lr_too_low, ("too_few_epochs",)),
-    Rule("stopped_too_early", stopped_too_early, ("too_few_epochs",)),
-    Rule("too_few_epochs", too_few_epochs, ()),
     Rule("diverged", diverged, is_last_resort=True),
-    Rule("too_few_epochs", hardly_begun, is_last_resort=True),
     Rule("nothing_learnt", nothing_learnt, is_last_resort=True),
 )

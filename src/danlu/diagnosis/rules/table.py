@@ -17,6 +17,7 @@ from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
 _BEHIND = 0.05  # of accuracy, or of R²
+UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
 
@@ -114,3 +115,36 @@ def more_examples(e: Evidence) -> list[Prescription]:
 def prescribe(reason: str, *texts: str) -> Prescription:
     """Return a prescription of edits such as `optimizer.lr=0.01`; of none, words alone."""
     return Prescription(reason, edits(*texts))
+
+
+def rates(e: Evidence, *factors: float) -> list[Prescription]:
+    """Return learning rates to try."""
+    lr = e.settings.lr
+    if lr is None:
+        return [prescribe("other_rate")]
+    reason = "lower_rate" if factors[0] < 1 else "higher_rate"
+    return [prescribe(reason, f"optimizer.lr={lr * factor:.3g}") for factor in factors]
+
+
+def longer(e: Evidence, *factors: int) -> list[Prescription]:
+    """Return trainings of so many times the epochs."""
+    if e.recipe is None:
+        return [prescribe("longer")]
+    epochs = e.recipe.epochs
+    return [prescribe("longer", f"epochs={factor * epochs}") for factor in factors]
+
+
+def held_out(e: Evidence) -> dict[str, float]:
+    """Return the figure on the validation part, of an accuracy with its interval."""
+    metric = "accuracy" if e.schema is None else e.schema.metric
+    reached = e.final(f"valid_{metric}")
+    is_share = metric == "accuracy"
+    return {"held_out": reached, **(interval(reached, e.final("valid_n")) if is_share else {})}
+
+
+def interval(share: float, n: float) -> dict[str, float]:
+    """Return the interval of a share of n examples; nothing where n is not known."""
+    if math.isnan(share) or not n > 0:
+        return {}
+    low, high = wilson_interval(share, int(n))
+    return {"low": low, "high": high}
