@@ -193,6 +193,16 @@ class DataEvidence:
         _, gaussian = kernels(self.train.x)
         return self._predicted_by(gaussian)
 
+    def told_as_numbers(self, values: Numbers) -> float:
+        """Return how predictions are related to classes, were these the numbers values [K].
+
+        The correlation, cross-fitted.
+        """
+        numbers = values[self.train.y.astype(int)]
+        kernel, _ = kernels(self.train.x)
+        found = cross_fitted(kernel, (numbers - numbers.mean())[:, None], folds(len(numbers)))
+        return float(np.corrcoef(found[:, 0], numbers)[0, 1]) if found.std() > 0 else 0.0
+
     def _predicted_by(self, kernel: Numbers) -> Numbers:
         y = self.train.y
         targets = y[:, None]

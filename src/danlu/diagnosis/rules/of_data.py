@@ -22,6 +22,7 @@ from danlu.statistics import wilson_interval
 
 _MANY_CLASSES = 8  # from which their order can be seen in what is taken for what
 _FEW_OF_A_VALUE = 5  # examples, of which no class is learnt
+_TOLD = 0.4  # correlation from which numbers are told by the inputs
 _ALWAYS = 0.98  # share of targets from which they are constant
 _ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
 
@@ -292,7 +293,6 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
     except ValueError:
         return None
     right = float(np.trace(confusion) / confusion.sum())
-    is_rare = _targets_by_value(e) < _FEW_OF_A_VALUE
     if len(values) < _MANY_CLASSES or right > 0.5:
         return None
     truth, chosen = np.nonzero(confusion)
@@ -300,13 +300,18 @@ def _numbers_as_classes(e: Evidence) -> Finding | None:
         return None
     times = confusion[truth, chosen]
     related = _weighted_correlation(values[truth], values[chosen], times)
-    # Of a handful each, they are no classes, however little is learnt of them.
-    if not related > (0.2 if is_rare else 0.7):
-        return None
+    figures = {"classes": len(values), "right": right, "related": related}
+    if not related > 0.7:
+        # Of a handful each no class is learnt, but numbers may be.
+        is_rare = _targets_by_value(e) < _FEW_OF_A_VALUE and e.data is not None
+        told = e.data.told_as_numbers(values) if is_rare and e.data is not None else 0.0
+        if not told > _TOLD:
+            return None
+        figures = {"classes": len(values), "right": right, "told": told}
     return found(
         "wrong_task",
         max(0.6, 1 - right),
-        {"classes": len(values), "right": right, "related": related},
+        {**figures},
         prescribe("as_numbers", "data.task=regression"),
     )
 
@@ -370,7 +375,7 @@ RULES = (
     Rule("nothing_to_learn", nothing_to_learn, (*_HELD_BACK, *_GAP)),
     Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
-    Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP)),
+    Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP, *_UNRELATED)),
     Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
     Rule("model_too_small", model_too_small, _HELD_BACK),
 )
