@@ -11,7 +11,7 @@ from danlu import Recipe, fit, load
 from danlu.diagnosis.diagnosing import _roots_first
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription, edits, that_apply
-from danlu.diagnosis.rules.outcome import overfitting
+from danlu.diagnosis.rules.gaps import overfitting
 
 PLAIN = Recipe(optimizer={"name": "adam", "lr": 0.01}, batch_size=32, epochs=2)
 

@@ -21,7 +21,7 @@ from danlu.diagnosis import catalogue, diagnose
 from danlu.diagnosis.diagnosing import HEALTHY, diagnose_evidence
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
-from danlu.diagnosis.rules import RULES
+from danlu.diagnosis.rules import RULES, of_loop
 from danlu.errors import Diverged
 from danlu.recipe.edit import Edit
 
@@ -190,7 +190,8 @@ def test_every_cause_has_words_in_every_language() -> None:
         assert by_language[0] == by_language[1], cause
     # A symptom that no rule finds would never be listed.
     assert explained <= known
-    firsts = [rule.cause for rule in RULES if not rule.is_last_resort]
+    # What shows in a loop has rows of its own.
+    firsts = [r.cause for r in RULES if not r.is_last_resort and r not in of_loop.RULES]
     assert len(firsts) == len(set(firsts))
 
 

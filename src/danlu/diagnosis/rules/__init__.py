@@ -23,6 +23,6 @@ RULES: tuple[Rule, ...] = (
     *start.RULES,
     *recurrent.RULES,
     *strength.RULES,
-    *length.RULES,
     *steps.RULES,
+    *length.RULES,
 )

@@ -1,4 +1,4 @@
-"""Causes in when a training ends, and when its rate does."""
+"""Causes in when a training ends, and when its rate does; what has learnt nothing by then."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import (
     Rule,
     found,
+    is_at_chance,
     is_behind_simple_models,
     longer,
     prescribe,
@@ -140,6 +141,28 @@ def hardly_begun(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
+    """The network does no better than a constant answer, and no other rule says why."""
+    # In somebody's own loop the loss alone tells.
+    is_nothing = s.unlearnt > 0.9
+    if e.recipe is not None:
+        is_nothing = s.unlearnt > 0.5 and is_at_chance(e) and is_at_chance(e, "train")
+    if e.is_chance_guessed:
+        is_nothing = s.unlearnt > 0.97
+    if e.has_diverged or not is_nothing:
+        return None
+    return found(
+        "nothing_learnt",
+        s.unlearnt,
+        {"unlearnt": s.unlearnt},
+        *longer(e, 3),
+        *rates(e, 10),
+        *rates(e, 0.1),
+        prescribe("another_network"),
+        also=["nothing_to_learn"],
+    )
+
+
 def _fall_within(s: Signs) -> float:
     """Return by what share the loss fell between the last two measured steps."""
     if len(s.losses) < 2:
@@ -152,4 +175,5 @@ RULES = (
     Rule("stopped_too_early", stopped_too_early, ("too_few_epochs",)),
     Rule("too_few_epochs", too_few_epochs, ()),
     Rule("too_few_epochs", hardly_begun, is_last_resort=True),
+    Rule("nothing_learnt", nothing_learnt, is_last_resort=True),
 )

@@ -9,9 +9,7 @@ from danlu.diagnosis.rules.table import (
     Rule,
     found,
     has_field,
-    is_at_chance,
     is_behind_simple_models,
-    longer,
     prescribe,
     rates,
 )
@@ -222,30 +220,12 @@ def lr_too_low(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
-    """The network does no better than a constant answer, and no other rule says why."""
-    # In somebody's own loop the loss alone tells.
-    is_nothing = s.unlearnt > 0.9
-    if e.recipe is not None:
-        is_nothing = s.unlearnt > 0.5 and is_at_chance(e) and is_at_chance(e, "train")
-    if e.is_chance_guessed:
-        is_nothing = s.unlearnt > 0.97
-    if e.has_diverged or not is_nothing:
-        return None
-    return found(
-        "nothing_learnt",
-        s.unlearnt,
-        {"unlearnt": s.unlearnt},
-        *longer(e, 3),
-        *rates(e, 10),
-        *rates(e, 0.1),
-        prescribe("another_network"),
-        also=["nothing_to_learn"],
-    )
-
-
 RULES = (
-    Rule("momentum_too_high", momentum_too_high, ("lr_too_high", "dead_units")),
+    Rule(
+        "momentum_too_high",
+        momentum_too_high,
+        ("lr_too_high", "dead_units", "too_few_epochs"),
+    ),
     Rule(
         "lr_too_high",
         lr_too_high,
@@ -268,5 +248,4 @@ RULES = (
     Rule("batch_too_large", batch_too_large, ("lr_too_low", "too_few_epochs")),
     Rule("lr_too_low", lr_too_low, ("too_few_epochs",)),
     Rule("diverged", diverged, is_last_resort=True),
-    Rule("nothing_learnt", nothing_learnt, is_last_resort=True),
 )
