@@ -81,6 +81,13 @@ def test_what_is_nearly_always_one_number_is_constant(tmp_path: Path) -> None:
     assert first.figures["answer"] == "12"
 
 
+def test_numbers_that_are_mostly_0_are_not_constant(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((5000, 3)).astype(np.float32)
+    y = np.where(x[:, 0] > 0.985, 20.0, 0.0)
+    assert (y == 0).mean() > 0.98
+    assert "constant_target" not in [f.cause for f in findings(load((x, y)), tmp_path)]
+
+
 def test_outliers_are_no_matter_to_a_scale_that_they_do_not_touch(tmp_path: Path) -> None:
     x, y = friedman()
     x[np.random.default_rng(0).random(x.shape) < 0.003] *= 1000

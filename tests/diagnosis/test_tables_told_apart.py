@@ -14,7 +14,7 @@ from torch import Tensor
 from danlu import Data, Recipe, fit, load
 from danlu.diagnosis.data_evidence import DataEvidence
 from danlu.diagnosis.diagnosing import HEALTHY
-from danlu.diagnosis.leaks import told_by_values
+from danlu.diagnosis.leaks import telling_column, told_by_values
 
 DENSE = Recipe(
     model={"name": "dense", "hidden": (32,)},
@@ -152,6 +152,14 @@ def test_features_are_named_whatever_comes_before() -> None:
     frame.loc[::100, "days"] = 1e4  # in whatever part
     column, *_ = DataEvidence(load(frame, target="churned")).far_features()
     assert column == "days"
+
+
+def test_the_order_of_examples_tells_nothing() -> None:
+    """Stored class by class, and nearly all numbers of a column are equal."""
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(2000) < 0.02, rng.normal(size=2000), 0)[:, None]
+    assert telling_column(x, np.repeat([0.0, 1.0, 2.0, 3.0], 500), ["x"], False).score < 0.4
+    assert telling_column(x, np.arange(2000.0), ["x"], True).score < 0.1
 
 
 def test_values_tell_no_more_than_of_examples_not_seen() -> None:

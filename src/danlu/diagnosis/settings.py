@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from danlu.nn.layers import Dropout
 from danlu.recipe import Recipe
+from danlu.train.probes.loop_notes import BATCH_NORMS, DROPOUTS
 
-_DECOUPLED = (torch.optim.AdamW,)  # whose decay is lr times weight_decay a step, whatever else
-_DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_ADDS_DECAY = (torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad)
 
 
 @dataclass(frozen=True)
@@ -60,16 +58,20 @@ class Settings:
             value = group.get(name)
             return None if value is None else float(value)
 
-        rates = [float(m.p) for m in model.modules() if isinstance(m, _DROPOUTS)]
+        # Of rules that are not known, what decay is to a step is not known either.
+        is_apart = isinstance(optimizer, torch.optim.AdamW)
+        is_added = type(optimizer) in _ADDS_DECAY and not group.get("decoupled_weight_decay")
+        momentum = number("momentum")
+        rates = [float(m.p) for m in model.modules() if isinstance(m, DROPOUTS)]
         return cls(
             number("lr"),
-            number("momentum") or _first_moment(group),
+            _first_moment(group) if momentum is None else momentum,
             number("eps"),
-            number("weight_decay"),
-            not isinstance(optimizer, _DECOUPLED) and not group.get("decoupled_weight_decay"),
+            number("weight_decay") if is_apart or is_added else None,
+            is_added,
             max(rates, default=None),
             batch_size,
-            any(isinstance(m, _BATCH_NORMS) for m in model.modules()),
+            any(isinstance(m, BATCH_NORMS) for m in model.modules()),
         )
 
 

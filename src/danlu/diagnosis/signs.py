@@ -15,6 +15,7 @@ from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence, Measured
 
 _SHORT = 3  # measured steps that are the start of a training
+_HANDFUL = 8  # examples
 _EARLY = 30  # steps of a loop that are its start
 _LATE = 1 / 3  # share of the measured steps that are its end
 
@@ -65,7 +66,10 @@ class Signs:
 
     @property
     def early_growth(self) -> float:
-        """The highest loss of the first measured steps, by the first; infinite where it is lost."""
+        """The highest loss of the first steps, by the first; infinite where it is lost.
+
+        Of a loop their median, where single batches say little.
+        """
         e = self.evidence
         losses = np.array(e.step_losses[: _EARLY + 1], dtype=float)
         if not len(losses):
@@ -74,8 +78,9 @@ class Signs:
         finite = early[np.isfinite(early)]
         if len(finite) < len(early) or (not len(early) and e.has_diverged):
             return math.inf
-        # Squared errors of one batch differ much from those of the next.
-        is_noisy = e.recipe is None and not e.class_counts
+        # Squared errors of one batch, and losses of a handful, differ much from the next.
+        is_handful = (e.settings.batch_size or 0) < _HANDFUL
+        is_noisy = e.recipe is None and (is_handful or not e.class_counts)
         height = np.median if is_noisy else np.max
         return float(height(finite) / losses[0]) if len(finite) else math.nan
 

@@ -79,6 +79,7 @@ class Watch:
         Raises ModelError for what is not a number.
         """
         row = _named(figures)
+        self._meter.notes.on_epoch()
         self._meter.epochs += 1
         rate = self._settings().lr
         if rate is not None:
@@ -122,7 +123,8 @@ class Watch:
             unmoved=self._meter.unmoved,
             loop=self._meter.notes,
             step_losses=losses,
-            observed=replace(self._settings(), lr=self._start.lr),
+            # A schedule may have set the rate before the first step.
+            observed=replace(self._settings(), lr=self._meter.notes.first_rate or self._start.lr),
         )
         return diagnose_evidence(evidence)
 

@@ -34,9 +34,9 @@ def _longer_and_faster(e: Evidence, s: Signs) -> list[Prescription]:
     return [prescribe("longer_and_faster", *edits)]
 
 
-def _epochs_above(rate: float, rates: Numbers) -> int:
+def _epochs_above(rate: float, curve: Numbers) -> int:
     """Return after how many epochs the rate stays below a figure."""
-    above = np.flatnonzero(rates > rate)
+    above = np.flatnonzero(curve > rate)
     return int(above[-1]) + 1 if len(above) else 0
 
 
@@ -51,9 +51,9 @@ def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
     peak = float(np.nanmax([*curve, e.settings.lr or 0.0]))
     nothing, small = (_epochs_above(share * peak, curve) for share in (0.02, 0.1))
     if nothing <= len(curve) / 2:
-        share, last_useful = 0.02, nothing
+        share, last_useful = 0.02, max(1, nothing)
     elif small <= len(curve) / 3 and is_behind_simple_models(e):
-        share, last_useful = 0.1, small
+        share, last_useful = 0.1, max(1, small)
     else:
         return None
     return found(

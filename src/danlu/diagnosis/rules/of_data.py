@@ -33,11 +33,13 @@ def _rows(e: Evidence) -> DataEvidence | None:
 
 
 def constant_target(e: Evidence, s: Signs) -> Finding | None:
-    """All training targets are the same."""
-    answer = _only_class(e) or _only_number(e)
+    """All training targets are the same, or nearly all."""
+    only = _only_class(e)
+    answer, share = (only, 1.0) if only is not None else _only_number(e)
     if answer is None:
         return None
-    return found("constant_target", 1.0, {"answer": answer}, prescribe("other_target"))
+    cure = prescribe("other_target")
+    return found("constant_target", 1.0, {"answer": answer, "share": share}, cure)
 
 
 def _only_class(e: Evidence) -> str | None:
@@ -48,16 +50,20 @@ def _only_class(e: Evidence) -> str | None:
     return e.schema.classes[counts.index(max(counts))]
 
 
-def _only_number(e: Evidence) -> str | None:
-    """Return the number that every training target is, None where they differ."""
+def _only_number(e: Evidence) -> tuple[str | None, float]:
+    """Return the number that nearly every training target is, and how many; None where they differ.
+
+    Of those that differ the inputs must tell nothing, to the network least of all.
+    """
     d = _rows(e)
     if d is None or not d.data.schema.is_regression:
-        return None
+        return None, 0.0
     values, times = np.unique(d.train.y, return_counts=True)
-    # Numbers that are nearly always one are it.
-    if times.max() < _ALWAYS * times.sum():
-        return None
-    return f"{values[times.argmax()]:g}"
+    share = float(times.max() / times.sum())
+    is_told = share < 1 and not (is_at_chance(e) and _nothing_is_told(e, d))
+    if share < _ALWAYS or is_told:
+        return None, share
+    return f"{values[times.argmax()]:g}", share
 
 
 def _nothing_is_told(e: Evidence, d: DataEvidence) -> bool:

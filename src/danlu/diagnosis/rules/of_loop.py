@@ -11,16 +11,18 @@ from danlu.diagnosis.rules.steps import SMALL_UPDATE
 from danlu.diagnosis.rules.table import Rule, found, prescribe
 from danlu.diagnosis.signs import Signs
 
+_LEARNT = 0.05
 _UNLEARNT = 0.15
 _SLOW = 0.2  # share of chance's loss from which a bad start or output is worth a word
-_HALF = 0.5
 _MEASURED = 4  # steps, from which equal gradients are no accident
 _EQUAL = 1e-3
+_CUT = 0.2  # share of a gradient's entries that are as large as its largest
+_FAR = 100  # times the usual loss of a step
 
 
 def gradients_kept(e: Evidence, s: Signs) -> Finding | None:
     """Every gradient has those of all steps before in it: nothing sets them to zero."""
-    if e.loop is None or e.loop.kept < 2 or e.loop.zeroed > 1 or not s.unlearnt > 0:
+    if e.loop is None or e.loop.kept < 2 or e.loop.zeroed > 1 or not s.unlearnt > _LEARNT:
         return None
     return found(
         "wrong_gradient", max(0.5, s.unlearnt), {"kept": e.loop.kept}, prescribe("zero_gradients")
@@ -29,31 +31,25 @@ def gradients_kept(e: Evidence, s: Signs) -> Finding | None:
 
 def scored_in_training(e: Evidence, s: Signs) -> Finding | None:
     """Examples are scored in training mode, in which units are dropped and batches matter."""
-    if e.loop is None or not e.loop.scored_in_training:
-        return None
-    if not e.settings.dropout and not e.settings.has_batch_norm:
+    # Once may be another purpose, such as statistics that are made anew.
+    if e.loop is None or not 2 * e.loop.scored_in_training >= max(1, len(e.history)):
         return None
     return found(
         "dropout_in_evaluation",
-        0.9,
-        {"passes": e.loop.scored_in_training},
+        0.7,
+        {"scored": e.loop.scored_in_training, "epochs": len(e.history)},
         prescribe("evaluation_mode"),
     )
 
 
 def squeezed_twice(e: Evidence, s: Signs) -> Finding | None:
-    """The loss takes logits or any numbers, and gets what a sigmoid or the like leaves of them."""
-    if e.loop is None or not s.unlearnt > _SLOW:
-        return None
-    # Targets may lie between such bounds.
-    is_far = s.unlearnt > _HALF
-    what = e.loop.squeezed_by or (e.loop.bounded_by if is_far else None)
-    if what is None:
+    """The loss takes logits, and gets what a sigmoid or the like leaves of them."""
+    if e.loop is None or e.loop.squeezed_by is None or not s.unlearnt > _SLOW:
         return None
     return found(
         "wrong_output_layer",
         max(0.6, s.unlearnt),
-        {"what": what},
+        {"what": e.loop.squeezed_by},
         prescribe("plain_outputs"),
     )
 
@@ -62,7 +58,11 @@ def always_clipped(e: Evidence, s: Signs) -> Finding | None:
     """Every gradient has the same size, as only clipping makes it, and steps are small."""
     if e.loop is None or not s.unlearnt > _UNLEARNT or not s.late_update < SMALL_UPDATE:
         return None
-    for sizes in (e.loop.norms, e.loop.largest):
+    # Rules with an ε divide by the gradient's own size: to them clipping is all one.
+    if e.settings.eps is not None:
+        return None
+    is_cut = float(np.median(e.loop.at_largest or [0.0])) > _CUT
+    for sizes in (e.loop.norms, e.loop.largest if is_cut else []):
         is_equal = len(sizes) >= _MEASURED and np.ptp(sizes) < _EQUAL * max(sizes)
         if is_equal and max(sizes) > 0:
             figures = {"clipped_to": float(np.median(sizes)), "update_ratio": s.late_update}
@@ -100,7 +100,10 @@ def few_large_targets(e: Evidence, s: Signs) -> Finding | None:
     late = losses[len(losses) // 3 :]
     largest, usual = float(late.max()), float(np.median(late))
     trained, held_out = e.final("train_loss"), e.final("valid_loss")
-    if not largest > 100 * usual > 0 or not trained > 10 * held_out > 0:
+    if not s.unlearnt > _UNLEARNT or not trained > 10 * held_out > 0 or not usual > 0:
+        return None
+    # Again and again: a loss that falls has its large ones at the beginning.
+    if not all((third > _FAR * usual).any() for third in np.array_split(late, 3)):
         return None
     return found(
         "outliers_in_target",

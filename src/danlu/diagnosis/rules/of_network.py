@@ -28,7 +28,7 @@ def dropout_in_evaluation(e: Evidence, s: Signs) -> Finding | None:
     """Equal questions get different answers in evaluation mode."""
     if e.network is None or e.network.is_steady:
         return None
-    return found("dropout_in_evaluation", 0.9, {}, prescribe("switch_dropout_off"))
+    return found("dropout_in_evaluation", 0.9, {"calls": 2}, prescribe("switch_dropout_off"))
 
 
 def wrong_gradient(e: Evidence, s: Signs) -> Finding | None:

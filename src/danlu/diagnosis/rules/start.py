@@ -266,7 +266,9 @@ def _without_gradient(e: Evidence, s: Signs) -> Finding | None:
     Functions such as `relu` are not seen, but what they let through is.
     """
     first, last = s.at_start("weight_gradient"), s.at_end("weight_gradient")
-    silent = [layer for layer in s.weight_layers if first.get(layer) == last.get(layer) == 0]
+    # What nothing calls has no gradient either.
+    called = s.at_start("activation_rms")
+    silent = [k for k in s.weight_layers if k in called and first.get(k) == last.get(k) == 0]
     is_alive = s.late("gradient_norm") > 0
     if e.recipe is not None or not silent or not is_alive or not s.unlearnt > _SLOW_START:
         return None

@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from danlu.nn.layers import Dropout
+
+DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What squeezes outputs, by the names of PyTorch's backward functions…
 _SQUEEZES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu"}
-# …and the losses that squeeze what they are given themselves.
+# …the losses that squeeze what they are given themselves…
 _LOGITS_LOSSES = ("LogSoftmaxBackward0", "BinaryCrossEntropyWithLogitsBackward0")
-# …or that compare numbers with targets, which need not lie where those can go.
-_DISTANCES = ("MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0", "L1LossBackward0")
-_BOUNDS = {
-    "SoftmaxBackward0": "softmax",
-    "SigmoidBackward0": "sigmoid",
-    "TanhBackward0": "tanh",
+# …and what lies between and only arranges or casts.
+_ARRANGES = {
+    "View",
+    "UnsafeView",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Transpose",
+    "T",
+    "Permute",
+    "Select",
+    "Slice",
+    "Index",
+    "Expand",
+    "Clone",
+    "Alias",
+    "ToCopy",
 }
-# Functions that only arrange values.
-_ARRANGES = ("View", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Permute", "Select", "Slice")
 _WALKED = 40  # functions behind a loss
 
 
 @dataclass
 class LoopNotes:
-    """What was noted; the optimiser's steps are those that were measured.
+    """What was noted; steps are those that were measured.
 
     kept, zeroed: steps whose gradients had those of the step before in them, and those whose had
-    not. scored_in_training: passes without gradients in training mode. squeezed_by: what outputs go
-    through before a loss that expects plain ones; bounded_by: before one of numbers. biases: their
-    root mean square by layer, before the first step. norms, largest: of the whole gradient, and of
-    its entries, at each step.
+    not. scored_in_training: epochs at whose end examples passed in training mode, without gradients
+    and through something that is another then. squeezed_by: what outputs go through before a loss
+    of logits. biases: their root mean square by layer, before the first step. first_rate: of the
+    first step. norms, largest, at_largest: of the gradient at each step its norm, its largest
+    entry, and how many of its entries are as large.
     """
 
     kept: int = 0
     zeroed: int = 0
     scored_in_training: int = 0
     squeezed_by: str | None = None
-    bounded_by: str | None = None
     biases: Mapping[str, float] = field(default_factory=dict)
+    first_rate: float | None = None
     norms: list[float] = field(default_factory=list)
     largest: list[float] = field(default_factory=list)
+    at_largest: list[float] = field(default_factory=list)
+    is_measured: bool = True  # the present step
     _watched: nn.Parameter | None = None
+    _has_some: bool = False  # the watched parameter, of a gradient before the pass
     _passes: int = 0  # backward ones since the last step
     _has_begun_anew: bool = False
+    _in_training: int = 0  # passes without gradients since the last step
+    _in_evaluation: int = 0
 
     @classmethod
     def of(cls, model: nn.Module) -> LoopNotes:
@@ -56,69 +75,102 @@ class LoopNotes:
             for name, module in model.named_modules()
             if isinstance(getattr(module, "bias", None), nn.Parameter)
             and not nn.parameter.is_lazy(module.bias)
+            and module.bias.is_floating_point()
         }
         return cls(biases=biases)
 
-    def watch_backward(self, model: nn.Module) -> list[Any]:
-        """Put a hook on the last parameter that learns; return what takes it off."""
-        learning = [p for p in model.parameters() if p.requires_grad]
-        if not learning or nn.parameter.is_lazy(learning[-1]):
+    def watch_backward(self, optimizer: torch.optim.Optimizer) -> list[Any]:
+        """Put hooks on the last parameter of an optimiser; return what takes them off."""
+        learning = [p for group in optimizer.param_groups for p in group["params"]]
+        learning = [p for p in learning if p.requires_grad and not nn.parameter.is_lazy(p)]
+        if not learning:
             return []
-        self._watched = learning[-1]
-        return [self._watched.register_hook(self._on_gradient)]
+        watched = self._watched = learning[-1]
+        after = watched.register_post_accumulate_grad_hook(self._on_accumulated)
+        return [watched.register_hook(self._on_gradient), after]
 
     def _on_gradient(self, _: Tensor) -> None:
         """Look at what lies in a parameter's gradient before another is added."""
-        assert self._watched is not None
-        self._passes += 1
-        if not self._has_begun_anew:
+        if self.is_measured and self._watched is not None:
             present = self._watched.grad
-            self._has_begun_anew = present is None or not bool(present.any())
+            self._has_some = present is not None and bool((present != 0).any())
 
-    def before_update(self, gradients: Mapping[str, Tensor]) -> None:
+    def _on_accumulated(self, _: Tensor) -> None:
+        """Note that it was added: what is asked for by `autograd.grad` is not."""
+        self._passes += 1
+        self._has_begun_anew |= not self._has_some
+
+    def before_update(self, optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> None:
         """Note the gradients of a step that is measured."""
+        if self.first_rate is None and optimizer.param_groups:
+            self.first_rate = float(optimizer.param_groups[0]["lr"])
         if self._passes:
             self.zeroed += self._has_begun_anew
             self.kept += not self._has_begun_anew
-        if gradients:
-            sizes = [(g.double().norm(), g.abs().max()) for g in gradients.values() if g.numel()]
-            self.norms.append(float(torch.stack([norm for norm, _ in sizes]).norm()))
-            self.largest.append(float(torch.stack([most for _, most in sizes]).max()))
+        known = [g.detach().double() for g in gradients if g.numel()]
+        if known:
+            most = max(float(g.abs().max()) for g in known)
+            equal = sum(int((g.abs() >= (1 - 1e-3) * most).sum()) for g in known)
+            self.norms.append(sum(float(g.square().sum()) for g in known) ** 0.5)
+            self.largest.append(most)
+            self.at_largest.append(equal / sum(g.numel() for g in known))
 
     def after_update(self) -> None:
         """Begin another step."""
         self._passes, self._has_begun_anew = 0, False
+        self._in_training = self._in_evaluation = 0
 
     def on_pass(self, module: nn.Module) -> None:
         """Note a pass of the whole network."""
-        self.scored_in_training += module.training and not torch.is_grad_enabled()
+        if torch.is_grad_enabled():
+            # What came before belongs to the step, such as labels that it gives itself.
+            self._in_training = self._in_evaluation = 0
+        elif _is_another_in_training(module):
+            self._in_training += 1
+        else:
+            self._in_evaluation += 1
+
+    def on_epoch(self) -> None:
+        """Note by what passes an epoch was scored."""
+        self.scored_in_training += self._in_training > 0 and not self._in_evaluation
+        self._in_training = self._in_evaluation = 0
 
     def on_loss(self, loss: object) -> None:
         """Note what a loss is of."""
-        if isinstance(loss, Tensor):
-            self.squeezed_by = self.squeezed_by or before_loss(loss, _LOGITS_LOSSES, _SQUEEZES)
-            self.bounded_by = self.bounded_by or before_loss(loss, _DISTANCES, _BOUNDS)
+        if self.squeezed_by is None and isinstance(loss, Tensor):
+            self.squeezed_by = squeezed_before_loss(loss)
 
 
-def before_loss(loss: Tensor, losses: Sequence[str], squeezes: Mapping[str, str]) -> str | None:
-    """Return what outputs go through before one of some losses; None where they do not.
+def _is_another_in_training(model: nn.Module) -> bool:
+    """Whether something in a network answers in training mode as it would not in evaluation."""
+    for module in model.modules():
+        if module.training and isinstance(module, DROPOUTS) and module.p > 0:
+            return True
+        if module.training and isinstance(module, BATCH_NORMS) and module.track_running_stats:
+            return True
+    return False
 
-    losses, squeezes: backward functions of PyTorch, the latter with what they are called.
-    """
+
+def squeezed_before_loss(loss: Tensor) -> str | None:
+    """Return what squeezes outputs before a loss of logits does; None where nothing does."""
     waiting = [loss.grad_fn]
     for _ in range(_WALKED):
-        function = waiting.pop(0) if waiting else None
+        if not waiting:
+            break
+        function = waiting.pop(0)
         if function is None:
             continue
-        behind = [f for f, _ in function.next_functions]
-        if function.name() in losses:
-            names = [f.name() for f in map(_past_arranging, behind) if f is not None]
-            return next((squeezes[name] for name in names if name in squeezes), None)
-        waiting += behind
+        if function.name() in _LOGITS_LOSSES:
+            name = _name_past_arranging(function.next_functions[0][0])
+            return _SQUEEZES.get(name)
+        waiting += [behind for behind, _ in function.next_functions]
     return None
 
 
-def _past_arranging(function: Any) -> Any:
-    while function is not None and function.name().lstrip("_").startswith(_ARRANGES):
+def _name_past_arranging(function: Any) -> str:
+    while function is not None:
+        name = str(function.name())
+        if name.lstrip("_").partition("Backward")[0] not in _ARRANGES:
+            return name
         function = function.next_functions[0][0]
-    return function
+    return ""

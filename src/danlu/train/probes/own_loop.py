@@ -77,7 +77,7 @@ class LoopMeter:
         if self.optimizer is not None:
             add(self.optimizer.register_step_pre_hook(self._before_update))
             add(self.optimizer.register_step_post_hook(self._after_update))
-            self._handles += self.notes.watch_backward(self.model)
+            self._handles += self.notes.watch_backward(self.optimizer)
         self._prepare()
 
     def stop(self) -> None:
@@ -99,6 +99,7 @@ class LoopMeter:
         """Look at the coming step, if it is one to be measured."""
         is_due = self.steps in EARLY or self.steps % self.every == 0
         self._tap = LayerTap(self._modules, self._units_before, "light", 1) if is_due else None
+        self.notes.is_measured = is_due
         self._before, self._gradients, self._after = {}, {}, {}
 
     @property
@@ -144,11 +145,12 @@ class LoopMeter:
         if self._tap is not None:
             self._before = dict(self._trainable())
             self._gradients = {
-                name: p.grad.detach().clone()
+                name: p.grad.detach().to_dense().clone()
                 for name, p in self.model.named_parameters()
                 if p.grad is not None
             }
-            self.notes.before_update(self._gradients)
+            assert self.optimizer is not None
+            self.notes.before_update(self.optimizer, self._gradients.values())
 
     def _after_update(self, *_: Any) -> None:
         self.updates += 1
