@@ -181,6 +181,27 @@ def test_passes_for_other_purposes_are_no_scores() -> None:
     assert "dropout_in_evaluation" not in [f.cause for f in watch.diagnose().findings]
 
 
+def test_a_score_in_evaluation_mode_beside_one_of_training_will_do() -> None:
+    """The running accuracy is often asked in training mode; what counts is asked after it."""
+    model = network(nn.Dropout(0.3))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    with danlu.watch(model, optimizer, classes=10) as watch:
+        for _ in range(4):
+            for rows in torch.randperm(len(X)).split(32):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(X[rows]), Y[rows])
+                loss.backward()
+                optimizer.step()
+                watch.step(loss)
+            for is_training in (True, False):
+                model.train(is_training)
+                with torch.no_grad():
+                    model(X)
+            model.train()
+            watch.epoch()
+    assert watch._meter.notes.scored_in_training == 0
+
+
 def test_scoring_in_training_mode_is_named() -> None:
     first, *_ = Loop(network(nn.Dropout(0.3))).run(score=True)
     assert first.cause == "dropout_in_evaluation"

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
-
 Flags = NDArray[np.bool_]
 
 ALL = 0.97  # what tells so much of the target gives it away

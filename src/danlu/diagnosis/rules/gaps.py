@@ -9,6 +9,7 @@ import numpy as np
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding
 from danlu.diagnosis.rules.table import (
+    MATERIAL,
     UNCERTAIN,
     Rule,
     against_memorising,
@@ -19,7 +20,6 @@ from danlu.diagnosis.rules.table import (
 )
 from danlu.diagnosis.signs import Signs
 
-_MATERIAL = 0.1  # a gap of accuracies that matters
 FEW = 25  # examples of a class…
 _FEW_NUMBERS = 100  # …or of a numeric target
 _GULF = 0.35  # a gap that is over-fitting even where the validation loss never rose
@@ -93,7 +93,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     if gap is None:
         return _gap_of_losses(e, cause, best, end) if has_turned else None
     trained, reached, low = gap
-    if not low > (_MATERIAL if has_turned else _GULF) or trained < 0:
+    if not low > (MATERIAL if has_turned else _GULF) or trained < 0:
         return None
     figures: dict[str, float | int | str] = {"training": trained, **held_out(e)}
     if has_turned:

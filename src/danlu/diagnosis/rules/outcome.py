@@ -15,6 +15,7 @@ from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.gaps import FEW
 from danlu.diagnosis.rules.table import (
+    MATERIAL,
     UNCERTAIN,
     Rule,
     found,
@@ -27,7 +28,6 @@ from danlu.diagnosis.signs import Signs
 from danlu.recipe import Recipe
 from danlu.statistics import difference_interval, wilson_interval
 
-_MATERIAL = 0.1  # a gap of accuracies that matters
 _OTHER_WORLD = 0.9  # AUC from which hardly an example could be of the other part
 _TOLD_APART = 0.6  # AUC by which parts are of different distributions; chance has 0.5
 
@@ -55,8 +55,8 @@ def _renamed(e: Evidence) -> Finding | None:
     low, _ = wilson_interval(renamed, n)
     # A network that has learnt nothing may be right in any classes, by luck.
     elsewhere = float(np.fmax(e.final("valid_accuracy"), e.final("train_accuracy")))
-    has_learnt = elsewhere > high + _MATERIAL and renamed > 0.6 * elsewhere
-    if not has_learnt or not low > high + _MATERIAL or moved < 2:
+    has_learnt = elsewhere > high + MATERIAL and renamed > 0.6 * elsewhere
+    if not has_learnt or not low > high + MATERIAL or moved < 2:
         return None
     return found(
         "label_mapping_mismatch",
@@ -174,7 +174,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     low, _ = difference_interval(
         recall, int(totals[is_frequent].sum()), 1 - missed, int(totals[is_rare].sum())
     )
-    if not missed > 0.15 or not low > 0.05 or not recall > 1 - missed + _MATERIAL:
+    if not missed > 0.15 or not low > 0.05 or not recall > 1 - missed + MATERIAL:
         return None
     # Where classes overlap the best answer misses many of the rarer one, too.
     if not missed > 0.5 and not _least_recall_of(is_rare, e) > 1 - missed:

@@ -17,6 +17,7 @@ from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
 _BEHIND = 0.05  # of accuracy, or of R²
+MATERIAL = 0.1  # a gap of accuracies that matters
 UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
