@@ -36,6 +36,7 @@ from danlu.diagnosis.leaks import (
     telling_pixel,
     telling_words,
 )
+from danlu.diagnosis.pair_counts import pairs_loss
 from danlu.diagnosis.shift import Shift, shift
 
 Numbers = NDArray[np.float64]
@@ -240,6 +241,18 @@ class DataEvidence:
                 1 - self._error_of(self.out_of_fold) if is_numeric else self.contradiction.accuracy
             )
         return float(np.fmax.reduce(known))
+
+    @cached_property
+    def pairs_loss(self) -> float:
+        """The held-out loss of counted pairs of tokens; NaN of anything but running text."""
+        data = self.data
+        if data.schema.task != "language" or not data.size("train") or not data.size("valid"):
+            return math.nan
+        train, held_out = (
+            (data.x[rows].numpy(), data.y[rows].numpy())
+            for rows in (data.parts["train"], data.parts["valid"])
+        )
+        return pairs_loss(train, held_out, data.schema.tokens)
 
     @cached_property
     def contradiction(self) -> Contradiction:

@@ -333,30 +333,6 @@ def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
     return float(covariance[0, 1] / scale) if scale > 0 else 0.0
 
 
-def model_too_small(e: Evidence, s: Signs) -> Finding | None:
-    """Simple models make far fewer errors than the network on its own training part."""
-    d = _rows(e)
-    if d is None or e.recipe is None or not s.unlearnt > 0.1 or e.has_diverged:
-        return None
-    metric = d.data.schema.metric
-    reached, reference = e.final(f"train_{metric}"), d.learnable
-    if math.isnan(reached) or not reference > reached + 0.05:
-        return None
-    if not 1 - reference < 0.6 * (1 - reached):
-        return None
-    hidden = e.recipe.model.hidden or ()
-    widths = hidden if e.network is None else e.network.hidden_widths
-    if not widths or not min(widths) < math.sqrt(d.data.schema.outputs) + 2:
-        return None
-    wider = [f"model.hidden={[max(32, 8 * width) for width in hidden]}"] if hidden else []
-    return found(
-        "model_too_small",
-        s.unlearnt,
-        {"training": reached, "simple": reference, "narrowest": min(widths)},
-        prescribe("wider", *wider),
-    )
-
-
 _HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large")
 _GAP = ("overfitting", "overtrained", "too_little_data")
 _UNRELATED = ("shuffled_labels", "nothing_to_learn")
@@ -383,5 +359,4 @@ RULES = (
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
     Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP, *_UNRELATED)),
     Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
-    Rule("model_too_small", model_too_small, _HELD_BACK),
 )

@@ -21,6 +21,7 @@ from danlu.diagnosis.rules.table import (
     found,
     held_out,
     interval,
+    is_behind_pairs,
     is_behind_simple_models,
     prescribe,
 )
@@ -209,6 +210,46 @@ def _least_recall_of(is_among: NDArray[np.bool_], e: Evidence) -> float:
     return wilson_interval(float(right.mean()), len(right))[0]
 
 
+def model_too_small(e: Evidence, s: Signs) -> Finding | None:
+    """Simple models make far fewer errors than a narrow network on its own training part."""
+    if e.data is None or e.recipe is None or not s.unlearnt > 0.1 or e.has_diverged:
+        return None
+    hidden = e.recipe.model.hidden or ()
+    widths = hidden if e.network is None else e.network.hidden_widths
+    if not widths or not min(widths) < math.sqrt(e.data.data.schema.outputs) + 2:
+        return None
+    figures = _pairs_do_better(e, s) if _is_running_text(e) else _models_do_better(e)
+    if not figures:
+        return None
+    wider = [f"model.hidden={[max(32, 8 * width) for width in hidden]}"] if hidden else []
+    return found(
+        "model_too_small",
+        s.unlearnt,
+        {**figures, "narrowest": min(widths)},
+        prescribe("wider", *wider),
+    )
+
+
+def _is_running_text(e: Evidence) -> bool:
+    return e.schema is not None and e.schema.task == "language"
+
+
+def _models_do_better(e: Evidence) -> dict[str, float]:
+    """Return what simple models reach, and the network on its training part; else nothing."""
+    if e.data is None or not e.data.has_features:
+        return {}
+    reached, reference = e.final(f"train_{e.data.data.schema.metric}"), e.data.learnable
+    is_better = reference > reached + 0.05 and 1 - reference < 0.6 * (1 - reached)
+    return {"training": reached, "simple": reference} if is_better else {}
+
+
+def _pairs_do_better(e: Evidence, s: Signs) -> dict[str, float]:
+    """Return the loss of counted pairs of tokens, and that of a network that is done learning."""
+    if e.data is None or not s.still_falling <= 0.03 or not is_behind_pairs(e, "train"):
+        return {}
+    return {"loss": e.final("train_loss"), "counted": e.data.pairs_loss}
+
+
 def underfitting(e: Evidence, s: Signs) -> Finding | None:
     """The training part itself is not fitted as well as somebody knows that it can be."""
     parts = error_parts(e)
@@ -232,6 +273,8 @@ def behind_simple_models(e: Evidence, s: Signs) -> Finding | None:
     """Simple models answer held-out examples better, and no other rule says why."""
     if e.recipe is None or e.data is None or e.has_diverged or not is_behind_simple_models(e):
         return None
+    if _is_running_text(e):
+        return _behind_pairs(e)
     reached, simple = e.final(f"valid_{e.data.data.schema.metric}"), e.data.learnable
     # Where the training part is fitted better than that, it is no lack of fit.
     if e.final(f"train_{e.data.data.schema.metric}") > simple:
@@ -240,6 +283,20 @@ def behind_simple_models(e: Evidence, s: Signs) -> Finding | None:
         "underfitting",
         min(1.0, simple - reached + 0.2),
         {"simple": simple, **held_out(e)},
+        *_against_bias(e.recipe),
+    )
+
+
+def _behind_pairs(e: Evidence) -> Finding | None:
+    """Compare a language model with counts, where it is as bad on its own training part."""
+    assert e.data is not None and e.recipe is not None
+    if not is_behind_pairs(e, "train"):
+        return None
+    reached, counted = e.final("valid_loss"), e.data.pairs_loss
+    return found(
+        "underfitting",
+        min(1.0, reached / counted - 1 + 0.2),
+        {"loss": reached, "counted": counted},
         *_against_bias(e.recipe),
     )
 
@@ -262,6 +319,11 @@ RULES = (
     Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
     Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
     Rule("train_test_shift", train_test_shift, ()),
+    Rule(
+        "model_too_small",
+        model_too_small,
+        ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large"),
+    ),
     Rule("underfitting", underfitting, is_last_resort=True),
     Rule("underfitting", behind_simple_models, is_last_resort=True),
 )

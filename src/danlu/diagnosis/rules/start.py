@@ -189,6 +189,8 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
 def _behind(e: Evidence) -> dict[str, float]:
     """Return what was reached on held-out examples, and what simple models reach."""
     assert e.data is not None
+    if e.data.data.schema.task == "language":
+        return {"loss": e.final("valid_loss"), "counted": e.data.pairs_loss}
     metric = e.data.data.schema.metric
     return {"held_out": e.final(f"valid_{metric}"), "simple": e.data.learnable}
 

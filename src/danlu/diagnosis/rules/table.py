@@ -17,6 +17,7 @@ from danlu.diagnosis.signs import Signs
 from danlu.statistics import wilson_interval
 
 _BEHIND = 0.05  # of accuracy, or of R²
+_BEHIND_PAIRS = 1.02  # of a loss
 MATERIAL = 0.1  # a gap of accuracies that matters
 UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 Recognise = Callable[[Evidence, Signs], Finding | None]
@@ -71,10 +72,13 @@ def is_at_chance(e: Evidence, part: str = "valid") -> bool:
 def is_behind_simple_models(e: Evidence) -> bool:
     """Whether neighbours or kernel models are shown to do better on held-out examples.
 
-    Of texts they count tokens only, and say nothing.
+    Of running text, counted pairs of tokens. Of other texts models count tokens only, and say
+    nothing.
     """
-    if e.data is None or e.data.data.schema.is_text:
+    if e.data is None:
         return False
+    if e.data.data.schema.is_text:
+        return is_behind_pairs(e, "valid")
     metric = e.data.data.schema.metric
     reached, n = e.final(f"valid_{metric}"), e.data.data.size("valid")
     if math.isnan(reached) or not n:
@@ -85,6 +89,13 @@ def is_behind_simple_models(e: Evidence) -> bool:
         # The mean of n squared errors is known to a share of √(2/n) of it.
         high = reached + 2 * (1 - reached) * math.sqrt(2 / n)
     return bool(e.data.learnable > high + _BEHIND)
+
+
+def is_behind_pairs(e: Evidence, part: str) -> bool:
+    """Whether counted pairs of tokens do better on held-out text than the network on a part."""
+    if e.data is None or e.recipe is None or e.recipe.loss.name not in ("auto", "cross-entropy"):
+        return False
+    return e.final(f"{part}_loss") > _BEHIND_PAIRS * e.data.pairs_loss
 
 
 def against_memorising(e: Evidence) -> list[Prescription]:
