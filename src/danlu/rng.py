@@ -6,7 +6,9 @@ population.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -28,3 +30,16 @@ def stream(
     """Return a fresh generator for one named stream."""
     generator = torch.Generator(device)
     return generator.manual_seed(seed_of(seed, purpose, *index))
+
+
+@contextlib.contextmanager
+def drawn_apart(seed: int) -> Iterator[None]:
+    """Let PyTorch's generators draw from a seed, and give them back as they were."""
+    # A GPU that is not in use has no state yet, and asking for it would start it.
+    is_in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
+    devices = list(range(torch.cuda.device_count())) if is_in_use else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
+        yield

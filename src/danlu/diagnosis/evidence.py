@@ -44,31 +44,42 @@ class Measured:
         names = dict.fromkeys(self.columns.get("layer", ()))
         names.pop(WHOLE, None)
         # Layers that no tap sees, such as a CRF, have weights alone, and come last.
-        return sorted(names, key=lambda name: not self._has_output(name))
+        return sorted(names, key=lambda name: not self.has_output(name))
 
     @property
     def has_passes(self) -> bool:
         """Whether what layers give was seen, not their weights alone."""
-        return any(map(self._has_output, self.layers))
+        return any(map(self.has_output, self.layers))
 
-    def _has_output(self, layer: str) -> bool:
+    def has_output(self, layer: str) -> bool:
+        """Whether what a layer gives was seen."""
         return bool(np.isfinite(self.of(layer, "activation_rms")).any())
+
+    @cached_property
+    def _rows(self) -> Mapping[str, Sequence[int | None]]:
+        """The row of each layer at each measured step; None where it was not seen."""
+        steps = {step: k for k, step in enumerate(dict.fromkeys(self.columns["step"]))}
+        rows: dict[str, list[int | None]] = {}
+        for row, (layer, step) in enumerate(
+            zip(self.columns["layer"], self.columns["step"], strict=True)
+        ):
+            rows.setdefault(layer, [None] * len(steps))[steps[step]] = row
+        return rows
+
+    def _of(self, layer: str, column: str) -> list[Any]:
+        if column not in self.columns or layer not in self._rows:
+            return []
+        values = self.columns[column]
+        return [None if row is None else values[row] for row in self._rows[layer]]
 
     def of(self, layer: str, column: str) -> Numbers:
         """Return a figure of a layer at each measured step [S]; NaN where there is none."""
-        if column not in self.columns:
-            return NONE
-        pairs = zip(self.columns["layer"], self.columns[column], strict=True)
-        values = [value for name, value in pairs if name == layer]
+        values = self._of(layer, column)
         return np.array([math.nan if v is None else v for v in values], dtype=float)
 
     def lists(self, layer: str, column: str) -> list[Numbers]:
         """Return a list of a layer at each measured step; of length 0 where there is none."""
-        if column not in self.columns:
-            return []
-        pairs = zip(self.columns["layer"], self.columns[column], strict=True)
-        found = [value for name, value in pairs if name == layer]
-        return [np.array(value or (), dtype=float) for value in found]
+        return [np.array(value or (), dtype=float) for value in self._of(layer, column)]
 
     def whole(self, column: str) -> Numbers:
         """Return a figure of the network as a whole at each measured step [S]."""
@@ -87,7 +98,8 @@ class Evidence:
     history: a row per epoch. result: final figures. sizes: of the parts. diverged_at: the step.
     predicted: on the last part that was read. network: of somebody's own, where it is at hand.
     observed: settings of a loop that has no recipe; loop: what it did; step_losses: of each of its
-    steps. unmoved: weights of it that nothing updates.
+    steps. unmoved: weights of it that nothing updates; matrices: its layers with more than biases
+    and scales.
     constant_loss: that of the best constant answer, where classes do not tell it;
     is_chance_guessed: whether the first losses of a loop stand for it. target_error: that can be
     reached, where somebody knows it.
@@ -108,6 +120,7 @@ class Evidence:
     loop: LoopNotes | None = None
     step_losses: Sequence[float] = ()
     unmoved: Sequence[str] = ()
+    matrices: frozenset[str] | None = None
     constant_loss: float | None = None
     is_chance_guessed: bool = False
     target_error: float | None = None

@@ -6,6 +6,7 @@ Legend: n examples, K outputs.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from danlu.data import Data
 from danlu.diagnosis.gradients.checking import GradientCheck, gradcheck
 from danlu.errors import DanluError
+from danlu.rng import drawn_apart
 from danlu.runs import Run
 
 _EXAMPLES = 16
@@ -40,12 +42,11 @@ def is_mixed(model: nn.Module, x: Tensor) -> bool:
     if len(x) < 2:
         return False
     depends = _depends_on_others if x.is_floating_point() else _changes_with_others
-    with torch.random.fork_rng(devices=[]):
-        return any(depends(model, x, i) for i in (0, len(x) - 1))
+    return any(depends(model, x, i) for i in (0, len(x) - 1))
 
 
 def _depends_on_others(model: nn.Module, x: Tensor, i: int) -> bool:
-    with torch.enable_grad():
+    with torch.enable_grad(), drawn_apart(0):
         x = x.detach().clone().requires_grad_()
         out = first_output(model(x.clone()))  # which the module may overwrite
         if not out.requires_grad or len(out) != len(x):
@@ -60,17 +61,17 @@ def _depends_on_others(model: nn.Module, x: Tensor, i: int) -> bool:
 def _changes_with_others(model: nn.Module, x: Tensor, i: int) -> bool:
     others = x.flip(0)
     others[i] = x[i]
-    with torch.no_grad():
-        torch.manual_seed(0)
-        first = first_output(model(x.clone()))[i]
-        torch.manual_seed(0)
-        second = first_output(model(others))[i]
+    answers = []
+    for asked in (x.clone(), others):
+        with torch.no_grad(), drawn_apart(0):
+            answers.append(first_output(model(asked))[i])
+    first, second = answers
     return not torch.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def is_steady(model: nn.Module, x: Tensor) -> bool:
     """Whether two equal calls give the same, in the mode the network is in."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), drawn_apart(0):
         first, second = (first_output(model(x.clone())) for _ in range(2))
     # Of a network that diverged NaN is the same answer as NaN.
     return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
@@ -112,13 +113,22 @@ class NetworkEvidence:
         return cls(model, x, _frozen(model), began_alike and units_are_alike(model))
 
     @contextlib.contextmanager
-    def _in_evaluation(self):  # type: ignore[no-untyped-def]
-        was_training = self.model.training
+    def _in_evaluation(self) -> Iterator[None]:
+        """Ask it in evaluation mode, and leave it as it was: modes, buffers, what it draws from."""
+        training = [module for module in self.model.modules() if module.training]
+        buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
         self.model.eval()
         try:
-            yield self.model
+            with drawn_apart(0):
+                yield
         finally:
-            self.model.train(was_training)
+            for module in training:
+                module.training = True
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    # A loop between its passes must not find them written to.
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)
 
     @cached_property
     def outputs(self) -> Tensor:

@@ -76,13 +76,14 @@ class Signs:
             losses = self.losses[: _SHORT + 1]
         early = losses[1:]
         finite = early[np.isfinite(early)]
-        if len(finite) < len(early) or (not len(early) and e.has_diverged):
+        # A single loss that is lost, such as of a batch without targets, is no growth.
+        if e.has_diverged and (not len(early) or len(finite) < len(early)):
             return math.inf
         # Squared errors of one batch, and losses of a handful, differ much from the next.
         is_handful = (e.settings.batch_size or 0) < _HANDFUL
         is_noisy = e.recipe is None and (is_handful or not e.class_counts)
         height = np.median if is_noisy else np.max
-        return float(height(finite) / losses[0]) if len(finite) else math.nan
+        return float(height(finite) / losses[0]) if len(finite) and losses[0] > 0 else math.nan
 
     def early(self, column: str) -> float:
         """Return the median of a network's figure over the first measured steps."""
@@ -100,12 +101,14 @@ class Signs:
 
     @cached_property
     def weight_layers(self) -> list[str]:
-        """Layers with weights that are updated."""
+        """Layers with weights that are updated, in the order of a pass where that was seen."""
         has_weights = []
         for layer in self.measured.layers:
-            if np.isfinite(self.measured.of(layer, "weight_gradient")).any():
+            is_updated = np.isfinite(self.measured.of(layer, "weight_gradient")).any()
+            if is_updated and (self.evidence.matrices is None or layer in self.evidence.matrices):
                 has_weights.append(layer)
-        return has_weights
+        passed = [layer for layer in has_weights if self.measured.has_output(layer)]
+        return passed or has_weights
 
     @cached_property
     def update_ratios(self) -> Numbers:
@@ -178,7 +181,8 @@ class Signs:
             curve = self.evidence.curve(name)
             if len(curve) > 1:
                 back = max(1, len(curve) // 10)
-                falls.append(float(1 - curve[-1] / curve[-1 - back]) / back)
+                before = curve[-1 - back]
+                falls.append(float(1 - curve[-1] / before) / back if before > 0 else 0.0)
         return float(np.fmin.reduce(falls))
 
 

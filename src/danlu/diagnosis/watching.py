@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _FIRST = 10  # steps, whose losses are near that of a constant answer
 # What others call the parts, and the figures of an epoch.
 _PARTS = {**{part: part for part in metrics.PARTS}, "val": "valid", "validation": "valid"}
+_HELD_OUT = ("valid_", "test_")
+_SHARES = ("accuracy", "balanced_accuracy", "f1", "macro_f1", "auc", "average_precision")
 EPOCH_FIGURES = (
     "lr",
     *(f"{part}_{name}" for part in metrics.PARTS for name in ("n", *metrics.METRICS)),
@@ -45,6 +48,7 @@ class Watch:
         self._chance = chance
         self._began_alike = units_are_alike(meter.model)
         self._history: list[dict[str, float]] = []
+        self._in_percent: set[str] = set()  # figures that were told so
         # As it begins: schedules change the rate.
         self._start = self._settings()
 
@@ -65,7 +69,8 @@ class Watch:
 
         Raises ModelError for what is not one number.
         """
-        if _number(loss) is None:
+        is_one = loss.numel() == 1 if isinstance(loss, Tensor) else _number(loss) is not None
+        if not is_one:
             shown = tuple(loss.shape) if isinstance(loss, Tensor) else loss
             rule = "must be one number: the loss of the step"
             raise ModelError(wrong("loss", shown, rule, "try loss.mean()"))
@@ -79,12 +84,23 @@ class Watch:
         Raises ModelError for what is not a number.
         """
         row = _named(figures)
-        self._meter.notes.on_epoch()
-        self._meter.epochs += 1
+        self._note_percentages(row)
+        self._meter.epoch(any(name.startswith(_HELD_OUT) for name in row))
         rate = self._settings().lr
         if rate is not None:
             row.setdefault("lr", rate)
         self._history.append({"epoch": self._meter.epochs, "step": self._meter.steps, **row})
+
+    def _note_percentages(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            is_share = name.partition("_")[2] in _SHARES and name in EPOCH_FIGURES
+            if is_share and 1 < value <= 100 and name not in self._in_percent:
+                self._in_percent.add(name)
+                notify(
+                    f"{name} is {value:g}, so it is read as a percentage; "
+                    f"as a share it would be {value / 100:g}",
+                    RunNotice,
+                )
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -109,24 +125,50 @@ class Watch:
         Where neither `classes` nor `chance` is known, what is left to learn is told by the loss
         that the loop began with.
         """
-        losses = [float(loss) for loss in self._meter.losses]
-        diverged = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        evidence = Evidence(
-            self._history,
-            self._result(losses),
+        with self._meter.resting():
+            return diagnose_evidence(self._evidence())
+
+    def _evidence(self) -> Evidence:
+        losses = self._meter.losses
+        history = self._history_in_shares()
+        observed = self._settings()
+        # Schedules change the rate: what the training was like is told by the highest.
+        rates = [self._start.lr, *self._meter.notes.rates, *(row.get("lr") for row in history)]
+        known = [rate for rate in rates if rate is not None and math.isfinite(rate)]
+        return Evidence(
+            history,
+            self._result(losses, history),
             Measured(self._meter.found.table_of_run().to_pydict()),
             class_counts=[1] * (self._classes or 0),
-            diverged_at=diverged,
+            diverged_at=self._diverged_at(losses),
             network=self._network(),
             constant_loss=self._constant_loss(losses),
             is_chance_guessed=self._classes is None and self._chance is None,
             unmoved=self._meter.unmoved,
+            matrices=self._meter.matrices,
             loop=self._meter.notes,
             step_losses=losses,
-            # A schedule may have set the rate before the first step.
-            observed=replace(self._settings(), lr=self._meter.notes.first_rate or self._start.lr),
+            observed=replace(observed, lr=max(known, default=None)),
         )
-        return diagnose_evidence(evidence)
+
+    def _diverged_at(self, losses: list[float]) -> int | None:
+        """Return the step from which no loss, or no weight, is finite any more."""
+        finite = [k for k, loss in enumerate(losses) if math.isfinite(loss)]
+        last = finite[-1] + 1 if finite else 0
+        weights = self._meter.model.parameters()
+        if all(nn.parameter.is_lazy(p) or bool(p.isfinite().all()) for p in weights):
+            return last if last < len(losses) else None
+        return min(last, max(0, len(losses) - 1))
+
+    def _history_in_shares(self) -> list[dict[str, float]]:
+        """Return what `epoch` was told, percentages as shares."""
+        return [
+            {
+                name: value / 100 if name in self._in_percent else value
+                for name, value in row.items()
+            }
+            for row in self._history
+        ]
 
     def _settings(self) -> Settings:
         """Return those of the moment."""
@@ -147,11 +189,11 @@ class Watch:
         finite = [loss for loss in losses[:_FIRST] if math.isfinite(loss) and loss > 0]
         return float(np.median(finite)) if finite else None
 
-    def _result(self, losses: list[float]) -> dict[str, float]:
+    def _result(self, losses: list[float], history: list[dict[str, float]]) -> dict[str, float]:
         """Return the figures of the end: those of the last epoch, or the last losses' mean."""
-        result = dict(self._history[-1]) if self._history else {}
-        if losses and "train_loss" not in result:
-            late = losses[-max(1, len(losses) // 10) :]
+        result = dict(history[-1]) if history else {}
+        late = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
+        if late and "train_loss" not in result:
             result["train_loss"] = sum(late) / len(late)
         return {**result, "steps": len(losses)}
 
@@ -172,7 +214,7 @@ def watch(
     Raises ModelError for what is no module or no optimiser of PyTorch.
     """
     mistakes = []
-    if classes is not None and (not isinstance(classes, int) or classes < 2):
+    if classes is not None and (not isinstance(classes, Integral) or classes < 2):
         mistakes.append(wrong("classes", classes, "must be the number of classes", "try 10"))
     known = None if chance is None else _number(chance)
     if chance is not None and not (known is not None and 0 < known < math.inf):
@@ -180,7 +222,9 @@ def watch(
         mistakes.append(wrong("chance", chance, rule, "try the variance of the targets"))
     if mistakes:
         raise ModelError(*mistakes)
-    return Watch(LoopMeter(model, optimizer, every), classes, known)
+    return Watch(
+        LoopMeter(model, optimizer, every), None if classes is None else int(classes), known
+    )
 
 
 def _number(value: object) -> float | None:

@@ -7,7 +7,7 @@ of a list.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +73,20 @@ class Measurements:
             found = figures.get(name)
             kept.append(torch.zeros(len(rows), 0) if found is None else found.float().cpu()[rows])
         self._rows += len(rows)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that were measured, of whatever layers."""
+        return torch.cat(self._keys)[:, 1].unique().tolist() if self._rows else []
+
+    def forget(self, steps: Callable[[int], bool]) -> None:
+        """Keep such steps alone."""
+        saved = self.tensors()
+        if not saved:
+            return
+        kept = torch.tensor([steps(step) for step in saved[f"{_SAVED}keys"][:, 1].tolist()])
+        names = f"{_SAVED}names"
+        self.restore({k: tensor if k == names else tensor[kept] for k, tensor in saved.items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from danlu.errors import DanluError, ModelError, wrong
+from danlu.rng import drawn_apart
 
 Loss = Callable[..., Tensor]
 
@@ -153,9 +154,7 @@ class ModuleProblem:
         with torch.no_grad():
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(self.buffers[name])
-        devices: list[int] = []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0)
+        with drawn_apart(0):
             yield
 
 

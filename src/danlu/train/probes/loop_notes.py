@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.nn.layers import Dropout
+from danlu.train.probes.guest_hooks import GuestHooks
 
 DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -43,11 +45,11 @@ class LoopNotes:
     """What was noted; steps are those that were measured.
 
     kept, zeroed: steps whose gradients had those of the step before in them, and those whose had
-    not. scored_in_training: epochs at whose end examples passed in training mode, without gradients
-    and through something that is another then. squeezed_by: what outputs go through before a loss
-    of logits. biases: their root mean square by layer, before the first step. first_rate: of the
-    first step. norms, largest, at_largest: of the gradient at each step its norm, its largest
-    entry, and how many of its entries are as large.
+    not. scored_in_training: epochs at whose end examples passed in training mode, through something
+    that is another then, and were scored. squeezed_by: what outputs go through before a loss
+    of logits. biases: their root mean square by layer, before the first step. rates, norms,
+    largest, at_largest: the learning rate of each step, and of its gradient the norm, the largest
+    entry, and how many entries are as large.
     """
 
     kept: int = 0
@@ -55,16 +57,17 @@ class LoopNotes:
     scored_in_training: int = 0
     squeezed_by: str | None = None
     biases: Mapping[str, float] = field(default_factory=dict)
-    first_rate: float | None = None
+    rates: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     largest: list[float] = field(default_factory=list)
     at_largest: list[float] = field(default_factory=list)
     is_measured: bool = True  # the present step
     _watched: nn.Parameter | None = None
     _has_some: bool = False  # the watched parameter, of a gradient before the pass
-    _passes: int = 0  # backward ones since the last step
+    _passes: int = 0  # backward ones since the last update
+    _backward: int = 0  # such ones since the last step
     _has_begun_anew: bool = False
-    _in_training: int = 0  # passes without gradients since the last step
+    _in_training: int = 0  # passes since the last step
     _in_evaluation: int = 0
 
     @classmethod
@@ -79,38 +82,43 @@ class LoopNotes:
         }
         return cls(biases=biases)
 
-    def watch_backward(self, optimizer: torch.optim.Optimizer) -> list[Any]:
+    def watch_backward(self, optimizer: torch.optim.Optimizer, hooks: GuestHooks) -> list[Any]:
         """Put hooks on the last parameter of an optimiser; return what takes them off."""
         learning = [p for group in optimizer.param_groups for p in group["params"]]
         learning = [p for p in learning if p.requires_grad and not nn.parameter.is_lazy(p)]
         if not learning:
             return []
         watched = self._watched = learning[-1]
-        after = watched.register_post_accumulate_grad_hook(self._on_accumulated)
-        return [watched.register_hook(self._on_gradient), after]
+        before = hooks.made(self._on_gradient, "a gradient")
+        after = hooks.made(self._on_accumulated, "a gradient")
+        return [
+            watched.register_hook(before),
+            watched.register_post_accumulate_grad_hook(after),
+        ]
 
     def _on_gradient(self, _: Tensor) -> None:
         """Look at what lies in a parameter's gradient before another is added."""
         if self.is_measured and self._watched is not None:
             present = self._watched.grad
-            self._has_some = present is not None and bool((present != 0).any())
+            self._has_some = present is not None and bool((present.to_dense() != 0).any())
 
     def _on_accumulated(self, _: Tensor) -> None:
         """Note that it was added: what is asked for by `autograd.grad` is not."""
         self._passes += 1
+        self._backward += 1
         self._has_begun_anew |= not self._has_some
 
-    def before_update(self, optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> None:
+    def on_gradients(self, optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> None:
         """Note the gradients of a step that is measured."""
-        if self.first_rate is None and optimizer.param_groups:
-            self.first_rate = float(optimizer.param_groups[0]["lr"])
+        rate = optimizer.param_groups[0].get("lr")
+        self.rates.append(math.nan if rate is None else float(rate))
         if self._passes:
             self.zeroed += self._has_begun_anew
             self.kept += not self._has_begun_anew
-        known = [g.detach().double() for g in gradients if g.numel()]
+        known = [g.detach().abs().double() for g in gradients if g.numel()]
         if known:
-            most = max(float(g.abs().max()) for g in known)
-            equal = sum(int((g.abs() >= (1 - 1e-3) * most).sum()) for g in known)
+            most = max(float(g.max()) for g in known)
+            equal = sum(int((g >= (1 - 1e-3) * most).sum()) for g in known)
             self.norms.append(sum(float(g.square().sum()) for g in known) ** 0.5)
             self.largest.append(most)
             self.at_largest.append(equal / sum(g.numel() for g in known))
@@ -118,22 +126,25 @@ class LoopNotes:
     def after_update(self) -> None:
         """Begin another step."""
         self._passes, self._has_begun_anew = 0, False
+
+    def after_step(self) -> None:
+        """Forget the passes of a step: those by which it gives itself labels, too."""
+        self._backward = 0
         self._in_training = self._in_evaluation = 0
 
     def on_pass(self, module: nn.Module) -> None:
         """Note a pass of the whole network."""
-        if torch.is_grad_enabled():
-            # What came before belongs to the step, such as labels that it gives itself.
-            self._in_training = self._in_evaluation = 0
-        elif _is_another_in_training(module):
+        if _is_another_in_training(module):
             self._in_training += 1
         else:
             self._in_evaluation += 1
 
-    def on_epoch(self) -> None:
-        """Note by what passes an epoch was scored."""
-        self.scored_in_training += self._in_training > 0 and not self._in_evaluation
-        self._in_training = self._in_evaluation = 0
+    def on_epoch(self, has_scored: bool) -> None:
+        """Note by what passes an epoch was scored, if it was."""
+        # Batches that wait for an update have a backward pass each.
+        in_training = self._in_training - self._backward
+        self.scored_in_training += has_scored and in_training > 0 and not self._in_evaluation
+        self.after_step()
 
     def on_loss(self, loss: object) -> None:
         """Note what a loss is of."""
