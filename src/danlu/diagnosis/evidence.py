@@ -180,6 +180,15 @@ class Evidence:
         counts = torch.tensor(self.class_counts, dtype=torch.float64)
         return float(entropy(counts / counts.sum()))
 
+    @property
+    def begins_normalised(self) -> bool:
+        """Whether a network of somebody's own begins by normalising what it is given."""
+        if self.network is None:
+            return False
+        layers = [m for m in self.network.model.modules() if not list(m.children())]
+        named = next((type(m).__name__ for m in layers if list(m.parameters(False))), "")
+        return "Norm" in named
+
     @cached_property
     def confusion(self) -> Numbers | None:
         """How often each class [K, truth] was taken for each [K], on the last part that was read.

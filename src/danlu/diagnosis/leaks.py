@@ -17,6 +17,7 @@ Flags = NDArray[np.bool_]
 ALL = 0.97  # what tells so much of the target gives it away
 FEW_VALUES = 20  # of a column, each of which many examples have
 MARGINS = 8  # a margin is an eighth of a picture wide; what it shows lies further in
+_MARKED = (0.5, 0.98)  # shares of the way to the farthest value that make a pixel a mark
 _SAME = 0.95  # what two words have in common that stand in the same texts
 
 
@@ -44,22 +45,35 @@ def telling_column(x: Numbers, y: Numbers, column_of: Sequence[str], is_numeric:
     return Telling(best, scores[best], scores[others[0]] if others else 0.0)
 
 
-def telling_pixel(x: Numbers, y: Numbers, shape: tuple[int, ...], is_numeric: bool) -> Telling:
-    """Return which number in the margin of pictures x [n, F] of a shape (C, H, W) tells most.
-
-    What tells next most is what half of the margin tells: a mark may be several pixels large.
-    """
-    _, height, width = shape
-    row, column = np.divmod(np.arange(x.shape[1]) % (height * width), width)
+def margin(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the places of a margin in pictures of a shape (C, H, W), flat, and their names."""
+    channels, height, width = shape
+    row, column = np.divmod(np.arange(channels * height * width) % (height * width), width)
     from_edge = np.minimum(
         np.minimum(row, height - 1 - row), np.minimum(column, width - 1 - column)
     )
     places = np.flatnonzero(from_edge < max(1, min(height, width) // MARGINS))
-    scores = np.array([_score(x[:, [place]], y, is_numeric) for place in places])
-    best = places[scores.argmax()]
-    return Telling(
-        f"the pixel ({row[best]}, {column[best]})", scores.max(), float(np.median(scores))
-    )
+    of_channel = [f" of channel {p // (height * width)}" if channels > 1 else "" for p in places]
+    names = zip(row[places], column[places], of_channel, strict=True)
+    return places, [f"({r}, {c}){channel}" for r, c, channel in names]
+
+
+def telling_pixel(x: Numbers, y: Numbers, names: Sequence[str], is_numeric: bool) -> Telling:
+    """Return which number x [n, F] in the margin of pictures tells most, or one for each class.
+
+    What tells next most is what half of the margin tells: a mark may be several pixels large.
+    """
+    scores = np.array([_score(x[:, [place]], y, is_numeric) for place in range(x.shape[1])])
+    best = int(scores.argmax())
+    one = Telling(f"the pixel {names[best]}", scores[best], float(np.median(scores)))
+    if is_numeric or one.score >= ALL:
+        return one
+    # A mark may lie elsewhere for each class: bright where the margin is mostly dark, or dark.
+    far = np.abs(x - np.median(x))
+    marks = [telling_words(far > share * far.max(), y, names)[0] for share in _MARKED]
+    several = max(marks, key=lambda telling: telling.score)
+    several = several._replace(name=f"the pixels {several.name.replace(chr(39), '')}")
+    return max(one, several, key=lambda telling: telling.score)
 
 
 def telling_words(

@@ -183,6 +183,19 @@ class NetworkEvidence:
         return False
 
     @property
+    def unlisted(self) -> list[str]:
+        """Lists and dictionaries of layers or parameters, whose weights no optimiser is given."""
+        known = {id(child) for child in (*self.model.modules(), *self.model.parameters())}
+        found = []
+        for path, module in self.model.named_modules():
+            for name, value in vars(module).items():
+                kept = value.values() if isinstance(value, dict) else value
+                is_plain = isinstance(value, (list, tuple, dict)) and not name.startswith("_")
+                if is_plain and any(_learns(item) and id(item) not in known for item in kept):
+                    found.append(f"{path}.{name}".lstrip("."))
+        return found
+
+    @property
     def is_chain(self) -> bool:
         """Whether its layers follow each other, and nothing else happens."""
         with_children = [m for m in self.model.modules() if list(m.children())]
@@ -213,6 +226,12 @@ def units_are_alike(model: nn.Module) -> bool:
     matrices = [p.flatten(1) for p in known if p.ndim >= 2]
     layers = [units for units in matrices[:-1] if len(units) > 1]
     return bool(layers) and all(bool((units == units[0]).all()) for units in layers)
+
+
+def _learns(item: object) -> bool:
+    if isinstance(item, nn.Module):
+        return any(p.requires_grad for p in item.parameters())
+    return isinstance(item, nn.Parameter) and item.requires_grad
 
 
 def _frozen(model: nn.Module) -> tuple[str, ...]:

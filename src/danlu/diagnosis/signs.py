@@ -6,6 +6,7 @@ Legend: S measured steps, L layers with weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,8 @@ from danlu.diagnosis.evidence import Evidence, Measured
 _SHORT = 3  # measured steps that are the start of a training
 _HANDFUL = 8  # examples
 _EARLY = 30  # steps of a loop that are its start
+_PARTS = 12  # of a loop's losses
+_SWING = 1.1  # a loss by the lowest before it
 _LATE = 1 / 3  # share of the measured steps that are its end
 
 
@@ -91,7 +94,10 @@ class Signs:
 
     def late(self, column: str) -> float:
         """Return the median of a network's figure over the last third of the measured steps."""
-        values = self.measured.whole(column)
+        return self._at_the_end(self.measured.whole(column))
+
+    def _at_the_end(self, values: Numbers) -> float:
+        """Return the median over the last third of the measured steps."""
         return _median(values[-max(1, round(_LATE * len(values))) :])
 
     @property
@@ -137,14 +143,33 @@ class Signs:
         for layer in self.weight_layers:
             taken = decay * self.measured.of(layer, "weight_norm")
             whole = taken + self.measured.of(layer, "weight_gradient")
-            shares.append(_median((taken / whole)[-max(1, round(_LATE * len(whole))) :]))
+            shares.append(self._at_the_end(taken / whole))
         return _median(np.array(shares))
+
+    def late_decay_of_weights(self, decay: float, rates: Mapping[int, float]) -> float:
+        """What decay that acts on the weights is of the updates, at the end.
+
+        rates: by step.
+        """
+        at_steps = np.array([rates.get(int(step), math.nan) for step in self.measured.steps])
+        taken = decay * at_steps  # of the weights, in a step
+        return self._at_the_end(taken / (taken + np.nan_to_num(self.update_ratios)))
+
+    @property
+    def growth_of_weights(self) -> float:
+        """The norm of weights at the end by that at the start, of the median layer."""
+        ratios = []
+        for layer in self.weight_layers:
+            norms = self.measured.of(layer, "weight_norm")
+            known = norms[np.isfinite(norms)]
+            if len(known) and known[0] > 0:
+                ratios.append(known[-1] / known[0])
+        return _median(np.array(ratios))
 
     @property
     def late_update(self) -> float:
         """The typical update ratio of the last third."""
-        ratios = self.update_ratios
-        return _median(ratios[-max(1, round(_LATE * len(ratios))) :])
+        return self._at_the_end(self.update_ratios)
 
     def at_start(self, column: str) -> dict[str, float]:
         """Return a figure of every layer that has it, before the first step."""
@@ -170,6 +195,18 @@ class Signs:
         return max(0, len(self.weight_layers) - 1)
 
     @cached_property
+    def has_swung(self) -> bool:
+        """Whether the loss in training rose by a tenth and more on its way, or cannot be seen."""
+        curve = self.evidence.curve("train_loss")
+        if not len(curve) or np.isnan(curve).all():
+            curve = np.array(self.evidence.step_losses, dtype=float)
+            curve = np.array([part.mean() for part in np.array_split(curve, _PARTS) if len(part)])
+        if len(curve) < 3:
+            return True
+        lowest = np.fmin.accumulate(curve)
+        return bool((curve[1:] > _SWING * lowest[:-1]).any())
+
+    @cached_property
     def still_falling(self) -> float:
         """What the loss fell by in an epoch, towards the end: in training or validation, the less.
 
@@ -182,7 +219,8 @@ class Signs:
             if len(curve) > 1:
                 back = max(1, len(curve) // 10)
                 before = curve[-1 - back]
-                falls.append(float(1 - curve[-1] / before) / back if before > 0 else 0.0)
+                # Of a loss of 0 there is no share.
+                falls.append(float(1 - curve[-1] / before) / back if before else math.nan)
         return float(np.fmin.reduce(falls))
 
 

@@ -133,7 +133,11 @@ class Watch:
         history = self._history_in_shares()
         observed = self._settings()
         # Schedules change the rate: what the training was like is told by the highest.
-        rates = [self._start.lr, *self._meter.notes.rates, *(row.get("lr") for row in history)]
+        rates = [
+            self._start.lr,
+            *self._meter.notes.rates.values(),
+            *(row.get("lr") for row in history),
+        ]
         known = [rate for rate in rates if rate is not None and math.isfinite(rate)]
         return Evidence(
             history,
@@ -195,7 +199,9 @@ class Watch:
         late = [loss for loss in losses[-max(1, len(losses) // 10) :] if math.isfinite(loss)]
         if late and "train_loss" not in result:
             result["train_loss"] = sum(late) / len(late)
-        return {**result, "steps": len(losses)}
+        weights = [p for p in self._meter.model.parameters() if not nn.parameter.is_lazy(p)]
+        parameters = sum(p.numel() for p in weights if p.requires_grad)
+        return {**result, "steps": len(losses), "parameters": parameters}
 
 
 def watch(

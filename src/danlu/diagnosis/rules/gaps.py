@@ -22,9 +22,11 @@ from danlu.diagnosis.signs import Signs
 
 FEW = 25  # examples of a class…
 _FEW_NUMBERS = 100  # …or of a numeric target
+_FEW_OF_MANY_COLUMNS = 500  # …or of a table with more columns than examples
 _GULF = 0.35  # a gap that is over-fitting even where the validation loss never rose
 _MANY_EPOCHS = 60
 _TURNED = 1.35  # validation loss at the end by the lowest
+_TURNED_OF_TEXT = 1.05  # the same of running text, whose losses are means over many tokens
 
 
 def too_little_data(e: Evidence, s: Signs) -> Finding | None:
@@ -48,7 +50,14 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
 
 def _has_few_targets(e: Evidence) -> bool:
     is_of_numbers = e.schema is not None and e.schema.is_regression
-    return _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else FEW)
+    is_wide = _columns(e) > e.examples and e.examples <= _FEW_OF_MANY_COLUMNS
+    return is_wide or _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else FEW)
+
+
+def _columns(e: Evidence) -> int:
+    """Return how many columns a table has; 0 for what is no table."""
+    is_table = e.schema is not None and not e.schema.is_text and len(e.schema.input_shape) == 1
+    return e.schema.input_shape[0] if is_table and e.schema is not None else 0
 
 
 def _targets_by_class(e: Evidence) -> float:
@@ -91,9 +100,13 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     best, end = _lowest_and_last(e)
     has_turned = end > _TURNED * best > 0
     if gap is None:
-        return _gap_of_losses(e, cause, best, end) if has_turned else None
+        return _gap_of_losses(e, cause, best, end)
     trained, reached, low = gap
-    if not low > (MATERIAL if has_turned else _GULF) or trained < 0:
+    if e.schema is not None and e.schema.task == "language":
+        return _gap_of_text(e, cause, best, end)
+    # What is no better than chance held out, and learnt in training, was learnt by heart.
+    is_shown = has_turned or (is_at_chance(e) and not is_at_chance(e, "train"))
+    if not low > (MATERIAL if is_shown else _GULF) or trained < 0:
         return None
     figures: dict[str, float | int | str] = {"training": trained, **held_out(e)}
     if has_turned:
@@ -108,11 +121,31 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     )
 
 
+def _gap_of_text(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
+    """Compare the losses of a language model."""
+    trained = e.final("train_loss")
+    if not end > _TURNED_OF_TEXT * best > 0 or not trained < 0.6 * end:
+        return None
+    return found(
+        cause,
+        min(1.0, 1 - best / end + 0.3),
+        {"running": trained, "lowest": best, "last": end},
+        *against_memorising(e),
+        *more_examples(e),
+        also=["too_little_data"],
+    )
+
+
 def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
     """Compare the losses of a loop that tells no more."""
     trained = e.final("train_loss")
+    if e.recipe is not None:
+        return None
     # Beside chance, losses near 0 may double and mean nothing.
-    if e.recipe is not None or not trained < 0.5 * end or end < 0.3 * e.chance:
+    has_turned = end > _TURNED * best > 0 and trained < 0.5 * end and end >= 0.3 * e.chance
+    # Held-out examples that gain nothing by what is learnt, from beginning to end.
+    is_by_heart = not e.is_chance_guessed and best > 0.95 * e.chance and trained < 0.9 * e.chance
+    if not has_turned and not is_by_heart:
         return None
     return found(
         cause,

@@ -22,6 +22,7 @@ from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _HALFWAY = 0.25  # from which it is worth going on, whatever else
+_SETTLED = 0.03  # a fall of the loss in an epoch
 FEW_EPOCHS = 5  # which nobody holds against a network that is behind simple models
 _FEW_STEPS = 200  # in which hardly any network leaves chance by a small rate
 
@@ -56,6 +57,8 @@ def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
         share, last_useful = 0.1, max(1, small)
     else:
         return None
+    if _had_settled(e, _epochs_above(0.5 * peak, curve)):
+        return None
     return found(
         "schedule_decays_too_soon",
         max(s.unlearnt, 0.3),
@@ -63,6 +66,14 @@ def schedule_decays_too_soon(e: Evidence, s: Signs) -> Finding | None:
         prescribe("gentler_schedule", "schedule=cosine"),
         prescribe("no_schedule", "schedule=constant"),
     )
+
+
+def _had_settled(e: Evidence, epoch: int) -> bool:
+    """Whether the loss in training hardly fell any more after so many epochs, at the full rate."""
+    curve = e.curve("train_loss")
+    if epoch < 2 or not len(curve) >= epoch:
+        return False
+    return bool(curve[epoch - 1] > (1 - _SETTLED) * curve[epoch - 2])
 
 
 def stopped_too_early(e: Evidence, s: Signs) -> Finding | None:
@@ -104,7 +115,7 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     epochs = len(e.history)
     falls = s.still_falling if epochs > 1 else _fall_within(s)
     has_hardly_begun = 0 < epochs <= FEW_EPOCHS and is_behind_simple_models(e)
-    if not (falls > 0.03 or has_hardly_begun) or _was_stopped(e):
+    if not (falls > 0.03 or has_hardly_begun) or was_stopped(e):
         return None
     return found(
         "too_few_epochs",
@@ -118,7 +129,7 @@ def too_few_epochs(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
-def _was_stopped(e: Evidence) -> bool:
+def was_stopped(e: Evidence) -> bool:
     """Whether early stopping ended it."""
     if e.recipe is None or not e.recipe.early_stopping.patience:
         return False

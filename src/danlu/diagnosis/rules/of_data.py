@@ -23,7 +23,9 @@ from danlu.statistics import wilson_interval
 _MANY_CLASSES = 8  # from which their order can be seen in what is taken for what
 _FEW_OF_A_VALUE = 5  # examples, of which no class is learnt
 _TOLD = 0.4  # correlation from which numbers are told by the inputs
+_ORDERED = 0.3  # 1 − R² of a linear model, below which whole numbers are no classes
 _ALWAYS = 0.98  # share of targets from which they are constant
+_SKILL_OF_PICTURES = 0.35  # of models, from which wrong labels of pictures show
 _ANY_CLASS = 0.4  # rank of contradicting labels: about 0.5 where they may be any class
 
 
@@ -95,6 +97,8 @@ def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
     d = _rows(e)
     if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
+    if _is_nearly_one_class(e):
+        return None
     # Texts have structure whatever they say.
     if not d.data.schema.is_text and not d.structure > 2:
         return None
@@ -106,7 +110,14 @@ def nothing_to_learn(e: Evidence, s: Signs) -> Finding | None:
     d = _rows(e)
     if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
+    if _is_nearly_one_class(e):
+        return None
     return _without_relation(e, s, d, "nothing_to_learn")
+
+
+def _is_nearly_one_class(e: Evidence) -> bool:
+    """Whether a constant answer is nearly always right, and being no better says nothing."""
+    return bool(sum(e.class_counts)) and max(e.class_counts) > 0.9 * sum(e.class_counts)
 
 
 def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Finding:
@@ -137,6 +148,8 @@ def label_noise(e: Evidence, s: Signs) -> Finding | None:
     # Which class a wrong label is says nothing of few classes, so more is asked for.
     is_few = d.data.schema.outputs <= 3
     least, as_sure, skill = (0.18, 0.75, 0.25) if is_few else (0.1, 0.6, 0.15)
+    # Of pictures more can be seen than their pixels, one by one, tell a model.
+    skill = max(skill, _SKILL_OF_PICTURES) if d.data.schema.is_image else skill
     if examples < 40 or not low > least or not share > as_sure * contradiction.of_half:
         return None
     # Models that hardly know better than a constant are wrong where they are surest, too.
@@ -225,6 +238,9 @@ def target_leak(e: Evidence, s: Signs) -> Finding | None:
     d = _rows(e)
     if d is None or len(d.train.y) < 40 or d.telling is None:
         return None
+    # Of a single column it is what the target is to be told by.
+    if len(d.data.schema.input_shape) == 1 and len(set(d.data.schema.column_of_features)) < 2:
+        return None
     column, best, other = d.telling
     lost = 1 - best
     if best < ALL or (1 - other) < 3 * lost + (1 - ALL):
@@ -279,6 +295,9 @@ def wrong_task(e: Evidence, s: Signs) -> Finding | None:
         return _numbers_as_classes(e)
     values = np.unique(d.train.y)
     is_whole = bool(np.all(values == np.round(values)))
+    # What grows with the inputs is a rating or a count.
+    if d.errors_of_models[0] < _ORDERED:
+        return None
     if not is_whole or not 2 <= len(values) <= 30 or len(d.train.y) < 8 * len(values):
         return None
     return found(
@@ -335,6 +354,8 @@ def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
 
 _HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large")
 _GAP = ("overfitting", "overtrained", "too_little_data")
+# What is left to learn is no sign of these, where it is noise.
+_SETTINGS = ("optimizer_eps", "momentum_too_high", "dropout_too_strong", "schedule_decays_too_soon")
 _UNRELATED = ("shuffled_labels", "nothing_to_learn")
 RULES = (
     Rule(
@@ -358,5 +379,5 @@ RULES = (
     Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
     Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP, *_UNRELATED)),
-    Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, "train_test_shift")),
+    Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, *_SETTINGS, "train_test_shift")),
 )

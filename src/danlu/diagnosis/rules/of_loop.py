@@ -29,6 +29,22 @@ def gradients_kept(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def gradients_lost(e: Evidence, s: Signs) -> Finding | None:
+    """Something sets gradients to zero between the backward pass and the step."""
+    if e.loop is None or e.loop.lost < 2 or s.late_update > 0:
+        return None
+    return found("wrong_gradient", 1.0, {"lost": e.loop.lost}, prescribe("zero_before_backward"))
+
+
+def below_zero(e: Evidence, s: Signs) -> Finding | None:
+    """The loss of classes is below 0, as no cross-entropy is."""
+    losses = np.array(e.step_losses, dtype=float)
+    if e.loop is None or not e.class_counts or not len(losses) or not np.nanmin(losses) < -0.1:
+        return None
+    lowest = float(np.nanmin(losses))
+    return found("wrong_output_layer", 0.9, {"lowest": lowest}, prescribe("log_probabilities"))
+
+
 def scored_in_training(e: Evidence, s: Signs) -> Finding | None:
     """Examples are scored in training mode, in which units are dropped and batches matter."""
     # Once may be another purpose, such as statistics that are made anew.
@@ -58,8 +74,12 @@ def always_clipped(e: Evidence, s: Signs) -> Finding | None:
     """Every gradient has the same size, as only clipping makes it, and steps are small."""
     if e.loop is None or not s.unlearnt > _UNLEARNT or not s.late_update < SMALL_UPDATE:
         return None
-    # Rules with an ε divide by the gradient's own size: to them clipping is all one.
-    if e.settings.eps is not None:
+    # Other rules than SGD divide by the gradient's own size: to them clipping is all one.
+    if e.settings.eps is not None or not e.settings.decays_gradient:
+        return None
+    # Of a loss that stays where it is, gradients do so as well.
+    losses = np.array(e.step_losses, dtype=float)
+    if not len(losses) or not np.nanmax(losses) - np.nanmin(losses) > _EQUAL * np.nanmax(losses):
         return None
     is_cut = float(np.median(e.loop.at_largest or [0.0])) > _CUT
     for sizes in (e.loop.norms, e.loop.largest if is_cut else []):
@@ -117,6 +137,8 @@ def few_large_targets(e: Evidence, s: Signs) -> Finding | None:
 _BAD_STEPS = ("lr_too_high", "lr_too_low", "too_few_epochs", "dead_units", "init_too_large")
 RULES = (
     Rule("wrong_gradient", gradients_kept, (*ANYTHING, "momentum_too_high", "exploding_gradient")),
+    Rule("wrong_gradient", gradients_lost, (*ANYTHING, "frozen_weights")),
+    Rule("wrong_output_layer", below_zero, (*ANYTHING, "exploding_gradient")),
     Rule(
         "dropout_in_evaluation",
         scored_in_training,

@@ -64,6 +64,9 @@ def wrong_output_layer(e: Evidence, s: Signs) -> Finding | None:
     # In somebody's own loop the loss may take the probability of one of two classes.
     if e.recipe is None and what in ("sigmoid", "tanh") and len(e.class_counts) < 3:
         return None
+    # Where the loss showed what it is made of, that has been looked at.
+    if e.loop is not None and e.loop.has_seen_loss and e.class_counts:
+        return None
     # Classes can be told by outputs between bounds, only not surely; numbers beyond them cannot.
     is_of_numbers = e.schema is not None and e.schema.is_regression
     if is_of_numbers and min(_lowest(far), _lowest(outputs)) >= 0:
@@ -126,13 +129,20 @@ def frozen_weights(e: Evidence, s: Signs) -> Finding | None:
     if e.recipe is not None and e.recipe.optimizer.lr == 0:
         return None
     names, cut_off = _without_updates(e), _without_gradient(e)
-    if names:
-        figures: dict[str, float | int | str] = {"names": some(names, 3), "layers": len(names)}
+    unlisted = [] if e.network is None else e.network.unlisted
+    if unlisted:
+        figures: dict[str, float | int | str] = {"unlisted": some(unlisted, 3)}
+    elif names:
+        figures = {"names": some(names, 3), "layers": len(names)}
     elif cut_off:
         figures = {"cut_off": some(cut_off, 3)}
     else:
         return None
     cures = [prescribe("let_them_learn")]
+    if unlisted:
+        cures = [prescribe("register_modules")]
+    elif cut_off and not names:
+        cures = [prescribe("attach")]
     if e.recipe is not None and e.recipe.init.frozen:
         cures = [
             prescribe("unfreeze", "init.frozen=false"),

@@ -26,6 +26,7 @@ from danlu.diagnosis.rules.table import (
     prescribe,
 )
 from danlu.diagnosis.signs import Signs
+from danlu.errors import some
 from danlu.recipe import Recipe
 from danlu.statistics import difference_interval, wilson_interval
 
@@ -99,7 +100,8 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
     drop = _drop_on_test(e)
     told = None if e.data is None else e.data.shift
     is_told = told is not None and told.low > _TOLD_APART
-    if drop is None and not is_told:
+    only_in_test = _classes_only_in_test(e)
+    if drop is None and not is_told and not only_in_test:
         return None
     metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {}
@@ -110,15 +112,26 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
         figures |= {"auc": told.auc, "low": told.low, "high": told.high}
         if told.features:
             figures["features"] = ", ".join(told.features)
-    elif told is not None and told.high <= _TOLD_APART:
+    elif told is not None and told.high <= _TOLD_APART and not only_in_test:
         figures |= {"alike": told.auc, "low": told.low, "high": told.high}
+    if only_in_test:
+        figures["classes"] = some(only_in_test, 3)
     # Inputs that differ are no harm where the network answers as well.
-    severity = 0.3 if drop is None else min(1.0, drop + 0.2)
+    severity = min(1.0, drop + 0.2) if drop is not None else 0.5 if only_in_test else 0.3
     if told is not None and told.low > _OTHER_WORLD:
         severity = max(severity, min(1.0, 0.3 + _loss_outside(e)))
     also = ["target_leak"] if metric == "r2" else ["target_leak", "leak_duplicates"]
     cures = [prescribe("same_source")]
     return found("train_test_shift", severity, figures, *cures, also=also if drop else [])
+
+
+def _classes_only_in_test(e: Evidence) -> list[str]:
+    """Return classes of the part that was predicted last which training does not have."""
+    if e.confusion is None or e.schema is None or e.schema.each_token or not sum(e.class_counts):
+        return []
+    is_there = e.confusion.sum(1) > 0
+    counts = zip(e.schema.classes, e.class_counts, is_there, strict=True)
+    return [repr(name) for name, count, there in counts if there and not count]
 
 
 def _loss_outside(e: Evidence) -> float:
@@ -166,7 +179,8 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     is_rare = shares < 0.2 * shares.max()
     if shares.max() > 0.6:  # beside such a class all others are
         is_rare = np.arange(len(shares)) != common
-    is_rare &= totals > 0
+    # Of what is never shown in training there is too little, and not too little beside others.
+    is_rare &= (totals > 0) & (counts > 0)
     is_frequent = ~is_rare & (totals > 0)
     if not (shares[is_rare] < 0.2 * shares.max()).any() or not is_frequent.any():
         return None

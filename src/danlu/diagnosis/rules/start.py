@@ -19,8 +19,10 @@ from danlu.diagnosis.rules.table import (
 from danlu.diagnosis.signs import Signs
 from danlu.errors import some
 
+_LINEAR = ("softmax", "softmax-explicit")  # networks of one layer
 _FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
 _FAR = 4  # root of the mean square of what a layer gives
+_HANDFUL = 8  # examples of a loop's batch
 _LEARNT = 0.05  # unlearnt share below which there is nothing to complain of
 _BARELY = 0.15  # from which units that are all alike are no accident
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
@@ -48,7 +50,7 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
     """Biases, not inputs, decide what units give: rectifiers dead or units saturated at once."""
     means, sizes = s.at_start("activation_mean"), s.at_start("activation_rms")
     off = {**s.at_start("dead"), **s.at_start("saturated")}
-    if not off or max(off.values()) < 0.7:
+    if not off or max(off.values()) < 0.7 or _begins_without_biases(e):
         return None
     shares = [abs(means[k]) / sizes[k] for k in s.weight_layers if sizes.get(k, 0) > 0]
     shifted = [share for share in shares[:-1] if share > 0.9]
@@ -62,6 +64,11 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
     )
 
 
+def _begins_without_biases(e: Evidence) -> bool:
+    """Whether what a loop began with is known, and no bias is in it."""
+    return e.loop is not None and not any(e.loop.biases.values())
+
+
 def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
     """Inputs far from 0 and 1: what the first layer gives is large before the first step."""
     is_raw = _are_far_from_0(e) if e.recipe is None else e.recipe.normalize == "none"
@@ -69,7 +76,7 @@ def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
         return None
     first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
     # A network of somebody's own may begin with a layer that nothing drives beyond 1.
-    is_off = first > 5 or first < 0.02 or _are_far_from_0(e)
+    is_off = first > 5 or first < 0.02 or (_are_far_from_0(e) and not e.begins_normalised)
     if not is_off or not (s.start > 2 or s.unlearnt > _SLOW_START):
         return None
     return found(
@@ -114,6 +121,9 @@ def init_too_small(e: Evidence, s: Signs) -> Finding | None:
     """Signals fade from layer to layer, and the first steps change nothing."""
     sizes = s.at_start("activation_rms")
     rows = [sizes[layer] for layer in s.weight_layers if layer in sizes]
+    # A last layer of 0 is a common start: what comes before it is asked.
+    if rows and rows[-1] == 0:
+        rows = rows[:-1]
     if len(rows) < 2 or not rows[0] > 0 or s.hidden_layers > 12:
         return None
     fading = rows[-1] / rows[0]
@@ -121,9 +131,7 @@ def init_too_small(e: Evidence, s: Signs) -> Finding | None:
     if not is_faint or not len(s.losses) > 3 or max(rows) == 0:
         return None
     moved = abs(1 - float(s.losses[2] / s.losses[0]))
-    # Last weights of 0 are a common start, that the first step ends.
-    has_begun = moved > 0.02 or rows[-1] == 0
-    if has_begun and not s.unlearnt > _SLOW_START:
+    if moved > 0.02 and not s.unlearnt > _SLOW_START:
         return None
     return found(
         "init_too_small",
@@ -248,6 +256,9 @@ def saturated_activations(e: Evidence, s: Signs) -> Finding | None:
 def dead_units(e: Evidence, s: Signs) -> Finding | None:
     """Rectifiers that give 0 for every example, and learn no more."""
     shares = s.at_end("dead")
+    # Of a handful of examples many units are 0 for each, and may serve others.
+    if e.recipe is None and (e.settings.batch_size or _HANDFUL) < _HANDFUL:
+        shares = {}
     if not shares or not max(shares.values()) > 0.7:
         return _without_gradient(e, s)
     if not s.unlearnt > _SLOW_START and not is_behind_simple_models(e):
@@ -294,18 +305,22 @@ def _against_dead_units(e: Evidence) -> list[Prescription]:
 
 def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     """Hidden layers with nothing between them are one layer, which does not suffice."""
-    if s.hidden_layers < 1:
+    is_one_layer = e.recipe is not None and e.recipe.model.name in _LINEAR
+    if s.hidden_layers < 1 and not is_one_layer:
         return None
     is_own = e.network is not None and e.network.is_affine
-    if not is_own and (e.recipe is None or e.recipe.model.activation != "identity"):
+    is_plain = e.recipe is not None and e.recipe.model.activation == "identity"
+    if not is_own and not is_plain and not is_one_layer:
         return None
     if not _could_do_better(e, s):
         return None
     return found(
         "missing_nonlinearity",
         max(0.5, float(np.nan_to_num(s.unlearnt))),
-        {"layers": s.hidden_layers},
-        prescribe("rectifier", "model.activation=relu"),
+        {"only": 1} if is_one_layer else {"layers": s.hidden_layers},
+        prescribe("hidden_layer", "model=dense")
+        if is_one_layer
+        else prescribe("rectifier", "model.activation=relu"),
     )
 
 

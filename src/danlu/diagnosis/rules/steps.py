@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
-from danlu.diagnosis.rules.length import FEW_EPOCHS
+from danlu.diagnosis.rules.length import FEW_EPOCHS, was_stopped
 from danlu.diagnosis.rules.table import (
     Rule,
     found,
@@ -20,6 +22,8 @@ _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
 _OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
 _MADE_GOOD = 1.1  # the highest of the early losses, by the first
+_SHAKEN = 1.05  # the same: less is no harm, however large an update of faint weights is
+_MEMORY = 1 / 3  # share of a training's steps that momentum adds up
 _ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
 SMALL_UPDATE = 20 * _TINY  # from which clipping is no matter
@@ -37,16 +41,18 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
         return None
     growth = s.early_growth
     # By updates that large, steps that make the loss no smaller are no accident.
-    is_lost = growth > 1 and s.early_update > _VIOLENT
+    is_lost = growth > _SHAKEN and s.early_update > _VIOLENT
     # A first step that fails by chance is made good by those that follow.
-    fails = _first_step_fails(s) and (growth > _MADE_GOOD or s.largest_early_update > _OVERTURNS)
-    is_shaken = growth > 1.5 or is_lost or fails
+    is_large = growth > _SHAKEN and s.largest_early_update > _OVERTURNS
+    fails = _first_step_fails(s) and (growth > _MADE_GOOD or is_large)
+    # A loss that begins above chance may end there without having risen.
+    is_killed = s.hidden_layers > 0 and s.unlearnt > 0.97 and s.largest_early_update > _VIOLENT * 3
+    is_shaken = growth > 1.5 or is_lost or fails or (is_killed and _first_step_fails(s))
     if not is_shaken or not s.largest_early_update > 0.02:
         return None
-    figures: dict[str, float | int | str] = {
-        "growth": growth,
-        "update_ratio": s.largest_early_update,
-    }
+    figures: dict[str, float | int | str] = {"update_ratio": s.largest_early_update}
+    if growth > 1:
+        figures["growth"] = growth
     if e.diverged_at is not None:
         figures["diverged_at"] = e.diverged_at
     cures = [*_usual_rate(e), *rates(e, 0.1, 0.01, 0.001), prescribe("clip", "clip.norm=1")]
@@ -79,10 +85,14 @@ def momentum_too_high(e: Evidence, s: Signs) -> Finding | None:
     momentum = e.settings.momentum
     if momentum is None or momentum < 0.97 or not s.unlearnt > _UNLEARNT:
         return None
+    # Of a loss that fell all the way what is left may be noise.
+    added_up = 1 / (1 - momentum)
+    if not s.has_swung and added_up < _MEMORY * e.final("steps"):
+        return None
     return found(
         "momentum_too_high",
         s.unlearnt,
-        {"momentum": momentum, "steps": 1 / (1 - momentum)},
+        {"momentum": momentum, "steps": added_up},
         prescribe("usual_momentum", "optimizer.momentum=0.9"),
         *rates(e, 0.1, 0.01),
         also=["lr_too_high"],
@@ -111,6 +121,10 @@ def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
     eps = e.settings.eps
     if eps is None or eps < 1e-4 or not s.unlearnt > _UNLEARNT:
         return None
+    # The root mean square of a gradient's entries, which ε is added to.
+    entry = s.early("gradient_norm") / math.sqrt(max(1.0, e.final("parameters")))
+    if eps < entry:
+        return None
     return found(
         "optimizer_eps",
         s.unlearnt,
@@ -123,25 +137,29 @@ def optimizer_eps(e: Evidence, s: Signs) -> Finding | None:
 def batch_too_large(e: Evidence, s: Signs) -> Finding | None:
     """So few updates that the training ends before it has begun, though gradients have no noise."""
     recipe = e.recipe
-    steps = e.final("steps")
     examples = e.examples
     if recipe is None or not examples or not s.unlearnt > 0.2:
         return None
-    if recipe.batch_size < examples / 6 or not steps < 150:
+    steps = e.final("steps") / recipe.accumulate
+    batch = recipe.batch_size * recipe.accumulate
+    if batch < examples / 6 or not steps < 150 or was_stopped(e):
         return None
     if not s.still_falling > 0 and not is_behind_simple_models(e):
         return None
     # Of tiny steps more would not help, either.
     if s.early_update < _TINY:
         return None
-    smaller = max(16, min(64, recipe.batch_size // 8))
-    if smaller >= recipe.batch_size:
+    smaller = max(16, min(64, batch // 8))
+    if smaller >= batch:
         return None
+    # What is averaged over several batches may stay so, if these are few enough.
+    edits = [f"batch_size={smaller}"] if smaller < recipe.batch_size else []
+    edits += ["accumulate=1"] if recipe.accumulate > 1 else []
     return found(
         "batch_too_large",
         max(s.unlearnt, 0.3),
-        {"batch_size": recipe.batch_size, "steps": steps, "noise": s.late("gradient_noise")},
-        prescribe("smaller_batch", f"batch_size={smaller}"),
+        {"batch_size": batch, "steps": steps, "noise": s.late("gradient_noise")},
+        prescribe("smaller_batch", *edits),
         *rates(e, 10),
         also=["too_few_epochs"],
     )

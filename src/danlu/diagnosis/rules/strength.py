@@ -12,6 +12,7 @@ from danlu.diagnosis.rules.table import Rule, found, is_behind_simple_models, pr
 from danlu.diagnosis.signs import Signs
 
 _UNLEARNT = 0.2
+_MORE_THAN_USUAL = 0.6  # dropout
 _DOMINATES = 0.3  # share of the gradient, or of the update
 
 
@@ -50,9 +51,11 @@ def weight_decay_too_strong(e: Evidence, s: Signs) -> Finding | None:
     share = float(np.nanmax(s.measured.whole("decay_share"), initial=0.0))
     if decay and e.settings.decays_gradient:
         share = s.late_decay(decay)
-    elif e.recipe is None and decay and e.settings.lr is not None:
-        taken = e.settings.lr * decay  # of the weights, in a step
-        share = taken / (taken + float(np.nan_to_num(s.late_update)))
+    elif e.recipe is None and e.loop is not None and decay:
+        share = s.late_decay_of_weights(decay, e.loop.rates)
+    # Of weights that keep their size what is left to learn may be noise.
+    if e.recipe is None and not s.growth_of_weights < 0.9:
+        return None
     if not decay or not s.unlearnt > _UNLEARNT or not share > _DOMINATES:
         return None
     return found(
@@ -70,10 +73,16 @@ def dropout_too_strong(e: Evidence, s: Signs) -> Finding | None:
     if p < 0.4 or not s.unlearnt > _UNLEARNT:
         return None
     with_masks, without = s.late("sample_loss_training"), s.late("sample_loss")
+    if e.recipe is None:
+        # Held-out examples are asked without masks. Half is usual, and no fault by itself.
+        with_masks, without = e.final("train_loss"), e.final("valid_loss")
+        if p < _MORE_THAN_USUAL and not without < 0.9 * with_masks:
+            return None
+    figures = {"dropout": p, "with": with_masks, "without": without, "unlearnt": s.unlearnt}
     return found(
         "dropout_too_strong",
         s.unlearnt,
-        {"dropout": p, "with": with_masks, "without": without, "unlearnt": s.unlearnt},
+        {name: figure for name, figure in figures.items() if not math.isnan(figure)},
         prescribe("less_dropout", "model.dropout=0.2"),
         prescribe("no_dropout", "model.dropout=0"),
     )

@@ -65,7 +65,7 @@ def is_at_chance(e: Evidence, part: str = "valid") -> bool:
     counts = np.array(e.class_counts, dtype=float)
     if math.isnan(reached) or not counts.sum():
         return False
-    low, _ = wilson_interval(reached, int(e.final(f"{part}_n")))
+    low = interval(reached, e.final(f"{part}_n")).get("low", reached - UNCERTAIN)
     return bool(low <= counts.max() / counts.sum())
 
 

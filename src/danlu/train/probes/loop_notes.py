@@ -45,19 +45,22 @@ class LoopNotes:
     """What was noted; steps are those that were measured.
 
     kept, zeroed: steps whose gradients had those of the step before in them, and those whose had
-    not. scored_in_training: epochs at whose end examples passed in training mode, through something
-    that is another then, and were scored. squeezed_by: what outputs go through before a loss
-    of logits. biases: their root mean square by layer, before the first step. rates, norms,
-    largest, at_largest: the learning rate of each step, and of its gradient the norm, the largest
-    entry, and how many entries are as large.
+    not; lost: those whose gradients were zero again by the update. scored_in_training: epochs at
+    whose end examples passed in training mode, through something that is another then, and were
+    scored. squeezed_by: what outputs go through before a loss of logits; has_seen_loss: whether a
+    loss showed what it is made of. biases: their root mean square by layer, before the first step.
+    rates: the learning rate by step. norms, largest, at_largest: of the gradient at each step its
+    norm, its largest entry, and how many of its entries are as large.
     """
 
     kept: int = 0
     zeroed: int = 0
+    lost: int = 0
     scored_in_training: int = 0
     squeezed_by: str | None = None
+    has_seen_loss: bool = False
     biases: Mapping[str, float] = field(default_factory=dict)
-    rates: list[float] = field(default_factory=list)
+    rates: dict[int, float] = field(default_factory=dict)
     norms: list[float] = field(default_factory=list)
     largest: list[float] = field(default_factory=list)
     at_largest: list[float] = field(default_factory=list)
@@ -67,6 +70,7 @@ class LoopNotes:
     _passes: int = 0  # backward ones since the last update
     _backward: int = 0  # such ones since the last step
     _has_begun_anew: bool = False
+    _gave_some: bool = False  # of the backward passes
     _in_training: int = 0  # passes since the last step
     _in_evaluation: int = 0
 
@@ -96,8 +100,10 @@ class LoopNotes:
             watched.register_post_accumulate_grad_hook(after),
         ]
 
-    def _on_gradient(self, _: Tensor) -> None:
+    def _on_gradient(self, gradient: Tensor) -> None:
         """Look at what lies in a parameter's gradient before another is added."""
+        if self.is_measured:
+            self._gave_some |= bool((gradient.to_dense() != 0).any())
         if self.is_measured and self._watched is not None:
             present = self._watched.grad
             self._has_some = present is not None and bool((present.to_dense() != 0).any())
@@ -108,13 +114,17 @@ class LoopNotes:
         self._backward += 1
         self._has_begun_anew |= not self._has_some
 
-    def on_gradients(self, optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]) -> None:
+    def on_gradients(
+        self, step: int, optimizer: torch.optim.Optimizer, gradients: Iterable[Tensor]
+    ) -> None:
         """Note the gradients of a step that is measured."""
         rate = optimizer.param_groups[0].get("lr")
-        self.rates.append(math.nan if rate is None else float(rate))
+        self.rates[step] = math.nan if rate is None else float(rate)
         if self._passes:
             self.zeroed += self._has_begun_anew
             self.kept += not self._has_begun_anew
+        gradients = list(gradients)
+        self.lost += self._gave_some and not any(bool(g.any()) for g in gradients)
         known = [g.detach().abs().double() for g in gradients if g.numel()]
         if known:
             most = max(float(g.max()) for g in known)
@@ -125,7 +135,7 @@ class LoopNotes:
 
     def after_update(self) -> None:
         """Begin another step."""
-        self._passes, self._has_begun_anew = 0, False
+        self._passes, self._has_begun_anew, self._gave_some = 0, False, False
 
     def after_step(self) -> None:
         """Forget the passes of a step: those by which it gives itself labels, too."""
@@ -148,6 +158,7 @@ class LoopNotes:
 
     def on_loss(self, loss: object) -> None:
         """Note what a loss is of."""
+        self.has_seen_loss |= isinstance(loss, Tensor) and loss.grad_fn is not None
         if self.squeezed_by is None and isinstance(loss, Tensor):
             self.squeezed_by = squeezed_before_loss(loss)
 

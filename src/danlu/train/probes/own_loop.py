@@ -229,7 +229,7 @@ class LoopMeter:
             if p.grad is not None
         }
         assert self.optimizer is not None
-        self.notes.on_gradients(self.optimizer, self._gradients.values())
+        self.notes.on_gradients(self.steps, self.optimizer, self._gradients.values())
 
     def _updated(self) -> Iterator[tuple[str, Tensor]]:
         """Return copies of the parameters that learn, but for those of another optimiser."""
