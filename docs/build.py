@@ -1,7 +1,8 @@
 """Writes the pages of the docs that are made from the code: `make docs`.
 
 docs/recipe.md from the recipe's fields, docs/plain-loop.md from what `danlu recipe show --as-code`
-writes, and docs/techniques.md from docs/techniques.toml. Tests hold the pages to what this writes.
+writes, docs/causes.md from the rules of the diagnosis, and docs/techniques.md from
+docs/techniques.toml. Tests hold the pages to what this writes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from danlu.diagnosis import catalogue
+from danlu.diagnosis.rules import RULES
 from danlu.export.plain_loop import as_code
 from danlu.recipe import Recipe, fields
 from danlu.report.tables.fields import markdown
@@ -131,7 +134,28 @@ def plain_loop() -> str:
     return f"{before}```python\n{code}\n```{after}"
 
 
+CAUSES = """# Causes
+
+What `danlu diagnose` may name, `run.diagnose()` and `danlu.watch(…).diagnose()` too, as far as it
+can be seen there, and what shows it. Written by `make docs` from
+[diagnosis/rules](../src/danlu/diagnosis/rules)."""
+
+
+def causes() -> str:
+    """Return the page of causes."""
+    lines = ["| cause | | 中文 | what shows it |", "|---|---|---|---|"]
+    rules: dict[str, list[str]] = {}
+    for rule in RULES:
+        shown = (rule.recognise.__doc__ or "").partition("\n\n")[0]
+        rules.setdefault(rule.cause, []).append(" ".join(shown.split()))
+    for cause, shown in sorted(rules.items()):
+        names = [catalogue.title(cause, language) for language in ("en", "zh")]
+        lines.append(f"| `{cause}` | {names[0]} | {names[1]} | {' '.join(dict.fromkeys(shown))} |")
+    return f"{CAUSES}\n\n" + "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "causes.md": causes,
     "recipe.md": lambda: markdown() + "\n",
     "plain-loop.md": plain_loop,
     "techniques.md": techniques,

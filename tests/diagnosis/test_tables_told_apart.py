@@ -228,3 +228,62 @@ def test_a_gulf_between_parts_is_not_healthy(tmp_path: Path) -> None:
     recipe = DENSE.with_(["epochs=150", "batch_size=8"])
     found = causes(recipe, load((x, y.astype(np.float32))), tmp_path / "run")
     assert found[0] in ("too_little_data", "overtrained")
+
+
+def test_a_class_that_only_the_test_part_has_is_no_imbalance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, 4)).astype(np.float32)
+    y = np.where(x[:, 0] + x[:, 1] > 0, "a", "b")
+    x[800:] += 4
+    y[800:] = "c"
+    frame = pd.DataFrame(x, columns=list("pqrs")).assign(kind=y)
+    for part, rows in (
+        ("train", slice(600)),
+        ("valid", slice(600, 700)),
+        ("test", slice(700, 900)),
+    ):
+        frame[rows].to_csv(tmp_path / f"{part}.csv", index=False)
+    data = load(str(tmp_path), target="kind")
+    found = fit(DENSE, data, out=tmp_path / "run").diagnose(data).findings
+    assert found[0].cause == "train_test_shift"
+    assert "No training example is of 'c'" in found[0].why()
+    assert "class_imbalance" not in [finding.cause for finding in found]
+
+
+def test_more_columns_than_examples_are_learnt_by_heart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(160, 400)).astype(np.float32)
+    y = (x[:, :3].sum(1) > 0).astype(int)
+    recipe = DENSE.with_(["epochs=40"])
+    assert causes(recipe, load((x, y)), tmp_path / "run")[0] == "too_little_data"
+
+
+def test_a_network_of_one_layer_is_told_that_another_helps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, size=(1200, 2)).astype(np.float32)
+    y = (np.hypot(x[:, 0], x[:, 1]) > 0.7).astype(int)
+    recipe = DENSE.with_(["model=softmax", "epochs=20"])
+    (finding, *_) = fit(recipe, load((x, y)), out=tmp_path / "run").diagnose(load((x, y))).findings
+    assert finding.cause == "missing_nonlinearity"
+    assert [str(edit) for p in finding.prescriptions for edit in p.edits] == ["model=dense"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_marks_at_another_place_for_each_class_are_named(channels: int, tmp_path: Path) -> None:
+    """In the last channel of pictures of more than 4,000 numbers, too."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 200, size=(300, channels, 40, 40), dtype=np.uint8)
+    y = rng.integers(0, 3, 300)
+    x[np.arange(300), -1, 0, 4 * y] = 255
+    telling = DataEvidence(load((x, y))).telling
+    assert telling is not None
+    assert telling.score > 0.97 > telling.next_score
+    assert ("of channel 2" in telling.name) == (channels == 3)
+
+
+def test_ratings_are_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 5)).astype(np.float32)
+    rating = np.clip(np.round(3 + x[:, 0] + 0.5 * x[:, 1] + 0.3 * rng.normal(size=800)), 1, 5)
+    data = load((x, rating.astype(np.float32)), task="regression")
+    assert "wrong_task" not in causes(DENSE, data, tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from danlu import Recipe, Run, compare, fit, load
 from danlu.errors import DataError, DataNotice, ModelError, RecipeError, RunError
+from danlu.models.external import build
+from danlu.models.given import name_of
 
 
 class Net(nn.Module):
@@ -373,3 +376,21 @@ def test_sums_of_whole_numbers_are_looked_up_where_they_occur(tmp_path: Path) ->
     ids[np.arange(60), np.arange(60) % 3] = np.arange(60) % 30  # no row sums to more than 29
     run = fit(OfSums, ({"ids": ids}, np.arange(60) % 2), recipe=RECIPE, out=tmp_path / "run")
     assert run.status == "finished"
+
+
+def test_equal_functions_make_equal_networks() -> None:
+    """However many functions of their name were given before."""
+
+    def factory() -> Callable[[], nn.Module]:
+        def make() -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        return make
+
+    drawn = []
+    for _ in range(2):
+        name = name_of(factory())
+        network = build(name, (64,), 10, {}, seed=0)
+        drawn.append(network.state_dict())
+    for key, tensor in drawn[0].items():
+        assert torch.equal(tensor, drawn[1][key])

@@ -20,6 +20,7 @@ from danlu.guest import guest
 from danlu.runs import Run
 
 HEALTHY, NOT_JUDGED = "healthy", "not_judged"
+_MUCH = 0.3  # of chance's loss
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,10 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     if e.recipe is not None:
         findings = [replace(f, prescriptions=that_apply(f.prescriptions, e.recipe))
                     for f in findings]  # fmt: skip
-    return Diagnosis(findings, _unseen(e), error_parts(e), class_errors(e))
+    return Diagnosis(findings, _unseen(e, signs, not found), error_parts(e), class_errors(e))
 
 
-def _unseen(e: Evidence) -> list[str]:
+def _unseen(e: Evidence, signs: Signs, is_healthy: bool) -> list[str]:
     """Return what could not be judged, for want of what."""
     unseen = []
     if e.recipe is None:
@@ -143,6 +144,8 @@ def _unseen(e: Evidence) -> list[str]:
             unseen.append("loop_layers")
         if e.is_chance_guessed:
             unseen.append("chance")
+        elif is_healthy and signs.unlearnt > _MUCH:
+            unseen.append("loop_rest")
     else:
         if not e.measured:
             unseen.append("measurements")

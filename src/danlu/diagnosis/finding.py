@@ -62,7 +62,7 @@ class Finding:
         return {
             "cause": self.cause,
             "severity": round(self.severity, 3),
-            "figures": dict(self.figures),
+            "figures": with_nulls(dict(self.figures)),
             "why": self.why(language),
             "also": list(self.also),
             "prescriptions": [p.to_json(language) for p in self.prescriptions],

@@ -13,7 +13,7 @@ from danlu.errors import DataNotice, ModelError, notify, reason_of
 from danlu.host import importable_working_folder
 from danlu.imported import check_call, find, parameters_of
 from danlu.models.adapt import are_probabilities, drop_channel, fits, give_outputs, take_inputs
-from danlu.models.given import check_structure, find_given, importable_part
+from danlu.models.given import check_structure, drawn_by, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
 from danlu.rng import seed_of
 
@@ -39,7 +39,7 @@ def build(
     offered = {"input_shape": input_shape, "outputs": outputs}
     accepted = {name: value for name, value in offered.items() if name in taken}
     with torch.random.fork_rng(devices=[]), importable_working_folder():
-        torch.default_generator.manual_seed(seed_of(seed, "init", path))
+        torch.default_generator.manual_seed(seed_of(seed, "init", drawn_by(path)))
         try:
             check_call(factory, {**accepted, **args})
             model: nn.Module = factory(**accepted, **args)

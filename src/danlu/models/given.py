@@ -81,6 +81,12 @@ def keep(path: str, network: nn.Module) -> None:
     _given[path] = lambda: copy.deepcopy(network)
 
 
+def drawn_by(path: str) -> str:
+    """Return the name that initial values are drawn by: of functions of one name, the same."""
+    name, digest, kept = path.partition(_DIGEST)
+    return f"{name}{digest}{_ONLY_HERE}" if kept.startswith(_ONLY_HERE) else path
+
+
 def importable_part(path: str) -> str:
     """Return the name to import: without what an object is more.
 

@@ -16,13 +16,13 @@ from danlu.diagnosis.rules.table import (
     found,
     held_out,
     is_at_chance,
+    is_wide,
     more_examples,
 )
 from danlu.diagnosis.signs import Signs
 
 FEW = 25  # examples of a class…
 _FEW_NUMBERS = 100  # …or of a numeric target
-_FEW_OF_MANY_COLUMNS = 500  # …or of a table with more columns than examples
 _GULF = 0.35  # a gap that is over-fitting even where the validation loss never rose
 _MANY_EPOCHS = 60
 _TURNED = 1.35  # validation loss at the end by the lowest
@@ -50,14 +50,7 @@ def too_little_data(e: Evidence, s: Signs) -> Finding | None:
 
 def _has_few_targets(e: Evidence) -> bool:
     is_of_numbers = e.schema is not None and e.schema.is_regression
-    is_wide = _columns(e) > e.examples and e.examples <= _FEW_OF_MANY_COLUMNS
-    return is_wide or _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else FEW)
-
-
-def _columns(e: Evidence) -> int:
-    """Return how many columns a table has; 0 for what is no table."""
-    is_table = e.schema is not None and not e.schema.is_text and len(e.schema.input_shape) == 1
-    return e.schema.input_shape[0] if is_table and e.schema is not None else 0
+    return is_wide(e) or _targets_by_class(e) <= (_FEW_NUMBERS if is_of_numbers else FEW)
 
 
 def _targets_by_class(e: Evidence) -> float:
@@ -105,7 +98,9 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     if e.schema is not None and e.schema.task == "language":
         return _gap_of_text(e, cause, best, end)
     # What is no better than chance held out, and learnt in training, was learnt by heart.
-    is_shown = has_turned or (is_at_chance(e) and not is_at_chance(e, "train"))
+    is_even = 2 * max(e.class_counts, default=0) < 1.2 * sum(e.class_counts)
+    is_lost = is_even and is_at_chance(e) and not is_at_chance(e, "train")
+    is_shown = has_turned or is_lost
     if not low > (MATERIAL if is_shown else _GULF) or trained < 0:
         return None
     figures: dict[str, float | int | str] = {"training": trained, **held_out(e)}

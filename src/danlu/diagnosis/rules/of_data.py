@@ -15,6 +15,7 @@ from danlu.diagnosis.rules.table import (
     against_memorising,
     found,
     is_at_chance,
+    is_wide,
     prescribe,
 )
 from danlu.diagnosis.signs import Signs
@@ -97,7 +98,7 @@ def shuffled_labels(e: Evidence, s: Signs) -> Finding | None:
     d = _rows(e)
     if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
-    if _is_nearly_one_class(e):
+    if _is_nearly_one_class(e) or is_wide(e):
         return None
     # Texts have structure whatever they say.
     if not d.data.schema.is_text and not d.structure > 2:
@@ -110,7 +111,7 @@ def nothing_to_learn(e: Evidence, s: Signs) -> Finding | None:
     d = _rows(e)
     if d is None or not is_at_chance(e) or not _nothing_is_told(e, d):
         return None
-    if _is_nearly_one_class(e):
+    if _is_nearly_one_class(e) or is_wide(e):
         return None
     return _without_relation(e, s, d, "nothing_to_learn")
 

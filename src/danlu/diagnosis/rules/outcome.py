@@ -51,6 +51,10 @@ def _renamed(e: Evidence) -> Finding | None:
     # Of one example a class some renaming is always right.
     if n < 5 * len(confusion):
         return None
+    # Of a class that training does not have, no other name would be right.
+    is_known = np.array(e.class_counts) > 0
+    if len(is_known) == len(confusion) and not is_known[confusion.sum(1) > 0].all():
+        return None
     right = float(np.trace(confusion)) / n
     renamed, moved = _best_renaming(confusion)
     _, high = wilson_interval(right, n)

@@ -50,10 +50,14 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
     """Biases, not inputs, decide what units give: rectifiers dead or units saturated at once."""
     means, sizes = s.at_start("activation_mean"), s.at_start("activation_rms")
     off = {**s.at_start("dead"), **s.at_start("saturated")}
-    if not off or max(off.values()) < 0.7 or _begins_without_biases(e):
+    if not off or max(off.values()) < 0.7:
         return None
-    shares = [abs(means[k]) / sizes[k] for k in s.weight_layers if sizes.get(k, 0) > 0]
-    shifted = [share for share in shares[:-1] if share > 0.9]
+    layers = [k for k in s.weight_layers if sizes.get(k, 0) > 0]
+    # Of a loop the biases themselves are known.
+    if e.loop is not None:
+        layers = [k for k in layers if e.loop.biases.get(k, math.inf) > 0.5 * sizes[k]]
+    shares = {k: abs(means[k]) / sizes[k] for k in layers if k != s.weight_layers[-1]}
+    shifted = [share for share in shares.values() if share > 0.9]
     if not shifted or not s.unlearnt > _SLOW_START:
         return None
     return found(
@@ -62,11 +66,6 @@ def init_bias_bad(e: Evidence, s: Signs) -> Finding | None:
         {"off": max(off.values()), "bias_share": max(shifted), "unlearnt": s.unlearnt},
         prescribe("zero_bias", "init.bias=0"),
     )
-
-
-def _begins_without_biases(e: Evidence) -> bool:
-    """Whether what a loop began with is known, and no bias is in it."""
-    return e.loop is not None and not any(e.loop.biases.values())
 
 
 def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:

@@ -22,7 +22,7 @@ _UNLEARNT = 0.15  # share from which a slow training is worth a word
 _VIOLENT = 0.1  # ‖ΔW‖/‖W‖: ten steps make other weights
 _OVERTURNS = 0.5  # ‖ΔW‖/‖W‖ of a single step
 _MADE_GOOD = 1.1  # the highest of the early losses, by the first
-_SHAKEN = 1.05  # the same: less is no harm, however large an update of faint weights is
+_SHAKEN = 1.05  # the same of a single layer, whose faint weights a good step makes others
 _MEMORY = 1 / 3  # share of a training's steps that momentum adds up
 _ROUNDING = 1e-7  # ‖ΔW‖/‖W‖: the precision of float32
 _TINY = 2e-4  # ‖ΔW‖/‖W‖: thousands of steps to change a weight
@@ -41,9 +41,10 @@ def lr_too_high(e: Evidence, s: Signs) -> Finding | None:
         return None
     growth = s.early_growth
     # By updates that large, steps that make the loss no smaller are no accident.
-    is_lost = growth > _SHAKEN and s.early_update > _VIOLENT
+    least = 1.0 if s.hidden_layers else _SHAKEN
+    is_lost = growth > least and s.early_update > _VIOLENT
     # A first step that fails by chance is made good by those that follow.
-    is_large = growth > _SHAKEN and s.largest_early_update > _OVERTURNS
+    is_large = (growth > least or s.hidden_layers > 0) and s.largest_early_update > _OVERTURNS
     fails = _first_step_fails(s) and (growth > _MADE_GOOD or is_large)
     # A loss that begins above chance may end there without having risen.
     is_killed = s.hidden_layers > 0 and s.unlearnt > 0.97 and s.largest_early_update > _VIOLENT * 3

@@ -19,6 +19,7 @@ from danlu.statistics import wilson_interval
 _BEHIND = 0.05  # of accuracy, or of R²
 _BEHIND_PAIRS = 1.02  # of a loss
 MATERIAL = 0.1  # a gap of accuracies that matters
+_FEW_OF_MANY_COLUMNS = 500  # examples
 UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
@@ -67,6 +68,14 @@ def is_at_chance(e: Evidence, part: str = "valid") -> bool:
         return False
     low = interval(reached, e.final(f"{part}_n")).get("low", reached - UNCERTAIN)
     return bool(low <= counts.max() / counts.sum())
+
+
+def is_wide(e: Evidence) -> bool:
+    """Whether a table has more columns than examples to learn from, and these are few."""
+    is_table = e.schema is not None and not e.schema.is_text and len(e.schema.input_shape) == 1
+    if not is_table or e.schema is None:
+        return False
+    return bool(e.examples < min(e.schema.input_shape[0], _FEW_OF_MANY_COLUMNS))
 
 
 def is_behind_simple_models(e: Evidence) -> bool:

@@ -242,7 +242,10 @@ class LoopMeter:
     def _keep(self, tap: LayerTap, loss: Tensor) -> None:
         """Keep what was found in this step."""
         figures: dict[str, dict[str, Tensor]] = {WHOLE: {"step_loss": loss.unsqueeze(0)}}
-        figures |= tap.figures(1)
+        for layer, of_layer in tap.figures(1).items():
+            # The network itself may be a layer, and has no name.
+            is_root = layer.partition(":")[0] == WHOLE
+            figures[f"{self._root}{layer}" if is_root else layer] = of_layer
         if self._before and self._after:
             for layer, sums in self._sums().items():
                 of_layer = figures.setdefault(layer, {})
@@ -254,7 +257,6 @@ class LoopMeter:
                 "update_norm": of_all.updates.sqrt(),
             }
         for layer, of_layer in figures.items():
-            layer = layer if layer or of_layer is figures[WHOLE] else self._root
             self.found.add(layer, [0], [0], [self.steps], [float(self.epochs)], of_layer)
 
     def _sums(self) -> Mapping[str, LayerSums]:
