@@ -135,26 +135,31 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
 
 def _unseen(e: Evidence, signs: Signs, is_healthy: bool) -> list[str]:
     """Return what could not be judged, for want of what."""
-    unseen = []
     if e.recipe is None:
-        unseen += ["loop_data", "recipe"]
-        if not e.measured:
-            unseen.append("loop_steps")
-        elif not e.measured.has_passes:
-            unseen.append("loop_layers")
-        if e.is_chance_guessed:
-            unseen.append("chance")
-        elif is_healthy and signs.unlearnt > _MUCH:
-            unseen.append("loop_rest")
+        unseen = _unseen_of_loop(e, signs, is_healthy)
     else:
-        if not e.measured:
-            unseen.append("measurements")
+        unseen = [] if e.measured else ["measurements"]
         if e.data is None:
             unseen.append("data")
         if e.recipe.is_imported and e.network is None:
             unseen.append("network")
     if e.network is not None and e.network.gradients is None:
         unseen.append("gradients")
+    return unseen
+
+
+def _unseen_of_loop(e: Evidence, signs: Signs, is_healthy: bool) -> list[str]:
+    unseen = ["loop_data", "recipe"]
+    if not e.measured:
+        unseen.append("loop_steps")
+    elif not e.measured.has_passes:
+        unseen.append("loop_layers")
+    elif e.network is None:
+        unseen.append("loop_questions")
+    if e.is_chance_guessed:
+        unseen.append("chance")
+    elif is_healthy and signs.unlearnt > _MUCH:
+        unseen.append("loop_rest")
     return unseen
 
 

@@ -159,6 +159,11 @@ class Evidence:
         return n if self.recipe is None else examples_seen(self.recipe.sample, n)
 
     @property
+    def metric(self) -> str:
+        """The figure that its kind of targets is judged by; of a loop, accuracy."""
+        return "accuracy" if self.schema is None else self.schema.metric
+
+    @property
     def has_diverged(self) -> bool:
         """Whether its loss became NaN or infinite."""
         return self.diverged_at is not None

@@ -10,9 +10,18 @@ import torch
 from torch import nn
 
 from danlu.recipe import Recipe
-from danlu.train.probes.loop_notes import BATCH_NORMS, DROPOUTS
+from danlu.train.probes.loop_notes import BATCH_NORMS, dropout_of
 
-_ADDS_DECAY = (torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad)
+_ADDS_DECAY = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +71,14 @@ class Settings:
         is_apart = isinstance(optimizer, torch.optim.AdamW)
         is_added = type(optimizer) in _ADDS_DECAY and not group.get("decoupled_weight_decay")
         momentum = number("momentum")
-        rates = [float(m.p) for m in model.modules() if isinstance(m, DROPOUTS)]
+        dropout = max(map(dropout_of, model.modules()))
         return cls(
             number("lr"),
             _first_moment(group) if momentum is None else momentum,
             number("eps"),
             number("weight_decay") if is_apart or is_added else None,
             is_added,
-            max(rates, default=None),
+            dropout or None,
             batch_size,
             any(isinstance(m, BATCH_NORMS) for m in model.modules()),
         )

@@ -90,7 +90,7 @@ class Signs:
 
     def early(self, column: str) -> float:
         """Return the median of a network's figure over the first measured steps."""
-        return _median(self.measured.whole(column)[:_SHORT])
+        return median(self.measured.whole(column)[:_SHORT])
 
     def late(self, column: str) -> float:
         """Return the median of a network's figure over the last third of the measured steps."""
@@ -98,12 +98,12 @@ class Signs:
 
     def _at_the_end(self, values: Numbers) -> float:
         """Return the median over the last third of the measured steps."""
-        return _median(values[-max(1, round(_LATE * len(values))) :])
+        return median(values[-max(1, round(_LATE * len(values))) :])
 
     @property
     def typical_clip(self) -> float:
         """The median of what clipping left of gradients; NaN where nothing is known of it."""
-        return _median(self.measured.whole("clip_factor"))
+        return median(self.measured.whole("clip_factor"))
 
     @cached_property
     def weight_layers(self) -> list[str]:
@@ -124,12 +124,12 @@ class Signs:
             return np.zeros(0)
         table = np.stack(rows)  # [L, S]
         table[~np.isfinite(table)] = math.nan
-        return np.array([_median(column) for column in table.T])
+        return np.array([median(column) for column in table.T])
 
     @property
     def early_update(self) -> float:
         """The typical update ratio of the first measured steps."""
-        return _median(self.update_ratios[:_SHORT])
+        return median(self.update_ratios[:_SHORT])
 
     @property
     def largest_early_update(self) -> float:
@@ -144,7 +144,7 @@ class Signs:
             taken = decay * self.measured.of(layer, "weight_norm")
             whole = taken + self.measured.of(layer, "weight_gradient")
             shares.append(self._at_the_end(taken / whole))
-        return _median(np.array(shares))
+        return median(np.array(shares))
 
     def late_decay_of_weights(self, decay: float, rates: Mapping[int, float]) -> float:
         """What decay that acts on the weights is of the updates, at the end.
@@ -164,7 +164,7 @@ class Signs:
             known = norms[np.isfinite(norms)]
             if len(known) and known[0] > 0:
                 ratios.append(known[-1] / known[0])
-        return _median(np.array(ratios))
+        return median(np.array(ratios))
 
     @property
     def late_update(self) -> float:
@@ -173,20 +173,18 @@ class Signs:
 
     def at_start(self, column: str) -> dict[str, float]:
         """Return a figure of every layer that has it, before the first step."""
-        found = {}
-        for layer in self.measured.layers:
-            values = self.measured.of(layer, column)
-            if len(values) and not math.isnan(values[0]):
-                found[layer] = float(values[0])
-        return found
+        return self._at(0, column)
 
     def at_end(self, column: str) -> dict[str, float]:
         """Return a figure of every layer that has it, at the last measured step."""
+        return self._at(-1, column)
+
+    def _at(self, place: int, column: str) -> dict[str, float]:
         found = {}
         for layer in self.measured.layers:
             values = self.measured.of(layer, column)
-            if len(values) and not math.isnan(values[-1]):
-                found[layer] = float(values[-1])
+            if len(values) and not math.isnan(values[place]):
+                found[layer] = float(values[place])
         return found
 
     @cached_property
@@ -224,6 +222,7 @@ class Signs:
         return float(np.fmin.reduce(falls))
 
 
-def _median(values: Numbers) -> float:
+def median(values: Numbers) -> float:
+    """Return the median of what is finite; NaN where nothing is."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if len(finite) else math.nan

@@ -69,10 +69,9 @@ def nothing_of_others(e: Evidence, s: Signs) -> Finding | None:
     examples = e.examples
     if e.has_diverged or not examples or not _has_few_targets(e) or not is_at_chance(e):
         return None
-    metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {
         "examples": examples,
-        "training": e.final(f"train_{metric}"),
+        "training": e.final(f"train_{e.metric}"),
         **held_out(e),
     }
     return found("too_little_data", 1.0, figures, *more_examples(e))
@@ -154,11 +153,10 @@ def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding 
 
 def _gap(e: Evidence) -> tuple[float, float, float] | None:
     """Return the figure on training and validation part, and the least gap that the data allow."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    trained, reached = e.final(f"train_{metric}"), e.final(f"valid_{metric}")
+    trained, reached = e.final(f"train_{e.metric}"), e.final(f"valid_{e.metric}")
     if math.isnan(trained) or math.isnan(reached):
         return None
-    if metric == "r2":
+    if e.metric == "r2":
         return trained, reached, trained - reached - 0.2
     # How it does on what it was trained on is known; only what was held out is a sample.
     high = held_out(e).get("high", reached + UNCERTAIN)

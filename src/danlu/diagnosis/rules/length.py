@@ -10,6 +10,7 @@ from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import (
+    UNCERTAIN,
     Rule,
     found,
     is_at_chance,
@@ -160,7 +161,7 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
         is_nothing = s.unlearnt > 0.5 and is_at_chance(e) and is_at_chance(e, "train")
     if e.is_chance_guessed:
         is_nothing = s.unlearnt > 0.97
-    if e.has_diverged or not is_nothing:
+    if e.has_diverged or not is_nothing or _is_told_of_more(e):
         return None
     return found(
         "nothing_learnt",
@@ -172,6 +173,13 @@ def nothing_learnt(e: Evidence, s: Signs) -> Finding | None:
         prescribe("another_network"),
         also=["nothing_to_learn"],
     )
+
+
+def _is_told_of_more(e: Evidence) -> bool:
+    """Whether a loop tells an accuracy that no constant answer has."""
+    told = float(np.fmax(e.final("valid_accuracy"), e.final("train_accuracy")))
+    is_told = e.recipe is None and bool(e.class_counts) and not math.isnan(told)
+    return is_told and told > 1 / len(e.class_counts) + UNCERTAIN
 
 
 def _fall_within(s: Signs) -> float:

@@ -122,9 +122,8 @@ def _is_nearly_one_class(e: Evidence) -> bool:
 
 
 def _without_relation(e: Evidence, s: Signs, d: DataEvidence, cause: str) -> Finding:
-    metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {
-        "held_out": e.final(f"valid_{metric}"),
+        "held_out": e.final(f"valid_{e.metric}"),
         "neighbours": d.reference("valid"),
     }
     if not d.data.schema.is_text:  # whose structure does not show by this

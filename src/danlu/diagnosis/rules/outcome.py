@@ -107,10 +107,9 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
     only_in_test = _classes_only_in_test(e)
     if drop is None and not is_told and not only_in_test:
         return None
-    metric = "accuracy" if e.schema is None else e.schema.metric
     figures: dict[str, float | int | str] = {}
     if drop is not None:
-        figures |= {part: e.final(f"{part}_{metric}") for part in ("valid", "test")}
+        figures |= {part: e.final(f"{part}_{e.metric}") for part in ("valid", "test")}
         figures |= _interval_of_drop(e)
     if told is not None and is_told:
         figures |= {"auc": told.auc, "low": told.low, "high": told.high}
@@ -124,7 +123,7 @@ def train_test_shift(e: Evidence, s: Signs) -> Finding | None:
     severity = min(1.0, drop + 0.2) if drop is not None else 0.5 if only_in_test else 0.3
     if told is not None and told.low > _OTHER_WORLD:
         severity = max(severity, min(1.0, 0.3 + _loss_outside(e)))
-    also = ["target_leak"] if metric == "r2" else ["target_leak", "leak_duplicates"]
+    also = ["target_leak"] if e.metric == "r2" else ["target_leak", "leak_duplicates"]
     cures = [prescribe("same_source")]
     return found("train_test_shift", severity, figures, *cures, also=also if drop else [])
 
@@ -140,18 +139,16 @@ def _classes_only_in_test(e: Evidence) -> list[str]:
 
 def _loss_outside(e: Evidence) -> float:
     """Return by how much the test part fares worse than training; 0 where that is not known."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    loss = e.final(f"train_{metric}") - e.final(f"test_{metric}")
+    loss = e.final(f"train_{e.metric}") - e.final(f"test_{e.metric}")
     return max(0.0, float(np.nan_to_num(loss)))
 
 
 def _drop_on_test(e: Evidence) -> float | None:
     """Return by how much the test part fares worse than validation; None where it hardly does."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    valid, test = e.final(f"valid_{metric}"), e.final(f"test_{metric}")
+    valid, test = e.final(f"valid_{e.metric}"), e.final(f"test_{e.metric}")
     if math.isnan(valid) or math.isnan(test):
         return None
-    if metric == "r2":
+    if e.metric == "r2":
         return valid - test if valid - test > 0.5 and valid > 0.2 else None
     low = _interval_of_drop(e).get("drop_low", valid - test - UNCERTAIN)
     return valid - test if low > 0.05 else None

@@ -10,7 +10,7 @@ from torch import nn
 from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.table import Rule, found, prescribe
-from danlu.diagnosis.signs import Signs
+from danlu.diagnosis.signs import Signs, median
 from danlu.train.probes.recurrent import DISTANCES
 
 _FORGOTTEN = 1e-3  # of the gradient of the last step
@@ -32,13 +32,8 @@ def _by_distance(s: Signs) -> np.ndarray | None:
             )
         if np.isfinite(relative).any():
             relative[~np.isfinite(relative)] = math.nan
-            return np.array([_median(column) for column in relative.T])
+            return np.array([median(column) for column in relative.T])
     return None
-
-
-def _median(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else math.nan
 
 
 def rnn_memory_too_short(e: Evidence, s: Signs) -> Finding | None:

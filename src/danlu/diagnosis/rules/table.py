@@ -59,9 +59,8 @@ def has_field(e: Evidence, name: str) -> bool:
 
 def is_at_chance(e: Evidence, part: str = "valid") -> bool:
     """Whether what was reached on a part is not shown to be better than a constant answer."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    reached = e.final(f"{part}_{metric}")
-    if metric == "r2":
+    reached = e.final(f"{part}_{e.metric}")
+    if e.metric == "r2":
         return reached < 0.05
     counts = np.array(e.class_counts, dtype=float)
     if math.isnan(reached) or not counts.sum():
@@ -157,9 +156,8 @@ def longer(e: Evidence, *factors: int) -> list[Prescription]:
 
 def held_out(e: Evidence) -> dict[str, float]:
     """Return the figure on the validation part, of an accuracy with its interval."""
-    metric = "accuracy" if e.schema is None else e.schema.metric
-    reached = e.final(f"valid_{metric}")
-    is_share = metric == "accuracy"
+    reached = e.final(f"valid_{e.metric}")
+    is_share = e.metric == "accuracy"
     return {"held_out": reached, **(interval(reached, e.final("valid_n")) if is_share else {})}
 
 

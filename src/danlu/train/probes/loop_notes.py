@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from danlu.nn.layers import Dropout
 from danlu.train.probes.guest_hooks import GuestHooks
 
-DROPOUTS = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 # What squeezes outputs, by the names of PyTorch's backward functions…
 _SQUEEZES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu"}
 # …the losses that squeeze what they are given themselves…
@@ -163,10 +162,19 @@ class LoopNotes:
             self.squeezed_by = squeezed_before_loss(loss)
 
 
+def dropout_of(module: nn.Module) -> float:
+    """Return the share of units that a layer itself drops in training."""
+    if isinstance(module, (Dropout, nn.modules.dropout._DropoutNd)):
+        return float(module.p)
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return float(module.dropout)
+    return 0.0
+
+
 def _is_another_in_training(model: nn.Module) -> bool:
     """Whether something in a network answers in training mode as it would not in evaluation."""
     for module in model.modules():
-        if module.training and isinstance(module, DROPOUTS) and module.p > 0:
+        if module.training and dropout_of(module) > 0:
             return True
         if module.training and isinstance(module, BATCH_NORMS) and module.track_running_stats:
             return True
