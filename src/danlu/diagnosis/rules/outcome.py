@@ -193,7 +193,7 @@ def class_imbalance(e: Evidence, s: Signs) -> Finding | None:
     if not missed > 0.15 or not low > 0.05 or not recall > 1 - missed + MATERIAL:
         return None
     # Where classes overlap the best answer misses many of the rarer one, too.
-    if not missed > 0.5 and not _least_recall_of(is_rare, e) > 1 - missed:
+    if missed < 0.5 and not _least_recall_of(is_rare, e) > 1 - missed:
         return None
     assert e.schema is not None
     return found(
