@@ -26,8 +26,6 @@ from danlu.runs import Run
 from danlu.runs.measurements import WHOLE
 from danlu.train.probes.loop_notes import LoopNotes
 
-NONE: Numbers = np.zeros(0)
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -164,6 +162,11 @@ class Evidence:
         return "accuracy" if self.schema is None else self.schema.metric
 
     @property
+    def is_running_text(self) -> bool:
+        """Whether it learns what follows what in a text."""
+        return self.schema is not None and self.schema.task == "language"
+
+    @property
     def has_diverged(self) -> bool:
         """Whether its loss became NaN or infinite."""
         return self.diverged_at is not None
@@ -184,15 +187,6 @@ class Evidence:
 
         counts = torch.tensor(self.class_counts, dtype=torch.float64)
         return float(entropy(counts / counts.sum()))
-
-    @property
-    def begins_normalised(self) -> bool:
-        """Whether a network of somebody's own begins by normalising what it is given."""
-        if self.network is None:
-            return False
-        layers = [m for m in self.network.model.modules() if not list(m.children())]
-        named = next((type(m).__name__ for m in layers if list(m.parameters(False))), "")
-        return "Norm" in named
 
     @cached_property
     def confusion(self) -> Numbers | None:

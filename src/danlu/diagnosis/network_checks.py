@@ -196,6 +196,13 @@ class NetworkEvidence:
         return found
 
     @property
+    def begins_normalised(self) -> bool:
+        """Whether the first layer with weights normalises what it is given."""
+        leaves = [m for m in self.model.modules() if not list(m.children())]
+        first = next((m for m in leaves if list(m.parameters(recurse=False))), None)
+        return "Norm" in type(first).__name__
+
+    @property
     def is_chain(self) -> bool:
         """Whether its layers follow each other, and nothing else happens."""
         with_children = [m for m in self.model.modules() if list(m.children())]

@@ -16,7 +16,7 @@ from danlu.diagnosis.data_evidence import Numbers
 from danlu.diagnosis.evidence import Evidence, Measured
 
 _SHORT = 3  # measured steps that are the start of a training
-_HANDFUL = 8  # examples
+HANDFUL = 8  # examples
 _EARLY = 30  # steps of a loop that are its start
 _PARTS = 12  # of a loop's losses
 _SWING = 1.1  # a loss by the lowest before it
@@ -83,7 +83,7 @@ class Signs:
         if e.has_diverged and (not len(early) or len(finite) < len(early)):
             return math.inf
         # Squared errors of one batch, and losses of a handful, differ much from the next.
-        is_handful = (e.settings.batch_size or 0) < _HANDFUL
+        is_handful = (e.settings.batch_size or 0) < HANDFUL
         is_noisy = e.recipe is None and (is_handful or not e.class_counts)
         height = np.median if is_noisy else np.max
         return float(height(finite) / losses[0]) if len(finite) and losses[0] > 0 else math.nan

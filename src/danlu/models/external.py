@@ -15,7 +15,7 @@ from danlu.imported import check_call, find, parameters_of
 from danlu.models.adapt import are_probabilities, drop_channel, fits, give_outputs, take_inputs
 from danlu.models.given import check_structure, drawn_by, find_given, importable_part
 from danlu.models.recurrent_parts import TextSpec
-from danlu.rng import seed_of
+from danlu.rng import drawn_apart, seed_of
 
 
 def build(
@@ -38,8 +38,7 @@ def build(
     taken = parameters_of(factory)
     offered = {"input_shape": input_shape, "outputs": outputs}
     accepted = {name: value for name, value in offered.items() if name in taken}
-    with torch.random.fork_rng(devices=[]), importable_working_folder():
-        torch.default_generator.manual_seed(seed_of(seed, "init", drawn_by(path)))
+    with drawn_apart(seed_of(seed, "init", drawn_by(path))), importable_working_folder():
         try:
             check_call(factory, {**accepted, **args})
             model: nn.Module = factory(**accepted, **args)

@@ -25,7 +25,7 @@ from danlu.predict import evaluate
 from danlu.predict.text import encode
 from danlu.predict.trained import Trained
 from danlu.recipe import Recipe
-from danlu.rng import stream
+from danlu.rng import drawn_apart, stream
 
 _USE_INSTEAD = {
     "tagging": "run.tag(texts)",
@@ -89,8 +89,7 @@ def predict(trained: Trained, x: Any, samples: int = 0, seed: int = 0) -> Predic
 @contextlib.contextmanager
 def _random_streams(seed: int, k: int) -> Iterator[None]:
     """Draw the masks of pass k from its own streams: danlu's dropout, and PyTorch's as well."""
-    with dropout_source(stream(seed, "predict", k)), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed + k)
+    with dropout_source(stream(seed, "predict", k)), drawn_apart(seed + k):
         yield
 
 

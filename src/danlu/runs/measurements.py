@@ -74,11 +74,6 @@ class Measurements:
             kept.append(torch.zeros(len(rows), 0) if found is None else found.float().cpu()[rows])
         self._rows += len(rows)
 
-    @property
-    def steps(self) -> list[int]:
-        """The steps that were measured, of whatever layers."""
-        return torch.cat(self._keys)[:, 1].unique().tolist() if self._rows else []
-
     def forget(self, steps: Callable[[int], bool]) -> None:
         """Keep such steps alone."""
         saved = self.tensors()

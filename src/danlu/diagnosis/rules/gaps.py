@@ -94,7 +94,7 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
     if gap is None:
         return _gap_of_losses(e, cause, best, end)
     trained, reached, low = gap
-    if e.schema is not None and e.schema.task == "language":
+    if e.is_running_text:
         return _gap_of_text(e, cause, best, end)
     # What is no better than chance held out, and learnt in training, was learnt by heart.
     is_even = 2 * max(e.class_counts, default=0) < 1.2 * sum(e.class_counts)
@@ -117,17 +117,9 @@ def _overfitting(e: Evidence, cause: str) -> Finding | None:
 
 def _gap_of_text(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
     """Compare the losses of a language model."""
-    trained = e.final("train_loss")
-    if not end > _TURNED_OF_TEXT * best > 0 or not trained < 0.6 * end:
+    if not end > _TURNED_OF_TEXT * best > 0 or not e.final("train_loss") < 0.6 * end:
         return None
-    return found(
-        cause,
-        min(1.0, 1 - best / end + 0.3),
-        {"running": trained, "lowest": best, "last": end},
-        *against_memorising(e),
-        *more_examples(e),
-        also=["too_little_data"],
-    )
+    return _risen(e, cause, best, end, least=0.3)
 
 
 def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding | None:
@@ -141,10 +133,15 @@ def _gap_of_losses(e: Evidence, cause: str, best: float, end: float) -> Finding 
     is_by_heart = not e.is_chance_guessed and best > 0.95 * e.chance and trained < 0.9 * e.chance
     if not has_turned and not is_by_heart:
         return None
+    return _risen(e, cause, best, end, least=0.1)
+
+
+def _risen(e: Evidence, cause: str, best: float, end: float, least: float) -> Finding:
+    """Return the finding of a validation loss that has risen; least: its severity by itself."""
     return found(
         cause,
-        min(1.0, 1 - best / end + 0.1),
-        {"running": trained, "lowest": best, "last": end},
+        min(1.0, 1 - best / end + least),
+        {"running": e.final("train_loss"), "lowest": best, "last": end},
         *against_memorising(e),
         *more_examples(e),
         also=["too_little_data"],

@@ -11,6 +11,7 @@ from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.leaks import ALL
 from danlu.diagnosis.rules.table import (
+    HELD_BACK,
     Rule,
     against_memorising,
     found,
@@ -352,7 +353,6 @@ def _weighted_correlation(x: Numbers, y: Numbers, weights: Numbers) -> float:
     return float(covariance[0, 1] / scale) if scale > 0 else 0.0
 
 
-_HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large")
 _GAP = ("overfitting", "overtrained", "too_little_data")
 # What is left to learn is no sign of these, where it is noise.
 _SETTINGS = ("optimizer_eps", "momentum_too_high", "dropout_too_strong", "schedule_decays_too_soon")
@@ -361,23 +361,23 @@ RULES = (
     Rule(
         "constant_target",
         constant_target,
-        (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift", "class_imbalance"),
+        (*HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift", "class_imbalance"),
     ),
     Rule(
         "outliers_in_target",
         outliers_in_target,
-        (*_HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift"),
+        (*HELD_BACK, *_GAP, *_UNRELATED, "train_test_shift"),
     ),
     Rule(
         "outliers_in_inputs",
         outliers_in_inputs,
-        (*_HELD_BACK, *_GAP, *_UNRELATED, "init_too_small"),
+        (*HELD_BACK, *_GAP, *_UNRELATED, "init_too_small"),
     ),
-    Rule("vocabulary_too_small", vocabulary_too_small, (*_UNRELATED, *_HELD_BACK)),
-    Rule("shuffled_labels", shuffled_labels, (*_HELD_BACK, *_GAP, "nothing_to_learn")),
-    Rule("nothing_to_learn", nothing_to_learn, (*_HELD_BACK, *_GAP)),
+    Rule("vocabulary_too_small", vocabulary_too_small, (*_UNRELATED, *HELD_BACK)),
+    Rule("shuffled_labels", shuffled_labels, (*HELD_BACK, *_GAP, "nothing_to_learn")),
+    Rule("nothing_to_learn", nothing_to_learn, (*HELD_BACK, *_GAP)),
     Rule("target_leak", target_leak, ("train_test_shift", *_GAP)),
     Rule("leak_duplicates", leak_duplicates, ("train_test_shift", *_GAP)),
-    Rule("wrong_task", wrong_task, ("class_imbalance", *_HELD_BACK, *_GAP, *_UNRELATED)),
-    Rule("label_noise", label_noise, (*_HELD_BACK, *_GAP, *_SETTINGS, "train_test_shift")),
+    Rule("wrong_task", wrong_task, ("class_imbalance", *HELD_BACK, *_GAP, *_UNRELATED)),
+    Rule("label_noise", label_noise, (*HELD_BACK, *_GAP, *_SETTINGS, "train_test_shift")),
 )

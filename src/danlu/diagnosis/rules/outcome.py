@@ -15,6 +15,7 @@ from danlu.diagnosis.evidence import Evidence
 from danlu.diagnosis.finding import Finding, Prescription
 from danlu.diagnosis.rules.gaps import FEW
 from danlu.diagnosis.rules.table import (
+    HELD_BACK,
     MATERIAL,
     UNCERTAIN,
     Rule,
@@ -233,7 +234,7 @@ def model_too_small(e: Evidence, s: Signs) -> Finding | None:
     widths = hidden if e.network is None else e.network.hidden_widths
     if not widths or not min(widths) < math.sqrt(e.data.data.schema.outputs) + 2:
         return None
-    figures = _pairs_do_better(e, s) if _is_running_text(e) else _models_do_better(e)
+    figures = _pairs_do_better(e, s) if e.is_running_text else _models_do_better(e)
     if not figures:
         return None
     wider = [f"model.hidden={[max(32, 8 * width) for width in hidden]}"] if hidden else []
@@ -243,10 +244,6 @@ def model_too_small(e: Evidence, s: Signs) -> Finding | None:
         {**figures, "narrowest": min(widths)},
         prescribe("wider", *wider),
     )
-
-
-def _is_running_text(e: Evidence) -> bool:
-    return e.schema is not None and e.schema.task == "language"
 
 
 def _models_do_better(e: Evidence) -> dict[str, float]:
@@ -288,7 +285,7 @@ def behind_simple_models(e: Evidence, s: Signs) -> Finding | None:
     """Simple models answer held-out examples better, and no other rule says why."""
     if e.recipe is None or e.data is None or e.has_diverged or not is_behind_simple_models(e):
         return None
-    if _is_running_text(e):
+    if e.is_running_text:
         return _behind_pairs(e)
     reached, simple = e.final(f"valid_{e.data.data.schema.metric}"), e.data.learnable
     # Where the training part is fitted better than that, it is no lack of fit.
@@ -334,11 +331,7 @@ RULES = (
     Rule("label_mapping_mismatch", label_mapping_mismatch, ("train_test_shift", "overfitting")),
     Rule("class_imbalance", class_imbalance, ("too_little_data", "overfitting")),
     Rule("train_test_shift", train_test_shift, ()),
-    Rule(
-        "model_too_small",
-        model_too_small,
-        ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large"),
-    ),
+    Rule("model_too_small", model_too_small, HELD_BACK),
     Rule("underfitting", underfitting, is_last_resort=True),
     Rule("underfitting", behind_simple_models, is_last_resort=True),
 )

@@ -16,13 +16,12 @@ from danlu.diagnosis.rules.table import (
     is_behind_simple_models,
     prescribe,
 )
-from danlu.diagnosis.signs import Signs
+from danlu.diagnosis.signs import HANDFUL, Signs
 from danlu.errors import some
 
 _LINEAR = ("softmax", "softmax-explicit")  # networks of one layer
 _FAR_INPUTS = 4  # root of the mean square; standardised ones have 1
 _FAR = 4  # root of the mean square of what a layer gives
-_HANDFUL = 8  # examples of a loop's batch
 _LEARNT = 0.05  # unlearnt share below which there is nothing to complain of
 _BARELY = 0.15  # from which units that are all alike are no accident
 _SLOW_START = 0.3  # unlearnt share from which a bad start is worth a word
@@ -75,7 +74,7 @@ def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
         return None
     first = s.at_start("activation_rms").get(s.weight_layers[0], math.nan)
     # A network of somebody's own may begin with a layer that nothing drives beyond 1.
-    is_off = first > 5 or first < 0.02 or (_are_far_from_0(e) and not e.begins_normalised)
+    is_off = first > 5 or first < 0.02 or _are_far_from_0(e)
     if not is_off or not (s.start > 2 or s.unlearnt > _SLOW_START):
         return None
     return found(
@@ -89,6 +88,8 @@ def inputs_not_normalised(e: Evidence, s: Signs) -> Finding | None:
 def _are_far_from_0(e: Evidence) -> bool:
     """Whether what somebody's own loop shows the network are numbers far from 0 and 1."""
     if e.network is None or not e.network.x.is_floating_point() or not e.network.x.numel():
+        return False
+    if e.network.begins_normalised:
         return False
     return float(e.network.x.square().mean().sqrt()) > _FAR_INPUTS
 
@@ -196,7 +197,7 @@ def too_deep(e: Evidence, s: Signs) -> Finding | None:
 def _behind(e: Evidence) -> dict[str, float]:
     """Return what was reached on held-out examples, and what simple models reach."""
     assert e.data is not None
-    if e.data.data.schema.task == "language":
+    if e.is_running_text:
         return {"loss": e.final("valid_loss"), "counted": e.data.pairs_loss}
     metric = e.data.data.schema.metric
     return {"held_out": e.final(f"valid_{metric}"), "simple": e.data.learnable}
@@ -256,7 +257,7 @@ def dead_units(e: Evidence, s: Signs) -> Finding | None:
     """Rectifiers that give 0 for every example, and learn no more."""
     shares = s.at_end("dead")
     # Of a handful of examples many units are 0 for each, and may serve others.
-    if e.recipe is None and (e.settings.batch_size or _HANDFUL) < _HANDFUL:
+    if e.recipe is None and (e.settings.batch_size or HANDFUL) < HANDFUL:
         shares = {}
     if not shares or not max(shares.values()) > 0.7:
         return _without_gradient(e, s)
@@ -316,11 +317,19 @@ def missing_nonlinearity(e: Evidence, s: Signs) -> Finding | None:
     return found(
         "missing_nonlinearity",
         max(0.5, float(np.nan_to_num(s.unlearnt))),
-        {"only": 1} if is_one_layer else {"layers": s.hidden_layers},
+        _errors_of_models(e) if is_one_layer else {"layers": s.hidden_layers},
         prescribe("hidden_layer", "model=dense")
         if is_one_layer
         else prescribe("rectifier", "model.activation=relu"),
     )
+
+
+def _errors_of_models(e: Evidence) -> dict[str, float | int | str]:
+    """Return the out-of-fold errors of models that are linear, and of others."""
+    if e.data is None or e.data.data.schema.is_text:
+        return {"layers": 1}
+    linear, other = e.data.errors_of_models
+    return {"linear": linear, "other": other}
 
 
 def _could_do_better(e: Evidence, s: Signs) -> bool:

@@ -21,6 +21,8 @@ _BEHIND_PAIRS = 1.02  # of a loss
 MATERIAL = 0.1  # a gap of accuracies that matters
 _FEW_OF_MANY_COLUMNS = 500  # examples
 UNCERTAIN = 0.1  # of a gap, where it is not known of how many examples it is
+# What a network looks like that something keeps from learning.
+HELD_BACK = ("lr_too_low", "lr_too_high", "too_few_epochs", "dead_units", "batch_too_large")
 Recognise = Callable[[Evidence, Signs], Finding | None]
 
 

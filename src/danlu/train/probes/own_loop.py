@@ -145,7 +145,7 @@ class LoopMeter:
     def _prepare(self) -> None:
         """Look at the coming step, if it is one to be measured."""
         is_due = self.steps in EARLY or self.steps % self.every == 0
-        if is_due and len(self.found.steps) >= _MOST_MEASURED:
+        if is_due and self.steps // self.every >= _MOST_MEASURED:
             self.every *= 2
             self.found.forget(lambda step: step in EARLY or step % self.every == 0)
         self._tap = LayerTap(self._modules, self._units_before, "light", 1) if is_due else None
